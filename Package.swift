@@ -1,0 +1,87 @@
+// swift-tools-version: 6.2
+// The one list of what is built, and why each dependency is here.
+import PackageDescription
+
+/// What every Swift target is compiled with.
+let strict: [SwiftSetting] = [
+  .swiftLanguageMode(.v6),
+  .treatAllWarnings(as: .error),
+]
+/// What every C target is compiled with.
+let strictC: [CSetting] = [.treatAllWarnings(as: .error)]
+let strictCXX: [CXXSetting] = [.treatAllWarnings(as: .error)]
+
+let package = Package(
+  name: "nylon-bench",
+  products: [
+    .executable(name: "nylon-bench", targets: ["nylon-bench"]),
+    .executable(name: "nylon-worker", targets: ["nylon-worker"]),
+    .executable(name: "nylon-keeper", targets: ["nylon-keeper"]),
+    .library(name: "NylonPlugin", targets: ["NylonPlugin"]),
+    .library(name: "ExamplePlugin", type: .dynamic, targets: ["ExamplePlugin"]),
+    .library(name: "NullPlugin", type: .dynamic, targets: ["NullPlugin"]),
+  ],
+  dependencies: [
+    // The commands' arguments, help texts and usage errors.
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    // YAML with the line and column of every node, which our error messages need.
+    .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+  ],
+  targets: [
+    // The NATS client of the generator and of the worker (Debian: libnats-dev).
+    .systemLibrary(name: "CNats", pkgConfig: "libnats", providers: [.apt(["libnats-dev"])]),
+    // malloc with a per-thread counter, for bytes allocated per request (libjemalloc-dev).
+    .systemLibrary(name: "CJemalloc", pkgConfig: "jemalloc", providers: [.apt(["libjemalloc-dev"])]),
+    // MessagePack, the format of the NATS messages (libmsgpack-dev).
+    .systemLibrary(name: "CMsgpack", pkgConfig: "msgpack", providers: [.apt(["libmsgpack-dev"])]),
+    // zlib, for the HdrHistogram V2 compressed encoding (zlib1g-dev).
+    .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+    // SHA-256 of scenarios and plugins in run.json (libssl-dev; swift-crypto builds for a minute).
+    .systemLibrary(name: "CCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+
+    .target(name: "CNylonABI", cSettings: strictC),
+    // FlatBuffers' official C++ library behind C functions (libflatbuffers-dev).
+    .target(name: "CNylonFlatBuffers", cxxSettings: strictCXX),
+
+    .target(
+      name: "NylonProtocol", dependencies: ["CMsgpack", "CNylonFlatBuffers"], swiftSettings: strict),
+    .target(
+      name: "NylonPlugin", dependencies: ["NylonProtocol", "CNylonABI", "CNats"],
+      swiftSettings: strict),
+    .target(name: "Measure", dependencies: ["CZlib"], swiftSettings: strict),
+    .target(name: "Scenario", dependencies: ["NylonProtocol", "Yams"], swiftSettings: strict),
+    .target(
+      name: "Load", dependencies: ["Measure", "Scenario", "NylonProtocol", "CJemalloc"],
+      swiftSettings: strict),
+    .target(
+      name: "TransportFFI", dependencies: ["Load", "NylonProtocol", "CNylonABI"],
+      path: "Sources/Transports/FFI", swiftSettings: strict),
+    .target(
+      name: "TransportNATS", dependencies: ["Load", "NylonProtocol", "CNats"],
+      path: "Sources/Transports/NATS", swiftSettings: strict),
+    .target(name: "Lab", dependencies: ["Scenario", "Measure"], swiftSettings: strict),
+    .target(name: "Report", dependencies: ["Measure", "Scenario", "CCrypto"], swiftSettings: strict),
+    .executableTarget(
+      name: "nylon-bench",
+      dependencies: [
+        "Measure", "Scenario", "Load", "TransportFFI", "TransportNATS", "Lab", "Report",
+        "NylonProtocol", "Floor",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: strict),
+    .executableTarget(
+      name: "nylon-worker",
+      dependencies: [
+        "NylonPlugin", "ExampleHandlers",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: strict),
+    .executableTarget(name: "nylon-keeper", cSettings: strictC),
+    .target(name: "ExampleHandlers", dependencies: ["NylonPlugin"], swiftSettings: strict),
+    .target(
+      name: "ExamplePlugin", dependencies: ["NylonPlugin", "ExampleHandlers"],
+      swiftSettings: strict),
+    .target(name: "NullPlugin", dependencies: ["CNylonABI"], cSettings: strictC),
+    .target(name: "Floor", dependencies: ["CNylonABI"], cSettings: strictC),
+  ]
+)

@@ -1,0 +1,1 @@
+#include "nylon_flatbuffers.h"

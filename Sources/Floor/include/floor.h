@@ -1,0 +1,4 @@
+#ifndef NYLON_FLOOR_H
+#define NYLON_FLOOR_H
+#include <stdint.h>
+#endif

@@ -1,0 +1,1 @@
+#include "nylon_abi.h"

@@ -1,0 +1,61 @@
+/// What the host does when a phase fails or times out.
+public enum ErrorAction: String, Codable, Sendable, CaseIterable {
+  /// Try again with exponential backoff and the same request id.
+  case retry
+  /// Note the error and go on with the session.
+  case `continue`
+  /// Fail the session at once.
+  case end
+}
+
+/// Timeout, error action and retries of one phase.
+public struct PhasePolicy: Codable, Sendable, Hashable {
+  /// Milliseconds until a phase request without an answer is a timeout.
+  public var timeoutMilliseconds: Int
+  /// What follows a failure.
+  public var onError: ErrorAction
+  /// Attempts in all, the first included; at least 1. More than 1 has effect only with `retry`.
+  public var attempts: Int
+  /// Milliseconds before the first retry; doubled for each further one.
+  public var backoffFirstMilliseconds: Int
+  /// The most milliseconds before a retry.
+  public var backoffMostMilliseconds: Int
+
+  /// A policy.
+  public init(
+    timeoutMilliseconds: Int, onError: ErrorAction, attempts: Int, backoffFirstMilliseconds: Int,
+    backoffMostMilliseconds: Int
+  ) {
+    self.timeoutMilliseconds = timeoutMilliseconds
+    self.onError = onError
+    self.attempts = attempts
+    self.backoffFirstMilliseconds = backoffFirstMilliseconds
+    self.backoffMostMilliseconds = backoffMostMilliseconds
+  }
+
+  /// Nylon's "smart defaults": what holds for a phase when nothing is configured.
+  public static func standard(for phase: Phase) -> PhasePolicy {
+    switch phase {
+    case .zero, .requestFilter:
+      PhasePolicy(
+        timeoutMilliseconds: 5000, onError: .retry, attempts: 3, backoffFirstMilliseconds: 100,
+        backoffMostMilliseconds: 1000)
+    case .responseFilter, .responseBodyFilter:
+      PhasePolicy(
+        timeoutMilliseconds: 3000, onError: .continue, attempts: 2, backoffFirstMilliseconds: 50,
+        backoffMostMilliseconds: 500)
+    case .logging:
+      PhasePolicy(
+        timeoutMilliseconds: 200, onError: .continue, attempts: 1, backoffFirstMilliseconds: 0,
+        backoffMostMilliseconds: 0)
+    }
+  }
+
+  /// Milliseconds to wait before attempt `attempt` (2 is the first retry): exponential, capped.
+  public func backoffMilliseconds(beforeAttempt attempt: Int) -> Int {
+    guard attempt > 1 else { return 0 }
+    var wait = backoffFirstMilliseconds
+    for _ in 2..<attempt where wait < backoffMostMilliseconds { wait *= 2 }
+    return min(wait, backoffMostMilliseconds)
+  }
+}
