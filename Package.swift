@@ -83,5 +83,37 @@ let package = Package(
       swiftSettings: strict),
     .target(name: "NullPlugin", dependencies: ["CNylonABI"], cSettings: strictC),
     .target(name: "Floor", dependencies: ["CNylonABI"], cSettings: strictC),
+    .testTarget(
+      name: "NylonProtocolTests", dependencies: ["NylonProtocol", "CMsgpack"],
+      swiftSettings: strict),
+    .testTarget(
+      name: "NylonPluginTests",
+      dependencies: ["NylonPlugin", "NylonProtocol", "ExampleHandlers", "CNylonABI", "CMsgpack", "CNats"],
+      swiftSettings: strict),
+    .testTarget(
+      name: "MeasureTests", dependencies: ["Measure"],
+      swiftSettings: strict),
+    .testTarget(
+      name: "ScenarioTests", dependencies: ["Scenario", "NylonProtocol"],
+      swiftSettings: strict),
+    .testTarget(
+      name: "LoadTests", dependencies: ["Load", "Measure", "Scenario", "NylonProtocol", "CJemalloc"],
+      swiftSettings: strict),
+    .testTarget(
+      name: "TransportTests",
+      dependencies: [
+        "Load", "Measure", "Scenario", "NylonProtocol", "TransportFFI", "TransportNATS", "CNylonABI",
+        "CJemalloc", "CNats",
+      ],
+      swiftSettings: strict),
+    .testTarget(
+      name: "LabTests", dependencies: ["Lab", "Scenario", "Measure"],
+      swiftSettings: strict),
+    .testTarget(
+      name: "ReportTests", dependencies: ["Report", "Measure", "Scenario", "NylonProtocol"],
+      swiftSettings: strict),
+    .testTarget(
+      name: "EndToEndTests", dependencies: ["Report", "Measure", "Scenario"],
+      swiftSettings: strict),
   ]
 )
