@@ -40,6 +40,8 @@ let package = Package(
     .systemLibrary(name: "CCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
 
     .target(name: "CNylonABI", cSettings: strictC),
+    // Futex, epoll with nanoseconds, timer slack: variadic or macro calls that Swift cannot import.
+    .target(name: "CKernel", cSettings: strictC),
     // FlatBuffers' official C++ library behind C functions (libflatbuffers-dev).
     .target(name: "CNylonFlatBuffers", cxxSettings: strictCXX),
 
@@ -51,13 +53,13 @@ let package = Package(
     .target(name: "Measure", dependencies: ["CZlib"], swiftSettings: strict),
     .target(name: "Scenario", dependencies: ["NylonProtocol", "Yams"], swiftSettings: strict),
     .target(
-      name: "Load", dependencies: ["Measure", "Scenario", "NylonProtocol", "CJemalloc"],
+      name: "Load", dependencies: ["Measure", "Scenario", "NylonProtocol", "CJemalloc", "CKernel"],
       swiftSettings: strict),
     .target(
-      name: "TransportFFI", dependencies: ["Load", "NylonProtocol", "CNylonABI"],
+      name: "TransportFFI", dependencies: ["Load", "CKernel", "NylonProtocol", "CNylonABI"],
       path: "Sources/Transports/FFI", swiftSettings: strict),
     .target(
-      name: "TransportNATS", dependencies: ["Load", "NylonProtocol", "CNats"],
+      name: "TransportNATS", dependencies: ["Load", "CKernel", "NylonProtocol", "CNats"],
       path: "Sources/Transports/NATS", swiftSettings: strict),
     .target(name: "Lab", dependencies: ["Scenario", "Measure"], swiftSettings: strict),
     .target(name: "Report", dependencies: ["Measure", "Scenario", "CCrypto"], swiftSettings: strict),
