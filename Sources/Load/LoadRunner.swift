@@ -2,6 +2,7 @@ import CJemalloc
 import CKernel
 import Foundation
 import Measure
+import struct Measure.Measurement
 import Scenario
 import Synchronization
 

@@ -77,7 +77,7 @@ public final class CompletionRing {
 /// A slot is a place for one session at a time. The driver opens a session in a slot, starts its
 /// phases one after the other, and finishes it. Ends of phases come through `completions`, at
 /// once or from `poll`. Nothing here may allocate once the load runs.
-public protocol SessionTransport: AnyObject {
+public protocol SessionTransport: AnyObject, SendableMetatype {
   /// Where ends of phases are put.
   var completions: CompletionRing { get }
   /// Whether a phase that timed out still runs in this process, so that its session is over.
