@@ -41,7 +41,8 @@ let package = Package(
 
     .target(name: "CNylonABI", cSettings: strictC),
     // FlatBuffers' official C++ library behind C functions (libflatbuffers-dev).
-    .target(name: "CNylonFlatBuffers", cxxSettings: strictCXX),
+    .target(
+      name: "CNylonFlatBuffers", exclude: ["nylon_plugin.fbs"], cxxSettings: strictCXX),
 
     .target(
       name: "NylonProtocol", dependencies: ["CMsgpack", "CNylonFlatBuffers"], swiftSettings: strict),
