@@ -43,7 +43,8 @@ let package = Package(
     // Futex, epoll with nanoseconds, timer slack: variadic or macro calls that Swift cannot import.
     .target(name: "CKernel", cSettings: strictC),
     // FlatBuffers' official C++ library behind C functions (libflatbuffers-dev).
-    .target(name: "CNylonFlatBuffers", cxxSettings: strictCXX),
+    .target(
+      name: "CNylonFlatBuffers", exclude: ["nylon_plugin.fbs"], cxxSettings: strictCXX),
 
     .target(
       name: "NylonProtocol", dependencies: ["CMsgpack", "CNylonFlatBuffers"], swiftSettings: strict),
