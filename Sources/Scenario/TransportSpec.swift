@@ -57,12 +57,14 @@ public struct NATSSpec: Codable, Sendable, Equatable {
   public var tls: NATSTLS
   /// The workers to start; nil when they run already.
   public var workers: WorkersSpec?
+  /// The plugin's configuration, JSON text, for the `initialize` message; empty when none.
+  public var configJSON: String
 
   /// A pool.
   public init(
     servers: [String] = [], subjectPrefix: String = "nylon.plugin", group: String = "default",
     dialect: Dialect = .reply, flush: FlushMode = .immediate, auth: NATSAuth = NATSAuth(),
-    tls: NATSTLS = NATSTLS(), workers: WorkersSpec? = nil
+    tls: NATSTLS = NATSTLS(), workers: WorkersSpec? = nil, configJSON: String = ""
   ) {
     self.servers = servers
     self.subjectPrefix = subjectPrefix
@@ -72,6 +74,7 @@ public struct NATSSpec: Codable, Sendable, Equatable {
     self.auth = auth
     self.tls = tls
     self.workers = workers
+    self.configJSON = configJSON
   }
 }
 
