@@ -40,6 +40,8 @@ let package = Package(
     .systemLibrary(name: "CCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
 
     .target(name: "CNylonABI", cSettings: strictC),
+    // The Linux calls that Swift's Glibc module lacks: memory files, spawning, CPU clocks.
+    .target(name: "CLinux", cSettings: strictC),
     // FlatBuffers' official C++ library behind C functions (libflatbuffers-dev).
     .target(name: "CNylonFlatBuffers", cxxSettings: strictCXX),
 
@@ -59,7 +61,7 @@ let package = Package(
     .target(
       name: "TransportNATS", dependencies: ["Load", "NylonProtocol", "CNats"],
       path: "Sources/Transports/NATS", swiftSettings: strict),
-    .target(name: "Lab", dependencies: ["Scenario", "Measure"], swiftSettings: strict),
+    .target(name: "Lab", dependencies: ["Scenario", "Measure", "CLinux"], swiftSettings: strict),
     .target(name: "Report", dependencies: ["Measure", "Scenario", "CCrypto"], swiftSettings: strict),
     .executableTarget(
       name: "nylon-bench",
@@ -107,7 +109,7 @@ let package = Package(
       ],
       swiftSettings: strict),
     .testTarget(
-      name: "LabTests", dependencies: ["Lab", "Scenario", "Measure"],
+      name: "LabTests", dependencies: ["Lab", "Scenario", "Measure", "CLinux"],
       swiftSettings: strict),
     .testTarget(
       name: "ReportTests", dependencies: ["Report", "Measure", "Scenario", "NylonProtocol"],
