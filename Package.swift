@@ -42,6 +42,8 @@ let package = Package(
     .target(name: "CNylonABI", cSettings: strictC),
     // Futex, epoll with nanoseconds, timer slack: variadic or macro calls that Swift cannot import.
     .target(name: "CKernel", cSettings: strictC),
+    // The Linux calls that Swift's Glibc module lacks: memory files, spawning, CPU clocks.
+    .target(name: "CLinux", cSettings: strictC),
     // FlatBuffers' official C++ library behind C functions (libflatbuffers-dev).
     .target(
       name: "CNylonFlatBuffers", exclude: ["nylon_plugin.fbs"], cxxSettings: strictCXX),
@@ -62,7 +64,7 @@ let package = Package(
     .target(
       name: "TransportNATS", dependencies: ["Load", "CKernel", "NylonProtocol", "CNats"],
       path: "Sources/Transports/NATS", swiftSettings: strict),
-    .target(name: "Lab", dependencies: ["Scenario", "Measure"], swiftSettings: strict),
+    .target(name: "Lab", dependencies: ["Scenario", "Measure", "CLinux"], swiftSettings: strict),
     .target(name: "Report", dependencies: ["Measure", "Scenario", "CCrypto"], swiftSettings: strict),
     .executableTarget(
       name: "nylon-bench",
@@ -110,7 +112,7 @@ let package = Package(
       ],
       swiftSettings: strict),
     .testTarget(
-      name: "LabTests", dependencies: ["Lab", "Scenario", "Measure"],
+      name: "LabTests", dependencies: ["Lab", "Scenario", "Measure", "CLinux"],
       swiftSettings: strict),
     .testTarget(
       name: "ReportTests", dependencies: ["Report", "Measure", "Scenario", "NylonProtocol"],

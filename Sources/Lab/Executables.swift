@@ -1,0 +1,58 @@
+import Foundation
+
+/// Where programs and products of this package are found.
+public enum Executables {
+  /// Folder of the running program, where this package's other products are too.
+  public static var ownFolder: String {
+    (ownPath as NSString).deletingLastPathComponent
+  }
+
+  /// The running program. When its file was replaced since (by a new build), a path of /proc that
+  /// still leads to it.
+  public static var ownPath: String {
+    let path = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
+    guard let path, isExecutable(path) else { return "/proc/\(getpid())/exe" }
+    return path
+  }
+
+  /// The path of a program: as it is when it has a slash, else beside the running program, else
+  /// in PATH, else where Debian keeps servers.
+  public static func find(_ name: String, remedy: String) throws(LabError) -> String {
+    if name.contains("/") {
+      guard isExecutable(name) else { throw .missing("The program \(name)", remedy: remedy) }
+      return name
+    }
+    let path = ProcessInfo.processInfo.environment["PATH"] ?? "/usr/local/bin:/usr/bin:/bin"
+    let folders = [ownFolder] + path.split(separator: ":").map(String.init) + ["/usr/local/sbin", "/usr/sbin"]
+    for folder in folders where !name.isEmpty && isExecutable("\(folder)/\(name)") {
+      return "\(folder)/\(name)"
+    }
+    throw .missing("The program \(name)", remedy: remedy)
+  }
+
+  /// The broker's program.
+  public static func broker() throws(LabError) -> String {
+    do {
+      return try find("nats-server", remedy: "")
+    } catch {
+      throw .missing("nats-server", remedy: "Install it: apt-get install nats-server, or scripts/setup.")
+    }
+  }
+
+  /// A program of this package.
+  public static func own(_ name: String) throws(LabError) -> String {
+    try find(name, remedy: "It is built into the folder of nylon-bench: swift build.")
+  }
+
+  /// The path of a shared library product of this package, nil when it is not built.
+  public static func library(_ product: String) -> String? {
+    let path = "\(ownFolder)/lib\(product).so"
+    return FileManager.default.fileExists(atPath: path) ? path : nil
+  }
+
+  private static func isExecutable(_ path: String) -> Bool {
+    var isFolder: ObjCBool = false
+    return FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) && !isFolder.boolValue
+      && FileManager.default.isExecutableFile(atPath: path)
+  }
+}

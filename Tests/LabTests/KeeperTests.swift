@@ -1,0 +1,74 @@
+import Foundation
+import Testing
+
+@testable import Lab
+
+/// The keeper against parents that die. Each parent is a shell of its own, killed with SIGKILL.
+@Suite struct KeeperTests {
+  /// Starts `sh` as a parent that keeps a program through a keeper, lifeline on a FIFO-less pipe:
+  /// the shell itself holds the writing end as descriptor 9 and nobody else does.
+  private func parent(keeping program: String) throws -> Process {
+    let keeper = try Executables.own("nylon-keeper")
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: "/bin/bash")
+    let script = """
+      exec {life}> >(exec {in}<&0 0</dev/null; exec "$1" --lifeline $in --status 2 -- sh -c "$2")
+      while :; do sleep 0.1; done
+      """
+    process.arguments = ["-c", script, "parent", keeper, program]
+    process.standardError = FileHandle.nullDevice
+    try process.run()
+    return process
+  }
+
+  @Test func killingTheParentEndsTheProgramAndEverythingBelowIt() throws {
+    let words = [uniqueSeconds(), uniqueSeconds(), uniqueSeconds()]
+    let script = """
+      trap '' TERM; sleep \(words[0]) & (setsid sh -c 'trap "" TERM HUP; sleep \(words[1]); :' &)
+      sleep \(words[2]); sleep \(words[2])
+      """
+    let parent = try parent(keeping: script)
+    for word in words { #expect(eventually { !processes(withWord: word).isEmpty }) }
+    kill(parent.processIdentifier, SIGKILL)
+    parent.waitUntilExit()
+    for word in words { #expect(eventually { processes(withWord: word).isEmpty }) }
+  }
+
+  @Test func killingTheKeeperEndsItsProgram() throws {
+    let word = uniqueSeconds()
+    let child = try ChildProcess.start(Launch("sleep", [word]))
+    let keeper = try #require(parentOf(child.pid))
+    kill(keeper, SIGKILL)
+    #expect(child.wait(timeout: .seconds(10)) == .lost)
+    #expect(eventually { processes(withWord: word).isEmpty })
+  }
+
+  @Test func terminatingTheKeeperEndsItsProgramInOrder() throws {
+    let child = try ChildProcess.start(Launch("sleep", [uniqueSeconds()]))
+    kill(try #require(parentOf(child.pid)), SIGTERM)
+    #expect(child.wait(timeout: .seconds(10)) == .signaled(SIGTERM))
+  }
+
+  @Test func theKeepersTitleShowsNothingOfTheProgram() throws {
+    let child = try ChildProcess.start(Launch("sleep", [uniqueSeconds()]))
+    let keeper = try #require(parentOf(child.pid))
+    let line = FileManager.default.contents(atPath: "/proc/\(keeper)/cmdline") ?? Data()
+    let title = line.prefix { $0 != 0 }
+    #expect(String(decoding: title, as: UTF8.self) == "nylon-keeper")
+    #expect(line.dropFirst(title.count).allSatisfy { $0 == 0 })
+    child.terminate()
+  }
+
+  @Test func wrongUsageIsToldAndEndsWith64() throws {
+    for arguments in [[], ["--lifeline"], ["--lifeline", "x", "--status", "1", "--", "true"], ["--lifeline", "99", "--status", "1", "--", "true"], ["--lifeline", "0", "--status", "1"], ["--what", "1"]] {
+      let child = try ChildProcess.start(Launch(try Executables.own("nylon-keeper"), arguments))
+      #expect(child.wait(timeout: .seconds(10)) == .exited(64))
+      #expect(child.lastWords.contains("usage: nylon-keeper"))
+    }
+  }
+
+  private func parentOf(_ pid: Int32) -> Int32? {
+    let stat = try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8)
+    return stat?.split(separator: ")").last?.split(separator: " ").dropFirst().first.flatMap { Int32($0) }
+  }
+}

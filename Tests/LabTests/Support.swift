@@ -1,0 +1,36 @@
+import Foundation
+import Testing
+
+@testable import Lab
+
+/// Waits until something holds, for at most so many seconds.
+func eventually(within seconds: Double = 10, _ holds: () throws -> Bool) rethrows -> Bool {
+  let deadline = Deadline.after(.seconds(seconds))
+  while true {
+    if try holds() { return true }
+    if deadline.isPast { return false }
+    nap(milliseconds: 5)
+  }
+}
+
+/// True while a process exists that is not a zombie.
+func isAlive(_ pid: Int32) -> Bool {
+  guard let stat = try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8),
+    let bracket = stat.lastIndex(of: ")")
+  else { return false }
+  return stat[bracket...].dropFirst(2).first != "Z"
+}
+
+/// The ids of the processes whose command line holds a word.
+func processes(withWord word: String) -> [Int32] {
+  let entries = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
+  return entries.compactMap(Int32.init).filter { pid in
+    guard let line = FileManager.default.contents(atPath: "/proc/\(pid)/cmdline") else { return false }
+    return line.split(separator: 0).contains { String(decoding: $0, as: UTF8.self) == word }
+  }
+}
+
+/// A number of seconds to sleep that no other process is likely to sleep: a word to find it by.
+func uniqueSeconds() -> String {
+  "\(Int.random(in: 1_000_000...9_999_999)).\(Int.random(in: 100_000...999_999))"
+}
