@@ -43,6 +43,11 @@ int kernel_epoll_wait_ns(int epoll_fd, uint64_t *user_data, uint32_t *events, in
   return count;
 }
 
+int kernel_epoll_create(void) {
+  int fd = epoll_create1(EPOLL_CLOEXEC);
+  return fd < 0 ? -errno : fd;
+}
+
 int kernel_epoll_set(int epoll_fd, int fd, uint32_t events, uint64_t user_data) {
   struct epoll_event event = {.events = events, .data.u64 = user_data};
   if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0) return 0;

@@ -25,7 +25,12 @@ static inline void kernel_relax(void) {
 void kernel_futex_wait(const uint32_t *word, uint32_t expected, uint64_t until_ns);
 /* Wakes one sleeper on the word. */
 void kernel_futex_wake(const uint32_t *word);
-/* Waits for one event of an epoll set at most timeout_ns; events > 0, 0 on timeout, -errno. */
+/* What an epoll set is asked for, and tells (EPOLLIN, EPOLLOUT). */
+enum { KERNEL_READABLE = 1, KERNEL_WRITABLE = 4 };
+
+/* A new epoll set, closed on exec; -errno. */
+int kernel_epoll_create(void);
+/* Waits for events of an epoll set at most timeout_ns; their count, 0 on timeout, -errno. */
 int kernel_epoll_wait_ns(int epoll_fd, uint64_t *user_data, uint32_t *events, int most,
                          uint64_t timeout_ns);
 /* Adds (or changes) a descriptor of an epoll set; 0 or -errno. */

@@ -1,6 +1,7 @@
 import CKernel
 import CNylonABI
 import Glibc
+import Load
 import Synchronization
 
 /// The host's side of one plugin in this process: where its callbacks arrive.

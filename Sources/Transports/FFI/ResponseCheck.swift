@@ -2,33 +2,6 @@ import Glibc
 import NylonProtocol
 import Scenario
 
-/// Numbers sessions so that a callback, which carries nothing else, finds its slot without a lock.
-///
-/// The low bits are the slot's place among all threads' slots, the rest counts the sessions that
-/// the slot has had. No id comes twice in a load: a plugin may keep what it knows of an old one.
-struct SessionNumbering {
-  let slotBits: UInt32
-
-  init(slots: Int) {
-    var bits: UInt32 = 0
-    while 1 << bits < slots { bits += 1 }
-    slotBits = bits
-  }
-
-  @inline(__always)
-  func slot(of sid: UInt32) -> Int { Int(sid & (1 << slotBits &- 1)) }
-
-  @inline(__always)
-  func first(ofSlot slot: Int) -> UInt32 { UInt32(truncatingIfNeeded: slot) }
-
-  /// The id after `sid` in the same slot; nil when the numbers are used up.
-  @inline(__always)
-  func next(after sid: UInt32) -> UInt32? {
-    let (next, overflow) = sid.addingReportingOverflow(1 << slotBits)
-    return overflow ? nil : next
-  }
-}
-
 /// What a session's response must look like at its end, as bytes to compare.
 final class ResponseCheck {
   private let status: UInt16?
