@@ -115,7 +115,8 @@ struct Block {
     if let choice = Choice(rawValue: text) { return choice }
     let names = Choice.allCases.map(\.rawValue)
     fail(
-      key, "must be \(names.joined(separator: " or "))", suggestion: Suggestion.nearest(to: text, among: names))
+      key, "must be \(names.joined(separator: " or "))",
+      suggestion: Suggestion.nearest(to: text, among: names))
     return nil
   }
 

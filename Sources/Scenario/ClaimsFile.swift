@@ -38,10 +38,13 @@ public enum ClaimsFile {
     let metric = metric(block)
     let range = documented(block)
     let conditions = conditions(block)
-    for key in ["line", "unit", "better", "target"] where block.get(key) == nil { block.fail(key, "is missing") }
+    for key in ["line", "unit", "better", "target"] where block.get(key) == nil {
+      block.fail(key, "is missing")
+    }
     let rate = block.number("documented_rate_per_second", in: LoadReader.rateRange)
     guard let id, let document, let words, let metric, let range,
-      let line = block.whole("line", in: 1...1_000_000), let unit = block.choice("unit", of: ClaimSpec.Unit.self),
+      let line = block.whole("line", in: 1...1_000_000),
+      let unit = block.choice("unit", of: ClaimSpec.Unit.self),
       let better = block.choice("better", of: ClaimSpec.Better.self),
       let target = block.choice("target", of: ClaimSpec.Role.self)
     else { return nil }
@@ -88,7 +91,9 @@ public enum ClaimsFile {
   private static func conditions(_ block: Block) -> [ClaimSpec.Condition] {
     let names = ClaimSpec.Circumstance.allCases.map(\.rawValue)
     guard let conditions = block.block("conditions", keys: names) else {
-      if block.get("conditions") == nil { block.fail("conditions", "is missing", remedy: "write {a: closed-1}") }
+      if block.get("conditions") == nil {
+        block.fail("conditions", "is missing", remedy: "write {a: closed-1}")
+      }
       return []
     }
     return ClaimSpec.Circumstance.allCases.compactMap { circumstance in

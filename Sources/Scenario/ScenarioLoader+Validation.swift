@@ -70,11 +70,13 @@ extension ScenarioLoader {
         !configuration.messaging.contains(where: { $0.name == name })
       else { continue }
       problems.add(
-        at: plugin.place, key: "plugins.\(plugin.name).messaging", value: name, "is not an entry of messaging:",
+        at: plugin.place, key: "plugins.\(plugin.name).messaging", value: name,
+        "is not an entry of messaging:",
         suggestion: Suggestion.nearest(to: name, among: configuration.messaging.map(\.name)))
     }
     if configuration.plugins.isEmpty, !problems.hasErrors {
-      problems.add(.warning, at: .file(file.path), key: "plugins", "has no entry, so there is nothing to load")
+      problems.add(
+        .warning, at: .file(file.path), key: "plugins", "has no entry, so there is nothing to load")
     }
     return ValidationSummary(
       kind: .nylonConfiguration, file: file.path, name: "",
@@ -83,7 +85,8 @@ extension ScenarioLoader {
 
   private static func line(_ target: Target) -> String {
     let loads = target.loads.map(\.label).joined(separator: ", ")
-    return "target \(target.name): \(target.transport.name), plugin \(target.plugin), handler \(target.handler), \(loads)"
+    return
+      "target \(target.name): \(target.transport.name), plugin \(target.plugin), handler \(target.handler), \(loads)"
   }
 
   private static func line(_ plugin: NylonConfiguration.Plugin) -> String {
@@ -96,7 +99,9 @@ extension ScenarioLoader {
   }
 
   private static func line(_ broker: NylonConfiguration.Messaging) -> String {
-    let servers = broker.servers.isEmpty ? "no servers" : broker.servers.map(redactedURL).joined(separator: ", ")
-    return "messaging \(broker.name): \(servers), prefix \(broker.subjectPrefix), max_inflight \(broker.maxInFlight)"
+    let servers =
+      broker.servers.isEmpty ? "no servers" : broker.servers.map(redactedURL).joined(separator: ", ")
+    return
+      "messaging \(broker.name): \(servers), prefix \(broker.subjectPrefix), max_inflight \(broker.maxInFlight)"
   }
 }
