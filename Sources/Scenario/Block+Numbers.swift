@@ -62,7 +62,9 @@ extension Block {
 
   /// A whole number in a range.
   func whole(_ key: String, in range: ClosedRange<Int>) -> Int? {
-    guard let number = number(key, in: Double(range.lowerBound)...Double(range.upperBound)) else { return nil }
+    guard let number = number(key, in: Double(range.lowerBound)...Double(range.upperBound)) else {
+      return nil
+    }
     guard number == number.rounded() else {
       fail(key, "must be a whole number from \(range.lowerBound) to \(range.upperBound)")
       return nil

@@ -30,13 +30,27 @@ struct Block {
       let suggestion = Suggestion.nearest(to: entry.key, among: keys)
       problems.add(
         lenient ? .warning : .error, at: entry.place, key: childPath(entry.key), "is not a key of this block",
-        suggestion: suggestion,
-        remedy: suggestion.map { Self.unitNote(of: $0) ?? "" }.flatMap { $0.isEmpty ? nil : $0 }
-          ?? "Allowed: \(keys.joined(separator: ", "))")
+        suggestion: suggestion, remedy: Self.remedy(for: entry.key, suggestion: suggestion, allowed: keys))
     }
   }
 
-  private static func unitNote(of key: String) -> String? { KeyUnit(key: key).map { "It is in \($0.name)" } }
+  /// The unit of the suggested key, or the block that the key belongs to, or all that is allowed.
+  private static func remedy(for key: String, suggestion: String?, allowed: [String]) -> String {
+    if let unit = suggestion.flatMap({ KeyUnit(key: $0) }) { return "It is in \(unit.name)" }
+    if suggestion == nil, let home = homes.first(where: { $0.keys.contains(key) }) {
+      return "it is a key of \(home.block)"
+    }
+    return "Allowed: \(allowed.joined(separator: ", "))"
+  }
+
+  /// Where a key belongs that was written in the wrong block.
+  private static let homes: [(block: String, keys: [String])] = [
+    ("the scenario itself, at the left margin", ScenarioLoader.keys), ("a target", TargetReader.keys),
+    ("a load", LoadReader.keys), ("a target's workers:", TargetReader.workersKeys),
+    ("request:", RequestReader.requestKeys), ("a target's verify:", RequestReader.verifyKeys),
+    ("an entry of messaging:", NylonConfiguration.messagingKeys),
+    ("an entry of plugins:", NylonConfiguration.pluginKeys),
+  ]
 
   /// The path of a key of this block.
   func childPath(_ key: String) -> String { path.isEmpty ? key : "\(path).\(key)" }
@@ -115,7 +129,8 @@ struct Block {
     if let choice = Choice(rawValue: text) { return choice }
     let names = Choice.allCases.map(\.rawValue)
     fail(
-      key, "must be \(names.joined(separator: " or "))", suggestion: Suggestion.nearest(to: text, among: names))
+      key, "must be \(names.joined(separator: " or "))",
+      suggestion: Suggestion.nearest(to: text, among: names))
     return nil
   }
 

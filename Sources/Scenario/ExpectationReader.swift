@@ -31,7 +31,8 @@ struct ExpectationReader {
       }
       return expectation(text) { message, suggestion, remedy in
         problems.add(
-          at: item.place, key: path, value: Block.printable(item, path: path), message, suggestion: suggestion,
+          at: item.place, key: path, value: Block.printable(item, path: path), message,
+          suggestion: suggestion,
           remedy: remedy)
       }
     }
@@ -66,7 +67,9 @@ struct ExpectationReader {
     guard Expectation.metrics.contains(metric) else {
       let near = Suggestion.nearest(to: metric, among: Expectation.metrics)
       let all = Expectation.metrics.joined(separator: ", ")
-      fail("names the metric '\(metric)', which is not a numeric column of summary.csv", near, near == nil ? "allowed: \(all)" : nil)
+      fail(
+        "names the metric '\(metric)', which is not a numeric column of summary.csv", near,
+        near == nil ? "allowed: \(all)" : nil)
       return nil
     }
     let load = parts[1..<(parts.count - 1)].joined(separator: ".")

@@ -39,7 +39,8 @@ enum JSONText {
       case "\t": result += "\\t"
       default:
         if scalar.value < 32 {
-          result += "\\u" + String(repeating: "0", count: scalar.value < 16 ? 3 : 2)
+          result +=
+            "\\u" + String(repeating: "0", count: scalar.value < 16 ? 3 : 2)
             + String(scalar.value, radix: 16)
         } else {
           result.unicodeScalars.append(scalar)

@@ -14,7 +14,9 @@ struct LoadReader {
   /// The loads of a block with their places; nil when the key is absent. Labels must be unique.
   func loads(of block: Block) -> [(load: LoadShape, path: String, item: YAMLValue)]? {
     guard block.get("loads") != nil else { return nil }
-    guard let items = block.list("loads", of: "loads such as {mode: closed, concurrency: 8}") else { return [] }
+    guard let items = block.list("loads", of: "loads such as {mode: closed, concurrency: 8}") else {
+      return []
+    }
     if items.isEmpty { block.fail("loads", "is empty", remedy: "write at least one load") }
     var result: [(load: LoadShape, path: String, item: YAMLValue)] = []
     for (index, item) in items.enumerated() {
@@ -22,7 +24,8 @@ struct LoadReader {
       guard let load = load(item, path: path) else { continue }
       if result.contains(where: { $0.load.label == load.label }) {
         problems.add(
-          at: item.place, key: path, value: load.label, "is in the list twice", remedy: "labels are unique in a list")
+          at: item.place, key: path, value: load.label, "is in the list twice",
+          remedy: "labels are unique in a list")
       } else {
         result.append((load, path, item))
       }
@@ -84,7 +87,8 @@ struct LoadReader {
       if let last = result.last, phase <= last {
         problems.add(
           at: item.place, key: path, value: text,
-          phase == last || result.contains(phase) ? "is in the list twice" : "comes before '\(last.subjectFragment)'",
+          phase == last || result.contains(phase)
+            ? "is in the list twice" : "comes before '\(last.subjectFragment)'",
           remedy: "phases are listed once each, in the order: \(names.joined(separator: ", "))")
         continue
       }

@@ -6,6 +6,8 @@ struct NylonConfiguration {
   struct Messaging {
     var name: String
     var servers: [String] = []
+    /// True when servers are listed, right or wrong.
+    var hasServers = false
     var subjectPrefix = "nylon.plugin"
     /// Timeout and retries of all phases of its plugins, unless a phase has its own.
     var policy = PolicyOverride()
@@ -41,12 +43,14 @@ struct NylonConfiguration {
 
   /// Top-level keys of Nylon's file that say nothing about plugins.
   static let otherTopLevelKeys = [
-    "runtime", "pingora", "proxy", "services", "routes", "middleware_groups", "header_selector", "tls", "acme",
+    "runtime", "pingora", "proxy", "services", "routes", "middleware_groups", "header_selector", "tls",
+    "acme",
     "config_dir", "http", "https", "metrics", "websocket", "websocket_adapter", "logging", "log",
   ]
 
   static let messagingKeys = [
-    "name", "type", "servers", "subject_prefix", "request_timeout_ms", "max_inflight", "overflow_policy", "retry",
+    "name", "type", "servers", "subject_prefix", "request_timeout_ms", "max_inflight", "overflow_policy",
+    "retry",
     "tls", "auth",
   ]
   static let pluginKeys = [

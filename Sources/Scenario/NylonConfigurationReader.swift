@@ -44,9 +44,11 @@ struct NylonConfigurationReader {
     guard let name = block.required("name", "name the broker; plugins refer to it") else { return nil }
     var entry = NylonConfiguration.Messaging(name: name, maxInFlightKey: block.childPath("max_inflight"))
     if let type = block.text("type"), type != "nats" {
-      block.fail("type", "must be nats, the only broker", suggestion: Suggestion.nearest(to: type, among: ["nats"]))
+      block.fail(
+        "type", "must be nats, the only broker", suggestion: Suggestion.nearest(to: type, among: ["nats"]))
     }
     entry.servers = servers(block)
+    entry.hasServers = !(block.get("servers")?.items ?? []).isEmpty
     if let prefix = block.text("subject_prefix") {
       if Self.isSubject(prefix) {
         entry.subjectPrefix = prefix
@@ -90,12 +92,16 @@ struct NylonConfigurationReader {
     let full = text.contains("://") ? text : "nats://" + text
     let scheme = full[..<(full.range(of: "://")?.lowerBound ?? full.startIndex)].lowercased()
     guard ["nats", "tls"].contains(scheme) else {
-      return .failure(URLFault(message: "has the scheme '\(scheme)'; brokers are reached by nats:// or tls://"))
+      return .failure(
+        URLFault(message: "has the scheme '\(scheme)'; brokers are reached by nats:// or tls://"))
     }
-    if text.contains(",") { return .failure(URLFault(message: "holds a comma; give each server its own item")) }
+    if text.contains(",") {
+      return .failure(URLFault(message: "holds a comma; give each server its own item"))
+    }
     guard !text.contains(where: \.isWhitespace) else { return .failure(URLFault(message: "holds a space")) }
     guard let parts = URLComponents(string: full), let host = parts.host, !host.isEmpty else {
-      return .failure(URLFault(message: "names no host, or has a character in its user part that must be %-encoded"))
+      return .failure(
+        URLFault(message: "names no host, or has a character in its user part that must be %-encoded"))
     }
     if let port = parts.port, !(1...65535).contains(port) {
       return .failure(URLFault(message: "has a port that is not from 1 to 65535"))
@@ -107,8 +113,8 @@ struct NylonConfigurationReader {
     let keys = ["enabled", "ca_file", "cert_file", "key_file"]
     guard let tls = block.block("tls", keys: keys, lenient: lenient) else { return NATSTLS() }
     let files = keys.dropFirst().map { path(of: $0, in: tls) }
-    if (files[1] == nil) != (files[2] == nil) {
-      let missing = files[1] == nil ? "cert_file" : "key_file"
+    if (tls.get("cert_file") == nil) != (tls.get("key_file") == nil) {
+      let missing = tls.get("cert_file") == nil ? "cert_file" : "key_file"
       tls.fail(missing, "is missing", remedy: "a certificate and its key are given together")
     }
     return NATSTLS(
@@ -122,11 +128,11 @@ struct NylonConfigurationReader {
       token: auth.text("token"), user: auth.text("user"), password: auth.text("password"),
       credentials: path(of: "credentials", in: auth), nkey: path(of: "nkey", in: auth))
     guard auth.flag("enabled") ?? true else { return NATSAuth() }
-    if result == NATSAuth() {
+    if keys.dropFirst().allSatisfy({ auth.get($0) == nil }) {
       auth.fail("enabled", "is true, but no token, user, credentials or nkey is given")
     }
-    if (result.user == nil) != (result.password == nil) {
-      let missing = result.user == nil ? "user" : "password"
+    if (auth.get("user") == nil) != (auth.get("password") == nil) {
+      let missing = auth.get("user") == nil ? "user" : "password"
       auth.fail(missing, "is missing", remedy: "user and password are given together")
     }
     return result
@@ -147,7 +153,8 @@ struct NylonConfigurationReader {
     case "ffi": plugin.kind = ffi(block, perPhase: plugin.perPhase)
     case "messaging": plugin.kind = pool(block, name: name)
     case nil where block.get("type") == nil:
-      block.fail("type", "is missing", remedy: "write type: ffi with a file, or messaging: with a broker's name")
+      block.fail(
+        "type", "is missing", remedy: "write type: ffi with a file, or messaging: with a broker's name")
     case let other?:
       if lenient { plugin.kind = .other(other) } else { refuse(type: other, block) }
     case nil: break
@@ -157,7 +164,8 @@ struct NylonConfigurationReader {
 
   private func refuse(type: String, _ block: Block) {
     block.fail(
-      "type", "must be ffi or messaging", suggestion: Suggestion.nearest(to: type, among: ["ffi", "messaging"]))
+      "type", "must be ffi or messaging",
+      suggestion: Suggestion.nearest(to: type, among: ["ffi", "messaging"]))
   }
 
   private func ffi(_ block: Block, perPhase: [Phase: PolicyOverride]) -> NylonConfiguration.Kind {
@@ -166,7 +174,8 @@ struct NylonConfigurationReader {
     }
     for (phase, override) in perPhase.sorted(by: { $0.key < $1.key })
     where override.onError == .retry || override.attempts ?? 1 > 1 {
-      let message = "asks for retries, which an in-process plugin does not get; a failed phase ends the session"
+      let message =
+        "asks for retries, which an in-process plugin does not get; a failed phase ends the session"
       let key = block.childPath("per_phase.\(phase.subjectFragment)")
       let place = block.get("per_phase")?[phase.subjectFragment]?.place ?? block.value.place
       problems.add(lenient ? .warning : .error, at: place, key: key, message, remedy: "leave them out")

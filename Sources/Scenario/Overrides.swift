@@ -15,7 +15,8 @@ struct Overrides {
       }
       let path = argument[..<equals].split(separator: ".", omittingEmptySubsequences: false).map(String.init)
       guard !path.contains("") else {
-        problems.add(at: place, key: "", "has an empty name in its path", remedy: "write names between single dots")
+        problems.add(
+          at: place, key: "", "has an empty name in its path", remedy: "write names between single dots")
         continue
       }
       guard let value = value(String(argument[argument.index(after: equals)...]), place) else { continue }
@@ -29,7 +30,8 @@ struct Overrides {
     do {
       return try reader.read(text) ?? YAMLValue(content: .scalar(text: "", plain: true), place: place)
     } catch {
-      problems.add(at: place, key: "", "has a value that is \(error.message)", remedy: "quote it, also for the shell")
+      problems.add(
+        at: place, key: "", "has a value that is \(error.message)", remedy: "quote it, also for the shell")
       return nil
     }
   }
@@ -47,11 +49,14 @@ struct Overrides {
       let old = index.map { entries[$0].value.isNull ? empty : entries[$0].value } ?? empty
       if index == nil, path.count > 1, Int(path[path.startIndex + 1]) != nil {
         problems.add(
-          at: place, key: (done + [name]).joined(separator: "."), "is not there, so it has no items to number",
+          at: place, key: (done + [name]).joined(separator: "."),
+          "is not there, so it has no items to number",
           suggestion: Suggestion.nearest(to: name, among: entries.map(\.key)))
         return nil
       }
-      guard let child = set(path.dropFirst(), to: value, in: old, done: done + [name], place) else { return nil }
+      guard let child = set(path.dropFirst(), to: value, in: old, done: done + [name], place) else {
+        return nil
+      }
       if let index {
         entries[index].value = child
       } else {

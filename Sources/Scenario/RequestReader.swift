@@ -16,7 +16,11 @@ struct RequestReader {
     var spec = RequestSpec()
     if let block = root.block("request", keys: Self.requestKeys) {
       if let method = block.text("method") {
-        if Self.isToken(method) { spec.method = method } else { block.fail("method", "is not an HTTP method") }
+        if Self.isToken(method) {
+          spec.method = method
+        } else {
+          block.fail("method", "is not an HTTP method")
+        }
       }
       if let path = block.text("path") {
         if path.hasPrefix("/"), !path.contains(where: \.isWhitespace), !path.contains("#") {
@@ -37,7 +41,8 @@ struct RequestReader {
       }
     }
     if let block = root.block("response", keys: Self.responseKeys) {
-      spec.responseStatus = block.whole("status", in: Self.statusRange).map(UInt16.init) ?? spec.responseStatus
+      spec.responseStatus =
+        block.whole("status", in: Self.statusRange).map(UInt16.init) ?? spec.responseStatus
       spec.responseHeaders = headers("headers", of: block)
     }
     return spec

@@ -120,7 +120,8 @@ public struct ScenarioLoader: Sendable {
         for problem in error.problems { problems.add(problem) }
       }
     } else if root.get("plugins") == nil {
-      root.fail("plugins", "is missing", remedy: "write plugins: here, or config: with the path of Nylon's own file")
+      root.fail(
+        "plugins", "is missing", remedy: "write plugins: here, or config: with the path of Nylon's own file")
     }
     NylonConfigurationReader(problems: problems, folder: folder, lenient: false)
       .read(root, into: &configuration)
@@ -141,12 +142,15 @@ public struct ScenarioLoader: Sendable {
   private static func servers(_ text: String, problems: ProblemCollector) -> [String] {
     let place = ScenarioProblem.Place.argument("--server \(redactedURL(text))")
     let words = text.split(separator: ",").map { $0.trimmingCharacters(in: .whitespaces) }
-    if words.isEmpty { problems.add(at: place, key: "", "names no broker", remedy: "write --server nats://127.0.0.1:4222") }
+    if words.isEmpty {
+      problems.add(at: place, key: "", "names no broker", remedy: "write --server nats://127.0.0.1:4222")
+    }
     return words.map { word in
       switch NylonConfigurationReader.server(word) {
       case .success(let url): return url
       case .failure(let fault):
-        problems.add(at: place, key: "", fault.message, remedy: "write for example --server nats://127.0.0.1:4222")
+        problems.add(
+          at: place, key: "", fault.message, remedy: "write for example --server nats://127.0.0.1:4222")
         return word
       }
     }

@@ -102,7 +102,8 @@ struct TargetReader {
       $0.isASCII && ($0.properties.isAlphabetic || ("0"..."9").contains($0) || $0 == "-" || $0 == "_")
     }
     guard allowed, !name.isEmpty, name.utf8.count <= 64 else {
-      block.fail("name", "must be 1 to 64 letters, digits, '-' and '_': it is a column and a part of expect: lines")
+      block.fail(
+        "name", "must be 1 to 64 letters, digits, '-' and '_': it is a column and a part of expect: lines")
       return nil
     }
     return name
@@ -138,7 +139,8 @@ struct TargetReader {
       guard let broker else {
         let names = configuration.messaging.map(\.name)
         problems.add(
-          at: plugin.place, key: "plugins.\(plugin.name).messaging", value: name, "is not an entry of messaging:",
+          at: plugin.place, key: "plugins.\(plugin.name).messaging", value: name,
+          "is not an entry of messaging:",
           suggestion: Suggestion.nearest(to: name, among: names),
           remedy: names.isEmpty ? "There are none" : "Known: \(names.joined(separator: ", "))")
         return nil
@@ -156,9 +158,10 @@ struct TargetReader {
     configJSON: String
   ) -> NATSSpec {
     let servers = server ?? broker.servers
-    if servers.isEmpty, workers == nil {
+    if servers.isEmpty, !broker.hasServers, block.get("workers")?["command"] == nil {
       block.fail(
-        "workers", "are not started here, and with no servers a broker of our own is, where nobody would answer",
+        "workers",
+        "are not started here, and with no servers a broker of our own is, where nobody would answer",
         remedy: "give workers a command, such as nylon-worker, or name the servers they are at")
     }
     return NATSSpec(
@@ -188,7 +191,8 @@ struct TargetReader {
       guard let text = block.text("command") else { return nil }
       guard let split = ShellWords.split(text) else {
         problems.add(
-          at: value.place, key: block.childPath("command"), "has a quote that is not closed, or ends with '\\'",
+          at: value.place, key: block.childPath("command"),
+          "has a quote that is not closed, or ends with '\\'",
           remedy: "close it, or write the command as a list")
         return nil
       }

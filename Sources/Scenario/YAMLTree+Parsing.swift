@@ -109,10 +109,12 @@ extension YAMLReader {
         throw Fault(line: line, message: "is nested more than \(maximumDepth) levels deep")
       }
     }
-    for (index, row) in text.utf8.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).enumerated()
-    where row.split(separator: UInt8(ascii: " ")).prefix(while: { $0.elementsEqual("-".utf8) || $0.elementsEqual("?".utf8) })
-      .count > maximumDepth
-    {
+    for (index, row) in text.utf8.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
+      .enumerated()
+    where row.split(separator: UInt8(ascii: " ")).prefix(while: {
+      $0.elementsEqual("-".utf8) || $0.elementsEqual("?".utf8)
+    })
+    .count > maximumDepth {
       throw Fault(line: index + 1, message: "is nested more than \(maximumDepth) levels deep")
     }
   }
