@@ -1,0 +1,112 @@
+import Foundation
+
+/// What a broker's own monitoring says.
+public struct BrokerStatistics: Codable, Sendable, Equatable {
+  /// Version of the broker.
+  public var version: String
+  /// Clients that were cut off because they read too slowly.
+  public var slowConsumers: Int
+  /// Messages that came in.
+  public var inMessages: UInt64
+  /// Messages that went out.
+  public var outMessages: UInt64
+  /// Bytes that came in.
+  public var inBytes: UInt64
+  /// Bytes that went out.
+  public var outBytes: UInt64
+  /// Clients connected now.
+  public var connections: Int
+  /// Subscriptions now, the broker's own included.
+  public var subscriptions: Int
+  /// Resident memory, bytes.
+  public var memoryBytes: UInt64
+  /// CPU use that the broker states, percent of a core.
+  public var cpuPercent: Double
+
+  enum CodingKeys: String, CodingKey {
+    case version
+    case slowConsumers = "slow_consumers"
+    case inMessages = "in_msgs"
+    case outMessages = "out_msgs"
+    case inBytes = "in_bytes"
+    case outBytes = "out_bytes"
+    case connections, subscriptions
+    case memoryBytes = "mem"
+    case cpuPercent = "cpu"
+  }
+}
+
+/// A broker's monitoring over HTTP.
+public struct BrokerMonitor: Sendable, Equatable {
+  /// Host of the monitoring.
+  public var host: String
+  /// Port of the monitoring.
+  public var port: UInt16
+
+  /// Monitoring at a place.
+  public init(host: String = "127.0.0.1", port: UInt16) {
+    self.host = host
+    self.port = port
+  }
+
+  /// What the broker counts, from `/varz`.
+  public func statistics(timeout: Duration = .seconds(3)) throws(LabError) -> BrokerStatistics {
+    try decode(BrokerStatistics.self, path: "/varz", until: .after(timeout))
+  }
+
+  /// Bytes that wait in the broker for clients that read slowly, from `/connz`.
+  public func pendingBytes(timeout: Duration = .seconds(3)) throws(LabError) -> UInt64 {
+    try decode(Connections.self, path: "/connz?limit=100000", until: .after(timeout))
+      .connections.reduce(0) { $0 &+ ($1.pending_bytes ?? 0) }
+  }
+
+  /// The ids of the connections that subscribe to exactly this subject in this queue group.
+  func subscribers(
+    of subject: String, group: String, until deadline: Deadline
+  ) throws(LabError) -> Set<UInt64> {
+    let name = subject.addingPercentEncoding(withAllowedCharacters: .alphanumerics) ?? subject
+    let list = try decode(
+      Subscriptions.self, path: "/subsz?subs=1&limit=100000&test=\(name)", until: deadline)
+    let matching = (list.subscriptions_list ?? []).filter { $0.subject == subject && $0.qgroup == group }
+    return Set(matching.map(\.cid))
+  }
+
+  private func decode<Value: Decodable>(
+    _ type: Value.Type, path: String, until deadline: Deadline
+  ) throws(LabError) -> Value {
+    do {
+      let body = try get(path, until: deadline)
+      return try JSONDecoder().decode(type, from: Data(body))
+    } catch {
+      let why = (error as? Connection.Failure)?.why ?? "its answer cannot be read"
+      throw .brokerUnreachable(address: "\(host):\(port) (monitoring)", why: why)
+    }
+  }
+
+  private func get(_ path: String, until deadline: Deadline) throws(Connection.Failure) -> [UInt8] {
+    var connection = try Connection(host: host, port: port, until: deadline)
+    try connection.send("GET \(path) HTTP/1.0\r\nHost: \(host)\r\nAccept: application/json\r\n\r\n")
+    let status = try connection.line().split(separator: " ")
+    guard status.first?.hasPrefix("HTTP/1.") == true, status.dropFirst().first == "200" else {
+      throw Connection.Failure(why: "it does not answer \(path)")
+    }
+    while try !connection.line().isEmpty {}
+    return try connection.rest()
+  }
+
+  private struct Connections: Decodable {
+    struct Row: Decodable {
+      var pending_bytes: UInt64?
+    }
+    var connections: [Row]
+  }
+
+  private struct Subscriptions: Decodable {
+    struct Row: Decodable {
+      var subject: String
+      var qgroup: String?
+      var cid: UInt64
+    }
+    var subscriptions_list: [Row]?
+  }
+}
