@@ -36,9 +36,11 @@ struct Connection {
   private static func resolve(
     _ host: String, _ port: UInt16, until deadline: Deadline
   ) throws(Failure) -> [Address] {
+    let numeric = lookUp(host, port, flags: AI_NUMERICHOST)
+    if !numeric.isEmpty { return numeric }
     let found = Guarded<[Address]?>(nil)
     Thread.detachNewThread {
-      let addresses = lookUp(host, port)
+      let addresses = lookUp(host, port, flags: 0)
       found.withLock { $0 = addresses }
     }
     guard let addresses = found.wait(until: deadline, for: { $0 }) else {
@@ -47,8 +49,9 @@ struct Connection {
     return addresses
   }
 
-  private static func lookUp(_ host: String, _ port: UInt16) -> [Address] {
+  private static func lookUp(_ host: String, _ port: UInt16, flags: Int32) -> [Address] {
     var hints = addrinfo()
+    hints.ai_flags = flags
     hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
     var list: UnsafeMutablePointer<addrinfo>?
     guard getaddrinfo(host, "\(port)", &hints, &list) == 0 else { return [] }

@@ -23,7 +23,8 @@ public enum Executables {
       return name
     }
     let path = ProcessInfo.processInfo.environment["PATH"] ?? "/usr/local/bin:/usr/bin:/bin"
-    let folders = [ownFolder] + path.split(separator: ":").map(String.init) + ["/usr/local/sbin", "/usr/sbin"]
+    let folders =
+      [ownFolder] + path.split(separator: ":").map(String.init) + ["/usr/local/sbin", "/usr/sbin"]
     for folder in folders where !name.isEmpty && isExecutable("\(folder)/\(name)") {
       return "\(folder)/\(name)"
     }

@@ -5,7 +5,8 @@ import Testing
 
 @Suite struct ChildProcessTests {
   @Test func aProgramRunsToItsEndAndTellsItsCodeAndItsUse() throws {
-    let child = try ChildProcess.start(Launch("sh", ["-c", "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; exit 3"]))
+    let child = try ChildProcess.start(
+      Launch("sh", ["-c", "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; exit 3"]))
     #expect(child.pid > 0)
     #expect(child.wait(timeout: .seconds(20)) == .exited(3))
     #expect(!child.isRunning)
@@ -55,7 +56,10 @@ import Testing
     let child = try ChildProcess.start(
       Launch(
         "sh",
-        ["-c", "i=0; while [ $i -lt 9000 ]; do echo \"$i token $WORD nats://u:pw@h:1\" >&2; i=$((i+1)); done"],
+        [
+          "-c",
+          "i=0; while [ $i -lt 9000 ]; do echo \"$i token $WORD nats://u:pw@h:1\" >&2; i=$((i+1)); done",
+        ],
         environment: ["WORD": "sw0rdfish"], secrets: ["sw0rdfish"]))
     #expect(child.wait(timeout: .seconds(30)) == .exited(0))
     #expect(child.lastWords.hasSuffix("8999 token *** nats://***@h:1"))
@@ -64,7 +68,8 @@ import Testing
   }
 
   @Test func aProcessThatWillNotListenIsKilledAfterTheGrace() throws {
-    let child = try ChildProcess.start(Launch("sh", ["-c", "trap '' TERM; echo up; while :; do sleep 0.05; done"]))
+    let child = try ChildProcess.start(
+      Launch("sh", ["-c", "trap '' TERM; echo up; while :; do sleep 0.05; done"]))
     #expect(child.waitForWords(until: .after(.seconds(10))) { $0.contains("up") ? true : nil } == true)
     #expect(child.terminate(grace: .milliseconds(100)) == .signaled(SIGKILL))
   }
@@ -117,7 +122,9 @@ import Testing
     func zombies() -> [Int32] {
       let entries = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
       return entries.compactMap(Int32.init).filter { pid in
-        guard let stat = try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8) else { return false }
+        guard let stat = try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8) else {
+          return false
+        }
         let words = stat.split(separator: ")").last?.split(separator: " ") ?? []
         return words.count > 1 && words[0] == "Z" && words[1] == "\(getpid())"
       }

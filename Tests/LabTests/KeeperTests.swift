@@ -60,7 +60,11 @@ import Testing
   }
 
   @Test func wrongUsageIsToldAndEndsWith64() throws {
-    for arguments in [[], ["--lifeline"], ["--lifeline", "x", "--status", "1", "--", "true"], ["--lifeline", "99", "--status", "1", "--", "true"], ["--lifeline", "0", "--status", "1"], ["--what", "1"]] {
+    for arguments in [
+      [], ["--lifeline"], ["--lifeline", "x", "--status", "1", "--", "true"],
+      ["--lifeline", "99", "--status", "1", "--", "true"], ["--lifeline", "0", "--status", "1"],
+      ["--what", "1"],
+    ] {
       let child = try ChildProcess.start(Launch(try Executables.own("nylon-keeper"), arguments))
       #expect(child.wait(timeout: .seconds(10)) == .exited(64))
       #expect(child.lastWords.contains("usage: nylon-keeper"))

@@ -1,0 +1,166 @@
+import CLinux
+import Foundation
+import Measure
+
+/// One thing that was looked at to see whether this machine is fit to measure on.
+public struct DoctorFinding: Codable, Sendable, Equatable {
+  /// How it is.
+  public enum State: String, Codable, Sendable {
+    /// As it should be.
+    case ok
+    /// Figures may suffer.
+    case warn
+    /// Something needed is not there.
+    case missing
+  }
+
+  /// What was looked at.
+  public var name: String
+  /// How it is.
+  public var state: State
+  /// What was found.
+  public var detail: String
+  /// What to do about it; nil when there is nothing to do.
+  public var remedy: String?
+
+  /// A finding.
+  public init(_ name: String, _ state: State, _ detail: String, remedy: String? = nil) {
+    self.name = name
+    self.state = state
+    self.detail = detail
+    self.remedy = remedy
+  }
+}
+
+/// Looks whether this machine is fit: what is missing, and what would spoil figures.
+public enum Doctor {
+  /// Looks at everything; takes about a second.
+  /// - Parameter optimisedBuild: whether the caller was built with optimisation.
+  public static func examine(optimisedBuild: Bool) -> [DoctorFinding] {
+    let before = SystemTimes.now()
+    let facts = MachineFacts.read(optimisedBuild: optimisedBuild)
+    let timer = timer()
+    nap(milliseconds: 500)
+    let steal = before.flatMap { earlier in SystemTimes.now()?.stealShare(since: earlier) }
+    return programs(facts) + [
+      build(facts), cores(facts), clock(facts), governor(facts), load(facts), self.steal(steal), timer,
+      descriptors(),
+    ]
+  }
+
+  private static func programs(_ facts: MachineFacts) -> [DoctorFinding] {
+    var findings: [DoctorFinding] = []
+    if let path = try? Executables.broker() {
+      findings.append(
+        .init("nats-server", .ok, "\(facts.versions["nats-server"] ?? "unknown version"), \(path)"))
+    } else {
+      findings.append(
+        .init("nats-server", .missing, "not in PATH", remedy: "apt-get install nats-server, or scripts/setup")
+      )
+    }
+    for name in ["nylon-keeper", "nylon-worker"] {
+      if let path = try? Executables.own(name) {
+        findings.append(.init(name, .ok, path))
+      } else {
+        findings.append(.init(name, .missing, "not beside nylon-bench", remedy: "swift build -c release"))
+      }
+    }
+    if let path = Executables.library("ExamplePlugin") {
+      findings.append(.init("ExamplePlugin", .ok, path))
+    } else {
+      findings.append(
+        .init(
+          "ExamplePlugin", .missing, "not beside nylon-bench",
+          remedy: "swift build -c release (with --product nylon-bench the plugin is not built)"))
+    }
+    return findings
+  }
+
+  private static func build(_ facts: MachineFacts) -> DoctorFinding {
+    facts.optimisedBuild
+      ? .init("build", .ok, "optimised")
+      : .init(
+        "build", .warn, "not optimised, so every measurement is invalid", remedy: "swift build -c release")
+  }
+
+  static func cores(_ facts: MachineFacts) -> DoctorFinding {
+    let cores = facts.cores ?? 1
+    var detail = "\(cores) usable" + (facts.cpuModel.map { ", \($0)" } ?? "")
+    if let limit = facts.cgroupCores, limit < Double(cores) {
+      detail += ", limited to \(limit) by the control group"
+      return .init(
+        "cores", .warn, detail, remedy: "Raise or lift the CPU limit: it stops the load in bursts.")
+    }
+    if cores < 4 {
+      return .init(
+        "cores", .warn, "\(detail): generator, broker and workers share them",
+        remedy: "Use 4 cores or more for figures of NATS throughput.")
+    }
+    return .init("cores", .ok, detail)
+  }
+
+  static func clock(_ facts: MachineFacts) -> DoctorFinding {
+    let resolution = clinux_clock_resolution_ns()
+    let detail = "\(facts.clockSource ?? "unknown"), resolution \(resolution) ns"
+    let isCheap = facts.clockSource.map { ["tsc", "kvm-clock", "arch_sys_counter"].contains($0) } ?? true
+    return isCheap
+      ? .init("clock source", .ok, detail)
+      : .init(
+        "clock source", .warn, "\(detail): reading it is a system call",
+        remedy: "Choose tsc in /sys/devices/system/clocksource, if the machine has it.")
+  }
+
+  static func governor(_ facts: MachineFacts) -> DoctorFinding {
+    guard let governor = facts.governor else {
+      return .init("governor", .ok, "none to see" + (facts.hypervisor.map { ", under \($0)" } ?? ""))
+    }
+    return governor == "performance"
+      ? .init("governor", .ok, governor)
+      : .init("governor", .warn, governor, remedy: "cpupower frequency-set -g performance")
+  }
+
+  static func load(_ facts: MachineFacts) -> DoctorFinding {
+    guard let load = facts.loadAverage else { return .init("load", .ok, "unknown") }
+    let detail = "\(load) over the last minute"
+    return load > 0.3 * Double(facts.cores ?? 1)
+      ? .init("load", .warn, detail, remedy: "Wait for, or end, what else runs here.")
+      : .init("load", .ok, detail)
+  }
+
+  static func steal(_ share: Double?) -> DoctorFinding {
+    guard let share else { return .init("steal", .ok, "unknown") }
+    let detail = String(format: "%.1f %% of CPU time", share * 100)
+    return share > 0.05
+      ? .init(
+        "steal", .warn, detail, remedy: "Use a machine whose cores are not shared; over 5 % is invalid.")
+      : .init("steal", .ok, detail)
+  }
+
+  /// How late sleeps of a millisecond end.
+  private static func timer() -> DoctorFinding {
+    let overshoots = (0..<200).map { _ in clinux_sleep_overshoot_ns(1_000_000) }.sorted()
+    let p50 = Double(overshoots[100]) / 1000
+    let p99 = Double(overshoots[198]) / 1000
+    let slack =
+      (try? String(contentsOfFile: "/proc/self/timerslack_ns", encoding: .utf8))
+      .map { $0.trimmingTrailingWhitespace() } ?? "unknown"
+    let detail =
+      String(format: "sleeps end %.0f us late at p50, %.0f us at p99; slack ", p50, p99) + "\(slack) ns"
+    return p99 > 1000
+      ? .init(
+        "timer", .warn, detail, remedy: "Wait for what else runs here; uneven arrivals show as send lag.")
+      : .init("timer", .ok, detail)
+  }
+
+  /// The limit of open descriptors, from `/proc/self/limits`.
+  private static func descriptors() -> DoctorFinding {
+    let limits = (try? String(contentsOfFile: "/proc/self/limits", encoding: .utf8)) ?? ""
+    let line = limits.split(separator: "\n").first { $0.hasPrefix("Max open files") }
+    let soft = line?.dropFirst("Max open files".count).split(separator: " ").first.map(String.init)
+    guard let soft else { return .init("descriptors", .ok, "limit unknown") }
+    let isEnough = soft == "unlimited" || (Int(soft) ?? 0) >= 1024
+    return isEnough
+      ? .init("descriptors", .ok, "limit \(soft)")
+      : .init("descriptors", .warn, "limit \(soft)", remedy: "ulimit -n 4096")
+  }
+}

@@ -1,0 +1,94 @@
+import Foundation
+
+/// How a load process ended, and what it brought.
+public struct LoadOutcome: Sendable, Equatable {
+  /// The result document; nil when there is none, or it was too long.
+  public var document: [UInt8]?
+  /// How the process ended.
+  public var status: ExitStatus
+  /// What it said last, without secrets.
+  public var lastWords: String
+  /// What it used; nil when it was killed with its keeper.
+  public var use: ResourceUse?
+  /// True when it ran into its deadline and was ended for that.
+  public var ranOver: Bool
+}
+
+/// A process that loads: it gets its order on standard input and brings its result as one document.
+///
+/// It writes the document to descriptor 3 (`documentDescriptor`), and has the shared memory, when
+/// there is some, as descriptor 4 (`sharedMemoryDescriptor`); both numbers also stand in its
+/// environment. A plugin that crashes takes only this process down.
+public final class LoadProcess: Sendable {
+  /// Where the process writes its document.
+  public static let documentDescriptor: Int32 = 3
+  /// Where the process has the shared memory.
+  public static let sharedMemoryDescriptor: Int32 = 4
+  /// Name of the environment variable that holds the first number.
+  public static let documentVariable = "NYLON_BENCH_DOCUMENT_FD"
+  /// Name of the environment variable that holds the second number; not set without shared memory.
+  public static let sharedMemoryVariable = "NYLON_BENCH_SHARED_FD"
+
+  private let process: ChildProcess
+
+  private init(_ process: ChildProcess) {
+    self.process = process
+  }
+
+  /// Starts a load process.
+  /// - Parameters:
+  ///   - order: what it reads from standard input; may hold secrets.
+  ///   - arguments: its arguments, without secrets.
+  ///   - program: the running program itself when nil.
+  ///   - sharedMemory: a descriptor of ours that it gets.
+  ///   - environment: on top of our own.
+  ///   - secrets: what must not be seen in its last words.
+  public static func start(
+    order: [UInt8], arguments: [String] = ["__measure"], program: String? = nil,
+    sharedMemory: Int32? = nil, environment: [String: String] = [:], secrets: [String] = []
+  ) throws(LabError) -> LoadProcess {
+    var variables = environment
+    variables[documentVariable] = "\(documentDescriptor)"
+    if sharedMemory != nil { variables[sharedMemoryVariable] = "\(sharedMemoryDescriptor)" }
+    return LoadProcess(
+      try ChildProcess.start(
+        Launch(
+          program ?? Executables.ownPath, arguments, environment: variables, input: order,
+          descriptors: sharedMemory.map { [$0] } ?? [], collectsDocument: true, secrets: secrets)))
+  }
+
+  /// Its process id.
+  public var pid: Int32 { process.pid }
+
+  /// False once it has ended.
+  public var isRunning: Bool { process.isRunning }
+
+  /// Asks it to end (SIGTERM) and returns at once; it may still bring what it has measured.
+  public func askToEnd() { process.askToEnd() }
+
+  /// Ends it, and waits until it is gone.
+  public func terminate(grace: Duration = .seconds(3)) { process.terminate(grace: grace) }
+
+  /// Waits for its end, and looks after something else meanwhile.
+  /// - Parameters:
+  ///   - limit: how long it may run; then it is ended.
+  ///   - interval: how often `onPoll` is called.
+  ///   - grace: how long it may take to end when it is asked to.
+  ///   - onPoll: draws progress, say; false asks the process to end (Ctrl-C).
+  public func wait(
+    limit: Duration, every interval: Duration = .milliseconds(250), grace: Duration = .seconds(5),
+    onPoll: () -> Bool = { true }
+  ) -> LoadOutcome {
+    let deadline = Deadline.after(limit)
+    var goesOn = true
+    while goesOn && !deadline.isPast && process.isRunning {
+      let slice = Deadline.earlier(.after(interval), deadline)
+      if process.wait(timeout: .seconds(slice.remainingSeconds)) == nil { goesOn = onPoll() }
+    }
+    let ranOver = goesOn && process.isRunning
+    let status = process.exitStatus ?? process.terminate(grace: grace) ?? .lost
+    return LoadOutcome(
+      document: process.document.flatMap { $0.isEmpty ? nil : $0 }, status: status,
+      lastWords: process.lastWords, use: process.resourceUse, ranOver: ranOver)
+  }
+}

@@ -1,0 +1,158 @@
+import Foundation
+import Scenario
+
+/// A worker that ended although nobody asked it to.
+public struct WorkerDeath: Sendable, Equatable {
+  /// Which one, from 0.
+  public var index: Int
+  /// Its process id, when it had one.
+  public var pid: Int32
+  /// How it ended.
+  public var status: ExitStatus
+  /// What it said last, without secrets.
+  public var lastWords: String
+}
+
+/// The workers of a pool, started by us.
+public final class WorkerPool: Sendable {
+  private let workers: [ChildProcess]
+  /// Those that we ended ourselves.
+  private let ended = Guarded<Set<Int>>([])
+
+  private init(workers: [ChildProcess]) {
+    self.workers = workers
+  }
+
+  /// Starts the workers, and returns when they are ready.
+  ///
+  /// A worker gets `NATS_SERVERS` (separated by commas) and `NATS_GROUP`, the credentials, when
+  /// there are any, as `NATS_TOKEN`, `NATS_USER`, `NATS_PASSWORD`, `NATS_CREDS`, `NATS_NKEY`, those
+  /// of TLS as `NATS_CA`, `NATS_CERT`, `NATS_KEY`, and the scenario's environment on top. A command
+  /// `nylon-worker` is this package's own; it also gets `--name` and `--prefix`.
+  ///
+  /// Ready means, with a broker whose monitoring is known: it shows as many new subscribers in the
+  /// queue group, for each of the target's phases, as there are workers; that holds for workers of any kind.
+  /// Without it: the worker has said "started successfully", as the real SDK and ours do. Another
+  /// worker that does not say so counts as ready when `start_seconds` have passed and it still runs.
+  /// - Parameters:
+  ///   - target: what is loaded; the `workers` of its pool say what is started.
+  ///   - servers: URLs of the brokers; those of the pool when empty.
+  ///   - monitor: monitoring of the broker, when it is known.
+  public static func start(
+    for target: Target, servers: [String] = [], monitor: BrokerMonitor?
+  ) throws(LabError) -> WorkerPool {
+    guard case .nats(let pool) = target.transport, let spec = pool.workers,
+      let program = spec.command.first, spec.count > 0
+    else {
+      throw .invalid(
+        "Target '\(target.name)' names no workers to start",
+        remedy: "Write workers: {count: 1, command: nylon-worker}, or leave workers: out.")
+    }
+    let prefix = "\(pool.subjectPrefix).\(target.plugin)"
+    let isOurs = program == "nylon-worker"
+    let launch = Launch(
+      isOurs ? try Executables.own(program) : program,
+      (isOurs ? ["--name", target.plugin, "--prefix", pool.subjectPrefix] : []) + spec.command.dropFirst(),
+      environment: environment(pool, spec, servers.isEmpty ? pool.servers : servers),
+      secrets: secrets(pool, servers))
+    let deadline = Deadline.after(.seconds(min(max(spec.startSeconds, 0.1), 3600)))
+    let wanted = Readiness(
+      subjects: target.phases.map { "\(prefix).\($0.subjectFragment)" },
+      group: pool.group, count: spec.count, monitor: monitor, mustSayReady: isOurs, deadline: deadline)
+
+    let before = try wanted.subscribers()
+    var workers: [ChildProcess] = []
+    for _ in 0..<spec.count { workers.append(try ChildProcess.start(launch)) }
+    let started = WorkerPool(workers: workers)
+    do {
+      try wanted.wait(for: workers, before: before)
+    } catch {
+      started.stop(grace: .milliseconds(500))
+      throw error
+    }
+    return started
+  }
+
+  private static func environment(
+    _ pool: NATSSpec, _ spec: WorkersSpec, _ servers: [String]
+  ) -> [String: String] {
+    var all = ["NATS_SERVERS": servers.joined(separator: ","), "NATS_GROUP": pool.group]
+    all["NATS_TOKEN"] = pool.auth.token
+    all["NATS_USER"] = pool.auth.user
+    all["NATS_PASSWORD"] = pool.auth.password
+    all["NATS_CREDS"] = pool.auth.credentials
+    all["NATS_NKEY"] = pool.auth.nkey
+    if pool.tls.enabled {
+      all["NATS_CA"] = pool.tls.caFile
+      all["NATS_CERT"] = pool.tls.certFile
+      all["NATS_KEY"] = pool.tls.keyFile
+    }
+    return all.merging(spec.environment) { $1 }
+  }
+
+  private static func secrets(_ pool: NATSSpec, _ servers: [String]) -> [String] {
+    let addresses = (pool.servers + servers).compactMap { try? BrokerAddress($0) }
+    return pool.auth.secretWords + addresses.flatMap(\.auth.secretWords)
+  }
+
+  /// Process ids of the workers, in order.
+  public var pids: [Int32] { workers.map(\.pid) }
+
+  /// CPU time of all workers that run, with the processes that they started, ns.
+  public var cpuNanoseconds: UInt64 {
+    pids.reduce(0) { $0 &+ (ProcessClock.cpuNanoseconds(session: $1) ?? 0) }
+  }
+
+  /// Resident memory of the workers' own processes, bytes.
+  public var residentBytes: UInt64 {
+    pids.reduce(0) { $0 &+ (ProcessClock.residentBytes(pid: $1) ?? 0) }
+  }
+
+  /// The workers that ended unasked until now.
+  public func deaths() -> [WorkerDeath] {
+    let asked = ended.withLock { $0 }
+    return workers.enumerated().compactMap { index, worker in
+      guard !asked.contains(index), let status = worker.exitStatus else { return nil }
+      return WorkerDeath(index: index, pid: worker.pid, status: status, lastWords: worker.lastWords)
+    }
+  }
+
+  /// Asks all workers to end, gives them time to finish what they have, kills who is left, and waits
+  /// until all are gone. The list is of those that had ended unasked before.
+  @discardableResult
+  public func stop(grace: Duration = .seconds(3)) -> [WorkerDeath] {
+    let died = deaths()
+    ended.withLock { $0.formUnion(workers.indices) }
+    let deadline = Deadline.after(grace)
+    for worker in workers { worker.askToEnd() }
+    for worker in workers where worker.wait(timeout: .seconds(deadline.remainingSeconds)) == nil {
+      worker.kill()
+    }
+    return died
+  }
+
+  /// Kills one worker: a fault, so it does not count as a death. False when there is no such worker.
+  @discardableResult
+  public func kill(_ index: Int) -> Bool {
+    guard workers.indices.contains(index) else { return false }
+    ended.withLock { _ = $0.insert(index) }
+    workers[index].kill()
+    return true
+  }
+
+  /// Stops one worker where it is, as if its machine hung: a fault. False when there is no such worker.
+  @discardableResult
+  public func pause(_ index: Int) -> Bool {
+    guard workers.indices.contains(index) else { return false }
+    workers[index].pause()
+    return true
+  }
+
+  /// Lets a paused worker go on. False when there is no such worker.
+  @discardableResult
+  public func resume(_ index: Int) -> Bool {
+    guard workers.indices.contains(index) else { return false }
+    workers[index].resume()
+    return true
+  }
+}

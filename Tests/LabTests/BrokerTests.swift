@@ -1,0 +1,168 @@
+import Foundation
+import Scenario
+import Testing
+
+@testable import Lab
+
+@Suite struct BrokerTests {
+  @Test func aBrokerAnswersWhenItHasStartedAndIsGoneWhenItIsStopped() throws {
+    let broker = try Broker.start()
+    #expect(broker.isRunning)
+    let greeting = try Broker.probe(url: broker.url)
+    #expect(greeting.isFullyChecked)
+    #expect(greeting.version == broker.version)
+    #expect(greeting.version == Broker.installedVersion())
+    let statistics = try broker.statistics()
+    #expect(statistics.version == broker.version)
+    #expect(statistics.memoryBytes > 0)
+    #expect(statistics.slowConsumers == 0)
+    #expect(try broker.monitor.pendingBytes() == 0)
+    #expect(try #require(ProcessClock.cpuNanoseconds(pid: broker.pid)) > 0)
+    #expect(try #require(ProcessClock.residentBytes(pid: broker.pid)) > 1_000_000)
+    let pid = broker.pid
+    #expect(broker.stop() != nil)
+    #expect(!broker.isRunning)
+    #expect(!isAlive(pid))
+    #expect(ProcessClock.cpuNanoseconds(pid: pid) == nil)
+  }
+
+  @Test func aBrokerCanComeBackOnItsPort() throws {
+    let first = try Broker.start()
+    first.kill()
+    let second = try Broker.start(port: first.port)
+    #expect(second.port == first.port)
+    try Broker.probe(url: second.url)
+    second.stop()
+  }
+
+  @Test func aPortThatIsTakenIsAnErrorWithTheBrokersLastWords() throws {
+    let first = try Broker.start()
+    defer { first.stop() }
+    #expect {
+      try Broker.start(port: first.port)
+    } throws: { error in
+      guard case LabError.notReady("nats-server", _, let words) = error else { return false }
+      return words.contains("address already in use")
+    }
+  }
+
+  @Test func aProgramThatIsNoBrokerIsAnErrorWithItsLastWords() {
+    #expect {
+      try Broker.start(program: "/bin/cat")
+    } throws: { error in
+      guard case LabError.notReady("nats-server", "it exited with code 1", let words) = error else {
+        return false
+      }
+      return words.contains("invalid option")
+    }
+  }
+
+  @Test(arguments: [
+    NATSAuth(token: "t0p-s3cret \"\\$2a'ü"), NATSAuth(token: "12345"),
+    NATSAuth(user: "ann", password: "p@ss:w/ord"),
+  ])
+  func credentialsLetInAndAreSeenNowhere(auth: NATSAuth) throws {
+    let broker = try Broker.start(auth: auth)
+    defer { broker.stop() }
+    #expect(try Broker.probe(url: broker.url, auth: auth).isFullyChecked)
+    let secret = auth.token ?? auth.password ?? ""
+    let title = FileManager.default.contents(atPath: "/proc/\(broker.pid)/cmdline") ?? Data()
+    #expect(!String(decoding: title, as: UTF8.self).contains(secret))
+    #expect(!broker.lastWords.contains(secret))
+    #expect {
+      try Broker.probe(url: broker.url)
+    } throws: { error in
+      guard case LabError.brokerRefusesCredentials = error else { return false }
+      return "\(error)".contains("127.0.0.1:\(broker.port)")
+    }
+    #expect {
+      try Broker.probe(url: "nats://wrong-guess@127.0.0.1:\(broker.port)")
+    } throws: { error in
+      guard case LabError.brokerRefusesCredentials = error else { return false }
+      return !"\(error)".contains("wrong-guess")
+    }
+  }
+
+  @Test func credentialsOfTheURLCount() throws {
+    let broker = try Broker.start(auth: NATSAuth(user: "ann", password: "p@ss"))
+    defer { broker.stop() }
+    #expect(try Broker.probe(url: "nats://ann:p%40ss@127.0.0.1:\(broker.port)").isFullyChecked)
+  }
+
+  @Test func aPortWithoutABrokerIsToldWithoutTheCredentials() throws {
+    let broker = try Broker.start()
+    broker.stop()
+    #expect(
+      throws: LabError.brokerUnreachable(
+        address: "127.0.0.1:\(broker.port)", why: "the connection is refused, nothing listens there")
+    ) { try Broker.probe(url: "nats://ann:s3cret@127.0.0.1:\(broker.port)") }
+  }
+
+  @Test func aServerThatIsNoBrokerIsTold() throws {
+    let broker = try Broker.start()
+    defer { broker.stop() }
+    // The broker's own monitoring speaks HTTP, and waits for a request.
+    #expect(
+      throws: LabError.brokerUnreachable(
+        address: "127.0.0.1:\(broker.monitor.port)", why: "it said nothing within the time given")
+    ) { try Broker.probe(url: "nats://127.0.0.1:\(broker.monitor.port)", timeout: .milliseconds(200)) }
+    #expect(throws: LabError.self) { try BrokerMonitor(port: broker.port).statistics() }
+  }
+
+  @Test func aBrokerThatHangsRunsIntoTheTimeout() throws {
+    let broker = try Broker.start()
+    defer { broker.stop() }
+    broker.pause()
+    #expect(throws: LabError.self) { try Broker.probe(url: broker.url, timeout: .milliseconds(300)) }
+    broker.resume()
+    try Broker.probe(url: broker.url)
+  }
+
+  @Test func aURLWithTLSIsCheckedAsFarAsTCP() throws {
+    let broker = try Broker.start()
+    defer { broker.stop() }
+    #expect(try !Broker.probe(url: "tls://127.0.0.1:\(broker.port)").isFullyChecked)
+  }
+
+  @Test func aHostThatDoesNotExistIsTold() {
+    #expect(throws: LabError.self) {
+      try Broker.probe(url: "nats://no-such-host.invalid", timeout: .seconds(2))
+    }
+  }
+
+  @Test func credentialsFilesNeedABrokerOfTheUsersOwn() {
+    #expect {
+      try Broker.start(auth: NATSAuth(credentials: "/some/file"))
+    } throws: { "\($0)".contains("--server") }
+  }
+
+  @Test func brokersAreEndedWhenNobodyHoldsThemAnyMore() throws {
+    let pid = try Broker.start().pid
+    #expect(eventually { !isAlive(pid) })
+  }
+}
+
+@Suite struct BrokerAddressTests {
+  @Test func addressesAreTakenApart() throws {
+    let plain = try BrokerAddress("nats://host.test:1234")
+    #expect(plain.shown == "host.test:1234" && plain.auth == NATSAuth() && !plain.usesTLS)
+    #expect(try BrokerAddress("localhost").shown == "localhost:4222")
+    #expect(try BrokerAddress("tls://[::1]:5000/").shown == "[::1]:5000")
+    #expect(try BrokerAddress("nats://tok%65n@h").auth == NATSAuth(token: "token"))
+    let full = try BrokerAddress("nats://a:b@c/d@h:1/")
+    #expect(full.auth == NATSAuth(user: "a", password: "b@c/d") && full.shown == "h:1")
+  }
+
+  @Test(arguments: [
+    "", "nats://", "http://s3cret@h:1", "nats://s3cret@", "nats://s3cret@h:0", "s3cret@h:70000", "s3cret@h:x",
+    "nats://s3cret@[::1]x", "nats://s3cret@a b", "nats://s3cret@h:",
+  ])
+  func addressesThatCannotBeUsedAreToldWithoutSecrets(url: String) {
+    #expect {
+      try BrokerAddress(url)
+    } throws: { error in
+      guard case LabError.invalid = error else { return false }
+      return !"\(error)".contains("s3cret")
+    }
+  }
+}

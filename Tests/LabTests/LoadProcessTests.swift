@@ -1,0 +1,69 @@
+import CLinux
+import Foundation
+import Testing
+
+@testable import Lab
+
+@Suite struct LoadProcessTests {
+  @Test func theOrderGoesInAndTheDocumentComesOut() throws {
+    let load = try LoadProcess.start(
+      order: Array("order".utf8), arguments: ["-c", "cat >&$NYLON_BENCH_DOCUMENT_FD; echo done >&2"],
+      program: "/bin/sh")
+    let outcome = load.wait(limit: .seconds(20))
+    #expect(outcome.document == Array("order".utf8))
+    #expect(outcome.status == .exited(0))
+    #expect(outcome.lastWords == "done")
+    #expect(outcome.use != nil)
+    #expect(!outcome.ranOver)
+  }
+
+  @Test func sharedMemoryGoesBothWays() throws {
+    let memory = try Descriptor.memory("shared", holding: Array("ping".utf8))
+    let load = try LoadProcess.start(
+      order: [], arguments: ["-c", "cat <&4 >&3; printf pong > /proc/self/fd/$NYLON_BENCH_SHARED_FD"],
+      program: "/bin/sh", sharedMemory: memory.raw)
+    #expect(load.wait(limit: .seconds(20)).document == Array("ping".utf8))
+    lseek(memory.raw, 0, SEEK_SET)
+    guard case .bytes(let bytes) = memory.read() else {
+      Issue.record("nothing in the shared memory")
+      return
+    }
+    #expect(bytes == Array("pong".utf8))
+  }
+
+  @Test func aCrashIsAResultWithoutADocument() throws {
+    let load = try LoadProcess.start(
+      order: [], arguments: ["-c", "echo going down >&2; kill -SEGV $$"], program: "/bin/sh")
+    let outcome = load.wait(limit: .seconds(20))
+    #expect(outcome.document == nil)
+    #expect(outcome.status == .signaled(SIGSEGV))
+    #expect(outcome.lastWords == "going down")
+  }
+
+  @Test func aProcessThatRunsOverIsEnded() throws {
+    let load = try LoadProcess.start(order: [], arguments: ["1000"], program: "/bin/sleep")
+    let outcome = load.wait(limit: .milliseconds(100))
+    #expect(outcome.ranOver)
+    #expect(outcome.status == .signaled(SIGTERM))
+    #expect(!isAlive(load.pid))
+  }
+
+  @Test func whoPollsCanEndItAndStillGetsWhatWasMeasured() throws {
+    let script = "trap 'echo half >&3; exit 0' TERM; echo up; while :; do sleep 0.02; done"
+    let load = try LoadProcess.start(order: [], arguments: ["-c", script], program: "/bin/sh")
+    var polls = 0
+    let outcome = load.wait(limit: .seconds(60), every: .milliseconds(100)) {
+      polls += 1
+      return polls < 3
+    }
+    #expect(polls == 3)
+    #expect(outcome.document == Array("half\n".utf8))
+    #expect(outcome.status == .exited(0))
+    #expect(!outcome.ranOver)
+  }
+
+  @Test func theProgramIsOursUnlessAnotherIsNamed() throws {
+    #expect(FileManager.default.isExecutableFile(atPath: Executables.ownPath))
+    #expect(Executables.ownPath.hasPrefix(Executables.ownFolder))
+  }
+}

@@ -1,0 +1,117 @@
+import Foundation
+import Measure
+import Testing
+
+@testable import Lab
+
+@Suite struct MachineTests {
+  @Test func theFactsOfThisMachineCanBeRead() throws {
+    let facts = MachineFacts.read(optimisedBuild: true, versions: ["swift": "6"])
+    #expect(try #require(facts.cores) >= 1)
+    #expect(try #require(facts.memoryBytes) > 1 << 20)
+    #expect(facts.kernel?.isEmpty == false)
+    #expect(facts.operatingSystem?.isEmpty == false)
+    #expect(facts.optimisedBuild)
+    #expect(facts.versions["swift"] == "6")
+    #expect(facts.versions["nats-server"]?.first?.isNumber == true)
+  }
+
+  @Test func aMachineWithoutFilesHasNoFactsAndDoesNotCrash() {
+    #expect(MachineReader(root: "/nowhere").facts() == MachineFacts())
+  }
+
+  @Test func theTightestLimitOfTheControlGroupsCounts() throws {
+    let root = try FakeRoot([
+      "/proc/self/cgroup": "0::/a/b\n",
+      "/sys/fs/cgroup/a/b/cpu.max": "max 100000\n",
+      "/sys/fs/cgroup/a/cpu.max": "150000 100000\n",
+      "/sys/fs/cgroup/cpu.max": "400000 100000\n",
+    ])
+    #expect(MachineReader(root: root.path).cgroupCores() == 1.5)
+  }
+
+  @Test func limitsOfTheOldControlGroupsAreReadToo() throws {
+    let root = try FakeRoot([
+      "/proc/self/cgroup": "3:cpu,cpuacct:/x\nbad line\n0::/\n",
+      "/sys/fs/cgroup/cpu,cpuacct/x/cpu.cfs_quota_us": "50000\n",
+      "/sys/fs/cgroup/cpu,cpuacct/x/cpu.cfs_period_us": "100000\n",
+      "/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "-1\n",
+    ])
+    #expect(MachineReader(root: root.path).cgroupCores() == 0.5)
+  }
+
+  @Test func whatStandsInTheFilesIsTaken() throws {
+    let root = try FakeRoot([
+      "/proc/cpuinfo":
+        "processor\t: 0\nmodel name\t: Wonder 9: fast\nflags\t\t: fpu hypervisor\nprocessor\t: 1\n",
+      "/proc/meminfo": "MemTotal:       2048 kB\n",
+      "/proc/loadavg": "0.50 0.1 0.1 1/2 3\n",
+      "/etc/os-release": "NAME=x\nPRETTY_NAME=\"Some OS 1\"\n",
+      "/sys/devices/system/cpu/cpu0/topology/thread_siblings_list": "0-1,8\n",
+    ])
+    let facts = MachineReader(root: root.path).facts()
+    #expect(facts.cpuModel == "Wonder 9: fast")
+    #expect(facts.cores == 2)
+    #expect(facts.memoryBytes == 2048 * 1024)
+    #expect(facts.loadAverage == 0.5)
+    #expect(facts.operatingSystem == "Some OS 1")
+    #expect(facts.threadsPerCore == 3)
+    #expect(facts.hypervisor == "unknown")
+  }
+
+  @Test func theStealShareIsOfTheTimeBetweenTwoReadings() throws {
+    let earlier = try #require(SystemTimes.parse("cpu  10 0 10 80 0 0 0 0 5 5\ncpu0 1\n"))
+    let later = try #require(SystemTimes.parse("cpu  50 0 10 130 0 0 0 10 9 9\n"))
+    #expect(earlier == SystemTimes(total: 100, stolen: 0))
+    #expect(later.stealShare(since: earlier) == 0.1)
+    #expect(earlier.stealShare(since: later) == 0)
+    #expect(SystemTimes.parse("nothing") == nil)
+    #expect(SystemTimes.now() != nil)
+  }
+
+  @Test func theDoctorLooksAtEverythingAndHasARemedyForWhatIsNotRight() {
+    let findings = Doctor.examine(optimisedBuild: false)
+    let names = findings.map(\.name)
+    for name in [
+      "nats-server", "nylon-keeper", "nylon-worker", "ExamplePlugin", "build", "cores", "clock source",
+      "governor",
+      "load", "steal", "timer", "descriptors",
+    ] {
+      #expect(names.contains(name))
+    }
+    #expect(findings.allSatisfy { $0.state == .ok || $0.remedy != nil })
+    #expect(findings.first { $0.name == "build" }?.state == .warn)
+    #expect(findings.first { $0.name == "nylon-keeper" }?.state == .ok)
+  }
+
+  @Test func theDoctorWarnsOfWhatSpoilsFigures() {
+    var facts = MachineFacts()
+    (facts.cores, facts.cgroupCores, facts.governor) = (8, 1.5, "powersave")
+    (facts.clockSource, facts.loadAverage) = ("hpet", 5)
+    #expect(Doctor.cores(facts).state == .warn)
+    #expect(Doctor.governor(facts).state == .warn)
+    #expect(Doctor.clock(facts).state == .warn)
+    #expect(Doctor.load(facts).state == .warn)
+    #expect(Doctor.steal(0.06).state == .warn)
+    #expect(Doctor.steal(0.01).state == .ok)
+  }
+}
+
+/// A folder that looks like the root of a machine; removed with the object.
+private final class FakeRoot {
+  let path: String
+
+  init(_ files: [String: String]) throws {
+    path = NSTemporaryDirectory() + "lab-\(UUID().uuidString)"
+    for (name, text) in files {
+      let file = URL(fileURLWithPath: path + name)
+      try FileManager.default.createDirectory(
+        at: file.deletingLastPathComponent(), withIntermediateDirectories: true)
+      try text.write(to: file, atomically: false, encoding: .utf8)
+    }
+  }
+
+  deinit {
+    try? FileManager.default.removeItem(atPath: path)
+  }
+}

@@ -1,0 +1,133 @@
+import Foundation
+import Scenario
+import Testing
+
+@testable import Lab
+
+/// Worker pools, with workers that are no more than a line of shell: bash speaks NATS through
+/// /dev/tcp, as a user's own worker in any language may.
+@Suite struct WorkerPoolTests {
+  /// Subscribes to the four phases of plugin `p`, then waits; a bash trap lets it end in order.
+  static let subscriber = """
+    trap 'echo drained >&2; exit 0' TERM
+    exec 5<>/dev/tcp/127.0.0.1/${NATS_SERVERS##*:}
+    printf 'CONNECT {"verbose":false,"auth_token":"%s"}\\r\\n' "$NATS_TOKEN" >&5
+    n=0
+    for phase in request_filter response_filter response_body_filter logging; do
+      n=$((n+1)); printf 'SUB nylon.plugin.p.%s %s %s\\r\\n' $phase "$NATS_GROUP" $n >&5
+    done
+    while :; do sleep 0.05; done
+    """
+
+  static func target(
+    _ command: [String], count: Int = 2, auth: NATSAuth = NATSAuth(), startSeconds: Double = 10,
+    environment: [String: String] = [:]
+  ) -> Target {
+    Target(
+      name: "pool", plugin: "p", handler: "noop",
+      transport: .nats(
+        NATSSpec(
+          group: "workers", auth: auth,
+          workers: WorkersSpec(
+            count: count, command: command, environment: environment, startSeconds: startSeconds))),
+      loads: [])
+  }
+
+  @Test func aPoolIsReadyWhenTheBrokerShowsItsSubscriptions() throws {
+    let auth = NATSAuth(token: "t0ken")
+    let broker = try Broker.start(auth: auth)
+    defer { broker.stop() }
+    let target = Self.target(["bash", "-c", Self.subscriber], auth: auth)
+    let pool = try WorkerPool.start(for: target, servers: [broker.url], monitor: broker.monitor)
+    #expect(pool.pids.count == 2)
+    #expect(try broker.statistics().connections == 2)
+    #expect(pool.cpuNanoseconds > 0)
+    #expect(pool.residentBytes > 0)
+    #expect(pool.deaths().isEmpty)
+    // A second pool beside it counts its own workers only.
+    let second = try WorkerPool.start(for: target, servers: [broker.url], monitor: broker.monitor)
+    #expect(try broker.statistics().connections == 4)
+    let pids = pool.pids + second.pids
+    #expect(pool.stop().isEmpty)
+    #expect(second.stop().isEmpty)
+    for pid in pids { #expect(!isAlive(pid)) }
+  }
+
+  @Test func aWorkerThatDiesAtItsStartIsToldWithItsLastWords() throws {
+    let broker = try Broker.start()
+    defer { broker.stop() }
+    for monitor in [broker.monitor, nil] {
+      #expect(throws: LabError.workerDied(index: 0, status: .exited(3), lastWords: "boom")) {
+        try WorkerPool.start(
+          for: Self.target(["sh", "-c", "echo boom >&2; exit 3"], count: 1), servers: [broker.url],
+          monitor: monitor)
+      }
+    }
+  }
+
+  @Test func theLastWordsOfAWorkerHoldNoCredentials() throws {
+    let broker = try Broker.start()
+    defer { broker.stop() }
+    let target = Self.target(
+      ["sh", "-c", "echo \"bad $NATS_TOKEN $NATS_SERVERS\" >&2; exit 1"], count: 1,
+      auth: NATSAuth(token: "t0ken"))
+    #expect {
+      try WorkerPool.start(for: target, servers: ["nats://ann:pa55@127.0.0.1:1"], monitor: broker.monitor)
+    } throws: { error in
+      "\(error)".contains("bad *** nats://***@127.0.0.1:1")
+    }
+  }
+
+  @Test func aWorkerThatNeverSubscribesIsToldWithTheSubject() throws {
+    let broker = try Broker.start()
+    defer { broker.stop() }
+    let target = Self.target(["sleep", uniqueSeconds()], startSeconds: 0.3)
+    #expect {
+      try WorkerPool.start(for: target, servers: [broker.url], monitor: broker.monitor)
+    } throws: { error in
+      "\(error)".contains("only 0 of 2 subscribed to nylon.plugin.p.request_filter in queue group workers")
+    }
+    guard case .nats(let spec) = target.transport, let word = spec.workers?.command.last else { return }
+    #expect(eventually { processes(withWord: word).isEmpty })
+  }
+
+  @Test func withAForeignBrokerTheReadyLineOrTheStartTimeCounts() throws {
+    let said = try WorkerPool.start(
+      for: Self.target(
+        ["sh", "-c", "echo Plugin p started successfully; exec sleep 1000"], startSeconds: 600),
+      servers: ["nats://127.0.0.1:1"], monitor: nil)
+    #expect(said.stop().isEmpty)
+    let silent = try WorkerPool.start(
+      for: Self.target(["sleep", "1000"], startSeconds: 0.2), servers: ["nats://127.0.0.1:1"], monitor: nil)
+    #expect(silent.stop().isEmpty)
+  }
+
+  @Test func workersThatDieLaterAreKnownAndThoseThatWeKilledAreNot() throws {
+    let pool = try WorkerPool.start(
+      for: Self.target(["sh", "-c", "echo started successfully >&2; exec sleep 1000"], count: 3),
+      servers: ["nats://127.0.0.1:1"], monitor: nil)
+    #expect(pool.kill(0))
+    #expect(!pool.kill(3))
+    #expect(pool.deaths().isEmpty)
+    kill(pool.pids[1], SIGSEGV)
+    #expect(eventually { !pool.deaths().isEmpty })
+    let deaths = pool.stop()
+    #expect(deaths.map(\.index) == [1])
+    #expect(deaths.first?.status == .signaled(SIGSEGV))
+    #expect(deaths.first?.lastWords == "started successfully")
+  }
+
+  @Test func aTargetWithoutWorkersIsRefused() {
+    let ffi = Target(
+      name: "fast", plugin: "p", handler: "noop", transport: .ffi(FFISpec(file: "x")), loads: [])
+    #expect {
+      try WorkerPool.start(for: ffi, servers: [], monitor: nil)
+    } throws: { "\($0)".contains("'fast'") }
+  }
+
+  @Test func aWorkerProgramThatIsNotThereIsMissing() {
+    #expect {
+      try WorkerPool.start(for: Self.target(["/no/such/worker"]), servers: [], monitor: nil)
+    } throws: { ($0 as? LabError)?.isMissing == true }
+  }
+}
