@@ -2,7 +2,7 @@ import Foundation
 import NylonProtocol
 
 /// What a file is and what was found in it.
-public struct ValidationSummary: Sendable, Equatable {
+public struct ValidationSummary: Sendable, Equatable, Encodable {
   /// The kinds of files that can be checked.
   public enum Kind: String, Sendable, Codable {
     /// A scenario: what to load and how.

@@ -206,7 +206,10 @@ private struct Sequence: RandomNumberGenerator {
 @Suite("A file that is no scenario is refused, without a crash and without a hang")
 struct BrokenFileTests {
   static let broken: [(String, String)] = [
-    ("", "is empty"), ("# only a comment\n", "is empty"), ("---\n", "is empty"), ("~", "is empty"),
+    ("runtime: {threads: 1}\nplugins: []\n", "is Nylon's own configuration"),
+    ("claims: []", "is a file of claims"),
+    ("\"a\\e[31m\": 1", "a?[31m: is not a key"), ("", "is empty"), ("# only a comment\n", "is empty"),
+    ("---\n", "is empty"), ("~", "is empty"),
     ("- a\n- b\n", "test.yaml:1:1: is a list, not a mapping"), ("hello", "is a single value, not a mapping"),
     ("a:\n\tb: 1\n", "a tab where YAML wants spaces"), ("a: [1\nb: 2", "not valid YAML"),
     ("a: 'x", "not valid YAML"),
