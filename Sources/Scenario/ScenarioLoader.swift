@@ -37,7 +37,7 @@ public struct ScenarioLoader: Sendable {
     let problems = ProblemCollector()
     let file = try SourceFile(path: path)
     let plan = try read(file, options: options, problems: problems)
-    guard let plan, !problems.hasErrors else { throw ScenarioError(problems: problems.problems) }
+    guard let plan, !problems.hasErrors else { throw ScenarioError(problems: problems.sorted) }
     return plan
   }
 
@@ -146,6 +146,7 @@ public struct ScenarioLoader: Sendable {
     }
     NylonConfigurationReader(problems: problems, folder: folder, lenient: false)
       .read(root, into: &configuration)
+    configuration.checkReferences(problems)
     return configuration
   }
 

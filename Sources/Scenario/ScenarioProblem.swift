@@ -111,7 +111,7 @@ extension ScenarioProblem: Encodable {
 
 /// All that is wrong with a file, found in one pass. The command's exit code for it is 65.
 public struct ScenarioError: Error, Sendable, Equatable, CustomStringConvertible {
-  /// The problems, in the order found; at least one is an error.
+  /// The problems, in the order of the file; at least one is an error.
   public var problems: [ScenarioProblem]
 
   /// An error of these problems.
@@ -127,6 +127,18 @@ final class ProblemCollector {
 
   var hasErrors: Bool { problems.contains { $0.severity == .error } }
   var warnings: [ScenarioProblem] { problems.filter { $0.severity == .warning } }
+
+  /// The problems in the order of the file; those of arguments and whole files first, as found.
+  var sorted: [ScenarioProblem] {
+    func rank(_ problem: ScenarioProblem) -> (String, Int, Int) {
+      guard case .position(let file, let line, let column) = problem.place else { return ("", 0, 0) }
+      return (file, line, column)
+    }
+    return problems.enumerated().sorted {
+      let (first, second) = (rank($0.element), rank($1.element))
+      return first == second ? $0.offset < $1.offset : first < second
+    }.map(\.element)
+  }
 
   /// Notes a problem once.
   func add(_ problem: ScenarioProblem) {
