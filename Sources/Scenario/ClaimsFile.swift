@@ -27,7 +27,7 @@ public enum ClaimsFile {
         claims.append(claim)
       }
     }
-    if problems.hasErrors { throw ScenarioError(problems: problems.problems) }
+    if problems.hasErrors { throw ScenarioError(problems: problems.sorted) }
     return claims
   }
 

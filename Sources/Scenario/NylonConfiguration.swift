@@ -32,7 +32,10 @@ struct NylonConfiguration {
   /// One entry of `plugins:`.
   struct Plugin {
     var name: String
+    /// Where its `messaging:` is written, or the entry itself.
     var place: ScenarioProblem.Place
+    /// The path of its `messaging:` as `--set` writes it.
+    var messagingPath: String
     var kind: Kind
     var entryPoint: String?
     var perPhase: [Phase: PolicyOverride] = [:]
@@ -40,6 +43,18 @@ struct NylonConfiguration {
 
   var messaging: [Messaging] = []
   var plugins: [Plugin] = []
+
+  /// Notes plugins that refer to a broker that is not there.
+  func checkReferences(_ problems: ProblemCollector) {
+    let names = messaging.map(\.name)
+    for plugin in plugins {
+      guard case .messaging(let name, _, _) = plugin.kind, !names.contains(name) else { continue }
+      problems.add(
+        at: plugin.place, key: plugin.messagingPath, value: name, "is not an entry of messaging:",
+        suggestion: Suggestion.nearest(to: name, among: names),
+        remedy: names.isEmpty ? "There are none" : "Known: \(names.joined(separator: ", "))")
+    }
+  }
 
   /// Top-level keys of Nylon's file that say nothing about plugins.
   static let otherTopLevelKeys = [

@@ -146,7 +146,9 @@ struct NylonConfigurationReader {
 
   private func plugin(_ block: Block) -> NylonConfiguration.Plugin? {
     guard let name = block.required("name", "name the plugin; targets refer to it") else { return nil }
-    var plugin = NylonConfiguration.Plugin(name: name, place: block.value.place, kind: .broken)
+    var plugin = NylonConfiguration.Plugin(
+      name: name, place: block.get("messaging")?.place ?? block.value.place,
+      messagingPath: block.childPath("messaging"), kind: .broken)
     plugin.entryPoint = block.text("entry_point")
     plugin.perPhase = PolicyOverride.readPerPhase(of: block, lenient: lenient)
     switch block.text("type") ?? (block.get("messaging") == nil ? nil : "messaging") {

@@ -29,6 +29,9 @@ public enum Redaction {
     return result
   }
 
+  /// As ``redactedURL(_:)``, but only where there is a `://`: an `@` alone is no secret in a path or a header.
+  static func prose(_ text: String) -> String { text.contains("://") ? redactedURL(text) : text }
+
   /// True when a value of that name is a secret: a token, a password, a key, credentials.
   public static func isSecret(name: String) -> Bool {
     let plain = name.lowercased().filter { $0.isLetter }
@@ -117,14 +120,14 @@ extension Plan {
     plan.request.headers = Self.redacted(request.headers)
     plan.request.params = Self.redacted(request.params)
     plan.request.responseHeaders = Self.redacted(request.responseHeaders)
-    plan.request.path = redactedURL(request.path)
+    plan.request.path = Redaction.prose(request.path)
     plan.warnings = warnings.map(Redaction.redactedURL)
     return plan
   }
 
   static func redacted(_ pairs: [KeyValue]) -> [KeyValue] {
     pairs.map { pair in
-      let value = Redaction.isSecret(name: pair.key) ? Redaction.mask : redactedURL(pair.value)
+      let value = Redaction.isSecret(name: pair.key) ? Redaction.mask : Redaction.prose(pair.value)
       return KeyValue(key: pair.key, value: pair.value.isEmpty ? "" : value)
     }
   }

@@ -2,7 +2,7 @@ import Foundation
 import NylonProtocol
 
 /// What a file is and what was found in it.
-public struct ValidationSummary: Sendable, Equatable {
+public struct ValidationSummary: Sendable, Equatable, Encodable {
   /// The kinds of files that can be checked.
   public enum Kind: String, Sendable, Codable {
     /// A scenario: what to load and how.
@@ -48,7 +48,7 @@ extension ScenarioLoader {
     let plan = try read(file, options: options, problems: problems)
     return ValidationSummary(
       kind: .scenario, file: path, name: plan?.name ?? "", items: (plan?.targets ?? []).map(line),
-      problems: problems.problems)
+      problems: problems.sorted)
   }
 
   private static func claims(_ file: SourceFile) -> ValidationSummary {
@@ -65,22 +65,14 @@ extension ScenarioLoader {
     let problems = ProblemCollector()
     var configuration = NylonConfiguration()
     try readNylon(file, into: &configuration, problems: problems)
-    for plugin in configuration.plugins {
-      guard case .messaging(let name, _, _) = plugin.kind,
-        !configuration.messaging.contains(where: { $0.name == name })
-      else { continue }
-      problems.add(
-        at: plugin.place, key: "plugins.\(plugin.name).messaging", value: name,
-        "is not an entry of messaging:",
-        suggestion: Suggestion.nearest(to: name, among: configuration.messaging.map(\.name)))
-    }
+    configuration.checkReferences(problems)
     if configuration.plugins.isEmpty, !problems.hasErrors {
       problems.add(
         .warning, at: .file(file.path), key: "plugins", "has no entry, so there is nothing to load")
     }
     return ValidationSummary(
       kind: .nylonConfiguration, file: file.path, name: "",
-      items: configuration.plugins.map(line) + configuration.messaging.map(line), problems: problems.problems)
+      items: configuration.plugins.map(line) + configuration.messaging.map(line), problems: problems.sorted)
   }
 
   private static func line(_ target: Target) -> String {

@@ -37,7 +37,7 @@ public struct ScenarioLoader: Sendable {
     let problems = ProblemCollector()
     let file = try SourceFile(path: path)
     let plan = try read(file, options: options, problems: problems)
-    guard let plan, !problems.hasErrors else { throw ScenarioError(problems: problems.problems) }
+    guard let plan, !problems.hasErrors else { throw ScenarioError(problems: problems.sorted) }
     return plan
   }
 
@@ -45,8 +45,9 @@ public struct ScenarioLoader: Sendable {
   static func read(
     _ file: SourceFile, options: Options, problems: ProblemCollector
   ) throws(ScenarioError) -> Plan? {
-    let tree = Overrides(problems: problems).apply(
-      options.overrides, to: try file.tree(what: "a scenario"))
+    let written = try file.tree(what: "a scenario")
+    try refuseOtherKinds(written, file)
+    let tree = Overrides(problems: problems).apply(options.overrides, to: written)
     guard let root = Block(tree, path: "", keys: keys, in: problems) else { return nil }
     let folder = file.folder
     let configuration = configuration(root, folder: folder, problems: problems)
@@ -68,6 +69,26 @@ public struct ScenarioLoader: Sendable {
     PlanWarnings(problems: problems, root: root).check(plan)
     plan.warnings = problems.warnings.map(\.description)
     return options.quick ? plan.quick() : plan
+  }
+
+  /// Says so when a file is of another kind, rather than that all its keys are wrong.
+  private static func refuseOtherKinds(_ tree: YAMLValue, _ file: SourceFile) throws(ScenarioError) {
+    let names = Set((tree.entries ?? []).map(\.key))
+    guard names.isDisjoint(with: ["targets", "loads", "config"]) else { return }
+    let message: String
+    let remedy: String
+    if names.contains("claims") {
+      message = "is a file of claims, not a scenario"
+      remedy = "'nylon-bench claims' measures them"
+    } else if !names.isDisjoint(with: NylonConfiguration.otherTopLevelKeys) {
+      message = "is Nylon's own configuration, not a scenario"
+      remedy = "write a scenario with 'config: \(file.stem).yaml', targets: and loads:"
+    } else {
+      return
+    }
+    throw ScenarioError(problems: [
+      ScenarioProblem(place: .file(file.path), message: message, remedy: remedy)
+    ])
   }
 
   private static func readTimes(_ root: Block, into plan: inout Plan) {
@@ -125,6 +146,7 @@ public struct ScenarioLoader: Sendable {
     }
     NylonConfigurationReader(problems: problems, folder: folder, lenient: false)
       .read(root, into: &configuration)
+    configuration.checkReferences(problems)
     return configuration
   }
 

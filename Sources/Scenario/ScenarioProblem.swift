@@ -51,11 +51,21 @@ public struct ScenarioProblem: Sendable, Equatable, CustomStringConvertible {
   ) {
     self.severity = severity
     self.place = place
-    self.key = key
-    self.value = value
-    self.message = message
-    self.suggestion = suggestion
-    self.remedy = remedy
+    self.key = Self.printable(key)
+    self.value = value.map(Self.printable)
+    self.message = Self.printable(message)
+    self.suggestion = suggestion.map(Self.printable)
+    self.remedy = remedy.map(Self.printable)
+  }
+
+  /// Text of a file for a terminal: control characters, which could steer it, become `?`.
+  private static func printable(_ text: String) -> String {
+    guard text.unicodeScalars.contains(where: { $0.properties.generalCategory == .control }) else {
+      return text
+    }
+    return String(
+      String.UnicodeScalarView(
+        text.unicodeScalars.map { $0.properties.generalCategory == .control ? "?" : $0 }))
   }
 
   /// One line: place, key, value, what is wrong, the nearest name, the remedy.
@@ -74,9 +84,34 @@ public struct ScenarioProblem: Sendable, Equatable, CustomStringConvertible {
   }
 }
 
+extension ScenarioProblem: Encodable {
+  private enum CodingKeys: String, CodingKey {
+    case severity, file, line, column, argument, key, value, message, suggestion, remedy
+  }
+
+  /// One flat object: `file`, `line` and `column`, or `argument`; absent parts are left out.
+  public func encode(to encoder: any Encoder) throws {
+    var container = encoder.container(keyedBy: CodingKeys.self)
+    try container.encode(severity, forKey: .severity)
+    switch place {
+    case .file(let path): try container.encode(path, forKey: .file)
+    case .position(let file, let line, let column):
+      try container.encode(file, forKey: .file)
+      try container.encode(line, forKey: .line)
+      try container.encode(column, forKey: .column)
+    case .argument(let text): try container.encode(text, forKey: .argument)
+    }
+    try container.encode(key, forKey: .key)
+    try container.encodeIfPresent(value, forKey: .value)
+    try container.encode(message, forKey: .message)
+    try container.encodeIfPresent(suggestion, forKey: .suggestion)
+    try container.encodeIfPresent(remedy, forKey: .remedy)
+  }
+}
+
 /// All that is wrong with a file, found in one pass. The command's exit code for it is 65.
 public struct ScenarioError: Error, Sendable, Equatable, CustomStringConvertible {
-  /// The problems, in the order found; at least one is an error.
+  /// The problems, in the order of the file; at least one is an error.
   public var problems: [ScenarioProblem]
 
   /// An error of these problems.
@@ -92,6 +127,18 @@ final class ProblemCollector {
 
   var hasErrors: Bool { problems.contains { $0.severity == .error } }
   var warnings: [ScenarioProblem] { problems.filter { $0.severity == .warning } }
+
+  /// The problems in the order of the file; those of arguments and whole files first, as found.
+  var sorted: [ScenarioProblem] {
+    func rank(_ problem: ScenarioProblem) -> (String, Int, Int) {
+      guard case .position(let file, let line, let column) = problem.place else { return ("", 0, 0) }
+      return (file, line, column)
+    }
+    return problems.enumerated().sorted {
+      let (first, second) = (rank($0.element), rank($1.element))
+      return first == second ? $0.offset < $1.offset : first < second
+    }.map(\.element)
+  }
 
   /// Notes a problem once.
   func add(_ problem: ScenarioProblem) {

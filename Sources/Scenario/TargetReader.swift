@@ -131,20 +131,12 @@ struct TargetReader {
       }
       let dispatch = block.choice("dispatch", of: Dispatch.self) ?? .queued
       return .ffi(FFISpec(file: file, configJSON: configJSON, dispatch: dispatch))
-    case .messaging(let name, let group, let configJSON):
+    case .messaging(_, let group, let configJSON):
       if block.get("dispatch") != nil {
         block.fail("dispatch", "is for FFI targets; the plugin '\(plugin.name)' is reached over NATS")
       }
       let workers = workers(block)
-      guard let broker else {
-        let names = configuration.messaging.map(\.name)
-        problems.add(
-          at: plugin.place, key: "plugins.\(plugin.name).messaging", value: name,
-          "is not an entry of messaging:",
-          suggestion: Suggestion.nearest(to: name, among: names),
-          remedy: names.isEmpty ? "There are none" : "Known: \(names.joined(separator: ", "))")
-        return nil
-      }
+      guard let broker else { return nil }  // noted by checkReferences
       return .nats(nats(block, broker, group: group, workers: workers, configJSON: configJSON))
     case .other(let type):
       block.fail("plugin", "is of the type '\(type)', which cannot be loaded; allowed: ffi, messaging")

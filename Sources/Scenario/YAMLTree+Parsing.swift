@@ -7,7 +7,7 @@ struct YAMLReader {
   /// The most values, aliases expanded.
   static let maximumValues = 100_000
   /// The most that aliases may multiply the file, estimated before parsing.
-  static let maximumExpansion = 10_000.0
+  static let maximumExpansion = 1_000_000.0
 
   /// A fault and its place; thrown inside the room only.
   struct Fault: Error {

@@ -50,6 +50,12 @@ struct RedactionTests {
     #expect(ffi.configJSON == #"{"a":[{"api_key":"***","n":1}]}"#)
   }
 
+  @Test("An @ in a path or a header is no secret")
+  func prose() throws {
+    let plan = try load(small + "request: {path: '/users/@me?x=1', headers: {from: a@b.test}}\n")
+    #expect(plan.redacted() == plan)
+  }
+
   @Test("No error shows a secret")
   func errors() throws {
     let text = small.replacingOccurrences(

@@ -20,6 +20,33 @@ struct ShippedTests {
     }
   }
 
+  @Test("The manual names every key and every metric, and its examples load")
+  func manual() throws {
+    let manual = try String(contentsOfFile: repository + "/docs/scenario.md", encoding: .utf8)
+    let keys =
+      ScenarioLoader.keys + TargetReader.keys + TargetReader.workersKeys + LoadReader.keys
+      + RequestReader.verifyKeys + NylonConfiguration.messagingKeys + NylonConfiguration.pluginKeys
+      + PolicyOverride.keys + PolicyOverride.retryKeys + ClaimsFile.keys + Expectation.metrics
+      + RequestReader.requestKeys.map { "request.\($0)" }
+      + RequestReader.responseKeys.map { "response.\($0)" }
+    for key in keys { #expect(manual.contains("`\(key)`"), "\(key)") }
+    let example = try #require(manual.components(separatedBy: "```yaml\n").dropFirst().first)
+    let plan = try load(try #require(example.components(separatedBy: "```").first))
+    #expect(plan.targets.count == 2)
+  }
+
+  @Test("Problems are coded as flat objects, for other programs")
+  func codedProblems() throws {
+    let problem = ScenarioProblem(
+      place: .position(file: "a.yaml", line: 2, column: 3), key: "seed", value: "x", message: "is wrong")
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = .sortedKeys
+    #expect(
+      String(decoding: try encoder.encode(problem), as: UTF8.self)
+        == #"{"column":3,"file":"a.yaml","key":"seed","line":2,"message":"is wrong","severity":"error","value":"x"}"#
+    )
+  }
+
   @Test("headline has the documented pairs for whole sessions and for single phases")
   func headline() throws {
     let plan = try ScenarioLoader.load(path: repository + "/Scenarios/headline.yaml")
