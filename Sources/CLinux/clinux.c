@@ -34,6 +34,8 @@ int clinux_memory_file(const char *name, const void *bytes, size_t count) {
 
 int clinux_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC); }
 
+void clinux_widen_pipe(int end) { (void)fcntl(end, F_SETPIPE_SZ, 1 << 20); }
+
 int clinux_socket_pair(int ends[2]) {
     return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends);
 }

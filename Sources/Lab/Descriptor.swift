@@ -21,11 +21,12 @@ final class Descriptor: Sendable {
     return Descriptor(raw)
   }
 
-  /// A pipe; our own reading end does not block.
+  /// A pipe of a megabyte, if the system lets us; our own reading end does not block.
   static func pipe() throws(LabError) -> (reading: Descriptor, writing: Descriptor) {
     var ends: [Int32] = [-1, -1]
     guard clinux_pipe(&ends) == 0 else { throw .system("No pipe could be made", errno: errno) }
     _ = fcntl(ends[0], F_SETFL, O_NONBLOCK)
+    clinux_widen_pipe(ends[0])
     return (Descriptor(ends[0]), Descriptor(ends[1]))
   }
 
@@ -52,12 +53,15 @@ final class Descriptor: Sendable {
     case end
   }
 
-  /// Reads what is there.
+  /// Reads what is there, up to 64 KiB.
   func read() -> Reading {
-    var buffer = [UInt8](repeating: 0, count: 65536)
     while true {
-      let count = Glibc.read(raw, &buffer, buffer.count)
-      if count > 0 { return .bytes(Array(buffer.prefix(count))) }
+      var count = 0
+      let bytes = [UInt8](unsafeUninitializedCapacity: 65536) { buffer, initialized in
+        count = Glibc.read(raw, buffer.baseAddress, buffer.count)
+        initialized = max(count, 0)
+      }
+      if count > 0 { return .bytes(bytes) }
       if count == 0 { return .end }
       if errno == EINTR { continue }
       return errno == EAGAIN ? .nothingYet : .end

@@ -25,6 +25,11 @@ public enum LabError: Error, Sendable, Equatable {
     default: false
     }
   }
+
+  /// True when a value of the user's cannot be used: the command then ends with code 65.
+  public var isInvalidInput: Bool {
+    if case .invalid = self { true } else { false }
+  }
 }
 
 extension LabError: CustomStringConvertible {

@@ -135,17 +135,25 @@ static bool reap_for(struct ending *ending, int milliseconds) {
     return false;
 }
 
+/// Signals the program's group, which needs no /proc, and all descendants outside it.
+static void signal_all(const struct ending *ending, int number) {
+    if (!ending->ended) {
+        kill(-ending->child, number);
+    }
+    signal_descendants(number);
+}
+
 void end_descendants(struct ending *ending, int grace_ms) {
     if (!reap(ending)) {
         return;
     }
-    signal_descendants(SIGTERM);
-    signal_descendants(SIGCONT);  // one that is stopped would not see the SIGTERM
+    signal_all(ending, SIGTERM);
+    signal_all(ending, SIGCONT);  // one that is stopped would not see the SIGTERM
     if (!reap_for(ending, grace_ms)) {
         return;
     }
     for (int round = 0; round < 100; round++) {
-        signal_descendants(SIGKILL);  // again and again: one may have forked meanwhile
+        signal_all(ending, SIGKILL);  // again and again: one may have forked meanwhile
         if (!reap_for(ending, 50)) {
             return;
         }

@@ -5,15 +5,15 @@ import Testing
 
 /// The keeper against parents that die. Each parent is a shell of its own, killed with SIGKILL.
 @Suite struct KeeperTests {
-  /// Starts `sh` as a parent that keeps a program through a keeper, lifeline on a FIFO-less pipe:
-  /// the shell itself holds the writing end as descriptor 9 and nobody else does.
+  /// Starts a shell as a parent that keeps a program through a keeper, and alone holds the
+  /// writing end of its lifeline.
   private func parent(keeping program: String) throws -> Process {
     let keeper = try Executables.own("nylon-keeper")
     let process = Process()
     process.executableURL = URL(fileURLWithPath: "/bin/bash")
     let script = """
       exec {life}> >(exec {in}<&0 0</dev/null; exec "$1" --lifeline $in --status 2 -- sh -c "$2")
-      while :; do sleep 0.1; done
+      for _ in {1..300}; do sleep 0.1; done
       """
     process.arguments = ["-c", script, "parent", keeper, program]
     process.standardError = FileHandle.nullDevice

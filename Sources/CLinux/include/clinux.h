@@ -13,6 +13,9 @@ int clinux_memory_file(const char *name, const void *bytes, size_t count);
 /// A pipe, both ends closed on exec.
 int clinux_pipe(int ends[2]);
 
+/// Makes a pipe hold a megabyte; left as it is where the system does not let us.
+void clinux_widen_pipe(int end);
+
 /// A pair of connected stream sockets, both closed on exec.
 int clinux_socket_pair(int ends[2]);
 
