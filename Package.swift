@@ -70,7 +70,7 @@ let package = Package(
       name: "nylon-bench",
       dependencies: [
         "Measure", "Scenario", "Load", "TransportFFI", "TransportNATS", "Lab", "Report",
-        "NylonProtocol", "Floor",
+        "NylonProtocol", "Floor", "CKernel", "CNats", "CJemalloc",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: strict),

@@ -45,7 +45,7 @@ public enum Redaction {
   ]
 
   /// `path.to.key=value` with the value masked when the path, or the value's own keys, name a secret.
-  static func assignment(_ text: String) -> String {
+  public static func assignment(_ text: String) -> String {
     guard let equals = text.firstIndex(of: "=") else {
       return mentionsSecret(text) ? mask : redactedURL(text)
     }

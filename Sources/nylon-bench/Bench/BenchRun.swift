@@ -14,6 +14,8 @@ final class BenchRun {
   private var lab: Workbench
   private var document: RunDocument
   private let folder: RunFolder
+  /// Documented claims to be judged on the run.
+  var checks: [ClaimCheck] = []
 
   /// Checks what can be checked before a load: plugins, the broker, the results folder.
   init(plan: Plan, options: CommonOptions) throws {
@@ -27,11 +29,16 @@ final class BenchRun {
     folder = try RunFolder.create(in: options.out, scenario: plan.name, at: started)
     document = RunDocument(
       runID: folder.runID, toolVersion: ToolVersion.current,
-      commandLine: CommandLine.arguments.map(Redaction.redactedArgument), scenario: plan.redacted(),
+      commandLine: CommandLine.arguments.map(Self.withoutSecrets), scenario: plan.redacted(),
       scenarioSHA256: SHA256Text.ofFile(plan.file), plugins: lab.pluginFiles, seed: plan.seed,
       machine: MachineFacts.read(optimisedBuild: ToolVersion.isOptimised, versions: ToolVersion.all),
       started: started)
     document.warnings = plan.warnings
+  }
+
+  /// An argument as it may be stored: neither a password in a URL nor a secret that was `--set`.
+  private static func withoutSecrets(_ argument: String) -> String {
+    argument.contains("=") ? Redaction.assignment(argument) : Redaction.redactedURL(argument)
   }
 
   /// One measurement to be made.
@@ -97,6 +104,7 @@ final class BenchRun {
   private func judged() -> RunDocument {
     var judged = document
     judged.judge()
+    judged.claims = ClaimEvaluator.verdicts(checks, measurements: judged.measurements, seed: plan.seed)
     return judged
   }
 

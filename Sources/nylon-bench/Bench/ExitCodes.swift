@@ -30,8 +30,7 @@ enum Exit {
 
   private static func text(of error: any Error) -> String {
     if let failure = error as? LoadFailure { return failure.message }
-    if let described = error as? any CustomStringConvertible { return described.description }
-    return error.localizedDescription
+    return "\(error)"
   }
 
   private static func code(for error: any Error) -> ExitCode {
@@ -46,7 +45,7 @@ enum Exit {
       case .scenario: return badInput
       case .failed: return failure
       }
-    case let error as RunFolderError: return error.isBadInput ? badInput : failure
+    case let error as RunFolderError: return [.missing, .invalid].contains(error.kind) ? badInput : failure
     case is CountsDoNotClose: return internalError
     default: return failure
     }

@@ -155,8 +155,6 @@ final class Workbench {
   }
 
   private func secrets(of target: Target) -> [String] {
-    guard case .nats(let spec) = target.transport else { return [] }
-    return [spec.auth.token, spec.auth.user, spec.auth.password].compactMap { $0 }
-      + spec.servers.flatMap(Redaction.secrets(inURL:))
+    if case .nats(let spec) = target.transport { spec.secretWords() } else { [] }
   }
 }

@@ -44,7 +44,7 @@ struct CompareCommand: ParsableCommand {
     else {
       throw ScenarioError(problems: [
         ScenarioProblem(
-          place: .file(path, line: 1, column: 1), key: "targets",
+          place: .file(path), key: "targets",
           message: "compare needs an FFI target and a NATS target",
           remedy: "add the other one, or use: nylon-bench run \(path)")
       ])

@@ -18,8 +18,8 @@ struct ExportCommand: ParsableCommand {
         nylon-bench export results/latest --format html > report.html
       """)
 
-  @Argument(help: "A run's folder, or its run.json.")
-  var run: String
+  @Argument(help: ArgumentHelp("A run's folder, or its run.json.", valueName: "run"))
+  var runPath: String
 
   @Option(help: "csv, json, markdown, html, hgrm or hlog.")
   var format: ExportFormat
@@ -29,7 +29,7 @@ struct ExportCommand: ParsableCommand {
 
   func run() throws {
     try Exit.guarding {
-      let document = try RunFolder.open(path: run).document
+      let document = try RunFolder.open(path: runPath).document
       let files = try Exporter.render(document, format: format)
       guard let to else {
         guard let first = files.first else {
