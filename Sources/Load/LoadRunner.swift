@@ -144,6 +144,7 @@ final class LoadThread<Transport: SessionTransport>: @unchecked Sendable {
   private let driver: LoadDriver<Transport>
   private let done = Atomic<Bool>(false)
   private let counter = Atomic<UInt>(0)
+  private let allocatedAtEnd = Atomic<UInt64>(0)
 
   init(driver: LoadDriver<Transport>) { self.driver = driver }
 
@@ -151,8 +152,11 @@ final class LoadThread<Transport: SessionTransport>: @unchecked Sendable {
 
   /// Bytes that this thread has allocated so far, by jemalloc's counter; 0 before it runs.
   var allocatedBytes: UInt64 {
-    guard let address = UnsafePointer<UInt64>(bitPattern: counter.load(ordering: .acquiring)), !isDone
-    else { return 0 }
+    // The counter's memory is the thread's own and goes with it.
+    if isDone { return allocatedAtEnd.load(ordering: .acquiring) }
+    guard let address = UnsafePointer<UInt64>(bitPattern: counter.load(ordering: .acquiring)) else {
+      return 0
+    }
     return address.pointee
   }
 
@@ -161,6 +165,7 @@ final class LoadThread<Transport: SessionTransport>: @unchecked Sendable {
       kernel_exact_timers()
       counter.store(UInt(bitPattern: ThreadAllocations.counter), ordering: .releasing)
       driver.run()
+      allocatedAtEnd.store(ThreadAllocations.counter?.pointee ?? 0, ordering: .releasing)
       done.store(true, ordering: .releasing)
     }
     thread.stackSize = 4 << 20
