@@ -84,7 +84,7 @@ let package = Package(
     .executableTarget(name: "nylon-keeper", cSettings: strictC),
     .target(name: "ExampleHandlers", dependencies: ["NylonPlugin"], swiftSettings: strict),
     .target(
-      name: "ExamplePlugin", dependencies: ["NylonPlugin", "ExampleHandlers"],
+      name: "ExamplePlugin", dependencies: ["NylonPlugin", "ExampleHandlers", "CNylonABI"],
       swiftSettings: strict),
     .target(name: "NullPlugin", dependencies: ["CNylonABI"], cSettings: strictC),
     .target(name: "Floor", dependencies: ["CNylonABI"], cSettings: strictC),
