@@ -153,7 +153,9 @@ struct ForeignQueue: ~Copyable {
     while true {
       let left = capacity - (position & (capacity - 1))
       padding = left < size ? left : 0
-      guard position + padding + size - head.load(ordering: .acquiring) <= capacity else { return false }
+      // A tail that was read long ago may lie behind the head: then the exchange fails.
+      let used = Int64(bitPattern: position &+ padding &+ size &- head.load(ordering: .acquiring))
+      guard used <= Int64(capacity) else { return false }
       let (exchanged, found) = tail.compareExchange(
         expected: position, desired: position + padding + size, ordering: .relaxed)
       if exchanged { break }

@@ -89,6 +89,7 @@ final class Workbench {
     let shared = try SharedRecording(layout: order.layout)
     let process = try LoadProcess.start(
       order: Array(try JSONEncoder().encode(order)), sharedMemory: shared.descriptor,
+      environment: Self.loadEnvironment,
       secrets: secrets(of: order.target))
     let longest = order.target.policies.values.map(\.timeoutMilliseconds).max() ?? 0
     let seconds = order.warmupSeconds + order.measureSeconds + order.drainSeconds + Double(longest) / 1000 + 20
@@ -98,6 +99,10 @@ final class Workbench {
     }
     return try measurement(of: outcome, order: order, shared: shared)
   }
+
+  /// A crash is the plugin's as a rule: Swift's own long report of it would hide its last words.
+  private static let loadEnvironment =
+    ProcessInfo.processInfo.environment["SWIFT_BACKTRACE"] == nil ? ["SWIFT_BACKTRACE": "enable=no"] : [:]
 
   private func measurement(
     of outcome: LoadOutcome, order: LoadOrder, shared: SharedRecording
