@@ -1,4 +1,48 @@
+/* What the engine is held against: the least code that does the same work.
+ *
+ * A loop in C over a plugin's event_stream, and a client and an echo worker that speak the NATS
+ * protocol over bare sockets. Same clock reads, same histogram arithmetic, same bytes;
+ * nothing that a real host needs besides. */
 #ifndef NYLON_FLOOR_H
 #define NYLON_FLOOR_H
+
 #include <stdint.h>
+
+#include "nylon_abi.h"
+
+/* Counters of a histogram laid out as HdrHistogram's: 3 digits, 1 ns to 60 s. */
+enum { FLOOR_COUNTERS = 27 * 1024 };
+
+/* What a bare loop measured. */
+typedef struct FloorResult {
+  uint64_t count;      /* phase requests, or requests and replies */
+  uint64_t elapsed_ns; /* of the measured time */
+  uint64_t p50_ns;     /* of one of them */
+} FloorResult;
+
+/* Starts phases one after the other for duration_ns; each is answered inside event_stream.
+ * 0, or -1 when an answer is missing. */
+int floor_ffi_loop(NylonRegisterSessionStream open, NylonEventStream event,
+                   NylonCloseSessionStream close, uint64_t duration_ns, FloorResult *result);
+
+/* The same with a plugin that answers from another thread: `in_flight` sessions, answers through
+ * one queue with a lock, waited for by spinning and then sleeping. */
+int floor_ffi_queue(NylonRegisterSessionStream open, NylonEventStream event,
+                    NylonCloseSessionStream close, uint32_t in_flight, uint64_t duration_ns,
+                    FloorResult *result);
+
+/* Keeps in_flight requests of these bytes under way on one connection for duration_ns after
+ * warmup_ns. 0, or -errno. */
+int floor_nats_client(uint16_t port, const char *subject, const uint8_t *request, uint32_t length,
+                      uint32_t in_flight, uint64_t warmup_ns, uint64_t duration_ns,
+                      FloorResult *result);
+
+/* Answers requests of a queue group until the broker goes away: reply dialect, action next,
+ * request_id copied from the request. 0, or -errno. */
+int floor_nats_worker(uint16_t port, const char *subject, const char *group);
+
+/* Nanoseconds of a clock read, and of a histogram record, each the mean of many. */
+double floor_clock_ns(void);
+double floor_record_ns(void);
+
 #endif
