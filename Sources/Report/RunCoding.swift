@@ -64,8 +64,11 @@ extension RunDocument {
     case .valueNotFound(_, let context): return "\(place(context)) has no value"
     case .typeMismatch(let type, let context): return "\(place(context)) is not a \(type)"
     case .dataCorrupted(let context):
-      return context.codingPath.isEmpty
-        ? "it is not whole JSON" : "\(place(context)) is wrong: \(context.debugDescription)"
+      guard context.codingPath.isEmpty else {
+        return "\(place(context)) is wrong: \(context.debugDescription)"
+      }
+      // Foundation does not say where, nor which of the two it is.
+      return "it is not whole JSON, or a number in it is negative, too great or not whole"
     @unknown default: return "it cannot be read: \(error)"
     }
   }
