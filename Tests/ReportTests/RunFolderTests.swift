@@ -192,6 +192,22 @@ struct HostileRunTests {
     }
   }
 
+  @Test("is refused when its counts do not add up, or would overflow")
+  func counts() throws {
+    let text = try document([measurement("nats", around: 1000)]).json()
+    for (old, new) in [
+      ("\"ok\" : 2000", "\"ok\" : 1999"), ("\"sent\" : 2000", "\"sent\" : 18446744073709551615"),
+      ("\"lost\" : 0", "\"lost\" : 18446744073709551615"),
+      ("\"ok_in_window\" : 2000", "\"ok_in_window\" : 18446744073709551615"),
+    ] {
+      try #require(text.contains(old))
+      let error = #expect(throws: RunFolderError.self) {
+        try read(text.replacingOccurrences(of: old, with: new))
+      }
+      #expect(error?.problem.hasPrefix("key 'measurements.0.scopes.0' is wrong") == true, "\(old)")
+    }
+  }
+
   @Test("is refused when it is no run at all")
   func notARun() {
     for text in ["", "null", "[]", "{}", "\"x\"", "{\"schema\": \"one\"}", "{\"schema\": 1}"] {
