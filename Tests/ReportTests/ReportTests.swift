@@ -119,6 +119,39 @@ struct ReportTests {
   }
 }
 
+@Suite("Figures that nothing real has")
+struct AbsurdFigureTests {
+  @Test(
+    "are rendered in every format, and never as infinite or as no number",
+    arguments: [0, -1, 1e300, 1e-300, .infinity, .nan] as [Double])
+  func absurd(duration: Double) throws {
+    var one = measurement("nats", around: 1_000_000)
+    one.durationSeconds = duration
+    one.stealShare = duration
+    one.offeredRatePerSecond = duration
+    one.replicate = .min
+    one.workers = .max
+    one.payloadBytes = -1
+    one.cpuGeneratorNanoseconds = .max
+    one.windows[0].durationSeconds = duration
+    one.windows[1].completed = .max
+    let run = document([one] + replicates("ffi", around: 1, count: 1, samples: 1, transport: "ffi"))
+    for format in ExportFormat.allCases {
+      let files = try Exporter.render(run, format: format)
+      #expect(!files.isEmpty)
+      for file in files where file.name.hasSuffix(".csv") {
+        for cell in file.contents.split(whereSeparator: { $0 == "," || $0.isNewline }) {
+          #expect(!["inf", "-inf", "nan"].contains(cell.lowercased()))
+        }
+      }
+    }
+    // No number equals itself when it is none, so the texts are what is compared.
+    let text = try run.json()
+    #expect(try RunDocument(json: Data(text.utf8), path: "run.json").json() == text)
+    _ = Validity.assess(one, context: ValidityContext(timerFloorNanoseconds: 0, optimisedBuild: true))
+  }
+}
+
 @Suite("HdrHistogram's files")
 struct HistogramFileTests {
   @Test("the log has a tagged line for each histogram, which counts what was measured")
