@@ -74,11 +74,11 @@ public struct ClaimCheck: Sendable, Equatable {
     self.seen = seen
   }
 
-  /// The documented range as text, such as `2-3`, `<= 2`, `>= 40000`.
+  /// The documented range as text, such as `2 to 3`, `<= 2`, `>= 40000`.
   var documented: String {
     let ends = (low.flatMap { Number.significant($0) }, high.flatMap { Number.significant($0) })
     switch ends {
-    case (let low?, let high?): return low == high ? low : "\(low)-\(high)"
+    case (let low?, let high?): return low == high ? low : "\(low) to \(high)"
     case (let low?, nil): return ">= \(low)"
     case (nil, let high?): return "<= \(high)"
     case (nil, nil): return ""

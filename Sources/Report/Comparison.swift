@@ -98,10 +98,10 @@ public enum Comparison {
   /// How far a valid A/A pair is apart: the end of the ratio's interval that is farther from 1, or
   /// the ratio itself where there are too few replicates for one.
   private static func noise(_ sides: Sides, metric: String, seed: UInt64) -> Double? {
-    guard sides.invalid.isEmpty,
+    let used = sides.usable(paired: true).withBoth(metric)
+    guard used.invalid.isEmpty,
       let estimate = Statistics.pairedRatio(
-        a: sides.a.compactMap { $0.figure(metric) }, b: sides.b.compactMap { $0.figure(metric) },
-        seed: seed)
+        a: used.a.compactMap { $0.figure(metric) }, b: used.b.compactMap { $0.figure(metric) }, seed: seed)
     else { return nil }
     let ends = estimate.interval.map { [$0.low, $0.high] } ?? [estimate.ratio]
     return ends.compactMap(distance).max()

@@ -24,8 +24,8 @@ enum Number {
   /// Microseconds in the unit that reads best, such as `12.3 µs`, `4.56 ms` or `1.2 s`.
   static func time(microseconds: Double?) -> String? {
     guard let value = microseconds, value.isFinite else { return nil }
-    if value >= 1e6 { return significant(value / 1e6, 3).map { "\($0) s" } }
-    if value >= 1e3 { return significant(value / 1e3, 3).map { "\($0) ms" } }
+    if value >= 999_500 { return significant(value / 1e6, 3).map { "\($0) s" } }
+    if value >= 999.5 { return significant(value / 1e3, 3).map { "\($0) ms" } }
     return significant(value, 3).map { "\($0) µs" }
   }
 

@@ -46,7 +46,7 @@ enum PercentileChart {
     }
     var svg = "<svg viewBox=\"0 0 \(Int(width)) \(Int(height))\" width=\"\(Int(width))\" role=\"img\" "
     svg += "aria-label=\"Response time by percentile, \(HTMLReport.escaped(load))\">\n"
-    svg += label("Response time by percentile, \(load), all replicates merged", x: left, y: 14)
+    svg += label("Response time by percentile, \(load), replicates merged", x: left, y: 14)
     svg += timeGrid(lowest, highest, scale) + percentileGrid()
     for (place, curve) in curves.enumerated() {
       let points = curve.points.map { "\(text(x($0.percentile))),\(text(scale($0.microseconds)))" }

@@ -43,12 +43,40 @@ extension RunDocument {
           remedy: "use the nylon-bench that made the run, or measure again")
       }
       self = try decoder.decode(RunDocument.self, from: data)
+      try checkCounts(path)
     } catch let error as DecodingError {
       throw RunFolderError(
         kind: .invalid, path: path, problem: Self.problem(of: error),
         remedy: "restore the file from where it was copied, or measure again")
     }
   }
+
+  /// Refuses counts that nothing real can have, so that sums of them cannot overflow, and whole
+  /// requests that do not add up.
+  private func checkCounts(_ path: String) throws {
+    for (place, measurement) in measurements.enumerated() {
+      for (number, scope) in measurement.scopes.enumerated() {
+        let counts = scope.counts
+        let all = [
+          counts.sent, counts.ok, counts.handlerErrors, counts.timeouts, counts.rejected, counts.shed,
+          counts.lost, scope.okInWindow, scope.response.count, scope.service.count, scope.sendLag.count,
+        ]
+        let problem =
+          all.contains { $0 > Self.greatestCount }
+          ? "counts over \(Self.greatestCount)"
+          : scope.scope == "request" && !counts.closes
+            ? "'sent' is \(counts.sent), and its ends add up to \(counts.ended)" : nil
+        guard let problem else { continue }
+        throw RunFolderError(
+          kind: .invalid, path: path,
+          problem: "key 'measurements.\(place).scopes.\(number)' is wrong: \(problem)",
+          remedy: "restore the file from where it was copied, or measure again")
+      }
+    }
+  }
+
+  /// Ten million requests a second for twenty days.
+  private static let greatestCount: UInt64 = 1 << 44
 
   private struct SchemaOnly: Decodable { var schema: Int }
 
@@ -64,8 +92,11 @@ extension RunDocument {
     case .valueNotFound(_, let context): return "\(place(context)) has no value"
     case .typeMismatch(let type, let context): return "\(place(context)) is not a \(type)"
     case .dataCorrupted(let context):
-      return context.codingPath.isEmpty
-        ? "it is not whole JSON" : "\(place(context)) is wrong: \(context.debugDescription)"
+      guard context.codingPath.isEmpty else {
+        return "\(place(context)) is wrong: \(context.debugDescription)"
+      }
+      // Foundation does not say where, nor which of the two it is.
+      return "it is not whole JSON, or a number in it is negative, too great or not whole"
     @unknown default: return "it cannot be read: \(error)"
     }
   }

@@ -38,7 +38,7 @@ public struct RunFolder: Sendable, Equatable {
     do {
       try AtomicFile.write(text, to: "\(path)/run.json")
     } catch var error as RunFolderError {
-      let refuge = "\(NSTemporaryDirectory())/nylon-bench-\(runID)-run.json"
+      let refuge = "\(NSTemporaryDirectory())nylon-bench-\(runID)-run.json"
       if (try? AtomicFile.write(text, to: refuge)) != nil {
         error.remedy += "; the run was saved as \(refuge)"
       }

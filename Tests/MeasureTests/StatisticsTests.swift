@@ -96,6 +96,20 @@ struct StatisticsTests {
     #expect(Statistics.percentileInterval(LatencyHistogram(), percentile: 50) == nil)
   }
 
+  @Test(
+    "a percentile is the sample of the least rank that has that share at or below it",
+    arguments: [(99.9, 999), (99, 990), (50, 500), (99.99, 1000), (0, 1), (100, 1000)] as [(Double, UInt64)])
+  func nearestRank(percentile: Double, value: UInt64) {
+    var histogram = LatencyHistogram()
+    for value in 1...1000 as ClosedRange<UInt64> { histogram.record(value) }
+    #expect(histogram.value(atPercentile: percentile) == value)
+    var large = LatencyHistogram()
+    large.record(1, times: 9990)
+    large.record(2, times: 10)
+    #expect(large.value(atPercentile: 99.9) == 1)
+    #expect(large.value(atPercentile: 99.91) == 2)
+  }
+
   @Test("the throughput's interval is the t-interval over windows")
   func throughput() throws {
     let windows = [100, 110, 90, 105, 95].enumerated().map { place, completed in

@@ -1,0 +1,125 @@
+import Measure
+import Testing
+
+@testable import Report
+
+@Suite("CSV files")
+struct CSVTests {
+  @Test("summary.csv has the promised columns in order, and new ones at the end")
+  func summaryHeader() {
+    let header = CSV.summary(document([])).prefix { $0 != "\r\n" }
+    #expect(
+      header
+        == "run_id,scenario,target,transport,handler,phase,load,offered_rps,concurrency,workers,payload_bytes,replicate,duration_s,sent,ok,handler_errors,timeouts,rejected,shed,lost,late,duplicates,throughput_rps,response_min_us,response_p50_us,response_p90_us,response_p99_us,response_p999_us,response_max_us,response_mean_us,service_p50_us,service_p99_us,send_lag_p99_us,cpu_generator_us,cpu_broker_us,cpu_workers_us,allocated_bytes,valid,invalid_reason,unexpected,protocol_errors,no_responders,retries,wrong_content,steal_percent,omission_gap_p99_us"
+    )
+  }
+
+  @Test("summary.csv gives each figure in its unit, and an empty cell where there is none")
+  func summaryRow() {
+    let rows = records(CSV.summary(document([measurement("nats", around: 1_000_000)])))
+    #expect(rows.map { $0["phase"] } == ["request", "logging"])
+    let row = rows[0]
+    let expected = [
+      "run_id": "20261122T050420Z-compare", "scenario": "compare", "target": "nats", "transport": "nats",
+      "load": "open-1000", "offered_rps": "1000", "concurrency": "64", "workers": "2",
+      "payload_bytes": "128", "replicate": "1", "duration_s": "2", "sent": "2000", "ok": "2000",
+      "throughput_rps": "1000", "response_min_us": "500", "response_p50_us": "999.935",
+      "response_max_us": "1499.5", "response_mean_us": "999.75", "response_p999_us": "",
+      "cpu_generator_us": "2.5", "cpu_broker_us": "1", "cpu_workers_us": "", "allocated_bytes": "64",
+      "valid": "true", "invalid_reason": "", "steal_percent": "1",
+    ]
+    for (column, value) in expected { #expect(row[column] == value, "\(column)") }
+    #expect(rows[1]["cpu_generator_us"] == "")
+    #expect(rows[1]["response_min_us"] == "125")
+  }
+
+  @Test("summary.csv is empty where nothing ended, and never 0")
+  func emptyMeasurement() {
+    var one = measurement("nats", around: 1_000_000, invalid: ["saturated", "steal"])
+    one.scopes[0].response = LatencyHistogram()
+    one.scopes[0].okInWindow = 0
+    let row = records(CSV.summary(document([one])))[0]
+    for column in [
+      "response_min_us", "response_p50_us", "response_max_us", "response_mean_us", "cpu_generator_us",
+    ] {
+      #expect(row[column] == "", "\(column)")
+    }
+    #expect(row["throughput_rps"] == "0")
+    #expect(row["valid"] == "false")
+    #expect(row["invalid_reason"] == "saturated;steal")
+  }
+
+  @Test("percentiles.csv has a row for each percentile of each replicate and of all merged")
+  func percentiles() {
+    let text = CSV.percentiles(document(replicates("nats", around: 1_000_000, count: 2)))
+    #expect(text.hasPrefix("target,load,phase,metric,replicate,percentile,value_us,count\r\n"))
+    let rows = records(text)
+    #expect(rows.count == 2 * 3 * 3 * 8)
+    func value(_ replicate: String, _ percentile: String) -> [String: String]? {
+      rows.first {
+        $0["phase"] == "request" && $0["metric"] == "response" && $0["replicate"] == replicate
+          && $0["percentile"] == percentile
+      }
+    }
+    #expect(value("1", "99.9")?["value_us"] == "")
+    #expect(value("1", "100")?["value_us"] == "1499.5")
+    #expect(value("all", "100")?["value_us"] == "1514.495")
+    #expect(value("all", "50")?["count"] == "4000")
+    #expect(value("all", "99")?["value_us"] != "")
+  }
+
+  @Test("percentiles.csv merges valid replicates only, while there are any")
+  func mergesValid() {
+    let run = document([
+      measurement("nats", around: 1_000_000),
+      measurement("nats", replicate: 2, around: 9_000_000, invalid: ["steal"]),
+    ])
+    let merged = records(CSV.percentiles(run)).filter { $0["replicate"] == "all" }
+    #expect(merged.first { $0["percentile"] == "100" }?["value_us"] == "1499.5")
+  }
+
+  @Test("timeline.csv has a row for each interval")
+  func timeline() {
+    let rows = records(CSV.timeline(document(replicates("nats", around: 1_000_000, count: 2))))
+    #expect(rows.count == 8)
+    #expect(rows[1]["start_s"] == "0.5")
+    #expect(rows[1]["completed"] == "501")
+    #expect(rows[1]["completed_rps"] == "1002")
+    #expect(rows[1]["response_p99_us"] == "")
+  }
+
+  @Test("comparison.csv and claims.csv have the promised columns")
+  func headers() {
+    #expect(
+      CSV.comparison(document([]))
+        == "metric,condition,a,b,a_value,b_value,unit,ratio,ratio_low,ratio_high,p_value,noise_floor,verdict\r\n"
+    )
+    #expect(
+      CSV.claims(document([]))
+        == "id,document,line,claim,documented,unit,condition,measured,low,high,verdict,why\r\n")
+  }
+
+  @Test(
+    "text that a spreadsheet would take for a formula is quoted harmlessly",
+    arguments: [
+      ("=1+1", "\"'=1+1\""), ("+x", "\"'+x\""), ("-x", "\"'-x\""), ("@x", "\"'@x\""), ("\tx", "\"'\tx\""),
+      ("a,b", "\"a,b\""), ("say \"hi\"", "\"say \"\"hi\"\"\""), ("a\r\nb", "\"a\r\nb\""), ("plain", "plain"),
+      ("", ""), ("=\"a\"", "\"'=\"\"a\"\"\""),
+    ])
+  func fields(text: String, field: String) {
+    #expect(CSV.field(text) == field)
+  }
+
+  @Test("numbers have a point, no exponent, and no more digits than they are worth")
+  func numbers() {
+    #expect(Number.text(1234.56789) == "1234.568")
+    #expect(Number.text(5.0) == "5")
+    #expect(Number.text(-0.0001) == "0")
+    #expect(Number.text(.nan) == nil)
+    #expect(Number.significant(0.000123456) == "0.0001235")
+    #expect(Number.significant(123456.7) == "123457")
+    #expect(Number.grouped(1234567.8) == "1,234,568")
+    #expect(Number.time(microseconds: 1234) == "1.23 ms")
+    #expect(Number.time(microseconds: 12.34) == "12.3 µs")
+  }
+}
