@@ -179,10 +179,10 @@ public final class NATSWorker: Sendable {
     _ connection: NATSHandle, _ all: NATSSubscriptions?, _ take: (NATSJob) -> Void
   ) {
     let deadline = ContinuousClock.now + .milliseconds(configuration.drainTimeoutMilliseconds)
-    // Without a broker there is nobody to drain from, nor to answer.
-    guard natsConnection_Status(connection.pointer) == NATS_CONN_STATUS_CONNECTED else { return }
     all?.beginDrain(timeoutMilliseconds: configuration.drainTimeoutMilliseconds)
     while ContinuousClock.now < deadline {
+      // Without a broker there is nobody to drain from, nor to answer.
+      guard natsConnection_Status(connection.pointer) == NATS_CONN_STATUS_CONNECTED else { return }
       loop.turn(timeoutMilliseconds: 2)
       all?.drain(take)
       loop.flush()
