@@ -40,10 +40,13 @@ let package = Package(
     .systemLibrary(name: "CCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
 
     .target(name: "CNylonABI", cSettings: strictC),
+    // Futex, epoll with nanoseconds, timer slack: variadic or macro calls that Swift cannot import.
+    .target(name: "CKernel", cSettings: strictC),
     // The Linux calls that Swift's Glibc module lacks: memory files, spawning, CPU clocks.
     .target(name: "CLinux", cSettings: strictC),
     // FlatBuffers' official C++ library behind C functions (libflatbuffers-dev).
-    .target(name: "CNylonFlatBuffers", cxxSettings: strictCXX),
+    .target(
+      name: "CNylonFlatBuffers", exclude: ["nylon_plugin.fbs"], cxxSettings: strictCXX),
 
     .target(
       name: "NylonProtocol", dependencies: ["CMsgpack", "CNylonFlatBuffers"], swiftSettings: strict),
@@ -53,13 +56,13 @@ let package = Package(
     .target(name: "Measure", dependencies: ["CZlib"], swiftSettings: strict),
     .target(name: "Scenario", dependencies: ["NylonProtocol", "Yams"], swiftSettings: strict),
     .target(
-      name: "Load", dependencies: ["Measure", "Scenario", "NylonProtocol", "CJemalloc"],
+      name: "Load", dependencies: ["Measure", "Scenario", "NylonProtocol", "CJemalloc", "CKernel"],
       swiftSettings: strict),
     .target(
-      name: "TransportFFI", dependencies: ["Load", "NylonProtocol", "CNylonABI"],
+      name: "TransportFFI", dependencies: ["Load", "CKernel", "NylonProtocol", "CNylonABI"],
       path: "Sources/Transports/FFI", swiftSettings: strict),
     .target(
-      name: "TransportNATS", dependencies: ["Load", "NylonProtocol", "CNats"],
+      name: "TransportNATS", dependencies: ["Load", "CKernel", "NylonProtocol", "CNats"],
       path: "Sources/Transports/NATS", swiftSettings: strict),
     .target(name: "Lab", dependencies: ["Scenario", "Measure", "CLinux"], swiftSettings: strict),
     .target(name: "Report", dependencies: ["Measure", "Scenario", "CCrypto"], swiftSettings: strict),
@@ -67,7 +70,7 @@ let package = Package(
       name: "nylon-bench",
       dependencies: [
         "Measure", "Scenario", "Load", "TransportFFI", "TransportNATS", "Lab", "Report",
-        "NylonProtocol", "Floor",
+        "NylonProtocol", "Floor", "CKernel", "CNats", "CJemalloc",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: strict),
@@ -81,7 +84,7 @@ let package = Package(
     .executableTarget(name: "nylon-keeper", cSettings: strictC),
     .target(name: "ExampleHandlers", dependencies: ["NylonPlugin"], swiftSettings: strict),
     .target(
-      name: "ExamplePlugin", dependencies: ["NylonPlugin", "ExampleHandlers"],
+      name: "ExamplePlugin", dependencies: ["NylonPlugin", "ExampleHandlers", "CNylonABI"],
       swiftSettings: strict),
     .target(name: "NullPlugin", dependencies: ["CNylonABI"], cSettings: strictC),
     .target(name: "Floor", dependencies: ["CNylonABI"], cSettings: strictC),

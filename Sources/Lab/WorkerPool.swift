@@ -54,7 +54,7 @@ public final class WorkerPool: Sendable {
       isOurs ? try Executables.own(program) : program,
       (isOurs ? ["--name", target.plugin, "--prefix", pool.subjectPrefix] : []) + spec.command.dropFirst(),
       environment: environment(pool, spec, servers.isEmpty ? pool.servers : servers),
-      secrets: secrets(pool, servers))
+      secrets: pool.secretWords(servers: servers))
     let deadline = Deadline.after(.seconds(min(max(spec.startSeconds, 0.1), 3600)))
     let wanted = Readiness(
       subjects: target.phases.map { "\(prefix).\($0.subjectFragment)" },
@@ -88,11 +88,6 @@ public final class WorkerPool: Sendable {
       all["NATS_KEY"] = pool.tls.keyFile
     }
     return all.merging(spec.environment) { $1 }
-  }
-
-  private static func secrets(_ pool: NATSSpec, _ servers: [String]) -> [String] {
-    let addresses = (pool.servers + servers).compactMap { try? BrokerAddress($0) }
-    return pool.auth.secretWords + addresses.flatMap(\.auth.secretWords)
   }
 
   /// Process ids of the workers, in order.
@@ -154,5 +149,13 @@ public final class WorkerPool: Sendable {
     guard workers.indices.contains(index) else { return false }
     workers[index].resume()
     return true
+  }
+}
+
+extension NATSSpec {
+  /// Every word of the settings, and of the servers' URLs, that must not be seen.
+  public func secretWords(servers others: [String] = []) -> [String] {
+    let addresses = (servers + others).compactMap { try? BrokerAddress($0) }
+    return auth.secretWords + addresses.flatMap(\.auth.secretWords)
   }
 }

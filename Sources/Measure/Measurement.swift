@@ -33,6 +33,24 @@ public struct OutcomeCounts: Codable, Sendable, Equatable {
   /// Nothing counted.
   public init() {}
 
+  /// Adds another's counts.
+  public mutating func add(_ other: OutcomeCounts) {
+    sent += other.sent
+    ok += other.ok
+    handlerErrors += other.handlerErrors
+    timeouts += other.timeouts
+    rejected += other.rejected
+    shed += other.shed
+    lost += other.lost
+    late += other.late
+    duplicates += other.duplicates
+    unexpected += other.unexpected
+    protocolErrors += other.protocolErrors
+    noResponders += other.noResponders
+    retries += other.retries
+    wrongContent += other.wrongContent
+  }
+
   /// The sum of the six ends.
   public var ended: UInt64 { ok + handlerErrors + timeouts + rejected + shed + lost }
   /// Whether the counts close.

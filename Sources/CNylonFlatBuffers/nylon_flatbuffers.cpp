@@ -1,1 +1,0 @@
-#include "nylon_flatbuffers.h"

@@ -1,0 +1,109 @@
+import Measure
+import NylonProtocol
+
+extension LoadDriver {
+  /// A phase failed: tried again, passed over, or the session's end, as its policy says.
+  ///
+  /// - Parameters:
+  ///   - done: when it failed; a timeout's deadline.
+  ///   - now: when that was seen.
+  @inline(never)
+  func fail(_ place: Int, _ outcome: Outcome, at done: UInt64, now: UInt64) {
+    let slot = slots + place
+    let index = Int(slot.pointee.phaseIndex)
+    let step = steps[index]
+    if outcome == .timeout { transport.abandon(slot: place) }
+    // A handler that still runs in this process would answer for whatever comes next.
+    let sessionIsStuck = outcome == .timeout && transport.isInProcess
+    if step.onError == .retry, !sessionIsStuck, Int(slot.pointee.attempt) < step.attempts {
+      retryLater(slot, step: step, scope: index + 1, now: now)
+      return
+    }
+    if slot.pointee.isMeasured {
+      recorder.add(outcome.counter, scope: index + 1)
+      if outcome == .timeout, stepCount > 1 { recordPhase(slot, scope: index + 1, done: done) }
+    }
+    if slot.pointee.outcome == .ok { slot.pointee.outcome = outcome }
+    if step.onError == .continue, !sessionIsStuck {
+      goOn(place, next: index + 1, at: done)
+    } else {
+      finish(place, at: done)
+    }
+  }
+
+  private func retryLater(
+    _ slot: UnsafeMutablePointer<SessionSlot>, step: PhaseStep, scope: Int, now: UInt64
+  ) {
+    if slot.pointee.isMeasured {
+      recorder.add(.retries, scope: scope)
+      recorder.add(.retries, scope: 0)
+    }
+    slot.pointee.attempt += 1
+    slot.pointee.state = .backoff
+    slot.pointee.deadline = now + step.backoff(beforeAttempt: Int(slot.pointee.attempt))
+    nextSweep = min(nextSweep, slot.pointee.deadline)
+    nextCheck = min(nextCheck, nextSweep)
+  }
+
+  /// Finds timeouts and due retries. Nothing that starts later can be due before `nextSweep`.
+  @inline(never)
+  func sweep(at now: UInt64) {
+    nextSweep = now + shortestTimeout
+    for place in 0..<slotCount {
+      let slot = slots + place
+      guard slot.pointee.state != .idle else { continue }
+      if slot.pointee.deadline <= now {
+        if slot.pointee.state == .backoff {
+          tryAgain(place, at: now)
+        } else {
+          fail(place, .timeout, at: slot.pointee.deadline, now: now)
+        }
+      }
+      if slot.pointee.state != .idle { nextSweep = min(nextSweep, slot.pointee.deadline) }
+    }
+  }
+
+  private func tryAgain(_ place: Int, at now: UInt64) {
+    let slot = slots + place
+    let index = Int(slot.pointee.phaseIndex)
+    slot.pointee.state = .waiting
+    slot.pointee.deadline = now + steps[index].timeout
+    transport.start(slot: place, phaseIndex: index, attempt: Int(slot.pointee.attempt))
+  }
+
+  /// The drain is over: what has no answer yet is lost, with the age that it reached.
+  @inline(never)
+  func loseTheRest(at now: UInt64) {
+    for place in 0..<slotCount where slots[place].state != .idle {
+      let slot = slots + place
+      let scope = Int(slot.pointee.phaseIndex) + 1
+      transport.abandon(slot: place)
+      _ = transport.finish(slot: place, verify: false)
+      slot.pointee.state = .idle
+      guard slot.pointee.isMeasured else { continue }
+      recorder.add(.lost, scope: scope)
+      if stepCount > 1 { recordPhase(slot, scope: scope, done: now) }
+      if slot.pointee.outcome == .ok { slot.pointee.outcome = .lost }
+      recorder.add(slot.pointee.outcome.counter, scope: 0)
+      if slot.pointee.outcome != .handlerError { recordRequest(slot, done: now) }
+    }
+    loseBacklog(at: now)
+  }
+
+  /// Requests that the schedule wanted and that never found a place.
+  private func loseBacklog(at now: UInt64) {
+    guard schedule != nil else { return }
+    while nextArrival < window.measureEnd {
+      if isMeasured(nextArrival) {
+        recorder.add(.sent, scope: 0)
+        if overflow == .queue {
+          recorder.add(.lost, scope: 0)
+          recorder.requestResponse(window: recorder.windows).record(now &- min(now, nextArrival))
+        } else {
+          recorder.add(overflow == .shed ? .shed : .rejected, scope: 0)
+        }
+      }
+      nextArrival = window.start + (schedule?.next() ?? 0)
+    }
+  }
+}

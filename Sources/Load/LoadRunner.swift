@@ -1,0 +1,201 @@
+import CJemalloc
+import CKernel
+import Foundation
+import Measure
+import struct Measure.Measurement
+import Scenario
+import Synchronization
+
+/// What the machine spent, read at both ends of the measured time.
+public struct ResourceSample: Sendable {
+  /// CPU time of this process, nanoseconds.
+  public var generatorNanoseconds: UInt64?
+  /// CPU time of the broker, nanoseconds.
+  public var brokerNanoseconds: UInt64?
+  /// CPU time of all workers, nanoseconds.
+  public var workersNanoseconds: UInt64?
+  /// CPU time that the hypervisor took and all CPU time, in ticks.
+  public var steal: (stolen: UInt64, total: UInt64)?
+
+  /// A sample.
+  public init(
+    generatorNanoseconds: UInt64? = nil, brokerNanoseconds: UInt64? = nil,
+    workersNanoseconds: UInt64? = nil, steal: (stolen: UInt64, total: UInt64)? = nil
+  ) {
+    self.generatorNanoseconds = generatorNanoseconds
+    self.brokerNanoseconds = brokerNanoseconds
+    self.workersNanoseconds = workersNanoseconds
+    self.steal = steal
+  }
+}
+
+/// Runs the load threads of one measurement and makes the `Measurement`.
+public struct LoadRunner {
+  let order: LoadOrder
+  let area: RecordingArea
+  let sample: () -> ResourceSample
+
+  /// A runner that records into `area`, which has `order.layout`.
+  public init(order: LoadOrder, area: RecordingArea, sample: @escaping () -> ResourceSample) {
+    self.order = order
+    self.area = area
+    self.sample = sample
+  }
+
+  /// Runs the load with one transport for each thread; returns when all is recorded, or when a
+  /// plugin has kept a load thread for longer than every timeout allows.
+  public func run<Transport: SessionTransport>(transports: [Transport]) -> Measurement {
+    area.timerFloorNanoseconds = TimerFloor.measure()
+    let window = makeWindow()
+    area.measureEnd = window.measureEnd
+    area.measureStart = window.measureStart
+    let threads = transports.enumerated().map { thread, transport in
+      LoadThread(driver: makeDriver(transport, thread: thread, window: window))
+    }
+    for thread in threads { thread.start() }
+    area.state = .warmup
+    let before = watch(until: window.measureStart, threads: threads, window: window)
+    area.state = .measuring
+    let after = watch(until: window.measureEnd, threads: threads, window: window)
+    area.state = .draining
+    let ended = waitForEnd(threads, window: window)
+    var measurement = LoadResult.measurement(order: order, area: area)
+    measurement.add(from: before, to: after)
+    if !ended {
+      measurement.invalidReasons.append(
+        InvalidReason(
+          code: "plugin_hung",
+          detail: "a call into the plugin did not return; its requests are counted as lost"))
+    }
+    area.state = .done
+    return measurement
+  }
+
+  private func makeWindow() -> LoadWindow {
+    let start = kernel_now_ns() + 20_000_000
+    let measureStart = start + UInt64(order.warmupSeconds * 1e9)
+    return LoadWindow(
+      start: start, measureStart: measureStart,
+      measureEnd: measureStart + UInt64(order.measureSeconds * 1e9),
+      drainNanoseconds: UInt64(order.drainSeconds * 1e9))
+  }
+
+  private func makeDriver<Transport: SessionTransport>(
+    _ transport: Transport, thread: Int, window: LoadWindow
+  ) -> LoadDriver<Transport> {
+    var schedule: ArrivalSchedule?
+    if case .open(let rate, let arrivals) = order.load {
+      schedule = ArrivalSchedule(
+        ratePerSecond: rate, arrivals: arrivals, seed: order.seed &+ UInt64(order.replicate),
+        thread: thread, threads: order.effectiveThreads)
+    }
+    return LoadDriver(
+      transport: transport, steps: PhaseStep.steps(of: order.target),
+      slotCount: order.places(ofThread: thread).count, schedule: schedule,
+      overflow: order.target.overflow, window: window, area: area, thread: thread)
+  }
+
+  /// Sleeps until a time, or until the orchestrator asks to stop; then takes a sample.
+  private func watch<T: SessionTransport>(
+    until time: UInt64, threads: [LoadThread<T>], window: LoadWindow
+  ) -> (ResourceSample, allocated: UInt64) {
+    while kernel_now_ns() < min(time, area.measureEnd) {
+      if area.stopRequested { area.measureEnd = min(area.measureEnd, kernel_now_ns()) }
+      kernel_sleep_until(min(time, area.measureEnd, kernel_now_ns() + 20_000_000))
+    }
+    return (sample(), threads.reduce(0) { $0 + $1.allocatedBytes })
+  }
+
+  private func waitForEnd<T: SessionTransport>(_ threads: [LoadThread<T>], window: LoadWindow) -> Bool {
+    let longest = order.target.policies.values.map(\.timeoutMilliseconds).max() ?? 0
+    let limit =
+      area.measureEnd + window.drainNanoseconds + min(UInt64(longest), 5000) * 1_000_000
+      + 2_000_000_000
+    while !threads.allSatisfy(\.isDone) {
+      if kernel_now_ns() > limit { return false }
+      kernel_sleep_until(kernel_now_ns() + 2_000_000)
+    }
+    return true
+  }
+}
+
+extension Measurement {
+  fileprivate mutating func add(
+    from before: (ResourceSample, allocated: UInt64), to after: (ResourceSample, allocated: UInt64)
+  ) {
+    func difference(_ field: (ResourceSample) -> UInt64?) -> UInt64? {
+      guard let first = field(before.0), let last = field(after.0), last >= first else { return nil }
+      return last - first
+    }
+    cpuGeneratorNanoseconds = difference(\.generatorNanoseconds)
+    cpuBrokerNanoseconds = difference(\.brokerNanoseconds)
+    cpuWorkersNanoseconds = difference(\.workersNanoseconds)
+    allocatedBytes = after.allocated >= before.allocated ? after.allocated - before.allocated : nil
+    if let first = before.0.steal, let last = after.0.steal, last.total > first.total {
+      stealShare = Double(last.stolen - first.stolen) / Double(last.total - first.total)
+    }
+  }
+}
+
+/// A thread that runs a driver.
+final class LoadThread<Transport: SessionTransport>: @unchecked Sendable {
+  // @unchecked: the driver is made before the thread starts and touched by nobody else after;
+  // the rest is atomic.
+  private let driver: LoadDriver<Transport>
+  private let done = Atomic<Bool>(false)
+  private let counter = Atomic<UInt>(0)
+  private let allocatedAtEnd = Atomic<UInt64>(0)
+
+  init(driver: LoadDriver<Transport>) { self.driver = driver }
+
+  var isDone: Bool { done.load(ordering: .acquiring) }
+
+  /// Bytes that this thread has allocated so far, by jemalloc's counter; 0 before it runs.
+  var allocatedBytes: UInt64 {
+    // The counter's memory is the thread's own and goes with it.
+    if isDone { return allocatedAtEnd.load(ordering: .acquiring) }
+    guard let address = UnsafePointer<UInt64>(bitPattern: counter.load(ordering: .acquiring)) else {
+      return 0
+    }
+    return address.pointee
+  }
+
+  func start() {
+    let thread = Thread { [self] in
+      kernel_exact_timers()
+      counter.store(UInt(bitPattern: ThreadAllocations.counter), ordering: .releasing)
+      driver.run()
+      allocatedAtEnd.store(ThreadAllocations.counter?.pointee ?? 0, ordering: .releasing)
+      done.store(true, ordering: .releasing)
+    }
+    thread.stackSize = 4 << 20
+    thread.name = "load"
+    thread.start()
+  }
+}
+
+/// jemalloc's count of bytes that a thread has allocated.
+public enum ThreadAllocations {
+  /// The calling thread's counter, which its allocations go on to raise; nil without jemalloc.
+  public static var counter: UnsafePointer<UInt64>? {
+    var address: UnsafePointer<UInt64>?
+    var size = MemoryLayout<UnsafePointer<UInt64>?>.size
+    let status = mallctl("thread.allocatedp", &address, &size, nil, 0)
+    return status == 0 ? address : nil
+  }
+}
+
+/// How late this machine's timers are.
+enum TimerFloor {
+  /// The p99 of the overshoot of 100 short sleeps, nanoseconds.
+  static func measure() -> UInt64 {
+    kernel_exact_timers()
+    var histogram = LatencyHistogram()
+    for _ in 0..<100 {
+      let until = kernel_now_ns() + 50_000
+      kernel_sleep_until(until)
+      histogram.record(kernel_now_ns() - until)
+    }
+    return histogram.value(atPercentile: 99) ?? 0
+  }
+}

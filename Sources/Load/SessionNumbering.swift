@@ -1,0 +1,30 @@
+/// Numbers sessions so that whoever has only the number finds the slot without a lock.
+///
+/// The low bits are the slot's place among all threads' slots, the rest counts the sessions that
+/// the slot has had. No id comes twice in a load: a plugin may keep what it knows of an old one.
+@frozen
+public struct SessionNumbering: Sendable {
+  @usableFromInline let slotBits: UInt32
+
+  /// Numbers for so many slots of all threads together.
+  public init(slots: Int) {
+    var bits: UInt32 = 0
+    while 1 << bits < slots { bits += 1 }
+    slotBits = bits
+  }
+
+  /// The slot of a session.
+  @inlinable @inline(__always)
+  public func slot(of sid: UInt32) -> Int { Int(sid & ((1 << slotBits) &- 1)) }
+
+  /// What a slot's numbers start after.
+  @inlinable @inline(__always)
+  public func first(ofSlot slot: Int) -> UInt32 { UInt32(truncatingIfNeeded: slot) }
+
+  /// The id after `sid` in the same slot; nil when the numbers are used up.
+  @inlinable @inline(__always)
+  public func next(after sid: UInt32) -> UInt32? {
+    let (next, overflow) = sid.addingReportingOverflow(1 << slotBits)
+    return overflow ? nil : next
+  }
+}

@@ -1,0 +1,97 @@
+/// How a phase ended, as a transport tells the driver.
+public enum PhaseEnd: UInt8, Sendable {
+  /// NEXT, or the end of a stream: the session goes on.
+  case next
+  /// END: the plugin's response is the answer.
+  case end
+  /// The handler said that it failed.
+  case handlerError
+  /// The broker found no worker.
+  case noResponders
+  /// The answer broke the protocol.
+  case malformed
+}
+
+/// The end of a phase in a slot.
+@frozen
+public struct PhaseCompletion: Sendable {
+  /// The slot that the session is in.
+  public var slot: Int32
+  /// How it ended.
+  public var end: PhaseEnd
+  /// Monotonic time at which it ended, nanoseconds.
+  public var doneAt: UInt64
+
+  /// A completion.
+  @inlinable
+  public init(slot: Int32, end: PhaseEnd, doneAt: UInt64) {
+    self.slot = slot
+    self.end = end
+    self.doneAt = doneAt
+  }
+}
+
+/// Completions on their way from a transport to the driver of the same thread.
+///
+/// A slot has at most one phase under way, so a ring of as many places as there are slots never
+/// overflows.
+public final class CompletionRing {
+  @usableFromInline let places: UnsafeMutablePointer<PhaseCompletion>
+  @usableFromInline let mask: Int
+  @usableFromInline var head = 0
+  @usableFromInline var tail = 0
+
+  /// A ring for at least `slots` completions.
+  public init(slots: Int) {
+    var capacity = 2
+    while capacity < slots { capacity *= 2 }
+    mask = capacity - 1
+    places = .allocate(capacity: capacity)
+    places.initialize(
+      repeating: PhaseCompletion(slot: 0, end: .next, doneAt: 0), count: capacity)
+  }
+
+  deinit { places.deallocate() }
+
+  /// Whether nothing waits.
+  @inlinable public var isEmpty: Bool { head == tail }
+
+  /// Adds a completion.
+  @inlinable @inline(__always)
+  public func push(_ completion: PhaseCompletion) {
+    places[tail & mask] = completion
+    tail &+= 1
+  }
+
+  /// Takes the oldest completion.
+  @inlinable @inline(__always)
+  public func pop() -> PhaseCompletion? {
+    guard head != tail else { return nil }
+    defer { head &+= 1 }
+    return places[head & mask]
+  }
+}
+
+/// A way to a plugin, seen from one load thread. All calls come from that thread.
+///
+/// A slot is a place for one session at a time. The driver opens a session in a slot, starts its
+/// phases one after the other, and finishes it. Ends of phases come through `completions`, at
+/// once or from `poll`. Nothing here may allocate once the load runs.
+public protocol SessionTransport: AnyObject, SendableMetatype {
+  /// Where ends of phases are put.
+  var completions: CompletionRing { get }
+  /// Whether a phase that timed out still runs in this process, so that its session is over.
+  var isInProcess: Bool { get }
+  /// Monotonic time, nanoseconds. A test's transport may have a time of its own.
+  func now() -> UInt64
+  /// Opens a new session in a slot; false when the plugin refuses it.
+  func open(slot: Int, at time: UInt64) -> Bool
+  /// Starts a phase of the slot's session; `attempt` is 1 unless it is a retry.
+  func start(slot: Int, phaseIndex: Int, attempt: Int)
+  /// The phase under way is given up: what still comes for it is late.
+  func abandon(slot: Int)
+  /// Ends the slot's session; `verify` asks whether the response is what the scenario wants.
+  func finish(slot: Int, verify: Bool) -> Bool
+  /// Waits for completions, at most until that time; returns early whenever it likes.
+  func poll(until time: UInt64)
+}

@@ -1,0 +1,157 @@
+import NylonProtocol
+
+/// Turns a request's bytes into the reply's bytes: the whole of the `reply` dialect, without I/O.
+///
+/// Not for two threads at once: each thread has its own.
+final class RequestRunner {
+  private let plugin: Plugin
+  private let table: HandlerTable
+  private let decoder = RequestDecoder()
+  private let encoder = ReplyEncoder()
+  private let tables = FlatBufferWriter()
+  private var backend: NATSBackend
+  private var context: PhaseContext
+
+  init(plugin: Plugin, table: HandlerTable) {
+    self.plugin = plugin
+    self.table = table
+    backend = NATSBackend()
+    context = PhaseContext(backend: backend)
+  }
+
+  /// The reply to a request that came on the subject of `phase`; valid until the next one.
+  func reply(to bytes: UnsafeRawBufferPointer, phase: Phase) -> UnsafeRawBufferPointer {
+    let request: RequestView
+    do {
+      request = try decoder.decode(bytes)
+    } catch {
+      return encoder.encode(
+        requestID: nil, sessionID: 0, action: .empty, error: error.description)
+    }
+    do {
+      return try run(request, phase: phase)
+    } catch {
+      return fail(request, error.action, error.text)
+    }
+  }
+
+  /// The reply to a message of the lifecycle subject; `shutdown` only runs the hooks, since other
+  /// hosts may use the same worker. Signals end the process.
+  func lifecycleReply(to bytes: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
+    guard let request = try? decoder.decode(bytes) else {
+      return encoder.encode(
+        requestID: nil, sessionID: 0, action: .empty,
+        error: MessageError.notAMap(what: "lifecycle message").description)
+    }
+    let method = request.header("method").map { String(decoding: $0, as: UTF8.self) } ?? ""
+    switch method {
+    case "initialize":
+      do {
+        try plugin.initialize(PluginConfiguration(json: request.data.map([UInt8].init) ?? []))
+      } catch {
+        return fail(request, .error, "initialize: \(error)")
+      }
+    case "shutdown": plugin.shutdown()
+    default:
+      return fail(
+        request, .empty, "lifecycle message: headers.method is neither initialize nor shutdown")
+    }
+    return encoder.encode(
+      requestID: request.requestID, sessionID: request.sessionID, action: .next)
+  }
+
+  /// An error for a reply that the broker would not carry.
+  func tooLargeReply(
+    to bytes: UnsafeRawBufferPointer, byteCount: Int, byteCountMost: Int
+  ) -> UnsafeRawBufferPointer {
+    let error = MessageError.tooLarge(
+      what: "reply", byteCount: byteCount, byteCountMost: byteCountMost)
+    let request = try? decoder.decode(bytes)
+    return encoder.encode(
+      requestID: request?.requestID, sessionID: request?.sessionID ?? 0, action: .error,
+      error: error.description)
+  }
+
+  /// Why a request gets no answer of a handler.
+  private struct Refusal: Error {
+    var action: ReplyAction
+    var text: String
+
+    /// The request is not what the interface says.
+    static func malformed(_ text: String) -> Refusal { Refusal(action: .empty, text: text) }
+    /// The request cannot be served.
+    static func failed(_ text: String) -> Refusal { Refusal(action: .error, text: text) }
+  }
+
+  private func fail(
+    _ request: RequestView, _ action: ReplyAction, _ text: String
+  ) -> UnsafeRawBufferPointer {
+    encoder.encode(
+      requestID: request.requestID, sessionID: request.sessionID, action: action, error: text)
+  }
+
+  private func run(
+    _ request: RequestView, phase: Phase
+  ) throws(Refusal) -> UnsafeRawBufferPointer {
+    try check(request, phase: phase)
+    let handlers = table[try entry(of: request)]
+    do {
+      let view = try request.data.map(HTTPContextView.init) ?? HTTPContextView()
+      backend.begin(view: view, timestampMilliseconds: request.timestampMilliseconds)
+    } catch {
+      throw .malformed("request: data: \(error)")
+    }
+    context.begin(phase: phase, sessionID: request.sessionID)
+    defer { release() }
+    if let error = context.run(handlers[phase]) { throw .failed("\(error)") }
+    return try answer(request)
+  }
+
+  private func check(_ request: RequestView, phase: Phase) throws(Refusal) {
+    if request.requestID == nil {
+      throw .malformed(MessageError.missingKey(what: "request", key: "request_id").description)
+    }
+    if let method = request.method {
+      throw .failed(
+        "request: 'method' is \(method); this worker speaks the dialect 'reply', which has none")
+    }
+    if let other = request.phase, other != phase {
+      throw .malformed(
+        "request: 'phase' is \(other.rawValue), but it came on \(phase.subjectFragment)'s subject")
+    }
+  }
+
+  /// The handlers that the request names; a plugin with a single entry needs no name.
+  private func entry(of request: RequestView) throws(Refusal) -> Int {
+    guard let name = request.header("entry") else {
+      if let only = table.only { return only }
+      throw .failed("request: headers.entry is missing; this plugin has: \(table.list)")
+    }
+    if let index = table.index(of: name) { return index }
+    let shown = String(decoding: name.prefix(100), as: UTF8.self)
+    throw .failed("no entry '\(shown)'; this plugin has: \(table.list)")
+  }
+
+  private func answer(_ request: RequestView) throws(Refusal) -> UnsafeRawBufferPointer {
+    let action: ReplyAction = backend.finishedBy == .end ? .end : .next
+    var data: UnsafeRawBufferPointer?
+    if !backend.change.isEmpty {
+      do {
+        data = try backend.change.encode(with: tables)
+      } catch {
+        throw .failed(error.description)
+      }
+    }
+    return encoder.encode(
+      requestID: request.requestID, sessionID: request.sessionID, action: action, data: data)
+  }
+
+  /// A handler that kept its context keeps a finished one without bytes, not another session's.
+  private func release() {
+    backend.end()
+    if !isKnownUniquelyReferenced(&context) {
+      backend = NATSBackend()
+      context = PhaseContext(backend: backend)
+    }
+  }
+}

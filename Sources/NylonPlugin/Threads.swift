@@ -1,0 +1,92 @@
+import Glibc
+
+/// A mutex with a condition: what a thread sleeps on.
+///
+/// `@unchecked`: the two pointers never change, and what they point at is made for many threads.
+final class Parker: @unchecked Sendable {
+  private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
+  private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
+
+  init() {
+    pthread_mutex_init(mutex, nil)
+    var attributes = pthread_condattr_t()
+    pthread_condattr_init(&attributes)
+    // A wall clock that is set back must not make a bounded wait a long one.
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
+    pthread_cond_init(condition, &attributes)
+    pthread_condattr_destroy(&attributes)
+  }
+
+  deinit {
+    pthread_cond_destroy(condition)
+    pthread_mutex_destroy(mutex)
+    condition.deallocate()
+    mutex.deallocate()
+  }
+
+  @inline(__always) func lock() { pthread_mutex_lock(mutex) }
+  @inline(__always) func unlock() { pthread_mutex_unlock(mutex) }
+  /// With the lock held.
+  func wait() { pthread_cond_wait(condition, mutex) }
+  /// With the lock held; false when the time is over.
+  func wait(until deadline: timespec) -> Bool {
+    var deadline = deadline
+    return pthread_cond_timedwait(condition, mutex, &deadline) == 0
+  }
+  func signal() { pthread_cond_signal(condition) }
+  func broadcast() { pthread_cond_broadcast(condition) }
+
+  /// The monotonic time that many milliseconds from now.
+  static func deadline(milliseconds: Int) -> timespec {
+    var now = timespec()
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    now.tv_sec += milliseconds / 1000
+    now.tv_nsec += (milliseconds % 1000) * 1_000_000
+    if now.tv_nsec >= 1_000_000_000 {
+      now.tv_sec += 1
+      now.tv_nsec -= 1_000_000_000
+    }
+    return now
+  }
+}
+
+/// A thread of the SDK.
+struct WorkerThread: Sendable {
+  private let handle: pthread_t
+
+  /// Starts a thread; nil when the system gives none.
+  init?(_ body: @escaping @Sendable () -> Void) {
+    let box = Unmanaged.passRetained(ThreadBody(run: body))
+    var handle = pthread_t()
+    let status = pthread_create(
+      &handle, nil,
+      { argument in
+        guard let argument else { return nil }
+        let body = Unmanaged<ThreadBody>.fromOpaque(argument).takeRetainedValue()
+        body.run()
+        return nil
+      }, box.toOpaque())
+    guard status == 0 else {
+      box.release()
+      return nil
+    }
+    self.handle = handle
+  }
+
+  /// Waits for its end; a thread does not wait for itself.
+  func join() {
+    if pthread_equal(handle, pthread_self()) == 0 { pthread_join(handle, nil) }
+  }
+}
+
+private final class ThreadBody: Sendable {
+  let run: @Sendable () -> Void
+
+  init(run: @escaping @Sendable () -> Void) { self.run = run }
+}
+
+/// A line on standard error, whole: threads and processes share it.
+func logLine(_ text: String) {
+  var line = "[NatsPlugin] \(text)\n"
+  line.withUTF8 { bytes in _ = write(STDERR_FILENO, bytes.baseAddress, bytes.count) }
+}

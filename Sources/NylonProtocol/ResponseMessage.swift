@@ -1,0 +1,90 @@
+/// What a worker answers, in all three dialects.
+public struct ResponseMessage: Sendable, Hashable {
+  /// The version of the messages; 1.
+  public var version: UInt64
+  /// The id of the request; nil when the request had none that could be read.
+  public var requestID: RequestID?
+  /// The session, nil in `reply-sdk`.
+  public var sessionID: UInt32?
+  /// How the phase ended; `missing` in the dialects of the real SDK.
+  public var action: ReplyAction
+  /// The call, in `stream-sdk`.
+  public var method: UInt32?
+  /// What changed (`reply`) or the call's payload (`stream-sdk`).
+  public var data: [UInt8]?
+  /// Why the handler failed.
+  public var error: String?
+  /// Message headers, by habit none.
+  public var headers: [KeyValue]
+
+  /// A response.
+  public init(
+    version: UInt64 = 1, requestID: RequestID?, sessionID: UInt32? = nil,
+    action: ReplyAction = .missing, method: UInt32? = nil, data: [UInt8]? = nil,
+    error: String? = nil, headers: [KeyValue] = []
+  ) {
+    self.version = version
+    self.requestID = requestID
+    self.sessionID = sessionID
+    self.action = action
+    self.method = method
+    self.data = data
+    self.error = error
+    self.headers = headers
+  }
+
+  /// The response in the bytes; throws `MessageError`. Message headers are not kept.
+  public init(decoding bytes: UnsafeRawBufferPointer) throws(MessageError) {
+    // The decoder owns what the view points at.
+    let decoder = ReplyDecoder()
+    self = try withExtendedLifetime(decoder) { () throws(MessageError) -> ResponseMessage in
+      guard let view = decoder.decode(bytes) else { throw .notAMap(what: "response") }
+      return ResponseMessage(
+        version: view.version ?? 0, requestID: view.requestID?.requestID,
+        sessionID: view.sessionID, action: view.action, method: view.method,
+        data: view.data.map([UInt8].init), error: view.error?.string)
+    }
+  }
+
+  /// The response as MessagePack; throws `MessageError.tooLarge` past 4 GiB of data.
+  public func encoded() throws(MessageError) -> [UInt8] {
+    let writer = MessagePackWriter()
+    try writer.checkData(data, what: "response")
+    let optional = [
+      requestID != nil, sessionID != nil, action.text != nil, method != nil, data != nil,
+      error != nil, !headers.isEmpty,
+    ]
+    writer.map(1 + optional.count(where: { $0 }))
+    writer.key("version")
+    writer.unsigned(version)
+    if let requestID {
+      writer.key("request_id")
+      writer.requestID(requestID)
+    }
+    if let sessionID {
+      writer.key("session_id")
+      writer.unsigned(UInt64(sessionID))
+    }
+    if let text = action.text {
+      writer.key("action")
+      writer.text(text)
+    }
+    if let method {
+      writer.key("method")
+      writer.unsigned(UInt64(method))
+    }
+    if let data {
+      writer.key("data")
+      data.withUnsafeBytes(writer.binary)
+    }
+    if let error {
+      writer.key("error")
+      writer.text(error)
+    }
+    if !headers.isEmpty {
+      writer.key("headers")
+      writer.headers(headers)
+    }
+    return [UInt8](writer.bytes)
+  }
+}

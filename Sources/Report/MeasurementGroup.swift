@@ -1,0 +1,86 @@
+import Measure
+
+/// The three histograms of a scope.
+enum HistogramKind: String, CaseIterable {
+  case response
+  case service
+  case sendLag = "send_lag"
+
+  /// This one of a scope's.
+  func of(_ scope: ScopeMeasurement) -> LatencyHistogram {
+    switch self {
+    case .response: scope.response
+    case .service: scope.service
+    case .sendLag: scope.sendLag
+    }
+  }
+}
+
+/// All replicates of one target under one load.
+struct MeasurementGroup {
+  var target: String
+  var load: String
+  /// In the order in which they were measured; not empty.
+  var measurements: [Measurement]
+
+  /// The groups of a run, in the order of their first replicates.
+  static func all(_ document: RunDocument) -> [MeasurementGroup] {
+    var groups: [MeasurementGroup] = []
+    var places: [[String]: Int] = [:]
+    for one in document.measurements {
+      if let place = places[[one.target, one.load]] {
+        groups[place].measurements.append(one)
+      } else {
+        places[[one.target, one.load]] = groups.count
+        groups.append(MeasurementGroup(target: one.target, load: one.load, measurements: [one]))
+      }
+    }
+    return groups
+  }
+
+  /// Names of the scopes, `request` first.
+  var scopeNames: [String] { measurements.flatMap { $0.scopes.map(\.scope) }.uniqued() }
+
+  /// The valid replicates where they are the most, else all.
+  var used: [Measurement] {
+    let valid = measurements.filter(\.isValid)
+    return valid.count * 2 > measurements.count ? valid : measurements
+  }
+
+  /// The histograms of all valid replicates as one, or of all replicates where none is valid.
+  func merged(scope: String, kind: HistogramKind) -> LatencyHistogram {
+    let valid = measurements.filter(\.isValid)
+    let scopes = (valid.isEmpty ? measurements : valid).flatMap(\.scopes)
+    return .merged(scopes.filter { $0.scope == scope }.map(kind.of))
+  }
+
+  /// The median over the used replicates that have this figure; nil when none has.
+  func median(_ column: String, scope: String = "request") -> Double? {
+    Statistics.median(figures(column, scope: scope))
+  }
+
+  /// This column's figures of the used replicates.
+  func figures(_ column: String, scope: String = "request") -> [Double] {
+    used.compactMap { one in
+      one.scopes.first { $0.scope == scope }.flatMap {
+        SummaryRow(runID: "", scenario: "", measurement: one, scope: $0).figure(column)
+      }
+    }
+  }
+
+  /// Requests of all replicates that did not end well.
+  func failures(scope: String = "request") -> UInt64 {
+    measurements.flatMap(\.scopes).filter { $0.scope == scope }.reduce(0) {
+      $0 + $1.counts.ended - $1.counts.ok
+    }
+  }
+
+  /// `yes`, or how many are invalid and why.
+  var validity: String {
+    let invalid = measurements.filter { !$0.isValid }
+    guard !invalid.isEmpty else { return "yes" }
+    let codes = invalid.flatMap { $0.invalidReasons.map(\.code) }.uniqued().joined(separator: ", ")
+    return invalid.count == measurements.count
+      ? "NO: \(codes)" : "\(invalid.count) of \(measurements.count) not: \(codes)"
+  }
+}

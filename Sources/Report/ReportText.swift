@@ -1,0 +1,111 @@
+// What report.md and report.html say, in the order in which they say it.
+import Measure
+
+/// A part of a report under a heading.
+struct ReportSection {
+  var title: String
+  var paragraphs: [String] = []
+  var tables: [ReportTable] = []
+  /// Percentile charts belong here, in HTML.
+  var hasCharts = false
+}
+
+/// The sections of a report.
+enum ReportText {
+  static func sections(_ document: RunDocument) -> [ReportSection] {
+    var sections = [what(document), results(document)]
+    if !document.comparisons.isEmpty {
+      let table = ResultTables.comparison(document.comparisons)
+      let reasons = document.comparisons.map {
+        "\($0.metric), \($0.condition), \($0.b) / \($0.a): \($0.verdict.rawValue), \($0.why)."
+      }
+      sections.append(ReportSection(title: "Comparison", paragraphs: reasons, tables: [table]))
+    }
+    if !document.claims.isEmpty {
+      let reasons = document.claims.map {
+        "\($0.id), \($0.condition): \($0.verdict.rawValue), \($0.why). It says: \"\($0.claim)\"."
+      }
+      sections.append(
+        ReportSection(title: "Claims", paragraphs: reasons, tables: [ResultTables.claims(document.claims)]))
+    }
+    if !document.expectations.isEmpty {
+      sections.append(
+        ReportSection(title: "Expectations", tables: [ResultTables.expectations(document.expectations)]))
+    }
+    return sections + [trouble(document), circumstances(document)]
+  }
+
+  private static func what(_ document: RunDocument) -> ReportSection {
+    var paragraphs = document.scenario.summary.isEmpty ? [] : [document.scenario.summary]
+    if document.interrupted {
+      paragraphs.append("The run was interrupted: what follows is what was measured until then.")
+    }
+    paragraphs += [
+      "What is measured: phase requests to a Nylon plugin, each one phase started and ended, in-process (FFI) "
+        + "or through a NATS queue group. A request is one session through its phases, as the proxy does for "
+        + "one HTTP request; HTTP itself is not part of it.",
+      "A closed load keeps so many sessions in flight and sends the next when one ends: it shows the highest "
+        + "throughput, and at concurrency 1 the unloaded time, but it waits when the target is slow, so it "
+        + "does not state latency under load. An open load sends when its schedule says, and its response "
+        + "time counts from then.",
+    ]
+    return ReportSection(title: "What this is", paragraphs: paragraphs)
+  }
+
+  private static func results(_ document: RunDocument) -> ReportSection {
+    let tables = [
+      ResultTables.results(document), ResultTables.intervals(document), ResultTables.phases(document),
+      ResultTables.costs(document),
+    ]
+    return ReportSection(
+      title: "Results", tables: tables.filter { !$0.rows.isEmpty }, hasCharts: true)
+  }
+
+  private static func trouble(_ document: RunDocument) -> ReportSection {
+    let invalid = document.measurements.flatMap { one in
+      one.invalidReasons.map { "Invalid: \(name(one)): \($0.code): \($0.detail)." }
+    }
+    let warnings = document.measurements.flatMap { one in
+      one.warnings.map { "Warning: \(name(one)): \($0)." }
+    }
+    let all = invalid + document.warnings.map { "Warning: \($0)." } + warnings
+    return ReportSection(
+      title: "Validity and warnings",
+      paragraphs: all.isEmpty ? ["Every measurement is valid, and there are no warnings."] : all)
+  }
+
+  private static func name(_ one: Measurement) -> String {
+    "\(one.target), \(one.load), replicate \(one.replicate)"
+  }
+
+  private static func circumstances(_ document: RunDocument) -> ReportSection {
+    let facts = document.machine
+    var rows: [(String, String?)] = [
+      ("run", document.runID), ("began", document.started.description),
+      ("ended", document.ended?.description), ("command line", document.commandLine.joined(separator: " ")),
+      ("scenario", document.scenario.file), ("scenario's SHA-256", document.scenarioSHA256),
+      ("seed", String(document.seed)), ("nylon-bench", document.toolVersion),
+      ("optimised build", facts.optimisedBuild ? "yes" : "no"), ("CPU", facts.cpuModel),
+      ("cores", facts.cores.map(String.init)), ("threads per core", facts.threadsPerCore.map(String.init)),
+      ("CPU limit of the cgroup", Number.text(facts.cgroupCores)), ("governor", facts.governor),
+      ("clock source", facts.clockSource), ("hypervisor", facts.hypervisor), ("kernel", facts.kernel),
+      ("operating system", facts.operatingSystem),
+      (
+        "memory",
+        Number.text(facts.memoryBytes.map { Double($0) / 1_073_741_824 }, digits: 1).map { "\($0) GiB" }
+      ),
+      ("load average at the beginning", Number.text(facts.loadAverage, digits: 2)),
+    ]
+    rows += facts.versions.sorted { $0.key < $1.key }.map { ("version of \($0.key)", $0.value) }
+    rows += document.plugins.map { ("plugin \($0.name)", "\($0.file), SHA-256 \($0.sha256 ?? "unknown")") }
+    let table = ReportTable(
+      title: "Machine and versions", columns: ["fact", "value"], textColumns: 2,
+      rows: rows.map { [ReportTable.Cell($0.0), ReportTable.Cell($0.1)] })
+    return ReportSection(
+      title: "Circumstances",
+      paragraphs: [
+        "Histograms are HdrHistograms of 3 significant digits from 1 ns to 60 s (histograms.hlog); sum, least "
+          + "and greatest are exact. Everything in this report can be made again from run.json."
+      ], tables: [table])
+  }
+}

@@ -1,0 +1,101 @@
+import Measure
+import Scenario
+
+/// All that one command measured: `run.json`. Every other file is made from it.
+public struct RunDocument: Codable, Sendable, Equatable {
+  /// The version of this layout that the suite writes and reads.
+  public static let currentSchema = 1
+
+  /// The layout's version.
+  public var schema: Int
+  /// The run's name, which is also its folder's.
+  public var runID: String
+  /// Version of nylon-bench; those of the libraries are in `machine.versions`.
+  public var toolVersion: String
+  /// The command line. The caller has removed secrets.
+  public var commandLine: [String]
+  /// The resolved scenario. The caller has removed secrets.
+  public var scenario: Plan
+  /// SHA-256 of the scenario file's text, lower-case hexadecimal; nil when it was not a file.
+  public var scenarioSHA256: String?
+  /// The plugins that were loaded.
+  public var plugins: [PluginFile]
+  /// Seed of arrivals, ids and bootstraps.
+  public var seed: UInt64
+  /// The machine, and versions of what took part.
+  public var machine: MachineFacts
+  /// When the run began.
+  public var started: UTCSecond
+  /// When it ended; nil while it runs.
+  public var ended: UTCSecond?
+  /// Whether it was interrupted, so that measurements are missing.
+  public var interrupted: Bool
+  /// What was measured, in that order.
+  public var measurements: [Measurement]
+  /// Targets held against each other.
+  public var comparisons: [ComparisonRow]
+  /// Verdicts on documented claims.
+  public var claims: [ClaimVerdict]
+  /// Results of `expect:`.
+  public var expectations: [ExpectationResult]
+  /// Things to know about the run as a whole.
+  public var warnings: [String]
+
+  /// A run without results yet.
+  public init(
+    runID: String, toolVersion: String, commandLine: [String], scenario: Plan,
+    scenarioSHA256: String? = nil, plugins: [PluginFile] = [], seed: UInt64? = nil,
+    machine: MachineFacts, started: UTCSecond = UTCSecond(), ended: UTCSecond? = nil,
+    interrupted: Bool = false, measurements: [Measurement] = [], comparisons: [ComparisonRow] = [],
+    claims: [ClaimVerdict] = [], expectations: [ExpectationResult] = [], warnings: [String] = []
+  ) {
+    self.schema = Self.currentSchema
+    self.runID = runID
+    self.toolVersion = toolVersion
+    self.commandLine = commandLine
+    self.scenario = scenario
+    self.scenarioSHA256 = scenarioSHA256
+    self.plugins = plugins
+    self.seed = seed ?? scenario.seed
+    self.machine = machine
+    self.started = started
+    self.ended = ended
+    self.interrupted = interrupted
+    self.measurements = measurements
+    self.comparisons = comparisons
+    self.claims = claims
+    self.expectations = expectations
+    self.warnings = warnings
+  }
+
+  /// Whether every measurement is valid.
+  public var isValid: Bool { measurements.allSatisfy(\.isValid) }
+
+  /// Fills in comparisons and expectations from the measurements.
+  public mutating func judge() {
+    comparisons = Comparison.rows(measurements: measurements, targets: scenario.targets, seed: seed)
+    expectations = scenario.expectations.map { ExpectationResult($0, measurements: measurements) }
+  }
+}
+
+/// A plugin that took part in a run.
+public struct PluginFile: Codable, Sendable, Equatable {
+  /// Its name in the scenario.
+  public var name: String
+  /// The file or the program.
+  public var file: String
+  /// SHA-256 of its bytes, lower-case hexadecimal; nil when it could not be read.
+  public var sha256: String?
+
+  /// A plugin; hashes the file.
+  public init(name: String, file: String) {
+    self.init(name: name, file: file, sha256: SHA256Text.ofFile(file))
+  }
+
+  /// A plugin with a known hash.
+  public init(name: String, file: String, sha256: String?) {
+    self.name = name
+    self.file = file
+    self.sha256 = sha256
+  }
+}

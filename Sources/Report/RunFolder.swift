@@ -1,0 +1,82 @@
+import Foundation
+
+/// The folder of one run.
+public struct RunFolder: Sendable, Equatable {
+  /// The folder's path.
+  public let path: String
+  /// Its name, which is the run's id.
+  public var runID: String { (path as NSString).lastPathComponent }
+
+  /// Makes `directory/<UTC time>-<scenario>/`, with `-2`, `-3`, … when taken. Makes `directory` too.
+  ///
+  /// Call it before measuring: throws `RunFolderError` when nothing could be saved there.
+  public static func create(
+    in directory: String, scenario: String, at time: UTCSecond = UTCSecond()
+  ) throws -> RunFolder {
+    do {
+      try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+    } catch {
+      let cause = (error as NSError).userInfo[NSUnderlyingErrorKey] as? NSError
+      let code = (cause ?? error as NSError).code
+      throw AtomicFile.error(cause == nil ? EACCES : Int32(code), directory, "cannot be made")
+    }
+    let name = "\(time.compact)-\(safeName(scenario))"
+    for attempt in 1...1000 {
+      let path = "\(directory)/\(attempt == 1 ? name : "\(name)-\(attempt)")"
+      if mkdir(path, 0o755) == 0 { return RunFolder(path: path) }
+      guard errno == EEXIST else { throw AtomicFile.error(errno, path, "cannot be made") }
+    }
+    throw AtomicFile.error(EEXIST, "\(directory)/\(name)", "cannot be made")
+  }
+
+  /// Writes `run.json`, then all files made from it, then points `latest` beside the folder to it.
+  ///
+  /// May be called after each measurement. Each file is replaced whole. When `run.json` itself
+  /// cannot be written, it is put into the temporary folder, and the error names that file.
+  public func save(_ document: RunDocument) throws {
+    let text = try document.json()
+    do {
+      try AtomicFile.write(text, to: "\(path)/run.json")
+    } catch var error as RunFolderError {
+      let refuge = "\(NSTemporaryDirectory())/nylon-bench-\(runID)-run.json"
+      if (try? AtomicFile.write(text, to: refuge)) != nil {
+        error.remedy += "; the run was saved as \(refuge)"
+      }
+      throw error
+    }
+    for file in Exporter.folderFiles(document) {
+      try AtomicFile.write(file.contents, to: "\(path)/\(file.name)")
+    }
+    let parent = (path as NSString).deletingLastPathComponent
+    try AtomicFile.link("\(parent.isEmpty ? "." : parent)/latest", to: runID)
+  }
+
+  /// Reads a run: its folder, a link to it such as `results/latest`, or its `run.json`.
+  public static func open(path: String) throws -> (folder: RunFolder, document: RunDocument) {
+    var isFolder: ObjCBool = false
+    guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
+      throw RunFolderError(
+        kind: .missing, path: path, problem: "there is no such run",
+        remedy: "name a folder under results/, or its run.json")
+    }
+    let file = isFolder.boolValue ? "\(path)/run.json" : path
+    guard let data = FileManager.default.contents(atPath: file) else {
+      throw RunFolderError(
+        kind: .missing, path: file,
+        problem: FileManager.default.fileExists(atPath: file) ? "it cannot be read" : "it is missing",
+        remedy: "name a folder that nylon-bench wrote, and that you may read")
+    }
+    let document = try RunDocument(json: data, path: file)
+    let resolved = URL(fileURLWithPath: file).resolvingSymlinksInPath().deletingLastPathComponent()
+    return (RunFolder(path: resolved.path), document)
+  }
+
+  /// A scenario's name as part of a file's: letters, digits, `.`, `_`, `-`; others become `-`.
+  static func safeName(_ name: String) -> String {
+    let safe = name.unicodeScalars.prefix(80).map { scalar in
+      scalar.isASCII && (scalar.properties.isAlphabetic || "0123456789._-".unicodeScalars.contains(scalar))
+        ? Character(scalar) : "-"
+    }
+    return safe.isEmpty ? "run" : String(safe)
+  }
+}

@@ -1,0 +1,98 @@
+import Foundation
+
+extension Expectation {
+  /// The numeric columns of summary.csv that a line of `expect:` may name.
+  public static let metrics: [String] = [
+    "offered_rps", "concurrency", "workers", "payload_bytes", "duration_s", "sent", "ok", "handler_errors",
+    "timeouts", "rejected", "shed", "lost", "late", "duplicates", "throughput_rps", "response_min_us",
+    "response_p50_us", "response_p90_us", "response_p99_us", "response_p999_us", "response_max_us",
+    "response_mean_us", "service_p50_us", "service_p99_us", "send_lag_p99_us", "cpu_generator_us",
+    "cpu_broker_us", "cpu_workers_us", "allocated_bytes",
+  ]
+
+  /// The comparisons, longest first.
+  public static let comparisons = ["<=", ">=", "==", "<", ">"]
+}
+
+/// Reads `expect:`, lines of the form `target.load.metric < number`.
+struct ExpectationReader {
+  let problems: ProblemCollector
+  let targets: [Target]
+  /// The names of all targets as written, also of those that have errors.
+  let knownNames: Set<String>
+
+  func expectations(of root: Block) -> [Expectation] {
+    guard let items = root.list("expect", of: "conditions") else { return [] }
+    return items.enumerated().compactMap { index, item in
+      let path = "expect.\(index)"
+      guard let text = item.text else {
+        problems.add(at: item.place, key: path, "is \(item.kind), not a condition", remedy: Self.form)
+        return nil
+      }
+      return expectation(text) { message, suggestion, remedy in
+        problems.add(
+          at: item.place, key: path, value: Block.printable(item, path: path), message,
+          suggestion: suggestion,
+          remedy: remedy)
+      }
+    }
+  }
+
+  private static let form = "write for example \"nats.open-5000.response_p99_us < 5000\""
+
+  private typealias Fail = (_ message: String, _ suggestion: String?, _ remedy: String?) -> Void
+
+  private func expectation(_ text: String, fail: Fail) -> Expectation? {
+    guard let comparison = Expectation.comparisons.first(where: text.contains),
+      let range = text.range(of: comparison)
+    else {
+      fail("has no comparison; allowed: < <= > >= ==", nil, Self.form)
+      return nil
+    }
+    let left = text[..<range.lowerBound].trimmingCharacters(in: .whitespaces)
+    let right = text[range.upperBound...].trimmingCharacters(in: .whitespaces)
+    let parts = left.split(separator: ".", omittingEmptySubsequences: false).map(String.init)
+    if parts.first == "ratio", !knownNames.contains("ratio") {
+      fail("compares two targets, which expect: cannot", nil, "name one target; 'compare' prints the ratios")
+      return nil
+    }
+    guard parts.count >= 3, let name = parts.first, let metric = parts.last else {
+      fail("must name target, load and metric, joined by dots", nil, Self.form)
+      return nil
+    }
+    guard let bound = Block.parse(right) else {
+      fail("must end with a number, without a unit: the metric's name has it", nil, Self.form)
+      return nil
+    }
+    guard Expectation.metrics.contains(metric) else {
+      let near = Suggestion.nearest(to: metric, among: Expectation.metrics)
+      let all = Expectation.metrics.joined(separator: ", ")
+      fail(
+        "names the metric '\(metric)', which is not a numeric column of summary.csv", near,
+        near == nil ? "allowed: \(all)" : nil)
+      return nil
+    }
+    let load = parts[1..<(parts.count - 1)].joined(separator: ".")
+    guard check(target: name, load: load, fail: fail) else { return nil }
+    return Expectation(
+      text: text, target: name, load: load, metric: metric, comparison: comparison, bound: bound)
+  }
+
+  private func check(target name: String, load: String, fail: Fail) -> Bool {
+    guard let target = targets.first(where: { $0.name == name }) else {
+      if knownNames.contains(name) { return true }
+      fail(
+        "names the target '\(name)', which is not there",
+        Suggestion.nearest(to: name, among: knownNames.sorted()), nil)
+      return false
+    }
+    let labels = target.loads.map(\.label)
+    guard labels.contains(load) else {
+      fail(
+        "names the load '\(load)', which the target '\(name)' does not have",
+        Suggestion.nearest(to: load, among: labels), "Its loads: \(labels.joined(separator: ", "))")
+      return false
+    }
+    return true
+  }
+}

@@ -1,0 +1,169 @@
+import Foundation
+import NylonProtocol
+
+/// Keeps secrets out of messages, logs and run folders.
+public enum Redaction {
+  /// What stands for a secret.
+  public static let mask = "***"
+
+  /// A URL, or text with URLs, without user, password, token and query: `nats://***@host:4222`.
+  ///
+  /// Everything up to the last `@` of a word is taken for a secret, whatever it holds, so that a
+  /// password with `/` or `@` in it does not show either.
+  public static func redactedURL(_ text: String) -> String {
+    var result = ""
+    var word = ""
+    func finish() {
+      result += redactedWord(word)
+      word = ""
+    }
+    for character in text {
+      if character.isWhitespace || "\"'`,[]{}<>()".contains(character) {
+        finish()
+        result.append(character)
+      } else {
+        word.append(character)
+      }
+    }
+    finish()
+    return result
+  }
+
+  /// As ``redactedURL(_:)``, but only where there is a `://`: an `@` alone is no secret in a path or a header.
+  static func prose(_ text: String) -> String { text.contains("://") ? redactedURL(text) : text }
+
+  /// True when a value of that name is a secret: a token, a password, a key, credentials.
+  public static func isSecret(name: String) -> Bool {
+    let plain = name.lowercased().filter { $0.isLetter }
+    return secretWords.contains { plain.contains($0) } || plain == "user" || plain == "auth"
+      || plain == "key" || plain == "cookie"
+  }
+
+  private static let secretWords = [
+    "token", "password", "passwd", "secret", "credential", "creds", "nkey", "seed", "apikey", "accesskey",
+    "privatekey", "authorization", "setcookie", "natsuser", "passphrase", "natspass", "userpass",
+  ]
+
+  /// `path.to.key=value` with the value masked when the path, or the value's own keys, name a secret.
+  public static func assignment(_ text: String) -> String {
+    guard let equals = text.firstIndex(of: "=") else {
+      return mentionsSecret(text) ? mask : redactedURL(text)
+    }
+    let path = String(text[..<equals])
+    let value = String(text[text.index(after: equals)...])
+    let hidden = path != "seed" && mentionsSecret(path) || mentionsSecret(value)
+    return redactedURL(path) + "=" + (hidden ? mask : redactedURL(value))
+  }
+
+  /// True when a dotted path leads to, or into, a secret.
+  static func mentionsSecret(path: String) -> Bool { path != "seed" && mentionsSecret(path) }
+
+  private static func mentionsSecret(_ text: String) -> Bool {
+    text.split(whereSeparator: { !$0.isLetter && !$0.isNumber && $0 != "_" && $0 != "-" })
+      .contains { isSecret(name: String($0)) }
+  }
+
+  /// A command with secrets in its arguments masked: `--token x`, `--token=x`, URLs.
+  static func command(_ words: [String]) -> [String] {
+    var hideNext = false
+    return words.map { word in
+      defer { hideNext = word.hasPrefix("-") && !word.contains("=") && isSecret(name: word) }
+      if hideNext { return mask }
+      guard let equals = word.firstIndex(of: "=") else { return redactedURL(word) }
+      let name = String(word[..<equals])
+      return isSecret(name: name) ? name + "=" + mask : redactedURL(word)
+    }
+  }
+
+  /// JSON text with the values of secret keys masked, keys sorted; the mask alone when it is not JSON.
+  static func json(_ text: String) -> String {
+    if text.isEmpty { return "" }
+    guard let value = try? JSONSerialization.jsonObject(with: Data(text.utf8), options: .fragmentsAllowed),
+      let data = try? JSONSerialization.data(
+        withJSONObject: masked(value), options: [.sortedKeys, .withoutEscapingSlashes, .fragmentsAllowed])
+    else { return "\"\(mask)\"" }
+    return String(decoding: data, as: UTF8.self)
+  }
+
+  private static func masked(_ value: Any) -> Any {
+    switch value {
+    case let object as [String: Any]:
+      var result: [String: Any] = [:]
+      for (key, item) in object { result[key] = isSecret(name: key) ? mask : masked(item) }
+      return result
+    case let list as [Any]: return list.map(masked)
+    case let text as String: return redactedURL(text)
+    default: return value
+    }
+  }
+
+  private static func redactedWord(_ word: String) -> String {
+    var text = word
+    let start = text.range(of: "://")?.upperBound ?? text.startIndex
+    if let at = text.lastIndex(of: "@"), at >= start { text.replaceSubrange(start..<at, with: mask) }
+    if text.contains("://"), let query = text.firstIndex(of: "?") {
+      text.replaceSubrange(text.index(after: query)..., with: mask)
+    }
+    return text
+  }
+}
+
+/// A URL without its user part and query; see ``Redaction/redactedURL(_:)``.
+public func redactedURL(_ url: String) -> String { Redaction.redactedURL(url) }
+
+extension Plan {
+  /// A copy fit for run.json: credentials, user parts of URLs, and secrets in environments, commands,
+  /// headers and plugin configurations are `***`.
+  public func redacted() -> Plan {
+    var plan = self
+    plan.targets = targets.map { $0.redacted() }
+    plan.request.headers = Self.redacted(request.headers)
+    plan.request.params = Self.redacted(request.params)
+    plan.request.responseHeaders = Self.redacted(request.responseHeaders)
+    plan.request.path = Redaction.prose(request.path)
+    plan.warnings = warnings.map(Redaction.redactedURL)
+    return plan
+  }
+
+  static func redacted(_ pairs: [KeyValue]) -> [KeyValue] {
+    pairs.map { pair in
+      let value = Redaction.isSecret(name: pair.key) ? Redaction.mask : Redaction.prose(pair.value)
+      return KeyValue(key: pair.key, value: pair.value.isEmpty ? "" : value)
+    }
+  }
+}
+
+extension Target {
+  fileprivate func redacted() -> Target {
+    var target = self
+    target.verify.responseHeaders = Plan.redacted(verify.responseHeaders)
+    switch transport {
+    case .ffi(var spec):
+      spec.configJSON = Redaction.json(spec.configJSON)
+      target.transport = .ffi(spec)
+    case .nats(var spec):
+      spec.servers = spec.servers.map(Redaction.redactedURL)
+      spec.auth = spec.auth.redacted()
+      spec.configJSON = Redaction.json(spec.configJSON)
+      if var workers = spec.workers {
+        workers.command = Redaction.command(workers.command)
+        for (name, value) in workers.environment {
+          workers.environment[name] = Redaction.isSecret(name: name) ? Redaction.mask : redactedURL(value)
+        }
+        spec.workers = workers
+      }
+      target.transport = .nats(spec)
+    }
+    return target
+  }
+}
+
+extension NATSAuth {
+  /// Every value that is set becomes `***`.
+  fileprivate func redacted() -> NATSAuth {
+    func hide(_ value: String?) -> String? { value == nil ? nil : Redaction.mask }
+    return NATSAuth(
+      token: hide(token), user: hide(user), password: hide(password), credentials: hide(credentials),
+      nkey: hide(nkey))
+  }
+}

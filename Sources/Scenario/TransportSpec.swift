@@ -1,0 +1,167 @@
+/// The way to a target.
+public enum TransportSpec: Codable, Sendable, Equatable {
+  /// A shared library in the load process.
+  case ffi(FFISpec)
+  /// A pool of workers behind a broker.
+  case nats(NATSSpec)
+
+  /// `ffi` or `nats`, as in CSV.
+  public var name: String {
+    switch self {
+    case .ffi: "ffi"
+    case .nats: "nats"
+    }
+  }
+}
+
+/// A plugin in the host's own process.
+public struct FFISpec: Codable, Sendable, Equatable {
+  /// A path, or the name of a product of this package (such as `ExamplePlugin`).
+  public var file: String
+  /// The plugin's configuration, JSON text, given to `initialize`; empty when none.
+  public var configJSON: String
+  /// Where the plugin's calls are handled.
+  public var dispatch: Dispatch
+
+  /// A plugin.
+  public init(file: String, configJSON: String = "", dispatch: Dispatch = .queued) {
+    self.file = file
+    self.configJSON = configJSON
+    self.dispatch = dispatch
+  }
+}
+
+/// Where the host handles what a plugin calls.
+public enum Dispatch: String, Codable, Sendable, CaseIterable {
+  /// Copied and handed to the thread that owns the session, as the real host does.
+  case queued
+  /// Handled inside the callback, on the plugin's thread.
+  case inline
+}
+
+/// A pool of workers behind a broker.
+public struct NATSSpec: Codable, Sendable, Equatable {
+  /// Broker URLs; empty means that a broker is started. May hold secrets: never print.
+  public var servers: [String]
+  /// First part of the subjects.
+  public var subjectPrefix: String
+  /// The queue group.
+  public var group: String
+  /// The wire dialect.
+  public var dialect: Dialect
+  /// When the client writes.
+  public var flush: FlushMode
+  /// Credentials. Secret: never print.
+  public var auth: NATSAuth
+  /// Transport security.
+  public var tls: NATSTLS
+  /// The workers to start; nil when they run already.
+  public var workers: WorkersSpec?
+  /// The plugin's configuration, JSON text, for the `initialize` message; empty when none.
+  public var configJSON: String
+
+  /// A pool.
+  public init(
+    servers: [String] = [], subjectPrefix: String = "nylon.plugin", group: String = "default",
+    dialect: Dialect = .reply, flush: FlushMode = .immediate, auth: NATSAuth = NATSAuth(),
+    tls: NATSTLS = NATSTLS(), workers: WorkersSpec? = nil, configJSON: String = ""
+  ) {
+    self.servers = servers
+    self.subjectPrefix = subjectPrefix
+    self.group = group
+    self.dialect = dialect
+    self.flush = flush
+    self.auth = auth
+    self.tls = tls
+    self.workers = workers
+    self.configJSON = configJSON
+  }
+}
+
+/// The wire dialects of NATS workers.
+public enum Dialect: String, Codable, Sendable, CaseIterable {
+  /// One reply with `action`; the HTTP context travels with the request.
+  case reply
+  /// The real Go SDK with one reply.
+  case replySDK = "reply-sdk"
+  /// The newest real Go SDK: several maps on the reply subject.
+  case streamSDK = "stream-sdk"
+}
+
+/// When the generator's NATS client writes what it published.
+public enum FlushMode: String, Codable, Sendable, CaseIterable {
+  /// As soon as there is something to write, as the real host does.
+  case immediate
+  /// The C client's own default: a flusher thread that sleeps about 1 ms.
+  case libraryDefault = "library-default"
+}
+
+/// How a client proves who it is. Every value is a secret.
+public struct NATSAuth: Codable, Sendable, Equatable {
+  /// A token.
+  public var token: String?
+  /// A user name.
+  public var user: String?
+  /// Its password.
+  public var password: String?
+  /// Path of a credentials file.
+  public var credentials: String?
+  /// Path of an nkey seed file.
+  public var nkey: String?
+
+  /// Credentials.
+  public init(
+    token: String? = nil, user: String? = nil, password: String? = nil, credentials: String? = nil,
+    nkey: String? = nil
+  ) {
+    self.token = token
+    self.user = user
+    self.password = password
+    self.credentials = credentials
+    self.nkey = nkey
+  }
+}
+
+/// Transport security of a broker connection.
+public struct NATSTLS: Codable, Sendable, Equatable {
+  /// Whether TLS is used.
+  public var enabled: Bool
+  /// Path of the authorities' certificates.
+  public var caFile: String?
+  /// Path of the client's certificate.
+  public var certFile: String?
+  /// Path of the client's key.
+  public var keyFile: String?
+
+  /// Settings.
+  public init(
+    enabled: Bool = false, caFile: String? = nil, certFile: String? = nil, keyFile: String? = nil
+  ) {
+    self.enabled = enabled
+    self.caFile = caFile
+    self.certFile = certFile
+    self.keyFile = keyFile
+  }
+}
+
+/// Workers that the suite starts for a pool.
+public struct WorkersSpec: Codable, Sendable, Equatable {
+  /// How many.
+  public var count: Int
+  /// The program and its arguments; a bare `nylon-worker` is this package's own.
+  public var command: [String]
+  /// Extra environment.
+  public var environment: [String: String]
+  /// Seconds that a worker may take until it answers.
+  public var startSeconds: Double
+
+  /// Workers.
+  public init(
+    count: Int, command: [String], environment: [String: String] = [:], startSeconds: Double = 10
+  ) {
+    self.count = count
+    self.command = command
+    self.environment = environment
+    self.startSeconds = startSeconds
+  }
+}

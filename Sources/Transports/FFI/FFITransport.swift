@@ -1,0 +1,224 @@
+import CKernel
+import CNylonABI
+import Glibc
+import Load
+import Measure
+import NylonProtocol
+import Scenario
+import Synchronization
+
+/// The way to a plugin in this process, for one load thread.
+///
+/// `dispatch: queued` copies each call of the plugin and handles it on the load thread after
+/// `event_stream` returned, as the real host does. `dispatch: inline` handles it inside the
+/// callback, on whatever thread that is; only ends of phases from other threads are queued.
+public final class FFITransport: SessionTransport {
+  public let completions: CompletionRing
+  public let isInProcess = true
+  let plugin: PluginLibrary
+  let host: UnsafeMutablePointer<FFIHost>
+  let lane: UnsafeMutablePointer<FFILane>
+  let firstSlot: Int
+  let slotCount: Int
+  let slots: UnsafeMutablePointer<FFISlot>
+  let answers: RequestAnswers
+  let upstream: UpstreamResponse
+  let check: ResponseCheck
+  let recorder: ThreadRecorder
+  let entry: UnsafeRawBufferPointer
+  let phases: UnsafeMutablePointer<UInt8>
+  /// Unix time minus monotonic time, nanoseconds.
+  let unixOffset: UInt64
+  let isInline: Bool
+  /// Nanoseconds that the load thread spins for a plugin's thread before it sleeps.
+  let spinNanoseconds: UInt64 = 10_000
+  private var countedStale: UInt64 = 0
+  private var countedUnexpected: UInt64 = 0
+  private var countedBroken: UInt64 = 0
+
+  /// The transports of all load threads of an order; the plugin is loaded and initialised.
+  ///
+  /// One set in a process: the callback has no user pointer, so there is one host.
+  public static func make(
+    order: LoadOrder, spec: FFISpec, plugin: PluginLibrary, area: RecordingArea
+  ) throws(PluginError) -> [FFITransport] {
+    let counts = (0..<order.effectiveThreads).map { order.places(ofThread: $0).count }
+    let host = UnsafeMutablePointer<FFIHost>.allocate(capacity: 1)
+    host.initialize(
+      to: FFIHost(
+        slotCounts: counts, isInline: spec.dispatch == .inline,
+        queueBytes: queueBytes(bodyBytes: order.request.bodyBytes)))
+    theHost = host
+    let transports = counts.indices.map { lane in
+      FFITransport(
+        order: order, plugin: plugin, host: host, lane: lane, slots: counts[lane],
+        recorder: area.threadRecorder(lane))
+    }
+    try transports[0].tryEntry(order.target.handler)
+    return transports
+  }
+
+  private static func queueBytes(bodyBytes: Int) -> Int {
+    var size = 1 << 20
+    while size < 16 * (bodyBytes + 4096), size < 1 << 28 { size *= 2 }
+    return size
+  }
+
+  private init(
+    order: LoadOrder, plugin: PluginLibrary, host: UnsafeMutablePointer<FFIHost>, lane: Int, slots: Int,
+    recorder: ThreadRecorder
+  ) {
+    let content = RequestContent(order.request, seed: order.seed)
+    completions = CompletionRing(slots: slots)
+    self.plugin = plugin
+    self.host = host
+    self.lane = host.pointee.lanes + lane
+    firstSlot = self.lane.pointee.firstSlot
+    slotCount = slots
+    isInline = host.pointee.isInline
+    self.recorder = recorder
+    answers = RequestAnswers(content.request, clientIP: order.request.clientIP)
+    let upstream = UpstreamResponse(
+      status: content.response.status, headers: content.response.headers, body: content.response.body)
+    self.upstream = upstream
+    check = ResponseCheck(order.target.verify, upstreamBody: content.response.body)
+    let name = UnsafeMutableRawBufferPointer.allocate(byteCount: order.target.handler.utf8.count, alignment: 1)
+    name.copyBytes(from: order.target.handler.utf8)
+    entry = UnsafeRawBufferPointer(name)
+    phases = .allocate(capacity: order.target.phases.count)
+    for (place, phase) in order.target.phases.enumerated() { phases[place] = phase.rawValue }
+    unixOffset = FFITransport.unixNanoseconds() - kernel_now_ns()
+    self.slots = .allocate(capacity: slots)
+    for slot in 0..<slots {
+      (self.slots + slot).initialize(
+        to: FFISlot(
+          response: ResponseState(upstream: upstream),
+          lastSID: host.pointee.numbering.first(ofSlot: firstSlot + slot)))
+    }
+    self.lane.pointee.transport = Unmanaged.passUnretained(self).retain()
+  }
+
+  deinit {
+    for slot in 0..<slotCount { slots[slot].response.deallocate() }
+    slots.deallocate()
+    phases.deallocate()
+    entry.deallocate()
+  }
+
+  private static func unixNanoseconds() -> UInt64 {
+    var now = timespec()
+    clock_gettime(CLOCK_REALTIME, &now)
+    return UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec)
+  }
+
+  /// Opens and closes one session, so that a wrong handler name is told before the load.
+  private func tryEntry(_ name: String) throws(PluginError) {
+    lane.pointee.owner = pthread_self()
+    guard open(slot: 0, at: kernel_now_ns()) else {
+      throw .noSuchEntry(path: plugin.path, entry: name)
+    }
+    _ = finish(slot: 0, verify: false)
+    lane.pointee.owner = 0
+  }
+
+  @inline(__always)
+  public func now() -> UInt64 { kernel_now_ns() }
+
+  public func open(slot: Int, at time: UInt64) -> Bool {
+    let state = slots + slot
+    guard let sid = host.pointee.numbering.next(after: state.pointee.lastSID) else { return false }
+    if lane.pointee.owner == 0 { lane.pointee.owner = pthread_self() }
+    state.pointee.lastSID = sid
+    state.pointee.openedAt = time
+    state.pointee.isPhaseOpen = false
+    host.pointee.currentSID[firstSlot &+ slot].store(sid, ordering: .releasing)
+    withSlotLock(state) { state.pointee.response.reset(to: upstream) }
+    let accepted = plugin.registerSessionStream(
+      sid, entry.baseAddress?.assumingMemoryBound(to: CChar.self), UInt32(truncatingIfNeeded: entry.count),
+      hostCallback)
+    if !accepted { host.pointee.currentSID[firstSlot &+ slot].store(0, ordering: .releasing) }
+    return accepted
+  }
+
+  @inline(__always)
+  public func start(slot: Int, phaseIndex: Int, attempt: Int) {
+    let state = slots + slot
+    let phase = phases[phaseIndex]
+    state.pointee.isPhaseOpen = true
+    state.pointee.phase = phase
+    state.pointee.scope = phaseIndex &+ 1
+    var event = NylonFfiBuffer(sid: state.pointee.lastSID, phase: phase, method: 0, ptr: nil, len: 0)
+    plugin.eventStream(&event)
+    handleLocal()
+  }
+
+  public func abandon(slot: Int) { slots[slot].isPhaseOpen = false }
+
+  public func finish(slot: Int, verify: Bool) -> Bool {
+    let state = slots + slot
+    guard host.pointee.currentSID[firstSlot &+ slot].load(ordering: .relaxed) != 0 else { return true }
+    host.pointee.currentSID[firstSlot &+ slot].store(0, ordering: .releasing)
+    let right = !verify || check.isEmpty || withSlotLock(state) { check.accepts(state.pointee.response) }
+    plugin.closeSessionStream(state.pointee.lastSID)
+    return right
+  }
+
+  public func poll(until time: UInt64) {
+    if lane.pointee.owner == 0 { lane.pointee.owner = pthread_self() }
+    countStrays()
+    if handleForeign() { return }
+    let now = kernel_now_ns()
+    guard time > now else { return }
+    // Sleeping and waking costs more than a plugin's short answer takes.
+    let spinEnd = min(time, now &+ spinNanoseconds)
+    while kernel_now_ns() < spinEnd {
+      if handleForeign() { return }
+      kernel_relax()
+    }
+    // The kernel wakes late; the last stretch before a deadline is spun, so that the
+    // schedule is kept.
+    if time > spinEnd &+ 2 * spinNanoseconds { lane.pointee.foreign.sleep(until: time &- spinNanoseconds) }
+    _ = handleForeign()
+  }
+
+  @inline(__always)
+  func handleLocal() {
+    while let message = lane.pointee.local.pop() { handle(message) }
+  }
+
+  /// Handles what other threads called; true when there was anything.
+  private func handleForeign() -> Bool {
+    var any = false
+    while lane.pointee.foreign.take({ handle($0) }) {
+      any = true
+      handleLocal()
+    }
+    return any
+  }
+
+  private func countStrays() {
+    count(.late, lane.pointee.stale.load(ordering: .relaxed), &countedStale)
+    count(.unexpected, lane.pointee.unexpected.load(ordering: .relaxed), &countedUnexpected)
+    count(.protocolErrors, lane.pointee.broken.load(ordering: .relaxed), &countedBroken)
+  }
+
+  private func count(_ counter: ThreadRecorder.Counter, _ now: UInt64, _ before: inout UInt64) {
+    guard now > before else { return }
+    recorder.add(counter, scope: 0, now - before)
+    before = now
+  }
+}
+
+/// What the transport knows of the session in a slot.
+struct FFISlot {
+  var response: ResponseState
+  /// The session's id, or the last one's.
+  var lastSID: UInt32
+  var openedAt: UInt64 = 0
+  var scope = 1
+  var phase: UInt8 = 0
+  /// Whether the phase's end is still to come.
+  var isPhaseOpen = false
+  /// 1 while a thread works on `response`; used with inline dispatch only.
+  var lock: UInt32 = 0
+}

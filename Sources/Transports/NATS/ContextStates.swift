@@ -1,0 +1,120 @@
+import Glibc
+import NylonProtocol
+
+/// What a session's HTTP context must look like at its end.
+struct ContextCheck {
+  let accepts: (HTTPContext) -> Bool
+}
+
+/// The HTTP contexts that sessions pass through, each with its packed requests.
+///
+/// With the `reply` dialect a request carries the context, and a reply what the handler changed. A
+/// handler does the same to every session as a rule, so sessions share few contexts: each is
+/// encoded once, and a reply whose bytes were seen before leads to the context that it led to
+/// before, by a comparison. Replies that are always new cost a decoding each, and have a context
+/// of their own for each slot.
+final class ContextStates {
+  /// Contexts that sessions share, at most.
+  static let mostShared = 256
+  /// Replies remembered for each context and phase.
+  private static let mostTransitions = 4
+
+  private final class State {
+    let context: HTTPContext
+    let templates: [RequestTemplate]
+    let isRight: Bool
+    var transitions: [[(bytes: [UInt8], state: Int)]]
+
+    init(context: HTTPContext, templates: [RequestTemplate], isRight: Bool) {
+      self.context = context
+      self.templates = templates
+      self.isRight = isRight
+      transitions = Array(repeating: [], count: templates.count)
+    }
+  }
+
+  private var states: [State]
+  private let firstPrivate: Int
+  private var sharedCount = 1
+  private var byContext: [HTTPContext: Int]
+  private let phases: [Phase]
+  private let entry: String
+  private let sendsContext: Bool
+  private let check: ContextCheck
+
+  /// Contexts of `slots` sessions that begin with `base`.
+  init(
+    base: HTTPContext, phases: [Phase], entry: String, sendsContext: Bool, slots: Int, check: ContextCheck
+  ) throws(MessageError) {
+    self.phases = phases
+    self.entry = entry
+    self.sendsContext = sendsContext
+    self.check = check
+    firstPrivate = Self.mostShared
+    states = []
+    byContext = [base: 0]
+    let first = try makeState(base)
+    states = Array(repeating: first, count: Self.mostShared + slots)
+  }
+
+  private func makeState(_ context: HTTPContext) throws(MessageError) -> State {
+    let data = sendsContext ? context.encoded() : nil
+    var templates: [RequestTemplate] = []
+    for phase in phases { templates.append(try RequestTemplate(phase: phase, entry: entry, data: data)) }
+    return State(context: context, templates: templates, isRight: check.accepts(context))
+  }
+
+  /// The packed request of a context and phase, to be patched.
+  @inline(__always)
+  func template(_ state: Int, phaseIndex: Int) -> RequestTemplate { states[state].templates[phaseIndex] }
+
+  /// Whether a session may end with this context.
+  @inline(__always)
+  func isRight(_ state: Int) -> Bool { states[state].isRight }
+
+  /// The context after a reply's `data`; nil when the bytes are no context.
+  @inline(__always)
+  func state(after state: Int, phaseIndex: Int, data: UnsafeRawBufferPointer, slot: Int) -> Int? {
+    for transition in states[state].transitions[phaseIndex]
+    where transition.bytes.count == data.count && equal(transition.bytes, data) {
+      return transition.state
+    }
+    return newState(after: state, phaseIndex: phaseIndex, data: data, slot: slot)
+  }
+
+  @inline(__always)
+  private func equal(_ known: [UInt8], _ data: UnsafeRawBufferPointer) -> Bool {
+    guard let base = data.baseAddress else { return known.isEmpty }
+    return memcmp(known, base, known.count) == 0
+  }
+
+  @inline(never)
+  private func newState(
+    after state: Int, phaseIndex: Int, data: UnsafeRawBufferPointer, slot: Int
+  ) -> Int? {
+    guard let change = try? HTTPContextChange(decoding: data) else { return nil }
+    let context = states[state].context.applying(change)
+    if let known = byContext[context] {
+      remember(data, from: state, phaseIndex: phaseIndex, leadsTo: known)
+      return known
+    }
+    guard let made = try? makeState(context) else { return nil }
+    guard sharedCount < Self.mostShared else {
+      states[firstPrivate + slot] = made
+      return firstPrivate + slot
+    }
+    let place = sharedCount
+    sharedCount += 1
+    states[place] = made
+    byContext[context] = place
+    remember(data, from: state, phaseIndex: phaseIndex, leadsTo: place)
+    return place
+  }
+
+  private func remember(_ data: UnsafeRawBufferPointer, from state: Int, phaseIndex: Int, leadsTo: Int) {
+    guard state < firstPrivate, states[state].transitions[phaseIndex].count < Self.mostTransitions else {
+      return
+    }
+    states[state].transitions[phaseIndex].append((Array(data), leadsTo))
+  }
+}

@@ -1,0 +1,235 @@
+import CKernel
+import CNats
+import Foundation
+import Load
+import Measure
+import NylonProtocol
+import Scenario
+
+/// The way to a pool of workers, for one load thread.
+///
+/// All on the load thread: requests are patched templates, published with the token of their
+/// attempt in the reply subject; one write for all that waits; replies are drained from
+/// one inbox, found by their token, and verified.
+public final class NATSTransport: SessionTransport {
+  public let completions: CompletionRing
+  public let isInProcess = false
+  let slots: UnsafeMutablePointer<NATSSlot>
+  let slotCount: Int
+  let firstSlot: Int
+  let numbering: SessionNumbering
+  let connections: [LoopConnection]
+  var ledgers: [NoResponderLedger]
+  let contexts: ContextStates
+  let subjects: [UnsafeMutablePointer<CChar>]
+  let replySubject: ReplySubject
+  let decoder = ReplyDecoder()
+  let recorder: ThreadRecorder
+  let dialect: Dialect
+  let epoll: Int32
+  /// Unix time minus monotonic time, nanoseconds.
+  let unixOffset: UInt64
+  var ids: UUIDv7
+  var sequence: UInt64 = 0
+  var unflushed = 0
+  /// Publishes between two writes, at most: a burst must not wait for its own end.
+  static let mostUnflushed = 32
+
+  /// Connects; `lane` is the load thread's place.
+  public init(
+    order: LoadOrder, spec: NATSSpec, lane: Int, recorder: ThreadRecorder
+  ) throws {
+    let (first, count) = order.places(ofThread: lane)
+    firstSlot = first
+    slotCount = count
+    completions = CompletionRing(slots: count)
+    numbering = SessionNumbering(slots: order.placeCount)
+    self.recorder = recorder
+    dialect = spec.dialect
+    let content = RequestContent(order.request, seed: order.seed)
+    contexts = try ContextStates(
+      base: HTTPContext(request: content.request, response: content.response), phases: order.target.phases,
+      entry: order.target.handler, sendsContext: spec.dialect == .reply, slots: count,
+      check: ContextCheck.make(
+        order.target.verify, upstreamBody: content.response.body, dialect: spec.dialect))
+    let subject = try Subject(prefix: spec.subjectPrefix, plugin: order.target.plugin)
+    subjects = order.target.phases.map { strdup(subject.phase($0)) }
+    epoll = kernel_epoll_create()
+    replySubject = ReplySubject(seed: order.seed &+ UInt64(order.replicate) &* 64 &+ UInt64(lane))
+    var made: [LoopConnection] = []
+    for place in 0..<max(1, order.connectionCount(ofThread: lane)) {
+      made.append(
+        try LoopConnection(
+          spec: spec, servers: order.servers, inboxSubject: replySubject.pattern(connection: place),
+          epoll: epoll, place: place))
+    }
+    connections = made
+    ledgers = Array(repeating: NoResponderLedger(), count: made.count)
+    slots = .allocate(capacity: count)
+    for slot in 0..<count {
+      slots[slot] = NATSSlot(lastSID: numbering.first(ofSlot: first + slot))
+    }
+    ids = UUIDv7(seed: UInt64.random(in: .min ... .max))
+    unixOffset = UInt64(Date().timeIntervalSince1970 * 1e9) &- kernel_now_ns()
+  }
+
+  deinit {
+    slots.deallocate()
+    subjects.forEach { free($0) }
+    close(epoll)
+  }
+
+  @inline(__always)
+  public func now() -> UInt64 { kernel_now_ns() }
+
+  public func open(slot: Int, at time: UInt64) -> Bool {
+    let state = slots + slot
+    guard let sid = numbering.next(after: state.pointee.lastSID) else { return false }
+    state.pointee.lastSID = sid
+    state.pointee.context = 0
+    return true
+  }
+
+  public func start(slot: Int, phaseIndex: Int, attempt: Int) {
+    let state = slots + slot
+    let milliseconds = (kernel_now_ns() &+ unixOffset) / 1_000_000
+    state.pointee.phaseIndex = Int32(truncatingIfNeeded: phaseIndex)
+    // A retry is the same request: the worker may know its id.
+    if attempt == 1 { state.pointee.requestID = ids.next(timestampMilliseconds: milliseconds) }
+    let template = contexts.template(Int(state.pointee.context), phaseIndex: phaseIndex)
+    template.patch(
+      requestIDHigh: state.pointee.requestID.high, requestIDLow: state.pointee.requestID.low,
+      sessionID: state.pointee.lastSID, timestampMilliseconds: milliseconds)
+    state.pointee.newAttempt()
+    sequence &+= 1
+    state.pointee.sequence = sequence
+    let place = slot % connections.count
+    publish(subjects[phaseIndex], template.buffer, token: state.pointee.token(slot: slot), connection: place)
+  }
+
+  @inline(__always)
+  private func publish(
+    _ subject: UnsafeMutablePointer<CChar>, _ bytes: UnsafeMutableRawBufferPointer, token: UInt64,
+    connection place: Int
+  ) {
+    let status = natsConnection_PublishRequest(
+      connections[place].connection, subject, replySubject.with(token: token, connection: place),
+      bytes.baseAddress, Int32(truncatingIfNeeded: bytes.count))
+    // A request that libnats refuses (its reconnect buffer is full) gets no reply: it times out.
+    if status == NATS_OK { unflushed &+= 1 }
+    if unflushed >= Self.mostUnflushed { flush() }
+  }
+
+  @inline(__always)
+  func flush() {
+    unflushed = 0
+    for connection in connections { connection.flush() }
+  }
+
+  public func abandon(slot: Int) {
+    let state = slots + slot
+    guard state.pointee.isWaiting else { return }
+    state.pointee.endAttempt(timedOut: true)
+    resolved(slot)
+  }
+
+  public func finish(slot: Int, verify: Bool) -> Bool {
+    !verify || contexts.isRight(Int(slots[slot].context))
+  }
+
+  public func poll(until time: UInt64) {
+    flush()
+    let now = kernel_now_ns()
+    // The kernel wakes late: the last stretch before a deadline is polled without sleeping.
+    let margin: UInt64 = 30_000
+    let wait = time > now &+ margin ? time &- now &- margin : 0
+    if connections[0].usesLoop {
+      waitForSockets(wait)
+    } else {
+      waitForLibrary(wait)
+    }
+    flush()
+  }
+
+  private func waitForSockets(_ wait: UInt64) {
+    withUnsafeTemporaryAllocation(of: UInt64.self, capacity: 64) { places in
+      withUnsafeTemporaryAllocation(of: UInt32.self, capacity: 64) { events in
+        let count = kernel_epoll_wait_ns(epoll, places.baseAddress, events.baseAddress, 64, wait)
+        guard count > 0 else { return }
+        for ready in 0..<Int(count) {
+          let place = Int(places[ready])
+          if events[ready] & ~UInt32(KERNEL_WRITABLE) != 0 { connections[place].readEvent() }
+          if events[ready] & UInt32(KERNEL_WRITABLE) != 0 { connections[place].flush() }
+          drain(place, firstWaitMilliseconds: 0)
+        }
+      }
+    }
+  }
+
+  /// With libnats' own threads: its condition variable has whole milliseconds.
+  private func waitForLibrary(_ wait: UInt64) {
+    for place in connections.indices.dropFirst() { drain(place, firstWaitMilliseconds: 0) }
+    drain(0, firstWaitMilliseconds: connections.count == 1 ? Int64(wait / 1_000_000) : 0)
+  }
+
+  /// Takes all messages that lie in a connection's inbox.
+  private func drain(_ place: Int, firstWaitMilliseconds: Int64) {
+    var message: OpaquePointer?
+    var wait = firstWaitMilliseconds
+    while true {
+      switch natsSubscription_NextMsg(&message, connections[place].inbox, wait) {
+      case NATS_OK:
+        guard let taken = message else { return }
+        receive(taken, connection: place)
+        natsMsg_Destroy(taken)
+      case NATS_NO_RESPONDERS: refused(connection: place)
+      default: return
+      }
+      wait = 0
+    }
+  }
+}
+
+/// What the transport knows of the session in a slot.
+struct NATSSlot {
+  /// The session's id, or the last one's.
+  var lastSID: UInt32
+  var phaseIndex: Int32 = 0
+  var requestID: (high: UInt64, low: UInt64) = (0, 0)
+  /// Attempts of all sessions of this slot so far: the last is the one under way.
+  var attempts: UInt64 = 0
+  /// How the attempts before ended, the last in the lowest bit: 1 for a timeout.
+  var timedOut: UInt64 = 0
+  /// Place of the attempt in the order of publishing.
+  var sequence: UInt64 = 0
+  /// Which of `ContextStates` the session is in.
+  var context: Int32 = 0
+  var isWaiting = false
+
+  static let slotBits: UInt64 = 16
+
+  init(lastSID: UInt32) { self.lastSID = lastSID }
+
+  /// What stands in the reply subject of the attempt under way.
+  @inline(__always)
+  func token(slot: Int) -> UInt64 { attempts << Self.slotBits | UInt64(truncatingIfNeeded: slot) }
+
+  @inline(__always)
+  mutating func newAttempt() {
+    attempts &+= 1
+    timedOut <<= 1
+    isWaiting = true
+  }
+
+  @inline(__always)
+  mutating func endAttempt(timedOut late: Bool) {
+    isWaiting = false
+    if late { timedOut |= 1 }
+  }
+
+  /// Whether attempt number `attempt` ended by a timeout; of those long ago that is likely.
+  func wasLate(_ attempt: UInt64) -> Bool {
+    let age = attempts &- attempt
+    return age >= 64 || timedOut >> age & 1 == 1
+  }
+}

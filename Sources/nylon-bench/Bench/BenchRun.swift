@@ -1,0 +1,144 @@
+import Foundation
+import Lab
+import Load
+import Measure
+import Report
+import Scenario
+
+/// Runs all measurements of a plan and keeps them in a run folder.
+final class BenchRun {
+  private let plan: Plan
+  private let options: CommonOptions
+  private let progress: ProgressLine
+  private let trap: SignalTrap
+  private var lab: Workbench
+  private var document: RunDocument
+  private let folder: RunFolder
+  /// Documented claims to be judged on the run.
+  var checks: [ClaimCheck] = []
+
+  /// Checks what can be checked before a load: plugins, the broker, the results folder.
+  init(plan: Plan, options: CommonOptions) throws {
+    self.plan = plan
+    self.options = options
+    progress = ProgressLine(isDrawn: Console.drawsProgress && !options.quiet, verbose: options.verbose)
+    for warning in plan.warnings where !options.quiet { Console.error("warning: \(warning)") }
+    trap = try SignalTrap()
+    lab = try Workbench(plan: plan)
+    let started = UTCSecond()
+    folder = try RunFolder.create(in: options.out, scenario: plan.name, at: started)
+    document = RunDocument(
+      runID: folder.runID, toolVersion: ToolVersion.current,
+      commandLine: CommandLine.arguments.map(Self.withoutSecrets), scenario: plan.redacted(),
+      scenarioSHA256: SHA256Text.ofFile(plan.file), plugins: lab.pluginFiles, seed: plan.seed,
+      machine: MachineFacts.read(optimisedBuild: ToolVersion.isOptimised, versions: ToolVersion.all),
+      started: started)
+    document.warnings = plan.warnings
+  }
+
+  /// An argument as it may be stored: neither a password in a URL nor a secret that was `--set`.
+  private static func withoutSecrets(_ argument: String) -> String {
+    argument.contains("=") ? Redaction.assignment(argument) : Redaction.redactedURL(argument)
+  }
+
+  /// One measurement to be made.
+  private struct Step {
+    let target: Target
+    let load: LoadShape
+    let replicate: Int
+  }
+
+  /// The measurements in their order: for each replicate and load the targets in turn, A B then
+  /// B A, so that drift cancels.
+  private var steps: [Step] {
+    let mostLoads = plan.targets.map(\.loads.count).max() ?? 0
+    return (1...max(1, plan.replicates)).flatMap { replicate in
+      (0..<mostLoads).flatMap { place in
+        let targets = replicate % 2 == 1 ? plan.targets : plan.targets.reversed()
+        return targets.compactMap { target in
+          place < target.loads.count
+            ? Step(target: target, load: target.loads[place], replicate: replicate) : nil
+        }
+      }
+    }
+  }
+
+  /// Measures everything; what was measured is saved after each measurement and at any end.
+  func execute() throws -> RunDocument {
+    defer { lab.tearDown() }
+    let steps = steps
+    progress.plan(count: steps.count, secondsEach: plan.warmupSeconds + plan.measureSeconds + 1)
+    do {
+      for (place, step) in steps.enumerated() {
+        guard !trap.isSprung else { break }
+        progress.begin(place: place, label: "\(step.target.name) \(step.load.label) #\(step.replicate)")
+        try measure(step)
+        try folder.save(judged())
+      }
+    } catch {
+      progress.clear()
+      try keepWhatThereIs()
+      throw error
+    }
+    progress.clear()
+    document.interrupted = trap.isSprung
+    document.ended = UTCSecond()
+    document = judged()
+    try folder.save(document)
+    if !options.quiet { Console.error("results: \(folder.path)") }
+    return document
+  }
+
+  private func keepWhatThereIs() throws {
+    document.ended = UTCSecond()
+    document.interrupted = true
+    if document.measurements.isEmpty {
+      // Nothing was measured: an empty run folder would only mislead.
+      try? FileManager.default.removeItem(atPath: folder.path)
+    } else {
+      try? folder.save(judged())
+      Console.error("What was measured before the error is in \(folder.path).")
+    }
+  }
+
+  private func judged() -> RunDocument {
+    var judged = document
+    judged.judge()
+    judged.claims = ClaimEvaluator.verdicts(checks, measurements: judged.measurements, seed: plan.seed)
+    return judged
+  }
+
+  private func measure(_ step: Step) throws {
+    var measurement = try lab.measure(
+      target: step.target, load: step.load, replicate: step.replicate,
+      onGlance: { [trap, progress] glance in
+        progress.show(glance)
+        return !trap.isSprung
+      })
+    if trap.isSprung {
+      measurement.invalidReasons.append(
+        InvalidReason(code: "interrupted", detail: "interrupted after \(measurement.durationSeconds) s"))
+    }
+    document.measurements.append(measurement)
+    if options.verbose { report(measurement) }
+    try checkCounts(measurement)
+  }
+
+  private func report(_ measurement: Measure.Measurement) {
+    progress.clear()
+    for reason in measurement.invalidReasons {
+      Console.error("invalid: \(measurement.target) \(measurement.load): \(reason.code): \(reason.detail)")
+    }
+    for warning in measurement.warnings {
+      Console.error("warning: \(measurement.target) \(measurement.load): \(warning)")
+    }
+  }
+
+  private func checkCounts(_ measurement: Measure.Measurement) throws {
+    for scope in measurement.scopes where !scope.counts.closes {
+      throw CountsDoNotClose(
+        target: measurement.target, load: measurement.load, scope: scope.scope, sent: scope.counts.sent,
+        ended: scope.counts.ended)
+    }
+  }
+}

@@ -1,0 +1,77 @@
+import ArgumentParser
+import Foundation
+import Report
+
+/// What a command prints of a run, and the exit code that follows from it.
+enum Outcome {
+  /// Tables that a command shows.
+  enum Table { case results, phases, comparison, claims, costs, expectations }
+
+  /// Prints a run and throws its exit code when that is not 0.
+  static func present(_ document: RunDocument, options: CommonOptions, tables: [Table]) throws {
+    if options.json {
+      Console.result(try document.json())
+    } else {
+      let colour = Console.usesColour(!options.noColor)
+      let shown = tables.compactMap { table(document, $0) }.filter { !$0.rows.isEmpty }
+      Console.result(shown.map { $0.text(colour: colour) }.joined(separator: "\n"))
+      printReasons(document)
+    }
+    try exit(document, gate: options.gate)
+  }
+
+  private static func table(_ document: RunDocument, _ table: Table) -> ReportTable? {
+    switch table {
+    case .results: ResultTables.results(document)
+    case .phases: ResultTables.phases(document)
+    case .comparison: ResultTables.comparison(document.comparisons)
+    case .claims: ResultTables.claims(document.claims)
+    case .costs: ResultTables.costs(document)
+    case .expectations: ResultTables.expectations(document.expectations)
+    }
+  }
+
+  private static func printReasons(_ document: RunDocument) {
+    for measurement in document.measurements {
+      for reason in measurement.invalidReasons {
+        Console.error(
+          "invalid: \(measurement.target) \(measurement.load) #\(measurement.replicate): \(reason.code): \(reason.detail)")
+      }
+    }
+  }
+
+  private static func exit(_ document: RunDocument, gate: Bool) throws {
+    if document.interrupted { throw Exit.interrupted }
+    let verdicts = document.claims.filter(\.isOverall).map(\.verdict)
+    if document.expectations.contains(where: { $0.verdict == .notMet }) { throw Exit.gateNotMet }
+    if gate, verdicts.contains(.worse) || verdicts.contains(.fails) { throw Exit.gateNotMet }
+    if document.expectations.contains(where: { $0.verdict == .unmeasured }) { throw Exit.invalid }
+    // A claim's verdict says itself what an invalid measurement means for it.
+    if !document.isValid, document.claims.isEmpty { throw Exit.invalid }
+    if gate, verdicts.contains(.inconclusive) { throw Exit.inconclusive }
+  }
+
+  /// Any value as JSON for scripts.
+  static func json(_ value: some Encodable) throws -> String {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+    encoder.keyEncodingStrategy = .convertToSnakeCase
+    return String(decoding: try encoder.encode(value), as: UTF8.self)
+  }
+}
+
+extension RunFolder {
+  /// Writes rendered files into a folder, which is made when it is missing.
+  static func write(_ files: [RenderedFile], to folder: String) throws {
+    do {
+      try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+      for file in files {
+        try Data(file.contents.utf8).write(to: URL(fileURLWithPath: "\(folder)/\(file.name)"), options: .atomic)
+      }
+    } catch {
+      throw RunFolderError(
+        kind: .unwritable, path: folder, problem: "it cannot be written (\(error.localizedDescription))",
+        remedy: "name another folder with --to")
+    }
+  }
+}

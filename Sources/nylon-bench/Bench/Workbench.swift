@@ -1,0 +1,165 @@
+import Foundation
+import Lab
+import Load
+import Measure
+import Report
+import Scenario
+
+/// What stands around the loads of one run: the broker, plugins' paths, worker pools.
+final class Workbench {
+  private let plan: Plan
+  private var broker: Broker?
+  private var pluginPaths: [String: String] = [:]
+  private(set) var pluginFiles: [PluginFile] = []
+
+  /// Finds plugins, and asks brokers that run already whether they answer.
+  init(plan: Plan) throws {
+    self.plan = plan
+    for target in plan.targets {
+      switch target.transport {
+      case .ffi(let spec):
+        let path = try PackageFiles.plugin(spec.file)
+        pluginPaths[target.name] = path
+        if !FileManager.default.fileExists(atPath: path) {
+          throw LabError.missing(
+            "The plugin '\(path)' of target '\(target.name)'",
+            remedy: "Build it, or correct `file:` of plugin '\(target.plugin)'.")
+        }
+        addPlugin(target.plugin, path)
+      case .nats(let spec):
+        for server in spec.servers { try Broker.probe(url: server, auth: spec.auth) }
+        if spec.servers.isEmpty { _ = try Executables.broker() }
+        if let program = spec.workers?.command.first, let path = try? Executables.find(program, remedy: "") {
+          addPlugin(target.plugin, path)
+        }
+      }
+    }
+  }
+
+  private func addPlugin(_ name: String, _ path: String) {
+    let file = PluginFile(name: name, file: path)
+    if !pluginFiles.contains(file) { pluginFiles.append(file) }
+  }
+
+  /// Ends the broker.
+  func tearDown() {
+    broker?.stop()
+    broker = nil
+  }
+
+  /// Makes one measurement in a fresh load process, with fresh workers.
+  ///
+  /// - Parameter onGlance: sees the load under way; false ends it early.
+  func measure(
+    target: Target, load: LoadShape, replicate: Int, onGlance: (LoadGlanceAt) -> Bool
+  ) throws -> Measure.Measurement {
+    var order = LoadOrder(
+      target: target, load: load, request: plan.request, warmupSeconds: plan.warmupSeconds,
+      measureSeconds: plan.measureSeconds, drainSeconds: plan.drainSeconds, threads: plan.threads,
+      connections: plan.connections, seed: plan.seed, replicate: replicate,
+      pluginPath: pluginPaths[target.name] ?? "")
+    var pool: WorkerPool?
+    if case .nats(let spec) = target.transport {
+      try prepareBroker(spec, order: &order)
+      if spec.workers != nil {
+        pool = try WorkerPool.start(
+          for: target, servers: order.servers, monitor: spec.servers.isEmpty ? broker?.monitor : nil)
+        order.workerPIDs = pool?.pids ?? []
+      }
+    }
+    defer { pool?.stop() }
+    var measurement = try runLoad(order, onGlance: onGlance)
+    noteDeaths(pool, order: order, in: &measurement)
+    return measurement
+  }
+
+  private func prepareBroker(_ spec: NATSSpec, order: inout LoadOrder) throws {
+    guard spec.servers.isEmpty else {
+      order.servers = spec.servers
+      return
+    }
+    if broker?.isRunning != true { broker = try Broker.start(auth: spec.auth) }
+    order.servers = [broker?.url ?? ""]
+    order.brokerPID = broker?.pid
+  }
+
+  private func runLoad(
+    _ order: LoadOrder, onGlance: (LoadGlanceAt) -> Bool
+  ) throws -> Measure.Measurement {
+    let shared = try SharedRecording(layout: order.layout)
+    let process = try LoadProcess.start(
+      order: Array(try JSONEncoder().encode(order)), sharedMemory: shared.descriptor,
+      environment: Self.loadEnvironment,
+      secrets: secrets(of: order.target))
+    let longest = order.target.policies.values.map(\.timeoutMilliseconds).max() ?? 0
+    let seconds = order.warmupSeconds + order.measureSeconds + order.drainSeconds + Double(longest) / 1000 + 20
+    let outcome = process.wait(limit: .seconds(seconds), every: .milliseconds(200)) {
+      if !onGlance(LoadGlanceAt(shared.area)) { shared.area.stopRequested = true }
+      return true
+    }
+    return try measurement(of: outcome, order: order, shared: shared)
+  }
+
+  /// A crash is the plugin's as a rule: Swift's own long report of it would hide its last words.
+  private static let loadEnvironment =
+    ProcessInfo.processInfo.environment["SWIFT_BACKTRACE"] == nil ? ["SWIFT_BACKTRACE": "enable=no"] : [:]
+
+  private func measurement(
+    of outcome: LoadOutcome, order: LoadOrder, shared: SharedRecording
+  ) throws -> Measure.Measurement {
+    if let bytes = outcome.document,
+      let reply = try? JSONDecoder().decode(LoadReply.self, from: Data(bytes))
+    {
+      if let failure = reply.failure { throw failure }
+      if var measurement = reply.measurement {
+        judge(&measurement, timerFloor: shared.area.timerFloorNanoseconds)
+        return measurement
+      }
+    }
+    // The load process died: what it had recorded is still in the shared memory.
+    shared.area.measureEnd = min(shared.area.measureEnd, MonotonicClock.now())
+    var measurement = LoadResult.measurement(order: order, area: shared.area)
+    let words = outcome.lastWords.isEmpty ? "it said nothing" : "last words: \(outcome.lastWords)"
+    measurement.invalidReasons = [
+      InvalidReason(
+        code: order.target.transport.name == "ffi" ? "plugin_crashed" : "failed",
+        detail: outcome.ranOver
+          ? "the load process did not end in time and was ended; \(words)"
+          : "the load process \(outcome.status); \(words)")
+    ]
+    return measurement
+  }
+
+  private func judge(_ measurement: inout Measure.Measurement, timerFloor: UInt64) {
+    let context = ValidityContext(
+      timerFloorNanoseconds: Double(timerFloor), optimisedBuild: ToolVersion.isOptimised)
+    let (reasons, warnings) = Validity.assess(measurement, context: context)
+    measurement.invalidReasons += reasons
+    measurement.warnings += warnings
+    if let request = measurement.request, request.counts.sent > 0, request.counts.ok == 0 {
+      measurement.invalidReasons.append(
+        InvalidReason(
+          code: "no_answers",
+          detail: "none of \(request.counts.sent) requests was answered well: see the counts of errors"))
+    }
+  }
+
+  private func noteDeaths(_ pool: WorkerPool?, order: LoadOrder, in measurement: inout Measure.Measurement) {
+    for death in pool?.deaths() ?? [] {
+      measurement.invalidReasons.append(
+        InvalidReason(
+          code: "worker_died",
+          detail: "worker \(death.index) \(death.status); last words: \(death.lastWords)"))
+    }
+    if order.brokerPID != nil, let broker, !broker.isRunning {
+      measurement.invalidReasons.append(
+        InvalidReason(
+          code: "broker_died",
+          detail: "the broker \(broker.exitStatus?.description ?? "ended"); last words: \(broker.lastWords)"))
+    }
+  }
+
+  private func secrets(of target: Target) -> [String] {
+    if case .nats(let spec) = target.transport { spec.secretWords() } else { [] }
+  }
+}

@@ -1,0 +1,129 @@
+import ArgumentParser
+import Foundation
+import Lab
+import Report
+import Scenario
+
+/// `export RUN`.
+struct ExportCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "export", abstract: "Renders a stored run again; no load.",
+    discussion: """
+      One file goes to standard output. Formats with several files (csv, hgrm) print summary.csv, or \
+      the first distribution, unless --to names a folder, which gets all of them.
+
+      EXAMPLES
+        nylon-bench export results/latest --format csv
+        nylon-bench export results/latest --format csv --to csv/
+        nylon-bench export results/latest --format html > report.html
+      """)
+
+  @Argument(help: ArgumentHelp("A run's folder, or its run.json.", valueName: "run"))
+  var runPath: String
+
+  @Option(help: "csv, json, markdown, html, hgrm or hlog.")
+  var format: ExportFormat
+
+  @Option(help: "Folder that gets all files of the format.")
+  var to: String?
+
+  func run() throws {
+    try Exit.guarding {
+      let document = try RunFolder.open(path: runPath).document
+      let files = try Exporter.render(document, format: format)
+      guard let to else {
+        guard let first = files.first else {
+          Console.error("The run holds no measurement to export as \(format.rawValue).")
+          return
+        }
+        Console.result(first.contents)
+        for file in files.dropFirst() where files.count > 1 { Console.error("not shown: \(file.name) (use --to DIR)") }
+        return
+      }
+      try RunFolder.write(files, to: to)
+      for file in files { Console.error("wrote \(to)/\(file.name)") }
+    }
+  }
+}
+
+extension ExportFormat: ExpressibleByArgument {}
+
+/// `scenarios`.
+struct ScenariosCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "scenarios", abstract: "Lists Scenarios/ with their one-line descriptions.")
+
+  @Option(help: "Folder to list (default: Scenarios/ here or beside the package).")
+  var folder: String?
+
+  @Flag(help: "As JSON.")
+  var json = false
+
+  func run() throws {
+    try Exit.guarding {
+      let entries = try ScenarioCatalog.entries(in: try folder ?? PackageFiles.scenarios())
+      if json {
+        Console.result(try Outcome.json(entries))
+        return
+      }
+      let width = entries.map(\.file.count).max() ?? 0
+      for entry in entries {
+        Console.result(entry.file.padding(toLength: width + 2, withPad: " ", startingAt: 0) + entry.summary)
+      }
+    }
+  }
+}
+
+/// `validate FILE`.
+struct ValidateCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "validate", abstract: "Checks a scenario, or a Nylon configuration, without running.",
+    discussion: """
+      EXAMPLES
+        nylon-bench validate my.yaml
+        nylon-bench validate /etc/nylon/nylon.yaml
+        nylon-bench validate my.yaml --set loads.0.concurrency=4096
+      """)
+
+  @Argument(help: "The file.")
+  var file: String
+
+  @OptionGroup var options: CommonOptions
+
+  func run() throws {
+    try Exit.guarding {
+      let summary = try ScenarioLoader.validate(path: file, options: options.loaderOptions)
+      for problem in summary.problems { Console.error(problem.description) }
+      guard summary.isValid else { throw Exit.badInput }
+      Console.result("\(file): a valid \(summary.kind.rawValue), '\(summary.name)'")
+      for item in summary.items { Console.result("  \(item)") }
+    }
+  }
+}
+
+/// `doctor`.
+struct DoctorCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "doctor", abstract: "Is this machine fit: what is missing, how to install it.")
+
+  @Flag(help: "As JSON.")
+  var json = false
+
+  func run() throws {
+    try Exit.guarding {
+      let findings = Doctor.examine(optimisedBuild: ToolVersion.isOptimised)
+      if json {
+        Console.result(try Outcome.json(findings))
+      } else {
+        let width = findings.map(\.name.count).max() ?? 0
+        for finding in findings {
+          let name = finding.name.padding(toLength: width, withPad: " ", startingAt: 0)
+          let mark = finding.state.rawValue.padding(toLength: 7, withPad: " ", startingAt: 0)
+          Console.result("\(mark) \(name)  \(finding.detail)")
+          if let remedy = finding.remedy { Console.result("        \(name)  -> \(remedy)") }
+        }
+      }
+      if findings.contains(where: { $0.state == .missing }) { throw Exit.missing }
+    }
+  }
+}

@@ -1,0 +1,102 @@
+import ArgumentParser
+import ExampleHandlers
+import Glibc
+import NylonPlugin
+
+/// One worker process: the example handlers in a queue group.
+@main
+struct NylonWorker: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "nylon-worker",
+    abstract: "Serves the example handlers noop, authz, echo and work through NATS.",
+    discussion: """
+      Workers of one group share the requests; start as many as you like. Stops on SIGTERM
+      or SIGINT, after it has answered what it has.
+
+      Secrets come from the environment only: NATS_TOKEN, NATS_USER, NATS_PASSWORD.
+      NATS_SERVERS, NATS_GROUP and NYLON_PLUGIN_CONFIG hold where the option is not given.
+
+      Examples:
+        nylon-worker --name my-plugin
+        nylon-worker --name my-plugin --group workers --servers nats://a:4222,nats://b:4222
+        nylon-worker --name my-plugin --max-workers 4 --config '{"work_us": 250}'
+        NATS_USER=me NATS_PASSWORD=… nylon-worker --name my-plugin --tls-ca ca.pem
+
+      Exit codes: 0 stopped, 1 failed while running, 64 wrong usage, 69 no broker answers.
+      """)
+
+  @Option(help: "The plugin's name, as Nylon's configuration has it.")
+  var name: String
+  @Option(help: "Broker URLs, comma separated. (default: nats://127.0.0.1:4222)")
+  var servers: String?
+  @Option(help: "The queue group. (default: default)")
+  var group: String?
+  @Option(help: "What the subjects begin with.")
+  var prefix = "nylon.plugin"
+  @Option(help: "Threads that run handlers; 1 is the fastest unless handlers wait.")
+  var maxWorkers = 1
+  @Option(help: "JSON for the handlers' initialize hooks.")
+  var config: String?
+  @Option(help: "A file with a JWT and its seed.")
+  var credsFile: String?
+  @Option(help: "A file with an NKey's seed; needs --nkey-public.")
+  var nkeyFile: String?
+  @Option(help: "The public key (U…) of --nkey-file.")
+  var nkeyPublic: String?
+  @Option(help: "Authorities to check the broker's certificate against; switches TLS on.")
+  var tlsCa: String?
+  @Option(help: "The worker's certificate; needs --tls-key.")
+  var tlsCert: String?
+  @Option(help: "The key of --tls-cert.")
+  var tlsKey: String?
+
+  func run() throws {
+    do {
+      let worker = try NATSWorker(plugin: ExampleHandlers.makePlugin(), configuration: settings)
+      try worker.run()
+    } catch {
+      var line = "nylon-worker: \(error)\n"
+      line.withUTF8 { bytes in _ = write(STDERR_FILENO, bytes.baseAddress, bytes.count) }
+      throw ExitCode(Self.code(error))
+    }
+  }
+
+  private var settings: NATSConfiguration {
+    var settings = NATSConfiguration(name: name)
+    settings.apply(environment: [
+      "NATS_SERVERS": Self.environment("NATS_SERVERS") ?? "",
+      "NATS_GROUP": Self.environment("NATS_GROUP") ?? "",
+    ])
+    if let servers { settings.servers = NATSConfiguration.servers(of: servers) }
+    if let group { settings.queueGroup = group }
+    settings.subjectPrefix = prefix
+    settings.maxWorkers = maxWorkers
+    let json = config ?? Self.environment("NYLON_PLUGIN_CONFIG") ?? ""
+    settings.pluginConfiguration = PluginConfiguration(json: Array(json.utf8))
+    settings.token = Self.environment("NATS_TOKEN")
+    settings.user = Self.environment("NATS_USER")
+    settings.password = Self.environment("NATS_PASSWORD")
+    settings.credentialsFile = credsFile
+    settings.nkeySeedFile = nkeyFile
+    settings.nkeyPublic = nkeyPublic
+    settings.tlsCAFile = tlsCa
+    settings.tlsCertificateFile = tlsCert
+    settings.tlsKeyFile = tlsKey
+    return settings
+  }
+
+  /// A variable that is set and not empty.
+  private static func environment(_ name: String) -> String? {
+    guard let value = getenv(name) else { return nil }
+    let text = String(cString: value)
+    return text.isEmpty ? nil : text
+  }
+
+  private static func code(_ error: NATSWorkerError) -> Int32 {
+    switch error {
+    case .badOption, .initializeFailed: 64
+    case .noBroker, .refused: 69
+    case .connectionLost, .failed: 1
+    }
+  }
+}

@@ -1,0 +1,71 @@
+import Foundation
+import NylonProtocol
+import Testing
+
+@testable import Scenario
+
+@Suite("Secrets stay inside")
+struct RedactionTests {
+  @Test(
+    "The user part of a URL is hidden",
+    arguments: [
+      ("nats://u:p@h:4222", "nats://***@h:4222"), ("nats://token@h", "nats://***@h"),
+      ("nats://u:p/w@x@h", "nats://***@h"), ("u:p@h:1", "***@h:1"), ("nats://h:1", "nats://h:1"),
+      ("a nats://u:p@h, tls://x:y@i/ b", "a nats://***@h, tls://***@i/ b"),
+      ("nats://h?token=x", "nats://h?***"),
+      ("", ""), ("@", "***@"),
+    ])
+  func urls(_ url: String, _ expected: String) { #expect(redactedURL(url) == expected) }
+
+  @Test("A redacted plan holds no secret and is otherwise the same")
+  func plan() throws {
+    let secret = "hunter2"
+    let text = small.replacingOccurrences(
+      of: "servers: [nats://127.0.0.1:4222]}",
+      with:
+        "servers: ['nats://u:\(secret)@h:1'], auth: {token: \(secret), user: \(secret), password: \(secret), "
+        + "credentials: /\(secret), nkey: /\(secret)}}"
+    ).replacingOccurrences(
+      of: "file: ExamplePlugin}", with: "file: ExamplePlugin, config: {a: [{api_key: \(secret), n: 1}]}}"
+    ).replacingOccurrences(
+      of: "plugin: pool}",
+      with: "plugin: pool, workers: {command: 'w --token \(secret) --creds=\(secret) nats://a:\(secret)@h', "
+        + "environment: {NATS_TOKEN: \(secret), URL: 'nats://a:\(secret)@h', PLAIN: yes}}}")
+    let plan = try load(text + "request: {headers: {Authorization: \(secret), host: h}}\n")
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = .withoutEscapingSlashes
+    #expect(String(decoding: try encoder.encode(plan), as: UTF8.self).contains(secret))
+    let redacted = plan.redacted()
+    #expect(!String(decoding: try encoder.encode(redacted), as: UTF8.self).contains(secret))
+    #expect(redacted.targets.map(\.name) == plan.targets.map(\.name))
+    guard case .nats(let spec) = redacted.targets[1].transport,
+      case .ffi(let ffi) = redacted.targets[0].transport
+    else {
+      Issue.record("transports changed")
+      return
+    }
+    #expect(spec.servers == ["nats://***@h:1"] && spec.auth.token == "***")
+    #expect(spec.workers?.command == ["w", "--token", "***", "--creds=***", "nats://***@h"])
+    #expect(spec.workers?.environment["PLAIN"] == "yes")
+    #expect(ffi.configJSON == #"{"a":[{"api_key":"***","n":1}]}"#)
+  }
+
+  @Test("An @ in a path or a header is no secret")
+  func prose() throws {
+    let plan = try load(small + "request: {path: '/users/@me?x=1', headers: {from: a@b.test}}\n")
+    #expect(plan.redacted() == plan)
+  }
+
+  @Test("No error shows a secret")
+  func errors() throws {
+    let text = small.replacingOccurrences(
+      of: "servers: [nats://127.0.0.1:4222]}",
+      with: "servers: ['http://u:hunter2@h', 'nats://u:hun#ter2@'], auth: {enabled: hunter2, tokn: hunter2, "
+        + "token: [hunter2], password: \"hunter2\\n\", user: x}}")
+    let fault = try faults(text + "request: {headers: {authorization: [[hunter2]]}}\n")
+    #expect(!fault.contains("hunter2") && !fault.contains("ter2"), "\(fault)")
+    #expect(fault.contains("did you mean 'token'?"))
+    let syntax = try faults("messaging:\n  - {auth: {token: hunter2, password: 'hunter2}}\n")
+    #expect(!syntax.contains("hunter2"))
+  }
+}

@@ -1,0 +1,103 @@
+import Foundation
+import NylonProtocol
+import Testing
+
+@testable import Scenario
+
+@Suite("What is shipped")
+struct ShippedTests {
+  @Test("Every shipped scenario loads without a warning and says what it is for")
+  func scenarios() throws {
+    let folder = try ScenarioCatalog.folder(under: repository + "/Sources")
+    let entries = try ScenarioCatalog.entries(in: folder)
+    #expect(Set(entries.map(\.name)).isSuperset(of: ["ffi-baseline", "nats-local", "compare", "headline"]))
+    #expect(!entries.contains { $0.name == "claims" })
+    for entry in entries {
+      let plan = try ScenarioLoader.load(path: entry.file)
+      #expect(plan.name == entry.name)
+      #expect(!entry.summary.isEmpty && plan.summary == entry.summary)
+      #expect(plan.warnings.isEmpty)
+    }
+  }
+
+  @Test("The manual names every key and every metric, and its examples load")
+  func manual() throws {
+    let manual = try String(contentsOfFile: repository + "/docs/scenario.md", encoding: .utf8)
+    let keys =
+      ScenarioLoader.keys + TargetReader.keys + TargetReader.workersKeys + LoadReader.keys
+      + RequestReader.verifyKeys + NylonConfiguration.messagingKeys + NylonConfiguration.pluginKeys
+      + PolicyOverride.keys + PolicyOverride.retryKeys + ClaimsFile.keys + Expectation.metrics
+      + RequestReader.requestKeys.map { "request.\($0)" }
+      + RequestReader.responseKeys.map { "response.\($0)" }
+    for key in keys { #expect(manual.contains("`\(key)`"), "\(key)") }
+    let example = try #require(manual.components(separatedBy: "```yaml\n").dropFirst().first)
+    let plan = try load(try #require(example.components(separatedBy: "```").first))
+    #expect(plan.targets.count == 2)
+  }
+
+  @Test("Problems are coded as flat objects, for other programs")
+  func codedProblems() throws {
+    let problem = ScenarioProblem(
+      place: .position(file: "a.yaml", line: 2, column: 3), key: "seed", value: "x", message: "is wrong")
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = .sortedKeys
+    #expect(
+      String(decoding: try encoder.encode(problem), as: UTF8.self)
+        == #"{"column":3,"file":"a.yaml","key":"seed","line":2,"message":"is wrong","severity":"error","value":"x"}"#
+    )
+  }
+
+  @Test("headline has the documented pairs for whole sessions and for single phases")
+  func headline() throws {
+    let plan = try ScenarioLoader.load(path: repository + "/Scenarios/headline.yaml")
+    #expect(plan.targets.map(\.name) == ["ffi", "nats", "ffi-phase", "nats-phase"])
+    #expect(plan.targets[0].loads.map(\.label) == ["closed-1", "open-44000", "closed-35"])
+    #expect(plan.targets[3].loads.map(\.label) == ["closed-1", "open-30000", "closed-75"])
+    #expect(plan.targets[1].phases == Phase.session && plan.targets[2].phases == [.requestFilter])
+    #expect(plan.targets.allSatisfy { $0.maxInFlight == 2048 })
+  }
+
+  @Test("The claims are those of both guides, and their loads are in headline")
+  func claims() throws {
+    let claims = try ClaimsFile.load(path: repository + "/Scenarios/claims.yaml")
+    #expect(claims.count == 8 && Set(claims.map(\.id)).count == 8)
+    let ffi = try #require(claims.first { $0.id == "ffi-latency" })
+    #expect(ffi.low == 0.72 && ffi.high == 0.88 && ffi.rangeInMetricUnit == 720...880)
+    #expect(ffi.line == 37 && ffi.documentedRatePerSecond == 44000)
+    #expect(ffi.conditions.map(\.load) == ["closed-1", "open-44000", "closed-35"])
+    #expect(claims.filter { $0.notMeasured != nil }.allSatisfy { $0.target == .natsNet })
+    #expect(claims.filter { $0.target == .natsNet }.count == 2)
+    let plan = try ScenarioLoader.load(path: repository + "/Scenarios/headline.yaml")
+    for claim in claims where claim.notMeasured == nil {
+      let target = try #require(plan.targets.first { $0.name == claim.target.rawValue })
+      for condition in claim.conditions { #expect(target.loads.map(\.label).contains(condition.load)) }
+    }
+    #expect(try ScenarioLoader.validate(path: repository + "/Scenarios/claims.yaml").kind == .claims)
+  }
+
+  @Test("A wrong claim is named by line and key")
+  func wrongClaims() throws {
+    let folder = try Folder()
+    defer { folder.remove() }
+    let path = try folder.write(
+      """
+      claims:
+        - {id: x, document: d.md, line: 0, words: w, documented: [3, 2], unit: req/s, metric: response_p5_us, better: lower, target: fi}
+      """, as: "claims.yaml")
+    #expect {
+      _ = try ClaimsFile.load(path: path)
+    } throws: { error in
+      let text = "\(error)"
+      return ["claims.yaml:2:", "claims.0.documented", "response_p50_us", "conditions: is missing"]
+        .allSatisfy(text.contains)
+    }
+  }
+
+  @Test("A folder without scenarios is named")
+  func noFolder() throws {
+    let folder = try Folder()
+    defer { folder.remove() }
+    #expect(throws: ScenarioError.self) { try ScenarioCatalog.folder(under: folder.path) }
+    #expect(throws: ScenarioError.self) { try ScenarioCatalog.entries(in: folder.path + "/none") }
+  }
+}
