@@ -60,15 +60,30 @@ public struct BrokerMonitor: Sendable, Equatable {
       .connections.reduce(0) { $0 &+ ($1.pending_bytes ?? 0) }
   }
 
-  /// The ids of the connections that subscribe to exactly this subject in this queue group.
+  /// The ids of the connections that a message on this subject may go to in this queue group;
+  /// they may have subscribed with wildcards.
   func subscribers(
     of subject: String, group: String, until deadline: Deadline
   ) throws(LabError) -> Set<UInt64> {
     let name = subject.addingPercentEncoding(withAllowedCharacters: .alphanumerics) ?? subject
     let list = try decode(
       Subscriptions.self, path: "/subsz?subs=1&limit=100000&test=\(name)", until: deadline)
-    let matching = (list.subscriptions_list ?? []).filter { $0.subject == subject && $0.qgroup == group }
+    let matching = (list.subscriptions_list ?? []).filter {
+      $0.qgroup == group && Self.covers($0.subject, subject)
+    }
     return Set(matching.map(\.cid))
+  }
+
+  /// Whether a subscription, with `*` for one word and `>` for all that follow, gets a subject.
+  static func covers(_ subscription: String, _ subject: String) -> Bool {
+    let words = subject.split(separator: ".")
+    let pattern = subscription.split(separator: ".")
+    for (index, part) in pattern.enumerated() {
+      guard index < words.count else { return false }
+      if part == ">" { return true }
+      if part != "*" && part != words[index] { return false }
+    }
+    return pattern.count == words.count
   }
 
   private func decode<Value: Decodable>(

@@ -142,6 +142,17 @@ import Testing
   }
 }
 
+@Suite struct BrokerMonitorTests {
+  @Test(arguments: [
+    ("a.b.c", "a.b.c", true), ("a.*.c", "a.b.c", true), ("a.>", "a.b.c", true), (">", "a", true),
+    ("a.b", "a.b.c", false), ("a.b.c", "a.b", false), ("a.b.>", "a.b", false), ("*", "a.b", false),
+    ("a.b.d", "a.b.c", false),
+  ])
+  func subscriptionsCoverSubjectsAsInNATS(subscription: String, subject: String, covers: Bool) {
+    #expect(BrokerMonitor.covers(subscription, subject) == covers)
+  }
+}
+
 @Suite struct BrokerAddressTests {
   @Test func addressesAreTakenApart() throws {
     let plain = try BrokerAddress("nats://host.test:1234")
