@@ -100,7 +100,8 @@ public struct LoadRunner {
     until time: UInt64, threads: [LoadThread<T>], window: LoadWindow
   ) -> (ResourceSample, allocated: UInt64) {
     while kernel_now_ns() < min(time, area.measureEnd) {
-      if area.stopRequested { area.measureEnd = min(area.measureEnd, kernel_now_ns()) }
+      // A little ahead, so that every load thread knows the end before it has come.
+      if area.stopRequested { area.measureEnd = min(area.measureEnd, kernel_now_ns() + 25_000_000) }
       kernel_sleep_until(min(time, area.measureEnd, kernel_now_ns() + 20_000_000))
     }
     return (sample(), threads.reduce(0) { $0 + $1.allocatedBytes })
