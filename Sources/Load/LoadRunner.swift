@@ -164,9 +164,11 @@ final class LoadThread<Transport: SessionTransport>: @unchecked Sendable {
   func start() {
     let thread = Thread { [self] in
       kernel_exact_timers()
-      counter.store(UInt(bitPattern: ThreadAllocations.counter), ordering: .releasing)
+      // Asked for once: asking allocates.
+      let allocated = ThreadAllocations.counter
+      counter.store(UInt(bitPattern: allocated), ordering: .releasing)
       driver.run()
-      allocatedAtEnd.store(ThreadAllocations.counter?.pointee ?? 0, ordering: .releasing)
+      allocatedAtEnd.store(allocated?.pointee ?? 0, ordering: .releasing)
       done.store(true, ordering: .releasing)
     }
     thread.stackSize = 4 << 20

@@ -100,6 +100,7 @@ struct FFILoad {
   var phases = Phase.session
   var request = RequestSpec()
   var verify = Verification()
+  var warmupSeconds = 0.0
   var measureSeconds = 0.15
   var drainSeconds = 0.5
   var timeoutMilliseconds = 5000
@@ -115,7 +116,7 @@ struct FFILoad {
       policies: Dictionary(uniqueKeysWithValues: Phase.session.map { ($0, policy) }), maxInFlight: 64,
       verify: verify)
     return LoadOrder(
-      target: target, load: load, request: request, warmupSeconds: 0, measureSeconds: measureSeconds,
+      target: target, load: load, request: request, warmupSeconds: warmupSeconds, measureSeconds: measureSeconds,
       drainSeconds: drainSeconds, threads: threads, connections: 1, seed: 1, replicate: 1)
   }
 

@@ -50,6 +50,7 @@ extension FFITests {
       for shape in [LoadShape.closed(concurrency: 8), .open(ratePerSecond: 40_000, arrivals: .poisson)] {
         var load = FFILoad(load: shape, dispatch: dispatch)
         load.phases = phases
+        load.warmupSeconds = 0.05
         load.measureSeconds = 0.5
         let measurement = try load.run(plugin)
         try expectOnlyAnswers(measurement)
