@@ -140,5 +140,5 @@ final class FFIRecording {
     area = RecordingArea(layout: layout, memory: memory)
   }
 
-  // Not freed: a load thread that hangs in a plugin may still write.
+  deinit { memory.deallocate() }
 }
