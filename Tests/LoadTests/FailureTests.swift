@@ -49,6 +49,19 @@ import Testing
     #expect(result.request.response.leastNanoseconds == 90 * millisecond)
   }
 
+  @Test func anEndThatShowsWhenAnotherPhaseIsGivenUpEndsItsOwnPhaseOnly() {
+    // The NATS transport learns of refusals this way. All eight are due at the same time.
+    let result = SimulatedLoad(load: .closed(concurrency: 8), measure: 150 * millisecond).run { plugin, _ in
+      plugin.answer = { $0.at == 5 * second ? .never : .later(10 * millisecond) }
+      plugin.endsByAbandoning = { _ in (1..<8).map { ($0, .noResponders) } }
+    }
+    #expect(result.counts.sent == result.counts.ok + 8)
+    #expect(result.counts.timeouts + result.counts.noResponders == 8)
+    #expect(result.counts.timeouts + result.counts.lost == 8)
+    #expect(result.counts.ok == 8 * 5)
+    #expect(result.request.response.count == result.counts.ok + result.counts.timeouts)
+  }
+
   @Test func retriesBackOffExponentiallyUpToTheMostAndEndAfterTheLast() {
     // Each attempt fails after 5 ms; waits of 10, 20, 40 and again 40 ms lie between.
     let result = load(.retry, attempts: 5, measure: 100 * millisecond).run { plugin, _ in

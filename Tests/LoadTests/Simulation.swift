@@ -40,6 +40,8 @@ final class Simulation: SessionTransport {
   var accepts: (_ session: Int) -> Bool = { _ in true }
   var isRight: (_ session: Int) -> Bool = { _ in true }
   var onWait: (UInt64) -> Void = { _ in }
+  /// Slots whose phase ends, and how, because another slot's is given up.
+  var endsByAbandoning: (_ slot: Int) -> [(slot: Int, end: PhaseEnd)] = { _ in [] }
 
   private(set) var started: [StartedPhase] = []
   private(set) var sessions = 0
@@ -100,7 +102,13 @@ final class Simulation: SessionTransport {
     completions.push(PhaseCompletion(slot: Int32(slot), end: end, doneAt: time))
   }
 
-  func abandon(slot: Int) { token[slot] = 0 }
+  func abandon(slot: Int) {
+    token[slot] = 0
+    for other in endsByAbandoning(slot) where token[other.slot] != 0 {
+      token[other.slot] = 0
+      deliver(other.slot, other.end, at: clock)
+    }
+  }
 
   func finish(slot: Int, verify: Bool) -> Bool {
     let session = sessionOfSlot[slot]

@@ -82,6 +82,7 @@ final class LoopConnection {
   let usesLoop: Bool
   private let state: UnsafeMutablePointer<LoopState>
   private let options: OpaquePointer
+  private let statistics: OpaquePointer
 
   /// Connects and subscribes to `inboxSubject`.
   init(spec: NATSSpec, servers: [String], inboxSubject: String, epoll: Int32, place: Int) throws(BrokerError)
@@ -102,6 +103,10 @@ final class LoopConnection {
       try check(natsOptions_SetSendAsap(options, true))
       try check(natsOptions_SetEventLoop(options, state, attach, read, write, detach))
     }
+    var counted: OpaquePointer?
+    try check(natsStatistics_Create(&counted))
+    guard let statistics = counted else { throw BrokerError(server: shown, status: NATS_NO_MEMORY) }
+    self.statistics = statistics
     var connected: OpaquePointer?
     try check(natsConnection_Connect(&connected, options))
     guard let connection = connected else { throw BrokerError(server: shown, status: NATS_NO_SERVER) }
@@ -119,6 +124,7 @@ final class LoopConnection {
     natsConnection_Close(connection)
     natsConnection_Destroy(connection)
     natsOptions_Destroy(options)
+    natsStatistics_Destroy(statistics)
     // `state` stays: libnats may still call `detach` on a thread of its own.
   }
 
@@ -156,6 +162,14 @@ final class LoopConnection {
   /// Reads the socket; the messages then lie in the inbox.
   @inline(__always)
   func readEvent() { natsConnection_ProcessReadEvent(connection) }
+
+  /// How often libnats has connected again.
+  var reconnects: UInt64 {
+    var count: UInt64 = 0
+    guard natsConnection_GetStats(connection, statistics) == NATS_OK else { return 0 }
+    natsStatistics_GetCounts(statistics, nil, nil, nil, nil, &count)
+    return count
+  }
 
   /// Whether libnats has given up on the broker.
   var isClosed: Bool { natsConnection_IsClosed(connection) }

@@ -15,8 +15,8 @@ extension NATSTransport {
       recorder.add(.unexpected, scope: 0)
       return
     }
-    guard token != ReplySubject.fence else {
-      ledgers[connection].fenceReturned()
+    guard token < ReplySubject.firstFence else {
+      ledgers[connection].fenceReturned(number: token - ReplySubject.firstFence)
       settleRefusals(connection)
       return
     }
@@ -76,13 +76,19 @@ extension NATSTransport {
 
   /// The broker found no worker for some request of this connection.
   func refused(connection: Int) {
+    let reconnects = connections[connection].reconnects
+    if reconnects != reconnectsSeen[connection] {
+      reconnectsSeen[connection] = reconnects
+      ledgers[connection].forget()
+    }
     if ledgers[connection].refused(lastSent: sequence) { sendFence(connection) }
   }
 
   private func sendFence(_ connection: Int) {
     natsConnection_Publish(
       connections[connection].connection,
-      replySubject.with(token: ReplySubject.fence, connection: connection), nil, 0)
+      replySubject.with(
+        token: ReplySubject.firstFence + ledgers[connection].fenceNumber, connection: connection), nil, 0)
     unflushed += 1
   }
 
@@ -131,8 +137,8 @@ extension ContextCheck {
 /// The reply subjects of one load thread: one inbox for each connection, and in the last part
 /// the token of the attempt. Patched in place.
 final class ReplySubject {
-  /// The token of a message to ourselves.
-  static let fence = UInt64.max
+  /// The token of the first message to ourselves; there are 65,536.
+  static let firstFence = UInt64.max - 0xFFFF
   private let root: String
   private var texts: [UnsafeMutablePointer<CChar>] = []
   private let prefixCount: Int

@@ -22,6 +22,8 @@ public final class NATSTransport: SessionTransport {
   let numbering: SessionNumbering
   let connections: [LoopConnection]
   var ledgers: [NoResponderLedger]
+  /// How often each connection had been made again when its ledger was last used.
+  var reconnectsSeen: [UInt64]
   let contexts: ContextStates
   let subjects: [UnsafeMutablePointer<CChar>]
   let replySubject: ReplySubject
@@ -67,6 +69,7 @@ public final class NATSTransport: SessionTransport {
     }
     connections = made
     ledgers = Array(repeating: NoResponderLedger(), count: made.count)
+    reconnectsSeen = Array(repeating: 0, count: made.count)
     slots = .allocate(capacity: count)
     for slot in 0..<count {
       slots[slot] = NATSSlot(lastSID: numbering.first(ofSlot: first + slot))

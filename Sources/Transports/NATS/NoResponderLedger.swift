@@ -10,6 +10,8 @@ struct NoResponderLedger {
   private(set) var openRefusals = 0
   /// The last sequence number before the fence; nil when none is under way.
   private(set) var fence: UInt64?
+  /// Tells the fences apart: one that a lost connection held up must not be taken for the next.
+  private(set) var fenceNumber: UInt64 = 0
   private var fenceIsBack = false
   private var refusedBeforeFence = 0
 
@@ -23,8 +25,18 @@ struct NoResponderLedger {
     return startFence(lastSent: lastSent)
   }
 
-  /// The fence has come back.
-  mutating func fenceReturned() { fenceIsBack = true }
+  /// A fence has come back.
+  mutating func fenceReturned(number: UInt64) {
+    if fence != nil, number == fenceNumber { fenceIsBack = true }
+  }
+
+  /// The connection was lost, and with it perhaps the fence and refusals: those time out.
+  mutating func forget() {
+    fence = nil
+    fenceIsBack = false
+    refusedBeforeFence = 0
+    openRefusals = 0
+  }
 
   /// Whether, with so many requests before the fence without an answer, all of them were refused.
   func allRefused(outstandingBeforeFence: Int) -> Bool {
@@ -42,6 +54,7 @@ struct NoResponderLedger {
   private mutating func startFence(lastSent: UInt64) -> Bool {
     guard fence == nil else { return false }
     fence = lastSent
+    fenceNumber = (fenceNumber + 1) & 0xFFFF
     refusedBeforeFence = openRefusals
     openRefusals = 0
     return true

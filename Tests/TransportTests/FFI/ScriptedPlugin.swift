@@ -122,9 +122,11 @@ struct FFILoad {
       drainSeconds: drainSeconds, threads: threads, connections: 1, seed: 1, replicate: 1)
   }
 
-  func run(_ plugin: PluginLibrary) throws -> Measure.Measurement {
+  /// `keepingMemory`: a load thread that hangs in the plugin goes on using it.
+  func run(_ plugin: PluginLibrary, keepingMemory: Bool = false) throws -> Measure.Measurement {
     let order = order
     let memory = FFIRecording(order.layout)
+    if keepingMemory { _ = Unmanaged.passRetained(memory) }
     let transports = try FFITransport.make(
       order: order, spec: FFISpec(file: "p.so", dispatch: dispatch), plugin: plugin, area: memory.area)
     return LoadRunner(order: order, area: memory.area) { ResourceSample() }.run(transports: transports)

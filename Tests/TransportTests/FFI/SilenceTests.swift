@@ -1,3 +1,4 @@
+import Foundation
 import Load
 import Measure
 import NylonProtocol
@@ -40,6 +41,41 @@ extension FFITests {
       #expect(request.response.count == 4)
       #expect(measurement.invalidReasons.isEmpty)
       #expect(try plugin.count("count_closed") == 5)
+    }
+
+    @Test(arguments: [1, 2]) func aLoadThatIsStoppedKeepsWhatItHas(threads: Int) throws {
+      let plugin = try ScriptedPlugin(ScriptedCall.next())
+      var load = FFILoad(threads: threads)
+      load.measureSeconds = 600
+      let order = load.order
+      let memory = FFIRecording(order.layout)
+      let transports = try FFITransport.make(
+        order: order, spec: FFISpec(file: "p"), plugin: plugin.library, area: memory.area)
+      let area = memory.area
+      Thread.detachNewThread {
+        while LoadGlance(area).answered < 100 { usleep(1000) }
+        area.stopRequested = true
+      }
+      let measurement = LoadRunner(order: order, area: area) { ResourceSample() }.run(transports: transports)
+      try expectOnlyAnswers(measurement)
+      #expect(measurement.durationSeconds < 600)
+      let request = try #require(measurement.request)
+      // Nobody went on past the end: what was sent was sent before it, and all but the last were
+      // answered before it too.
+      #expect(request.counts.ok - request.okInWindow <= 4)
+    }
+
+    @Test func aPluginThatDoesNotComeBackFromACallIsSaidToHang() throws {
+      let workshop = try Workshop()
+      let plugin = try PluginLibrary(path: try workshop.compile(hangingPluginSource))
+      var load = FFILoad(measureSeconds: 0.1, timeoutMilliseconds: 50)
+      load.drainSeconds = 0.05
+      let measurement = try load.run(plugin, keepingMemory: true)
+      let request = try #require(measurement.request)
+      #expect(measurement.invalidReasons.map(\.code) == ["plugin_hung"])
+      #expect(request.counts.sent > 0)
+      #expect(request.counts.lost > 0)
+      #expect(measurement.scopes.allSatisfy { $0.counts.closes })
     }
 
     @Test func aPluginThatAnswersAfterTheTimeoutIsLateAndEndsNoOtherSession() throws {
@@ -110,6 +146,32 @@ private let slowPluginSource = #"""
     pthread_t thread;
     pthread_create(&thread, NULL, slowly, (void *)(uintptr_t)event->sid);
     pthread_detach(thread);
+  }
+  void close_session_stream(uint32_t sid) { (void)sid; }
+  void plugin_free(uint8_t *pointer) { free(pointer); }
+  void shutdown(void) {}
+  """#
+
+/// The hundredth phase never returns.
+private let hangingPluginSource = #"""
+  #include "nylon_abi.h"
+  #include <stdlib.h>
+  #include <unistd.h>
+
+  static NylonCallback host;
+  static int phases;
+
+  void initialize(const char *json, int length) { (void)json; (void)length; }
+  bool register_session_stream(uint32_t sid, const char *entry, uint32_t length, NylonCallback callback) {
+    (void)sid; (void)entry; (void)length;
+    host = callback;
+    return true;
+  }
+  void event_stream(const NylonFfiBuffer *event) {
+    if (++phases == 100)
+      while (1) pause();
+    NylonFfiBuffer next = {event->sid, event->phase, 1, NULL, 0};
+    host(&next);
   }
   void close_session_stream(uint32_t sid) { (void)sid; }
   void plugin_free(uint8_t *pointer) { free(pointer); }

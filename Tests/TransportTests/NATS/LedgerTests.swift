@@ -82,7 +82,7 @@ private struct SimulatedBroker {
     switch fromBroker.removeFirst() {
     case .refusal: if ledger.refused(lastSent: sequence) { toBroker.append(.fence) }
     case .fence:
-      ledger.fenceReturned()
+      ledger.fenceReturned(number: ledger.fenceNumber)
       settle()
     }
   }
@@ -128,7 +128,7 @@ private struct SimulatedBroker {
     #expect(!ledger.allRefused(outstandingBeforeFence: 1))
     let asksAgain = ledger.refused(lastSent: 5)
     #expect(!asksAgain)
-    ledger.fenceReturned()
+    ledger.fenceReturned(number: ledger.fenceNumber)
     #expect(!ledger.allRefused(outstandingBeforeFence: 3))
     #expect(ledger.allRefused(outstandingBeforeFence: 2))
     // One that came behind the fence belongs to the next.
@@ -137,10 +137,24 @@ private struct SimulatedBroker {
     let asksForTheNext = ledger.settle(lastSent: 7)
     #expect(asksForTheNext)
     #expect(ledger.fence == 7)
-    ledger.fenceReturned()
+    ledger.fenceReturned(number: ledger.fenceNumber)
     #expect(ledger.allRefused(outstandingBeforeFence: 1))
     let asksForOneMore = ledger.settle(lastSent: 7)
     #expect(!asksForOneMore)
     #expect(ledger.fence == nil)
+  }
+
+  @Test func aFenceOfALostConnectionIsNotTakenForTheNext() {
+    var ledger = NoResponderLedger()
+    let asks = ledger.refused(lastSent: 3)
+    let lost = ledger.fenceNumber
+    ledger.forget()
+    #expect(asks && ledger.fence == nil)
+    let asksAgain = ledger.refused(lastSent: 9)
+    #expect(asksAgain && ledger.fence == 9)
+    ledger.fenceReturned(number: lost)
+    #expect(!ledger.allRefused(outstandingBeforeFence: 1))
+    ledger.fenceReturned(number: ledger.fenceNumber)
+    #expect(ledger.allRefused(outstandingBeforeFence: 1))
   }
 }
