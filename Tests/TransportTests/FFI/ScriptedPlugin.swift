@@ -102,7 +102,7 @@ struct FFILoad {
   var request = RequestSpec()
   var verify = Verification()
   var warmupSeconds = 0.0
-  var measureSeconds = 0.15
+  var measureSeconds = 0.25
   var drainSeconds = 0.5
   var timeoutMilliseconds = 5000
   var onError = ErrorAction.end
