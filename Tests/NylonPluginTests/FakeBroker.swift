@@ -9,7 +9,10 @@ final class Broker {
   private var pid: pid_t = 0
   var url: String { "nats://127.0.0.1:\(port)" }
 
-  init() throws {
+  private let options: [String]
+
+  init(_ options: [String] = []) throws {
+    self.options = options
     port = try Broker.freePort()
     try start()
   }
@@ -17,7 +20,7 @@ final class Broker {
   deinit { stop() }
 
   func start() throws {
-    pid = try spawn(["nats-server", "-a", "127.0.0.1", "-p", "\(port)", "-l", "/dev/null"]).pid
+    pid = try spawn(["nats-server", "-a", "127.0.0.1", "-p", "\(port)", "-l", "/dev/null"] + options).pid
     for _ in 0..<500 where !isListening { usleep(10_000) }
   }
 

@@ -72,6 +72,26 @@ struct WorkerProcessTests {
     #expect(worker.text.contains("with queue group other\n"))
   }
 
+  @Test("takes its secrets from the environment, and ends with 69 when they are refused")
+  func secrets() throws {
+    for (options, right) in [
+      (["--auth", "t0ken"], ["NATS_TOKEN=t0ken"]),
+      (["--user", "me", "--pass", "s3cret"], ["NATS_USER=me", "NATS_PASSWORD=s3cret"]),
+    ] {
+      let broker = try Broker(options)
+      let arguments = ["--name", "p", "--servers", broker.url]
+      let accepted = try Worker(arguments, environment: right)
+      accepted.wait(for: "started successfully\n")
+      kill(accepted.pid, SIGTERM)
+      #expect(accepted.exitCode() == 0)
+      let refused = try Worker(arguments, environment: ["NATS_USER=me", "NATS_PASSWORD=wr0ng"])
+      #expect(refused.exitCode() == 69)
+      #expect(refused.text.contains("refused the credentials"))
+      #expect(!(accepted.text + refused.text).contains("s3cret"))
+      #expect(!refused.text.contains("wr0ng"))
+    }
+  }
+
   @Test("ends with 69 when no broker answers, and says where it looked")
   func noBroker() throws {
     let worker = try Worker(["--name", "p", "--servers", "nats://u:s3cret@127.0.0.1:1"])

@@ -15,7 +15,7 @@ private func allocatedBytes(_ body: () -> Void) -> UInt64 {
 
 @Suite("The generator's hot path")
 struct AllocationTests {
-  @Test("allocates nothing once it has warmed up")
+  @Test("allocates nothing once it has warmed up, when optimised")
   func nothing() throws {
     let template = try RequestTemplate(phase: .requestFilter, entry: "authz", data: [1, 2, 3])
     let decoder = ReplyDecoder()
@@ -39,6 +39,11 @@ struct AllocationTests {
     once()
     let bytes = allocatedBytes { for _ in 0..<1000 { once() } }
     #expect(right == 2002)
-    #expect(bytes == 0)
+    #if DEBUG
+      // Unoptimised code has a context of a closure on the heap, once per reply.
+      #expect(bytes <= 1000 * 64)
+    #else
+      #expect(bytes == 0)
+    #endif
   }
 }
