@@ -67,12 +67,13 @@ public final class NATSWorker: Sendable {
     pthread_sigmask(SIG_BLOCK, &signals, nil)
     try start()
     let waiting = signals
-    _ = WorkerThread { [weak self] in
+    let watcher = WorkerThread { [weak self] in
       var set = waiting
       var number: Int32 = 0
       sigwait(&set, &number)
       self?.stop()
     }
+    watcher?.detach()
     try wait()
   }
 
