@@ -62,6 +62,9 @@ public struct CompletionRing {
   /// Whether nothing waits.
   @inlinable public var isEmpty: Bool { ends.pointee.head == ends.pointee.tail }
 
+  /// How many wait.
+  @inlinable public var count: Int { tail &- head }
+
   /// Adds a completion.
   @inlinable @inline(__always)
   public func push(_ completion: PhaseCompletion) {
@@ -101,4 +104,11 @@ public protocol SessionTransport: AnyObject, SendableMetatype {
   func finish(slot: Int, verify: Bool) -> Bool
   /// Waits for completions, at most until that time; returns early whenever it likes.
   func poll(until time: UInt64)
+  /// Brings into the record what was counted elsewhere; the last call of a load.
+  func tally()
+}
+
+extension SessionTransport {
+  /// Nothing is counted elsewhere.
+  public func tally() {}
 }

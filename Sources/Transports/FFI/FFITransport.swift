@@ -197,6 +197,11 @@ public final class FFITransport: SessionTransport {
     return any
   }
 
+  public func tally() {
+    _ = handleForeign()
+    countStrays()
+  }
+
   private func countStrays() {
     count(.late, lane.pointee.stale.load(ordering: .relaxed), &countedStale)
     count(.unexpected, lane.pointee.unexpected.load(ordering: .relaxed), &countedUnexpected)
