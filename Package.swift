@@ -89,7 +89,7 @@ let package = Package(
     .target(name: "NullPlugin", dependencies: ["CNylonABI"], cSettings: strictC),
     .target(name: "Floor", dependencies: ["CNylonABI"], cSettings: strictC),
     .testTarget(
-      name: "NylonProtocolTests", dependencies: ["NylonProtocol", "CMsgpack"],
+      name: "NylonProtocolTests", dependencies: ["NylonProtocol", "CMsgpack", "CJemalloc"],
       swiftSettings: strict),
     .testTarget(
       name: "NylonPluginTests",

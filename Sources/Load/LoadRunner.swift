@@ -186,9 +186,9 @@ public enum ThreadAllocations {
 }
 
 /// How late this machine's timers are.
-enum TimerFloor {
+public enum TimerFloor {
   /// The p99 of the overshoot of 100 short sleeps, nanoseconds.
-  static func measure() -> UInt64 {
+  public static func measure() -> UInt64 {
     kernel_exact_timers()
     var histogram = LatencyHistogram()
     for _ in 0..<100 {

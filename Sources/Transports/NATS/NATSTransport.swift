@@ -32,6 +32,10 @@ public final class NATSTransport: SessionTransport {
   var ids: UUIDv7
   var sequence: UInt64 = 0
   var unflushed = 0
+  /// Messages that were handled and not yet given back.
+  private let used = UnsafeMutablePointer<OpaquePointer?>.allocate(capacity: NATSTransport.mostUsed)
+  private var usedCount = 0
+  private static let mostUsed = 512
   /// Publishes between two writes, at most: a burst must not wait for its own end.
   static let mostUnflushed = 32
 
@@ -74,6 +78,8 @@ public final class NATSTransport: SessionTransport {
   }
 
   deinit {
+    destroyUsed()
+    used.deallocate()
     slots.deallocate()
     subjects.forEach { free($0) }
     close(epoll)
@@ -166,6 +172,20 @@ public final class NATSTransport: SessionTransport {
     }
   }
 
+  /// libnats hands each destroyed message to a collector thread and wakes it: once for each
+  /// message that costs more than the message. So they are kept and handed over many at a time.
+  @inline(__always)
+  private func discard(_ message: OpaquePointer) {
+    used[usedCount] = message
+    usedCount &+= 1
+    if usedCount == Self.mostUsed { destroyUsed() }
+  }
+
+  private func destroyUsed() {
+    for place in 0..<usedCount { natsMsg_Destroy(used[place]) }
+    usedCount = 0
+  }
+
   /// With libnats' own threads: its condition variable has whole milliseconds.
   private func waitForLibrary(_ wait: UInt64) {
     for place in connections.indices.dropFirst() { drain(place, firstWaitMilliseconds: 0) }
@@ -181,7 +201,7 @@ public final class NATSTransport: SessionTransport {
       case NATS_OK:
         guard let taken = message else { return }
         receive(taken, connection: place)
-        natsMsg_Destroy(taken)
+        discard(taken)
       case NATS_NO_RESPONDERS: refused(connection: place)
       default: return
       }
