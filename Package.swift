@@ -117,6 +117,7 @@ let package = Package(
     .testTarget(
       name: "ReportTests", dependencies: ["Report", "Measure", "Scenario", "NylonProtocol"],
       swiftSettings: strict),
+    .testTarget(name: "ArchitectureTests", swiftSettings: strict),
     .testTarget(
       name: "EndToEndTests", dependencies: ["Report", "Measure", "Scenario"],
       swiftSettings: strict),
