@@ -29,6 +29,7 @@ public final class NATSTransport: SessionTransport {
   let epoll: Int32
   /// Unix time minus monotonic time, nanoseconds.
   let unixOffset: UInt64
+  public var wakeMargin: UInt64 = 30_000
   var ids: UUIDv7
   var sequence: UInt64 = 0
   var unflushed = 0
@@ -148,8 +149,7 @@ public final class NATSTransport: SessionTransport {
     flush()
     let now = kernel_now_ns()
     // The kernel wakes late: the last stretch before a deadline is polled without sleeping.
-    let margin: UInt64 = 30_000
-    let wait = time > now &+ margin ? time &- now &- margin : 0
+    let wait = time > now &+ wakeMargin ? time &- now &- wakeMargin : 0
     if connections[0].usesLoop {
       waitForSockets(wait)
     } else {
