@@ -39,7 +39,8 @@ public final class FFITransport: SessionTransport {
 
   /// The transports of all load threads of an order; the plugin is loaded and initialised.
   ///
-  /// One set in a process: the callback has no user pointer, so there is one host.
+  /// One set in a process at a time: the callback has no user pointer, so there is one host. A
+  /// later set is safe from callbacks for an earlier one's sessions; its memory is never freed.
   public static func make(
     order: LoadOrder, spec: FFISpec, plugin: PluginLibrary, area: RecordingArea
   ) throws(PluginError) -> [FFITransport] {
@@ -48,7 +49,7 @@ public final class FFITransport: SessionTransport {
     host.initialize(
       to: FFIHost(
         slotCounts: counts, isInline: spec.dispatch == .inline,
-        queueBytes: queueBytes(bodyBytes: order.request.bodyBytes)))
+        queueBytes: queueBytes(bodyBytes: order.request.bodyBytes), after: theHost?.pointee.lastSID ?? 0))
     theHost = host
     let transports = counts.indices.map { lane in
       FFITransport(
@@ -94,7 +95,7 @@ public final class FFITransport: SessionTransport {
       (self.slots + slot).initialize(
         to: FFISlot(
           response: ResponseState(upstream: upstream),
-          lastSID: host.pointee.numbering.first(ofSlot: firstSlot + slot)))
+          lastSID: host.pointee.firstSID(ofSlot: firstSlot + slot)))
     }
     self.lane.pointee.transport = Unmanaged.passUnretained(self).retain()
   }
@@ -123,6 +124,9 @@ public final class FFITransport: SessionTransport {
     lane.pointee.owner = 0
   }
 
+  /// The greatest session id that was given out.
+  var lastSID: UInt32 { (0..<slotCount).reduce(0) { max($0, slots[$1].lastSID) } }
+
   @inline(__always)
   public func now() -> UInt64 { kernel_now_ns() }
 
@@ -138,6 +142,8 @@ public final class FFITransport: SessionTransport {
     let accepted = plugin.registerSessionStream(
       sid, entry.baseAddress?.assumingMemoryBound(to: CChar.self), UInt32(truncatingIfNeeded: entry.count),
       hostCallback)
+    // What it called meanwhile must not be taken for the first phase's.
+    handleLocal()
     if !accepted { host.pointee.currentSID[firstSlot &+ slot].store(0, ordering: .releasing) }
     return accepted
   }
