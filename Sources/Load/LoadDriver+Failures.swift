@@ -16,7 +16,7 @@ extension LoadDriver {
     // A handler that still runs in this process would answer for whatever comes next.
     let sessionIsStuck = outcome == .timeout && transport.isInProcess
     if step.onError == .retry, !sessionIsStuck, Int(slot.pointee.attempt) < step.attempts {
-      retryLater(slot, step: step, scope: index + 1, now: now)
+      retryLater(slot, step: step, now: now)
       return
     }
     if slot.pointee.isMeasured {
@@ -32,12 +32,9 @@ extension LoadDriver {
   }
 
   private func retryLater(
-    _ slot: UnsafeMutablePointer<SessionSlot>, step: PhaseStep, scope: Int, now: UInt64
+    _ slot: UnsafeMutablePointer<SessionSlot>, step: PhaseStep, now: UInt64
   ) {
-    if slot.pointee.isMeasured {
-      recorder.add(.retries, scope: scope)
-      recorder.add(.retries, scope: 0)
-    }
+    count(.retries, slot)
     slot.pointee.attempt += 1
     slot.pointee.state = .backoff
     slot.pointee.deadline = now + step.backoff(beforeAttempt: Int(slot.pointee.attempt))
@@ -53,14 +50,19 @@ extension LoadDriver {
       let slot = slots + place
       guard slot.pointee.state != .idle else { continue }
       if slot.pointee.deadline <= now {
-        if slot.pointee.state == .backoff {
-          tryAgain(place, at: now)
-        } else {
-          fail(place, .timeout, at: slot.pointee.deadline, now: now)
-        }
+        if slot.pointee.state == .backoff { tryAgain(place, at: now) } else { timeOut(place, now: now) }
       }
       if slot.pointee.state != .idle { nextSweep = min(nextSweep, slot.pointee.deadline) }
     }
+  }
+
+  /// A phase's deadline has passed. Its end may be here already and only not be looked at yet: the
+  /// thread was late, or the transport learned it when another phase was given up.
+  private func timeOut(_ place: Int, now: UInt64) {
+    takePending()
+    let slot = slots + place
+    guard slot.pointee.state == .waiting, slot.pointee.deadline <= now else { return }
+    fail(place, .timeout, at: slot.pointee.deadline, now: now)
   }
 
   private func tryAgain(_ place: Int, at now: UInt64) {
@@ -95,12 +97,11 @@ extension LoadDriver {
     guard schedule != nil else { return }
     while nextArrival < window.measureEnd {
       if isMeasured(nextArrival) {
-        recorder.add(.sent, scope: 0)
         if overflow == .queue {
-          recorder.add(.lost, scope: 0)
+          countUnsent(.lost)
           recorder.requestResponse(window: recorder.windows).record(now &- min(now, nextArrival))
         } else {
-          recorder.add(overflow == .shed ? .shed : .rejected, scope: 0)
+          countUnsent(overflow == .shed ? .shed : .rejected)
         }
       }
       nextArrival = window.start + (schedule?.next() ?? 0)

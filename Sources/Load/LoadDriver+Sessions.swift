@@ -57,11 +57,24 @@ extension LoadDriver {
     slot.pointee.isMeasured = measured
     if measured { recorder.add(.sent, scope: 0) }
     guard transport.open(slot: place, at: now) else {
-      slot.pointee.outcome = .handlerError
-      finish(place, at: now)
+      refused(place)
       return
     }
     startPhase(place, index: 0, intended: wanted, sent: now)
+  }
+
+  /// The plugin did not take the session.
+  @inline(never)
+  private func refused(_ place: Int) {
+    _ = transport.finish(slot: place, verify: false)
+    if slots[place].isMeasured {
+      recorder.add(.handlerErrors, scope: 0)
+      if stepCount == 1 {
+        recorder.add(.sent, scope: 1)
+        recorder.add(.handlerErrors, scope: 1)
+      }
+    }
+    release(place)
   }
 
   @inline(__always)
@@ -84,8 +97,7 @@ extension LoadDriver {
     guard slot.pointee.state == .waiting else { return }
     let index = Int(slot.pointee.phaseIndex)
     if completion.doneAt > slot.pointee.deadline {
-      recorder.add(.late, scope: index &+ 1)
-      recorder.add(.late, scope: 0)
+      count(.late, slot)
       fail(place, .timeout, at: slot.pointee.deadline, now: completion.doneAt)
       return
     }
@@ -94,14 +106,20 @@ extension LoadDriver {
     case .end: succeed(place, at: completion.doneAt, next: steps[index].afterEnd)
     case .handlerError: fail(place, .handlerError, at: completion.doneAt, now: completion.doneAt)
     case .malformed:
-      recorder.add(.protocolErrors, scope: index + 1)
-      recorder.add(.protocolErrors, scope: 0)
+      count(.protocolErrors, slot)
       fail(place, .handlerError, at: completion.doneAt, now: completion.doneAt)
     case .noResponders:
-      recorder.add(.noResponders, scope: index + 1)
-      recorder.add(.noResponders, scope: 0)
+      count(.noResponders, slot)
       fail(place, .lost, at: completion.doneAt, now: completion.doneAt)
     }
+  }
+
+  /// Counts something that happened to a measured session, in its phase and in the request.
+  @inline(never)
+  func count(_ counter: ThreadRecorder.Counter, _ slot: UnsafeMutablePointer<SessionSlot>) {
+    guard slot.pointee.isMeasured else { return }
+    recorder.add(counter, scope: Int(slot.pointee.phaseIndex) + 1)
+    recorder.add(counter, scope: 0)
   }
 
   @inline(__always)
@@ -142,7 +160,7 @@ extension LoadDriver {
     let ok = slot.pointee.outcome == .ok
     if !transport.finish(slot: place, verify: ok), ok {
       slot.pointee.outcome = .handlerError
-      recorder.add(.wrongContent, scope: 0)
+      if slot.pointee.isMeasured { recorder.add(.wrongContent, scope: 0) }
       // The phase itself was answered: with one phase nobody else keeps its time.
       if stepCount == 1, slot.pointee.isMeasured { recordPhase(slot, scope: 1, done: done) }
     }
@@ -160,7 +178,8 @@ extension LoadDriver {
   /// a plugin that refuses everything cannot recurse without end.
   @inline(never)
   func release(_ place: Int) {
-    free[freeCount] = Int32(place)
+    let end = freeHead + freeCount
+    free[end < slotCount ? end : end - slotCount] = Int32(place)
     freeCount += 1
     if schedule == nil { nextCheck = 0 }
   }

@@ -78,8 +78,9 @@ public final class LoadDriver<Transport: SessionTransport> {
   let overflow: OverflowPolicy
   var window: LoadWindow
   var schedule: ArrivalSchedule?
-  /// Free slots as a stack.
+  /// Free slots as a ring, so that all are used alike: a slot has only so many session ids.
   let free: UnsafeMutablePointer<Int32>
+  var freeHead = 0
   var freeCount: Int
   var nextArrival = UInt64.max
   var nextCheck: UInt64 = 0
@@ -108,7 +109,7 @@ public final class LoadDriver<Transport: SessionTransport> {
     slots = .allocate(capacity: slotCount)
     slots.initialize(repeating: SessionSlot(), count: slotCount)
     free = .allocate(capacity: slotCount)
-    for place in 0..<slotCount { free[place] = Int32(slotCount - 1 - place) }
+    for place in 0..<slotCount { free[place] = Int32(place) }
     freeCount = slotCount
     shortestTimeout = steps.map(\.timeout).min() ?? 1_000_000_000
     windowNanoseconds = max(1, (window.measureEnd - window.measureStart) / UInt64(area.layout.windows))
@@ -129,21 +130,29 @@ public final class LoadDriver<Transport: SessionTransport> {
       takeCompletions()
       let now = transport.now()
       if now >= nextCheck { check(at: now) }
+      if now >= window.measureEnd + window.drainNanoseconds { break }
       if schedule != nil { startDue(at: now) }
       guard completions.isEmpty else { continue }
       if isFinished(at: now) { break }
       transport.poll(until: wakeTime)
     }
+    takePending()
     loseTheRest(at: transport.now())
+    transport.tally()
   }
 
   /// Begins a session in every free slot. One whose plugin refuses is free again, and waits for
   /// the next round, so that refusals never loop here.
   private func fillSlots() {
-    for _ in 0..<freeCount {
-      freeCount -= 1
-      begin(slot: Int(free[freeCount]), intended: nil)
-    }
+    for _ in 0..<freeCount { begin(slot: takeFree(), intended: nil) }
+  }
+
+  @inline(__always)
+  private func takeFree() -> Int {
+    let place = Int(free[freeHead])
+    freeHead = freeHead &+ 1 == slotCount ? 0 : freeHead &+ 1
+    freeCount &-= 1
+    return place
   }
 
   @inline(__always)
@@ -151,6 +160,14 @@ public final class LoadDriver<Transport: SessionTransport> {
     while let completion = completions.pop() {
       complete(completion)
       if completion.doneAt >= nextCheck { return }
+    }
+  }
+
+  /// Takes the ends that are there already and no more, so that a plugin that answers within each
+  /// call comes to an end too.
+  func takePending() {
+    for _ in 0..<completions.count {
+      if let completion = completions.pop() { complete(completion) }
     }
   }
 
@@ -164,9 +181,8 @@ public final class LoadDriver<Transport: SessionTransport> {
   }
 
   func isFinished(at now: UInt64) -> Bool {
-    guard now >= window.measureEnd else { return false }
-    if freeCount == slotCount, schedule == nil || nextArrival >= window.measureEnd { return true }
-    return now >= window.measureEnd + window.drainNanoseconds
+    now >= window.measureEnd && freeCount == slotCount
+      && (schedule == nil || nextArrival >= window.measureEnd)
   }
 
   var wakeTime: UInt64 {
@@ -177,13 +193,18 @@ public final class LoadDriver<Transport: SessionTransport> {
     return time
   }
 
-  /// Starts the requests that the schedule wants by now.
+  /// Starts the requests that the schedule wants by now; those of a long backlog in several turns,
+  /// because a plugin may keep the thread for as long as it likes with each.
   func startDue(at now: UInt64) {
     while nextArrival <= now, nextArrival < window.measureEnd {
       if freeCount > 0 {
-        freeCount -= 1
-        begin(slot: Int(free[freeCount]), intended: nextArrival)
+        let place = takeFree()
+        begin(slot: place, intended: nextArrival)
         takeCompletions()
+        if slots[place].sent >= nextCheck {
+          advanceArrival()
+          return
+        }
       } else if overflow == .queue {
         return
       } else {
@@ -199,8 +220,15 @@ public final class LoadDriver<Transport: SessionTransport> {
 
   private func refuse(intended: UInt64) {
     guard isMeasured(intended) else { return }
-    recorder.add(.sent, scope: 0)
-    recorder.add(overflow == .shed ? .shed : .rejected, scope: 0)
+    countUnsent(overflow == .shed ? .shed : .rejected)
+  }
+
+  /// A session of which no phase was started. Where a session is one phase, that one was wanted too.
+  func countUnsent(_ end: ThreadRecorder.Counter) {
+    for scope in 0..<(stepCount == 1 ? 2 : 1) {
+      recorder.add(.sent, scope: scope)
+      recorder.add(end, scope: scope)
+    }
   }
 
   @inline(__always)

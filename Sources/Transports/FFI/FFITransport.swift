@@ -99,6 +99,7 @@ public final class FFITransport: SessionTransport {
   }
 
   deinit {
+    completions.deallocate()
     for slot in 0..<slotCount { slots[slot].response.deallocate() }
     slots.deallocate()
     phases.deallocate()
@@ -194,6 +195,11 @@ public final class FFITransport: SessionTransport {
       handleLocal()
     }
     return any
+  }
+
+  public func tally() {
+    _ = handleForeign()
+    countStrays()
   }
 
   private func countStrays() {

@@ -37,7 +37,7 @@ public final class NATSTransport: SessionTransport {
   private var usedCount = 0
   private static let mostUsed = 512
   /// Publishes between two writes, at most: a burst must not wait for its own end.
-  static let mostUnflushed = 32
+  static let mostUnflushed = 256
 
   /// Connects; `lane` is the load thread's place.
   public init(
@@ -78,6 +78,7 @@ public final class NATSTransport: SessionTransport {
   }
 
   deinit {
+    completions.deallocate()
     destroyUsed()
     used.deallocate()
     slots.deallocate()
