@@ -63,7 +63,7 @@ public struct CompletionRing {
   @inlinable public var isEmpty: Bool { ends.pointee.head == ends.pointee.tail }
 
   /// How many wait.
-  @inlinable public var count: Int { tail &- head }
+  @inlinable public var count: Int { ends.pointee.tail &- ends.pointee.head }
 
   /// Adds a completion.
   @inlinable @inline(__always)
