@@ -207,15 +207,37 @@ public final class NATSWorker: Sendable {
 private final class JobServer {
   private let runner: RequestRunner
   private let connection: NATSHandle
+  /// Messages that were answered and not yet given back.
+  private let used = UnsafeMutablePointer<OpaquePointer?>.allocate(capacity: JobServer.mostUsed)
+  private var usedCount = 0
+  private static let mostUsed = 128
 
   init(runner: RequestRunner, connection: NATSHandle) {
     self.runner = runner
     self.connection = connection
   }
 
+  deinit {
+    destroyUsed()
+    used.deallocate()
+  }
+
+  /// libnats hands a destroyed message to a collector thread and wakes it: once for each message
+  /// that costs more than the message. So they are handed over many at a time.
+  private func discard(_ message: OpaquePointer) {
+    used[usedCount] = message
+    usedCount += 1
+    if usedCount == Self.mostUsed { destroyUsed() }
+  }
+
+  private func destroyUsed() {
+    for place in 0..<usedCount { natsMsg_Destroy(used[place]) }
+    usedCount = 0
+  }
+
   func serve(_ job: NATSJob) {
     let message = job.message.pointer
-    defer { natsMsg_Destroy(message) }
+    defer { discard(message) }
     let bytes = UnsafeRawBufferPointer(
       start: natsMsg_GetData(message), count: Int(natsMsg_GetDataLength(message)))
     let reply =
