@@ -20,7 +20,9 @@ import Testing
   }()
 
   /// What is not ours: the language, the system, and the two packages that Package.swift explains.
-  private static let foreign: Set<String> = ["Foundation", "FoundationEssentials", "Glibc", "Synchronization"]
+  private static let foreign: Set<String> = [
+    "Foundation", "FoundationEssentials", "Glibc", "Synchronization",
+  ]
 
   private static func read(_ path: String) throws -> String {
     try String(contentsOfFile: "\(package)/\(path)", encoding: .utf8)
@@ -44,8 +46,10 @@ import Testing
 
   /// The modules that a Swift file imports.
   private static func imports(of text: String) -> Set<String> {
-    let line = /(?:@\w+ |public |package |internal |private |fileprivate )*import (?:struct |class |enum |func |protocol |let |var |typealias )?(\w+)/
-    return Set(text.components(separatedBy: "\n").compactMap { try? line.prefixMatch(in: $0).map { String($0.1) } })
+    let line =
+      /(?:@\w+ |public |package |internal |private |fileprivate )*import (?:struct |class |enum |func |protocol |let |var |typealias )?(\w+)/
+    return Set(
+      text.components(separatedBy: "\n").compactMap { try? line.prefixMatch(in: $0).map { String($0.1) } })
   }
 
   @Test("Every room has a row in docs/design.md, and every row a room")
@@ -99,9 +103,11 @@ import Testing
     }
   }
 
-  @Test("Nothing links the plugins: they are reached by path, as a user's are", arguments: [
-    "ExamplePlugin", "NullPlugin",
-  ])
+  @Test(
+    "Nothing links the plugins: they are reached by path, as a user's are",
+    arguments: [
+      "ExamplePlugin", "NullPlugin",
+    ])
   func plugins(name: String) throws {
     for (room, imports) in Self.table { #expect(!imports.contains(name), "\(room)") }
     // The target itself, and the library that it is built as: its name and its one target.
@@ -112,9 +118,11 @@ import Testing
     }
   }
 
-  @Test("The README names the scripts, and the scripts can be run", arguments: [
-    "scripts/setup", "scripts/bench", "scripts/test",
-  ])
+  @Test(
+    "The README names the scripts, and the scripts can be run",
+    arguments: [
+      "scripts/setup", "scripts/bench", "scripts/test",
+    ])
   func scripts(name: String) throws {
     #expect(try Self.read("README.md").contains(name))
     #expect(FileManager.default.isExecutableFile(atPath: "\(Self.package)/\(name)"))

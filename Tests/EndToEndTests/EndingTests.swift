@@ -65,7 +65,7 @@ extension EndToEnd {
         let all = sandbox.processes()
         seen = max(seen, all.count)
         told += all.flatMap(Sandbox.commandLine).filter { $0.contains(secret) }
-        return all.isEmpty
+        return !command.isRunning
       }
       #expect(hasEnded)
       #expect(told.isEmpty)

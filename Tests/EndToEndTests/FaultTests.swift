@@ -113,6 +113,7 @@ extension EndToEnd {
         in: sandbox)
       #expect(finished.code == 1)
       #expect(finished.err.contains("No space left on device"))
+      #expect(!finished.err.contains("What was measured before the error is in"))
       let saved = try FileManager.default.contentsOfDirectory(atPath: sandbox.temporary)
       let refuge = try #require(saved.first { $0.hasSuffix("run.json") })
       #expect(finished.err.contains(refuge))

@@ -95,6 +95,32 @@ extension EndToEnd {
       #expect(again.out.contains("response"))
     }
 
+    @Test("calibrate measures the own floor, with all that its JSON promises")
+    func calibrate() throws {
+      let finished = try sandbox.bench("calibrate", "--json", "--rounds", "1", "--seconds", "0.1")
+      let floor = try JSONDecoder().decode(Floor.self, from: Data(finished.out.utf8))
+      #expect(floor.nats.map(\.in_flight) == [1, 64, 256])
+      #expect(floor.clock_ns > 0 && floor.record_ns > 0 && floor.timer_overshoot_us > 0)
+      #expect(floor.ffi.bare_ns > 0 && floor.ffi.engine_ns > 0 && floor.ffi.ratio > 0)
+      #expect(floor.nats.allSatisfy { $0.bare_rps > 0 && $0.engine_rps > 0 && $0.ratio > 0 })
+      #expect(floor.nats.allSatisfy { $0.bare_p50_us > 0 && $0.engine_p50_us > 0 })
+      #expect([0, 81].contains(finished.code))
+      #expect(sandbox.processes().isEmpty)
+    }
+
+    /// What is promised of `calibrate --json`.
+    private struct Floor: Decodable {
+      var clock_ns, record_ns, timer_overshoot_us: Double
+      var ffi: FFI
+      var nats: [NATS]
+
+      struct FFI: Decodable { var bare_ns, engine_ns, ratio: Double }
+      struct NATS: Decodable {
+        var in_flight: Int
+        var bare_rps, engine_rps, ratio, bare_p50_us, engine_p50_us: Double
+      }
+    }
+
     @Test("compare wants both transports")
     func compareOfOne() throws {
       let path = try sandbox.write(Small.ffi, as: "one.yaml")

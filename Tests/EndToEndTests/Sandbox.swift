@@ -128,6 +128,8 @@ final class RunningCommand {
 
   /// Its process id.
   var pid: Int32 { process.processIdentifier }
+  /// False once it has ended.
+  var isRunning: Bool { process.isRunning }
   /// What it has said on standard error.
   var err: String { (try? String(contentsOfFile: said + ".err", encoding: .utf8)) ?? "" }
 

@@ -103,7 +103,8 @@ struct Calibration {
     let bench = try Workbench(plan: plan(target, concurrency: 256))
     let request = try Self.request(for: plan(target, concurrency: 1))
     return try [1, 64, 256].map { inFlight in
-      try calibrateNATS(inFlight, broker: broker, subject: subject, bench: bench, target: target, request: request)
+      try calibrateNATS(
+        inFlight, broker: broker, subject: subject, bench: bench, target: target, request: request)
     }
   }
 
@@ -142,7 +143,8 @@ struct Calibration {
           broker.port, subject, request, UInt32(request.count), UInt32(inFlight), 300_000_000,
           UInt64(self.seconds * 1e9), &result)
         guard status == 0, result.elapsed_ns > 0 else {
-          throw LoadFailure(kind: .failed, message: "the bare client failed: \(String(cString: strerror(-status)))")
+          throw LoadFailure(
+            kind: .failed, message: "the bare client failed: \(String(cString: strerror(-status)))")
         }
         bare.append((Double(result.count) * 1e9 / Double(result.elapsed_ns), Double(result.p50_ns) / 1e3))
       }
@@ -176,7 +178,9 @@ struct Calibration {
     else {
       throw LoadFailure(
         kind: .failed,
-        message: "the engine did not get all answers: \(measurement.invalidReasons.map(\.detail).joined(separator: "; "))")
+        message:
+          "the engine did not get all answers: \(measurement.invalidReasons.map(\.detail).joined(separator: "; "))"
+      )
     }
     return measurement
   }

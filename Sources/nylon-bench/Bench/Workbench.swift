@@ -107,7 +107,8 @@ final class Workbench {
       environment: Self.loadEnvironment,
       secrets: secrets(of: order.target))
     let longest = order.target.policies.values.map(\.timeoutMilliseconds).max() ?? 0
-    let seconds = order.warmupSeconds + order.measureSeconds + order.drainSeconds + Double(longest) / 1000 + 20
+    let seconds =
+      order.warmupSeconds + order.measureSeconds + order.drainSeconds + Double(longest) / 1000 + 20
     let outcome = process.wait(limit: .seconds(seconds), every: .milliseconds(200)) {
       if !onGlance(LoadGlanceAt(shared.area)) { shared.area.stopRequested = true }
       return true

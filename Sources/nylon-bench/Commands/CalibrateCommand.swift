@@ -37,7 +37,9 @@ struct CalibrateCommand: ParsableCommand {
 
   func run() throws {
     try Exit.guarding {
-      let progress: (String) -> Void = { if !quiet && Console.drawsProgress { Console.raw("\r\u{1b}[K\($0)") } }
+      let progress: (String) -> Void = {
+        if !quiet && Console.drawsProgress { Console.raw("\r\u{1b}[K\($0)") }
+      }
       let result = try Calibration(rounds: rounds, seconds: seconds, progress: progress).run()
       progress("")
       if json {
