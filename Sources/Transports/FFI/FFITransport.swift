@@ -13,7 +13,9 @@ import Synchronization
 /// `event_stream` returned, as the real host does. `dispatch: inline` handles it inside the
 /// callback, on whatever thread that is; only ends of phases from other threads are queued.
 public final class FFITransport: SessionTransport {
+  /// Ends of phases for the driver.
   public let completions: CompletionRing
+  /// A phase that timed out may still run in the plugin.
   public let isInProcess = true
   let plugin: PluginLibrary
   let host: UnsafeMutablePointer<FFIHost>
@@ -84,7 +86,8 @@ public final class FFITransport: SessionTransport {
       status: content.response.status, headers: content.response.headers, body: content.response.body)
     self.upstream = upstream
     check = ResponseCheck(order.target.verify, upstreamBody: content.response.body)
-    let name = UnsafeMutableRawBufferPointer.allocate(byteCount: order.target.handler.utf8.count, alignment: 1)
+    let name = UnsafeMutableRawBufferPointer.allocate(
+      byteCount: order.target.handler.utf8.count, alignment: 1)
     name.copyBytes(from: order.target.handler.utf8)
     entry = UnsafeRawBufferPointer(name)
     phases = .allocate(capacity: order.target.phases.count)
@@ -127,9 +130,11 @@ public final class FFITransport: SessionTransport {
   /// The greatest session id that was given out.
   var lastSID: UInt32 { (0..<slotCount).reduce(0) { max($0, slots[$1].lastSID) } }
 
+  /// Monotonic time, nanoseconds.
   @inline(__always)
   public func now() -> UInt64 { kernel_now_ns() }
 
+  /// Opens a session in a slot; false when there is none to be had.
   public func open(slot: Int, at time: UInt64) -> Bool {
     let state = slots + slot
     guard let sid = host.pointee.numbering.next(after: state.pointee.lastSID) else { return false }
@@ -148,6 +153,7 @@ public final class FFITransport: SessionTransport {
     return accepted
   }
 
+  /// Starts a phase of the session in a slot.
   @inline(__always)
   public func start(slot: Int, phaseIndex: Int, attempt: Int) {
     let state = slots + slot
@@ -160,8 +166,10 @@ public final class FFITransport: SessionTransport {
     handleLocal()
   }
 
+  /// Gives up the phase under way.
   public func abandon(slot: Int) { slots[slot].isPhaseOpen = false }
 
+  /// Ends the session in a slot; whether its response is right, if asked.
   public func finish(slot: Int, verify: Bool) -> Bool {
     let state = slots + slot
     guard host.pointee.currentSID[firstSlot &+ slot].load(ordering: .relaxed) != 0 else { return true }
@@ -171,6 +179,7 @@ public final class FFITransport: SessionTransport {
     return right
   }
 
+  /// Waits for ends of phases, at most until that time.
   public func poll(until time: UInt64) {
     if lane.pointee.owner == 0 { lane.pointee.owner = pthread_self() }
     countStrays()
@@ -211,6 +220,7 @@ public final class FFITransport: SessionTransport {
     return any
   }
 
+  /// Counts the strays that came since the last wait.
   public func tally() {
     _ = handleForeign()
     countStrays()

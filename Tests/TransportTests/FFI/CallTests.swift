@@ -70,7 +70,9 @@ extension FFITests {
           ScriptedCall(1, .readRequestFullBody), ScriptedCall(1, .readRequestParams),
         ] + ScriptedCall.next())
       try expectOnlyAnswers(FFILoad().run(plugin.library))
-      for method in [NylonProtocol.Method.readRequestHeader, .readRequestHost, .readRequestQuery, .readRequestFullBody] {
+      for method in [
+        NylonProtocol.Method.readRequestHeader, .readRequestHost, .readRequestQuery, .readRequestFullBody,
+      ] {
         #expect(try plugin.answer(to: method).bytes == [])
         #expect(try plugin.answer(to: method).times > 0)
       }
@@ -173,7 +175,9 @@ extension FFITests {
 }
 
 /// Every request of the load was answered, and nothing else happened.
-func expectOnlyAnswers(_ measurement: Measure.Measurement, sourceLocation: SourceLocation = #_sourceLocation) throws {
+func expectOnlyAnswers(_ measurement: Measure.Measurement, sourceLocation: SourceLocation = #_sourceLocation)
+  throws
+{
   let request = try #require(measurement.request)
   var wanted = OutcomeCounts()
   wanted.sent = request.counts.sent

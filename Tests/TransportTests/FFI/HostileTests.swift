@@ -50,6 +50,7 @@ extension FFITests {
       let plugin = try ScriptedPlugin(calls + ScriptedCall.next(), threads: way.pluginThreads)
       let (measurement, transports) = try load(way).runStamped(plugin.library)
       let counts = try #require(measurement.request).counts
+      #expect(measurement.invalidReasons.isEmpty)
       #expect(counts.sent > 0)
       #expect(counts.ok == counts.sent)
       #expect(transports.allSatisfy { $0.wrong == 0 })
@@ -73,6 +74,7 @@ extension FFITests {
       load.load = .closed(concurrency: way.loadThreads)
       let (measurement, transports) = try load.runStamped(plugin.library)
       let counts = try #require(measurement.request).counts
+      #expect(measurement.invalidReasons.isEmpty)
       #expect(counts.ok == counts.sent)
       #expect(counts.sent > 0)
       #expect(transports.allSatisfy { $0.wrong == 0 })
@@ -94,6 +96,7 @@ extension FFITests {
       load.load = .closed(concurrency: way.loadThreads)
       let (measurement, transports) = try load.runStamped(plugin.library)
       let counts = try #require(measurement.request).counts
+      #expect(measurement.invalidReasons.isEmpty)
       #expect(counts.ok == counts.sent)
       #expect(counts.sent > 0)
       #expect(transports.allSatisfy { $0.wrong == 0 })
@@ -117,6 +120,7 @@ extension FFITests {
       let plugin = try ScriptedPlugin(calls + ScriptedCall.next(), threads: way.pluginThreads)
       let (measurement, transports) = try load(way).runStamped(plugin.library)
       let counts = try #require(measurement.request).counts
+      #expect(measurement.invalidReasons.isEmpty)
       #expect(counts.ok == counts.sent)
       #expect(transports.allSatisfy { $0.wrong == 0 && $0.right > 0 })
       let sessions = UInt64(transports.reduce(0) { $0 + $1.opened })
@@ -127,7 +131,8 @@ extension FFITests {
     @Test(arguments: Way.all) func aBodyLargerThanTheQueueArrivesWhole(way: Way) throws {
       let text = String(repeating: "0123456789abcdef", count: 1 << 16)
       let plugin = try ScriptedPlugin(
-        [ScriptedCall(1, .setResponseFullBody, Array(text.utf8)), ScriptedCall.stamp(1)] + ScriptedCall.next(),
+        [ScriptedCall(1, .setResponseFullBody, Array(text.utf8)), ScriptedCall.stamp(1)]
+          + ScriptedCall.next(),
         threads: way.pluginThreads)
       var load = load(way)
       load.verify = Verification(body: text)

@@ -53,7 +53,8 @@ extension FFITests {
     @Test func aLibraryWithoutSomeOfTheSymbolsNamesThem() throws {
       let workshop = try Workshop()
       let path = try workshop.compile(
-        "void initialize(void) {} void event_stream(void) {} void shutdown(void) {} void plugin_free(void) {}")
+        "void initialize(void) {} void event_stream(void) {} void shutdown(void) {} void plugin_free(void) {}"
+      )
       #expect(
         error(of: path)
           == .symbolsMissing(path: path, symbols: ["register_session_stream", "close_session_stream"]))

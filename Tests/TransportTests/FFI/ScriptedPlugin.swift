@@ -74,7 +74,8 @@ final class ScriptedPlugin {
   /// What the host last answered to a read, and how often it did.
   func answer(to method: NylonProtocol.Method) throws -> (bytes: [UInt8], times: Int) {
     typealias Answered =
-      @convention(c) (UInt32, UnsafeMutablePointer<UnsafePointer<UInt8>?>, UnsafeMutablePointer<UInt64>) -> UInt32
+      @convention(c) (UInt32, UnsafeMutablePointer<UnsafePointer<UInt8>?>, UnsafeMutablePointer<UInt64>) ->
+      UInt32
     let answered = try symbol("answered", as: Answered.self)
     var bytes: UnsafePointer<UInt8>?
     var count: UInt64 = 0
@@ -116,7 +117,8 @@ struct FFILoad {
       policies: Dictionary(uniqueKeysWithValues: Phase.session.map { ($0, policy) }), maxInFlight: 64,
       verify: verify)
     return LoadOrder(
-      target: target, load: load, request: request, warmupSeconds: warmupSeconds, measureSeconds: measureSeconds,
+      target: target, load: load, request: request, warmupSeconds: warmupSeconds,
+      measureSeconds: measureSeconds,
       drainSeconds: drainSeconds, threads: threads, connections: 1, seed: 1, replicate: 1)
   }
 
@@ -140,5 +142,5 @@ final class FFIRecording {
     area = RecordingArea(layout: layout, memory: memory)
   }
 
-  // Not freed: a load thread that hangs in a plugin may still write.
+  deinit { memory.deallocate() }
 }

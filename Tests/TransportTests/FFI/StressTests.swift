@@ -13,7 +13,8 @@ extension FFITests {
     func threadsThatAnswer64SessionsLoseNoneAndMixNone(way: Way) throws {
       // Writes, a read that is waited for, and an end, from six threads.
       let calls =
-        [ScriptedCall.stamp(1), ScriptedCall(2, .readRequestPath), ScriptedCall.stamp(3)] + ScriptedCall.next()
+        [ScriptedCall.stamp(1), ScriptedCall(2, .readRequestPath), ScriptedCall.stamp(3)]
+        + ScriptedCall.next()
       let plugin = try ScriptedPlugin(calls, threads: 6)
       var load = FFILoad(load: .closed(concurrency: 64), dispatch: way.dispatch, threads: way.loadThreads)
       load.measureSeconds = 0.6

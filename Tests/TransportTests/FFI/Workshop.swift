@@ -24,15 +24,17 @@ final class Workshop {
 
   func compile(file: String, name: String) throws -> String {
     let library = "\(folder)/\(name).so"
-    let compiler = Process()
-    compiler.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-    compiler.arguments = [
+    let arguments = [
       "cc", "-shared", "-fPIC", "-O2", "-pthread", "-I\(Self.package)/Sources/CNylonABI/include", file, "-o",
       library,
     ]
-    try compiler.run()
-    compiler.waitUntilExit()
-    try #require(compiler.terminationStatus == 0, "the test's plugin does not compile")
+    let words = arguments.map { strdup($0) } + [nil]
+    defer { words.forEach { free($0) } }
+    var pid: pid_t = 0
+    try #require(posix_spawnp(&pid, "cc", nil, nil, words, environ) == 0)
+    var status: Int32 = 0
+    while waitpid(pid, &status, 0) == -1, errno == EINTR {}
+    try #require(status == 0, "the test's plugin does not compile")
     return library
   }
 }

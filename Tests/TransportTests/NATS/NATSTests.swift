@@ -23,7 +23,8 @@ import Testing
 
   @Test(arguments: [(1, 1), (1, 3), (2, 2), (2, 5)], [FlushMode.immediate, .libraryDefault])
   func everyRequestIsAnsweredOnceOverAllConnections(shape: (Int, Int), flush: FlushMode) throws {
-    var load = NATSLoad(load: .closed(concurrency: 16), phases: Phase.session, threads: shape.0, connections: shape.1)
+    var load = NATSLoad(
+      load: .closed(concurrency: 16), phases: Phase.session, threads: shape.0, connections: shape.1)
     load.flush = flush
     let (measurement, requests) = try with(load) { request, to in
       [Publication(subject: to, bytes: reply(to: request))]
@@ -162,7 +163,8 @@ import Testing
     load.request = RequestSpec(
       method: "POST", path: "/a?b=c", headers: [KeyValue(key: "host", value: "h")], bodyBytes: 10,
       responseStatus: 200, responseHeaders: [KeyValue(key: "via", value: "up")])
-    load.verify = Verification(status: 203, responseHeaders: [KeyValue(key: "X-New", value: "1")], body: "gone")
+    load.verify = Verification(
+      status: 203, responseHeaders: [KeyValue(key: "X-New", value: "1")], body: "gone")
     let (measurement, requests) = try with(load) { request, to in
       let change: HTTPContextChange? =
         switch request.phase {
@@ -192,7 +194,8 @@ import Testing
 
   @Test func manyDifferentContextsStayApart() throws {
     // More contexts than sessions may share: each session's own must come back to it.
-    var load = NATSLoad(load: .closed(concurrency: 8), phases: [.requestFilter, .logging], measureSeconds: 0.4)
+    var load = NATSLoad(
+      load: .closed(concurrency: 8), phases: [.requestFilter, .logging], measureSeconds: 0.4)
     load.verify = Verification(responseHeaders: [KeyValue(key: "x-session", value: "")])
     let mixed = Mutex(0)
     let (measurement, requests) = try with(load) { request, to in

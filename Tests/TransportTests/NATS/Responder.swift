@@ -87,7 +87,8 @@ func reply(
   error: String? = nil
 ) -> [UInt8] {
   let message = ResponseMessage(
-    requestID: id ?? request.requestID, sessionID: request.sessionID, action: action, data: data, error: error)
+    requestID: id ?? request.requestID, sessionID: request.sessionID, action: action, data: data, error: error
+  )
   return (try? message.encoded()) ?? []
 }
 
