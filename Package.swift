@@ -89,7 +89,7 @@ let package = Package(
     .target(name: "NullPlugin", dependencies: ["CNylonABI"], cSettings: strictC),
     .target(name: "Floor", dependencies: ["CNylonABI"], cSettings: strictC),
     .testTarget(
-      name: "NylonProtocolTests", dependencies: ["NylonProtocol", "CMsgpack"],
+      name: "NylonProtocolTests", dependencies: ["NylonProtocol", "CMsgpack", "CJemalloc"],
       swiftSettings: strict),
     .testTarget(
       name: "NylonPluginTests",
@@ -117,6 +117,7 @@ let package = Package(
     .testTarget(
       name: "ReportTests", dependencies: ["Report", "Measure", "Scenario", "NylonProtocol"],
       swiftSettings: strict),
+    .testTarget(name: "ArchitectureTests", swiftSettings: strict),
     .testTarget(
       name: "EndToEndTests", dependencies: ["Report", "Measure", "Scenario"],
       swiftSettings: strict),

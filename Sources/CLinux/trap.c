@@ -34,6 +34,8 @@ int clinux_trap(int descriptor, const int *signals, size_t count) {
     }
     struct sigaction action = {.sa_handler = note, .sa_flags = SA_RESTART};
     sigemptyset(&action.sa_mask);
+    sigset_t wanted;
+    sigemptyset(&wanted);
     for (trapped_count = 0; trapped_count < count; trapped_count++) {
         trapped[trapped_count] = signals[trapped_count];
         if (sigaction(signals[trapped_count], &action, &before[trapped_count]) != 0) {
@@ -42,7 +44,10 @@ int clinux_trap(int descriptor, const int *signals, size_t count) {
             errno = why;
             return -1;
         }
+        sigaddset(&wanted, signals[trapped_count]);
     }
+    // Who started us may have blocked them, and a blocked signal is never noted.
+    pthread_sigmask(SIG_UNBLOCK, &wanted, NULL);
     return 0;
 }
 

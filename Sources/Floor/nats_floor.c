@@ -78,6 +78,7 @@ int floor_nats_client(uint16_t port, const char *subject, const uint8_t *request
   client.sent = calloc(in_flight, sizeof *client.sent);
   if (!client.sent) return -ENOMEM;
   int failed = nats_socket_open(&client.nats, port);
+  if (!failed) nats_socket_limit(&client.nats, 5);
   char subscribe[] = "SUB _INBOX.floor.* 1\r\n";
   if (!failed) failed = nats_socket_put(&client.nats, subscribe, sizeof subscribe - 1);
   if (!failed) {

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 static const char HELLO[] =
@@ -27,6 +28,11 @@ int nats_socket_open(NatsSocket *nats, uint16_t port) {
   if (!nats->in || !nats->out) return -ENOMEM;
   if (connect(nats->fd, (struct sockaddr *)&address, sizeof address) < 0) return -errno;
   return nats_socket_put(nats, HELLO, sizeof HELLO - 1);
+}
+
+void nats_socket_limit(NatsSocket *nats, int seconds) {
+  struct timeval limit = {.tv_sec = seconds};
+  setsockopt(nats->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
 }
 
 void nats_socket_close(NatsSocket *nats) {

@@ -27,6 +27,8 @@ typedef struct NatsMessage {
 
 /* Connects to 127.0.0.1 and says hello; 0 or -errno. */
 int nats_socket_open(NatsSocket *nats, uint16_t port);
+/* A receive that waits longer than this fails with -EAGAIN. */
+void nats_socket_limit(NatsSocket *nats, int seconds);
 void nats_socket_close(NatsSocket *nats);
 /* Adds bytes to what is to be sent; sends first when there is no room. 0 or -errno. */
 int nats_socket_put(NatsSocket *nats, const void *bytes, size_t count);

@@ -34,12 +34,13 @@ public struct PhaseCompletion: Sendable {
 /// Completions on their way from a transport to the driver of the same thread.
 ///
 /// A slot has at most one phase under way, so a ring of as many places as there are slots never
-/// overflows.
-public final class CompletionRing {
+/// overflows. A view: copies share the same ring, which lives until `deallocate`.
+@frozen
+public struct CompletionRing {
   @usableFromInline let places: UnsafeMutablePointer<PhaseCompletion>
+  /// Places taken and places filled so far: in raw memory, where no access is checked twice.
+  @usableFromInline let ends: UnsafeMutablePointer<(head: Int, tail: Int)>
   @usableFromInline let mask: Int
-  @usableFromInline var head = 0
-  @usableFromInline var tail = 0
 
   /// A ring for at least `slots` completions.
   public init(slots: Int) {
@@ -47,30 +48,36 @@ public final class CompletionRing {
     while capacity < slots { capacity *= 2 }
     mask = capacity - 1
     places = .allocate(capacity: capacity)
-    places.initialize(
-      repeating: PhaseCompletion(slot: 0, end: .next, doneAt: 0), count: capacity)
+    places.initialize(repeating: PhaseCompletion(slot: 0, end: .next, doneAt: 0), count: capacity)
+    ends = .allocate(capacity: 1)
+    ends.initialize(to: (0, 0))
   }
 
-  deinit { places.deallocate() }
+  /// Gives the memory back; no view may be used after.
+  public func deallocate() {
+    places.deallocate()
+    ends.deallocate()
+  }
 
   /// Whether nothing waits.
-  @inlinable public var isEmpty: Bool { head == tail }
+  @inlinable public var isEmpty: Bool { ends.pointee.head == ends.pointee.tail }
 
   /// How many wait.
-  @inlinable public var count: Int { tail &- head }
+  @inlinable public var count: Int { ends.pointee.tail &- ends.pointee.head }
 
   /// Adds a completion.
   @inlinable @inline(__always)
   public func push(_ completion: PhaseCompletion) {
-    places[tail & mask] = completion
-    tail &+= 1
+    places[ends.pointee.tail & mask] = completion
+    ends.pointee.tail &+= 1
   }
 
   /// Takes the oldest completion.
   @inlinable @inline(__always)
   public func pop() -> PhaseCompletion? {
-    guard head != tail else { return nil }
-    defer { head &+= 1 }
+    let head = ends.pointee.head
+    guard head != ends.pointee.tail else { return nil }
+    ends.pointee.head = head &+ 1
     return places[head & mask]
   }
 }
@@ -85,6 +92,9 @@ public protocol SessionTransport: AnyObject, SendableMetatype {
   var completions: CompletionRing { get }
   /// Whether a phase that timed out still runs in this process, so that its session is over.
   var isInProcess: Bool { get }
+  /// How long before a deadline `poll` stops sleeping and stays awake, nanoseconds: about as long
+  /// as this machine's timers are late.
+  var wakeMargin: UInt64 { get set }
   /// Monotonic time, nanoseconds. A test's transport may have a time of its own.
   func now() -> UInt64
   /// Opens a new session in a slot; false when the plugin refuses it.

@@ -111,7 +111,10 @@ public enum Validity {
 
   private static func unsteadiness(_ measurement: Measurement) -> InvalidReason? {
     var series = [
-      ("median response time", measurement.windows.compactMap { $0.p50Nanoseconds.map(Double.init) })
+      (
+        "median response time",
+        measurement.windows.compactMap { window in window.p50Nanoseconds.map { Double($0) } }
+      )
     ]
     if measurement.offeredRatePerSecond == nil {
       series.append(

@@ -25,6 +25,7 @@ public final class Plugin: Sendable {
     var entries: [(name: String, handlers: PhaseHandlers)] = []
     var initialize: [@Sendable (PluginConfiguration) throws -> Void] = []
     var shutdown: [@Sendable () -> Void] = []
+    var isShutDown = false
   }
 
   private let state = Mutex(State())
@@ -60,12 +61,20 @@ public final class Plugin: Sendable {
   /// Runs the hooks of `onInitialize`; throws what they throw.
   public func initialize(_ configuration: PluginConfiguration) throws {
     // Outside the lock: a hook may add handlers.
-    for hook in state.withLock({ $0.initialize }) { try hook(configuration) }
+    let hooks = state.withLock { state in
+      state.isShutDown = false
+      return state.initialize
+    }
+    for hook in hooks { try hook(configuration) }
   }
 
-  /// Runs the hooks of `onShutdown`.
+  /// Runs the hooks of `onShutdown`; a second call does nothing until the next `initialize`.
   public func shutdown() {
-    for hook in state.withLock({ $0.shutdown }) { hook() }
+    let hooks = state.withLock { state in
+      defer { state.isShutDown = true }
+      return state.isShutDown ? [] : state.shutdown
+    }
+    for hook in hooks { hook() }
   }
 
   /// The handlers as they are now.

@@ -73,6 +73,9 @@ struct WorkerThread: Sendable {
     self.handle = handle
   }
 
+  /// Nobody will wait for its end.
+  func detach() { pthread_detach(handle) }
+
   /// Waits for its end; a thread does not wait for itself.
   func join() {
     if pthread_equal(handle, pthread_self()) == 0 { pthread_join(handle, nil) }

@@ -27,7 +27,7 @@ struct SummaryRow {
   func figure(_ column: String) -> Double? {
     switch Self.columns.first(where: { $0.name == column })?.cell(self) {
     case .number(let value, _): value
-    case .count(let count): count.map(Double.init)
+    case .count(let count): count.map { Double($0) }
     case .text, nil: nil
     }
   }

@@ -5,7 +5,8 @@ import ArgumentParser
 struct NylonBench: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "nylon-bench",
-    abstract: "Measures Nylon plugins in the proxy's process (FFI) and behind NATS, and holds documented figures against it.",
+    abstract:
+      "Measures Nylon plugins in the proxy's process (FFI) and behind NATS, and holds documented figures against it.",
     discussion: """
       EXAMPLES
         nylon-bench scenarios                       what can be run
@@ -23,7 +24,7 @@ struct NylonBench: ParsableCommand {
     version: ToolVersion.current,
     subcommands: [
       RunCommand.self, CompareCommand.self, ClaimsCommand.self, ExportCommand.self,
-      DoctorCommand.self, ScenariosCommand.self, ValidateCommand.self,
-      MeasureCommand.self,
+      CalibrateCommand.self, DoctorCommand.self, ScenariosCommand.self, ValidateCommand.self,
+      MeasureCommand.self, FloorWorkerCommand.self,
     ])
 }

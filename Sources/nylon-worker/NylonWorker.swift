@@ -10,10 +10,10 @@ struct NylonWorker: ParsableCommand {
     commandName: "nylon-worker",
     abstract: "Serves the example handlers noop, authz, echo and work through NATS.",
     discussion: """
-      Workers of one group share the requests; start as many as you like. Stops on SIGTERM
+      Workers of one group share the requests; start as many as you like. Stops on SIGTERM \
       or SIGINT, after it has answered what it has.
 
-      Secrets come from the environment only: NATS_TOKEN, NATS_USER, NATS_PASSWORD.
+      Secrets come from the environment only: NATS_TOKEN, NATS_USER, NATS_PASSWORD. \
       NATS_SERVERS, NATS_GROUP and NYLON_PLUGIN_CONFIG hold where the option is not given.
 
       Examples:

@@ -113,6 +113,8 @@ import Testing
     let broker = try Broker.start()
     defer { broker.stop() }
     broker.pause()
+    // Its keeper is asked to stop it, and does so in its own time.
+    #expect(eventually { processState(broker.pid) == "T" })
     #expect(throws: LabError.self) { try Broker.probe(url: broker.url, timeout: .milliseconds(300)) }
     broker.resume()
     try Broker.probe(url: broker.url)

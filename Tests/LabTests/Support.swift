@@ -13,13 +13,16 @@ func eventually(within seconds: Double = 10, _ holds: () throws -> Bool) rethrow
   }
 }
 
-/// True while a process exists that is not a zombie.
-func isAlive(_ pid: Int32) -> Bool {
+/// The letter of a process's state in /proc, such as R, S, T (stopped) or Z; nil when there is none.
+func processState(_ pid: Int32) -> Character? {
   guard let stat = try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8),
     let bracket = stat.lastIndex(of: ")")
-  else { return false }
-  return stat[bracket...].dropFirst(2).first != "Z"
+  else { return nil }
+  return stat[bracket...].dropFirst(2).first
 }
+
+/// True while a process exists that is not a zombie.
+func isAlive(_ pid: Int32) -> Bool { processState(pid).map { $0 != "Z" } ?? false }
 
 /// The ids of the processes whose command line holds a word.
 func processes(withWord word: String) -> [Int32] {

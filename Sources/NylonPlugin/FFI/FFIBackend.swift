@@ -45,7 +45,9 @@ final class FFIBackend: PhaseBackend {
   private func read(
     _ method: Method, argument: String = ""
   ) throws(PluginError) -> UnsafeRawBufferPointer {
-    mailbox.expect(sessionID: sessionID, method: method)
+    guard mailbox.expect(sessionID: sessionID, method: method) else {
+      throw .sessionClosed(method: method)
+    }
     var argument = argument
     argument.withUTF8 { send(method, UnsafeRawBufferPointer($0), in: .zero) }
     switch mailbox.wait(timeoutMilliseconds: readTimeoutMilliseconds) {

@@ -33,6 +33,7 @@ public final class FFIServer: Sendable {
   private let state = Mutex(State.idle)
   // Made once, with the handlers as they are at the first session; then read without a lock.
   private let pool = AtomicLazyReference<Pool>()
+  private let isStopped = Atomic<Bool>(false)
 
   private final class Pool: Sendable {
     let table: HandlerTable
@@ -109,6 +110,7 @@ public final class FFIServer: Sendable {
 
   /// The pool, started with the first session so that all handlers are there.
   private func startedPool() -> Pool? {
+    if isStopped.load(ordering: .acquiring) { return nil }
     if let pool = pool.load() { return pool }
     return state.withLock { state in
       guard case .idle = state else { return pool.load() }
@@ -136,6 +138,7 @@ public final class FFIServer: Sendable {
       }
     }
     guard let threads else { return }
+    isStopped.store(true, ordering: .releasing)
     if let pool = pool.load() {
       for worker in pool.workers { worker.stop() }
     }

@@ -6,7 +6,7 @@ import Synchronization
 ///
 /// A session stays with one thread, so its phases keep their order, and threads share nothing.
 ///
-/// `@unchecked`: `queue`, `sessions`, `isAsleep` and `isStopping` are touched under `parker` only;
+/// `@unchecked`: `queue`, `sessions`, `running`, `isAsleep` and `isStopping` are touched under `parker` only;
 /// the rest is the thread's own or made for many threads.
 final class FFIWorker: @unchecked Sendable {
   private struct Session {
@@ -26,6 +26,7 @@ final class FFIWorker: @unchecked Sendable {
   private let waiting = Atomic<Int>(0)
   private var queue = Ring<Start>()
   private var sessions: [UInt32: Session] = [:]
+  private var running: UInt32?
   private var isAsleep = false
   private var isStopping = false
 
@@ -45,8 +46,8 @@ final class FFIWorker: @unchecked Sendable {
   func close(_ sessionID: UInt32) {
     parker.lock()
     sessions[sessionID] = nil
+    if running == sessionID { mailbox.close() }
     parker.unlock()
-    mailbox.cancel(sessionID: sessionID)
   }
 
   func start(_ phase: Phase, of sessionID: UInt32) {
@@ -64,11 +65,10 @@ final class FFIWorker: @unchecked Sendable {
   func stop() {
     parker.lock()
     isStopping = true
-    let open = Array(sessions.keys)
     sessions.removeAll()
+    mailbox.close()
     parker.broadcast()
     parker.unlock()
-    for sessionID in open { mailbox.cancel(sessionID: sessionID) }
   }
 
   // MARK: its own thread
@@ -87,14 +87,19 @@ final class FFIWorker: @unchecked Sendable {
 
   /// The next phase of a session that is still open; nil at the end.
   private func take() -> (Start, Session)? {
-    for turn in 0..<Spin.turns where waiting.load(ordering: .relaxed) == 0 { Spin.pause(turn) }
+    var turn = 0
+    while turn < Spin.turns, waiting.load(ordering: .relaxed) == 0 { turn += 1 }
     parker.lock()
     defer { parker.unlock() }
+    running = nil
     while true {
       if isStopping { return nil }
       if let start = queue.popFirst() {
         waiting.subtract(1, ordering: .relaxed)
-        if let session = sessions[start.sessionID] { return (start, session) }
+        guard let session = sessions[start.sessionID] else { continue }
+        running = start.sessionID
+        mailbox.begin()
+        return (start, session)
       } else {
         isAsleep = true
         parker.wait()

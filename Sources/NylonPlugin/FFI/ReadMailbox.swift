@@ -23,6 +23,7 @@ final class ReadMailbox: @unchecked Sendable {
   private static let ready: UInt64 = 2
 
   private let awaited = Atomic<UInt64>(nothing)
+  private let isClosed = Atomic<Bool>(false)
   private let asleep = Atomic<Bool>(false)
   private let parker = Parker()
   private var storage = UnsafeMutableRawBufferPointer.allocate(byteCount: 4096, alignment: 16)
@@ -34,9 +35,27 @@ final class ReadMailbox: @unchecked Sendable {
     UInt64(sessionID) << 32 | UInt64(method)
   }
 
-  /// Says what is waited for; before the host is asked, for it may answer at once.
-  func expect(sessionID: UInt32, method: Method) {
-    awaited.store(Self.key(sessionID, method.rawValue), ordering: .releasing)
+  /// A phase begins. With the lock held under which sessions are closed, as for `close`.
+  func begin() { isClosed.store(false, ordering: .sequentiallyConsistent) }
+
+  /// The session of the phase that runs is closed: releases its reader, and every later one.
+  func close() {
+    isClosed.store(true, ordering: .sequentiallyConsistent)
+    let key = awaited.load(ordering: .sequentiallyConsistent)
+    guard key > Self.ready else { return }
+    let nothing = Self.nothing
+    if awaited.compareExchange(expected: key, desired: nothing, ordering: .sequentiallyConsistent)
+      .exchanged
+    {
+      wake()
+    }
+  }
+
+  /// Says what is waited for; before the host is asked, for it may answer at once. False when
+  /// the session is closed: nobody would answer.
+  func expect(sessionID: UInt32, method: Method) -> Bool {
+    awaited.store(Self.key(sessionID, method.rawValue), ordering: .sequentiallyConsistent)
+    return !isClosed.load(ordering: .sequentiallyConsistent)
   }
 
   /// Takes the host's answer; one that nobody waits for is ignored.
@@ -56,18 +75,6 @@ final class ReadMailbox: @unchecked Sendable {
     wake()
   }
 
-  /// Releases a reader of that session: it is closed.
-  func cancel(sessionID: UInt32) {
-    let key = awaited.load(ordering: .relaxed)
-    guard key > Self.ready, key >> 32 == UInt64(sessionID) else { return }
-    let nothing = Self.nothing
-    if awaited.compareExchange(expected: key, desired: nothing, ordering: .sequentiallyConsistent)
-      .exchanged
-    {
-      wake()
-    }
-  }
-
   private func wake() {
     guard asleep.load(ordering: .sequentiallyConsistent) else { return }
     parker.lock()
@@ -77,9 +84,8 @@ final class ReadMailbox: @unchecked Sendable {
 
   /// Waits for the answer: a short while awake, then asleep. The bytes are valid until `expect`.
   func wait(timeoutMilliseconds: Int) -> Outcome {
-    for turn in 0..<Spin.turns {
+    for _ in 0..<Spin.turns {
       if let outcome = outcome { return outcome }
-      Spin.pause(turn)
     }
     let deadline = Parker.deadline(milliseconds: timeoutMilliseconds)
     parker.lock()
@@ -119,14 +125,10 @@ final class ReadMailbox: @unchecked Sendable {
   }
 }
 
-/// How a thread waits before it sleeps: a wake-up costs more than a host that is quick needs.
+/// How a thread waits before it sleeps: it looks again for a fraction of a microsecond, for a host
+/// that answers from another core. It neither looks longer nor yields: with more threads than
+/// cores both take the core from the host, and were measured to halve the throughput.
 enum Spin {
-  /// Turns before sleep.
-  static let turns = 40
-
-  /// One turn: first only look again, then let others run, for the host may need this core.
-  @inline(__always)
-  static func pause(_ turn: Int) {
-    if turn >= 20 { sched_yield() }
-  }
+  /// Looks before sleep.
+  static let turns = 100
 }

@@ -88,7 +88,7 @@ final class NATSBackend: PhaseBackend {
   func setHeader(_ name: String, _ value: String) {
     var headers = responseHeaders
     if let index = headers.firstIndex(where: { HeaderName.equal($0.key, name) }) {
-      headers[index].value = value
+      headers[index] = KeyValue(key: name, value: value)
       // A header that stood there twice is to have this one value.
       if index + 1 < headers.count {
         headers[(index + 1)...].removeAll { HeaderName.equal($0.key, name) }

@@ -8,10 +8,18 @@ final class NATSEvents: Sendable {
   let servers: String
   let onClosed: @Sendable () -> Void
   private let errors = Atomic<Int>(0)
+  private let isOver = Atomic<Bool>(false)
 
   init(servers: String, onClosed: @escaping @Sendable () -> Void) {
     self.servers = servers
     self.onClosed = onClosed
+  }
+
+  /// From here on the worker closes the connection itself: no news.
+  func end() { isOver.store(true, ordering: .releasing) }
+
+  func disconnected() {
+    if !isOver.load(ordering: .acquiring) { logLine("Disconnected from NATS: \(servers)") }
   }
 
   static func from(_ closure: UnsafeMutableRawPointer?) -> NATSEvents? {
@@ -149,10 +157,7 @@ enum NATSConnection {
     try set(
       "callbacks",
       natsOptions_SetDisconnectedCB(
-        options,
-        { _, closure in
-          logLine("Disconnected from NATS: \(NATSEvents.from(closure)?.servers ?? "")")
-        }, closure))
+        options, { _, closure in NATSEvents.from(closure)?.disconnected() }, closure))
     try set(
       "callbacks",
       natsOptions_SetReconnectedCB(

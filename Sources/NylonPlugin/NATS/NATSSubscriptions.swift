@@ -69,8 +69,12 @@ struct NATSSubscriptions: Sendable {
     }
   }
 
-  /// Whether nothing will come any more.
-  var isDrained: Bool { all.allSatisfy { !natsSubscription_IsValid($0.handle.pointer) } }
+  /// Whether the broker has confirmed all that, so that nothing will come any more.
+  var isDrained: Bool {
+    all.allSatisfy {
+      natsSubscription_DrainCompletionStatus($0.handle.pointer) != NATS_ILLEGAL_STATE
+    }
+  }
 
   func destroy() {
     for subscription in all { natsSubscription_Destroy(subscription.handle.pointer) }

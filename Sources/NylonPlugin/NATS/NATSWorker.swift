@@ -21,7 +21,13 @@ public final class NATSWorker: Sendable {
   private let subscriptions = Mutex<NATSSubscriptions?>(nil)
   private let stopRequested = Atomic<Bool>(false)
   private let connectionLost = Atomic<Bool>(false)
-  private let running = Mutex<(connection: NATSHandle, thread: WorkerThread)?>(nil)
+  private let running = Mutex<Running?>(nil)
+
+  private struct Running: Sendable {
+    let connection: NATSHandle
+    let events: NATSEvents
+    let thread: WorkerThread
+  }
 
   /// Checks names and numbers; connects to nothing yet.
   public init(plugin: Plugin, configuration: NATSConfiguration) throws(NATSWorkerError) {
@@ -61,12 +67,13 @@ public final class NATSWorker: Sendable {
     pthread_sigmask(SIG_BLOCK, &signals, nil)
     try start()
     let waiting = signals
-    _ = WorkerThread { [weak self] in
+    let watcher = WorkerThread { [weak self] in
       var set = waiting
       var number: Int32 = 0
       sigwait(&set, &number)
       self?.stop()
     }
+    watcher?.detach()
     try wait()
   }
 
@@ -81,7 +88,7 @@ public final class NATSWorker: Sendable {
     let events = NATSEvents(servers: configuration.redactedServers) { [weak self] in self?.closed() }
     let connection = try NATSConnection.connect(configuration, loop: loop, events: events)
     logLine("Connected to NATS: \(NATSConnection.connectedURL(connection.pointer))")
-    try serve(connection)
+    try serve(connection, events)
     do {
       try subscribe(connection)
     } catch {
@@ -99,12 +106,13 @@ public final class NATSWorker: Sendable {
 
   /// Waits until the worker has stopped. Throws when the connection was lost for good.
   public func wait() throws(NATSWorkerError) {
-    guard let (connection, thread) = running.withLock({ $0.take() }) else { return }
-    thread.join()
+    guard let running = running.withLock({ $0.take() }) else { return }
+    running.thread.join()
     pool?.stop()
+    running.events.end()
     subscriptions.withLock { $0.take() }?.destroy()
-    natsConnection_Close(connection.pointer)
-    natsConnection_Destroy(connection.pointer)
+    natsConnection_Close(running.connection.pointer)
+    natsConnection_Destroy(running.connection.pointer)
     plugin.shutdown()
     logLine("Plugin \(configuration.name) stopped")
     if connectionLost.load(ordering: .acquiring) {
@@ -127,7 +135,9 @@ public final class NATSWorker: Sendable {
     stop()
   }
 
-  private func serve(_ connection: NATSHandle) throws(NATSWorkerError) {
+  private func serve(
+    _ connection: NATSHandle, _ events: NATSEvents
+  ) throws(NATSWorkerError) {
     let table = plugin.handlerTable()
     let plugin = plugin
     let make: @Sendable () -> (NATSJob) -> Void = {
@@ -141,7 +151,7 @@ public final class NATSWorker: Sendable {
     guard let thread = WorkerThread({ [self] in serveLoop(connection, make) }) else {
       throw .failed(step: "start the loop's thread", reason: "the system refused")
     }
-    running.withLock { $0 = (connection, thread) }
+    running.withLock { $0 = Running(connection: connection, events: events, thread: thread) }
   }
 
   private func subscribe(_ connection: NATSHandle) throws(NATSWorkerError) {
@@ -197,15 +207,37 @@ public final class NATSWorker: Sendable {
 private final class JobServer {
   private let runner: RequestRunner
   private let connection: NATSHandle
+  /// Messages that were answered and not yet given back.
+  private let used = UnsafeMutablePointer<OpaquePointer?>.allocate(capacity: JobServer.mostUsed)
+  private var usedCount = 0
+  private static let mostUsed = 128
 
   init(runner: RequestRunner, connection: NATSHandle) {
     self.runner = runner
     self.connection = connection
   }
 
+  deinit {
+    destroyUsed()
+    used.deallocate()
+  }
+
+  /// libnats hands a destroyed message to a collector thread and wakes it: once for each message
+  /// that costs more than the message. So they are handed over many at a time.
+  private func discard(_ message: OpaquePointer) {
+    used[usedCount] = message
+    usedCount += 1
+    if usedCount == Self.mostUsed { destroyUsed() }
+  }
+
+  private func destroyUsed() {
+    for place in 0..<usedCount { natsMsg_Destroy(used[place]) }
+    usedCount = 0
+  }
+
   func serve(_ job: NATSJob) {
     let message = job.message.pointer
-    defer { natsMsg_Destroy(message) }
+    defer { discard(message) }
     let bytes = UnsafeRawBufferPointer(
       start: natsMsg_GetData(message), count: Int(natsMsg_GetDataLength(message)))
     let reply =

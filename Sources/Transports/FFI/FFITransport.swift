@@ -34,6 +34,7 @@ public final class FFITransport: SessionTransport {
   let isInline: Bool
   /// Nanoseconds that the load thread spins for a plugin's thread before it sleeps.
   let spinNanoseconds: UInt64 = 10_000
+  public var wakeMargin: UInt64 = 10_000
   private var countedStale: UInt64 = 0
   private var countedUnexpected: UInt64 = 0
   private var countedBroken: UInt64 = 0
@@ -103,6 +104,7 @@ public final class FFITransport: SessionTransport {
   }
 
   deinit {
+    completions.deallocate()
     for slot in 0..<slotCount { slots[slot].response.deallocate() }
     slots.deallocate()
     phases.deallocate()
@@ -192,7 +194,14 @@ public final class FFITransport: SessionTransport {
     }
     // The kernel wakes late; the last stretch before a deadline is spun, so that the
     // schedule is kept.
-    if time > spinEnd &+ 2 * spinNanoseconds { lane.pointee.foreign.sleep(until: time &- spinNanoseconds) }
+    if time > spinEnd &+ wakeMargin {
+      lane.pointee.foreign.sleep(until: time &- wakeMargin)
+    } else {
+      while kernel_now_ns() < time {
+        if handleForeign() { return }
+        kernel_relax()
+      }
+    }
     _ = handleForeign()
   }
 

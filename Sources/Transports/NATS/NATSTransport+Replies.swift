@@ -142,7 +142,6 @@ final class ReplySubject {
   private let root: String
   private var texts: [UnsafeMutablePointer<CChar>] = []
   private let prefixCount: Int
-  private static let digits = Array("0123456789abcdef".utf8).map { CChar($0) }
 
   /// Subjects that no other thread, connection or run has.
   init(seed: UInt64) {
@@ -170,11 +169,14 @@ final class ReplySubject {
     let text = texts[place]
     var rest = token
     for position in stride(from: prefixCount + 15, through: prefixCount, by: -1) {
-      text[position] = Self.digits[Int(rest & 15)]
+      text[position] = digit(rest & 15)
       rest >>= 4
     }
     return text
   }
+
+  @inline(__always)
+  private func digit(_ value: UInt64) -> CChar { CChar(truncatingIfNeeded: value < 10 ? 48 + value : 87 + value) }
 
   /// The token of a reply's subject; nil when it is none of ours.
   @inline(__always)

@@ -33,11 +33,16 @@ public final class NATSTransport: SessionTransport {
   let epoll: Int32
   /// Unix time minus monotonic time, nanoseconds.
   let unixOffset: UInt64
+  public var wakeMargin: UInt64 = 30_000
   var ids: UUIDv7
   var sequence: UInt64 = 0
   var unflushed = 0
+  /// Messages that were handled and not yet given back.
+  private let used = UnsafeMutablePointer<OpaquePointer?>.allocate(capacity: NATSTransport.mostUsed)
+  private var usedCount = 0
+  private static let mostUsed = 512
   /// Publishes between two writes, at most: a burst must not wait for its own end.
-  static let mostUnflushed = 32
+  static let mostUnflushed = 256
 
   /// Connects; `lane` is the load thread's place.
   public init(
@@ -79,6 +84,9 @@ public final class NATSTransport: SessionTransport {
   }
 
   deinit {
+    completions.deallocate()
+    destroyUsed()
+    used.deallocate()
     slots.deallocate()
     subjects.forEach { free($0) }
     close(epoll)
@@ -152,8 +160,7 @@ public final class NATSTransport: SessionTransport {
     flush()
     let now = kernel_now_ns()
     // The kernel wakes late: the last stretch before a deadline is polled without sleeping.
-    let margin: UInt64 = 30_000
-    let wait = time > now &+ margin ? time &- now &- margin : 0
+    let wait = time > now &+ wakeMargin ? time &- now &- wakeMargin : 0
     if connections[0].usesLoop {
       waitForSockets(wait)
     } else {
@@ -177,6 +184,20 @@ public final class NATSTransport: SessionTransport {
     }
   }
 
+  /// libnats hands each destroyed message to a collector thread and wakes it: once for each
+  /// message that costs more than the message. So they are kept and handed over many at a time.
+  @inline(__always)
+  private func discard(_ message: OpaquePointer) {
+    used[usedCount] = message
+    usedCount &+= 1
+    if usedCount == Self.mostUsed { destroyUsed() }
+  }
+
+  private func destroyUsed() {
+    for place in 0..<usedCount { natsMsg_Destroy(used[place]) }
+    usedCount = 0
+  }
+
   /// With libnats' own threads: its condition variable has whole milliseconds.
   private func waitForLibrary(_ wait: UInt64) {
     for place in connections.indices.dropFirst() { drain(place, firstWaitMilliseconds: 0) }
@@ -192,7 +213,7 @@ public final class NATSTransport: SessionTransport {
       case NATS_OK:
         guard let taken = message else { return }
         receive(taken, connection: place)
-        natsMsg_Destroy(taken)
+        discard(taken)
       case NATS_NO_RESPONDERS: refused(connection: place)
       default: return
       }

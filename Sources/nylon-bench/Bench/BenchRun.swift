@@ -96,7 +96,8 @@ final class BenchRun {
       // Nothing was measured: an empty run folder would only mislead.
       try? FileManager.default.removeItem(atPath: folder.path)
     } else {
-      try? folder.save(judged())
+      // When this cannot be saved either, the error that is told says so.
+      guard (try? folder.save(judged())) != nil else { return }
       Console.error("What was measured before the error is in \(folder.path).")
     }
   }

@@ -35,7 +35,8 @@ enum Outcome {
     for measurement in document.measurements {
       for reason in measurement.invalidReasons {
         Console.error(
-          "invalid: \(measurement.target) \(measurement.load) #\(measurement.replicate): \(reason.code): \(reason.detail)")
+          "invalid: \(measurement.target) \(measurement.load) #\(measurement.replicate): \(reason.code): \(reason.detail)"
+        )
       }
     }
   }
@@ -66,7 +67,8 @@ extension RunFolder {
     do {
       try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
       for file in files {
-        try Data(file.contents.utf8).write(to: URL(fileURLWithPath: "\(folder)/\(file.name)"), options: .atomic)
+        try Data(file.contents.utf8).write(
+          to: URL(fileURLWithPath: "\(folder)/\(file.name)"), options: .atomic)
       }
     } catch {
       throw RunFolderError(

@@ -25,6 +25,8 @@ enum PackageFiles {
     }
     throw .missing(
       "The plugin '\(file)'",
-      remedy: "It is neither a product of this package (build them: swift build -c release) nor a file; write a path with a slash, such as ./\(file).")
+      remedy:
+        "It is neither a product of this package (build them: swift build -c release) nor a file; write a path with a slash, such as ./\(file)."
+    )
   }
 }

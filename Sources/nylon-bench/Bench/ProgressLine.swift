@@ -19,7 +19,8 @@ struct LoadGlanceAt {
     glance = LoadGlance(area)
     let now = MonotonicClock.now()
     let end = min(now, area.measureEnd)
-    measuredSeconds = area.measureStart > 0 && end > area.measureStart
+    measuredSeconds =
+      area.measureStart > 0 && end > area.measureStart
       ? Double(end - area.measureStart) / 1e9 : 0
   }
 }

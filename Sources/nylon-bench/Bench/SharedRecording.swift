@@ -41,7 +41,9 @@ final class SharedRecording {
       let memory = mmap(
         nil, byteCount, PROT_READ | PROT_WRITE, MAP_SHARED | Int32(MAP_POPULATE), descriptor, 0),
       memory != MAP_FAILED
-    else { throw LabError.system("The memory for \(byteCount) bytes of results cannot be mapped", errno: errno) }
+    else {
+      throw LabError.system("The memory for \(byteCount) bytes of results cannot be mapped", errno: errno)
+    }
     return memory
   }
 }

@@ -34,7 +34,8 @@ struct ClaimsCommand: ParsableCommand {
       let run = try BenchRun(plan: plan, options: options)
       run.checks = ClaimChecks.make(specs, plan: plan)
       let document = try run.execute()
-      try Outcome.present(document, options: options, tables: [.claims, .comparison, .results, .expectations])
+      try Outcome.present(
+        document, options: options, tables: [.claims, .comparison, .results, .expectations])
     }
   }
 }

@@ -37,7 +37,9 @@ struct ExportCommand: ParsableCommand {
           return
         }
         Console.result(first.contents)
-        for file in files.dropFirst() where files.count > 1 { Console.error("not shown: \(file.name) (use --to DIR)") }
+        for file in files.dropFirst() where files.count > 1 {
+          Console.error("not shown: \(file.name) (use --to DIR)")
+        }
         return
       }
       try RunFolder.write(files, to: to)

@@ -1,0 +1,58 @@
+import Foundation
+
+/// What `calibrate` found; its JSON is promised to scripts.
+struct CalibrationResult: Encodable {
+  /// The null plugin through the engine and through a bare C loop.
+  struct FFI: Encodable {
+    /// Nanoseconds per phase request of the bare loop.
+    var bareNs: Double
+    /// Nanoseconds per phase request of the engine.
+    var engineNs: Double
+    var ratio: Double
+    /// Load process's allocated bytes in all of the measured time.
+    var engineAllocatedBytes: UInt64?
+  }
+
+  /// Request-reply through the engine and through a bare-socket client.
+  struct NATS: Encodable {
+    var inFlight: Int
+    var bareRps: Double
+    var engineRps: Double
+    /// Engine's rate over the bare client's.
+    var ratio: Double
+    var bareP50Us: Double
+    var engineP50Us: Double
+  }
+
+  var clockNs: Double
+  var recordNs: Double
+  /// The p99 of how late a short sleep ends.
+  var timerOvershootUs: Double
+  var ffi: FFI
+  var nats: [NATS]
+  var rounds: Int
+
+  /// The table for people.
+  var text: String {
+    var lines = [
+      String(format: "clock read         %8.1f ns", clockNs),
+      String(format: "histogram record   %8.1f ns", recordNs),
+      String(format: "timer overshoot    %8.1f µs (p99)", timerOvershootUs),
+      "",
+      "FFI, null plugin, per phase request, one thread",
+      String(format: "  bare C loop      %8.1f ns", ffi.bareNs),
+      String(format: "  engine           %8.1f ns   %.2f times the bare loop", ffi.engineNs, ffi.ratio),
+      "",
+      "NATS, one phase, one connection, same bare echo worker",
+      "  in flight    bare req/s  engine req/s   ratio     bare p50   engine p50",
+    ]
+    for row in nats {
+      lines.append(
+        String(
+          format: "  %9d  %12.0f  %12.0f  %6.2f  %8.0f µs  %8.0f µs", row.inFlight, row.bareRps,
+          row.engineRps, row.ratio, row.bareP50Us, row.engineP50Us))
+    }
+    lines.append("Medians of \(rounds) rounds, bare and engine in turn.")
+    return lines.joined(separator: "\n")
+  }
+}

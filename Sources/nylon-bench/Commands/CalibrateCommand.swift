@@ -1,0 +1,73 @@
+import ArgumentParser
+import Floor
+import Foundation
+import Lab
+import Measure
+
+/// `calibrate`.
+struct CalibrateCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "calibrate", abstract: "The own floor on this machine: the engine against bare C, in turn.",
+    discussion: """
+      In one run, in turn: a clock read, a histogram record, timer overshoot, the null plugin through the \
+      engine and through a bare C loop, and request-reply through the engine and through a bare-socket \
+      client, with the same bare echo worker behind the same broker.
+
+      EXAMPLES
+        nylon-bench calibrate
+        nylon-bench calibrate --json --rounds 9
+      """)
+
+  @Option(help: "How often each is measured; the medians count.")
+  var rounds = 5
+
+  @Option(help: "Seconds of each measurement.")
+  var seconds = 1.0
+
+  @Flag(help: "As JSON.")
+  var json = false
+
+  @Flag(help: "Only the result.")
+  var quiet = false
+
+  func validate() throws {
+    guard (1...100).contains(rounds) else { throw ValidationError("--rounds must be from 1 to 100") }
+    guard seconds >= 0.05, seconds <= 60 else { throw ValidationError("--seconds must be from 0.05 to 60") }
+  }
+
+  func run() throws {
+    try Exit.guarding {
+      let progress: (String) -> Void = {
+        if !quiet && Console.drawsProgress { Console.raw("\r\u{1b}[K\($0)") }
+      }
+      let result = try Calibration(rounds: rounds, seconds: seconds, progress: progress).run()
+      progress("")
+      if json {
+        Console.result(try Outcome.json(result))
+      } else {
+        Console.result(result.text)
+      }
+      if !ToolVersion.isOptimised {
+        Console.error("invalid: unoptimised_build: build with -c release")
+        throw Exit.invalid
+      }
+    }
+  }
+}
+
+/// The echo worker of `calibrate`, in a process of its own.
+struct FloorWorkerCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "__floor-worker", abstract: "The bare echo worker (started by calibrate).",
+    shouldDisplay: false)
+
+  @Argument var port: UInt16
+  @Argument var subject: String
+  @Argument var group: String
+
+  func run() throws {
+    let failure = floor_nats_worker(port, subject, group)
+    if failure != 0 { Console.error("floor worker: \(String(cString: strerror(-failure)))") }
+    throw ExitCode(1)
+  }
+}

@@ -1,0 +1,130 @@
+import Foundation
+import Testing
+
+/// The house's rules, held against the sources: SwiftPM holds only what Package.swift says.
+@Suite("The house") struct ArchitectureTests {
+  private static let package = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+    .deletingLastPathComponent().deletingLastPathComponent().path
+
+  /// The table "Who may import whom" of docs/design.md: a room, and what it may import of ours.
+  private static let table: [String: Set<String>] = {
+    let page = (try? read("docs/design.md")) ?? ""
+    let rows = page.components(separatedBy: "\n").filter { $0.hasPrefix("| `") }
+    return rows.reduce(into: [:]) { table, row in
+      let cells = row.split(separator: "|").map { cell in
+        cell.components(separatedBy: "`").enumerated().filter { $0.offset % 2 == 1 }.map(\.element)
+      }
+      guard cells.count >= 2 else { return }
+      for room in cells[0] { table[room] = Set(cells[1]) }
+    }
+  }()
+
+  /// What is not ours: the language, the system, and the two packages that Package.swift explains.
+  private static let foreign: Set<String> = [
+    "Foundation", "FoundationEssentials", "Glibc", "Synchronization",
+  ]
+
+  private static func read(_ path: String) throws -> String {
+    try String(contentsOfFile: "\(package)/\(path)", encoding: .utf8)
+  }
+
+  /// Paths of the files below a folder with one of the endings.
+  private static func files(_ folder: String, _ endings: Set<String>) -> [String] {
+    let names = FileManager.default.enumerator(atPath: "\(package)/\(folder)")?.allObjects as? [String] ?? []
+    return names.filter { endings.contains(($0 as NSString).pathExtension) }.map { "\(folder)/\($0)" }
+  }
+
+  /// The rooms and their folders; the two transports are a room each.
+  private static func rooms() throws -> [String: String] {
+    let sources = try FileManager.default.contentsOfDirectory(atPath: "\(package)/Sources")
+    var rooms = Dictionary(uniqueKeysWithValues: sources.map { ($0, "Sources/\($0)") })
+    rooms["Transports"] = nil
+    rooms["TransportFFI"] = "Sources/Transports/FFI"
+    rooms["TransportNATS"] = "Sources/Transports/NATS"
+    return rooms
+  }
+
+  /// The modules that a Swift file imports.
+  private static func imports(of text: String) -> Set<String> {
+    let line =
+      /(?:@\w+ |public |package |internal |private |fileprivate )*import (?:struct |class |enum |func |protocol |let |var |typealias )?(\w+)/
+    return Set(
+      text.components(separatedBy: "\n").compactMap { try? line.prefixMatch(in: $0).map { String($0.1) } })
+  }
+
+  @Test("Every room has a row in docs/design.md, and every row a room")
+  func rows() throws {
+    #expect(Set(Self.table.keys) == Set(try Self.rooms().keys))
+  }
+
+  @Test("A room imports what its row says and nothing else")
+  func imports() throws {
+    for (room, folder) in try Self.rooms() {
+      let allowed = Self.table[room, default: []]
+      var used: Set<String> = []
+      for path in Self.files(folder, ["swift"]) { used.formUnion(Self.imports(of: try Self.read(path))) }
+      used.subtract(Self.foreign)
+      #expect(used.subtracting(allowed).isEmpty, "\(room) imports what its row does not say")
+      // A row that allows more than is used is out of date; C rooms include rather than import.
+      if !used.isEmpty { #expect(allowed.subtracting(used).isEmpty, "\(room) does not use all of its row") }
+    }
+  }
+
+  @Test("A C room includes headers of its own and of its row")
+  func includes() throws {
+    let rooms = try Self.rooms()
+    var ownerOfHeader: [String: String] = [:]
+    for (room, folder) in rooms {
+      for path in Self.files(folder, ["h"]) { ownerOfHeader[(path as NSString).lastPathComponent] = room }
+    }
+    let line = /\s*#\s*include\s*"([^"]+)"/
+    for (room, folder) in rooms {
+      for path in Self.files(folder, ["c", "cpp", "h"]) {
+        for text in try Self.read(path).components(separatedBy: "\n") {
+          guard let name = try line.prefixMatch(in: text).map({ String($0.1) }),
+            let owner = ownerOfHeader[(name as NSString).lastPathComponent], owner != room
+          else { continue }
+          #expect(Self.table[room, default: []].contains(owner), "\(path) includes \(name) of \(owner)")
+        }
+      }
+    }
+  }
+
+  @Test("Package.swift gives a room no dependency that its row does not say")
+  func dependencies() throws {
+    let text = try Self.read("Package.swift")
+    let target = /\.(?:target|executableTarget)\(\s*name: "([^"]+)"(?:,\s*dependencies: \[([^\]]*)\])?/
+    let found = text.matches(of: target)
+    #expect(found.count > 15)
+    for match in found {
+      let words = (match.2 ?? "").components(separatedBy: "\"").enumerated().filter { $0.offset % 2 == 1 }
+      let named = Set(words.map(\.element)).subtracting(["swift-argument-parser"])
+      #expect(named.subtracting(Self.table[String(match.1), default: []]).isEmpty, "\(match.1)")
+    }
+  }
+
+  @Test(
+    "Nothing links the plugins: they are reached by path, as a user's are",
+    arguments: [
+      "ExamplePlugin", "NullPlugin",
+    ])
+  func plugins(name: String) throws {
+    for (room, imports) in Self.table { #expect(!imports.contains(name), "\(room)") }
+    // The target itself, and the library that it is built as: its name and its one target.
+    let mentions = try Self.read("Package.swift").components(separatedBy: "\"\(name)\"").count - 1
+    #expect(mentions == 3)
+    for path in Self.files("Sources", ["swift"]) {
+      #expect(!Self.imports(of: try Self.read(path)).contains(name), "\(path)")
+    }
+  }
+
+  @Test(
+    "The README names the scripts, and the scripts can be run",
+    arguments: [
+      "scripts/setup", "scripts/bench", "scripts/test",
+    ])
+  func scripts(name: String) throws {
+    #expect(try Self.read("README.md").contains(name))
+    #expect(FileManager.default.isExecutableFile(atPath: "\(Self.package)/\(name)"))
+  }
+}

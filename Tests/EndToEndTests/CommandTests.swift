@@ -1,0 +1,115 @@
+import Foundation
+import Report
+import Testing
+
+extension EndToEnd {
+  @Suite("Commands that measure nothing") struct CommandTests {
+    let sandbox: Sandbox
+
+    init() throws { sandbox = try Sandbox() }
+
+    @Test(
+      "Each command explains itself on standard output",
+      arguments: [
+        "run", "compare", "claims", "export", "calibrate", "doctor", "scenarios", "validate",
+      ])
+    func help(command: String) throws {
+      let finished = try sandbox.bench(command, "--help")
+      #expect(finished.code == 0)
+      #expect(finished.out.contains("USAGE: nylon-bench \(command)"))
+      #expect(finished.err.isEmpty)
+    }
+
+    @Test("Without a command the table of contents is shown, with the exit codes")
+    func overview() throws {
+      let finished = try sandbox.bench()
+      #expect(finished.code == 0)
+      for word in ["compare", "claims", "EXIT CODES", "130 interrupted"] {
+        #expect(finished.out.contains(word))
+      }
+    }
+
+    @Test(
+      "Wrong usage ends with 64, and says on standard error what is right",
+      arguments: [
+        ["run"], ["run", "a.yaml", "b.yaml"], ["run", "a.yaml", "--seed", "x"],
+        ["run", "a.yaml", "--nonsense"],
+        ["export", "results"], ["export", "results", "--format", "xml"], ["nonsense"], ["compare"],
+      ])
+    func wrongUsage(arguments: [String]) throws {
+      let finished = try sandbox.start(arguments).finish()
+      #expect(finished.code == 64)
+      #expect(finished.out.isEmpty)
+      #expect(finished.err.contains("Usage: nylon-bench"))
+    }
+
+    @Test("The shipped scenarios are listed with what they are for, from any folder")
+    func scenarios() throws {
+      let finished = try sandbox.bench("scenarios", "--folder", Sandbox.package + "/Scenarios")
+      #expect(finished.code == 0)
+      let lines = finished.out.split(separator: "\n")
+      #expect(lines.contains { $0.contains("compare.yaml") && $0.contains("FFI and NATS side by side") })
+      #expect(!lines.contains { $0.contains("claims.yaml") })
+      #expect(try sandbox.bench("scenarios").out.contains("headline.yaml"))
+      #expect(try sandbox.bench("scenarios", "--folder", sandbox.folder + "/none").code == 65)
+    }
+
+    @Test("A good scenario and a good Nylon configuration are said to be valid")
+    func validateGood() throws {
+      let scenario = try sandbox.bench("validate", Sandbox.package + "/Scenarios/compare.yaml")
+      #expect(scenario.code == 0)
+      #expect(scenario.out.contains("a valid scenario, 'compare'"))
+      let nylon = try sandbox.write(
+        """
+        messaging: [{name: default, servers: ["nats://127.0.0.1:4222"]}]
+        plugins: [{name: scalable, messaging: default, entry_point: authz}]
+        """, as: "nylon.yaml")
+      let configuration = try sandbox.bench("validate", nylon)
+      #expect(configuration.code == 0)
+      #expect(configuration.out.contains("scalable"))
+    }
+
+    @Test("A bad scenario ends with 65, and each problem is named by file and line")
+    func validateBad() throws {
+      let path = try sandbox.write(
+        """
+        plugins: [{name: p, type: ffi, file: NullPlugin}]
+        targets: [{name: ffi, plugin: q}]
+        loads:
+          - {mode: closed, concurrency: 0}
+        measure_secs: 5
+        """, as: "bad.yaml")
+      for command in ["validate", "run"] {
+        let finished = try sandbox.bench(command, path)
+        #expect(finished.code == 65)
+        #expect(finished.out.isEmpty)
+        for place in ["bad.yaml:2:", "bad.yaml:4:", "bad.yaml:5:", "measure_seconds"] {
+          #expect(finished.err.contains(place))
+        }
+      }
+      #expect(try sandbox.bench("validate", sandbox.folder + "/none.yaml").code == 65)
+    }
+
+    @Test("doctor names what it looked at, also as JSON")
+    func doctor() throws {
+      let finished = try sandbox.bench("doctor")
+      #expect(finished.code == 0)
+      for name in ["nats-server", "nylon-worker", "clock source", "steal"] {
+        #expect(finished.out.contains(name))
+      }
+      let json = try sandbox.bench("doctor", "--json")
+      let findings = try JSONSerialization.jsonObject(with: Data(json.out.utf8)) as? [[String: Any]]
+      #expect(findings?.contains { $0["name"] as? String == "nats-server" } == true)
+    }
+
+    @Test("Something that is no run ends with 65")
+    func exportOfNothing() throws {
+      let path = try sandbox.write("{}", as: "run.json")
+      for run in [sandbox.folder + "/none", path, sandbox.temporary] {
+        let finished = try sandbox.bench("export", run, "--format", "csv")
+        #expect(finished.code == 65)
+        #expect(finished.out.isEmpty && finished.err.contains(run))
+      }
+    }
+  }
+}

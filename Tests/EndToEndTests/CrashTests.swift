@@ -1,0 +1,108 @@
+import Foundation
+import Report
+import Testing
+
+extension EndToEnd {
+  @Suite("What dies or hangs under load is a result") struct CrashTests {
+    let sandbox: Sandbox
+
+    init() throws { sandbox = try Sandbox() }
+
+    /// Runs a plugin and then the smallest one; the plugin must be reported, the other measured.
+    private func expectReport(_ plugin: CPlugin, code: String) throws -> RunDocument {
+      let finished = try sandbox.run(Small.plugin(try plugin.build(in: sandbox)))
+      #expect(finished.code == 81, "\(finished.err)")
+      #expect(finished.err.contains(code))
+      let document = try sandbox.latest()
+      let given = document.measurements.first { $0.target == "given" }
+      #expect(given?.invalidReasons.contains { $0.code == code } == true, "\(given?.invalidReasons ?? [])")
+      for scope in given?.scopes ?? [] { #expect(scope.counts.closes) }
+      #expect((document.measurements.first { $0.target == "floor" }?.request?.counts.ok ?? 0) > 0)
+      #expect(!document.interrupted)
+      #expect(sandbox.processes().isEmpty)
+      return document
+    }
+
+    @Test("A plugin that crashes under load: what was measured is kept, and the run goes on")
+    func crash() throws {
+      let document = try expectReport(
+        CPlugin(
+          event: """
+            static double first;
+            if (first == 0) first = seconds();
+            if (seconds() > first + 0.3) { fputs("my last words\\n", stderr); *(volatile int *)8 = 1; }
+            answer(event, 1);
+            """), code: "plugin_crashed")
+      let given = document.measurements.first { $0.target == "given" }
+      #expect(given?.invalidReasons.first?.detail.contains("SIGSEGV") == true)
+      #expect(given?.invalidReasons.first?.detail.contains("my last words") == true)
+      #expect((given?.request?.counts.ok ?? 0) > 0)
+    }
+
+    @Test("A plugin that aborts while it is initialised")
+    func crashAtInitialise() throws {
+      let document = try expectReport(CPlugin(initialize: "abort();"), code: "plugin_crashed")
+      #expect(document.measurements.first?.request?.counts.sent == 0)
+    }
+
+    @Test("A plugin that never answers: timeouts are counted")
+    func silence() throws {
+      let document = try expectReport(CPlugin(event: ""), code: "no_answers")
+      let counts = document.measurements.first?.request?.counts
+      #expect((counts?.timeouts ?? 0) > 0)
+      #expect(counts?.ok == 0)
+    }
+
+    @Test("A plugin that never returns: the measurement ends and says so")
+    func hang() throws {
+      let document = try expectReport(
+        CPlugin(
+          event: """
+            static double first;
+            if (first == 0) first = seconds();
+            while (seconds() > first + 0.2) pause();
+            answer(event, 1);
+            """), code: "plugin_hung")
+      #expect((document.measurements.first?.request?.counts.lost ?? 0) > 0)
+    }
+
+    @Test("A worker that dies under load")
+    func worker() throws {
+      let path = try sandbox.write(
+        Small.pool(
+          workers: "{count: 2, command: nylon-worker}", times: "warmup_seconds: 0.1\nmeasure_seconds: 2"),
+        as: "nats.yaml")
+      let command = try sandbox.start(["run", path, "--out", sandbox.results])
+      #expect(eventually { !sandbox.processes("__measure").isEmpty })
+      usleep(700_000)
+      // The worker, not its keeper, which has no such command line.
+      let worker = try #require(sandbox.processes("/nylon-worker").first)
+      kill(worker, SIGKILL)
+      let finished = command.finish()
+      #expect(finished.code == 81)
+      let measurement = try #require(try sandbox.latest().measurements.first)
+      let death = measurement.invalidReasons.first { $0.code == "worker_died" }
+      #expect(death?.detail.contains("SIGKILL") == true)
+      for scope in measurement.scopes { #expect(scope.counts.closes) }
+      #expect(sandbox.processes().isEmpty)
+    }
+
+    @Test("A broker that dies under load")
+    func broker() throws {
+      let path = try sandbox.write(
+        Small.pool(
+          workers: "{count: 1, command: nylon-worker}", times: "warmup_seconds: 0.1\nmeasure_seconds: 2"),
+        as: "nats.yaml")
+      let command = try sandbox.start(["run", path, "--out", sandbox.results])
+      #expect(eventually { !sandbox.processes("__measure").isEmpty })
+      usleep(700_000)
+      kill(try #require(sandbox.processes("/nats-server").first), SIGKILL)
+      let finished = command.finish()
+      #expect(finished.code == 81)
+      let measurement = try #require(try sandbox.latest().measurements.first)
+      #expect(measurement.invalidReasons.contains { $0.code == "broker_died" })
+      for scope in measurement.scopes { #expect(scope.counts.closes) }
+      #expect(sandbox.processes().isEmpty)
+    }
+  }
+}

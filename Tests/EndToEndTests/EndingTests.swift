@@ -1,0 +1,89 @@
+import Foundation
+import Report
+import Testing
+
+extension EndToEnd {
+  @Suite("However it ends, nothing is left behind and nothing is told") struct EndingTests {
+    let sandbox: Sandbox
+
+    init() throws { sandbox = try Sandbox() }
+
+    private static let long = "warmup_seconds: 1\nmeasure_seconds: 60\ndrain_seconds: 0.3"
+
+    private func startLongRun() throws -> RunningCommand {
+      let scenario = Small.pool(workers: "{count: 2, command: nylon-worker}", times: Self.long)
+      let path = try sandbox.write(scenario, as: "long.yaml")
+      return try sandbox.start(["run", path, "--out", sandbox.results])
+    }
+
+    @Test("Ctrl-C saves what was measured and ends with 130", arguments: [SIGINT, SIGTERM])
+    func interrupt(signal: Int32) throws {
+      let command = try startLongRun()
+      #expect(eventually { !sandbox.processes("__measure").isEmpty })
+      usleep(2_500_000)
+      kill(command.pid, signal)
+      let finished = command.finish(within: 40)
+      #expect(finished.code == 130, "\(finished.err)")
+      let document = try sandbox.latest()
+      #expect(document.interrupted)
+      expectCounts(document)
+      #expect(document.measurements.first?.invalidReasons.contains { $0.code == "interrupted" } == true)
+      #expect(sandbox.processes().isEmpty)
+    }
+
+    /// When the command is killed.
+    enum Moment: String, CaseIterable { case atOnce, startup, warmup, measuring }
+
+    @Test("kill -9 leaves no process and no temporary file", arguments: Moment.allCases)
+    func kill9(moment: Moment) throws {
+      let command = try startLongRun()
+      switch moment {
+      case .atOnce: break
+      case .startup: #expect(eventually { !sandbox.processes("/nats-server").isEmpty })
+      case .warmup: #expect(eventually { !sandbox.processes("__measure").isEmpty })
+      case .measuring:
+        #expect(eventually { !sandbox.processes("__measure").isEmpty })
+        usleep(2_000_000)
+      }
+      kill(command.pid, SIGKILL)
+      #expect(command.finish().code == nil)
+      #expect(eventually { sandbox.processes().isEmpty })
+      #expect(try FileManager.default.contentsOfDirectory(atPath: sandbox.temporary).isEmpty)
+    }
+
+    @Test("Secrets are in no file, no message and no command line")
+    func secrets() throws {
+      let secret = "hidden-\(UUID().uuidString)"
+      let scenario = Small.pool(
+        workers: "{count: 1, command: nylon-worker, environment: {MY_PASSWORD: \(secret)}}",
+        auth: ", auth: {token: \(secret)}", times: "warmup_seconds: 0.1\nmeasure_seconds: 1")
+      let path = try sandbox.write(scenario, as: "secret.yaml")
+      let command = try sandbox.start(["run", path, "--out", sandbox.results, "--json", "-v"])
+      var seen = 0
+      var told: [String] = []
+      let hasEnded = eventually {
+        let all = sandbox.processes()
+        seen = max(seen, all.count)
+        told += all.flatMap(Sandbox.commandLine).filter { $0.contains(secret) }
+        return !command.isRunning
+      }
+      #expect(hasEnded)
+      #expect(told.isEmpty)
+      let finished = command.finish()
+      // The command, and at least the broker, a worker and the load process with their keepers.
+      #expect(seen >= 7)
+      let document = try sandbox.latest()
+      expectHonest(finished, document)
+      expectCounts(document)
+      #expect(!finished.out.contains(secret) && !finished.err.contains(secret))
+      let files = try #require(FileManager.default.enumerator(atPath: sandbox.results))
+      var count = 0
+      for case let name as String in files {
+        guard let bytes = FileManager.default.contents(atPath: "\(sandbox.results)/\(name)") else { continue }
+        count += 1
+        #expect(bytes.range(of: Data(secret.utf8)) == nil, "\(name)")
+      }
+      #expect(count >= 9)
+    }
+  }
+}

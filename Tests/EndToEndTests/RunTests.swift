@@ -1,0 +1,221 @@
+import Foundation
+import Report
+import Testing
+
+extension EndToEnd {
+  @Suite("Commands that measure") struct RunTests {
+    let sandbox: Sandbox
+
+    init() throws { sandbox = try Sandbox() }
+
+    /// The columns that are promised, in their order.
+    static let promised =
+      "run_id,scenario,target,transport,handler,phase,load,offered_rps,concurrency,workers,payload_bytes,"
+      + "replicate,duration_s,sent,ok,handler_errors,timeouts,rejected,shed,lost,late,duplicates,"
+      + "throughput_rps,response_min_us,response_p50_us,response_p90_us,response_p99_us,response_p999_us,"
+      + "response_max_us,response_mean_us,service_p50_us,service_p99_us,send_lag_p99_us,cpu_generator_us,"
+      + "cpu_broker_us,cpu_workers_us,allocated_bytes,valid,invalid_reason"
+
+    private func file(_ name: String) throws -> String {
+      try String(contentsOfFile: "\(sandbox.results)/latest/\(name)", encoding: .utf8)
+    }
+
+    @Test("An FFI run leaves all promised files, and counts that close")
+    func ffi() throws {
+      let finished = try sandbox.run(Small.ffi)
+      let document = try sandbox.latest()
+      expectHonest(finished, document)
+      expectCounts(document)
+      #expect(finished.out.contains("closed-1"))
+      #expect(!finished.err.contains("\u{1b}"))
+      for name in [
+        "run.json", "summary.csv", "percentiles.csv", "timeline.csv", "comparison.csv", "claims.csv",
+        "report.md", "report.html", "histograms.hlog",
+      ] {
+        #expect(try !file(name).isEmpty, "\(name)")
+      }
+      let lines = try file("summary.csv").components(separatedBy: "\r\n").filter { !$0.isEmpty }
+      #expect(lines[0] == Self.promised || lines[0].hasPrefix(Self.promised + ","))
+      // The session and its four phases.
+      #expect(lines.count == 6)
+      #expect(lines[1].contains(",small-ffi,ffi,ffi,noop,request,closed-1,"))
+    }
+
+    @Test("With --json --quiet the run is all of standard output, and standard error is silent")
+    func json() throws {
+      let finished = try sandbox.run(Small.ffi, "--json", "--quiet")
+      let printed = try RunDocument(json: Data(finished.out.utf8), path: "standard output")
+      #expect(printed == (try sandbox.latest()))
+      #expect(finished.err.isEmpty)
+    }
+
+    @Test("A NATS run starts broker and workers, and ends them")
+    func nats() throws {
+      let finished = try sandbox.run(Small.nats)
+      let document = try sandbox.latest()
+      expectHonest(finished, document)
+      expectCounts(document)
+      #expect(document.measurements.first?.workers == 2)
+      #expect(document.measurements.first?.cpuBrokerNanoseconds ?? 0 > 0)
+      #expect(sandbox.processes().isEmpty)
+    }
+
+    @Test("With --server a broker is used that runs already, and left alone")
+    func server() throws {
+      let port = try FreePort.find()
+      let broker = try sandbox.start(
+        program: "/usr/bin/env", ["nats-server", "-a", "127.0.0.1", "-p", "\(port)"],
+        environment: ["PATH": "/usr/local/sbin:/usr/sbin:/usr/local/bin:/usr/bin:/bin"])
+      #expect(eventually { broker.err.contains("Server is ready") })
+      let finished = try sandbox.run(Small.nats, "--server", "nats://127.0.0.1:\(port)")
+      let document = try sandbox.latest()
+      expectHonest(finished, document)
+      expectCounts(document)
+      #expect(sandbox.processes() == [broker.pid])
+      kill(broker.pid, SIGTERM)
+      _ = broker.finish()
+    }
+
+    @Test("compare has both transports in its files, and compares stored runs too")
+    func compare() throws {
+      let path = try sandbox.write(Small.both, as: "both.yaml")
+      let finished = try sandbox.bench("compare", path, "--out", sandbox.results)
+      let document = try sandbox.latest()
+      expectHonest(finished, document)
+      expectCounts(document)
+      let summary = try file("summary.csv")
+      for words in [",ffi,ffi,authz,request,closed-2,", ",nats,nats,authz,request,open-200,"] {
+        #expect(summary.contains(words))
+      }
+      let rows = document.comparisons
+      #expect(rows.contains { $0.metric == "response_p50_us" && $0.a == "ffi" && $0.b == "nats" })
+      #expect(try file("comparison.csv").hasPrefix("metric,condition,a,b,a_value,b_value,unit,ratio,"))
+      let again = try sandbox.bench("compare", "\(sandbox.results)/latest", "\(sandbox.results)/latest")
+      #expect(again.code == 0)
+      #expect(again.out.contains("response"))
+    }
+
+    @Test("calibrate measures the own floor, with all that its JSON promises")
+    func calibrate() throws {
+      let finished = try sandbox.bench("calibrate", "--json", "--rounds", "1", "--seconds", "0.1")
+      let floor = try JSONDecoder().decode(Floor.self, from: Data(finished.out.utf8))
+      #expect(floor.nats.map(\.in_flight) == [1, 64, 256])
+      #expect(floor.clock_ns > 0 && floor.record_ns > 0 && floor.timer_overshoot_us > 0)
+      #expect(floor.ffi.bare_ns > 0 && floor.ffi.engine_ns > 0 && floor.ffi.ratio > 0)
+      #expect(floor.nats.allSatisfy { $0.bare_rps > 0 && $0.engine_rps > 0 && $0.ratio > 0 })
+      #expect(floor.nats.allSatisfy { $0.bare_p50_us > 0 && $0.engine_p50_us > 0 })
+      #expect([0, 81].contains(finished.code))
+      #expect(sandbox.processes().isEmpty)
+    }
+
+    /// What is promised of `calibrate --json`.
+    private struct Floor: Decodable {
+      var clock_ns, record_ns, timer_overshoot_us: Double
+      var ffi: FFI
+      var nats: [NATS]
+
+      struct FFI: Decodable { var bare_ns, engine_ns, ratio: Double }
+      struct NATS: Decodable {
+        var in_flight: Int
+        var bare_rps, engine_rps, ratio, bare_p50_us, engine_p50_us: Double
+      }
+    }
+
+    @Test("compare wants both transports")
+    func compareOfOne() throws {
+      let path = try sandbox.write(Small.ffi, as: "one.yaml")
+      let finished = try sandbox.bench("compare", path, "--out", sandbox.results)
+      #expect(finished.code == 65)
+      #expect(finished.err.contains("FFI target and a NATS target"))
+    }
+
+    @Test("claims gives a verdict on every documented figure, and ends with 0 whatever it is")
+    func claims() throws {
+      let finished = try sandbox.bench(
+        "claims", "--quick", "--out", sandbox.results, "--set", "warmup_seconds=0.1", "--set",
+        "measure_seconds=0.2", "--set", "drain_seconds=0.2")
+      #expect(finished.code == 0, "\(finished.err)")
+      let verdicts = try sandbox.latest().claims
+      let shipped = try String(contentsOfFile: Sandbox.package + "/Scenarios/claims.yaml", encoding: .utf8)
+      let ids = shipped.components(separatedBy: "- id: ").dropFirst().map { $0.prefix { !$0.isNewline } }
+      #expect(ids.count >= 8)
+      for id in ids { #expect(verdicts.contains { $0.id == id }, "\(id)") }
+      let network = verdicts.filter { $0.id.hasPrefix("nats-network") }
+      #expect(!network.isEmpty && network.allSatisfy { $0.verdict == .notMeasured && !$0.why.isEmpty })
+      let header = "id,document,line,claim,documented,unit,condition,measured,low,high,verdict,why"
+      #expect(try file("claims.csv").hasPrefix(header))
+    }
+
+    @Test("export renders a stored run again, in every format, without a load")
+    func export() throws {
+      _ = try sandbox.run(Small.ffi)
+      let run = "\(sandbox.results)/latest"
+      for (format, stored) in [
+        ("csv", "summary.csv"), ("json", "run.json"), ("markdown", "report.md"), ("html", "report.html"),
+        ("hlog", "histograms.hlog"),
+      ] {
+        let finished = try sandbox.bench("export", run, "--format", format)
+        #expect(finished.code == 0)
+        let text = try file(stored)
+        #expect(finished.out == (text.hasSuffix("\n") ? text : text + "\n"), "\(format)")
+      }
+      #expect(try sandbox.bench("export", run, "--format", "hgrm").out.contains("Percentile"))
+      let folder = "\(sandbox.folder)/csv"
+      #expect(try sandbox.bench("export", run, "--format", "csv", "--to", folder).code == 0)
+      for name in ["summary", "percentiles", "timeline", "comparison", "claims"] {
+        let exported = try String(contentsOfFile: "\(folder)/\(name).csv", encoding: .utf8)
+        #expect(exported == (try file("\(name).csv")))
+      }
+    }
+
+    @Test("--set changes any key, --seed the seed; both are kept in the run")
+    func overrides() throws {
+      _ = try sandbox.run(
+        Small.ffi, "--set", "loads.0.concurrency=3", "--set", "targets.0.name=renamed", "--seed", "77")
+      let document = try sandbox.latest()
+      #expect(document.measurements.map(\.load) == ["closed-3"])
+      #expect(document.measurements.map(\.target) == ["renamed"])
+      #expect(document.seed == 77)
+      let wrong = try sandbox.run(Small.ffi, "--set", "loads.0.concurency=3")
+      #expect(wrong.code == 65)
+      #expect(wrong.err.contains("concurency"))
+    }
+
+    @Test("An expectation that is not met ends with 80, and says so")
+    func expectation() throws {
+      let finished = try sandbox.run(Small.ffi + "expect: [ffi.closed-1.ok < 1]\n")
+      #expect(finished.code == 80)
+      #expect(finished.out.contains("ffi.closed-1.ok < 1"))
+    }
+
+    @Test("A plugin that was written by hand from the interface's description works")
+    func pluginByHand() throws {
+      // Reads the path of the request, sets status 201, and goes on; answers later calls at once.
+      let plugin = CPlugin(
+        event: """
+          static uint8_t phase;
+          if (event->phase == 1) { phase = 1; call(event->sid, 0, 203, NULL, 0); }
+          else if (event->phase == 0 && event->method == 203) {
+            if (event->len == 10 && memcmp(event->ptr, "/by/hand?x", 10) == 0) {
+              const uint8_t status[2] = {0, 201};
+              call(event->sid, 0, 102, status, 2);
+            }
+            call(event->sid, phase, 1, NULL, 0);
+          } else answer(event, 1);
+          """)
+      let scenario = """
+        name: by-hand
+        plugins: [{name: given, type: ffi, file: \(try plugin.build(in: sandbox))}]
+        targets: [{name: given, plugin: given, handler: main, verify: {status: 201}}]
+        request: {path: "/by/hand?x"}
+        loads: [{mode: closed, concurrency: 1}]
+        \(Small.times)
+        """
+      let finished = try sandbox.run(scenario)
+      let document = try sandbox.latest()
+      expectHonest(finished, document)
+      expectCounts(document)
+      #expect(document.measurements.allSatisfy { $0.request?.counts.handlerErrors == 0 })
+    }
+  }
+}

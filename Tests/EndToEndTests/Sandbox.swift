@@ -1,0 +1,175 @@
+import Foundation
+import Measure
+import Report
+import Testing
+
+/// All end-to-end tests, one after the other: they measure, and would be in each other's way.
+@Suite(.serialized) struct EndToEnd {}
+
+/// How a command ended, and what it said.
+struct Finished {
+  /// The exit code; nil when a signal ended it.
+  let code: Int32?
+  let out: String
+  let err: String
+}
+
+/// A folder of its own for one test, and a mark that every process started from it carries in its
+/// environment, so that none can be left behind unseen.
+final class Sandbox {
+  let folder: String
+  private let mark = "NYLON_BENCH_TEST_MARK=\(UUID().uuidString)"
+  private var count = 0
+
+  init() throws {
+    folder = NSTemporaryDirectory() + "/nylon-bench-test-\(UUID().uuidString)"
+    for name in ["", "/tmp", "/results"] {
+      try FileManager.default.createDirectory(atPath: folder + name, withIntermediateDirectories: true)
+    }
+  }
+
+  deinit {
+    for pid in processes() { kill(pid, SIGKILL) }
+    try? FileManager.default.removeItem(atPath: folder)
+  }
+
+  /// Where runs go.
+  var results: String { folder + "/results" }
+  /// What the commands have as their temporary folder.
+  var temporary: String { folder + "/tmp" }
+
+  /// Writes a file; its path.
+  @discardableResult
+  func write(_ text: String, as name: String) throws -> String {
+    let path = "\(folder)/\(name)"
+    try text.write(toFile: path, atomically: true, encoding: .utf8)
+    return path
+  }
+
+  /// Starts `nylon-bench`.
+  func start(_ arguments: [String], environment: [String: String] = [:]) throws -> RunningCommand {
+    try start(program: Self.command("nylon-bench"), arguments, environment: environment)
+  }
+
+  /// Starts a program with the sandbox's mark.
+  func start(
+    program: String, _ arguments: [String], environment: [String: String] = [:]
+  ) throws -> RunningCommand {
+    count += 1
+    let words = mark.split(separator: "=").map(String.init)
+    return try RunningCommand(
+      program, arguments, says: "\(folder)/said-\(count)",
+      environment: ["TMPDIR": temporary, words[0]: words[1]].merging(environment) { $1 })
+  }
+
+  /// Runs `nylon-bench` to its end.
+  func bench(_ arguments: String..., environment: [String: String] = [:]) throws -> Finished {
+    try start(arguments, environment: environment).finish()
+  }
+
+  /// Runs a scenario with `run`, results in the sandbox.
+  func run(_ scenario: String, _ more: String...) throws -> Finished {
+    let path = try write(scenario, as: "scenario.yaml")
+    return try start(["run", path, "--out", results] + more).finish()
+  }
+
+  /// The newest run.
+  func latest() throws -> RunDocument { try RunFolder.open(path: "\(results)/latest").document }
+
+  /// Processes that descend from this sandbox and are not zombies; those whose command line has a
+  /// word that ends so, when one is given.
+  func processes(_ ending: String? = nil) -> [Int32] {
+    let entries = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
+    return entries.compactMap(Int32.init).filter { pid in
+      guard let environment = FileManager.default.contents(atPath: "/proc/\(pid)/environ"),
+        environment.split(separator: 0).contains(where: { $0.elementsEqual(mark.utf8) })
+      else { return false }
+      guard let ending else { return true }
+      return Self.commandLine(pid).contains { $0.hasSuffix(ending) }
+    }
+  }
+
+  /// The words of a process's command line.
+  static func commandLine(_ pid: Int32) -> [String] {
+    let line = FileManager.default.contents(atPath: "/proc/\(pid)/cmdline") ?? Data()
+    return line.split(separator: 0).map { String(decoding: $0, as: UTF8.self) }
+  }
+
+  /// A built command: of `NYLON_BENCH_BIN_DIR` (a release build, see scripts/test), else of this build.
+  static func command(_ name: String) throws -> String {
+    let own = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
+    let beside = (own as NSString).deletingLastPathComponent
+    return "\(ProcessInfo.processInfo.environment["NYLON_BENCH_BIN_DIR"] ?? beside)/\(name)"
+  }
+
+  /// The package.
+  static let package = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+    .deletingLastPathComponent().deletingLastPathComponent().path
+}
+
+/// A command under way. What it says goes into files, so nothing that it leaves behind can block us.
+final class RunningCommand {
+  private let process = Process()
+  private let said: String
+
+  fileprivate init(
+    _ program: String, _ arguments: [String], says said: String, environment: [String: String]
+  ) throws {
+    self.said = said
+    for name in [".out", ".err"] { try Data().write(to: URL(fileURLWithPath: said + name)) }
+    process.executableURL = URL(fileURLWithPath: program)
+    process.arguments = arguments
+    process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
+    process.standardInput = FileHandle.nullDevice
+    process.standardOutput = FileHandle(forWritingAtPath: said + ".out")
+    process.standardError = FileHandle(forWritingAtPath: said + ".err")
+    try process.run()
+  }
+
+  /// Its process id.
+  var pid: Int32 { process.processIdentifier }
+  /// False once it has ended.
+  var isRunning: Bool { process.isRunning }
+  /// What it has said on standard error.
+  var err: String { (try? String(contentsOfFile: said + ".err", encoding: .utf8)) ?? "" }
+
+  /// Waits for its end; kills it and records an issue when that takes too long.
+  func finish(within seconds: Double = 90) -> Finished {
+    if !eventually(within: seconds, { !process.isRunning }) {
+      Issue.record("did not end: \(process.arguments ?? [])")
+      kill(pid, SIGKILL)
+      process.waitUntilExit()
+    }
+    return Finished(
+      code: process.terminationReason == .exit ? process.terminationStatus : nil,
+      out: (try? String(contentsOfFile: said + ".out", encoding: .utf8)) ?? "", err: err)
+  }
+}
+
+/// Waits until something holds, for at most so many seconds.
+func eventually(within seconds: Double = 30, _ holds: () -> Bool) -> Bool {
+  let clock = ContinuousClock()
+  let deadline = clock.now + .seconds(seconds)
+  while !holds() {
+    if clock.now > deadline { return false }
+    usleep(10_000)
+  }
+  return true
+}
+
+/// The exit code says what the run says of itself; what a busy machine spoils is no fault of the
+/// command.
+func expectHonest(_ finished: Finished, _ document: RunDocument) {
+  let spoiled = Set(["unoptimised_build", "steal", "never_steady", "generator_late", "saturated"])
+  let reasons = document.measurements.flatMap(\.invalidReasons)
+  #expect(reasons.allSatisfy { spoiled.contains($0.code) }, "\(reasons)")
+  #expect(finished.code == (document.isValid ? 0 : 81), "\(finished.err)")
+}
+
+/// Every measurement counted something, and its counts close.
+func expectCounts(_ document: RunDocument) {
+  for measurement in document.measurements {
+    #expect((measurement.request?.counts.ok ?? 0) > 0)
+    for scope in measurement.scopes { #expect(scope.counts.closes) }
+  }
+}

@@ -1,0 +1,115 @@
+import Glibc
+import NylonProtocol
+import Testing
+
+/// The built command, beside the tests.
+private func workerPath() -> String {
+  var buffer = [CChar](repeating: 0, count: 4096)
+  _ = readlink("/proc/self/exe", &buffer, buffer.count - 1)
+  let path = String(decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+  return "/" + path.split(separator: "/").dropLast().joined(separator: "/") + "/nylon-worker"
+}
+
+/// What a worker process says on standard error, line by line.
+private final class Worker {
+  let pid: pid_t
+  private let errors: Int32
+  private(set) var text = ""
+
+  init(_ arguments: [String], environment: [String] = []) throws {
+    (pid, errors) = try spawn([workerPath()] + arguments, environment: environment)
+  }
+
+  deinit { close(errors) }
+
+  /// Reads until the text came, or the process is gone.
+  func wait(for part: String) {
+    var buffer = [UInt8](repeating: 0, count: 4096)
+    while !text.contains(part) {
+      let count = read(errors, &buffer, buffer.count)
+      guard count > 0 else { return }
+      text += String(decoding: buffer[..<count], as: UTF8.self)
+    }
+  }
+
+  /// Reads the rest; gives the exit code, or minus the signal.
+  func exitCode() -> Int32 {
+    wait(for: "\u{0}")
+    var status: Int32 = 0
+    waitpid(pid, &status, 0)
+    return status & 0x7f == 0 ? (status >> 8) & 0xff : -(status & 0x7f)
+  }
+}
+
+@Suite("The worker process", .serialized)
+struct WorkerProcessTests {
+  @Test("says when it is ready, serves, and ends with 0 on a signal", arguments: [SIGTERM, SIGINT])
+  func serves(signal: Int32) throws {
+    let broker = try Broker()
+    let secret = "nats://someone:s3cret@127.0.0.1:\(broker.port)"
+    let worker = try Worker(
+      ["--name", "p", "--group", "team"], environment: ["NATS_SERVERS=\(secret)", "NATS_GROUP=other"])
+    worker.wait(for: "Plugin p started successfully\n")
+    let reply = try NATSHost(broker.url).request(.logging, plugin: "p", entry: "noop", context: nil)
+    #expect(reply?.action == .next)
+    kill(worker.pid, signal)
+    #expect(worker.exitCode() == 0)
+    #expect(
+      worker.text.contains(
+        "[NatsPlugin] Subscribed to nylon.plugin.p.request_filter with queue group team\n"))
+    #expect(!worker.text.contains("s3cret"))
+  }
+
+  @Test("takes the group from the environment")
+  func environmentGroup() throws {
+    let broker = try Broker()
+    let worker = try Worker(
+      ["--name", "p", "--servers", broker.url, "--max-workers", "2"],
+      environment: ["NATS_GROUP=other", "NYLON_PLUGIN_CONFIG={\"work_us\": 1}"])
+    worker.wait(for: "started successfully\n")
+    kill(worker.pid, SIGTERM)
+    #expect(worker.exitCode() == 0)
+    #expect(worker.text.contains("with queue group other\n"))
+  }
+
+  @Test("takes its secrets from the environment, and ends with 69 when they are refused")
+  func secrets() throws {
+    for (options, right) in [
+      (["--auth", "t0ken"], ["NATS_TOKEN=t0ken"]),
+      (["--user", "me", "--pass", "s3cret"], ["NATS_USER=me", "NATS_PASSWORD=s3cret"]),
+    ] {
+      let broker = try Broker(options)
+      let arguments = ["--name", "p", "--servers", broker.url]
+      let accepted = try Worker(arguments, environment: right)
+      accepted.wait(for: "started successfully\n")
+      kill(accepted.pid, SIGTERM)
+      #expect(accepted.exitCode() == 0)
+      let refused = try Worker(arguments, environment: ["NATS_USER=me", "NATS_PASSWORD=wr0ng"])
+      #expect(refused.exitCode() == 69)
+      #expect(refused.text.contains("refused the credentials"))
+      #expect(!(accepted.text + refused.text).contains("s3cret"))
+      #expect(!refused.text.contains("wr0ng"))
+    }
+  }
+
+  @Test("ends with 69 when no broker answers, and says where it looked")
+  func noBroker() throws {
+    let worker = try Worker(["--name", "p", "--servers", "nats://u:s3cret@127.0.0.1:1"])
+    #expect(worker.exitCode() == 69)
+    #expect(worker.text.contains("127.0.0.1:1"))
+    #expect(!worker.text.contains("s3cret"))
+  }
+
+  @Test(
+    "ends with 64 on wrong usage",
+    arguments: [
+      [], ["--name", "a b"], ["--name", "p", "--max-workers", "0"], ["--name", "p", "--nope"],
+      ["--name", "p", "--config", "no json"], ["--name", "p", "--creds-file", "/does/not/exist"],
+      ["--name", "p", "--tls-cert", "/etc/hostname"],
+    ])
+  func usage(arguments: [String]) throws {
+    let worker = try Worker(arguments)
+    #expect(worker.exitCode() == 64)
+    #expect(!worker.text.isEmpty)
+  }
+}
