@@ -17,12 +17,12 @@ extension FFITests {
         + ScriptedCall.next()
       let plugin = try ScriptedPlugin(calls, threads: 6)
       var load = FFILoad(load: .closed(concurrency: 64), dispatch: way.dispatch, threads: way.loadThreads)
-      load.measureSeconds = 0.6
+      load.measureSeconds = 1
       let (measurement, transports) = try load.runStamped(plugin.library)
       try expectOnlyAnswers(measurement)
-      #expect(transports.allSatisfy { $0.wrong == 0 && $0.right > 1000 })
+      #expect(transports.allSatisfy { $0.wrong == 0 && $0.right > 64 })
       #expect(transports.allSatisfy { $0.opened == $0.ended })
-      #expect(try #require(measurement.request).counts.sent > 2000)
+      #expect(try #require(measurement.request).counts.sent > 128)
       #expect(try plugin.answer(to: .readRequestPath).times == transports.reduce(0) { $0 + $1.opened })
     }
 
@@ -56,7 +56,7 @@ extension FFITests {
         let measurement = try load.run(plugin)
         try expectOnlyAnswers(measurement)
         #expect(measurement.allocatedBytes == 0, "\(shape.label)")
-        #expect(measurement.scopes.dropFirst().reduce(0) { $0 + $1.counts.ok } > 5000)
+        #expect(measurement.scopes.dropFirst().reduce(0) { $0 + $1.counts.ok } > 1000)
       }
     }
 

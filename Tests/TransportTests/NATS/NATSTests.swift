@@ -46,14 +46,14 @@ import Testing
 
   @Test(arguments: [[], [0xC1], [0x93, 1, 2, 3], Array("next".utf8), [0x81, 0xA6]] as [[UInt8]])
   func malformedBytesAreAnErrorAndNotAnAnswer(bytes: [UInt8]) throws {
-    let (measurement, _) = try with(NATSLoad(measureSeconds: 0.1)) { _, to in
+    let (measurement, _) = try with(NATSLoad(measureSeconds: 0.3)) { _, to in
       [Publication(subject: to, bytes: bytes)]
     }
     try expectErrors(measurement, protocolErrors: true)
   }
 
   @Test func aReplyWhoseContextIsNoneIsAnError() throws {
-    let (measurement, _) = try with(NATSLoad(measureSeconds: 0.1)) { request, to in
+    let (measurement, _) = try with(NATSLoad(measureSeconds: 0.3)) { request, to in
       [Publication(subject: to, bytes: reply(to: request, data: [1, 2, 3, 4, 5]))]
     }
     try expectErrors(measurement, protocolErrors: true)
@@ -61,7 +61,7 @@ import Testing
 
   @Test(arguments: [ReplyAction.error, .empty])
   func anErrorOfTheHandlerIsAnErrorAndNoBreachOfTheProtocol(action: ReplyAction) throws {
-    let (measurement, _) = try with(NATSLoad(measureSeconds: 0.1)) { request, to in
+    let (measurement, _) = try with(NATSLoad(measureSeconds: 0.3)) { request, to in
       [Publication(subject: to, bytes: reply(to: request, action, error: "broken"))]
     }
     try expectErrors(measurement, protocolErrors: false)
@@ -69,7 +69,7 @@ import Testing
 
   @Test func unknownAndMissingActionsBreakTheProtocol() throws {
     for action in [ReplyAction.unknown, .missing] {
-      let (measurement, _) = try with(NATSLoad(measureSeconds: 0.1)) { request, to in
+      let (measurement, _) = try with(NATSLoad(measureSeconds: 0.3)) { request, to in
         [Publication(subject: to, bytes: reply(to: request, action))]
       }
       try expectErrors(measurement, protocolErrors: true)
@@ -131,7 +131,7 @@ import Testing
   }
 
   @Test func aReplyThatComesTwiceIsADuplicate() throws {
-    let (measurement, requests) = try with(NATSLoad(measureSeconds: 0.1)) { request, to in
+    let (measurement, requests) = try with(NATSLoad(measureSeconds: 0.3)) { request, to in
       let bytes = reply(to: request)
       return [Publication(subject: to, bytes: bytes), Publication(subject: to, bytes: bytes)]
     }
@@ -146,7 +146,7 @@ import Testing
   }
 
   @Test func aReplyToNothingThatWasAskedIsUnexpected() throws {
-    let (measurement, requests) = try with(NATSLoad(measureSeconds: 0.1)) { request, to in
+    let (measurement, requests) = try with(NATSLoad(measureSeconds: 0.3)) { request, to in
       let root = to.dropLast(16)
       return ["ffffffffff000000", "0000000000000000", "000000000001fff0", "zz00000000000000", "1"].map {
         Publication(subject: root + $0, bytes: reply(to: request))
@@ -215,7 +215,7 @@ import Testing
   }
 
   @Test func aRetryIsTheSameRequestAgain() throws {
-    var load = NATSLoad(load: .closed(concurrency: 1), measureSeconds: 0.1)
+    var load = NATSLoad(load: .closed(concurrency: 1), measureSeconds: 0.3)
     load.policy.onError = .retry
     let count = Mutex(0)
     let (measurement, requests) = try with(load) { request, to in
