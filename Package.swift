@@ -108,7 +108,7 @@ let package = Package(
       name: "TransportTests",
       dependencies: [
         "Load", "Measure", "Scenario", "NylonProtocol", "TransportFFI", "TransportNATS", "CNylonABI",
-        "CJemalloc", "CNats",
+        "CJemalloc", "CNats", "Lab",
       ],
       swiftSettings: strict),
     .testTarget(

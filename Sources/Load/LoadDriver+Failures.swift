@@ -34,7 +34,6 @@ extension LoadDriver {
   private func retryLater(
     _ slot: UnsafeMutablePointer<SessionSlot>, step: PhaseStep, now: UInt64
   ) {
-    count(.retries, slot)
     slot.pointee.attempt += 1
     slot.pointee.state = .backoff
     slot.pointee.deadline = now + step.backoff(beforeAttempt: Int(slot.pointee.attempt))
@@ -68,6 +67,7 @@ extension LoadDriver {
   private func tryAgain(_ place: Int, at now: UInt64) {
     let slot = slots + place
     let index = Int(slot.pointee.phaseIndex)
+    count(.retries, slot)
     slot.pointee.state = .waiting
     slot.pointee.deadline = now + steps[index].timeout
     transport.start(slot: place, phaseIndex: index, attempt: Int(slot.pointee.attempt))

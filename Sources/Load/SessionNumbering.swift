@@ -21,6 +21,11 @@ public struct SessionNumbering: Sendable {
   @inlinable @inline(__always)
   public func first(ofSlot slot: Int) -> UInt32 { UInt32(truncatingIfNeeded: slot) }
 
+  /// What a slot's numbers start after so that all are greater than `sid`.
+  public func first(ofSlot slot: Int, after sid: UInt32) -> UInt32 {
+    (sid >> slotBits) << slotBits | UInt32(truncatingIfNeeded: slot)
+  }
+
   /// The id after `sid` in the same slot; nil when the numbers are used up.
   @inlinable @inline(__always)
   public func next(after sid: UInt32) -> UInt32? {

@@ -92,6 +92,9 @@ public protocol SessionTransport: AnyObject, SendableMetatype {
   var completions: CompletionRing { get }
   /// Whether a phase that timed out still runs in this process, so that its session is over.
   var isInProcess: Bool { get }
+  /// How long before a deadline `poll` stops sleeping and stays awake, nanoseconds: about as long
+  /// as this machine's timers are late.
+  var wakeMargin: UInt64 { get set }
   /// Monotonic time, nanoseconds. A test's transport may have a time of its own.
   func now() -> UInt64
   /// Opens a new session in a slot; false when the plugin refuses it.

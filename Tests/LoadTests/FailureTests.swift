@@ -39,7 +39,9 @@ import Testing
     // All eight are answered in time, but the thread looks only when they all are past their deadline.
     let result = SimulatedLoad(load: .closed(concurrency: 8)).run { plugin, _ in
       plugin.answer = { _ in .later(90 * millisecond) }
-      plugin.oversleep = { [unowned plugin] in plugin.clock < 5 * second + 50 * millisecond ? 150 * millisecond : 0 }
+      plugin.oversleep = { [unowned plugin] in
+        plugin.clock < 5 * second + 50 * millisecond ? 150 * millisecond : 0
+      }
     }
     #expect(result.counts.timeouts == 0)
     #expect(result.counts.late == 0)

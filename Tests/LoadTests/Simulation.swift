@@ -48,6 +48,8 @@ final class Simulation: SessionTransport {
   /// Ends that came after the driver had given the phase up.
   private(set) var lateEnds = 0
   private(set) var waits = 0
+  /// NEXT and END that reached the driver.
+  private(set) var goodEnds = 0
   private var pending: [(at: UInt64, slot: Int, token: Int, end: PhaseEnd)] = []
   private var token: [Int]
   private var sessionOfSlot: [Int]
@@ -88,9 +90,14 @@ final class Simulation: SessionTransport {
     case .within(let time, let end):
       clock += time
       token[slot] = 0
-      completions.push(PhaseCompletion(slot: Int32(slot), end: end, doneAt: clock))
+      deliver(slot, end, at: clock)
     case .never: break
     }
+  }
+
+  private func deliver(_ slot: Int, _ end: PhaseEnd, at time: UInt64) {
+    if end == .next || end == .end { goodEnds += 1 }
+    completions.push(PhaseCompletion(slot: Int32(slot), end: end, doneAt: time))
   }
 
   func abandon(slot: Int) { token[slot] = 0 }
@@ -117,7 +124,7 @@ final class Simulation: SessionTransport {
         continue
       }
       token[event.slot] = 0
-      completions.push(PhaseCompletion(slot: Int32(event.slot), end: event.end, doneAt: event.at))
+      deliver(event.slot, event.end, at: event.at)
     }
   }
 }

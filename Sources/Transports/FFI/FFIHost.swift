@@ -12,6 +12,8 @@ import Synchronization
 struct FFIHost: ~Copyable {
   let numbering: SessionNumbering
   let slotCount: Int
+  /// Ids of this host's sessions are greater: a plugin of an earlier host may still call back.
+  let lastForeignSID: UInt32
   /// The session of each slot, 0 when none.
   let currentSID: UnsafeMutablePointer<Atomic<UInt32>>
   /// Which thread's queue a slot belongs to.
@@ -22,11 +24,12 @@ struct FFIHost: ~Copyable {
   /// Whether a thread that is no owner ever called: only then inline dispatch locks.
   let foreignSeen = Atomic<Bool>(false)
 
-  /// `slotCounts`: slots of each load thread.
-  init(slotCounts: [Int], isInline: Bool, queueBytes: Int) {
+  /// `slotCounts`: slots of each load thread; `after`: the greatest id that any plugin may know.
+  init(slotCounts: [Int], isInline: Bool, queueBytes: Int, after lastSID: UInt32) {
     let total = slotCounts.reduce(0, +)
     numbering = SessionNumbering(slots: total)
     slotCount = total
+    lastForeignSID = lastSID
     self.isInline = isInline
     currentSID = .allocate(capacity: total)
     ownerOfSlot = .allocate(capacity: total)
@@ -41,6 +44,20 @@ struct FFIHost: ~Copyable {
       }
       place += count
     }
+  }
+}
+
+extension FFIHost {
+  /// The greatest session id that was given out.
+  var lastSID: UInt32 {
+    (0..<laneCount).reduce(lastForeignSID) { last, lane in
+      lanes[lane].transport.map { max(last, $0.takeUnretainedValue().lastSID) } ?? last
+    }
+  }
+
+  /// What the ids of a slot's sessions start after.
+  func firstSID(ofSlot slot: Int) -> UInt32 {
+    lastForeignSID == 0 ? numbering.first(ofSlot: slot) : numbering.first(ofSlot: slot, after: lastForeignSID)
   }
 }
 
@@ -84,7 +101,8 @@ func hostReceived(_ buffer: UnsafePointer<NylonFfiBuffer>?) {
   }
   let lane = host.pointee.lanes + Int(host.pointee.ownerOfSlot[slot])
   let current = host.pointee.currentSID[slot].load(ordering: .acquiring)
-  guard current == sid else {
+  // 0 is no session's id, though a slot without one has it.
+  guard current == sid, sid != 0 else {
     countStray(sid: sid, current: current, method: buffer.pointee.method, lane: lane)
     return
   }
@@ -129,7 +147,7 @@ private func countStray(
   sid: UInt32, current: UInt32, method: UInt32, lane: UnsafeMutablePointer<FFILane>
 ) {
   // The slot's number goes up with each session; between two of them it is 0.
-  if current != 0, sid > current {
+  if sid == 0 || current != 0 && sid > current {
     lane.pointee.unexpected.add(1, ordering: .relaxed)
   } else if method == 1 || method == 2 || method == 105 {
     lane.pointee.stale.add(1, ordering: .relaxed)

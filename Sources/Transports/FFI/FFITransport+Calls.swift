@@ -57,16 +57,20 @@ extension FFITransport {
       send(answer, for: message)
     } else if method.isRead {
       answerFromResponse(method, message, state)
-    } else if !write(method, message.payload, state) {
+    } else if !write(method, message, state) {
       lane.pointee.broken.add(1, ordering: .relaxed)
     }
   }
 
   /// Changes the response; false for an unknown method or a payload that is none.
   private func write(
-    _ method: NylonProtocol.Method, _ payload: UnsafeRawBufferPointer, _ state: UnsafeMutablePointer<FFISlot>
+    _ method: NylonProtocol.Method, _ message: PluginMessage, _ state: UnsafeMutablePointer<FFISlot>
   ) -> Bool {
-    withSlotLock(state) {
+    let payload = message.payload
+    let current = host.pointee.currentSID + host.pointee.numbering.slot(of: message.sid)
+    return withSlotLock(state) {
+      // On a thread of the plugin's the session may have ended since, and the next one begun.
+      guard current.pointee.load(ordering: .acquiring) == message.sid else { return true }
       switch method {
       case .setResponseHeader:
         guard let header = HeaderKeyValueCodec.decode(payload) else { return false }

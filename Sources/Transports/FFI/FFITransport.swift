@@ -13,7 +13,9 @@ import Synchronization
 /// `event_stream` returned, as the real host does. `dispatch: inline` handles it inside the
 /// callback, on whatever thread that is; only ends of phases from other threads are queued.
 public final class FFITransport: SessionTransport {
+  /// Ends of phases for the driver.
   public let completions: CompletionRing
+  /// A phase that timed out may still run in the plugin.
   public let isInProcess = true
   let plugin: PluginLibrary
   let host: UnsafeMutablePointer<FFIHost>
@@ -32,13 +34,15 @@ public final class FFITransport: SessionTransport {
   let isInline: Bool
   /// Nanoseconds that the load thread spins for a plugin's thread before it sleeps.
   let spinNanoseconds: UInt64 = 10_000
+  public var wakeMargin: UInt64 = 10_000
   private var countedStale: UInt64 = 0
   private var countedUnexpected: UInt64 = 0
   private var countedBroken: UInt64 = 0
 
   /// The transports of all load threads of an order; the plugin is loaded and initialised.
   ///
-  /// One set in a process: the callback has no user pointer, so there is one host.
+  /// One set in a process at a time: the callback has no user pointer, so there is one host. A
+  /// later set is safe from callbacks for an earlier one's sessions; its memory is never freed.
   public static func make(
     order: LoadOrder, spec: FFISpec, plugin: PluginLibrary, area: RecordingArea
   ) throws(PluginError) -> [FFITransport] {
@@ -47,7 +51,7 @@ public final class FFITransport: SessionTransport {
     host.initialize(
       to: FFIHost(
         slotCounts: counts, isInline: spec.dispatch == .inline,
-        queueBytes: queueBytes(bodyBytes: order.request.bodyBytes)))
+        queueBytes: queueBytes(bodyBytes: order.request.bodyBytes), after: theHost?.pointee.lastSID ?? 0))
     theHost = host
     let transports = counts.indices.map { lane in
       FFITransport(
@@ -82,7 +86,8 @@ public final class FFITransport: SessionTransport {
       status: content.response.status, headers: content.response.headers, body: content.response.body)
     self.upstream = upstream
     check = ResponseCheck(order.target.verify, upstreamBody: content.response.body)
-    let name = UnsafeMutableRawBufferPointer.allocate(byteCount: order.target.handler.utf8.count, alignment: 1)
+    let name = UnsafeMutableRawBufferPointer.allocate(
+      byteCount: order.target.handler.utf8.count, alignment: 1)
     name.copyBytes(from: order.target.handler.utf8)
     entry = UnsafeRawBufferPointer(name)
     phases = .allocate(capacity: order.target.phases.count)
@@ -93,7 +98,7 @@ public final class FFITransport: SessionTransport {
       (self.slots + slot).initialize(
         to: FFISlot(
           response: ResponseState(upstream: upstream),
-          lastSID: host.pointee.numbering.first(ofSlot: firstSlot + slot)))
+          lastSID: host.pointee.firstSID(ofSlot: firstSlot + slot)))
     }
     self.lane.pointee.transport = Unmanaged.passUnretained(self).retain()
   }
@@ -122,9 +127,14 @@ public final class FFITransport: SessionTransport {
     lane.pointee.owner = 0
   }
 
+  /// The greatest session id that was given out.
+  var lastSID: UInt32 { (0..<slotCount).reduce(0) { max($0, slots[$1].lastSID) } }
+
+  /// Monotonic time, nanoseconds.
   @inline(__always)
   public func now() -> UInt64 { kernel_now_ns() }
 
+  /// Opens a session in a slot; false when there is none to be had.
   public func open(slot: Int, at time: UInt64) -> Bool {
     let state = slots + slot
     guard let sid = host.pointee.numbering.next(after: state.pointee.lastSID) else { return false }
@@ -137,10 +147,13 @@ public final class FFITransport: SessionTransport {
     let accepted = plugin.registerSessionStream(
       sid, entry.baseAddress?.assumingMemoryBound(to: CChar.self), UInt32(truncatingIfNeeded: entry.count),
       hostCallback)
+    // What it called meanwhile must not be taken for the first phase's.
+    handleLocal()
     if !accepted { host.pointee.currentSID[firstSlot &+ slot].store(0, ordering: .releasing) }
     return accepted
   }
 
+  /// Starts a phase of the session in a slot.
   @inline(__always)
   public func start(slot: Int, phaseIndex: Int, attempt: Int) {
     let state = slots + slot
@@ -153,8 +166,10 @@ public final class FFITransport: SessionTransport {
     handleLocal()
   }
 
+  /// Gives up the phase under way.
   public func abandon(slot: Int) { slots[slot].isPhaseOpen = false }
 
+  /// Ends the session in a slot; whether its response is right, if asked.
   public func finish(slot: Int, verify: Bool) -> Bool {
     let state = slots + slot
     guard host.pointee.currentSID[firstSlot &+ slot].load(ordering: .relaxed) != 0 else { return true }
@@ -164,6 +179,7 @@ public final class FFITransport: SessionTransport {
     return right
   }
 
+  /// Waits for ends of phases, at most until that time.
   public func poll(until time: UInt64) {
     if lane.pointee.owner == 0 { lane.pointee.owner = pthread_self() }
     countStrays()
@@ -178,7 +194,14 @@ public final class FFITransport: SessionTransport {
     }
     // The kernel wakes late; the last stretch before a deadline is spun, so that the
     // schedule is kept.
-    if time > spinEnd &+ 2 * spinNanoseconds { lane.pointee.foreign.sleep(until: time &- spinNanoseconds) }
+    if time > spinEnd &+ wakeMargin {
+      lane.pointee.foreign.sleep(until: time &- wakeMargin)
+    } else {
+      while kernel_now_ns() < time {
+        if handleForeign() { return }
+        kernel_relax()
+      }
+    }
     _ = handleForeign()
   }
 
@@ -197,6 +220,7 @@ public final class FFITransport: SessionTransport {
     return any
   }
 
+  /// Counts the strays that came since the last wait.
   public func tally() {
     _ = handleForeign()
     countStrays()

@@ -84,7 +84,8 @@ final class LoopConnection {
   private let options: OpaquePointer
 
   /// Connects and subscribes to `inboxSubject`.
-  init(spec: NATSSpec, servers: [String], inboxSubject: String, epoll: Int32, place: Int) throws(BrokerError) {
+  init(spec: NATSSpec, servers: [String], inboxSubject: String, epoll: Int32, place: Int) throws(BrokerError)
+  {
     let shown = servers.map(redactedURL).joined(separator: ", ")
     func check(_ status: natsStatus) throws(BrokerError) {
       guard status == NATS_OK else { throw BrokerError(server: shown, status: status) }

@@ -140,7 +140,7 @@ final class ReplySubject {
   /// Subjects that no other thread, connection or run has.
   init(seed: UInt64) {
     root = "_INBOX." + Self.hex(seed) + Self.hex(UInt64.random(in: .min ... .max))
-    prefixCount = root.utf8.count + 4
+    prefixCount = root.utf8.count + 6
   }
 
   deinit { texts.forEach { free($0) } }
@@ -150,9 +150,9 @@ final class ReplySubject {
     return String(repeating: "0", count: 16 - text.count) + text
   }
 
-  /// What the connection with that place subscribes to; places come in order from 0, at most 255.
+  /// What the connection with that place subscribes to; places come in order from 0, at most 65,535.
   func pattern(connection place: Int) -> String {
-    let text = "\(root).\(Self.hex(UInt64(place)).suffix(2))."
+    let text = "\(root).\(Self.hex(UInt64(place)).suffix(4))."
     while texts.count <= place { texts.append(strdup(text + String(repeating: "0", count: 16))) }
     return text + "*"
   }

@@ -12,7 +12,9 @@ import Scenario
 /// attempt in the reply subject; one write for all that waits; replies are drained from
 /// one inbox, found by their token, and verified.
 public final class NATSTransport: SessionTransport {
+  /// Ends of phases for the driver.
   public let completions: CompletionRing
+  /// A worker that is too slow is another process.
   public let isInProcess = false
   let slots: UnsafeMutablePointer<NATSSlot>
   let slotCount: Int
@@ -29,6 +31,7 @@ public final class NATSTransport: SessionTransport {
   let epoll: Int32
   /// Unix time minus monotonic time, nanoseconds.
   let unixOffset: UInt64
+  public var wakeMargin: UInt64 = 30_000
   var ids: UUIDv7
   var sequence: UInt64 = 0
   var unflushed = 0
@@ -86,9 +89,11 @@ public final class NATSTransport: SessionTransport {
     close(epoll)
   }
 
+  /// Monotonic time, nanoseconds.
   @inline(__always)
   public func now() -> UInt64 { kernel_now_ns() }
 
+  /// Opens a session in a slot; false when there is none to be had.
   public func open(slot: Int, at time: UInt64) -> Bool {
     let state = slots + slot
     guard let sid = numbering.next(after: state.pointee.lastSID) else { return false }
@@ -97,6 +102,7 @@ public final class NATSTransport: SessionTransport {
     return true
   }
 
+  /// Starts a phase of the session in a slot.
   public func start(slot: Int, phaseIndex: Int, attempt: Int) {
     let state = slots + slot
     let milliseconds = (kernel_now_ns() &+ unixOffset) / 1_000_000
@@ -133,6 +139,7 @@ public final class NATSTransport: SessionTransport {
     for connection in connections { connection.flush() }
   }
 
+  /// Gives up the phase under way.
   public func abandon(slot: Int) {
     let state = slots + slot
     guard state.pointee.isWaiting else { return }
@@ -140,16 +147,17 @@ public final class NATSTransport: SessionTransport {
     resolved(slot)
   }
 
+  /// Ends the session in a slot; whether its response is right, if asked.
   public func finish(slot: Int, verify: Bool) -> Bool {
     !verify || contexts.isRight(Int(slots[slot].context))
   }
 
+  /// Waits for ends of phases, at most until that time.
   public func poll(until time: UInt64) {
     flush()
     let now = kernel_now_ns()
     // The kernel wakes late: the last stretch before a deadline is polled without sleeping.
-    let margin: UInt64 = 30_000
-    let wait = time > now &+ margin ? time &- now &- margin : 0
+    let wait = time > now &+ wakeMargin ? time &- now &- wakeMargin : 0
     if connections[0].usesLoop {
       waitForSockets(wait)
     } else {

@@ -27,12 +27,27 @@ final class Workbench {
         }
         addPlugin(target.plugin, path)
       case .nats(let spec):
+        try Self.checkDialect(spec, of: target)
         for server in spec.servers { try Broker.probe(url: server, auth: spec.auth) }
         if spec.servers.isEmpty { _ = try Executables.broker() }
         if let program = spec.workers?.command.first, let path = try? Executables.find(program, remedy: "") {
           addPlugin(target.plugin, path)
         }
       }
+    }
+  }
+
+  /// What the generator cannot do is refused before anything starts, not measured by halves.
+  private static func checkDialect(_ spec: NATSSpec, of target: Target) throws {
+    if spec.dialect == .streamSDK {
+      throw LoadFailure(
+        kind: .scenario,
+        message: "target '\(target.name)': dialect: stream-sdk is not spoken by this version; use reply or reply-sdk")
+    }
+    if spec.dialect == .replySDK, !target.verify.isEmpty {
+      throw LoadFailure(
+        kind: .scenario,
+        message: "target '\(target.name)': verify: cannot be checked with dialect: reply-sdk, whose replies do not carry the response; leave verify: out")
     }
   }
 

@@ -1,0 +1,145 @@
+import CNats
+import Foundation
+import Load
+import Measure
+import NylonProtocol
+import Scenario
+import Synchronization
+import Testing
+
+@testable import TransportNATS
+
+/// What a responder of a test does with a request: what it publishes, to which subjects.
+typealias Respond = @Sendable (_ request: RequestMessage, _ reply: String) -> [Publication]
+
+/// Something that a responder publishes.
+struct Publication {
+  var subject: String
+  var bytes: [UInt8]
+  /// Before it goes out; the replies behind it wait too.
+  var delayMilliseconds = 0
+}
+
+/// A worker that a test scripts: one connection of its own, one thread of libnats' own.
+final class Responder: @unchecked Sendable {
+  // @unchecked: set up in `init`; then libnats' delivery thread alone uses it.
+  private let connection: OpaquePointer
+  private var subscriptions: [OpaquePointer] = []
+  private let respond: Respond
+  private let seen = Mutex<[RequestMessage]>([])
+
+  init(_ url: String, phases: [Phase] = Phase.session, respond: @escaping Respond) throws {
+    self.respond = respond
+    var made: OpaquePointer?
+    try #require(natsConnection_ConnectTo(&made, url) == NATS_OK)
+    connection = try #require(made)
+    let subject = try Subject(prefix: "nylon.plugin", plugin: "p")
+    for phase in phases {
+      var subscription: OpaquePointer?
+      let status = natsConnection_QueueSubscribe(
+        &subscription, connection, subject.phase(phase), "default", responderReceived,
+        Unmanaged.passUnretained(self).toOpaque())
+      try #require(status == NATS_OK)
+      subscriptions.append(try #require(subscription))
+    }
+    try #require(natsConnection_Flush(connection) == NATS_OK)
+  }
+
+  /// The requests so far.
+  var requests: [RequestMessage] { seen.withLock { $0 } }
+
+  fileprivate func received(_ message: OpaquePointer) {
+    let bytes = UnsafeRawBufferPointer(
+      start: natsMsg_GetData(message), count: Int(natsMsg_GetDataLength(message)))
+    guard let request = try? RequestMessage(decoding: bytes), let reply = natsMsg_GetReply(message) else {
+      Issue.record("a request cannot be read")
+      return
+    }
+    seen.withLock { $0.append(request) }
+    for publication in respond(request, String(cString: reply)) {
+      if publication.delayMilliseconds > 0 { usleep(UInt32(publication.delayMilliseconds) * 1000) }
+      _ = publication.bytes.withUnsafeBytes {
+        natsConnection_Publish(connection, publication.subject, $0.baseAddress, Int32($0.count))
+      }
+    }
+    natsConnection_Flush(connection)
+  }
+
+  func stop() {
+    subscriptions.forEach { natsSubscription_Destroy($0) }
+    natsConnection_Close(connection)
+    natsConnection_Destroy(connection)
+  }
+}
+
+private func responderReceived(
+  connection: OpaquePointer?, subscription: OpaquePointer?, message: OpaquePointer?,
+  closure: UnsafeMutableRawPointer?
+) {
+  guard let message, let closure else { return }
+  Unmanaged<Responder>.fromOpaque(closure).takeUnretainedValue().received(message)
+  natsMsg_Destroy(message)
+}
+
+/// A reply in the `reply` dialect.
+func reply(
+  to request: RequestMessage, _ action: ReplyAction = .next, id: RequestID? = nil, data: [UInt8]? = nil,
+  error: String? = nil
+) -> [UInt8] {
+  let message = ResponseMessage(
+    requestID: id ?? request.requestID, sessionID: request.sessionID, action: action, data: data, error: error
+  )
+  return (try? message.encoded()) ?? []
+}
+
+/// A load on a pool.
+struct NATSLoad {
+  var load = LoadShape.closed(concurrency: 4)
+  var phases: [Phase] = [.requestFilter]
+  var threads = 1
+  var connections = 1
+  var flush = FlushMode.immediate
+  var verify = Verification()
+  var request = RequestSpec()
+  var measureSeconds = 0.2
+  var drainSeconds = 0.5
+  var policy = PhasePolicy(
+    timeoutMilliseconds: 2000, onError: .end, attempts: 3, backoffFirstMilliseconds: 5,
+    backoffMostMilliseconds: 10)
+
+  func order(_ url: String) -> LoadOrder {
+    let target = Target(
+      name: "t", plugin: "p", handler: "h", transport: .nats(NATSSpec(flush: flush)), phases: phases,
+      loads: [load], policies: Dictionary(uniqueKeysWithValues: Phase.session.map { ($0, policy) }),
+      maxInFlight: 64, verify: verify)
+    return LoadOrder(
+      target: target, load: load, request: request, warmupSeconds: 0, measureSeconds: measureSeconds,
+      drainSeconds: drainSeconds, threads: threads, connections: connections, seed: 1, replicate: 1,
+      servers: [url])
+  }
+
+  func run(_ url: String) throws -> Measure.Measurement {
+    let order = order(url)
+    let memory = NATSRecording(order.layout)
+    let transports = try (0..<order.effectiveThreads).map { lane in
+      try NATSTransport(
+        order: order, spec: NATSSpec(flush: flush), lane: lane, recorder: memory.area.threadRecorder(lane))
+    }
+    #expect(transports.reduce(0) { $0 + $1.connections.count } == connections)
+    return LoadRunner(order: order, area: memory.area) { ResourceSample() }.run(transports: transports)
+  }
+}
+
+/// Memory for a load's records.
+final class NATSRecording {
+  let area: RecordingArea
+  private let memory: UnsafeMutableRawPointer
+
+  init(_ layout: RecordingLayout) {
+    memory = .allocate(byteCount: layout.byteCount, alignment: 64)
+    memory.initializeMemory(as: UInt8.self, repeating: 0, count: layout.byteCount)
+    area = RecordingArea(layout: layout, memory: memory)
+  }
+
+  deinit { memory.deallocate() }
+}
