@@ -20,6 +20,10 @@ final class StampedTransport: SessionTransport {
 
   var completions: CompletionRing { inner.completions }
   var isInProcess: Bool { inner.isInProcess }
+  var wakeMargin: UInt64 {
+    get { inner.wakeMargin }
+    set { inner.wakeMargin = newValue }
+  }
   func now() -> UInt64 { inner.now() }
   func open(slot: Int, at time: UInt64) -> Bool {
     opened += 1
