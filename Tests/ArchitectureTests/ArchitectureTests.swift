@@ -127,4 +127,11 @@ import Testing
     #expect(try Self.read("README.md").contains(name))
     #expect(FileManager.default.isExecutableFile(atPath: "\(Self.package)/\(name)"))
   }
+
+  @Test("No integer is read as a bit pattern: Double.init is not given to map")
+  func bitPatterns() throws {
+    for path in Self.files("Sources", ["swift"]) {
+      #expect(!(try Self.read(path).contains("map(Double.init)")), "\(path)")
+    }
+  }
 }

@@ -188,6 +188,22 @@ extension EndToEnd {
       #expect(finished.out.contains("ffi.closed-1.ok < 1"))
     }
 
+    @Test("The README's plugin and its scenario work as they stand")
+    func readme() throws {
+      let page = try String(contentsOfFile: Sandbox.package + "/README.md", encoding: .utf8)
+      func block(_ language: String) throws -> String {
+        let behind = try #require(page.components(separatedBy: "```\(language)\n").dropFirst().first)
+        return try #require(behind.components(separatedBy: "```").first)
+      }
+      try CPlugin.compile(try sandbox.write(try block("c"), as: "mine.c"), to: "mine.so", in: sandbox)
+      let path = try sandbox.write(try block("yaml"), as: "mine.yaml")
+      let finished = try sandbox.bench("run", path, "--quick", "--set", "expect=[]", "--out", sandbox.results)
+      let document = try sandbox.latest()
+      expectHonest(finished, document)
+      expectCounts(document)
+      #expect(document.measurements.map(\.load) == ["closed-1", "open-5000"])
+    }
+
     @Test("A plugin that was written by hand from the interface's description works")
     func pluginByHand() throws {
       // Reads the path of the request, sets status 201, and goes on; answers later calls at once.

@@ -112,7 +112,13 @@ struct CPlugin {
       without.map { !line.hasPrefix("void \($0)(") } ?? true
     }
     let file = try sandbox.write(text.joined(separator: "\n"), as: "plugin.c")
-    let library = "\(sandbox.folder)/plugin.so"
+    return try Self.compile(file, to: "plugin.so", in: sandbox)
+  }
+
+  /// Compiles a file to a library of that name in the sandbox; the library's path.
+  @discardableResult
+  static func compile(_ file: String, to name: String, in sandbox: Sandbox) throws -> String {
+    let library = "\(sandbox.folder)/\(name)"
     let compiler = try sandbox.start(
       program: "/usr/bin/env",
       [

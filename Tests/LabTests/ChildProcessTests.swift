@@ -76,14 +76,10 @@ import Testing
 
   @Test func aPausedProcessCanBeResumedAndTerminated() throws {
     let child = try ChildProcess.start(Launch("sleep", ["1000"]))
-    func letter() -> Character? {
-      let stat = try? String(contentsOfFile: "/proc/\(child.pid)/stat", encoding: .utf8)
-      return stat?.split(separator: ")").last?.dropFirst().first
-    }
     child.pause()
-    #expect(eventually { letter() == "T" })
+    #expect(eventually { processState(child.pid) == "T" })
     child.resume()
-    #expect(eventually { letter() == "S" })
+    #expect(eventually { processState(child.pid) == "S" })
     child.pause()
     #expect(child.terminate() == .signaled(SIGTERM))
   }

@@ -42,12 +42,14 @@ final class Workbench {
     if spec.dialect == .streamSDK {
       throw LoadFailure(
         kind: .scenario,
-        message: "target '\(target.name)': dialect: stream-sdk is not spoken by this version; use reply or reply-sdk")
+        message: "target '\(target.name)': dialect: stream-sdk is not spoken by this version; "
+          + "use reply or reply-sdk")
     }
     if spec.dialect == .replySDK, !target.verify.isEmpty {
       throw LoadFailure(
         kind: .scenario,
-        message: "target '\(target.name)': verify: cannot be checked with dialect: reply-sdk, whose replies do not carry the response; leave verify: out")
+        message: "target '\(target.name)': verify: cannot be checked with dialect: reply-sdk, "
+          + "whose replies do not carry the response; leave verify: out")
     }
   }
 
