@@ -18,8 +18,12 @@ import Synchronization
 /// session always on the same one. A handler that throws sets status 500 (but in logging) and
 /// answers END: a request that could not be judged does not reach the upstream.
 public final class FFIServer: Sendable {
-  /// Threads when nothing is said.
-  public static let standardMaxWorkers = 4
+  /// Threads when nothing is said: as many as leave the host a core of its own, at most 4.
+  ///
+  /// A read is a question to the host's thread and its answer: with a core for each side it takes
+  /// a microsecond, with more threads than cores two switches of the kernel's. Handlers that
+  /// wait for something else than the host want more threads.
+  public static let standardMaxWorkers = max(1, min(4, sysconf(Int32(_SC_NPROCESSORS_ONLN)) - 1))
 
   private enum State {
     case idle

@@ -34,6 +34,7 @@ public final class FFITransport: SessionTransport {
   let isInline: Bool
   /// Nanoseconds that the load thread spins for a plugin's thread before it sleeps.
   let spinNanoseconds: UInt64 = 10_000
+  /// See `SessionTransport`.
   public var wakeMargin: UInt64 = 10_000
   private var countedStale: UInt64 = 0
   private var countedUnexpected: UInt64 = 0

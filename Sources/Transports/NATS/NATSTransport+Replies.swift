@@ -176,7 +176,9 @@ final class ReplySubject {
   }
 
   @inline(__always)
-  private func digit(_ value: UInt64) -> CChar { CChar(truncatingIfNeeded: value < 10 ? 48 + value : 87 + value) }
+  private func digit(_ value: UInt64) -> CChar {
+    CChar(truncatingIfNeeded: value < 10 ? 48 + value : 87 + value)
+  }
 
   /// The token of a reply's subject; nil when it is none of ours.
   @inline(__always)

@@ -33,6 +33,7 @@ public final class NATSTransport: SessionTransport {
   let epoll: Int32
   /// Unix time minus monotonic time, nanoseconds.
   let unixOffset: UInt64
+  /// See `SessionTransport`.
   public var wakeMargin: UInt64 = 30_000
   var ids: UUIDv7
   var sequence: UInt64 = 0
