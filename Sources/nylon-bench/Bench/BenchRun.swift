@@ -81,6 +81,11 @@ final class BenchRun {
       throw error
     }
     progress.clear()
+    if trap.isSprung, document.measurements.isEmpty {
+      try? FileManager.default.removeItem(atPath: folder.path)
+      Console.error("Interrupted before anything was measured.")
+      throw Exit.interrupted
+    }
     document.interrupted = trap.isSprung
     document.ended = UTCSecond()
     document = judged()
