@@ -46,10 +46,9 @@ enum Outcome {
     let verdicts = document.claims.filter(\.isOverall).map(\.verdict)
     if document.expectations.contains(where: { $0.verdict == .notMet }) { throw Exit.gateNotMet }
     if gate, verdicts.contains(.worse) || verdicts.contains(.fails) { throw Exit.gateNotMet }
-    if document.expectations.contains(where: { $0.verdict == .unmeasured }) { throw Exit.invalid }
-    // A claim's verdict says itself what an invalid measurement means for it.
-    if !document.isValid, document.claims.isEmpty { throw Exit.invalid }
     if gate, verdicts.contains(.inconclusive) { throw Exit.inconclusive }
+    if document.expectations.contains(where: { $0.verdict == .unmeasured }) { throw Exit.invalid }
+    if !document.isValid { throw Exit.invalid }
   }
 
   /// Any value as JSON for scripts.
