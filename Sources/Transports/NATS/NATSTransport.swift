@@ -35,13 +35,15 @@ public final class NATSTransport: SessionTransport {
   let unixOffset: UInt64
   /// See `SessionTransport`.
   public var wakeMargin: UInt64 = 30_000
+  /// The last time that was read: near enough for a request's `timestamp` of whole milliseconds.
+  var recentTime = kernel_now_ns()
   var ids: UUIDv7
   var sequence: UInt64 = 0
   var unflushed = 0
   /// Messages that were handled and not yet given back.
   private let used = UnsafeMutablePointer<OpaquePointer?>.allocate(capacity: NATSTransport.mostUsed)
   private var usedCount = 0
-  private static let mostUsed = 512
+  private static let mostUsed = 2048
   /// Publishes between two writes, at most: a burst must not wait for its own end.
   static let mostUnflushed = 256
 
@@ -95,7 +97,10 @@ public final class NATSTransport: SessionTransport {
 
   /// Monotonic time, nanoseconds.
   @inline(__always)
-  public func now() -> UInt64 { kernel_now_ns() }
+  public func now() -> UInt64 {
+    recentTime = kernel_now_ns()
+    return recentTime
+  }
 
   /// Opens a session in a slot; false when there is none to be had.
   public func open(slot: Int, at time: UInt64) -> Bool {
@@ -109,7 +114,7 @@ public final class NATSTransport: SessionTransport {
   /// Starts a phase of the session in a slot.
   public func start(slot: Int, phaseIndex: Int, attempt: Int) {
     let state = slots + slot
-    let milliseconds = (kernel_now_ns() &+ unixOffset) / 1_000_000
+    let milliseconds = (recentTime &+ unixOffset) / 1_000_000
     state.pointee.phaseIndex = Int32(truncatingIfNeeded: phaseIndex)
     // A retry is the same request: the worker may know its id.
     if attempt == 1 { state.pointee.requestID = ids.next(timestampMilliseconds: milliseconds) }
