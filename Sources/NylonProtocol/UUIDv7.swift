@@ -5,10 +5,27 @@
 /// are a counter, the other 42 come from the seed.
 public struct UUIDv7: Sendable {
   private var state: UInt64
+  private let seed: UInt64
   private var count: UInt32 = 0
 
   /// A maker; makers that run side by side need different seeds.
-  public init(seed: UInt64) { state = seed }
+  public init(seed: UInt64) {
+    state = seed
+    self.seed = seed
+  }
+
+  /// The number that the next id has: 0 for the first.
+  public var nextNumber: UInt32 { count }
+
+  /// Which of this maker's ids it is, from 0; nil when the maker never gave it. Reckoned from
+  /// the seed, nothing is kept of ids given; of 2^32 ids or more the last ones count.
+  public func number(high: UInt64, low: UInt64) -> UInt32? {
+    guard high & 0xf000 == 0x7000, low >> 62 == 0b10 else { return nil }
+    let number = UInt32(truncatingIfNeeded: (high & 0xfff) << 20 | (low >> 42) & 0xf_ffff)
+    guard number < count else { return nil }
+    let word = Self.mixed(seed &+ (UInt64(number) &+ 1) &* Self.step)
+    return word & 0x3ff_ffff_ffff == low & 0x3ff_ffff_ffff ? number : nil
+  }
 
   /// The next id, most significant word first.
   public mutating func next(timestampMilliseconds: UInt64) -> (high: UInt64, low: UInt64) {
@@ -19,9 +36,15 @@ public struct UUIDv7: Sendable {
     return (high, low)
   }
 
+  private static let step: UInt64 = 0x9e37_79b9_7f4a_7c15
+
   /// splitmix64: fast, and every seed is a good one.
   private mutating func random() -> UInt64 {
-    state &+= 0x9e37_79b9_7f4a_7c15
+    state &+= Self.step
+    return Self.mixed(state)
+  }
+
+  private static func mixed(_ state: UInt64) -> UInt64 {
     var word = state
     word = (word ^ (word >> 30)) &* 0xbf58_476d_1ce4_e5b9
     word = (word ^ (word >> 27)) &* 0x94d0_49bb_1331_11eb

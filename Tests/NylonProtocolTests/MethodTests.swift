@@ -79,4 +79,23 @@ struct MethodTests {
     var right = UUIDv7(seed: 2)
     #expect(left.next(timestampMilliseconds: 1).low != right.next(timestampMilliseconds: 1).low)
   }
+
+  @Test("a maker of ids knows its own ids by number, and no other")
+  func ownIDs() {
+    var maker = UUIDv7(seed: 7)
+    var other = UUIDv7(seed: 8)
+    for number in 0..<3000 as Range<UInt32> {
+      #expect(maker.nextNumber == number)
+      let id = maker.next(timestampMilliseconds: 1_700_000_000_000 + UInt64(number))
+      let foreign = other.next(timestampMilliseconds: 1_700_000_000_000)
+      #expect(maker.number(high: id.high, low: id.low) == number)
+      #expect(maker.number(high: foreign.high, low: foreign.low) == nil)
+      #expect(maker.number(high: id.high, low: id.low ^ 1) == nil)
+      #expect(maker.number(high: id.high & ~0xf000, low: id.low) == nil)
+    }
+    let unborn = maker
+    var ahead = maker
+    let later = ahead.next(timestampMilliseconds: 1_700_000_000_000)
+    #expect(unborn.number(high: later.high, low: later.low) == nil)
+  }
 }

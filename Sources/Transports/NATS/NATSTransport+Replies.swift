@@ -16,39 +16,57 @@ extension NATSTransport {
       return
     }
     guard token < ReplySubject.firstFence else {
-      ledgers[connection].fenceReturned(number: token - ReplySubject.firstFence)
+      ledgers[connection].fenceReturned(number: UInt64(token - ReplySubject.firstFence))
       settleRefusals(connection)
-      return
-    }
-    let slot = Int(truncatingIfNeeded: token & (1 << NATSSlot.slotBits - 1))
-    let attempt = token >> NATSSlot.slotBits
-    guard slot < slotCount, attempt <= slots[slot].attempts, attempt > 0 else {
-      recorder.add(.unexpected, scope: 0)
-      return
-    }
-    let state = slots + slot
-    guard attempt == state.pointee.attempts, state.pointee.isWaiting else {
-      recorder.add(state.pointee.wasLate(attempt) ? .late : .duplicates, scope: 0)
       return
     }
     let bytes = UnsafeRawBufferPointer(
       start: natsMsg_GetData(message), count: Int(natsMsg_GetDataLength(message)))
-    let end = read(bytes, slot: slot, state)
-    state.pointee.endAttempt(timedOut: false)
+    let slot = Int(token)
+    guard slot < slotCount else {
+      recorder.add(.unexpected, scope: 0)
+      return
+    }
+    guard let end = end(of: bytes, slot: slot) else { return }
+    slots[slot].isWaiting = false
     completions.push(
       PhaseCompletion(slot: Int32(truncatingIfNeeded: slot), end: end, doneAt: kernel_now_ns()))
     resolved(slot)
   }
 
+  /// How a reply ends the phase of its slot; nil when it is not that phase's: it is counted.
+  ///
+  /// The subject only tells the slot, so that the broker meets the same few subjects again and
+  /// again and finds them in its cache; the request's id tells which request is answered.
+  @inline(__always)
+  private func end(of bytes: UnsafeRawBufferPointer, slot: Int) -> PhaseEnd? {
+    let state = slots + slot
+    let reply = decoder.decode(bytes)
+    let words = reply?.requestID?.words
+    if let reply, let words, words == state.pointee.requestID, state.pointee.isWaiting {
+      return read(reply, slot: slot, state)
+    }
+    return strayEnd(words: words, isWaiting: state.pointee.isWaiting)
+  }
+
+  /// A reply that does not answer what its slot waits for: late, once more, or not to be read.
+  @inline(never)
+  private func strayEnd(words: (high: UInt64, low: UInt64)?, isWaiting: Bool) -> PhaseEnd? {
+    if let words, let number = ids.number(high: words.high, low: words.low) {
+      recorder.add(fates.isLate(number, next: ids.nextNumber) ? .late : .duplicates, scope: 0)
+      return nil
+    }
+    if isWaiting { return .malformed }
+    recorder.add(.unexpected, scope: 0)
+    return nil
+  }
+
   /// Reads and verifies a reply, and moves the session's context on.
   @inline(__always)
   private func read(
-    _ bytes: UnsafeRawBufferPointer, slot: Int, _ state: UnsafeMutablePointer<NATSSlot>
+    _ reply: ReplyView, slot: Int, _ state: UnsafeMutablePointer<NATSSlot>
   ) -> PhaseEnd {
-    guard let reply = decoder.decode(bytes), let words = reply.requestID?.words,
-      words == state.pointee.requestID,
-      reply.sessionID == nil || reply.sessionID == state.pointee.lastSID
-    else { return .malformed }
+    guard reply.sessionID == nil || reply.sessionID == state.pointee.lastSID else { return .malformed }
     let end = phaseEnd(of: reply)
     guard end == .next || end == .end, let data = reply.data, !data.isEmpty, dialect == .reply else {
       return end
@@ -88,7 +106,8 @@ extension NATSTransport {
     natsConnection_Publish(
       connections[connection].connection,
       replySubject.with(
-        token: ReplySubject.firstFence + ledgers[connection].fenceNumber, connection: connection), nil, 0)
+        token: ReplySubject.firstFence + UInt32(ledgers[connection].fenceNumber), connection: connection),
+      nil, 0)
     unflushed += 1
   }
 
@@ -108,7 +127,7 @@ extension NATSTransport {
     let now = kernel_now_ns()
     for slot in stride(from: connection, to: slotCount, by: connections.count)
     where slots[slot].isWaiting && slots[slot].sequence <= fence {
-      slots[slot].endAttempt(timedOut: false)
+      slots[slot].isWaiting = false
       completions.push(
         PhaseCompletion(slot: Int32(truncatingIfNeeded: slot), end: .noResponders, doneAt: now))
     }
@@ -135,10 +154,11 @@ extension ContextCheck {
 }
 
 /// The reply subjects of one load thread: one inbox for each connection, and in the last part
-/// the token of the attempt. Patched in place.
+/// the place of the session. Patched in place.
 final class ReplySubject {
   /// The token of the first message to ourselves; there are 65,536.
-  static let firstFence = UInt64.max - 0xFFFF
+  static let firstFence = UInt32.max - 0xFFFF
+  private static let digits = 8
   private let root: String
   private var texts: [UnsafeMutablePointer<CChar>] = []
   private let prefixCount: Int
@@ -159,16 +179,16 @@ final class ReplySubject {
   /// What the connection with that place subscribes to; places come in order from 0, at most 65,535.
   func pattern(connection place: Int) -> String {
     let text = "\(root).\(Self.hex(UInt64(place)).suffix(4))."
-    while texts.count <= place { texts.append(strdup(text + String(repeating: "0", count: 16))) }
+    while texts.count <= place { texts.append(strdup(text + String(repeating: "0", count: Self.digits))) }
     return text + "*"
   }
 
-  /// The reply subject of an attempt; valid until the next call.
+  /// The reply subject of a slot, or a fence; valid until the next call.
   @inline(__always)
-  func with(token: UInt64, connection place: Int) -> UnsafeMutablePointer<CChar> {
+  func with(token: UInt32, connection place: Int) -> UnsafeMutablePointer<CChar> {
     let text = texts[place]
     var rest = token
-    for position in stride(from: prefixCount + 15, through: prefixCount, by: -1) {
+    for position in stride(from: prefixCount + Self.digits - 1, through: prefixCount, by: -1) {
       text[position] = digit(rest & 15)
       rest >>= 4
     }
@@ -176,24 +196,24 @@ final class ReplySubject {
   }
 
   @inline(__always)
-  private func digit(_ value: UInt64) -> CChar {
+  private func digit(_ value: UInt32) -> CChar {
     CChar(truncatingIfNeeded: value < 10 ? 48 + value : 87 + value)
   }
 
   /// The token of a reply's subject; nil when it is none of ours.
   @inline(__always)
-  func token(in subject: UnsafePointer<CChar>) -> UInt64? {
-    var token: UInt64 = 0
-    for position in prefixCount..<prefixCount + 16 {
+  func token(in subject: UnsafePointer<CChar>) -> UInt32? {
+    var token: UInt32 = 0
+    for position in prefixCount..<prefixCount + Self.digits {
       let character = subject[position]
-      let digit: UInt64
+      let digit: UInt32
       switch character {
-      case 48...57: digit = UInt64(character - 48)
-      case 97...102: digit = UInt64(character - 87)
+      case 48...57: digit = UInt32(character - 48)
+      case 97...102: digit = UInt32(character - 87)
       default: return nil
       }
       token = token << 4 | digit
     }
-    return subject[prefixCount + 16] == 0 ? token : nil
+    return subject[prefixCount + Self.digits] == 0 ? token : nil
   }
 }

@@ -8,9 +8,9 @@ import Scenario
 
 /// The way to a pool of workers, for one load thread.
 ///
-/// All on the load thread: requests are patched templates, published with the token of their
-/// attempt in the reply subject; one write for all that waits; replies are drained from
-/// one inbox, found by their token, and verified.
+/// All on the load thread: requests are patched templates, published with the place of their
+/// session in the reply subject; one write for all that waits; replies are drained from
+/// one inbox, and verified: the subject tells the slot, the request's id whether it is its answer.
 public final class NATSTransport: SessionTransport {
   /// Ends of phases for the driver.
   public let completions: CompletionRing
@@ -38,6 +38,7 @@ public final class NATSTransport: SessionTransport {
   /// The last time that was read: near enough for a request's `timestamp` of whole milliseconds.
   var recentTime = kernel_now_ns()
   var ids: UUIDv7
+  let fates = RequestFates()
   var sequence: UInt64 = 0
   var unflushed = 0
   /// Messages that were handled and not yet given back.
@@ -117,21 +118,25 @@ public final class NATSTransport: SessionTransport {
     let milliseconds = (recentTime &+ unixOffset) / 1_000_000
     state.pointee.phaseIndex = Int32(truncatingIfNeeded: phaseIndex)
     // A retry is the same request: the worker may know its id.
-    if attempt == 1 { state.pointee.requestID = ids.next(timestampMilliseconds: milliseconds) }
+    if attempt == 1 {
+      state.pointee.number = ids.nextNumber
+      state.pointee.requestID = ids.next(timestampMilliseconds: milliseconds)
+    }
     let template = contexts.template(Int(state.pointee.context), phaseIndex: phaseIndex)
     template.patch(
       requestIDHigh: state.pointee.requestID.high, requestIDLow: state.pointee.requestID.low,
       sessionID: state.pointee.lastSID, timestampMilliseconds: milliseconds)
-    state.pointee.newAttempt()
+    state.pointee.isWaiting = true
+    fates.began(state.pointee.number)
     sequence &+= 1
     state.pointee.sequence = sequence
     let place = slot % connections.count
-    publish(subjects[phaseIndex], template.buffer, token: state.pointee.token(slot: slot), connection: place)
+    publish(subjects[phaseIndex], template.buffer, token: UInt32(truncatingIfNeeded: slot), connection: place)
   }
 
   @inline(__always)
   private func publish(
-    _ subject: UnsafeMutablePointer<CChar>, _ bytes: UnsafeMutableRawBufferPointer, token: UInt64,
+    _ subject: UnsafeMutablePointer<CChar>, _ bytes: UnsafeMutableRawBufferPointer, token: UInt32,
     connection place: Int
   ) {
     let status = natsConnection_PublishRequest(
@@ -152,7 +157,8 @@ public final class NATSTransport: SessionTransport {
   public func abandon(slot: Int) {
     let state = slots + slot
     guard state.pointee.isWaiting else { return }
-    state.pointee.endAttempt(timedOut: true)
+    state.pointee.isWaiting = false
+    fates.timedOut(state.pointee.number)
     resolved(slot)
   }
 
@@ -234,40 +240,45 @@ struct NATSSlot {
   var lastSID: UInt32
   var phaseIndex: Int32 = 0
   var requestID: (high: UInt64, low: UInt64) = (0, 0)
-  /// Attempts of all sessions of this slot so far: the last is the one under way.
-  var attempts: UInt64 = 0
-  /// How the attempts before ended, the last in the lowest bit: 1 for a timeout.
-  var timedOut: UInt64 = 0
-  /// Place of the attempt in the order of publishing.
-  var sequence: UInt64 = 0
+  /// Which of all requests of the load thread it is.
+  var number: UInt32 = 0
   /// Which of `ContextStates` the session is in.
   var context: Int32 = 0
+  /// Place of the attempt in the order of publishing.
+  var sequence: UInt64 = 0
   var isWaiting = false
 
-  static let slotBits: UInt64 = 16
-
   init(lastSID: UInt32) { self.lastSID = lastSID }
+}
 
-  /// What stands in the reply subject of the attempt under way.
-  @inline(__always)
-  func token(slot: Int) -> UInt64 { attempts << Self.slotBits | UInt64(truncatingIfNeeded: slot) }
+/// How the last million requests ended, as a bit each: what comes again or after all is told
+/// apart by it.
+final class RequestFates {
+  private let bits: UnsafeMutablePointer<UInt64>
+  private static let count: UInt32 = 1 << 20
 
-  @inline(__always)
-  mutating func newAttempt() {
-    attempts &+= 1
-    timedOut <<= 1
-    isWaiting = true
+  init() {
+    bits = .allocate(capacity: Int(Self.count) / 64)
+    bits.initialize(repeating: 0, count: Int(Self.count) / 64)
   }
 
+  deinit { bits.deallocate() }
+
   @inline(__always)
-  mutating func endAttempt(timedOut late: Bool) {
-    isWaiting = false
-    if late { timedOut |= 1 }
+  private func word(_ number: UInt32) -> UnsafeMutablePointer<UInt64> {
+    bits + Int((number & (Self.count &- 1)) >> 6)
   }
 
-  /// Whether attempt number `attempt` ended by a timeout; of those long ago that is likely.
-  func wasLate(_ attempt: UInt64) -> Bool {
-    let age = attempts &- attempt
-    return age >= 64 || timedOut >> age & 1 == 1
+  /// A request, or a further attempt of it, is on its way.
+  @inline(__always)
+  func began(_ number: UInt32) { word(number).pointee &= ~(1 << UInt64(number & 63)) }
+
+  /// The request was given up.
+  func timedOut(_ number: UInt32) { word(number).pointee |= 1 << UInt64(number & 63) }
+
+  /// Whether what comes now for a request that is over comes late, and not again. Of requests
+  /// longer ago than a million that is likely.
+  func isLate(_ number: UInt32, next: UInt32) -> Bool {
+    next &- number > Self.count || word(number).pointee >> UInt64(number & 63) & 1 == 1
   }
 }

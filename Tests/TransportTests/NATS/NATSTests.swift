@@ -147,8 +147,8 @@ import Testing
 
   @Test func aReplyToNothingThatWasAskedIsUnexpected() throws {
     let (measurement, requests) = try with(NATSLoad(measureSeconds: 0.3)) { request, to in
-      let root = to.dropLast(16)
-      return ["ffffffffff000000", "0000000000000000", "000000000001fff0", "zz00000000000000", "1"].map {
+      let root = to.dropLast(8)
+      return ["fffe0000", "12345678", "0001fff0", "zz000000", "1"].map {
         Publication(subject: root + $0, bytes: reply(to: request))
       } + [Publication(subject: to, bytes: reply(to: request))]
     }
