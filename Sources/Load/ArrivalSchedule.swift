@@ -1,23 +1,6 @@
 import Foundation
+import Measure
 import Scenario
-
-/// A small, fast, seeded generator (SplitMix64; Steele, Lea, Flood 2014).
-@frozen
-public struct SplitMix64: RandomNumberGenerator, Sendable {
-  var state: UInt64
-
-  /// A generator; equal seeds give equal numbers.
-  public init(seed: UInt64) { state = seed }
-
-  /// The next 64 bits.
-  public mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var mixed = state
-    mixed = (mixed ^ (mixed >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
-    return mixed ^ (mixed >> 31)
-  }
-}
 
 /// When the requests of an open load are wanted: a pure sequence of times.
 ///

@@ -104,7 +104,7 @@ extension LoadDriver {
           countUnsent(overflow == .shed ? .shed : .rejected)
         }
       }
-      nextArrival = window.start + (schedule?.next() ?? 0)
+      advanceArrival()
     }
   }
 }

@@ -214,7 +214,7 @@ public final class LoadDriver<Transport: SessionTransport> {
     }
   }
 
-  private func advanceArrival() {
+  func advanceArrival() {
     nextArrival = window.start + (schedule?.next() ?? 0)
   }
 

@@ -58,9 +58,9 @@ public struct LoadRunner {
     }
     for thread in threads { thread.start() }
     area.state = .warmup
-    let before = watch(until: window.measureStart, threads: threads, window: window)
+    let before = watch(until: window.measureStart, threads: threads)
     area.state = .measuring
-    let after = watch(until: window.measureEnd, threads: threads, window: window)
+    let after = watch(until: window.measureEnd, threads: threads)
     area.state = .draining
     let ended = waitForEnd(threads, window: window)
     var measurement = LoadResult.measurement(order: order, area: area)
@@ -101,7 +101,7 @@ public struct LoadRunner {
 
   /// Sleeps until a time, or until the orchestrator asks to stop; then takes a sample.
   private func watch<T: SessionTransport>(
-    until time: UInt64, threads: [LoadThread<T>], window: LoadWindow
+    until time: UInt64, threads: [LoadThread<T>]
   ) -> (ResourceSample, allocated: UInt64) {
     while kernel_now_ns() < min(time, area.measureEnd) {
       // A little ahead, so that every load thread knows the end before it has come.

@@ -1,3 +1,4 @@
+import Measure
 import NylonProtocol
 import Scenario
 

@@ -50,12 +50,4 @@ public struct PhasePolicy: Codable, Sendable, Hashable {
         backoffMostMilliseconds: 0)
     }
   }
-
-  /// Milliseconds to wait before attempt `attempt` (2 is the first retry): exponential, capped.
-  public func backoffMilliseconds(beforeAttempt attempt: Int) -> Int {
-    guard attempt > 1 else { return 0 }
-    var wait = backoffFirstMilliseconds
-    for _ in 2..<attempt where wait < backoffMostMilliseconds { wait *= 2 }
-    return min(wait, backoffMostMilliseconds)
-  }
 }

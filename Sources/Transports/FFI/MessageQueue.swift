@@ -17,9 +17,7 @@ struct PluginMessage {
 /// Bytes of the header before each message's payload, in both queues.
 private let headerBytes = 32
 
-private func store(
-  _ message: PluginMessage, size: Int, at place: UnsafeMutableRawPointer
-) {
+private func store(_ message: PluginMessage, at place: UnsafeMutableRawPointer) {
   place.storeBytes(
     of: UInt64(message.sid) | UInt64(message.method) << 32, toByteOffset: 8, as: UInt64.self)
   place.storeBytes(
@@ -65,7 +63,7 @@ struct LocalQueue {
   mutating func push(_ message: PluginMessage) {
     let size = roundedSize(of: message)
     if tail + size > capacity { grow(for: size) }
-    store(message, size: size, at: memory + tail)
+    store(message, at: memory + tail)
     tail &+= size
   }
 
@@ -165,7 +163,7 @@ struct ForeignQueue: ~Copyable {
       word(at: position).pointee.store(padding | Self.paddingMark, ordering: .releasing)
     }
     let start = position + padding
-    store(message, size: Int(size), at: memory + Int(start & (capacity - 1)))
+    store(message, at: memory + Int(start & (capacity - 1)))
     word(at: start).pointee.store(size, ordering: .sequentiallyConsistent)
     wakeOwner()
     return true
@@ -214,19 +212,14 @@ struct ForeignQueue: ~Copyable {
     head.store(position + size, ordering: .releasing)
   }
 
-  /// Whether a message is published.
-  var hasMessage: Bool {
-    word(at: head.load(ordering: .relaxed)).pointee.load(ordering: .acquiring) != 0
-  }
-
   /// Sleeps until a message is there or the time has come.
   borrowing func sleep(until time: UInt64) {
     sleeping.pointee.store(1, ordering: .sequentiallyConsistent)
-    if !hasMessageSequentially { kernel_futex_wait(futexWord, 1, time) }
+    if !hasMessage { kernel_futex_wait(futexWord, 1, time) }
     sleeping.pointee.store(0, ordering: .sequentiallyConsistent)
   }
 
-  private var hasMessageSequentially: Bool {
+  private var hasMessage: Bool {
     word(at: head.load(ordering: .relaxed)).pointee.load(ordering: .sequentiallyConsistent) != 0
   }
 }

@@ -47,7 +47,7 @@ final class RequestAnswers {
 
   /// The value of a request header, empty when absent.
   func header(_ name: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
-    for header in headers where equalIgnoringCase(header.name, name) { return header.value }
+    for header in headers where HeaderName.equal(header.name, name) { return header.value }
     return Self.nothing
   }
 

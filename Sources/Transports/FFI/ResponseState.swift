@@ -101,7 +101,7 @@ struct ResponseState {
     var place = 0
     while place < headersUsed {
       let (entryName, _, size) = entry(at: place)
-      if equalIgnoringCase(entryName, name) {
+      if HeaderName.equal(entryName, name) {
         memmove(headers + place, headers + place + size, headersUsed - place - size)
         headersUsed -= size
         isChanged = true
@@ -116,7 +116,7 @@ struct ResponseState {
     var place = 0
     while place < headersUsed {
       let (entryName, value, size) = entry(at: place)
-      if equalIgnoringCase(entryName, name) { return value }
+      if HeaderName.equal(entryName, name) { return value }
       place += size
     }
     return nil
@@ -163,16 +163,6 @@ struct ResponseState {
     }
   }
 }
-
-/// Whether two header names are the same: ASCII letters compare without regard to case.
-func equalIgnoringCase(_ left: UnsafeRawBufferPointer, _ right: UnsafeRawBufferPointer) -> Bool {
-  guard left.count == right.count else { return false }
-  for place in 0..<left.count where lowered(left[place]) != lowered(right[place]) { return false }
-  return true
-}
-
-@inline(__always)
-private func lowered(_ byte: UInt8) -> UInt8 { byte >= 65 && byte <= 90 ? byte | 32 : byte }
 
 /// What the upstream answers before a plugin changed it: the same for every session.
 final class UpstreamResponse {

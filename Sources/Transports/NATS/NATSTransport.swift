@@ -18,7 +18,6 @@ public final class NATSTransport: SessionTransport {
   public let isInProcess = false
   let slots: UnsafeMutablePointer<NATSSlot>
   let slotCount: Int
-  let firstSlot: Int
   let numbering: SessionNumbering
   let connections: [LoopConnection]
   var ledgers: [NoResponderLedger]
@@ -53,7 +52,6 @@ public final class NATSTransport: SessionTransport {
     order: LoadOrder, spec: NATSSpec, lane: Int, recorder: ThreadRecorder
   ) throws {
     let (first, count) = order.places(ofThread: lane)
-    firstSlot = first
     slotCount = count
     completions = CompletionRing(slots: count)
     numbering = SessionNumbering(slots: order.placeCount)

@@ -144,7 +144,7 @@ extension FFITests {
     @Test func sessionZeroIsNobody() throws {
       let plugin = try ScriptedPlugin(ScriptedCall.next())
       let order = FFILoad().order
-      let memory = FFIRecording(order.layout)
+      let memory = LoadRecording(order.layout)
       let transports = try FFITransport.make(
         order: order, spec: FFISpec(file: "p"), plugin: plugin.library, area: memory.area)
       for method in [1, 2, 103, 107, 200, 9999] as [UInt32] {
@@ -163,7 +163,7 @@ extension FFITests {
       let first = try ScriptedPlugin(ScriptedCall.next())
       try expectOnlyAnswers(FFILoad().run(first.library))
       let order = FFILoad().order
-      let memory = FFIRecording(order.layout)
+      let memory = LoadRecording(order.layout)
       let old = try #require(theHost).pointee.lastSID
       let second = try ScriptedPlugin(ScriptedCall.next())
       let transports = try FFITransport.make(

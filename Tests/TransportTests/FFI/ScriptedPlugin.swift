@@ -125,7 +125,7 @@ struct FFILoad {
   /// `keepingMemory`: a load thread that hangs in the plugin goes on using it.
   func run(_ plugin: PluginLibrary, keepingMemory: Bool = false) throws -> Measure.Measurement {
     let order = order
-    let memory = FFIRecording(order.layout)
+    let memory = LoadRecording(order.layout)
     if keepingMemory { _ = Unmanaged.passRetained(memory) }
     let transports = try FFITransport.make(
       order: order, spec: FFISpec(file: "p.so", dispatch: dispatch), plugin: plugin, area: memory.area)
@@ -134,7 +134,7 @@ struct FFILoad {
 }
 
 /// Memory for a load's records.
-final class FFIRecording {
+final class LoadRecording {
   let area: RecordingArea
   private let memory: UnsafeMutableRawPointer
 

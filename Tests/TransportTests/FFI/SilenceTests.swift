@@ -48,7 +48,7 @@ extension FFITests {
       var load = FFILoad(threads: threads)
       load.measureSeconds = 600
       let order = load.order
-      let memory = FFIRecording(order.layout)
+      let memory = LoadRecording(order.layout)
       let transports = try FFITransport.make(
         order: order, spec: FFISpec(file: "p"), plugin: plugin.library, area: memory.area)
       let area = memory.area

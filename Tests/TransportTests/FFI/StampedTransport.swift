@@ -53,7 +53,7 @@ extension FFILoad {
   /// Runs with the stamps looked at.
   func runStamped(_ plugin: PluginLibrary) throws -> (Measure.Measurement, [StampedTransport]) {
     let order = order
-    let memory = FFIRecording(order.layout)
+    let memory = LoadRecording(order.layout)
     let transports = try FFITransport.make(
       order: order, spec: FFISpec(file: "p.so", dispatch: dispatch), plugin: plugin, area: memory.area
     ).map(StampedTransport.init)

@@ -1,4 +1,5 @@
 import Load
+import Measure
 import Testing
 
 @testable import TransportNATS

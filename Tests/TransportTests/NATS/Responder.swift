@@ -120,7 +120,7 @@ struct NATSLoad {
 
   func run(_ url: String) throws -> Measure.Measurement {
     let order = order(url)
-    let memory = NATSRecording(order.layout)
+    let memory = LoadRecording(order.layout)
     let transports = try (0..<order.effectiveThreads).map { lane in
       try NATSTransport(
         order: order, spec: NATSSpec(flush: flush), lane: lane, recorder: memory.area.threadRecorder(lane))
@@ -128,18 +128,4 @@ struct NATSLoad {
     #expect(transports.reduce(0) { $0 + $1.connections.count } == connections)
     return LoadRunner(order: order, area: memory.area) { ResourceSample() }.run(transports: transports)
   }
-}
-
-/// Memory for a load's records.
-final class NATSRecording {
-  let area: RecordingArea
-  private let memory: UnsafeMutableRawPointer
-
-  init(_ layout: RecordingLayout) {
-    memory = .allocate(byteCount: layout.byteCount, alignment: 64)
-    memory.initializeMemory(as: UInt8.self, repeating: 0, count: layout.byteCount)
-    area = RecordingArea(layout: layout, memory: memory)
-  }
-
-  deinit { memory.deallocate() }
 }
