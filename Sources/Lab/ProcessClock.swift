@@ -25,7 +25,7 @@ public enum ProcessClock {
     return pages * UInt64(sysconf(Int32(_SC_PAGESIZE)))
   }
 
-  private static func members(ofSession leader: Int32) -> [Int32] {
+  static func members(ofSession leader: Int32) -> [Int32] {
     let entries = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
     return entries.compactMap { Int32($0) }.filter { pid in
       // Behind the name in brackets: state, parent, group, session.

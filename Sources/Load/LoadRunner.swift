@@ -14,17 +14,27 @@ public struct ResourceSample: Sendable {
   public var brokerNanoseconds: UInt64?
   /// CPU time of all workers, nanoseconds.
   public var workersNanoseconds: UInt64?
+  /// Memory and context switches of this process.
+  public var generator: ProcessReading?
+  /// Those of the broker.
+  public var broker: ProcessReading?
+  /// Those of all workers.
+  public var workers: ProcessReading?
   /// CPU time that the hypervisor took and all CPU time, in ticks.
   public var steal: (stolen: UInt64, total: UInt64)?
 
   /// A sample.
   public init(
     generatorNanoseconds: UInt64? = nil, brokerNanoseconds: UInt64? = nil,
-    workersNanoseconds: UInt64? = nil, steal: (stolen: UInt64, total: UInt64)? = nil
+    workersNanoseconds: UInt64? = nil, generator: ProcessReading? = nil, broker: ProcessReading? = nil,
+    workers: ProcessReading? = nil, steal: (stolen: UInt64, total: UInt64)? = nil
   ) {
     self.generatorNanoseconds = generatorNanoseconds
     self.brokerNanoseconds = brokerNanoseconds
     self.workersNanoseconds = workersNanoseconds
+    self.generator = generator
+    self.broker = broker
+    self.workers = workers
     self.steal = steal
   }
 }
@@ -135,6 +145,9 @@ extension Measurement {
     cpuGeneratorNanoseconds = difference(\.generatorNanoseconds)
     cpuBrokerNanoseconds = difference(\.brokerNanoseconds)
     cpuWorkersNanoseconds = difference(\.workersNanoseconds)
+    generator = ProcessCosts(from: before.0.generator, to: after.0.generator)
+    broker = ProcessCosts(from: before.0.broker, to: after.0.broker)
+    workerProcesses = ProcessCosts(from: before.0.workers, to: after.0.workers)
     allocatedBytes = after.allocated >= before.allocated ? after.allocated - before.allocated : nil
     if let first = before.0.steal, let last = after.0.steal, last.total > first.total {
       stealShare = Double(last.stolen - first.stolen) / Double(last.total - first.total)

@@ -164,6 +164,14 @@ public struct Measurement: Codable, Sendable, Equatable {
   public var cpuWorkersNanoseconds: UInt64?
   /// Bytes allocated by the load threads during the measured time (jemalloc); nil when not measured.
   public var allocatedBytes: UInt64?
+  /// Memory and context switches of the load process; nil when not measured.
+  public var generator: ProcessCosts?
+  /// Those of the broker, when it is ours.
+  public var broker: ProcessCosts?
+  /// Those of all workers together, when they are ours.
+  public var workerProcesses: ProcessCosts?
+  /// What the broker's own monitoring said; nil where it is not known.
+  public var brokerActivity: BrokerActivity?
   /// Share of CPU time that the hypervisor took during the measured time, 0-1; nil when unknown.
   public var stealShare: Double?
   /// Empty when the measurement is valid.

@@ -49,7 +49,7 @@ struct SummaryRow {
   }
 
   /// All columns in the promised order; new ones go to the end.
-  static let columns: [Column] = identity + outcomes + times + costs + validity + later
+  static let columns: [Column] = identity + outcomes + times + costs + validity + later + resources
 
   private static let identity: [Column] = [
     Column(name: "run_id") { .text($0.runID) },
@@ -157,7 +157,7 @@ struct SummaryRow {
 
   /// A cost of the whole measured time, shared out to the requests answered in it; nil in the rows
   /// of phases, which have no costs of their own.
-  private func perRequest(_ total: UInt64?, unit: Double) -> Double? {
+  func perRequest(_ total: UInt64?, unit: Double) -> Double? {
     guard scope.scope == "request", let total, scope.okInWindow > 0 else { return nil }
     return Double(total) / unit / Double(scope.okInWindow)
   }

@@ -108,6 +108,9 @@ final class Workbench {
       order: Array(try JSONEncoder().encode(order)), sharedMemory: shared.descriptor,
       environment: Self.loadEnvironment,
       secrets: secrets(of: order.target))
+    let watch = order.brokerPID == nil ? nil : broker.map {
+      BrokerWatch($0.monitor, area: shared.area, seconds: order.measureSeconds)
+    }
     let longest = order.target.policies.values.map(\.timeoutMilliseconds).max() ?? 0
     let seconds =
       order.warmupSeconds + order.measureSeconds + order.drainSeconds + Double(longest) / 1000 + 20
@@ -115,7 +118,12 @@ final class Workbench {
       if !onGlance(LoadGlanceAt(shared.area)) { shared.area.stopRequested = true }
       return true
     }
-    return try measurement(of: outcome, order: order, shared: shared)
+    // Before anything can throw: the watch looks into the shared memory, which goes with this function.
+    let activity = watch?.finish()
+    var measurement = try measurement(of: outcome, order: order, shared: shared)
+    measurement.brokerActivity = activity
+    measurement.warnings += activity?.warnings ?? []
+    return measurement
   }
 
   /// A crash is the plugin's as a rule: Swift's own long report of it would hide its last words.

@@ -40,7 +40,8 @@ struct MeasureCommand: ParsableCommand {
       throw LoadFailure(kind: .failed, message: "__measure has no shared memory; use: nylon-bench run")
     }
     let shared = try SharedRecording(layout: order.layout, descriptor: descriptor)
-    let runner = LoadRunner(order: order, area: shared.area) { sample(order) }
+    let sampler = ResourceSampler(order)
+    let runner = LoadRunner(order: order, area: shared.area) { sampler.sample() }
     switch order.target.transport {
     case .ffi(let spec): return LoadReply(measurement: try loadPlugin(spec, order, shared.area, runner))
     case .nats(let spec):
@@ -61,18 +62,6 @@ struct MeasureCommand: ParsableCommand {
     // A plugin that did not come back from a call must not be called again.
     if !measurement.invalidReasons.contains(where: { $0.code == "plugin_hung" }) { plugin.shutdown() }
     return measurement
-  }
-
-  private static func sample(_ order: LoadOrder) -> ResourceSample {
-    let times = SystemTimes.now()
-    // Workers whose time cannot be read all are not half measured.
-    let workers = order.workerPIDs.map(ProcessClock.cpuNanoseconds(session:))
-    return ResourceSample(
-      generatorNanoseconds: ProcessClock.cpuNanoseconds(pid: getpid()),
-      brokerNanoseconds: order.brokerPID.flatMap(ProcessClock.cpuNanoseconds(pid:)),
-      workersNanoseconds: workers.isEmpty || workers.contains(where: { $0 == nil })
-        ? nil : workers.compactMap { $0 }.reduce(0, +),
-      steal: times.map { ($0.stolen, $0.total) })
   }
 
   private static func failure(of error: any Error) -> LoadFailure {

@@ -1,0 +1,33 @@
+import Foundation
+import Lab
+import Load
+import Measure
+
+/// Reads in the load process, at both ends of the measured time, what the kernel accounts to the processes
+/// that take part. The broker's monitoring is not asked here but by the orchestrator: see `BrokerWatch`.
+final class ResourceSampler {
+  private let order: LoadOrder
+  private var isFirst = true
+
+  init(_ order: LoadOrder) { self.order = order }
+
+  /// What was spent until now. Reading takes CPU time itself: at the beginning our own CPU time comes
+  /// last, at the end first, so that it is not in it.
+  func sample() -> ResourceSample {
+    var sample = ResourceSample()
+    if !isFirst { sample.generatorNanoseconds = ProcessClock.cpuNanoseconds(pid: getpid()) }
+    sample.steal = SystemTimes.now().map { ($0.stolen, $0.total) }
+    // Workers whose time cannot be read all are not half measured.
+    let workers = order.workerPIDs.map(ProcessClock.cpuNanoseconds(session:))
+    sample.workersNanoseconds =
+      workers.isEmpty || workers.contains(where: { $0 == nil })
+      ? nil : workers.compactMap { $0 }.reduce(0, +)
+    sample.brokerNanoseconds = order.brokerPID.flatMap(ProcessClock.cpuNanoseconds(pid:))
+    sample.generator = ProcessClock.ownReading()
+    sample.broker = order.brokerPID.flatMap(ProcessClock.reading(pid:))
+    sample.workers = ProcessClock.reading(sessions: order.workerPIDs)
+    if isFirst { sample.generatorNanoseconds = ProcessClock.cpuNanoseconds(pid: getpid()) }
+    isFirst = false
+    return sample
+  }
+}
