@@ -19,7 +19,7 @@ extension ResultTables {
         "Memory is resident memory at the start and at the end of the measured time; the generator's has its "
           + "histograms in it, and an FFI plugin. Switches are voluntary (a thread waited) + involuntary (the "
           + "kernel took the core away), over all threads. Threads of the broker and of workers that ended "
-          + "within the measured time are not counted: the kernel forgets theirs.",
+          + "within the measured time are not counted: the kernel forgets theirs."
       ])
   }
 
@@ -45,7 +45,7 @@ extension ResultTables {
       notes: [
         "From /varz at both ends of the measured time. Slow consumers are clients that the broker cut off, over "
           + "all replicates. Pending bytes wait in the broker for clients that have not read them (/connz); "
-          + "they are looked at ten times in a measurement at most, so a short peak may be missed.",
+          + "they are looked at ten times in a measurement at most, so a short peak may be missed."
       ])
   }
 

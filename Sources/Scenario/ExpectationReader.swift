@@ -2,13 +2,14 @@ import Foundation
 
 extension Expectation {
   /// The numeric columns of summary.csv that a line of `expect:` may name.
-  public static let metrics: [String] = [
-    "offered_rps", "concurrency", "workers", "payload_bytes", "duration_s", "sent", "ok", "handler_errors",
-    "timeouts", "rejected", "shed", "lost", "late", "duplicates", "throughput_rps", "response_min_us",
-    "response_p50_us", "response_p90_us", "response_p99_us", "response_p999_us", "response_max_us",
-    "response_mean_us", "service_p50_us", "service_p99_us", "send_lag_p99_us", "cpu_generator_us",
-    "cpu_broker_us", "cpu_workers_us", "allocated_bytes",
-  ] + resources
+  public static let metrics: [String] =
+    [
+      "offered_rps", "concurrency", "workers", "payload_bytes", "duration_s", "sent", "ok", "handler_errors",
+      "timeouts", "rejected", "shed", "lost", "late", "duplicates", "throughput_rps", "response_min_us",
+      "response_p50_us", "response_p90_us", "response_p99_us", "response_p999_us", "response_max_us",
+      "response_mean_us", "service_p50_us", "service_p99_us", "send_lag_p99_us", "cpu_generator_us",
+      "cpu_broker_us", "cpu_workers_us", "allocated_bytes",
+    ] + resources
 
   /// Memory, context switches and what the broker counted: columns that came later.
   private static let resources: [String] = [

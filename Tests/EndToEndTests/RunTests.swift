@@ -58,6 +58,22 @@ extension EndToEnd {
       #expect(document.measurements.first?.workers == 2)
       #expect(document.measurements.first?.cpuBrokerNanoseconds ?? 0 > 0)
       #expect(sandbox.processes().isEmpty)
+      let one = try #require(document.measurements.first)
+      for side in [one.generator, one.broker, one.workerProcesses] {
+        let costs = try #require(side)
+        #expect(costs.residentStartBytes ?? 0 > 1_000_000)
+        #expect(costs.residentEndBytes ?? 0 > 1_000_000)
+        #expect(costs.voluntarySwitches ?? 0 > 0)
+        #expect(costs.involuntarySwitches != nil)
+      }
+      let activity = try #require(one.brokerActivity)
+      // A request and a reply for each phase; the two readings are not the very ends of the measured time.
+      let answered = try #require(one.request?.okInWindow)
+      let phases = UInt64(one.scopes.count - 1)
+      #expect((answered * phases...answered * phases * 4).contains(activity.inMessages))
+      #expect(activity.slowConsumers == 0)
+      #expect(activity.subscriptions >= phases)
+      #expect(try file("report.md").contains("The broker's own monitoring"))
     }
 
     @Test("With --server a broker is used that runs already, and left alone")
@@ -72,6 +88,9 @@ extension EndToEnd {
       expectHonest(finished, document)
       expectCounts(document)
       #expect(sandbox.processes() == [broker.pid])
+      // Of a broker that is not ours neither process nor monitoring is known: nothing, and not 0.
+      #expect(document.measurements.allSatisfy { $0.broker == nil && $0.brokerActivity == nil })
+      #expect(document.measurements.allSatisfy { $0.generator != nil && $0.workerProcesses != nil })
       kill(broker.pid, SIGTERM)
       _ = broker.finish()
     }

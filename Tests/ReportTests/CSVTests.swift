@@ -10,8 +10,41 @@ struct CSVTests {
     let header = CSV.summary(document([])).prefix { $0 != "\r\n" }
     #expect(
       header
-        == "run_id,scenario,target,transport,handler,phase,load,offered_rps,concurrency,workers,payload_bytes,replicate,duration_s,sent,ok,handler_errors,timeouts,rejected,shed,lost,late,duplicates,throughput_rps,response_min_us,response_p50_us,response_p90_us,response_p99_us,response_p999_us,response_max_us,response_mean_us,service_p50_us,service_p99_us,send_lag_p99_us,cpu_generator_us,cpu_broker_us,cpu_workers_us,allocated_bytes,valid,invalid_reason,unexpected,protocol_errors,no_responders,retries,wrong_content,steal_percent,omission_gap_p99_us"
-    )
+        == Self.promised
+        + ",resident_generator_start_bytes,resident_generator_end_bytes,resident_broker_start_bytes"
+        + ",resident_broker_end_bytes,resident_workers_start_bytes,resident_workers_end_bytes"
+        + ",voluntary_switches_generator,involuntary_switches_generator,voluntary_switches_broker"
+        + ",involuntary_switches_broker,voluntary_switches_workers,involuntary_switches_workers"
+        + ",broker_in_messages,broker_out_messages,broker_in_bytes,broker_out_bytes,broker_slow_consumers"
+        + ",broker_pending_most_bytes,broker_subscriptions")
+  }
+
+  private static let promised =
+    "run_id,scenario,target,transport,handler,phase,load,offered_rps,concurrency,workers,payload_bytes,replicate,duration_s,sent,ok,handler_errors,timeouts,rejected,shed,lost,late,duplicates,throughput_rps,response_min_us,response_p50_us,response_p90_us,response_p99_us,response_p999_us,response_max_us,response_mean_us,service_p50_us,service_p99_us,send_lag_p99_us,cpu_generator_us,cpu_broker_us,cpu_workers_us,allocated_bytes,valid,invalid_reason,unexpected,protocol_errors,no_responders,retries,wrong_content,steal_percent,omission_gap_p99_us"
+
+  @Test("summary.csv has memory as it is, switches and messages for each request, and neither for phases")
+  func resources() {
+    var one = measurement("nats", around: 1_000_000)
+    one.generator = ProcessCosts(
+      residentStartBytes: 1000, residentEndBytes: 2000, voluntarySwitches: 3000, involuntarySwitches: 0)
+    one.brokerActivity = BrokerActivity(
+      inMessages: 16_000, outMessages: 16_000, inBytes: 1, outBytes: 2, slowConsumers: 1, subscriptions: 54,
+      connections: 3, pendingMostBytes: nil, pendingLooks: 0)
+    let rows = records(CSV.summary(document([one])))
+    let expected = [
+      "resident_generator_start_bytes": "1000", "resident_generator_end_bytes": "2000",
+      "voluntary_switches_generator": "1.5", "involuntary_switches_generator": "0",
+      "resident_broker_start_bytes": "", "voluntary_switches_broker": "", "broker_in_messages": "8",
+      "broker_slow_consumers": "1", "broker_pending_most_bytes": "", "broker_subscriptions": "54",
+    ]
+    for (column, value) in expected {
+      #expect(rows[0][column] == value, "\(column)")
+      #expect(rows[1][column] == "", "\(column) of a phase")
+    }
+    #expect(one.brokerActivity?.warnings.count == 1)
+    let report = MarkdownReport.render(document([one]))
+    #expect(report.contains("The broker's own monitoring"))
+    #expect(!MarkdownReport.render(document([measurement("ffi", around: 1000)])).contains("own monitoring**"))
   }
 
   @Test("summary.csv gives each figure in its unit, and an empty cell where there is none")

@@ -108,9 +108,12 @@ final class Workbench {
       order: Array(try JSONEncoder().encode(order)), sharedMemory: shared.descriptor,
       environment: Self.loadEnvironment,
       secrets: secrets(of: order.target))
-    let watch = order.brokerPID == nil ? nil : broker.map {
-      BrokerWatch($0.monitor, area: shared.area, seconds: order.measureSeconds)
-    }
+    let watch =
+      order.brokerPID == nil
+      ? nil
+      : broker.map {
+        BrokerWatch($0.monitor, area: shared.area, seconds: order.measureSeconds)
+      }
     let longest = order.target.policies.values.map(\.timeoutMilliseconds).max() ?? 0
     let seconds =
       order.warmupSeconds + order.measureSeconds + order.drainSeconds + Double(longest) / 1000 + 20

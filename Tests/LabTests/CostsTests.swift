@@ -1,0 +1,117 @@
+import Foundation
+import Measure
+import Testing
+
+@testable import Lab
+
+/// What others cost, read from real processes and a real broker.
+@Suite struct CostsTests {
+  @Test func aProcessThatSleepsAgainAndAgainHasVoluntarySwitchesAndMemory() throws {
+    let sleeper = try ChildProcess.start(
+      Launch("/bin/bash", ["-c", "while :; do read -t 0.005 <> <(:); done"]))
+    defer { sleeper.terminate() }
+    let before = try #require(ProcessClock.reading(pid: sleeper.pid))
+    #expect(before.residentBytes ?? 0 > 100_000)
+    let first = try #require(before.switches)
+    #expect(
+      eventually {
+        (ProcessClock.reading(pid: sleeper.pid)?.switches?.since(first).voluntary ?? 0) > 20
+      })
+  }
+
+  @Test func thePoolsReadingHoldsTheProcessesBehindItsHeadsAndIsNoneWhenOneIsGone() throws {
+    let shell = try ChildProcess.start(Launch("/bin/sh", ["-c", "sleep 1000; :"]))
+    defer { shell.terminate() }
+    #expect(
+      eventually {
+        (ProcessClock.reading(sessions: [shell.pid])?.switches?.threads.count ?? 0) == 2
+      })
+    let own = try #require(ProcessClock.reading(pid: shell.pid)?.residentBytes)
+    let all = try #require(ProcessClock.reading(sessions: [shell.pid])?.residentBytes)
+    #expect(all > own)
+    let gone = try ChildProcess.start(Launch("/bin/sleep", ["1000"]))
+    let pid = gone.pid
+    gone.terminate()
+    #expect(ProcessClock.reading(sessions: [shell.pid, pid]) == nil)
+    #expect(ProcessClock.reading(pid: pid) == nil)
+    #expect(ProcessClock.reading(sessions: []) == nil)
+  }
+
+  @Test func ourOwnSwitchesHoldThreadsThatHaveEnded() throws {
+    let before = try #require(ProcessClock.ownReading().switches)
+    let done = Guarded(false)
+    let thread = Thread {
+      for _ in 0..<50 { nap(milliseconds: 1) }
+      done.withLock { $0 = true }
+    }
+    thread.start()
+    #expect(done.wait(until: .after(.seconds(20))) { $0 ? true : nil } == true)
+    let after = try #require(ProcessClock.ownReading().switches)
+    #expect(after.since(before).voluntary >= 50)
+  }
+
+  @Test func aStatusWithoutTheCountsIsNone() {
+    let text = "Name:\tx\nThreads:\t3\nvoluntary_ctxt_switches:\t12\nnonvoluntary_ctxt_switches:\t7\n"
+    #expect(ProcessClock.parseSwitches(text) == ContextSwitches.Count(voluntary: 12, involuntary: 7))
+    #expect(ProcessClock.parseSwitches("Name:\tx\n") == nil)
+    #expect(ProcessClock.parseSwitches("voluntary_ctxt_switches:\t12\n") == nil)
+  }
+
+  @Test func theWatchSeesMessagesPendingBytesAndASlowConsumer() throws {
+    let broker = try Broker.start()
+    defer { broker.stop() }
+    let reader = try Connection(host: "127.0.0.1", port: broker.port, until: .after(.seconds(60)))
+    try reader.send("CONNECT {\"verbose\":false}\r\nSUB heavy 1\r\n")
+    #expect(try eventually { try broker.statistics().connections == 1 })
+    let area = SharedArea()
+    area.view.measureEnd = .max
+    area.view.measureStart = monotonicNanoseconds()
+    let watch = BrokerWatch(broker.monitor, area: area.view, seconds: 1)
+    // The watch's own first question must be answered before the first message.
+    nap(milliseconds: 300)
+    let writer = try Connection(host: "127.0.0.1", port: broker.port, until: .after(.seconds(60)))
+    try writer.send("CONNECT {\"verbose\":false}\r\n")
+    let message = "PUB heavy 1000000\r\n" + String(repeating: "x", count: 1_000_000) + "\r\n"
+    // The reader never reads: what its socket does not take waits in the broker.
+    for _ in 0..<30 { try writer.send(message) }
+    #expect(try eventually(within: 30) { try broker.monitor.pendingBytes() > 1_000_000 })
+    nap(milliseconds: 1500)
+    // The broker keeps at most 64 MiB for one client.
+    for _ in 0..<60 { try writer.send(message) }
+    #expect(try eventually(within: 30) { try broker.statistics().slowConsumers == 1 })
+    #expect(try eventually(within: 30) { try broker.statistics().inMessages == 90 })
+    area.view.measureEnd = monotonicNanoseconds()
+    let activity = try #require(watch.finish())
+    #expect(activity.inMessages == 90)
+    #expect(activity.inBytes == 90_000_000)
+    #expect(activity.slowConsumers == 1)
+    #expect(activity.pendingMostBytes ?? 0 > 1_000_000)
+    #expect(activity.pendingLooks > 0)
+    #expect(activity.warnings.count == 1)
+  }
+
+  @Test func aLoadThatNeverBeganOrDiedHasNoActivity() throws {
+    let broker = try Broker.start()
+    defer { broker.stop() }
+    let area = SharedArea()
+    #expect(BrokerWatch(broker.monitor, area: area.view, seconds: 1).finish() == nil)
+    area.view.measureStart = monotonicNanoseconds()
+    area.view.measureEnd = .max
+    #expect(BrokerWatch(broker.monitor, area: area.view, seconds: 1).finish() == nil)
+  }
+}
+
+/// Memory as a load process shares it.
+private final class SharedArea {
+  let view: RecordingArea
+  private let memory: UnsafeMutableRawPointer
+
+  init() {
+    let layout = RecordingLayout(threads: 1, scopes: ["request"], windows: 1)
+    memory = .allocate(byteCount: layout.byteCount, alignment: 64)
+    memory.initializeMemory(as: UInt8.self, repeating: 0, count: layout.byteCount)
+    view = RecordingArea(layout: layout, memory: memory)
+  }
+
+  deinit { memory.deallocate() }
+}
