@@ -1,23 +1,29 @@
+import Scenario
+
 /// A documented claim, and where its measurements are.
 public struct ClaimCheck: Sendable, Equatable {
   /// Which measurement tests a claim.
   public struct Condition: Sendable, Equatable {
-    /// `a` unloaded, `b` open loop at the documented rate, `c` closed loop at the implied concurrency.
+    /// `a` unloaded, `b` open loop at the documented rate, `c` closed loop at the implied concurrency,
+    /// `d` the same closed loop for both sides of a comparison.
     public var letter: String
     /// The target's name.
     public var target: String
     /// The load's label.
     public var load: String
+    /// The target that it is held against under the same load; nil for a figure of its own.
+    public var against: String?
 
     /// A condition.
-    public init(letter: String, target: String, load: String) {
+    public init(letter: String, target: String, load: String, against: String? = nil) {
       self.letter = letter
       self.target = target
       self.load = load
+      self.against = against
     }
 
-    /// Such as `b open-44000 ffi`.
-    var label: String { "\(letter) \(load) \(target)" }
+    /// Such as `b open-44000 ffi`, or `a closed-1 nats against ffi`.
+    var label: String { "\(letter) \(load) \(target)" + (against.map { " against \($0)" } ?? "") }
   }
 
   /// The claim's id.
@@ -25,10 +31,14 @@ public struct ClaimCheck: Sendable, Equatable {
   /// What it is about, such as `ffi latency`; claims of the same subject whose ranges lie apart
   /// disagree. Nil when no other claim is about it.
   public var subject: String?
+  /// What it is held against, as `subject`; nil for a figure of its own.
+  public var againstSubject: String?
   /// The document that says it.
   public var document: String
   /// The line there, from 1.
   public var line: Int
+  /// Other lines that say the same.
+  public var alsoLines: [Int]
   /// What it says, in its words.
   public var words: String
   /// The documented range's lower end, in `unit`; nil when it has none. A single number is a range
@@ -42,8 +52,15 @@ public struct ClaimCheck: Sendable, Equatable {
   public var metric: String
   /// Whether less is better.
   public var lowerIsBetter: Bool
+  /// The throughput that the document states beside a latency, requests a second; nil when none.
+  public var documentedRatePerSecond: Double?
+  /// How the figure is held against another target's; nil for a figure of its own.
+  public var relation: ClaimSpec.Relation?
   /// What tests it.
   public var conditions: [Condition]
+  /// Whether the conditions are a range of circumstances of which the document names none, such as
+  /// round trips of a network: then it is true when it is for one of them.
+  public var isOverRange: Bool
   /// Why it was not measured, and what to install; nil when it was.
   public var notMeasuredReason: String?
   /// For a claim about behaviour: whether it was seen to hold.
@@ -53,22 +70,30 @@ public struct ClaimCheck: Sendable, Equatable {
 
   /// A claim.
   public init(
-    id: String, subject: String? = nil, document: String, line: Int, words: String,
+    id: String, subject: String? = nil, againstSubject: String? = nil, document: String, line: Int,
+    alsoLines: [Int] = [], words: String,
     low: Double? = nil, high: Double? = nil, unit: String = "", metric: String,
-    lowerIsBetter: Bool = true, conditions: [Condition] = [], notMeasuredReason: String? = nil,
+    lowerIsBetter: Bool = true, documentedRatePerSecond: Double? = nil,
+    relation: ClaimSpec.Relation? = nil, conditions: [Condition] = [],
+    isOverRange: Bool = false, notMeasuredReason: String? = nil,
     holds: Bool? = nil, seen: String = ""
   ) {
     self.id = id
     self.subject = subject
+    self.againstSubject = againstSubject
     self.document = document
     self.line = line
+    self.alsoLines = alsoLines
     self.words = words
     self.low = low
     self.high = high
     self.unit = unit
     self.metric = metric
     self.lowerIsBetter = lowerIsBetter
+    self.documentedRatePerSecond = documentedRatePerSecond
+    self.relation = relation
     self.conditions = conditions
+    self.isOverRange = isOverRange
     self.notMeasuredReason = notMeasuredReason
     self.holds = holds
     self.seen = seen
@@ -97,6 +122,7 @@ public struct ClaimCheck: Sendable, Equatable {
   /// How many of the column's units the claim's unit is; nil when the unit does not fit the column.
   var unitFactor: Double? {
     let times = ["ns": 0.001, "us": 1, "µs": 1, "μs": 1, "ms": 1000, "s": 1_000_000]
+    if relation == .change { return unit == "%" ? 1 : nil }
     let rates = ["req/s": 1.0, "rps": 1, "requests/s": 1, "k req/s": 1000, "kreq/s": 1000]
     if column.hasSuffix("_us") { return times[unit] }
     if column.hasSuffix("_rps") { return rates[unit.lowercased()] }

@@ -8,7 +8,7 @@ public enum ClaimEvaluator {
   public static func verdicts(
     _ checks: [ClaimCheck], measurements: [Measurement], seed: UInt64 = 1
   ) -> [ClaimVerdict] {
-    checks.flatMap { rows($0, measurements, seed) } + disagreements(checks)
+    checks.flatMap { rows($0, measurements, seed) } + ClaimDisagreement.rows(checks)
   }
 
   private static func rows(
@@ -32,11 +32,12 @@ public enum ClaimEvaluator {
       return [check.row(ClaimVerdict.overall, .notMeasured, "the claim has no range to be held against")]
     }
     let each = check.conditions.map { condition in
-      let replicates = measurements.filter {
-        $0.target == condition.target && $0.load == condition.load
+      func replicates(_ target: String) -> [Measurement] {
+        measurements.filter { $0.target == target && $0.load == condition.load }
       }
       return ConditionTest(
-        check: check, condition: condition, factor: factor, all: replicates, seed: seed
+        check: check, condition: condition, factor: factor, all: replicates(condition.target),
+        others: condition.against.map(replicates), seed: seed
       ).row
     }
     return each + [overall(check, each)]
@@ -48,8 +49,11 @@ public enum ClaimEvaluator {
       return check.row(
         ClaimVerdict.overall, .notMeasured, rows.first?.why ?? "the claim has no conditions")
     }
+    let isRate = check.column == "throughput_rps" && check.relation == nil
     var result =
-      check.column == "throughput_rps" ? overallRate(check, rows) : overallByLetter(check, rows)
+      check.isOverRange
+      ? overallOverRange(check, rows)
+      : isRate ? overallRate(check, rows) : overallByLetter(check, rows)
     result.condition = ClaimVerdict.overall
     return result
   }
@@ -75,11 +79,36 @@ public enum ClaimEvaluator {
       offered.isEmpty ? "the documented rate itself was not offered" : "by \(unclear.condition)")
   }
 
-  /// Under load (b) decides where there is such a condition, else (a), else (c).
+  /// The document names no circumstances, so each target of the range is judged by itself: the claim
+  /// is true when it is for one of them.
+  private static func overallOverRange(_ check: ClaimCheck, _ rows: [ClaimVerdict]) -> ClaimVerdict {
+    let isRate = check.column == "throughput_rps"
+    let targets = check.conditions.map(\.target).uniqued()
+    let each = targets.compactMap { target -> (target: String, row: ClaimVerdict)? in
+      let mine = rows.filter { $0.condition.hasSuffix(" \(target)") && $0.verdict != .notMeasured }
+      guard !mine.isEmpty else { return nil }
+      return (target, isRate ? overallRate(check, mine) : overallByLetter(check, mine))
+    }
+    guard let first = each.first else { return rows[0] }
+    let words = each.map { one in
+      let figure = Number.significant(one.row.measured, 3).map { " (\($0) \(check.unit))" } ?? ""
+      return "\(one.target): \(one.row.verdict.rawValue)\(figure)"
+    }.joined(separator: ", ")
+    let verdicts = each.map(\.row.verdict).uniqued()
+    var result = each.first { $0.row.verdict == .confirmed }?.row ?? first.row
+    if result.verdict != .confirmed, verdicts.count > 1 {
+      result.verdict = .inconclusive
+      (result.measured, result.low, result.high) = (nil, nil, nil)
+    }
+    result.why = "the document names no circumstances; \(words)"
+    return result
+  }
+
+  /// Under load (b) decides where there is such a condition, else (a), else (c), else (d).
   private static func overallByLetter(
     _ check: ClaimCheck, _ rows: [ClaimVerdict]
   ) -> ClaimVerdict {
-    let letters = ["b ", "a ", "c "]
+    let letters = ["b ", "a ", "c ", "d "]
     let deciding =
       letters.lazy.map { letter in rows.filter { $0.condition.hasPrefix(letter) } }
       .first { !$0.isEmpty } ?? rows
@@ -89,27 +118,6 @@ public enum ClaimEvaluator {
     result.verdict = .inconclusive
     let names = deciding.map { "\($0.condition): \($0.verdict.rawValue)" }.joined(separator: ", ")
     return result.because("the conditions disagree (\(names))")
-  }
-
-  /// A row for each pair of claims about the same subject whose ranges have no value in common.
-  private static func disagreements(_ checks: [ClaimCheck]) -> [ClaimVerdict] {
-    checks.indices.flatMap { first in
-      checks.indices.dropFirst(first + 1).compactMap { second -> ClaimVerdict? in
-        let (a, b) = (checks[first], checks[second])
-        guard let subject = a.subject, subject == b.subject, a.column == b.column,
-          let unitA = a.unitFactor, let unitB = b.unitFactor,
-          (a.low ?? -.infinity) * unitA > (b.high ?? .infinity) * unitB
-            || (b.low ?? -.infinity) * unitB > (a.high ?? .infinity) * unitA
-        else { return nil }
-        var row = a.row(
-          ClaimVerdict.disagreement, .fails,
-          "\(a.document):\(a.line) says \(a.documented) \(a.unit), "
-            + "\(b.document):\(b.line) says \(b.documented) \(b.unit); both cannot be true")
-        row.id = "\(a.id)~\(b.id)"
-        row.claim = "the documents agree about \(subject)"
-        return row
-      }
-    }
   }
 }
 

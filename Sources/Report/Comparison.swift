@@ -122,15 +122,17 @@ public enum Comparison {
       ? Statistics.pairedRatio(a: a, b: b, seed: seed)
       : Statistics.unpairedRatio(a: a, b: b, seed: seed)
     let isEnough = min(a.count, b.count) >= Statistics.fewestReplicates
+    let pValue = isEnough ? Statistics.mannWhitney(a, b) : nil
     let evidence = Evidence(
       ratio: estimate?.ratio, interval: estimate?.interval, floor: floor,
-      spread: [a, b].compactMap(spread).max(), isAA: isAA, invalid: used.invalid)
-    let (verdict, why) = evidence.verdict
+      spread: [a, b].compactMap(spread).max(), pValue: pValue, isAA: isAA, invalid: used.invalid)
+    let isNothing = used.invalid.isEmpty && isEnough && (a + b).allSatisfy { $0 == 0 }
+    let (verdict, why) = isNothing ? (.same, "0 on both sides") : evidence.verdict
     return ComparisonRow(
       metric: metric, condition: sides.load, a: sides.nameA, b: sides.nameB,
       aValue: Statistics.median(a), bValue: Statistics.median(b), unit: unit(of: metric),
       ratio: estimate?.ratio, ratioLow: estimate?.interval?.low, ratioHigh: estimate?.interval?.high,
-      pValue: isEnough ? Statistics.mannWhitney(a, b) : nil, noiseFloor: floor, verdict: verdict,
+      pValue: pValue, noiseFloor: floor, verdict: verdict,
       why: why + sides.note(on: used))
   }
 

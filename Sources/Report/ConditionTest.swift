@@ -8,34 +8,69 @@ struct ConditionTest {
   var factor: Double
   /// All replicates.
   var all: [Measurement]
+  /// All replicates of the target that it is held against; nil for a figure of its own.
+  var others: [Measurement]?
   var seed: UInt64
 
-  private var isRate: Bool { check.column == "throughput_rps" }
+  private var isRate: Bool { check.column == "throughput_rps" && check.relation == nil }
 
   /// The row under this condition.
   var row: ClaimVerdict {
-    guard !all.isEmpty else {
-      return check.row(
-        condition.label, .notMeasured,
-        "target '\(condition.target)' was not measured under load '\(condition.load)'")
-    }
-    let valid = all.filter(\.isValid)
-    let isMostlyValid = valid.count * 2 > all.count
-    let used = isMostlyValid ? valid : all
+    guard !all.isEmpty else { return missing(condition.target) }
+    if let others, others.isEmpty { return missing(condition.against ?? "") }
+    let pairs = pairs
+    let isValid = { (pair: Pair) in pair.mine.isValid && pair.other?.isValid ?? true }
+    let valid = pairs.filter(isValid)
+    let isMostlyValid = valid.count * 2 > pairs.count
+    let used = isMostlyValid ? valid : pairs
     let (estimate, how) = interval(used)
-    let values = used.compactMap { $0.figure(check.column) }
     var row = check.row(condition.label, .inconclusive, "")
-    row.measured = measured(values, used).map { $0 / factor }
-    row.low = estimate.map { $0.low / factor }
-    row.high = estimate.map { $0.high / factor }
+    row.measured = measured(used)
+    row.low = estimate?.low
+    row.high = estimate?.high
     let (verdict, reason) = isMostlyValid ? judge(row) : judgeInvalid(row)
     row.verdict = verdict
     var parts = [reason, how] + besides(used)
-    if isMostlyValid, valid.count < all.count {
-      parts.append("\(all.count - valid.count) of \(all.count) replicates left out as invalid")
+    if isMostlyValid, valid.count < pairs.count {
+      parts.append("\(pairs.count - valid.count) of \(pairs.count) replicates left out as invalid")
     }
     row.why = parts.filter { !$0.isEmpty }.joined(separator: "; ")
     return row
+  }
+
+  private func missing(_ target: String) -> ClaimVerdict {
+    check.row(
+      condition.label, .notMeasured, "target '\(target)' was not measured under load '\(condition.load)'")
+  }
+
+  /// A replicate, and the same replicate of the target that it is held against.
+  private struct Pair {
+    var mine: Measurement
+    var other: Measurement?
+  }
+
+  /// All replicates; of a comparison those that both sides have.
+  private var pairs: [Pair] {
+    guard let others else { return all.map { Pair(mine: $0) } }
+    return all.compactMap { mine in
+      others.first { $0.replicate == mine.replicate }.map { Pair(mine: mine, other: $0) }
+    }
+  }
+
+  /// A pair's figure in the claim's unit; nil when a side has none.
+  private func figure(_ pair: Pair) -> Double? {
+    guard let mine = pair.mine.figure(check.column) else { return nil }
+    guard let other = pair.other else { return mine / factor }
+    return other.figure(check.column).flatMap { combine(mine, $0) }
+  }
+
+  /// Difference or change, in the claim's unit.
+  private func combine(_ mine: Double, _ other: Double) -> Double? {
+    switch check.relation {
+    case .difference: (mine - other) / factor
+    case .change: other == 0 ? nil : (mine / other - 1) * 100
+    case nil: mine / factor
+    }
   }
 
   /// By the interval alone.
@@ -60,7 +95,7 @@ struct ConditionTest {
   /// rate cannot be reached. Lateness and unrest come with saturation; other reasons leave the
   /// blame open.
   private func judgeInvalid(_ row: ClaimVerdict) -> (ClaimVerdict.Verdict, String) {
-    let reasons = all.flatMap(\.invalidReasons)
+    let reasons = (all + (others ?? [])).flatMap(\.invalidReasons)
     let codes = reasons.map(\.code).uniqued().sorted().joined(separator: ", ")
     let ofSaturation: Set<String> = ["saturated", "generator_late", "never_steady"]
     let saturated = all.filter { one in one.invalidReasons.contains { $0.code == "saturated" } }
@@ -74,37 +109,54 @@ struct ConditionTest {
     return (.worse, "the documented rate cannot be reached (\(codes)): \(details)")
   }
 
-  /// The figure, in the column's unit.
-  private func measured(_ values: [Double], _ used: [Measurement]) -> Double? {
-    guard values.count < Statistics.fewestReplicates, let histogram = pooled(used) else {
+  /// The figure, in the claim's unit: the median over replicates; with few of them that of all
+  /// their samples.
+  private func measured(_ used: [Pair]) -> Double? {
+    let values = used.compactMap(figure)
+    guard values.count < Statistics.fewestReplicates, let mine = pooled(used.map(\.mine)) else {
       return Statistics.median(values)
     }
-    return histogram.histogram.printableMicroseconds(histogram.percentile)
+    guard let figure = mine.histogram.printableMicroseconds(mine.percentile) else { return nil }
+    guard check.relation != nil else { return figure / factor }
+    return pooled(used.compactMap(\.other))?.histogram.printableMicroseconds(mine.percentile)
+      .flatMap { combine(figure, $0) }
   }
 
-  /// The 95 % interval in the column's unit, and what it is.
-  private func interval(_ used: [Measurement]) -> (Interval?, String) {
-    let values = used.compactMap { $0.figure(check.column) }
+  /// The 95 % interval in the claim's unit, and what it is.
+  private func interval(_ used: [Pair]) -> (Interval?, String) {
+    let values = used.compactMap(figure)
     if let interval = Statistics.bootstrapMedian(values, seed: seed) {
       let coverage = Number.text(Statistics.rangeCoverage(values.count) * 100, digits: 1) ?? ""
       let caveat = values.count < 6 ? ", which is about their range and covers at most \(coverage) %" : ""
-      return (interval, "bootstrap interval of the median of \(values.count) replicates\(caveat)")
+      let what = check.relation == nil ? "replicates" : "paired replicates"
+      return (interval, "bootstrap interval of the median of \(values.count) \(what)\(caveat)")
     }
     let count = used.count == 1 ? "1 replicate" : "\(used.count) replicates"
-    if isRate {
+    let isOfRates = check.column == "throughput_rps"
+    guard let mine = within(used.map(\.mine)) else { return (nil, "\(count): too few for an interval") }
+    let kind = isOfRates ? "t-interval over windows" : "order-statistic interval within the histogram"
+    guard check.relation != nil else {
       return (
-        Statistics.throughputInterval(used.flatMap(\.windows)),
-        "\(count): t-interval over windows, which knows nothing of what differs between replicates"
+        Interval(low: mine.low / factor, high: mine.high / factor),
+        "\(count): \(kind), which knows nothing of what differs between replicates"
       )
     }
-    guard let (histogram, percentile) = pooled(used),
-      let interval = Statistics.percentileInterval(histogram, percentile: percentile)
+    guard let other = within(used.compactMap(\.other)), let low = combine(mine.low, other.high),
+      let high = combine(mine.high, other.low)
     else { return (nil, "\(count): too few for an interval") }
     return (
-      Interval(low: interval.low / 1000, high: interval.high / 1000),
-      "\(count): order-statistic interval within the histogram, which knows nothing of what differs "
-        + "between replicates"
+      Interval(low: low, high: high),
+      "\(count): from the ends of both sides' \(kind), which knows nothing of what differs between replicates"
     )
+  }
+
+  /// The interval that few replicates show by themselves, in the column's unit.
+  private func within(_ used: [Measurement]) -> Interval? {
+    if check.column == "throughput_rps" { return Statistics.throughputInterval(used.flatMap(\.windows)) }
+    guard let (histogram, percentile) = pooled(used),
+      let interval = Statistics.percentileInterval(histogram, percentile: percentile)
+    else { return nil }
+    return Interval(low: interval.low / 1000, high: interval.high / 1000)
   }
 
   /// The merged histogram of the column and the percentile; nil when it is no percentile.
@@ -120,15 +172,17 @@ struct ConditionTest {
     }
   }
 
-  /// What belongs beside the figure: p99, and the requests in flight by Little's law.
-  private func besides(_ used: [Measurement]) -> [String] {
+  /// What belongs beside the figure: p99, the requests in flight by Little's law, both sides.
+  private func besides(_ used: [Pair]) -> [String] {
+    guard check.relation == nil else { return [sides(used)] }
+    let mine = used.map(\.mine)
     var parts: [String] = []
     if check.column == "response_p50_us" {
-      let tail = Statistics.median(used.compactMap { $0.figure("response_p99_us") })
+      let tail = Statistics.median(mine.compactMap { $0.figure("response_p99_us") })
       parts.append("p99 " + (Number.time(microseconds: tail) ?? "has too few samples"))
     }
-    if let rate = Statistics.median(used.compactMap(\.throughputPerSecond)),
-      let mean = Statistics.median(used.compactMap { $0.figure("response_mean_us") })
+    if let rate = Statistics.median(mine.compactMap(\.throughputPerSecond)),
+      let mean = Statistics.median(mine.compactMap { $0.figure("response_mean_us") })
     {
       let inFlight = Number.significant(rate * mean / 1e6, 3) ?? "?"
       parts.append(
@@ -136,5 +190,15 @@ struct ConditionTest {
           + "= \(inFlight) in flight")
     }
     return parts
+  }
+
+  private func sides(_ used: [Pair]) -> String {
+    func shown(_ measurements: [Measurement]) -> String {
+      let value = Statistics.median(measurements.compactMap { $0.figure(check.column) })
+      let text = check.column.hasSuffix("_us") ? Number.time(microseconds: value) : Number.grouped(value)
+      return text ?? "no figure"
+    }
+    return "\(condition.target) \(shown(used.map(\.mine))), "
+      + "\(condition.against ?? "") \(shown(used.compactMap(\.other)))"
   }
 }

@@ -10,16 +10,24 @@ struct Evidence {
   var floor: Double?
   /// The greatest distance between two replicates of the same side.
   var spread: Double?
+  /// Mann and Whitney's two-sided p of the two sides' values; nil with under 3 replicates.
+  var pValue: Double?
   /// Whether the two are the same target twice.
   var isAA: Bool
   /// Codes of why measurements are invalid.
   var invalid: [String]
+
+  /// A p under this tells the two sides of an A/A pair apart.
+  private static let significance = 0.05
 
   /// The verdict and why.
   ///
   /// Without an A/A pair the noise floor is unknown. Then `different` asks for more: a difference
   /// greater than any between two replicates of one target, which are the same target twice too;
   /// and `same` is never said.
+  ///
+  /// An A/A pair is `same` unless both its tests speak against that: an interval from few replicates
+  /// leaves 1 in one of 16 pairs (5 replicates) by chance alone.
   var verdict: (ComparisonRow.Verdict, String) {
     guard invalid.isEmpty else { return (.unclear, "invalid: " + invalid.joined(separator: ", ")) }
     guard let ratio, let difference = Comparison.distance(ratio) else {
@@ -28,8 +36,9 @@ struct Evidence {
     guard let interval else { return (.unclear, "under 3 replicates, so no interval") }
     let leaves = !interval.contains(1)
     if isAA {
-      return leaves
-        ? (.unclear, "an A/A pair whose interval leaves 1: its distance is the noise floor")
+      let isApart = leaves && pValue.map { $0 < Self.significance } ?? false
+      return isApart
+        ? (.unclear, "an A/A pair that both tests tell apart: its distance is the noise floor")
         : (.same, "an A/A pair")
     }
     guard let floor else { return withoutFloor(leaves: leaves, difference: difference) }

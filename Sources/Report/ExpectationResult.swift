@@ -15,7 +15,8 @@ public struct ExpectationResult: Codable, Sendable, Equatable {
 
   /// The line as written.
   public var text: String
-  /// The median over replicates, in the column's unit; nil when there is no figure.
+  /// The median over replicates, in the column's unit, or of the ratios of the pairs of the same
+  /// replicate; nil when there is no figure.
   public var measured: Double?
   /// What became of it.
   public var verdict: Verdict
@@ -31,11 +32,19 @@ public struct ExpectationResult: Codable, Sendable, Equatable {
     let mine = measurements.filter {
       $0.target == expectation.target && $0.load == expectation.load
     }
-    let values = mine.compactMap { $0.figure(expectation.metric) }
+    let others = expectation.divisor.map { divisor in
+      measurements.filter { $0.target == divisor.target && $0.load == divisor.load }
+    }
+    let values = mine.compactMap { one -> Double? in
+      guard let figure = one.figure(expectation.metric) else { return nil }
+      guard let divisor = expectation.divisor else { return figure }
+      let other = others?.first { $0.replicate == one.replicate }?.figure(divisor.metric)
+      return other.flatMap { $0 == 0 ? nil : figure / $0 }
+    }
     measured = Statistics.median(values)
     guard let measured else {
       verdict = .unmeasured
-      why = Self.missing(expectation, mine)
+      why = Self.missing(expectation, mine, others)
       return
     }
     guard let holds = Self.compare(measured, expectation) else {
@@ -44,11 +53,12 @@ public struct ExpectationResult: Codable, Sendable, Equatable {
       return
     }
     let shown = Number.text(measured) ?? ""
-    let invalid = mine.filter { !$0.isValid }
+    let all = mine + (others ?? [])
+    let invalid = all.filter { !$0.isValid }
     let over = mine.count == 1 ? "of one replicate" : "median of \(values.count) replicates"
-    why = "\(expectation.metric) is \(shown) (\(over))"
+    why = "\(others == nil ? "" : "the ratio of ")\(expectation.metric) is \(shown) (\(over))"
     if !invalid.isEmpty {
-      why += "; \(invalid.count) of \(mine.count) measurements invalid: "
+      why += "; \(invalid.count) of \(all.count) measurements invalid: "
       why += Set(invalid.map(\.invalidCodes)).sorted().joined(separator: ", ")
     }
     let isWhole = invalid.isEmpty && values.count == mine.count
@@ -67,7 +77,12 @@ public struct ExpectationResult: Codable, Sendable, Equatable {
     }
   }
 
-  private static func missing(_ expectation: Expectation, _ mine: [Measurement]) -> String {
+  private static func missing(
+    _ expectation: Expectation, _ mine: [Measurement], _ others: [Measurement]?
+  ) -> String {
+    if let others, others.isEmpty, let divisor = expectation.divisor {
+      return "target '\(divisor.target)' was not measured under load '\(divisor.load)'"
+    }
     if !SummaryRow.isNumeric(expectation.metric) {
       return "'\(expectation.metric)' is not a numeric column of summary.csv"
     }

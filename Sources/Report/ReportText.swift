@@ -26,7 +26,14 @@ enum ReportText {
         "\($0.id), \($0.condition): \($0.verdict.rawValue), \($0.why). It says: \"\($0.claim)\"."
       }
       sections.append(
-        ReportSection(title: "Claims", paragraphs: reasons, tables: [ResultTables.claims(document.claims)]))
+        ReportSection(
+          title: "Claims", paragraphs: subjects(document) + reasons,
+          tables: [ResultTables.claims(document.claims), ResultTables.implied(document.implied ?? [])]
+            .filter { !$0.rows.isEmpty }))
+    }
+    if let origins = document.origins, !origins.isEmpty {
+      let facts = origins.map { "\($0.about.joined(separator: ", ")): \($0.fact) Source: \($0.source)." }
+      sections.append(ReportSection(title: "Where the documented figures come from", paragraphs: facts))
     }
     if !document.expectations.isEmpty {
       sections.append(
@@ -52,10 +59,28 @@ enum ReportText {
     return ReportSection(title: "What this is", paragraphs: paragraphs)
   }
 
+  /// What the claims were tested on.
+  private static func subjects(_ document: RunDocument) -> [String] {
+    let each = document.scenario.targets.map { target in
+      switch target.transport {
+      case .ffi(let spec): "plugin '\(spec.file)', handler '\(target.handler)', in-process"
+      case .nats(let spec):
+        "pool '\(target.plugin)', handler '\(target.handler)', "
+          + (spec.workers.map { "\($0.count) workers '\($0.command.joined(separator: " "))'" }
+            ?? "workers that ran already") + ", over NATS"
+      }
+    }
+    return [
+      "Tested on: \(each.uniqued().joined(separator: "; ")). Per request of all phases, and, where a name ends "
+        + "with -per-phase, per phase request. HTTP is not part of it."
+    ]
+  }
+
   private static func results(_ document: RunDocument) -> ReportSection {
     let tables = [
       ResultTables.results(document), ResultTables.intervals(document), ResultTables.phases(document),
       ResultTables.costs(document), ResultTables.resources(document), ResultTables.broker(document),
+      ResultTables.floor(document),
     ]
     return ReportSection(
       title: "Results", tables: tables.filter { !$0.rows.isEmpty }, hasCharts: true)
@@ -68,7 +93,8 @@ enum ReportText {
     let warnings = document.measurements.flatMap { one in
       one.warnings.map { "Warning: \(name(one)): \($0)." }
     }
-    let all = invalid + document.warnings.map { "Warning: \($0)." } + warnings
+    let nearFloor = ResultTables.nearFloor(document).map { "Warning: \($0)." }
+    let all = invalid + nearFloor + document.warnings.map { "Warning: \($0)." } + warnings
     return ReportSection(
       title: "Validity and warnings",
       paragraphs: all.isEmpty ? ["Every measurement is valid, and there are no warnings."] : all)

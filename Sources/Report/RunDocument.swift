@@ -36,6 +36,12 @@ public struct RunDocument: Codable, Sendable, Equatable {
   public var comparisons: [ComparisonRow]
   /// Verdicts on documented claims.
   public var claims: [ClaimVerdict]
+  /// What documented pairs of latency and throughput imply; nil in runs that judge no claims.
+  public var implied: [ImpliedPair]?
+  /// What is known about where documented figures come from; nil in runs that judge no claims.
+  public var origins: [ClaimOrigin]?
+  /// This machine's own floor; nil when it is not known.
+  public var floor: MachineFloor?
   /// Results of `expect:`.
   public var expectations: [ExpectationResult]
   /// Things to know about the run as a whole.

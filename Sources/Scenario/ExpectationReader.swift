@@ -25,7 +25,8 @@ extension Expectation {
   public static let comparisons = ["<=", ">=", "==", "<", ">"]
 }
 
-/// Reads `expect:`, lines of the form `target.load.metric < number`.
+/// Reads `expect:`, lines of the form `target.load.metric < number`, or of two such figures with `/`
+/// between them.
 struct ExpectationReader {
   let problems: ProblemCollector
   let targets: [Target]
@@ -62,17 +63,32 @@ struct ExpectationReader {
     }
     let left = text[..<range.lowerBound].trimmingCharacters(in: .whitespaces)
     let right = text[range.upperBound...].trimmingCharacters(in: .whitespaces)
-    let parts = left.split(separator: ".", omittingEmptySubsequences: false).map(String.init)
-    if parts.first == "ratio", !knownNames.contains("ratio") {
-      fail("compares two targets, which expect: cannot", nil, "name one target; 'compare' prints the ratios")
-      return nil
-    }
-    guard parts.count >= 3, let name = parts.first, let metric = parts.last else {
-      fail("must name target, load and metric, joined by dots", nil, Self.form)
+    let sides = left.components(separatedBy: "/").map { $0.trimmingCharacters(in: .whitespaces) }
+    guard sides.count <= 2 else {
+      fail("divides more than once", nil, Self.form)
       return nil
     }
     guard let bound = Block.parse(right) else {
       fail("must end with a number, without a unit: the metric's name has it", nil, Self.form)
+      return nil
+    }
+    let figures = sides.compactMap { figure($0, fail: fail) }
+    guard figures.count == sides.count, let first = figures.first else { return nil }
+    let divisor = figures.dropFirst().first
+    if let divisor, divisor.metric != first.metric {
+      fail("divides \(first.metric) by \(divisor.metric)", nil, "name the same metric on both sides")
+      return nil
+    }
+    return Expectation(
+      text: text, target: first.target, load: first.load, metric: first.metric, divisor: divisor,
+      comparison: comparison, bound: bound)
+  }
+
+  /// `target.load.metric`; what is wrong with it is noted.
+  private func figure(_ text: String, fail: Fail) -> Expectation.Figure? {
+    let parts = text.split(separator: ".", omittingEmptySubsequences: false).map(String.init)
+    guard parts.count >= 3, let name = parts.first, let metric = parts.last else {
+      fail("must name target, load and metric, joined by dots", nil, Self.form)
       return nil
     }
     guard Expectation.metrics.contains(metric) else {
@@ -85,8 +101,7 @@ struct ExpectationReader {
     }
     let load = parts[1..<(parts.count - 1)].joined(separator: ".")
     guard check(target: name, load: load, fail: fail) else { return nil }
-    return Expectation(
-      text: text, target: name, load: load, metric: metric, comparison: comparison, bound: bound)
+    return Expectation.Figure(target: name, load: load, metric: metric)
   }
 
   private func check(target name: String, load: String, fail: Fail) -> Bool {

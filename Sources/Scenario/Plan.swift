@@ -138,7 +138,8 @@ public enum Arrivals: String, Codable, Sendable, CaseIterable {
   case uniform
 }
 
-/// One line of `expect:`, such as `nats.open-5000.response_p99_us < 5000`.
+/// One line of `expect:`, such as `nats.open-5000.response_p99_us < 5000`, or of two figures,
+/// `nats.closed-64.throughput_rps / ffi.closed-64.throughput_rps > 0.2`.
 public struct Expectation: Codable, Sendable, Equatable {
   /// The line as written.
   public var text: String
@@ -150,17 +151,38 @@ public struct Expectation: Codable, Sendable, Equatable {
   public var metric: String
   /// `<`, `<=`, `>`, `>=` or `==`.
   public var comparison: String
-  /// The bound, in the column's unit.
+  /// The bound, in the column's unit; of two figures the bound of their ratio.
   public var bound: Double
+  /// What the figure is divided by; nil for a figure of its own.
+  public var divisor: Figure?
+
+  /// A figure of a run.
+  public struct Figure: Codable, Sendable, Equatable {
+    /// The target's name.
+    public var target: String
+    /// Load label.
+    public var load: String
+    /// A numeric column of summary.csv.
+    public var metric: String
+
+    /// A figure.
+    public init(target: String, load: String, metric: String) {
+      self.target = target
+      self.load = load
+      self.metric = metric
+    }
+  }
 
   /// A condition.
   public init(
-    text: String, target: String, load: String, metric: String, comparison: String, bound: Double
+    text: String, target: String, load: String, metric: String, divisor: Figure? = nil, comparison: String,
+    bound: Double
   ) {
     self.text = text
     self.target = target
     self.load = load
     self.metric = metric
+    self.divisor = divisor
     self.comparison = comparison
     self.bound = bound
   }

@@ -110,7 +110,9 @@ struct FaultTests {
     Wrong(
       add: "expect: ['nats < 4', {a: b}]", "must name target, load and metric",
       "is a mapping, not a condition"),
-    Wrong(add: "expect: ['ratio.closed-1.response_p50_us < 2']", "compares two targets"),
+    Wrong(add: "expect: ['ffi.closed-1.ok / ffi.closed-1.sent > 0']", "divides ok by sent"),
+    Wrong(add: "expect: ['ffi.closed-1.ok / none.closed-1.ok > 0']", "names the target 'none'"),
+    Wrong(add: "expect: ['ffi.closed-1.ok / ffi.closed-1.ok / 2 > 0']", "divides more than once"),
   ]
 
   static let blocks: [Wrong] = [

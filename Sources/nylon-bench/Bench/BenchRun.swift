@@ -16,6 +16,8 @@ final class BenchRun {
   private let folder: RunFolder
   /// Documented claims to be judged on the run.
   var checks: [ClaimCheck] = []
+  /// What is known about where they come from.
+  var origins: [ClaimOrigin] = []
 
   /// Checks what can be checked before a load: plugins, the broker, the results folder.
   init(plan: Plan, options: CommonOptions) throws {
@@ -69,6 +71,7 @@ final class BenchRun {
     let steps = steps
     progress.plan(count: steps.count, secondsEach: plan.warmupSeconds + plan.measureSeconds + 1)
     do {
+      try measureFloor(steps: steps.count)
       for (place, step) in steps.enumerated() {
         guard !trap.isSprung else { break }
         progress.begin(place: place, label: "\(step.target.name) \(step.load.label) #\(step.replicate)")
@@ -94,6 +97,17 @@ final class BenchRun {
     return document
   }
 
+  /// Plans that take less than this do without the floor, which would take as long as they do.
+  private static let secondsWorthAFloor = 20.0
+
+  /// Measures this machine's own floor before the loads, in the same run.
+  private func measureFloor(steps: Int) throws {
+    let seconds = Double(steps) * (plan.warmupSeconds + plan.measureSeconds)
+    guard seconds >= Self.secondsWorthAFloor, !options.quick, !trap.isSprung else { return }
+    let calibration = Calibration(rounds: 3, seconds: 0.3) { [progress] in progress.say("own floor: \($0)") }
+    document.floor = try calibration.bareFloor(transports: Set(plan.targets.map(\.transport.name)))
+  }
+
   private func keepWhatThereIs() throws {
     document.ended = UTCSecond()
     document.interrupted = true
@@ -110,7 +124,11 @@ final class BenchRun {
   private func judged() -> RunDocument {
     var judged = document
     judged.judge()
-    judged.claims = ClaimEvaluator.verdicts(checks, measurements: judged.measurements, seed: plan.seed)
+    if !checks.isEmpty {
+      judged.claims = ClaimEvaluator.verdicts(checks, measurements: judged.measurements, seed: plan.seed)
+      judged.implied = ImpliedPair.pairs(checks, measurements: judged.measurements)
+      judged.origins = origins
+    }
     return judged
   }
 

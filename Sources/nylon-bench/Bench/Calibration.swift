@@ -14,8 +14,8 @@ struct Calibration {
   let seconds: Double
   let progress: (String) -> Void
 
-  private static let group = "floor"
-  private static let plugin = "floor"
+  static let group = "floor"
+  static let plugin = "floor"
 
   func run() throws -> CalibrationResult {
     progress("clock, histogram, timer")
@@ -28,7 +28,7 @@ struct Calibration {
       clockNs: clock, recordNs: record, timerOvershootUs: overshoot, ffi: ffi, nats: nats, rounds: rounds)
   }
 
-  private func median(_ values: [Double]) -> Double { Statistics.median(values) ?? 0 }
+  func median(_ values: [Double]) -> Double { Statistics.median(values) ?? 0 }
 
   /// Nanoseconds of one record into our own histogram.
   private static func recordNanoseconds() -> Double {
@@ -75,7 +75,7 @@ struct Calibration {
       bareNs: bareNs, engineNs: engineNs, ratio: engineNs / bareNs, engineAllocatedBytes: allocated)
   }
 
-  private func bareFFI(_ library: PluginLibrary) throws -> Double {
+  func bareFFI(_ library: PluginLibrary) throws -> Double {
     var result = FloorResult()
     let status = floor_ffi_loop(
       library.registerSessionStream, library.eventStream, library.closeSessionStream,
@@ -109,7 +109,7 @@ struct Calibration {
   }
 
   /// A request that nobody is subscribed for would get no answer at all.
-  private func waitForSubscriber(_ broker: Broker, _ worker: ChildProcess) throws {
+  func waitForSubscriber(_ broker: Broker, _ worker: ChildProcess) throws {
     for _ in 0..<500 {
       if try broker.statistics().connections > 0 {
         // It subscribes with the same write that says hello; the broker reads that in one go.
@@ -123,7 +123,7 @@ struct Calibration {
   }
 
   /// The bytes that the engine sends, so that the bare client sends as many.
-  private static func request(for plan: Plan) throws -> [UInt8] {
+  static func request(for plan: Plan) throws -> [UInt8] {
     let content = RequestContent(plan.request, seed: plan.seed)
     let context = HTTPContext(request: content.request, response: content.response)
     let template = try RequestTemplate(phase: .requestFilter, entry: "noop", data: context.encoded())
@@ -138,15 +138,7 @@ struct Calibration {
     for round in 0..<rounds {
       progress("NATS, \(inFlight) in flight, \(round + 1)/\(rounds)")
       let measureBare = {
-        var result = FloorResult()
-        let status = floor_nats_client(
-          broker.port, subject, request, UInt32(request.count), UInt32(inFlight), 300_000_000,
-          UInt64(self.seconds * 1e9), &result)
-        guard status == 0, result.elapsed_ns > 0 else {
-          throw LoadFailure(
-            kind: .failed, message: "the bare client failed: \(String(cString: strerror(-status)))")
-        }
-        bare.append((Double(result.count) * 1e9 / Double(result.elapsed_ns), Double(result.p50_ns) / 1e3))
+        bare.append(try self.bareNATS(inFlight, port: broker.port, subject: subject, request: request))
       }
       let measureEngine = {
         let measurement = try self.engine(bench, target, concurrency: inFlight)
@@ -162,6 +154,21 @@ struct Calibration {
     return CalibrationResult.NATS(
       inFlight: inFlight, bareRps: bareRate, engineRps: engineRate, ratio: engineRate / bareRate,
       bareP50Us: median(bare.map(\.p50)), engineP50Us: median(engine.map(\.p50)))
+  }
+
+  /// Phase requests a second, and their median response time in microseconds, of the bare client.
+  func bareNATS(
+    _ inFlight: Int, port: UInt16, subject: String, request: [UInt8]
+  ) throws -> (rate: Double, p50: Double) {
+    var result = FloorResult()
+    let status = floor_nats_client(
+      port, subject, request, UInt32(request.count), UInt32(inFlight), 300_000_000, UInt64(seconds * 1e9),
+      &result)
+    guard status == 0, result.elapsed_ns > 0 else {
+      throw LoadFailure(
+        kind: .failed, message: "the bare client failed: \(String(cString: strerror(-status)))")
+    }
+    return (Double(result.count) * 1e9 / Double(result.elapsed_ns), Double(result.p50_ns) / 1e3)
   }
 
   // MARK: Both
@@ -185,7 +192,7 @@ struct Calibration {
     return measurement
   }
 
-  private func plan(_ target: Target, concurrency: Int) -> Plan {
+  func plan(_ target: Target, concurrency: Int) -> Plan {
     Plan(
       name: "calibrate", targets: [target],
       request: RequestSpec(path: "/api/users", headers: [KeyValue(key: "host", value: "example.test")]),

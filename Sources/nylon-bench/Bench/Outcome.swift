@@ -5,7 +5,7 @@ import Report
 /// What a command prints of a run, and the exit code that follows from it.
 enum Outcome {
   /// Tables that a command shows.
-  enum Table { case results, phases, comparison, claims, costs, expectations }
+  enum Table { case results, phases, comparison, claims, implied, costs, floor, expectations }
 
   /// Prints a run and throws its exit code when that is not 0.
   static func present(_ document: RunDocument, options: CommonOptions, tables: [Table]) throws {
@@ -26,7 +26,9 @@ enum Outcome {
     case .phases: ResultTables.phases(document)
     case .comparison: ResultTables.comparison(document.comparisons)
     case .claims: ResultTables.claims(document.claims)
+    case .implied: ResultTables.implied(document.implied ?? [])
     case .costs: ResultTables.costs(document)
+    case .floor: ResultTables.floor(document)
     case .expectations: ResultTables.expectations(document.expectations)
     }
   }

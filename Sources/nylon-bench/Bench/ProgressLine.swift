@@ -69,6 +69,9 @@ final class ProgressLine {
     }
   }
 
+  /// Shows something that is no measurement of the plan.
+  func say(_ text: String) { if isDrawn { Console.raw("\r\u{1b}[K\(text)") } }
+
   /// Removes the line.
   func clear() { if isDrawn { Console.raw("\r\u{1b}[K") } }
 

@@ -1,4 +1,5 @@
 import ArgumentParser
+import NylonProtocol
 import Report
 import Scenario
 
@@ -11,14 +12,29 @@ struct ClaimsCommand: ParsableCommand {
       closed loop at the concurrency that Little's law implies from the documented pair (c); each per \
       request of four phases and per phase request. HTTP is not part of it.
 
+      The subjects are the example plugin and the example workers, handler authz. With --scenario they are \
+      the first FFI and the first NATS target of that scenario, with its request, or those that --ffi and \
+      --nats name; loads, phases and times stay those of Scenarios/headline.yaml.
+
       EXAMPLES
         nylon-bench claims
-        nylon-bench claims --gate                       for CI: exit 80 when a claim is worse
-        nylon-bench claims --scenario my-headline.yaml  your own plugin and workers
+        nylon-bench claims --quick                              a look, in one replicate
+        nylon-bench claims --gate                               for CI: exit 80 when a claim is worse
+        nylon-bench claims --scenario my.yaml                   your own plugin and workers
+        nylon-bench claims --scenario my.yaml --ffi fast --nats pool
       """)
 
-  @Option(help: "The scenario that measures them (default: Scenarios/headline.yaml).")
+  @Option(help: "A scenario with your own FFI target, NATS target, or both (default: the example's).")
   var scenario: String?
+
+  @Option(help: ArgumentHelp("The FFI target that is tested, by its name.", valueName: "target"))
+  var ffi: String?
+
+  @Option(help: ArgumentHelp("The NATS target that is tested, by its name.", valueName: "target"))
+  var nats: String?
+
+  @Option(help: "The scenario that says what is measured (default: Scenarios/headline.yaml).")
+  var headline: String?
 
   @Option(help: "The file of claims (default: Scenarios/claims.yaml).")
   var claims: String?
@@ -27,16 +43,72 @@ struct ClaimsCommand: ParsableCommand {
 
   func run() throws {
     try Exit.guarding {
-      let folder = try scenario == nil || claims == nil ? PackageFiles.scenarios() : ""
-      let specs = try ClaimsFile.load(path: claims ?? "\(folder)/claims.yaml")
-      let plan = try ScenarioLoader.load(
-        path: scenario ?? "\(folder)/headline.yaml", options: options.loaderOptions)
+      let folder = try headline == nil || claims == nil ? PackageFiles.scenarios() : ""
+      let file = claims ?? "\(folder)/claims.yaml"
+      let specs = try ClaimsFile.load(path: file)
+      var plan = try ScenarioLoader.load(
+        path: headline ?? "\(folder)/headline.yaml", options: options.loaderOptions)
+      try substitute(into: &plan)
       let run = try BenchRun(plan: plan, options: options)
       run.checks = ClaimChecks.make(specs, plan: plan)
+      run.origins = try ClaimsFile.origins(path: file)
       let document = try run.execute()
       try Outcome.present(
-        document, options: options, tables: [.claims, .comparison, .results, .expectations])
+        document, options: options, tables: [.claims, .implied, .comparison, .results, .expectations])
     }
+  }
+
+  /// Puts the user's own targets in the place of the example's.
+  private func substitute(into plan: inout Plan) throws {
+    var subjects = plan
+    if let scenario {
+      // --set is about what is measured; the subjects are as their file says.
+      var loaderOptions = options.loaderOptions
+      loaderOptions.overrides = []
+      subjects = try ScenarioLoader.load(path: scenario, options: loaderOptions)
+    } else if ffi == nil, nats == nil {
+      return
+    }
+    let inProcess = try subject(ffi, "--ffi", transport: "ffi", of: subjects)
+    let pool = try subject(nats, "--nats", transport: "nats", of: subjects)
+    plan.targets = plan.targets.compactMap { place in
+      (place.transport.name == "ffi" ? inProcess : pool).map { place.filled(by: $0) }
+    }
+    plan.request = subjects.request
+    plan.threads = subjects.threads
+    plan.connections = subjects.connections
+    if scenario != nil { plan.warnings += subjects.warnings }
+  }
+
+  private func subject(
+    _ name: String?, _ option: String, transport: String, of plan: Plan
+  ) throws -> Target? {
+    let targets = plan.targets.filter { $0.transport.name == transport }
+    guard let name else { return targets.first }
+    guard let target = targets.first(where: { $0.name == name }) else {
+      let known = targets.map(\.name).joined(separator: ", ")
+      throw ScenarioError(problems: [
+        ScenarioProblem(
+          place: .argument("\(option) \(name)"), key: "targets",
+          message: "is not a target over \(transport == "ffi" ? "FFI" : "NATS") of \(plan.file)",
+          remedy: known.isEmpty ? "it has none; name a scenario with --scenario" : "there are: \(known)")
+      ])
+    }
+    return target
+  }
+}
+
+extension Target {
+  /// This target's name, loads, phases and limits, with another's plugin and handler.
+  fileprivate func filled(by subject: Target) -> Target {
+    var target = self
+    target.plugin = subject.plugin
+    target.handler = subject.handler
+    target.transport = subject.transport
+    target.policies = subject.policies
+    // What a whole session must have done says nothing about one phase.
+    target.verify = phases == subject.phases ? subject.verify : Verification()
+    return target
   }
 }
 
@@ -46,33 +118,58 @@ enum ClaimChecks {
   /// phases, and single phases.
   static func make(_ specs: [ClaimSpec], plan: Plan) -> [ClaimCheck] {
     specs.flatMap { spec -> [ClaimCheck] in
-      let targets = spec.notMeasured == nil ? targets(for: spec, in: plan) : []
-      guard !targets.isEmpty else {
-        return [
-          check(
-            spec, target: nil,
-            reason: spec.notMeasured
-              ?? "the scenario has no \(spec.target.rawValue) target; add one under `targets`")
-        ]
-      }
-      return targets.map { check(spec, target: $0, reason: nil) }
+      if let reason = spec.notMeasured { return [check(spec, targets: [], in: plan, reason: reason)] }
+      let targets = targets(for: spec.target, in: plan)
+      let ways = [targets.filter { $0.phases.count > 1 }, targets.filter { $0.phases.count == 1 }]
+      let checks = ways.filter { !$0.isEmpty }.map { check(spec, targets: $0, in: plan, reason: nil) }
+      guard checks.isEmpty else { return checks }
+      let reason = "the scenario has no \(spec.target.rawValue) target; add one under `targets`"
+      return [check(spec, targets: [], in: plan, reason: reason)]
     }
   }
 
-  private static func targets(for spec: ClaimSpec, in plan: Plan) -> [Target] {
-    plan.targets.filter { $0.transport.name == spec.target.rawValue }
+  /// A broker behind a link is one on another machine.
+  private static func targets(for role: ClaimSpec.Role, in plan: Plan) -> [Target] {
+    plan.targets.filter { target in
+      switch role {
+      case .ffi: target.transport.name == "ffi"
+      case .nats: target.transport.name == "nats" && !target.hasLink
+      case .natsNet: target.transport.name == "nats" && target.hasLink
+      }
+    }
   }
 
-  private static func check(_ spec: ClaimSpec, target: Target?, reason: String?) -> ClaimCheck {
-    let isPhase = target?.phases.count == 1
+  private static func check(
+    _ spec: ClaimSpec, targets: [Target], in plan: Plan, reason: String?
+  ) -> ClaimCheck {
+    let isPhase = targets.first?.phases.count == 1
+    let quantity = spec.metric == "throughput_rps" ? "throughput" : "latency"
+    let conditions = spec.conditions.flatMap { condition in
+      targets.map { target in
+        ClaimCheck.Condition(
+          letter: condition.circumstance.rawValue, target: target.name, load: condition.load,
+          against: spec.against.flatMap { other(for: $0, phases: target.phases, in: plan)?.name })
+      }
+    }
+    let isAlone = spec.against != nil && conditions.contains { $0.against == nil }
     return ClaimCheck(
       id: isPhase ? "\(spec.id)-per-phase" : spec.id,
-      subject: isPhase ? nil : "\(spec.target.rawValue) \(spec.better == .lower ? "latency" : "throughput")",
-      document: spec.document, line: spec.line, words: spec.words, low: spec.low, high: spec.high,
-      unit: spec.unit.rawValue, metric: spec.metric, lowerIsBetter: spec.better == .lower,
-      conditions: target.map { target in
-        spec.conditions.map { .init(letter: $0.circumstance.rawValue, target: target.name, load: $0.load) }
-      } ?? [],
-      notMeasuredReason: reason)
+      subject: isPhase ? nil : "\(spec.target.rawValue) \(quantity)",
+      againstSubject: isPhase ? nil : spec.against.map { "\($0.rawValue) \(quantity)" },
+      document: spec.document, line: spec.line, alsoLines: spec.alsoLines, words: spec.words, low: spec.low,
+      high: spec.high, unit: spec.unit.rawValue, metric: spec.metric, lowerIsBetter: spec.better == .lower,
+      documentedRatePerSecond: spec.documentedRatePerSecond, relation: spec.relation, conditions: conditions, isOverRange: targets.count > 1,
+      notMeasuredReason: isAlone
+        ? "the scenario has no \(spec.against?.rawValue ?? "") target of the same phases" : reason)
   }
+
+  /// The first target of a role with these phases.
+  private static func other(for role: ClaimSpec.Role, phases: [Phase], in plan: Plan) -> Target? {
+    targets(for: role, in: plan).first { $0.phases == phases }
+  }
+}
+
+extension Target {
+  /// Whether a link stands between the generator and the workers.
+  var hasLink: Bool { false }
 }

@@ -8,8 +8,8 @@ struct CompareCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "compare", abstract: "FFI against NATS, side by side; or two stored runs.",
     discussion: """
-      With a scenario, its FFI and NATS targets are measured in turn and held against each other. With two \
-      run folders nothing is measured.
+      With a scenario, its targets are measured in turn and held against each other: FFI and NATS, two \
+      plugins, or a target twice, which shows the noise floor. With two run folders nothing is measured.
 
       EXAMPLES
         nylon-bench compare Scenarios/compare.yaml
@@ -39,18 +39,15 @@ struct CompareCommand: ParsableCommand {
 
   private func compareTargets(_ path: String) throws {
     let plan = try ScenarioLoader.load(path: path, options: options.loaderOptions)
-    guard plan.targets.contains(where: { $0.transport.name == "ffi" }),
-      plan.targets.contains(where: { $0.transport.name == "nats" })
-    else {
+    guard plan.targets.count > 1 else {
       throw ScenarioError(problems: [
         ScenarioProblem(
-          place: .file(path), key: "targets",
-          message: "compare needs an FFI target and a NATS target",
+          place: .file(path), key: "targets", message: "compare needs two targets or more",
           remedy: "add the other one, or use: nylon-bench run \(path)")
       ])
     }
     let document = try BenchRun(plan: plan, options: options).execute()
-    try Outcome.present(document, options: options, tables: [.results, .comparison, .costs, .expectations])
+    try Outcome.present(document, options: options, tables: [.results, .floor, .comparison, .costs, .expectations])
   }
 
   private func compareRuns(_ pathA: String, _ pathB: String) throws {

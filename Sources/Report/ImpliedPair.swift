@@ -1,0 +1,72 @@
+// What a documented pair of latency and throughput says without saying it.
+import Measure
+
+/// A documented latency with the throughput stated beside it, held against one measured target.
+public struct ImpliedPair: Codable, Sendable, Equatable {
+  /// The latency claim's id.
+  public var claim: String
+  /// The target that was measured.
+  public var target: String
+  /// The documented latency, the middle of its range, microseconds.
+  public var latencyMicroseconds: Double
+  /// The documented throughput, requests a second.
+  public var ratePerSecond: Double
+  /// The measured median response time of a request, unloaded, microseconds; nil without one.
+  public var unloadedMicroseconds: Double?
+  /// Phases of a request.
+  public var phases: Int
+
+  /// Requests in flight that the pair implies (Little 1961: throughput x time).
+  public var inFlight: Double { ratePerSecond * latencyMicroseconds / 1e6 }
+
+  /// Work of the plugin that would make the documented latency true of an unloaded request,
+  /// microseconds for all its phases; 0 or less where the request already takes that long.
+  public var workMicroseconds: Double? { unloadedMicroseconds.map { latencyMicroseconds - $0 } }
+
+  /// The pairs that claims state, for each target that is measured for them.
+  public static func pairs(_ checks: [ClaimCheck], measurements: [Measurement]) -> [ImpliedPair] {
+    checks.flatMap { check -> [ImpliedPair] in
+      guard check.column == "response_p50_us", check.relation == nil, let low = check.low,
+        let high = check.high, let rate = check.documentedRatePerSecond, let factor = check.unitFactor
+      else { return [] }
+      return check.conditions.filter { $0.letter == "a" }.map { condition in
+        let group = MeasurementGroup(
+          target: condition.target, load: condition.load,
+          measurements: measurements.filter { $0.target == condition.target && $0.load == condition.load })
+        let phases = group.scopeNames.filter { $0 != "request" }.count
+        return ImpliedPair(
+          claim: check.id, target: condition.target, latencyMicroseconds: (low + high) / 2 * factor,
+          ratePerSecond: rate, unloadedMicroseconds: group.median("response_p50_us"), phases: phases)
+      }
+    }
+  }
+}
+
+extension ResultTables {
+  /// What documented pairs imply: a row per pair and target.
+  public static func implied(_ pairs: [ImpliedPair]) -> ReportTable {
+    ReportTable(
+      title: "What the documented pairs imply",
+      columns: [
+        "claim", "target", "documented", "at", "in flight", "measured, unloaded", "plugin work for it",
+        "for each phase",
+      ], textColumns: 2,
+      rows: pairs.map { pair in
+        let work = pair.workMicroseconds
+        let isSlower = work.map { $0 <= 0 } ?? false
+        return [
+          Cell(pair.claim), Cell(pair.target), Cell(Number.time(microseconds: pair.latencyMicroseconds)),
+          Cell(Number.grouped(pair.ratePerSecond).map { "\($0) req/s" }),
+          Cell(Number.significant(pair.inFlight, 3)), Cell(Number.time(microseconds: pair.unloadedMicroseconds)),
+          isSlower ? Cell("none: it takes longer already") : Cell(Number.time(microseconds: work)),
+          isSlower || pair.phases < 1
+            ? Cell(nil) : Cell(Number.time(microseconds: work.map { $0 / Double(pair.phases) })),
+        ]
+      },
+      notes: [
+        "In flight: what Little's law gives for the documented latency and throughput together. Plugin work: how "
+          + "long the handlers would have to work in a request for the documented latency to be that of an "
+          + "unloaded request here."
+      ])
+  }
+}
