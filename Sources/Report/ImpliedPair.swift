@@ -57,7 +57,8 @@ extension ResultTables {
         return [
           Cell(pair.claim), Cell(pair.target), Cell(Number.time(microseconds: pair.latencyMicroseconds)),
           Cell(Number.grouped(pair.ratePerSecond).map { "\($0) req/s" }),
-          Cell(Number.significant(pair.inFlight, 3)), Cell(Number.time(microseconds: pair.unloadedMicroseconds)),
+          Cell(Number.significant(pair.inFlight, 3)),
+          Cell(Number.time(microseconds: pair.unloadedMicroseconds)),
           isSlower ? Cell("none: it takes longer already") : Cell(Number.time(microseconds: work)),
           isSlower || pair.phases < 1
             ? Cell(nil) : Cell(Number.time(microseconds: work.map { $0 / Double(pair.phases) })),

@@ -98,7 +98,8 @@ extension ResultTables {
     return [
       Cell(group.target), Cell(group.load), Cell(figure.name), Cell(figure.shown(figure.measured)),
       Cell(figure.shown(figure.floor)), Cell(Number.significant(figure.times, 3)),
-      Cell(figure.isNear ? "near the floor: mostly machine and transport" : "", figure.isNear ? .unsure : .plain),
+      Cell(
+        figure.isNear ? "near the floor: mostly machine and transport" : "", figure.isNear ? .unsure : .plain),
     ]
   }
 }

@@ -105,7 +105,8 @@ public struct ClaimSpec: Codable, Sendable, Equatable {
 
   /// A claim.
   public init(
-    id: String, document: String, line: Int, alsoLines: [Int] = [], words: String, low: Double?, high: Double?,
+    id: String, document: String, line: Int, alsoLines: [Int] = [], words: String, low: Double?,
+    high: Double?,
     unit: Unit, metric: String, better: Better, target: Role, against: Role? = nil,
     relation: Relation? = nil, documentedRatePerSecond: Double? = nil, conditions: [Condition],
     notMeasured: String? = nil

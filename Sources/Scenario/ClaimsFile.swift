@@ -58,7 +58,8 @@ public enum ClaimsFile {
       let ids = claims.map(\.id)
       for id in about where !ids.contains(id) {
         block.fail(
-          "about", "names '\(id)', which is no claim's id", suggestion: Suggestion.nearest(to: id, among: ids))
+          "about", "names '\(id)', which is no claim's id", suggestion: Suggestion.nearest(to: id, among: ids)
+        )
       }
       guard let fact = block.required("fact", "say what is known"),
         let source = block.required("source", "say where it can be read")

@@ -76,6 +76,20 @@ final class Sandbox {
   /// The newest run.
   func latest() throws -> RunDocument { try RunFolder.open(path: "\(results)/latest").document }
 
+  /// The rows of the newest run's summary.csv, by column; none of our test texts needs quotes.
+  func summary() throws -> [[String: String]] {
+    let text = try String(contentsOfFile: "\(results)/latest/summary.csv", encoding: .utf8)
+    let lines = text.components(separatedBy: "\r\n").filter { !$0.isEmpty }
+      .map { $0.components(separatedBy: ",") }
+    return lines.dropFirst().map { Dictionary(zip(lines[0], $0)) { first, _ in first } }
+  }
+
+  /// Whether a process runs this program: a keeper has its program's words in its command line, too.
+  static func isCommand(_ pid: Int32, _ name: String) -> Bool {
+    (try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/\(pid)/exe"))?.hasSuffix("/\(name)")
+      ?? false
+  }
+
   /// Processes that descend from this sandbox and are not zombies; those whose command line has a
   /// word that ends so, when one is given.
   func processes(_ ending: String? = nil) -> [Int32] {

@@ -51,8 +51,8 @@ struct ShippedTests {
   func headline() throws {
     let plan = try ScenarioLoader.load(path: repository + "/Scenarios/headline.yaml")
     #expect(plan.targets.map(\.name) == ["ffi", "nats", "ffi-phase", "nats-phase"])
-    #expect(plan.targets[0].loads.map(\.label) == ["closed-1", "open-44000", "closed-35"])
-    #expect(plan.targets[3].loads.map(\.label) == ["closed-1", "open-30000", "closed-75"])
+    #expect(plan.targets[0].loads.map(\.label) == ["closed-1", "open-44000", "closed-35", "closed-64"])
+    #expect(plan.targets[3].loads.map(\.label) == ["closed-1", "open-30000", "closed-75", "closed-64"])
     #expect(plan.targets[1].phases == Phase.session && plan.targets[2].phases == [.requestFilter])
     #expect(plan.targets.allSatisfy { $0.maxInFlight == 2048 })
   }

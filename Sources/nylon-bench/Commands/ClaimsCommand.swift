@@ -158,7 +158,8 @@ enum ClaimChecks {
       againstSubject: isPhase ? nil : spec.against.map { "\($0.rawValue) \(quantity)" },
       document: spec.document, line: spec.line, alsoLines: spec.alsoLines, words: spec.words, low: spec.low,
       high: spec.high, unit: spec.unit.rawValue, metric: spec.metric, lowerIsBetter: spec.better == .lower,
-      documentedRatePerSecond: spec.documentedRatePerSecond, relation: spec.relation, conditions: conditions, isOverRange: targets.count > 1,
+      documentedRatePerSecond: spec.documentedRatePerSecond, relation: spec.relation, conditions: conditions,
+      isOverRange: targets.count > 1,
       notMeasuredReason: isAlone
         ? "the scenario has no \(spec.against?.rawValue ?? "") target of the same phases" : reason)
   }

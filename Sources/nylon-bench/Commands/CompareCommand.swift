@@ -47,7 +47,8 @@ struct CompareCommand: ParsableCommand {
       ])
     }
     let document = try BenchRun(plan: plan, options: options).execute()
-    try Outcome.present(document, options: options, tables: [.results, .floor, .comparison, .costs, .expectations])
+    try Outcome.present(
+      document, options: options, tables: [.results, .floor, .comparison, .costs, .expectations])
   }
 
   private func compareRuns(_ pathA: String, _ pathB: String) throws {

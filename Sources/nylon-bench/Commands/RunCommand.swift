@@ -22,7 +22,8 @@ struct RunCommand: ParsableCommand {
     try Exit.guarding {
       let plan = try ScenarioLoader.load(path: scenario, options: options.loaderOptions)
       let document = try BenchRun(plan: plan, options: options).execute()
-      try Outcome.present(document, options: options, tables: [.results, .floor, .costs, .comparison, .expectations])
+      try Outcome.present(
+        document, options: options, tables: [.results, .floor, .costs, .comparison, .expectations])
     }
   }
 }
