@@ -129,3 +129,40 @@ int64_t clinux_sleep_overshoot_ns(int64_t ns) {
     clock_gettime(CLOCK_MONOTONIC, &time);
     return nanoseconds(time) - wanted;
 }
+
+/* The core at a place among those that are allowed; -1 when there are fewer. */
+static int core_at(const cpu_set_t *allowed, int place) {
+    for (int core = 0; core < CPU_SETSIZE; core++) {
+        if (CPU_ISSET(core, allowed) && place-- == 0) return core;
+    }
+    return -1;
+}
+
+int clinux_jitter(int place, int64_t duration_ns, int64_t threshold_ns, ClinuxJitter *result) {
+    cpu_set_t allowed, one;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) < 0) return -1;
+    int core = core_at(&allowed, place);
+    if (core < 0) {
+        errno = EINVAL;
+        return -1;
+    }
+    CPU_ZERO(&one);
+    CPU_SET(core, &one);
+    if (sched_setaffinity(0, sizeof one, &one) < 0) return -1;
+    *result = (ClinuxJitter){0};
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    int64_t start = nanoseconds(now), last = start;
+    while (last - start < duration_ns) {
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        int64_t time = nanoseconds(now), gap = time - last;
+        if (gap > threshold_ns) {
+            result->gaps++;
+            result->lost_ns += gap;
+            if (gap > result->longest_ns) result->longest_ns = gap;
+        }
+        last = time;
+    }
+    result->seen_ns = last - start;
+    return sched_setaffinity(0, sizeof allowed, &allowed);
+}

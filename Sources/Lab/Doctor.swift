@@ -22,9 +22,20 @@ public struct DoctorFinding: Codable, Sendable, Equatable {
   public var detail: String
   /// What to do about it; nil when there is nothing to do.
   public var remedy: String?
+  /// What it does to the machine's grade; nil when it does nothing to it.
+  var grade: MachineFitness.Grade?
+
+  enum CodingKeys: String, CodingKey { case name, state, detail, remedy }
 
   /// A finding.
   public init(_ name: String, _ state: State, _ detail: String, remedy: String? = nil) {
+    self.init(name, state, detail, remedy: remedy, grade: nil)
+  }
+
+  init(
+    _ name: String, _ state: State, _ detail: String, remedy: String? = nil, grade: MachineFitness.Grade?
+  ) {
+    self.grade = grade ?? (state == .missing ? .unfit : nil)
     self.name = name
     self.state = state
     self.detail = detail
@@ -34,18 +45,46 @@ public struct DoctorFinding: Codable, Sendable, Equatable {
 
 /// Looks whether this machine is fit: what is missing, and what would spoil figures.
 public enum Doctor {
-  /// Looks at everything; takes about a second.
+  /// Looks at everything; takes about two seconds.
   /// - Parameter optimisedBuild: whether the caller was built with optimisation.
-  public static func examine(optimisedBuild: Bool) -> [DoctorFinding] {
-    let before = SystemTimes.now()
+  public static func examine(
+    optimisedBuild: Bool
+  ) -> (findings: [DoctorFinding], fitness: MachineFitness) {
     let facts = MachineFacts.read(optimisedBuild: optimisedBuild)
-    let timer = timer()
-    nap(milliseconds: 500)
+    let (findings, jitter) = machine(facts, sleeps: 200, jitterMilliseconds: 500)
+    let all = programs(facts) + findings
+    return (all, judge(all, jitter))
+  }
+
+  /// Looks at the machine alone, before a run; takes about a fifth of a second.
+  public static func fitness(_ facts: MachineFacts) -> MachineFitness {
+    let (findings, jitter) = machine(facts, sleeps: 50, jitterMilliseconds: 50)
+    return judge(findings, jitter)
+  }
+
+  private static func machine(
+    _ facts: MachineFacts, sleeps: Int, jitterMilliseconds: Int64
+  ) -> ([DoctorFinding], [MachineFitness.CoreJitter]) {
+    let before = SystemTimes.now()
+    let timer = timer(sleeps: sleeps)
+    let jitter = Jitter.measure(cores: facts.cores ?? 1, milliseconds: jitterMilliseconds)
     let steal = before.flatMap { earlier in SystemTimes.now()?.stealShare(since: earlier) }
-    return programs(facts) + [
-      build(facts), cores(facts), clock(facts), governor(facts), load(facts), self.steal(steal), timer,
-      descriptors(),
-    ]
+    return (
+      [
+        build(facts), cores(facts), clock(facts), governor(facts), load(facts), self.steal(steal), timer,
+        Jitter.finding(jitter), descriptors(),
+      ], jitter
+    )
+  }
+
+  /// The grade that findings give, and why it is not better.
+  static func judge(
+    _ findings: [DoctorFinding], _ jitter: [MachineFitness.CoreJitter]
+  ) -> MachineFitness {
+    let against = findings.filter { $0.grade != nil }
+    let grade = against.compactMap(\.grade).max() ?? .fit
+    return MachineFitness(
+      grade: grade, reasons: against.map { "\($0.name): \($0.detail)" }, jitter: jitter)
   }
 
   private static func programs(_ facts: MachineFacts) -> [DoctorFinding] {
@@ -80,7 +119,8 @@ public enum Doctor {
     facts.optimisedBuild
       ? .init("build", .ok, "optimised")
       : .init(
-        "build", .warn, "not optimised, so every measurement is invalid", remedy: "swift build -c release")
+        "build", .warn, "not optimised, so every measurement is invalid", remedy: "swift build -c release",
+        grade: .unfit)
   }
 
   static func cores(_ facts: MachineFacts) -> DoctorFinding {
@@ -89,12 +129,13 @@ public enum Doctor {
     if let limit = facts.cgroupCores, limit < Double(cores) {
       detail += ", limited to \(limit) by the control group"
       return .init(
-        "cores", .warn, detail, remedy: "Raise or lift the CPU limit: it stops the load in bursts.")
+        "cores", .warn, detail, remedy: "Raise or lift the CPU limit: it stops the load in bursts.",
+        grade: .limited)
     }
     if cores < 4 {
       return .init(
         "cores", .warn, "\(detail): generator, broker and workers share them",
-        remedy: "Use 4 cores or more for figures of NATS throughput.")
+        remedy: "Use 4 cores or more for figures of NATS throughput.", grade: .limited)
     }
     return .init("cores", .ok, detail)
   }
@@ -107,7 +148,7 @@ public enum Doctor {
       ? .init("clock source", .ok, detail)
       : .init(
         "clock source", .warn, "\(detail): reading it is a system call",
-        remedy: "Choose tsc in /sys/devices/system/clocksource, if the machine has it.")
+        remedy: "Choose tsc in /sys/devices/system/clocksource, if the machine has it.", grade: .limited)
   }
 
   static func governor(_ facts: MachineFacts) -> DoctorFinding {
@@ -116,14 +157,14 @@ public enum Doctor {
     }
     return governor == "performance"
       ? .init("governor", .ok, governor)
-      : .init("governor", .warn, governor, remedy: "cpupower frequency-set -g performance")
+      : .init("governor", .warn, governor, remedy: "cpupower frequency-set -g performance", grade: .limited)
   }
 
   static func load(_ facts: MachineFacts) -> DoctorFinding {
     guard let load = facts.loadAverage else { return .init("load", .ok, "unknown") }
     let detail = "\(load) over the last minute"
     return load > 0.3 * Double(facts.cores ?? 1)
-      ? .init("load", .warn, detail, remedy: "Wait for, or end, what else runs here.")
+      ? .init("load", .warn, detail, remedy: "Wait for, or end, what else runs here.", grade: .disturbed)
       : .init("load", .ok, detail)
   }
 
@@ -132,15 +173,16 @@ public enum Doctor {
     let detail = String(format: "%.1f %% of CPU time", share * 100)
     return share > 0.05
       ? .init(
-        "steal", .warn, detail, remedy: "Use a machine whose cores are not shared; over 5 % is invalid.")
+        "steal", .warn, detail, remedy: "Use a machine whose cores are not shared; over 5 % is invalid.",
+        grade: .unfit)
       : .init("steal", .ok, detail)
   }
 
   /// How late sleeps of a millisecond end.
-  private static func timer() -> DoctorFinding {
-    let overshoots = (0..<200).map { _ in clinux_sleep_overshoot_ns(1_000_000) }.sorted()
-    let p50 = Double(overshoots[100]) / 1000
-    let p99 = Double(overshoots[198]) / 1000
+  private static func timer(sleeps: Int) -> DoctorFinding {
+    let overshoots = (0..<sleeps).map { _ in clinux_sleep_overshoot_ns(1_000_000) }.sorted()
+    let p50 = Double(overshoots[sleeps / 2]) / 1000
+    let p99 = Double(overshoots[sleeps * 99 / 100]) / 1000
     let slack =
       (try? String(contentsOfFile: "/proc/self/timerslack_ns", encoding: .utf8))
       .map { $0.trimmingTrailingWhitespace() } ?? "unknown"
@@ -148,7 +190,8 @@ public enum Doctor {
       String(format: "sleeps end %.0f us late at p50, %.0f us at p99; slack ", p50, p99) + "\(slack) ns"
     return p99 > 1000
       ? .init(
-        "timer", .warn, detail, remedy: "Wait for what else runs here; uneven arrivals show as send lag.")
+        "timer", .warn, detail, remedy: "Wait for what else runs here; uneven arrivals show as send lag.",
+        grade: .disturbed)
       : .init("timer", .ok, detail)
   }
 
@@ -161,6 +204,6 @@ public enum Doctor {
     let isEnough = soft == "unlimited" || (Int(soft) ?? 0) >= 1024
     return isEnough
       ? .init("descriptors", .ok, "limit \(soft)")
-      : .init("descriptors", .warn, "limit \(soft)", remedy: "ulimit -n 4096")
+      : .init("descriptors", .warn, "limit \(soft)", remedy: "ulimit -n 4096", grade: .limited)
   }
 }

@@ -104,6 +104,11 @@ enum ReportText {
     "\(one.target), \(one.load), replicate \(one.replicate)"
   }
 
+  private static func fitness(_ fitness: MachineFitness) -> String {
+    let reasons = fitness.reasons.joined(separator: "; ")
+    return "grade \(fitness.grade.rawValue) of A to D" + (reasons.isEmpty ? "" : ": \(reasons)")
+  }
+
   private static func circumstances(_ document: RunDocument) -> ReportSection {
     let facts = document.machine
     var rows: [(String, String?)] = [
@@ -121,7 +126,17 @@ enum ReportText {
         Number.text(facts.memoryBytes.map { Double($0) / 1_073_741_824 }, digits: 1).map { "\($0) GiB" }
       ),
       ("load average at the beginning", Number.text(facts.loadAverage, digits: 2)),
+      ("fitness", facts.fitness.map(fitness)),
     ]
+    rows += (facts.fitness?.jitter ?? []).map { core in
+      let share = Number.text(core.lostShare * 100, digits: 2) ?? "?"
+      let rate = Number.grouped(core.interruptionsPerSecond) ?? "?"
+      let longest = Number.time(microseconds: core.longestMicroseconds) ?? "?"
+      return (
+        "OS jitter, core \(core.core)",
+        "\(share) % lost to \(rate) interruptions a second, longest \(longest)"
+      )
+    }
     rows += facts.versions.sorted { $0.key < $1.key }.map { ("version of \($0.key)", $0.value) }
     rows += document.plugins.map { ("plugin \($0.name)", "\($0.file), SHA-256 \($0.sha256 ?? "unknown")") }
     let table = ReportTable(

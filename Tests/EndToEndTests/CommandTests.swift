@@ -94,12 +94,14 @@ extension EndToEnd {
     func doctor() throws {
       let finished = try sandbox.bench("doctor")
       #expect(finished.code == 0)
-      for name in ["nats-server", "nylon-worker", "clock source", "steal"] {
+      for name in ["nats-server", "nylon-worker", "clock source", "steal", "OS jitter", "grade "] {
         #expect(finished.out.contains(name))
       }
       let json = try sandbox.bench("doctor", "--json")
       let findings = try JSONSerialization.jsonObject(with: Data(json.out.utf8)) as? [[String: Any]]
-      #expect(findings?.contains { $0["name"] as? String == "nats-server" } == true)
+      for name in ["nats-server", "grade"] {
+        #expect(findings?.contains { $0["name"] as? String == name } == true)
+      }
     }
 
     @Test("Something that is no run ends with 65")

@@ -70,18 +70,21 @@ import Testing
   }
 
   @Test func theDoctorLooksAtEverythingAndHasARemedyForWhatIsNotRight() {
-    let findings = Doctor.examine(optimisedBuild: false)
+    let (findings, fitness) = Doctor.examine(optimisedBuild: false)
     let names = findings.map(\.name)
     for name in [
       "nats-server", "nylon-keeper", "nylon-worker", "ExamplePlugin", "build", "cores", "clock source",
       "governor",
-      "load", "steal", "timer", "descriptors",
+      "load", "steal", "timer", "OS jitter", "descriptors",
     ] {
       #expect(names.contains(name))
     }
     #expect(findings.allSatisfy { $0.state == .ok || $0.remedy != nil })
     #expect(findings.first { $0.name == "build" }?.state == .warn)
     #expect(findings.first { $0.name == "nylon-keeper" }?.state == .ok)
+    // A debug build's figures are invalid.
+    #expect(fitness.grade == .unfit && fitness.reasons.contains { $0.hasPrefix("build: ") })
+    #expect(!fitness.jitter.isEmpty && fitness.jitter.allSatisfy { $0.lostShare >= 0 && $0.lostShare <= 1 })
   }
 
   @Test func theDoctorWarnsOfWhatSpoilsFigures() {
@@ -94,6 +97,21 @@ import Testing
     #expect(Doctor.load(facts).state == .warn)
     #expect(Doctor.steal(0.06).state == .warn)
     #expect(Doctor.steal(0.01).state == .ok)
+  }
+
+  @Test func theGradeIsTheWorstThatAFindingGives() {
+    #expect(Doctor.judge([Doctor.steal(0)], []).grade == .fit)
+    var facts = MachineFacts()
+    (facts.cores, facts.loadAverage) = (2, 0)
+    #expect(Doctor.judge([Doctor.cores(facts)], []).grade == .limited)
+    let calm = MachineFitness.CoreJitter(
+      core: 0, interruptionsPerSecond: 100, lostShare: 0.001, longestMicroseconds: 20)
+    var busy = calm
+    busy.lostShare = 0.4
+    #expect(Doctor.judge([Jitter.finding([calm])], [calm]).grade == .fit)
+    let disturbed = Doctor.judge([Doctor.cores(facts), Jitter.finding([calm, busy])], [calm, busy])
+    #expect(disturbed.grade == .disturbed && disturbed.reasons.count == 2)
+    #expect(Doctor.judge([Doctor.cores(facts), Doctor.steal(0.5)], []).grade == .unfit)
   }
 }
 

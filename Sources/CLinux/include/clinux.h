@@ -36,6 +36,18 @@ int64_t clinux_clock_resolution_ns(void);
 /// Sleeps once until `ns` from now, and tells how much later than that it woke, ns.
 int64_t clinux_sleep_overshoot_ns(int64_t ns);
 
+/// What a core took away from a thread that did nothing but read the clock.
+typedef struct ClinuxJitter {
+    int64_t seen_ns;      /* how long it watched */
+    int64_t lost_ns;      /* sum of all gaps over the threshold */
+    int64_t longest_ns;   /* the longest of them */
+    int64_t gaps;         /* how many */
+} ClinuxJitter;
+
+/// Reads the clock without a pause for `duration_ns` on one of the cores that this process may use
+/// (`place` from 0), and notes gaps of over `threshold_ns`. The thread's cores are given back.
+int clinux_jitter(int place, int64_t duration_ns, int64_t threshold_ns, ClinuxJitter *result);
+
 /// Where `signal` is written to, one byte each time it comes; `descriptor` must not block.
 /// One descriptor for all signals of the process. -1 with EBUSY when another one is set.
 int clinux_trap(int descriptor, const int *signals, size_t count);

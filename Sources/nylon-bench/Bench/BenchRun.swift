@@ -29,11 +29,13 @@ final class BenchRun {
     lab = try Workbench(plan: plan)
     let started = UTCSecond()
     folder = try RunFolder.create(in: options.out, scenario: plan.name, at: started)
+    var machine = MachineFacts.read(optimisedBuild: ToolVersion.isOptimised, versions: ToolVersion.all)
+    machine.fitness = Doctor.fitness(machine)
     document = RunDocument(
       runID: folder.runID, toolVersion: ToolVersion.current,
       commandLine: CommandLine.arguments.map(Self.withoutSecrets), scenario: plan.redacted(),
       scenarioSHA256: SHA256Text.ofFile(plan.file), plugins: lab.pluginFiles, seed: plan.seed,
-      machine: MachineFacts.read(optimisedBuild: ToolVersion.isOptimised, versions: ToolVersion.all),
+      machine: machine,
       started: started)
     document.warnings = plan.warnings
   }

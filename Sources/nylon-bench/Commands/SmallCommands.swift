@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import Lab
+import Measure
 import Report
 import Scenario
 
@@ -113,9 +114,9 @@ struct DoctorCommand: ParsableCommand {
 
   func run() throws {
     try Exit.guarding {
-      let findings = Doctor.examine(optimisedBuild: ToolVersion.isOptimised)
+      let (findings, fitness) = Doctor.examine(optimisedBuild: ToolVersion.isOptimised)
       if json {
-        Console.result(try Outcome.json(findings))
+        Console.result(try Outcome.json(findings + [fitness.asFinding]))
       } else {
         let width = findings.map(\.name.count).max() ?? 0
         for finding in findings {
@@ -124,8 +125,32 @@ struct DoctorCommand: ParsableCommand {
           Console.result("\(mark) \(name)  \(finding.detail)")
           if let remedy = finding.remedy { Console.result("        \(name)  -> \(remedy)") }
         }
+        Console.result("\ngrade \(fitness.grade.rawValue): \(fitness.grade.meaning)")
       }
       if findings.contains(where: { $0.state == .missing }) { throw Exit.missing }
+    }
+  }
+}
+
+extension MachineFitness {
+  /// The grade as the last finding.
+  fileprivate var asFinding: DoctorFinding {
+    let why = reasons.isEmpty ? "" : ": " + reasons.joined(separator: "; ")
+    return DoctorFinding(
+      "grade", grade <= .limited ? .ok : .warn, "\(grade.rawValue), \(grade.meaning)\(why)",
+      remedy: grade <= .limited ? nil : "See the other findings' remedies.")
+  }
+}
+
+extension MachineFitness.Grade {
+  /// What the grade says of figures from here.
+  fileprivate var meaning: String {
+    switch self {
+    case .fit: "fit; nothing was found that would spoil a figure"
+    case .limited:
+      "limited by the machine itself; ratios of one run hold, absolute figures are this machine's"
+    case .disturbed: "disturbed; wait, or use another machine for figures that are to be shown"
+    case .unfit: "unfit; figures from here are invalid, or cannot be had"
     }
   }
 }
