@@ -22,7 +22,12 @@ extension Broker {
   public static func probe(
     url: String, auth: NATSAuth = NATSAuth(), timeout: Duration = .seconds(5)
   ) throws(LabError) -> BrokerGreeting {
-    let address = try BrokerAddress(url)
+    let address: BrokerAddress
+    do {
+      address = try BrokerAddress(url)
+    } catch {
+      throw .invalid("\(error)", remedy: BrokerAddressError.remedy)
+    }
     let used = address.auth == NATSAuth() ? auth : address.auth
     do {
       var connection = try Connection(host: address.host, port: address.port, until: .after(timeout))

@@ -178,6 +178,8 @@ public struct Measurement: Codable, Sendable, Equatable {
   public var invalidReasons: [InvalidReason]
   /// Things to know that do not make it invalid.
   public var warnings: [String]
+  /// The generator's NATS client, `native` or `libnats`; nil for FFI, and where it is not known.
+  public var client: String?
 
   /// A measurement.
   public init(
@@ -187,7 +189,7 @@ public struct Measurement: Codable, Sendable, Equatable {
     windows: [MeasurementWindow] = [], cpuGeneratorNanoseconds: UInt64? = nil,
     cpuBrokerNanoseconds: UInt64? = nil, cpuWorkersNanoseconds: UInt64? = nil,
     allocatedBytes: UInt64? = nil, stealShare: Double? = nil, invalidReasons: [InvalidReason] = [],
-    warnings: [String] = []
+    warnings: [String] = [], client: String? = nil
   ) {
     self.target = target
     self.transport = transport
@@ -208,6 +210,7 @@ public struct Measurement: Codable, Sendable, Equatable {
     self.stealShare = stealShare
     self.invalidReasons = invalidReasons
     self.warnings = warnings
+    self.client = client
   }
 
   /// The whole sessions' results.

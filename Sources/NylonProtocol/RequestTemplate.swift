@@ -6,9 +6,12 @@ public final class RequestTemplate {
   /// The packed request, as it is after the last patch. Lives as long as the template.
   public let buffer: UnsafeMutableRawBufferPointer
 
-  @usableFromInline let requestIDOffset: Int
-  @usableFromInline let sessionIDOffset: Int
-  @usableFromInline let timestampOffset: Int
+  /// Where in the buffer the 16 bytes of the request's id are.
+  public let requestIDOffset: Int
+  /// Where the session's id is: 4 bytes, big-endian.
+  public let sessionIDOffset: Int
+  /// Where the time is: 8 bytes, big-endian, Unix milliseconds.
+  public let timestampOffset: Int
 
   /// Packs a request of a phase. `entry` names the handler; `method` is 0 in `stream-sdk` and nil
   /// elsewhere; `headers` come behind `entry`. Throws `MessageError.tooLarge` past 4 GiB of data.

@@ -32,7 +32,18 @@ public enum ResultTables {
           + "greatest; –: not measured, or under 10 samples lie beyond it.",
         "Response time runs from when the schedule wanted the request, service time from when it was sent; "
           + "send lag is between the two. Errors are all requests that did not end well.",
-      ])
+      ] + clients(document))
+  }
+
+  /// Which NATS client the generator had, for each target; nothing where there is none.
+  static func clients(_ document: RunDocument) -> [String] {
+    let names = document.measurements.compactMap(\.client).uniqued()
+    guard !names.isEmpty else { return [] }
+    let parts = names.map { name in
+      let targets = document.measurements.filter { $0.client == name }.map(\.target).uniqued()
+      return "\(name) (\(targets.joined(separator: ", ")))"
+    }
+    return ["The generator's NATS client: \(parts.joined(separator: ", "))."]
   }
 
   /// Intervals of the figures that matter most, a row per target and load.

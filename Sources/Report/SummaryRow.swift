@@ -127,6 +127,7 @@ struct SummaryRow {
     Column(name: "wrong_content") { .count($0.scope.counts.wrongContent) },
     Column(name: "steal_percent") { .number($0.measurement.stealShare.map { $0 * 100 }, digits: 2) },
     Column(name: "omission_gap_p99_us") { .number($0.omissionGap, digits: 3) },
+    Column(name: "client") { .text($0.measurement.client) },
   ]
 
   private var throughput: Double? {

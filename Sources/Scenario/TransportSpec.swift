@@ -51,6 +51,8 @@ public struct NATSSpec: Codable, Sendable, Equatable {
   public var dialect: Dialect
   /// When the client writes.
   public var flush: FlushMode
+  /// The generator's NATS client; nil when the scenario does not say.
+  public var client: NATSClient?
   /// Credentials. Secret: never print.
   public var auth: NATSAuth
   /// Transport security.
@@ -63,14 +65,16 @@ public struct NATSSpec: Codable, Sendable, Equatable {
   /// A pool.
   public init(
     servers: [String] = [], subjectPrefix: String = "nylon.plugin", group: String = "default",
-    dialect: Dialect = .reply, flush: FlushMode = .immediate, auth: NATSAuth = NATSAuth(),
-    tls: NATSTLS = NATSTLS(), workers: WorkersSpec? = nil, configJSON: String = ""
+    dialect: Dialect = .reply, flush: FlushMode = .immediate, client: NATSClient? = nil,
+    auth: NATSAuth = NATSAuth(), tls: NATSTLS = NATSTLS(), workers: WorkersSpec? = nil,
+    configJSON: String = ""
   ) {
     self.servers = servers
     self.subjectPrefix = subjectPrefix
     self.group = group
     self.dialect = dialect
     self.flush = flush
+    self.client = client
     self.auth = auth
     self.tls = tls
     self.workers = workers
@@ -94,6 +98,26 @@ public enum FlushMode: String, Codable, Sendable, CaseIterable {
   case immediate
   /// The C client's own default: a flusher thread that sleeps about 1 ms.
   case libraryDefault = "library-default"
+}
+
+/// The NATS clients that the generator has.
+public enum NATSClient: String, Codable, Sendable, CaseIterable {
+  /// The C client, on the load thread's own loop.
+  case libnats
+  /// The package's own: one socket, one buffer each way, nothing else.
+  case native
+
+  /// What is taken where the scenario does not say.
+  public static let standard = NATSClient.libnats
+
+  /// Why the native client cannot serve a target; nil when it can.
+  public static func needsLibrary(_ spec: NATSSpec, servers: [String]) -> String? {
+    if spec.flush == .libraryDefault { return "flush: library-default is libnats' own" }
+    if spec.auth.nkey != nil { return "it signs with no nkey" }
+    if spec.auth.credentials != nil { return "it signs with no credentials file" }
+    let usesTLS = servers.contains { (try? BrokerAddress($0))?.usesTLS ?? false }
+    return spec.tls.enabled || usesTLS ? "it speaks no TLS" : nil
+  }
 }
 
 /// How a client proves who it is. Every value is a secret.

@@ -1,10 +1,11 @@
 import CNats
+import Scenario
 
 /// Why the generator has no connection to the broker.
 public struct BrokerError: Error, CustomStringConvertible {
   /// The broker's address without user and password.
   public let server: String
-  /// What libnats says.
+  /// What the client or the broker says.
   public let why: String
   /// What to do about it.
   public let remedy: String
@@ -23,6 +24,20 @@ public struct BrokerError: Error, CustomStringConvertible {
         "The broker did not answer in time: is it overloaded, or something else listening there?"
       default: "Check `servers`, `auth` and `tls` of the messaging entry."
       }
+  }
+
+  init(server: String, why: String, remedy: String) {
+    self.server = server
+    self.why = why
+    self.remedy = remedy
+  }
+
+  /// A request is longer than the broker lets through.
+  static func tooLong(servers: [String], request: Int, most: Int) -> BrokerError {
+    BrokerError(
+      server: servers.map(redactedURL).joined(separator: ", "),
+      why: "a request has \(request) bytes, it takes \(most) at most",
+      remedy: "Lower `request.body_bytes`, or raise `max_payload` of the broker.")
   }
 
   /// All three.

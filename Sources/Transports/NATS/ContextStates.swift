@@ -21,23 +21,29 @@ final class ContextStates {
 
   private final class State {
     let context: HTTPContext
-    let templates: [RequestTemplate]
+    let requests: [PackedRequest]
     let isRight: Bool
     var transitions: [[(bytes: [UInt8], state: Int)]]
 
-    init(context: HTTPContext, templates: [RequestTemplate], isRight: Bool) {
+    init(context: HTTPContext, requests: [PackedRequest], isRight: Bool) {
       self.context = context
-      self.templates = templates
+      self.requests = requests
       self.isRight = isRight
-      transitions = Array(repeating: [], count: templates.count)
+      transitions = Array(repeating: [], count: requests.count)
     }
+
+    deinit { requests.forEach { $0.deallocate() } }
   }
 
   private var states: [State]
+  /// Each state's requests and verdict once more, in raw memory: the hot path counts no references.
+  private let packed: UnsafeMutablePointer<PackedRequest>
+  private let right: UnsafeMutablePointer<Bool>
   private let firstPrivate: Int
   private var sharedCount = 1
   private var byContext: [HTTPContext: Int]
   private let phases: [Phase]
+  private let phaseCount: Int
   private let entry: String
   private let sendsContext: Bool
   private let check: ContextCheck
@@ -47,30 +53,55 @@ final class ContextStates {
     base: HTTPContext, phases: [Phase], entry: String, sendsContext: Bool, slots: Int, check: ContextCheck
   ) throws(MessageError) {
     self.phases = phases
+    phaseCount = phases.count
     self.entry = entry
     self.sendsContext = sendsContext
     self.check = check
     firstPrivate = Self.mostShared
     states = []
     byContext = [base: 0]
+    let count = Self.mostShared + slots
+    packed = .allocate(capacity: count * phases.count)
+    right = .allocate(capacity: count)
     let first = try makeState(base)
-    states = Array(repeating: first, count: Self.mostShared + slots)
+    states = Array(repeating: first, count: count)
+    for place in 0..<count { set(first, at: place) }
   }
+
+  deinit {
+    packed.deallocate()
+    right.deallocate()
+  }
+
+  private func set(_ state: State, at place: Int) {
+    states[place] = state
+    right[place] = state.isRight
+    for (index, request) in state.requests.enumerated() {
+      packed[place * phases.count + index] = request
+    }
+  }
+
+  /// Bytes of the longest request of the context that sessions begin with.
+  var longestRequest: Int { states[0].requests.map(\.payloadCount).max() ?? 0 }
 
   private func makeState(_ context: HTTPContext) throws(MessageError) -> State {
     let data = sendsContext ? context.encoded() : nil
-    var templates: [RequestTemplate] = []
-    for phase in phases { templates.append(try RequestTemplate(phase: phase, entry: entry, data: data)) }
-    return State(context: context, templates: templates, isRight: check.accepts(context))
+    var requests: [PackedRequest] = []
+    for phase in phases {
+      requests.append(PackedRequest(try RequestTemplate(phase: phase, entry: entry, data: data)))
+    }
+    return State(context: context, requests: requests, isRight: check.accepts(context))
   }
 
   /// The packed request of a context and phase, to be patched.
   @inline(__always)
-  func template(_ state: Int, phaseIndex: Int) -> RequestTemplate { states[state].templates[phaseIndex] }
+  func request(_ state: Int, phaseIndex: Int) -> PackedRequest {
+    packed[state &* phaseCount &+ phaseIndex]
+  }
 
   /// Whether a session may end with this context.
   @inline(__always)
-  func isRight(_ state: Int) -> Bool { states[state].isRight }
+  func isRight(_ state: Int) -> Bool { right[state] }
 
   /// The context after a reply's `data`; nil when the bytes are no context.
   @inline(__always)
@@ -100,12 +131,12 @@ final class ContextStates {
     }
     guard let made = try? makeState(context) else { return nil }
     guard sharedCount < Self.mostShared else {
-      states[firstPrivate + slot] = made
+      set(made, at: firstPrivate + slot)
       return firstPrivate + slot
     }
     let place = sharedCount
     sharedCount += 1
-    states[place] = made
+    set(made, at: place)
     byContext[context] = place
     remember(data, from: state, phaseIndex: phaseIndex, leadsTo: place)
     return place

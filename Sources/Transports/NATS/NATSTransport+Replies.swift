@@ -1,5 +1,4 @@
 import CKernel
-import CNats
 import Foundation
 import Load
 import Measure
@@ -8,30 +7,44 @@ import Scenario
 
 /// What comes back.
 extension NATSTransport {
-  /// Handles one message of the inbox.
+  /// Handles a reply that came to the subject of that token.
   @inline(__always)
-  func receive(_ message: OpaquePointer, connection: Int) {
-    guard let subject = natsMsg_GetSubject(message), let token = replySubject.token(in: subject) else {
-      recorder.add(.unexpected, scope: 0)
-      return
-    }
-    guard token < ReplySubject.firstFence else {
-      ledgers[connection].fenceReturned(number: UInt64(token - ReplySubject.firstFence))
-      settleRefusals(connection)
-      return
-    }
-    let bytes = UnsafeRawBufferPointer(
-      start: natsMsg_GetData(message), count: Int(natsMsg_GetDataLength(message)))
+  func receive(_ bytes: UnsafeRawBufferPointer, token: UInt32) {
     let slot = Int(token)
     guard slot < slotCount else {
-      recorder.add(.unexpected, scope: 0)
+      unexpected()
       return
     }
-    guard let end = end(of: bytes, slot: slot) else { return }
+    if let end = end(of: bytes, slot: slot) { self.end(slot, end) }
+  }
+
+  /// The broker found no worker for a slot's request. One that was given up meanwhile comes late.
+  @inline(never)
+  func refused(token: UInt32) {
+    let slot = Int(token)
+    guard slot < slotCount else {
+      unexpected()
+      return
+    }
+    if slots[slot].isWaiting { end(slot, .noResponders) } else { recorder.add(.late, scope: 0) }
+  }
+
+  /// A message to nothing that was asked.
+  func unexpected() { recorder.add(.unexpected, scope: 0) }
+
+  /// The phase under way in a slot has ended.
+  @inline(__always)
+  func end(_ slot: Int, _ end: PhaseEnd) {
+    complete(slot, end)
+    links[place(ofSlot: slot)].resolved(slot, self)
+  }
+
+  /// As `end`, for a link that knows it already.
+  @inline(__always)
+  func complete(_ slot: Int, _ end: PhaseEnd) {
     slots[slot].isWaiting = false
     completions.push(
       PhaseCompletion(slot: Int32(truncatingIfNeeded: slot), end: end, doneAt: kernel_now_ns()))
-    resolved(slot)
   }
 
   /// How a reply ends the phase of its slot; nil when it is not that phase's: it is counted.
@@ -57,7 +70,7 @@ extension NATSTransport {
       return nil
     }
     if isWaiting { return .malformed }
-    recorder.add(.unexpected, scope: 0)
+    unexpected()
     return nil
   }
 
@@ -90,48 +103,6 @@ extension NATSTransport {
       dialect == .replySDK ? (reply.error?.isEmpty == false ? .handlerError : .next) : .malformed
     case .unknown: .malformed
     }
-  }
-
-  /// The broker found no worker for some request of this connection.
-  func refused(connection: Int) {
-    let reconnects = connections[connection].reconnects
-    if reconnects != reconnectsSeen[connection] {
-      reconnectsSeen[connection] = reconnects
-      ledgers[connection].forget()
-    }
-    if ledgers[connection].refused(lastSent: sequence) { sendFence(connection) }
-  }
-
-  private func sendFence(_ connection: Int) {
-    natsConnection_Publish(
-      connections[connection].connection,
-      replySubject.with(
-        token: ReplySubject.firstFence + UInt32(ledgers[connection].fenceNumber), connection: connection),
-      nil, 0)
-    unflushed += 1
-  }
-
-  /// An attempt has ended: that may be the last piece to know which ones were refused.
-  @inline(__always)
-  func resolved(_ slot: Int) {
-    let connection = slot % connections.count
-    if ledgers[connection].fence != nil { settleRefusals(connection) }
-  }
-
-  private func settleRefusals(_ connection: Int) {
-    guard let fence = ledgers[connection].fence else { return }
-    var outstanding = 0
-    for slot in stride(from: connection, to: slotCount, by: connections.count)
-    where slots[slot].isWaiting && slots[slot].sequence <= fence { outstanding += 1 }
-    guard ledgers[connection].allRefused(outstandingBeforeFence: outstanding) else { return }
-    let now = kernel_now_ns()
-    for slot in stride(from: connection, to: slotCount, by: connections.count)
-    where slots[slot].isWaiting && slots[slot].sequence <= fence {
-      slots[slot].isWaiting = false
-      completions.push(
-        PhaseCompletion(slot: Int32(truncatingIfNeeded: slot), end: .noResponders, doneAt: now))
-    }
-    if ledgers[connection].settle(lastSent: sequence) { sendFence(connection) }
   }
 }
 
@@ -200,12 +171,42 @@ final class ReplySubject {
     CChar(truncatingIfNeeded: value < 10 ? 48 + value : 87 + value)
   }
 
+  /// The 8 digits of a token, as they lie in memory.
+  static func text(of token: UInt32) -> UInt64 {
+    let digits = hex(UInt64(token)).utf8.suffix(Self.digits)
+    return digits.reversed().reduce(0) { $0 << 8 | UInt64($1) }.littleEndian
+  }
+
+  /// What the reply subjects of a connection have before their token.
+  func prefix(connection place: Int) -> UnsafeRawBufferPointer {
+    UnsafeRawBufferPointer(start: texts[place], count: prefixCount)
+  }
+
   /// The token of a reply's subject; nil when it is none of ours.
   @inline(__always)
   func token(in subject: UnsafePointer<CChar>) -> UInt32? {
+    // A shorter one ends with a 0, which is no digit.
+    guard let token = Self.token(subject + prefixCount), subject[prefixCount + Self.digits] == 0 else {
+      return nil
+    }
+    return token
+  }
+
+  /// The token of a reply's subject that is not ended by a 0; nil when it is none of the connection's.
+  @inline(__always)
+  func token(in subject: UnsafeRawBufferPointer, connection place: Int) -> UInt32? {
+    guard subject.count == prefixCount + Self.digits, let start = subject.baseAddress,
+      memcmp(start, texts[place], prefixCount) == 0
+    else { return nil }
+    return Self.token((start + prefixCount).assumingMemoryBound(to: CChar.self))
+  }
+
+  /// The token in 8 digits.
+  @inline(__always)
+  static func token(_ text: UnsafePointer<CChar>) -> UInt32? {
     var token: UInt32 = 0
-    for position in prefixCount..<prefixCount + Self.digits {
-      let character = subject[position]
+    for position in 0..<Self.digits {
+      let character = text[position]
       let digit: UInt32
       switch character {
       case 48...57: digit = UInt32(character - 48)
@@ -214,6 +215,6 @@ final class ReplySubject {
       }
       token = token << 4 | digit
     }
-    return subject[prefixCount + Self.digits] == 0 ? token : nil
+    return token
   }
 }

@@ -1,28 +1,27 @@
 import CKernel
-import CNats
 import Foundation
+import Glibc
 import Load
 import Measure
 import NylonProtocol
 import Scenario
 
-/// The way to a pool of workers, for one load thread.
+/// The way to a pool of workers, for one load thread; `Link` is the client that it goes by.
 ///
 /// All on the load thread: requests are patched templates, published with the place of their
 /// session in the reply subject; one write for all that waits; replies are drained from
 /// one inbox, and verified: the subject tells the slot, the request's id whether it is its answer.
-public final class NATSTransport: SessionTransport {
+///
+/// A witness of a generic class is not specialised: drivers see it as `NativeTransport` or
+/// `LibnatsTransport`, whose calls into it are.
+final class NATSTransport<Link: BrokerLink> {
   /// Ends of phases for the driver.
-  public let completions: CompletionRing
-  /// A worker that is too slow is another process.
-  public let isInProcess = false
+  let completions: CompletionRing
   let slots: UnsafeMutablePointer<NATSSlot>
   let slotCount: Int
   let numbering: SessionNumbering
-  let connections: [LoopConnection]
-  var ledgers: [NoResponderLedger]
-  /// How often each connection had been made again when its ledger was last used.
-  var reconnectsSeen: [UInt64]
+  let links: UnsafeMutablePointer<Link>
+  let linkCount: Int
   let contexts: ContextStates
   let subjects: [UnsafeMutablePointer<CChar>]
   let replySubject: ReplySubject
@@ -33,27 +32,21 @@ public final class NATSTransport: SessionTransport {
   /// Unix time minus monotonic time, nanoseconds.
   let unixOffset: UInt64
   /// See `SessionTransport`.
-  public var wakeMargin: UInt64 = 30_000
+  var wakeMargin: UInt64 = 30_000
   /// The last time that was read: near enough for a request's `timestamp` of whole milliseconds.
   var recentTime = kernel_now_ns()
   var ids: UUIDv7
   let fates = RequestFates()
+  /// Requests published so far, for a link that needs their order.
   var sequence: UInt64 = 0
-  var unflushed = 0
-  /// Messages that were handled and not yet given back.
-  private let used = UnsafeMutablePointer<OpaquePointer?>.allocate(capacity: NATSTransport.mostUsed)
-  private var usedCount = 0
-  private static let mostUsed = 2048
+  private var unflushed = 0
   /// Publishes between two writes, at most: a burst must not wait for its own end.
-  static let mostUnflushed = 256
+  private static var mostUnflushed: Int { 256 }
 
   /// Connects; `lane` is the load thread's place.
-  public init(
-    order: LoadOrder, spec: NATSSpec, lane: Int, recorder: ThreadRecorder
-  ) throws {
+  init(order: LoadOrder, spec: NATSSpec, lane: Int, recorder: ThreadRecorder) throws {
     let (first, count) = order.places(ofThread: lane)
     slotCount = count
-    completions = CompletionRing(slots: count)
     numbering = SessionNumbering(slots: order.placeCount)
     self.recorder = recorder
     dialect = spec.dialect
@@ -64,45 +57,76 @@ public final class NATSTransport: SessionTransport {
       check: ContextCheck.make(
         order.target.verify, upstreamBody: content.response.body, dialect: spec.dialect))
     let subject = try Subject(prefix: spec.subjectPrefix, plugin: order.target.plugin)
-    subjects = order.target.phases.map { strdup(subject.phase($0)) }
-    epoll = kernel_epoll_create()
-    replySubject = ReplySubject(seed: order.seed &+ UInt64(order.replicate) &* 64 &+ UInt64(lane))
-    var made: [LoopConnection] = []
-    for place in 0..<max(1, order.connectionCount(ofThread: lane)) {
-      made.append(
-        try LoopConnection(
-          spec: spec, servers: order.servers, inboxSubject: replySubject.pattern(connection: place),
-          epoll: epoll, place: place))
-    }
-    connections = made
-    ledgers = Array(repeating: NoResponderLedger(), count: made.count)
-    reconnectsSeen = Array(repeating: 0, count: made.count)
-    slots = .allocate(capacity: count)
-    for slot in 0..<count {
-      slots[slot] = NATSSlot(lastSID: numbering.first(ofSlot: first + slot))
-    }
     ids = UUIDv7(seed: UInt64.random(in: .min ... .max))
     unixOffset = UInt64(Date().timeIntervalSince1970 * 1e9) &- kernel_now_ns()
+    replySubject = ReplySubject(seed: order.seed &+ UInt64(order.replicate) &* 64 &+ UInt64(lane))
+    let connections = max(1, order.connectionCount(ofThread: lane))
+    let setup = LinkSetup(
+      spec: spec, servers: order.servers, subjects: order.target.phases.map { strdup(subject.phase($0)) },
+      replySubject: replySubject, epoll: kernel_epoll_create(), slotCount: count, linkCount: connections,
+      longestRequest: contexts.longestRequest, lane: lane)
+    let made: [Link]
+    do {
+      made = try Self.connect(setup)
+    } catch {
+      setup.subjects.forEach { free($0) }
+      Glibc.close(setup.epoll)
+      throw error
+    }
+    subjects = setup.subjects
+    epoll = setup.epoll
+    linkCount = connections
+    links = .allocate(capacity: connections)
+    links.initialize(from: made, count: connections)
+    completions = CompletionRing(slots: count)
+    slots = .allocate(capacity: count)
+    for slot in 0..<count {
+      slots[slot] = NATSSlot(lastSID: numbering.first(ofSlot: first + slot), token: UInt32(slot))
+    }
+  }
+
+  /// All connections, or none and why.
+  private static func connect(_ setup: LinkSetup) throws -> [Link] {
+    var made: [Link] = []
+    do {
+      for place in 0..<setup.linkCount { made.append(try Link(place: place, setup: setup)) }
+      if let most = made.map(\.longestPayload).min(), setup.longestRequest > most {
+        throw BrokerError.tooLong(servers: setup.servers, request: setup.longestRequest, most: most)
+      }
+      return made
+    } catch {
+      made.forEach { $0.close() }
+      throw error
+    }
   }
 
   deinit {
     completions.deallocate()
-    destroyUsed()
-    used.deallocate()
+    for place in 0..<linkCount { links[place].close() }
+    links.deinitialize(count: linkCount)
+    links.deallocate()
     slots.deallocate()
     subjects.forEach { free($0) }
-    close(epoll)
+    Glibc.close(epoll)
   }
 
-  /// Monotonic time, nanoseconds.
+  /// What to tell people of the connections; each sentence once.
+  var remarks: [String] {
+    var all: [String] = []
+    for place in 0..<linkCount {
+      for remark in links[place].remarks where !all.contains(remark) { all.append(remark) }
+    }
+    return all
+  }
+
   @inline(__always)
-  public func now() -> UInt64 {
+  func now() -> UInt64 {
     recentTime = kernel_now_ns()
     return recentTime
   }
 
-  /// Opens a session in a slot; false when there is none to be had.
-  public func open(slot: Int, at time: UInt64) -> Bool {
+  @inline(__always)
+  func open(slot: Int) -> Bool {
     let state = slots + slot
     guard let sid = numbering.next(after: state.pointee.lastSID) else { return false }
     state.pointee.lastSID = sid
@@ -110,124 +134,94 @@ public final class NATSTransport: SessionTransport {
     return true
   }
 
-  /// Starts a phase of the session in a slot.
-  public func start(slot: Int, phaseIndex: Int, attempt: Int) {
+  @inline(__always)
+  func start(slot: Int, phaseIndex: Int, attempt: Int) {
     let state = slots + slot
-    let milliseconds = (recentTime &+ unixOffset) / 1_000_000
     state.pointee.phaseIndex = Int32(truncatingIfNeeded: phaseIndex)
     // A retry is the same request: the worker may know its id.
     if attempt == 1 {
       state.pointee.number = ids.nextNumber
-      state.pointee.requestID = ids.next(timestampMilliseconds: milliseconds)
+      state.pointee.requestID = ids.next(timestampMilliseconds: unixMilliseconds)
     }
-    let template = contexts.template(Int(state.pointee.context), phaseIndex: phaseIndex)
-    template.patch(
-      requestIDHigh: state.pointee.requestID.high, requestIDLow: state.pointee.requestID.low,
-      sessionID: state.pointee.lastSID, timestampMilliseconds: milliseconds)
     state.pointee.isWaiting = true
     fates.began(state.pointee.number)
-    sequence &+= 1
-    state.pointee.sequence = sequence
-    let place = slot % connections.count
-    publish(subjects[phaseIndex], template.buffer, token: UInt32(truncatingIfNeeded: slot), connection: place)
+    links[place(ofSlot: slot)].publish(slot: slot, of: self)
+    unflushed &+= 1
+    if unflushed >= Self.mostUnflushed { flush() }
   }
 
+  /// The connection of a slot.
   @inline(__always)
-  private func publish(
-    _ subject: UnsafeMutablePointer<CChar>, _ bytes: UnsafeMutableRawBufferPointer, token: UInt32,
-    connection place: Int
-  ) {
-    let status = natsConnection_PublishRequest(
-      connections[place].connection, subject, replySubject.with(token: token, connection: place),
-      bytes.baseAddress, Int32(truncatingIfNeeded: bytes.count))
-    // A request that libnats refuses (its reconnect buffer is full) gets no reply: it times out.
-    if status == NATS_OK { unflushed &+= 1 }
-    if unflushed >= Self.mostUnflushed { flush() }
+  func place(ofSlot slot: Int) -> Int { linkCount == 1 ? 0 : slot % linkCount }
+
+  @inline(__always)
+  private var unixMilliseconds: UInt64 { (recentTime &+ unixOffset) / 1_000_000 }
+
+  /// The packed request of what a slot's session does now.
+  @inline(__always)
+  func request(ofSlot slot: Int) -> PackedRequest {
+    contexts.request(Int(slots[slot].context), phaseIndex: Int(slots[slot].phaseIndex))
+  }
+
+  /// Makes a packed request, or a copy of it, the slot's.
+  @inline(__always)
+  func patch(_ request: PackedRequest, slot: Int, at place: UnsafeMutableRawPointer) {
+    let state = slots + slot
+    request.patch(
+      place, requestID: state.pointee.requestID, sessionID: state.pointee.lastSID,
+      timestampMilliseconds: unixMilliseconds)
+  }
+
+  /// The place of the next request in the order of publishing.
+  @inline(__always)
+  func nextSequence() -> UInt64 {
+    sequence &+= 1
+    return sequence
   }
 
   @inline(__always)
   func flush() {
     unflushed = 0
-    for connection in connections { connection.flush() }
+    for place in 0..<linkCount { links[place].flush(self) }
   }
 
-  /// Gives up the phase under way.
-  public func abandon(slot: Int) {
+  func abandon(slot: Int) {
     let state = slots + slot
     guard state.pointee.isWaiting else { return }
     state.pointee.isWaiting = false
     fates.timedOut(state.pointee.number)
-    resolved(slot)
+    links[place(ofSlot: slot)].resolved(slot, self)
   }
 
-  /// Ends the session in a slot; whether its response is right, if asked.
-  public func finish(slot: Int, verify: Bool) -> Bool {
+  @inline(__always)
+  func finish(slot: Int, verify: Bool) -> Bool {
     !verify || contexts.isRight(Int(slots[slot].context))
   }
 
-  /// Waits for ends of phases, at most until that time.
-  public func poll(until time: UInt64) {
+  @inline(__always)
+  func poll(until time: UInt64) {
     flush()
-    let now = kernel_now_ns()
-    // The kernel wakes late: the last stretch before a deadline is polled without sleeping.
-    let wait = time > now &+ wakeMargin ? time &- now &- wakeMargin : 0
-    if connections[0].usesLoop {
-      waitForSockets(wait)
-    } else {
-      waitForLibrary(wait)
-    }
+    Link.wait(until: time, self)
     flush()
   }
 
-  private func waitForSockets(_ wait: UInt64) {
+  /// How long to sleep for a deadline. The kernel wakes late: the last stretch is polled without
+  /// sleeping.
+  @inline(__always)
+  func sleepNanoseconds(until time: UInt64) -> UInt64 {
+    let now = kernel_now_ns()
+    return time > now &+ wakeMargin ? time &- now &- wakeMargin : 0
+  }
+
+  /// Waits for the sockets of all connections.
+  @inline(__always)
+  func waitForSockets(_ wait: UInt64) {
     withUnsafeTemporaryAllocation(of: UInt64.self, capacity: 64) { places in
       withUnsafeTemporaryAllocation(of: UInt32.self, capacity: 64) { events in
         let count = kernel_epoll_wait_ns(epoll, places.baseAddress, events.baseAddress, 64, wait)
         guard count > 0 else { return }
-        for ready in 0..<Int(count) {
-          let place = Int(places[ready])
-          if events[ready] & ~UInt32(KERNEL_WRITABLE) != 0 { connections[place].readEvent() }
-          if events[ready] & UInt32(KERNEL_WRITABLE) != 0 { connections[place].flush() }
-          drain(place, firstWaitMilliseconds: 0)
-        }
+        for ready in 0..<Int(count) { links[Int(places[ready])].handle(events[ready], self) }
       }
-    }
-  }
-
-  /// libnats hands each destroyed message to a collector thread and wakes it: once for each
-  /// message that costs more than the message. So they are kept and handed over many at a time.
-  @inline(__always)
-  private func discard(_ message: OpaquePointer) {
-    used[usedCount] = message
-    usedCount &+= 1
-    if usedCount == Self.mostUsed { destroyUsed() }
-  }
-
-  private func destroyUsed() {
-    for place in 0..<usedCount { natsMsg_Destroy(used[place]) }
-    usedCount = 0
-  }
-
-  /// With libnats' own threads: its condition variable has whole milliseconds.
-  private func waitForLibrary(_ wait: UInt64) {
-    for place in connections.indices.dropFirst() { drain(place, firstWaitMilliseconds: 0) }
-    drain(0, firstWaitMilliseconds: connections.count == 1 ? Int64(wait / 1_000_000) : 0)
-  }
-
-  /// Takes all messages that lie in a connection's inbox.
-  private func drain(_ place: Int, firstWaitMilliseconds: Int64) {
-    var message: OpaquePointer?
-    var wait = firstWaitMilliseconds
-    while true {
-      switch natsSubscription_NextMsg(&message, connections[place].inbox, wait) {
-      case NATS_OK:
-        guard let taken = message else { return }
-        receive(taken, connection: place)
-        discard(taken)
-      case NATS_NO_RESPONDERS: refused(connection: place)
-      default: return
-      }
-      wait = 0
     }
   }
 }
@@ -242,11 +236,19 @@ struct NATSSlot {
   var number: UInt32 = 0
   /// Which of `ContextStates` the session is in.
   var context: Int32 = 0
-  /// Place of the attempt in the order of publishing.
+  /// Place of the attempt in the order of publishing, or where its bytes end in what was written.
   var sequence: UInt64 = 0
+  /// The last part of its reply subject: 8 digits, as they lie in memory.
+  let tokenText: UInt64
+  /// A phase is under way: its answer is waited for.
   var isWaiting = false
+  /// It is in its connection's list of requests that found no room.
+  var isPostponed = false
 
-  init(lastSID: UInt32) { self.lastSID = lastSID }
+  init(lastSID: UInt32, token: UInt32) {
+    self.lastSID = lastSID
+    tokenText = ReplySubject.text(of: token)
+  }
 }
 
 /// How the last million requests ended, as a bit each: what comes again or after all is told

@@ -45,10 +45,8 @@ struct MeasureCommand: ParsableCommand {
     switch order.target.transport {
     case .ffi(let spec): return LoadReply(measurement: try loadPlugin(spec, order, shared.area, runner))
     case .nats(let spec):
-      let transports = try (0..<order.effectiveThreads).map { lane in
-        try NATSTransport(order: order, spec: spec, lane: lane, recorder: shared.area.threadRecorder(lane))
-      }
-      return LoadReply(measurement: runner.run(transports: transports))
+      return LoadReply(
+        measurement: try NATSEngines.measure(order: order, spec: spec, area: shared.area, runner: runner))
     }
   }
 

@@ -21,14 +21,21 @@ import Testing
     return (try load.run(broker.url), responder.requests)
   }
 
-  @Test(arguments: [(1, 1), (1, 3), (2, 2), (2, 5)], [FlushMode.immediate, .libraryDefault])
-  func everyRequestIsAnsweredOnceOverAllConnections(shape: (Int, Int), flush: FlushMode) throws {
+  /// A client, and when it writes.
+  enum Way: CaseIterable { case native, libnats, libnatsByItself }
+
+  @Test(arguments: [(1, 1), (1, 3), (2, 2), (2, 5)], Way.allCases)
+  func everyRequestIsAnsweredOnceOverAllConnections(shape: (Int, Int), way: Way) throws {
     var load = NATSLoad(
-      load: .closed(concurrency: 16), phases: Phase.session, threads: shape.0, connections: shape.1)
-    load.flush = flush
+      client: way == .native ? .native : .libnats, load: .closed(concurrency: 16), phases: Phase.session,
+      threads: shape.0, connections: shape.1)
+    load.flush = way == .libnatsByItself ? .libraryDefault : .immediate
+    let inboxes = Mutex<Set<String>>([])
     let (measurement, requests) = try with(load) { request, to in
-      [Publication(subject: to, bytes: reply(to: request))]
+      inboxes.withLock { _ = $0.insert(String(to.dropLast(8))) }
+      return [Publication(subject: to, bytes: reply(to: request))]
     }
+    #expect(inboxes.withLock(\.count) == shape.1)
     try expectOnlyAnswers(measurement)
     #expect(try #require(measurement.request).counts.sent >= 16)
     #expect(Set(requests.map(\.requestID)).count == requests.count)
@@ -37,49 +44,57 @@ import Testing
     #expect(sessions.values.allSatisfy { $0.map(\.phase) == Phase.session })
   }
 
-  @Test func aReplyWithAnothersRequestIDIsAnErrorAndNotAnAnswer() throws {
-    let (measurement, _) = try with(NATSLoad()) { request, to in
+  @Test(arguments: NATSClient.allCases) func aReplyWithAnothersRequestIDIsAnErrorAndNotAnAnswer(
+    client: NATSClient
+  ) throws {
+    let (measurement, _) = try with(NATSLoad(client: client)) { request, to in
       [Publication(subject: to, bytes: reply(to: request, id: RequestID(high: 1, low: 2)))]
     }
     try expectErrors(measurement, protocolErrors: true)
   }
 
-  @Test(arguments: [[], [0xC1], [0x93, 1, 2, 3], Array("next".utf8), [0x81, 0xA6]] as [[UInt8]])
-  func malformedBytesAreAnErrorAndNotAnAnswer(bytes: [UInt8]) throws {
-    let (measurement, _) = try with(NATSLoad(measureSeconds: 0.3)) { _, to in
+  @Test(
+    arguments: [[], [0xC1], [0x93, 1, 2, 3], Array("next".utf8), [0x81, 0xA6]] as [[UInt8]],
+    NATSClient.allCases)
+  func malformedBytesAreAnErrorAndNotAnAnswer(bytes: [UInt8], client: NATSClient) throws {
+    let (measurement, _) = try with(NATSLoad(client: client, measureSeconds: 0.3)) { _, to in
       [Publication(subject: to, bytes: bytes)]
     }
     try expectErrors(measurement, protocolErrors: true)
   }
 
-  @Test func aReplyWhoseContextIsNoneIsAnError() throws {
-    let (measurement, _) = try with(NATSLoad(measureSeconds: 0.3)) { request, to in
+  @Test(arguments: NATSClient.allCases) func aReplyWhoseContextIsNoneIsAnError(client: NATSClient) throws {
+    let (measurement, _) = try with(NATSLoad(client: client, measureSeconds: 0.3)) { request, to in
       [Publication(subject: to, bytes: reply(to: request, data: [1, 2, 3, 4, 5]))]
     }
     try expectErrors(measurement, protocolErrors: true)
   }
 
-  @Test(arguments: [ReplyAction.error, .empty])
-  func anErrorOfTheHandlerIsAnErrorAndNoBreachOfTheProtocol(action: ReplyAction) throws {
-    let (measurement, _) = try with(NATSLoad(measureSeconds: 0.3)) { request, to in
+  @Test(arguments: [ReplyAction.error, .empty], NATSClient.allCases)
+  func anErrorOfTheHandlerIsAnErrorAndNoBreachOfTheProtocol(action: ReplyAction, client: NATSClient) throws {
+    let (measurement, _) = try with(NATSLoad(client: client, measureSeconds: 0.3)) { request, to in
       [Publication(subject: to, bytes: reply(to: request, action, error: "broken"))]
     }
     try expectErrors(measurement, protocolErrors: false)
   }
 
-  @Test func unknownAndMissingActionsBreakTheProtocol() throws {
+  @Test(arguments: NATSClient.allCases) func unknownAndMissingActionsBreakTheProtocol(client: NATSClient)
+    throws
+  {
     for action in [ReplyAction.unknown, .missing] {
-      let (measurement, _) = try with(NATSLoad(measureSeconds: 0.3)) { request, to in
+      let (measurement, _) = try with(NATSLoad(client: client, measureSeconds: 0.3)) { request, to in
         [Publication(subject: to, bytes: reply(to: request, action))]
       }
       try expectErrors(measurement, protocolErrors: true)
     }
   }
 
-  @Test func withoutAWorkerEveryRequestIsLostAfterItsRetries() throws {
+  @Test(arguments: NATSClient.allCases) func withoutAWorkerEveryRequestIsLostAfterItsRetries(
+    client: NATSClient
+  ) throws {
     let broker = try Broker.start()
     defer { broker.stop() }
-    var load = NATSLoad()
+    var load = NATSLoad(client: client)
     load.policy.onError = .retry
     let measurement = try load.run(broker.url)
     let request = try #require(measurement.request)
@@ -92,8 +107,11 @@ import Testing
     #expect(request.okInWindow == 0)
   }
 
-  @Test func aPhaseWithoutAWorkerIsLostWhileTheOthersAreAnswered() throws {
-    var load = NATSLoad(load: .closed(concurrency: 8), phases: [.requestFilter, .responseFilter, .logging])
+  @Test(arguments: NATSClient.allCases) func aPhaseWithoutAWorkerIsLostWhileTheOthersAreAnswered(
+    client: NATSClient
+  ) throws {
+    var load = NATSLoad(
+      client: client, load: .closed(concurrency: 8), phases: [.requestFilter, .responseFilter, .logging])
     load.policy.onError = .continue
     load.policy.attempts = 1
     let (measurement, _) = try with(load, phases: [.requestFilter, .logging]) { request, to in
@@ -109,9 +127,9 @@ import Testing
     #expect(request.counts.duplicates + request.counts.late + request.counts.unexpected == 0)
   }
 
-  @Test func aReplyAfterTheTimeoutIsLate() throws {
+  @Test(arguments: NATSClient.allCases) func aReplyAfterTheTimeoutIsLate(client: NATSClient) throws {
     let first = Mutex(true)
-    var load = NATSLoad(load: .closed(concurrency: 1), measureSeconds: 0.4)
+    var load = NATSLoad(client: client, load: .closed(concurrency: 1), measureSeconds: 0.4)
     load.policy.timeoutMilliseconds = 60
     let (measurement, _) = try with(load) { request, to in
       let isFirst = first.withLock { value in
@@ -130,8 +148,8 @@ import Testing
     #expect(request.response.count == request.counts.sent)
   }
 
-  @Test func aReplyThatComesTwiceIsADuplicate() throws {
-    let (measurement, requests) = try with(NATSLoad(measureSeconds: 0.3)) { request, to in
+  @Test(arguments: NATSClient.allCases) func aReplyThatComesTwiceIsADuplicate(client: NATSClient) throws {
+    let (measurement, requests) = try with(NATSLoad(client: client, measureSeconds: 0.3)) { request, to in
       let bytes = reply(to: request)
       return [Publication(subject: to, bytes: bytes), Publication(subject: to, bytes: bytes)]
     }
@@ -145,8 +163,10 @@ import Testing
     #expect(request.counts.unexpected == 0)
   }
 
-  @Test func aReplyToNothingThatWasAskedIsUnexpected() throws {
-    let (measurement, requests) = try with(NATSLoad(measureSeconds: 0.3)) { request, to in
+  @Test(arguments: NATSClient.allCases) func aReplyToNothingThatWasAskedIsUnexpected(client: NATSClient)
+    throws
+  {
+    let (measurement, requests) = try with(NATSLoad(client: client, measureSeconds: 0.3)) { request, to in
       let root = to.dropLast(8)
       return ["fffe0000", "12345678", "0001fff0", "zz000000", "1"].map {
         Publication(subject: root + $0, bytes: reply(to: request))
@@ -158,8 +178,10 @@ import Testing
     #expect(request.counts.duplicates == 0)
   }
 
-  @Test func whatAHandlerChangedTravelsToTheNextPhaseAndIsVerified() throws {
-    var load = NATSLoad(phases: Phase.session)
+  @Test(arguments: NATSClient.allCases) func whatAHandlerChangedTravelsToTheNextPhaseAndIsVerified(
+    client: NATSClient
+  ) throws {
+    var load = NATSLoad(client: client, phases: Phase.session)
     load.request = RequestSpec(
       method: "POST", path: "/a?b=c", headers: [KeyValue(key: "host", value: "h")], bodyBytes: 10,
       responseStatus: 200, responseHeaders: [KeyValue(key: "via", value: "up")])
@@ -192,10 +214,10 @@ import Testing
     }
   }
 
-  @Test func manyDifferentContextsStayApart() throws {
+  @Test(arguments: NATSClient.allCases) func manyDifferentContextsStayApart(client: NATSClient) throws {
     // More contexts than sessions may share: each session's own must come back to it.
     var load = NATSLoad(
-      load: .closed(concurrency: 8), phases: [.requestFilter, .logging], measureSeconds: 0.4)
+      client: client, load: .closed(concurrency: 8), phases: [.requestFilter, .logging], measureSeconds: 0.4)
     load.verify = Verification(responseHeaders: [KeyValue(key: "x-session", value: "")])
     let mixed = Mutex(0)
     let (measurement, requests) = try with(load) { request, to in
@@ -214,8 +236,8 @@ import Testing
     #expect(mixed.withLock { $0 } == 0)
   }
 
-  @Test func aRetryIsTheSameRequestAgain() throws {
-    var load = NATSLoad(load: .closed(concurrency: 1), measureSeconds: 0.3)
+  @Test(arguments: NATSClient.allCases) func aRetryIsTheSameRequestAgain(client: NATSClient) throws {
+    var load = NATSLoad(client: client, load: .closed(concurrency: 1), measureSeconds: 0.3)
     load.policy.onError = .retry
     let count = Mutex(0)
     let (measurement, requests) = try with(load) { request, to in

@@ -94,6 +94,7 @@ func reply(
 
 /// A load on a pool.
 struct NATSLoad {
+  var client = NATSClient.native
   var load = LoadShape.closed(concurrency: 4)
   var phases: [Phase] = [.requestFilter]
   var threads = 1
@@ -109,7 +110,7 @@ struct NATSLoad {
 
   func order(_ url: String) -> LoadOrder {
     let target = Target(
-      name: "t", plugin: "p", handler: "h", transport: .nats(NATSSpec(flush: flush)), phases: phases,
+      name: "t", plugin: "p", handler: "h", transport: .nats(spec), phases: phases,
       loads: [load], policies: Dictionary(uniqueKeysWithValues: Phase.session.map { ($0, policy) }),
       maxInFlight: 64, verify: verify)
     return LoadOrder(
@@ -118,14 +119,17 @@ struct NATSLoad {
       servers: [url])
   }
 
-  func run(_ url: String) throws -> Measure.Measurement {
-    let order = order(url)
+  var auth = NATSAuth()
+  var spec: NATSSpec { NATSSpec(flush: flush, client: client, auth: auth) }
+
+  /// Runs the load; the client that took part is the one that was asked for.
+  func run(_ servers: String...) throws -> Measure.Measurement {
+    var order = order(servers[0])
+    order.servers = servers
     let memory = LoadRecording(order.layout)
-    let transports = try (0..<order.effectiveThreads).map { lane in
-      try NATSTransport(
-        order: order, spec: NATSSpec(flush: flush), lane: lane, recorder: memory.area.threadRecorder(lane))
-    }
-    #expect(transports.reduce(0) { $0 + $1.connections.count } == connections)
-    return LoadRunner(order: order, area: memory.area) { ResourceSample() }.run(transports: transports)
+    let runner = LoadRunner(order: order, area: memory.area) { ResourceSample() }
+    let measurement = try NATSEngines.measure(order: order, spec: spec, area: memory.area, runner: runner)
+    #expect(measurement.client == (flush == .immediate ? client : .libnats).rawValue)
+    return measurement
   }
 }

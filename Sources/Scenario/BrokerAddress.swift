@@ -1,20 +1,22 @@
 import Foundation
-import Scenario
 
 /// A broker's URL, taken apart: where it is, and what must not be shown.
-struct BrokerAddress: Sendable, Equatable {
-  var host: String
-  var port: UInt16
-  var usesTLS: Bool
+public struct BrokerAddress: Sendable, Equatable {
+  /// Name or address, without the brackets of IPv6.
+  public var host: String
+  /// The port.
+  public var port: UInt16
+  /// Whether the URL asks for TLS.
+  public var usesTLS: Bool
   /// Credentials of the URL itself. Secret.
-  var auth: NATSAuth
+  public var auth: NATSAuth
 
   /// Host and port, for messages.
-  var shown: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
+  public var shown: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
 
   /// Takes `nats://host:port`, `tls://…`, or `host:port` apart; user and password, or a token, may
   /// stand before an `@`.
-  init(_ url: String) throws(LabError) {
+  public init(_ url: String) throws(BrokerAddressError) {
     var rest = url.trimmingCharacters(in: .whitespaces)[...]
     usesTLS = false
     if let mark = rest.range(of: "://") {
@@ -58,11 +60,22 @@ struct BrokerAddress: Sendable, Equatable {
     return (String(text[..<colon]), String(text[text.index(after: colon)...]))
   }
 
-  private static func invalid(_ url: String, _ why: String) -> LabError {
+  private static func invalid(_ url: String, _ why: String) -> BrokerAddressError {
     let behind = url.split(separator: "@", omittingEmptySubsequences: false).last ?? ""
     let shown = url.contains("@") ? "***@\(behind)" : url
-    return .invalid(
-      "The broker URL '\(shown)' cannot be used: \(why)",
-      remedy: "Write it like nats://127.0.0.1:4222.")
+    return BrokerAddressError(shown: shown, why: why)
   }
+}
+
+/// Why a broker's URL cannot be used.
+public struct BrokerAddressError: Error, Sendable, Equatable, CustomStringConvertible {
+  /// The URL without its secrets.
+  public var shown: String
+  /// What is wrong with it.
+  public var why: String
+  /// What to do.
+  public static let remedy = "Write it like nats://127.0.0.1:4222."
+
+  /// Names the URL and what is wrong with it; the remedy stands beside.
+  public var description: String { "The broker URL '\(shown)' cannot be used: \(why)" }
 }

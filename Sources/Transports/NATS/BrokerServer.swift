@@ -1,0 +1,105 @@
+import Foundation
+import Scenario
+
+/// A broker that the native client may connect to: its addresses, and what is said to it first.
+struct BrokerServer {
+  /// Host and port, for messages.
+  let shown: String
+  /// Socket addresses in bytes, in the order of the resolver; not empty.
+  let addresses: [(family: Int32, bytes: [UInt8])]
+  /// Whether something proves who we are.
+  let hasCredentials: Bool
+  private let auth: NATSAuth
+
+  /// The brokers of those URLs; their names are looked up here and now, since the resolver
+  /// keeps its caller waiting. Those without an address are left out, unless all are.
+  static func all(_ urls: [String], auth: NATSAuth) throws(BrokerError) -> [BrokerServer] {
+    var servers: [BrokerServer] = []
+    var failure: BrokerError?
+    for url in urls {
+      do throws(BrokerError) {
+        servers.append(try BrokerServer(url, auth: auth))
+      } catch {
+        failure = error
+      }
+    }
+    if servers.isEmpty {
+      throw failure
+        ?? BrokerError(server: "", why: "no server is named", remedy: "Name one in `servers`.")
+    }
+    return servers
+  }
+
+  private init(_ url: String, auth: NATSAuth) throws(BrokerError) {
+    let address: BrokerAddress
+    do {
+      address = try BrokerAddress(url)
+    } catch {
+      throw BrokerError(server: error.shown, why: error.why, remedy: BrokerAddressError.remedy)
+    }
+    shown = address.shown
+    self.auth = address.auth == NATSAuth() ? auth : address.auth
+    hasCredentials = self.auth != NATSAuth()
+    addresses = BrokerServer.lookUp(address.host, address.port)
+    if addresses.isEmpty {
+      throw BrokerError(
+        server: shown, why: "its name has no address", remedy: "Check `servers` of the messaging entry.")
+    }
+  }
+
+  private static func lookUp(_ host: String, _ port: UInt16) -> [(family: Int32, bytes: [UInt8])] {
+    var hints = addrinfo()
+    hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
+    var list: UnsafeMutablePointer<addrinfo>?
+    guard getaddrinfo(host, "\(port)", &hints, &list) == 0 else { return [] }
+    defer { freeaddrinfo(list) }
+    var addresses: [(family: Int32, bytes: [UInt8])] = []
+    var next = list
+    while let entry = next?.pointee {
+      let bytes = UnsafeRawBufferPointer(start: entry.ai_addr, count: Int(entry.ai_addrlen))
+      addresses.append((entry.ai_family, Array(bytes)))
+      next = entry.ai_next
+    }
+    return addresses
+  }
+
+  /// `CONNECT` with the credentials. Secret.
+  func hello(_ greeting: BrokerInfo) throws -> [UInt8] {
+    let options = Hello(
+      auth_token: auth.token, user: auth.user, pass: auth.user == nil ? nil : auth.password ?? "",
+      headers: greeting.headers ?? false, no_responders: greeting.headers ?? false)
+    return Array("CONNECT ".utf8) + Array(try JSONEncoder().encode(options)) + [13, 10]
+  }
+
+  private struct Hello: Encodable {
+    var auth_token: String?
+    var user: String?
+    var pass: String?
+    var headers: Bool
+    var no_responders: Bool
+    var name = "nylon-bench"
+    var lang = "swift"
+    var version = "1"
+    var `protocol` = 1
+    var verbose = false
+    var pedantic = false
+    var echo = true
+    var tls_required = false
+  }
+}
+
+/// What a broker says of itself.
+struct BrokerInfo: Decodable {
+  var max_payload: Int?
+  var headers: Bool?
+  var auth_required: Bool?
+  var tls_required: Bool?
+
+  /// The most that is believed of `max_payload`, bytes: the broker's own limit is below it.
+  static let mostPayload = 256 << 20
+  /// What a broker takes that does not say.
+  static let ordinaryPayload = 1 << 20
+
+  /// Bytes of a message, at most.
+  var longestPayload: Int { min(max(1, max_payload ?? Self.ordinaryPayload), Self.mostPayload) }
+}

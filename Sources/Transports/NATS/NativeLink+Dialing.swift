@@ -1,0 +1,270 @@
+import CKernel
+import Foundation
+import Glibc
+
+/// How a connection comes about, breaks, and is made again; never waits, but for the first one.
+extension NativeLink {
+  private var isOver: Bool { kernel_now_ns() >= state.pointee.stageEnd }
+
+  // MARK: The first connection
+
+  /// Tries all servers once; returns when one has taken us.
+  func connectFirst() throws {
+    let dialer = dialer.takeUnretainedValue()
+    while dial() {
+      do throws(LinkFailure) {
+        while state.pointee.stage != .connected {
+          try advance(waitForSocket())
+        }
+        return
+      } catch {
+        if error.needsLibrary { throw NeedsLibrary(why: error.why) }
+        dialer.failed(error)
+        closeSocket()
+      }
+    }
+    throw dialer.failure?.error
+      ?? BrokerError(server: "", why: "there is no broker to connect to", remedy: "Check `servers`.")
+  }
+
+  /// Waits for the socket until the stage is over.
+  private func waitForSocket() throws(LinkFailure) -> UInt32 {
+    let wantsRoom = state.pointee.stage == .connecting || state.pointee.waitsForRoom
+    var entry = pollfd(
+      fd: state.pointee.socket, events: Int16(wantsRoom ? POLLIN | POLLOUT : POLLIN), revents: 0)
+    while true {
+      let now = kernel_now_ns()
+      guard now < state.pointee.stageEnd else { throw tooSlow() }
+      let left = (state.pointee.stageEnd - now) / 1_000_000 + 1
+      if Glibc.poll(&entry, 1, Int32(clamping: left)) > 0 { break }
+    }
+    let writable = entry.revents & Int16(POLLOUT) != 0
+    let readable = entry.revents & ~Int16(POLLOUT) != 0
+    return (writable ? UInt32(KERNEL_WRITABLE) : 0) | (readable ? UInt32(KERNEL_READABLE) : 0)
+  }
+
+  // MARK: Steps
+
+  /// Begins to connect to the next address that does not fail at once; false when none is left.
+  private func dial() -> Bool {
+    let dialer = dialer.takeUnretainedValue()
+    while let address = dialer.nextAddress() {
+      let type = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
+      let socket = Glibc.socket(address.family, type, 0)
+      guard socket >= 0 else {
+        dialer.failed(unreachable(errno))
+        continue
+      }
+      Self.prepare(socket)
+      let outcome = address.bytes.withUnsafeBytes {
+        Glibc.connect(socket, $0.assumingMemoryBound(to: sockaddr.self).baseAddress, socklen_t($0.count))
+      }
+      guard outcome == 0 || errno == EINPROGRESS else {
+        dialer.failed(unreachable(errno))
+        Glibc.close(socket)
+        continue
+      }
+      state.pointee.socket = socket
+      state.pointee.stage = .connecting
+      state.pointee.stageEnd = kernel_now_ns() + NativeDialer.limitNanoseconds
+      listen(UInt32(KERNEL_READABLE) | UInt32(KERNEL_WRITABLE))
+      return true
+    }
+    return false
+  }
+
+  /// What is written goes out at once; a broker that acknowledges nothing for a minute is gone.
+  private static func prepare(_ socket: Int32) {
+    var one: Int32 = 1
+    setsockopt(socket, Int32(IPPROTO_TCP), TCP_NODELAY, &one, socklen_t(MemoryLayout<Int32>.size))
+    var most: UInt32 = 60_000
+    setsockopt(socket, Int32(IPPROTO_TCP), TCP_USER_TIMEOUT, &most, socklen_t(MemoryLayout<UInt32>.size))
+  }
+
+  /// Goes on with connecting and greeting, as far as the socket lets it.
+  private func advance(_ events: UInt32) throws(LinkFailure) {
+    if state.pointee.stage == .connecting {
+      var number: Int32 = 0
+      var size = socklen_t(MemoryLayout<Int32>.size)
+      getsockopt(state.pointee.socket, SOL_SOCKET, SO_ERROR, &number, &size)
+      guard number == 0 else { throw unreachable(number) }
+      guard events & UInt32(KERNEL_WRITABLE) != 0 else { return }
+      state.pointee.stage = .greeting
+      listen(UInt32(KERNEL_READABLE))
+      return
+    }
+    if events & UInt32(KERNEL_WRITABLE) != 0 { try sendOut() }
+    guard events & ~UInt32(KERNEL_WRITABLE) != 0 else { return }
+    if fill() < 0 { throw closed() }
+    try answerGreeting()
+  }
+
+  private func answerGreeting() throws(LinkFailure) {
+    while state.pointee.stage != .connected, state.pointee.inStart < state.pointee.inEnd {
+      let piece = nextPiece()
+      switch piece.kind {
+      case .incomplete:
+        keep(piece.byteCount)
+        return
+      case .broken, .message: throw noBroker()
+      case .error: throw refusal(piece.text)
+      case .ping: state.pointee.pongsOwed += 1
+      case .ok: break
+      case .info: try greeted(piece)
+      case .pong: try agreed()
+      }
+      state.pointee.inStart += piece.byteCount
+    }
+    try sendOut()
+  }
+
+  /// The broker has greeted: says who we are.
+  private func greeted(_ piece: WirePiece) throws(LinkFailure) {
+    guard let info = NativeDialer.info(piece) else { throw noBroker() }
+    let dialer = dialer.takeUnretainedValue()
+    dialer.info = info
+    state.pointee.longestPayload = info.longestPayload
+    guard state.pointee.stage == .greeting else { return }
+    let server = dialer.servers[dialer.server]
+    if info.tls_required == true {
+      throw LinkFailure(
+        server: server.shown, why: "the broker asks for TLS", remedy: "Check the `tls:` block.",
+        isAnswer: true,
+        needsLibrary: true)
+    }
+    guard let hello = try? server.hello(info) else { throw noBroker() }
+    put(hello)
+    put("PING\r\n".utf8)
+    state.pointee.stage = .introducing
+  }
+
+  /// The broker has agreed to what was said so far.
+  private func agreed() throws(LinkFailure) {
+    switch state.pointee.stage {
+    case .introducing:
+      put(dialer.takeUnretainedValue().subscribe)
+      state.pointee.stage = .subscribing
+    case .subscribing:
+      state.pointee.stage = .connected
+      state.pointee.stageEnd = .max
+      dialer.takeUnretainedValue().startOver()
+    default: throw noBroker()
+    }
+  }
+
+  private func sendOut() throws(LinkFailure) {
+    if case .broken = send() { throw closed() }
+    if state.pointee.waitsForRoom, state.pointee.outStart == state.pointee.outEnd { wantRoom(false) }
+  }
+
+  // MARK: Later connections
+
+  /// The socket of a connection that is being made is ready.
+  func dialOn(_ events: UInt32, _ transport: NATSTransport<NativeLink>) {
+    do throws(LinkFailure) {
+      try advance(events)
+      guard state.pointee.stage == .connected else { return }
+      state.pointee.reconnects += 1
+      write(transport)
+      if state.pointee.stage == .connected { handleInput(transport) }
+    } catch {
+      tryNext(error)
+    }
+  }
+
+  /// Looks whether a stage without a connection is over.
+  func checkTime(_ transport: NATSTransport<NativeLink>) {
+    guard isOver else { return }
+    if state.pointee.stage == .resting {
+      if !dial() { rest() }
+    } else {
+      tryNext(tooSlow())
+    }
+  }
+
+  private func tryNext(_ failure: LinkFailure) {
+    let dialer = dialer.takeUnretainedValue()
+    dialer.failed(failure)
+    if failure.isAnswer { dialer.complain(failure.why) }
+    closeSocket()
+    if !dial() { rest() }
+  }
+
+  private func rest() {
+    state.pointee.stage = .resting
+    // Connections that were lost together do not come back all at once.
+    let spread = UInt64(place % 20) * 1_000_000
+    state.pointee.stageEnd = kernel_now_ns() + NativeDialer.restNanoseconds + spread
+  }
+
+  /// The connection is over: what the kernel had not taken whole goes out again on the next one.
+  func lose(_ transport: NATSTransport<NativeLink>) {
+    closeSocket()
+    dialer.takeUnretainedValue().startOver()
+    for slot in stride(from: place, to: transport.slotCount, by: transport.linkCount)
+    where transport.slots[slot].isWaiting && transport.slots[slot].sequence > state.pointee.written {
+      postpone(slot, transport)
+    }
+    rest()
+  }
+
+  func closeSocket() {
+    if state.pointee.socket >= 0 {
+      _ = kernel_epoll_remove(epoll, state.pointee.socket)
+      Glibc.close(state.pointee.socket)
+    }
+    state.pointee.socket = -1
+    state.pointee.stage = .resting
+    state.pointee.outStart = 0
+    state.pointee.outEnd = 0
+    state.pointee.inStart = 0
+    state.pointee.inEnd = 0
+    state.pointee.waitsForRoom = false
+    state.pointee.readsAhead = false
+    state.pointee.pongsOwed = 0
+  }
+
+  // MARK: Failures
+
+  private var shown: String {
+    let dialer = dialer.takeUnretainedValue()
+    return dialer.servers[dialer.server].shown
+  }
+
+  private func unreachable(_ number: Int32) -> LinkFailure {
+    let why =
+      number == ECONNREFUSED
+      ? "the connection is refused, nothing listens there" : String(cString: strerror(number))
+    return LinkFailure(
+      server: shown, why: why,
+      remedy: "Is a broker running there? Start one (nats-server), or leave `servers` empty.", isAnswer: false
+    )
+  }
+
+  private func tooSlow() -> LinkFailure {
+    LinkFailure(
+      server: shown, why: "it did not answer within 5 s",
+      remedy: "Is the broker overloaded, or something else listening there?", isAnswer: false)
+  }
+
+  private func noBroker() -> LinkFailure {
+    LinkFailure(
+      server: shown, why: "it does not speak as a NATS server does",
+      remedy: "Is something else listening there?", isAnswer: true)
+  }
+
+  private func refusal(_ words: String) -> LinkFailure {
+    LinkFailure(
+      server: shown, why: "the broker refuses us: \(words)",
+      remedy: "Check the `auth:` block of the messaging entry.", isAnswer: true)
+  }
+
+  /// A broker may close before its `-ERR` is read.
+  private func closed() -> LinkFailure {
+    let dialer = dialer.takeUnretainedValue()
+    if dialer.info?.auth_required == true { return refusal("it closed the connection") }
+    return LinkFailure(
+      server: shown, why: "it closed the connection", remedy: "Is something else listening there?",
+      isAnswer: false)
+  }
+}
