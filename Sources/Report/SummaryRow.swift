@@ -49,7 +49,8 @@ struct SummaryRow {
   }
 
   /// All columns in the promised order; new ones go to the end.
-  static let columns: [Column] = identity + outcomes + times + costs + validity + later + resources
+  static let columns: [Column] =
+    identity + outcomes + times + costs + validity + later + resources + engine
 
   private static let identity: [Column] = [
     Column(name: "run_id") { .text($0.runID) },
@@ -127,7 +128,10 @@ struct SummaryRow {
     Column(name: "wrong_content") { .count($0.scope.counts.wrongContent) },
     Column(name: "steal_percent") { .number($0.measurement.stealShare.map { $0 * 100 }, digits: 2) },
     Column(name: "omission_gap_p99_us") { .number($0.omissionGap, digits: 3) },
-    Column(name: "client") { .text($0.measurement.client) },
+  ]
+
+  private static let engine: [Column] = [
+    Column(name: "client") { .text($0.measurement.client) }
   ]
 
   private var throughput: Double? {

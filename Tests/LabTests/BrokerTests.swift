@@ -126,6 +126,16 @@ import Testing
     #expect(try !Broker.probe(url: "tls://127.0.0.1:\(broker.port)").isFullyChecked)
   }
 
+  @Test func aURLThatCannotBeUsedIsABadValueAndShowsNoSecret() {
+    #expect {
+      try Broker.probe(url: "nats://s3cret@h:0")
+    } throws: { error in
+      guard let error = error as? LabError else { return false }
+      return error.isInvalidInput && "\(error)".contains("nats://127.0.0.1:4222")
+        && !"\(error)".contains("s3cret")
+    }
+  }
+
   @Test func aHostThatDoesNotExistIsTold() {
     #expect(throws: LabError.self) {
       try Broker.probe(url: "nats://no-such-host.invalid", timeout: .seconds(2))

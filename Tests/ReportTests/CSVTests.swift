@@ -16,7 +16,7 @@ struct CSVTests {
         + ",voluntary_switches_generator,involuntary_switches_generator,voluntary_switches_broker"
         + ",involuntary_switches_broker,voluntary_switches_workers,involuntary_switches_workers"
         + ",broker_in_messages,broker_out_messages,broker_in_bytes,broker_out_bytes,broker_slow_consumers"
-        + ",broker_pending_most_bytes,broker_subscriptions")
+        + ",broker_pending_most_bytes,broker_subscriptions,client")
   }
 
   private static let promised =

@@ -28,10 +28,18 @@ final class Responder: @unchecked Sendable {
   private let respond: Respond
   private let seen = Mutex<[RequestMessage]>([])
 
-  init(_ url: String, phases: [Phase] = Phase.session, respond: @escaping Respond) throws {
+  init(
+    _ url: String, auth: NATSAuth = NATSAuth(), phases: [Phase] = Phase.session, respond: @escaping Respond
+  ) throws {
     self.respond = respond
+    var options: OpaquePointer?
+    try #require(natsOptions_Create(&options) == NATS_OK)
+    defer { natsOptions_Destroy(options) }
+    let spec = NATSSpec(auth: auth)
+    let statuses = ConnectionOptions.apply(spec, servers: [url], to: try #require(options))
+    try #require(statuses.allSatisfy { $0 == NATS_OK })
     var made: OpaquePointer?
-    try #require(natsConnection_ConnectTo(&made, url) == NATS_OK)
+    try #require(natsConnection_Connect(&made, options) == NATS_OK)
     connection = try #require(made)
     let subject = try Subject(prefix: "nylon.plugin", plugin: "p")
     for phase in phases {
@@ -102,6 +110,7 @@ struct NATSLoad {
   var flush = FlushMode.immediate
   var verify = Verification()
   var request = RequestSpec()
+  var warmupSeconds = 0.0
   var measureSeconds = 0.2
   var drainSeconds = 0.5
   var policy = PhasePolicy(
@@ -112,9 +121,10 @@ struct NATSLoad {
     let target = Target(
       name: "t", plugin: "p", handler: "h", transport: .nats(spec), phases: phases,
       loads: [load], policies: Dictionary(uniqueKeysWithValues: Phase.session.map { ($0, policy) }),
-      maxInFlight: 64, verify: verify)
+      maxInFlight: 256, verify: verify)
     return LoadOrder(
-      target: target, load: load, request: request, warmupSeconds: 0, measureSeconds: measureSeconds,
+      target: target, load: load, request: request, warmupSeconds: warmupSeconds,
+      measureSeconds: measureSeconds,
       drainSeconds: drainSeconds, threads: threads, connections: connections, seed: 1, replicate: 1,
       servers: [url])
   }
