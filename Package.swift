@@ -17,6 +17,7 @@ let package = Package(
     .executable(name: "nylon-bench", targets: ["nylon-bench"]),
     .executable(name: "nylon-worker", targets: ["nylon-worker"]),
     .executable(name: "nylon-keeper", targets: ["nylon-keeper"]),
+    .executable(name: "nylon-link", targets: ["nylon-link"]),
     .library(name: "NylonPlugin", targets: ["NylonPlugin"]),
     .library(name: "ExamplePlugin", type: .dynamic, targets: ["ExamplePlugin"]),
     .library(name: "NullPlugin", type: .dynamic, targets: ["NullPlugin"]),
@@ -26,6 +27,8 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     // YAML with the line and column of every node, which our error messages need.
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
+    // The relay's event loop: timers of nanoseconds (timerfd), half-close, back-pressure.
+    .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
   ],
   targets: [
     // The NATS client of the generator and of the worker (Debian: libnats-dev).
@@ -82,6 +85,14 @@ let package = Package(
       ],
       swiftSettings: strict),
     .executableTarget(name: "nylon-keeper", cSettings: strictC),
+    .executableTarget(
+      name: "nylon-link",
+      dependencies: [
+        .product(name: "NIOCore", package: "swift-nio"),
+        .product(name: "NIOPosix", package: "swift-nio"),
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: strict),
     .target(name: "ExampleHandlers", dependencies: ["NylonPlugin"], swiftSettings: strict),
     .target(
       name: "ExamplePlugin", dependencies: ["NylonPlugin", "ExampleHandlers", "CNylonABI"],

@@ -18,9 +18,16 @@ struct KeyUnit {
     "k": 1000, "m": 1e6, "/s": 1, "rps": 1, "req/s": 1, "k/s": 1000, "krps": 1000, "k req/s": 1000,
   ]
 
+  private static let bandwidths: [String: Double] = [
+    "m": 1, "mbit": 1, "mbit/s": 1, "mbps": 1, "g": 1000, "gbit": 1000, "gbit/s": 1000, "gbps": 1000,
+    "k": 1e-3, "kbit": 1e-3, "kbit/s": 1e-3,
+  ]
+
   /// The unit of a key such as `measure_seconds`; nil when its name has none.
   init?(key: String) {
-    if key.hasSuffix("_per_second") {
+    if key.hasSuffix("_mbit_per_second") {
+      (name, suffixes) = ("megabits a second", Self.bandwidths)
+    } else if key.hasSuffix("_per_second") {
       (name, suffixes) = ("requests a second", Self.rates)
     } else if key.hasSuffix("_seconds") {
       (name, suffixes) = ("seconds", Self.times)

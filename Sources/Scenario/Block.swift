@@ -47,6 +47,7 @@ struct Block {
   private static let homes: [(block: String, keys: [String])] = [
     ("the scenario itself, at the left margin", ScenarioLoader.keys), ("a target", TargetReader.keys),
     ("a load", LoadReader.keys), ("a target's workers:", TargetReader.workersKeys),
+    ("a target's link:", LinkReader.keys),
     ("request:", RequestReader.requestKeys), ("a target's verify:", RequestReader.verifyKeys),
     ("an entry of messaging:", NylonConfiguration.messagingKeys),
     ("an entry of plugins:", NylonConfiguration.pluginKeys),

@@ -77,8 +77,9 @@ extension ScenarioLoader {
 
   private static func line(_ target: Target) -> String {
     let loads = target.loads.map(\.label).joined(separator: ", ")
+    let links = target.links.map { ", \(Block.short($0.delayMilliseconds)) ms \($0.between.rawValue)" }
     return
-      "target \(target.name): \(target.transport.name), plugin \(target.plugin), handler \(target.handler), \(loads)"
+      "target \(target.name): \(target.transport.name), plugin \(target.plugin), handler \(target.handler), \(loads)\(links.joined())"
   }
 
   private static func line(_ plugin: NylonConfiguration.Plugin) -> String {

@@ -4,7 +4,7 @@ import NylonProtocol
 struct TargetReader {
   static let keys = [
     "name", "plugin", "handler", "dispatch", "dialect", "flush", "client", "workers", "loads", "phases",
-    "verify", "max_in_flight", "overflow_policy", "timeout_ms",
+    "verify", "max_in_flight", "overflow_policy", "timeout_ms", "link",
   ]
   static let workersKeys = ["count", "command", "environment", "start_seconds"]
   static let inFlightRange = 1...65_536
@@ -126,7 +126,7 @@ struct TargetReader {
   ) -> TransportSpec? {
     switch plugin.kind {
     case .ffi(let file, let configJSON):
-      for key in ["dialect", "flush", "client", "workers"] where block.get(key) != nil {
+      for key in ["dialect", "flush", "client", "workers", "link"] where block.get(key) != nil {
         block.fail(key, "is for NATS targets; the plugin '\(plugin.name)' is loaded in-process")
       }
       let dispatch = block.choice("dispatch", of: Dispatch.self) ?? .queued
@@ -161,7 +161,8 @@ struct TargetReader {
       dialect: block.choice("dialect", of: Dialect.self) ?? .reply,
       flush: block.choice("flush", of: FlushMode.self) ?? .immediate,
       client: block.choice("client", of: NATSClient.self), auth: broker.auth, tls: broker.tls,
-      workers: workers, configJSON: configJSON)
+      workers: workers, configJSON: configJSON,
+      links: LinkReader(problems: problems).links(of: block, workers: workers))
   }
 
   private func workers(_ block: Block) -> WorkersSpec? {

@@ -61,13 +61,16 @@ public struct NATSSpec: Codable, Sendable, Equatable {
   public var workers: WorkersSpec?
   /// The plugin's configuration, JSON text, for the `initialize` message; empty when none.
   public var configJSON: String
+  /// The network links that are put between the parts, at most one on each side of the broker; nil
+  /// when there are none.
+  public var links: [LinkSpec]?
 
   /// A pool.
   public init(
     servers: [String] = [], subjectPrefix: String = "nylon.plugin", group: String = "default",
     dialect: Dialect = .reply, flush: FlushMode = .immediate, client: NATSClient? = nil,
     auth: NATSAuth = NATSAuth(), tls: NATSTLS = NATSTLS(), workers: WorkersSpec? = nil,
-    configJSON: String = ""
+    configJSON: String = "", links: [LinkSpec]? = nil
   ) {
     self.servers = servers
     self.subjectPrefix = subjectPrefix
@@ -79,6 +82,7 @@ public struct NATSSpec: Codable, Sendable, Equatable {
     self.tls = tls
     self.workers = workers
     self.configJSON = configJSON
+    self.links = links
   }
 }
 
