@@ -14,6 +14,10 @@ struct ReportSection {
 enum ReportText {
   static func sections(_ document: RunDocument) -> [ReportSection] {
     var sections = [what(document), results(document)]
+    let network = [ResultTables.links(document)] + ResultTables.network(document)
+    if network.contains(where: { !$0.rows.isEmpty }) {
+      sections.append(ReportSection(title: "Network", tables: network.filter { !$0.rows.isEmpty }))
+    }
     if !document.comparisons.isEmpty {
       let table = ResultTables.comparison(document.comparisons)
       let reasons = document.comparisons.map {

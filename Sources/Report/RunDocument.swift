@@ -46,6 +46,8 @@ public struct RunDocument: Codable, Sendable, Equatable {
   public var expectations: [ExpectationResult]
   /// Things to know about the run as a whole.
   public var warnings: [String]
+  /// Network links that were put between the parts, measured before the loads; nil when there were none.
+  public var links: [LinkMeasurement]?
 
   /// A run without results yet.
   public init(
@@ -53,7 +55,8 @@ public struct RunDocument: Codable, Sendable, Equatable {
     scenarioSHA256: String? = nil, plugins: [PluginFile] = [], seed: UInt64? = nil,
     machine: MachineFacts, started: UTCSecond = UTCSecond(), ended: UTCSecond? = nil,
     interrupted: Bool = false, measurements: [Measurement] = [], comparisons: [ComparisonRow] = [],
-    claims: [ClaimVerdict] = [], expectations: [ExpectationResult] = [], warnings: [String] = []
+    claims: [ClaimVerdict] = [], expectations: [ExpectationResult] = [], warnings: [String] = [],
+    links: [LinkMeasurement]? = nil
   ) {
     self.schema = Self.currentSchema
     self.runID = runID
@@ -72,6 +75,7 @@ public struct RunDocument: Codable, Sendable, Equatable {
     self.claims = claims
     self.expectations = expectations
     self.warnings = warnings
+    self.links = links
   }
 
   /// Whether every measurement is valid.

@@ -17,6 +17,15 @@ struct PlanWarnings {
           "body_bytes \(plan.request.bodyBytes) travels twice in a message of '\(target.name)', over the "
             + "\(Self.brokerPayloadBytes) bytes that a broker accepts by default")
       }
+      if let roundTrip = target.roundTripMilliseconds,
+        let phase = target.phases.first(where: {
+          Double(target.policies[$0]?.timeoutMilliseconds ?? .max) <= roundTrip
+        })
+      {
+        problems.add(
+          .warning, at: root.value.place, key: "targets.\(index).link",
+          "takes \(Block.short(roundTrip)) ms there and back, so every \(phase.subjectFragment) times out")
+      }
       if spec.dialect == .replySDK, !target.verify.responseHeaders.isEmpty || target.verify.body != nil {
         problems.add(
           .warning, at: root.value.place, key: "targets.\(index).verify",

@@ -24,7 +24,7 @@ struct ShippedTests {
   func manual() throws {
     let manual = try String(contentsOfFile: repository + "/docs/scenario.md", encoding: .utf8)
     let keys =
-      ScenarioLoader.keys + TargetReader.keys + TargetReader.workersKeys + LoadReader.keys
+      ScenarioLoader.keys + TargetReader.keys + TargetReader.workersKeys + LoadReader.keys + LinkReader.keys
       + RequestReader.verifyKeys + NylonConfiguration.messagingKeys + NylonConfiguration.pluginKeys
       + PolicyOverride.keys + PolicyOverride.retryKeys + ClaimsFile.keys + Expectation.metrics
       + RequestReader.requestKeys.map { "request.\($0)" }

@@ -186,6 +186,8 @@ enum ConnectionOptions {
     statuses.append(natsOptions_SetReconnectWait(options, 100))
     statuses.append(natsOptions_SetReconnectJitter(options, 20, 20))
     statuses.append(natsOptions_SetIOBufSize(options, 128 << 10))
+    // A cluster tells its members' addresses; a reconnect to one would go round the link.
+    if spec.links != nil { statuses.append(natsOptions_SetIgnoreDiscoveredServers(options, true)) }
     statuses.append(contentsOf: setAuth(spec.auth, options))
     if spec.tls.enabled {
       statuses.append(natsOptions_SetSecure(options, true))

@@ -146,6 +146,7 @@ final class BenchRun {
         InvalidReason(code: "interrupted", detail: "interrupted after \(measurement.durationSeconds) s"))
     }
     document.measurements.append(measurement)
+    document.links = lab.linkMeasurements.isEmpty ? nil : lab.linkMeasurements
     if options.verbose { report(measurement) }
     try checkCounts(measurement)
   }

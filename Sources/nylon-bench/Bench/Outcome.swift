@@ -5,7 +5,7 @@ import Report
 /// What a command prints of a run, and the exit code that follows from it.
 enum Outcome {
   /// Tables that a command shows.
-  enum Table { case results, phases, comparison, claims, implied, costs, floor, expectations }
+  enum Table { case results, phases, comparison, claims, implied, costs, floor, network, expectations }
 
   /// Prints a run and throws its exit code when that is not 0.
   static func present(_ document: RunDocument, options: CommonOptions, tables: [Table]) throws {
@@ -13,23 +13,24 @@ enum Outcome {
       Console.result(try document.json())
     } else {
       let colour = Console.usesColour(!options.noColor)
-      let shown = tables.compactMap { table(document, $0) }.filter { !$0.rows.isEmpty }
+      let shown = tables.flatMap { self.tables(document, $0) }.filter { !$0.rows.isEmpty }
       Console.result(shown.map { $0.text(colour: colour) }.joined(separator: "\n"))
       printReasons(document)
     }
     try exit(document, gate: options.gate)
   }
 
-  private static func table(_ document: RunDocument, _ table: Table) -> ReportTable? {
+  private static func tables(_ document: RunDocument, _ table: Table) -> [ReportTable] {
     switch table {
-    case .results: ResultTables.results(document)
-    case .phases: ResultTables.phases(document)
-    case .comparison: ResultTables.comparison(document.comparisons)
-    case .claims: ResultTables.claims(document.claims)
-    case .implied: ResultTables.implied(document.implied ?? [])
-    case .costs: ResultTables.costs(document)
-    case .floor: ResultTables.floor(document)
-    case .expectations: ResultTables.expectations(document.expectations)
+    case .results: [ResultTables.results(document)]
+    case .phases: [ResultTables.phases(document)]
+    case .comparison: [ResultTables.comparison(document.comparisons)]
+    case .claims: [ResultTables.claims(document.claims)]
+    case .implied: [ResultTables.implied(document.implied ?? [])]
+    case .costs: [ResultTables.costs(document)]
+    case .floor: [ResultTables.floor(document)]
+    case .network: [ResultTables.links(document)] + ResultTables.network(document)
+    case .expectations: [ResultTables.expectations(document.expectations)]
     }
   }
 

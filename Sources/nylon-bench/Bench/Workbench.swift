@@ -11,10 +11,14 @@ final class Workbench {
   private var broker: Broker?
   private var pluginPaths: [String: String] = [:]
   private(set) var pluginFiles: [PluginFile] = []
+  private let links: NetworkLinks
+  /// What the network links took of probes, as far as they have been started.
+  var linkMeasurements: [LinkMeasurement] { links.measurements }
 
   /// Finds plugins, and asks brokers that run already whether they answer.
   init(plan: Plan) throws {
     self.plan = plan
+    links = NetworkLinks(seed: plan.seed)
     for target in plan.targets {
       switch target.transport {
       case .ffi(let spec):
@@ -30,6 +34,7 @@ final class Workbench {
         try Self.checkDialect(spec, of: target)
         for server in spec.servers { try Broker.probe(url: server, auth: spec.auth) }
         if spec.servers.isEmpty { _ = try Executables.broker() }
+        if !target.links.isEmpty { _ = try Executables.own("nylon-link") }
         if let program = spec.workers?.command.first, let path = try? Executables.find(program, remedy: "") {
           addPlugin(target.plugin, path)
         }
@@ -58,8 +63,9 @@ final class Workbench {
     if !pluginFiles.contains(file) { pluginFiles.append(file) }
   }
 
-  /// Ends the broker.
+  /// Ends the links and the broker.
   func tearDown() {
+    links.stop()
     broker?.stop()
     broker = nil
   }
@@ -76,28 +82,34 @@ final class Workbench {
       connections: plan.connections, seed: plan.seed, replicate: replicate,
       pluginPath: pluginPaths[target.name] ?? "")
     var pool: WorkerPool?
+    var used = NetworkLinks.Used()
     if case .nats(let spec) = target.transport {
-      try prepareBroker(spec, order: &order)
+      let servers = try prepareBroker(spec, order: &order)
+      order.servers = try links.urls(to: servers, for: target, .generatorBroker, used: &used)
       if spec.workers != nil {
         pool = try WorkerPool.start(
-          for: target, servers: order.servers, monitor: spec.servers.isEmpty ? broker?.monitor : nil)
+          for: target, servers: try links.urls(to: servers, for: target, .brokerWorkers, used: &used),
+          monitor: spec.servers.isEmpty ? broker?.monitor : nil)
         order.workerPIDs = pool?.pids ?? []
       }
     }
     defer { pool?.stop() }
+    links.begin(&used)
     var measurement = try runLoad(order, onGlance: onGlance)
+    links.judge(used, &measurement)
     noteDeaths(pool, order: order, in: &measurement)
     return measurement
   }
 
-  private func prepareBroker(_ spec: NATSSpec, order: inout LoadOrder) throws {
-    guard spec.servers.isEmpty else {
-      order.servers = spec.servers
-      return
+  /// Starts a broker where none is named; the URLs of the brokers.
+  private func prepareBroker(_ spec: NATSSpec, order: inout LoadOrder) throws -> [String] {
+    guard spec.servers.isEmpty else { return spec.servers }
+    if broker?.isRunning != true {
+      if let gone = broker { links.stop(to: [gone.url]) }
+      broker = try Broker.start(auth: spec.auth)
     }
-    if broker?.isRunning != true { broker = try Broker.start(auth: spec.auth) }
-    order.servers = [broker?.url ?? ""]
     order.brokerPID = broker?.pid
+    return [broker?.url ?? ""]
   }
 
   private func runLoad(

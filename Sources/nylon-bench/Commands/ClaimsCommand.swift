@@ -54,7 +54,8 @@ struct ClaimsCommand: ParsableCommand {
       run.origins = try ClaimsFile.origins(path: file)
       let document = try run.execute()
       try Outcome.present(
-        document, options: options, tables: [.claims, .implied, .comparison, .results, .expectations])
+        document, options: options,
+        tables: [.claims, .implied, .network, .comparison, .results, .expectations])
     }
   }
 

@@ -1,0 +1,88 @@
+import Foundation
+import Lab
+import Load
+import Measure
+import Scenario
+
+/// The network links of one run. A link is started when it is first needed, and then stays: all
+/// targets that ask for the same link to the same brokers share its relay.
+final class NetworkLinks {
+  private struct Key: Hashable {
+    let spec: LinkSpec
+    let servers: [String]
+  }
+
+  /// The links of one target, and what their relays had cost before its load.
+  struct Used {
+    fileprivate var links: [Link] = []
+    fileprivate var cpuBefore: [UInt64?] = []
+    fileprivate var since = MonotonicClock.now()
+  }
+
+  /// A relay over so much of a core may itself be what bounds a load.
+  private static let busyShare = 0.8
+
+  private let seed: UInt64
+  private var links: [Key: Link] = [:]
+  /// What each link took of probes, in the order in which they were started.
+  private(set) var measurements: [LinkMeasurement] = []
+
+  init(seed: UInt64) {
+    self.seed = seed
+  }
+
+  /// The URLs that a part uses to reach the brokers: through the target's link on its side, when
+  /// there is one. Notes the link in `used`.
+  func urls(
+    to servers: [String], for target: Target, _ side: LinkPlace, used: inout Used
+  ) throws(LabError) -> [String] {
+    guard let spec = target.links.first(where: { $0.between == side }) else { return servers }
+    let key = Key(spec: spec, servers: servers)
+    if let link = links[key], link.isRunning {
+      used.links.append(link)
+      return link.urls
+    }
+    let link = try Link.start(spec, to: servers, seed: seed)
+    links[key] = link
+    measurements.append(link.accuracy)
+    used.links.append(link)
+    return link.urls
+  }
+
+  /// Notes what the relays have cost until now, before a load.
+  func begin(_ used: inout Used) {
+    used.since = MonotonicClock.now()
+    used.cpuBefore = used.links.map(\.cpuNanoseconds)
+  }
+
+  /// Judges a measurement over links: a relay that died makes it invalid, a busy one is told.
+  func judge(_ used: Used, _ measurement: inout Measure.Measurement) {
+    let elapsed = Double(MonotonicClock.now() - used.since)
+    for (link, before) in zip(used.links, used.cpuBefore) {
+      let place = link.spec.between.rawValue
+      guard link.isRunning else {
+        measurement.invalidReasons.append(
+          InvalidReason(
+            code: "link_died",
+            detail: "the relay of the link \(place) \(link.exitStatus?.description ?? "ended")"
+              + "; last words: \(link.lastWords)"))
+        continue
+      }
+      guard let before, let now = link.cpuNanoseconds, now > before else { continue }
+      let share = Double(now - before) / elapsed
+      if share > Self.busyShare {
+        measurement.warnings.append(
+          "the relay of the link \(place) used \(Int((share * 100).rounded())) % of a core: it may be what "
+            + "bounds the throughput, not the network that it stands for")
+      }
+    }
+  }
+
+  /// Ends all links, or those to brokers that are gone.
+  func stop(to servers: [String]? = nil) {
+    for (key, link) in links where servers == nil || key.servers == servers {
+      link.stop()
+      links[key] = nil
+    }
+  }
+}
