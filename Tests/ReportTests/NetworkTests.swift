@@ -24,7 +24,9 @@ private func networkTarget(_ name: String, delay: Double, phases: [Phase] = Phas
     ])
 }
 
-private func exact(_ target: String, _ load: String, milliseconds: Double, perSecond: UInt64) -> Measurement {
+private func exact(_ target: String, _ load: String, milliseconds: Double, perSecond: UInt64)
+  -> Measure.Measurement
+{
   var one = measurement(target, load: load, around: UInt64(milliseconds * 1e6))
   var response = LatencyHistogram()
   response.record(UInt64(milliseconds * 1e6), times: perSecond * 2)

@@ -32,13 +32,13 @@ struct LinkTests {
   func both() throws {
     let text = scenario(
       "[{between: generator-broker, delay_ms: 1}, {between: broker-workers, delay_ms: 0.25}]")
-    let plan = try load(text, .init(sets: ["targets.1.link.0.delay_ms=2"]))
+    let plan = try load(text, .init(overrides: ["targets.1.link.0.delay_ms=2"]))
     #expect(plan.targets[1].links.map(\.delayMilliseconds) == [2, 0.25])
     #expect(plan.targets[1].roundTripMilliseconds == 4.5)
     #expect(plan.warnings.isEmpty)
   }
 
-  static let faults: [(String, [String])] = [
+  static let wrongLinks: [(String, [String])] = [
     ("{delay_ms: 1}", ["targets.1.link.between: is missing", "generator-broker or broker-workers"]),
     ("{between: generator-broker}", ["targets.1.link.delay_ms: is missing", "one way"]),
     (
@@ -63,9 +63,9 @@ struct LinkTests {
     ),
   ]
 
-  @Test("that is wrong is told what is wrong", arguments: faults.indices)
+  @Test("that is wrong is told what is wrong", arguments: wrongLinks.indices)
   func wrong(place: Int) throws {
-    let (link, parts) = Self.faults[place]
+    let (link, parts) = Self.wrongLinks[place]
     let text = try faults(scenario(link))
     for part in parts { #expect(text.contains(part), "\(text)") }
   }
