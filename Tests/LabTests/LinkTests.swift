@@ -124,7 +124,8 @@ import Testing
       var atOnce = linger(l_onoff: 1, l_linger: 0)
       setsockopt(socket.raw, SOL_SOCKET, SO_LINGER, &atOnce, socklen_t(MemoryLayout<linger>.size))
     }
-    let isBroken = ends.wait(until: .after(.seconds(10))) { $0.contains("half a request, reset") ? true : nil }
+    let broken = "half a request, reset"
+    let isBroken = ends.wait(until: .after(.seconds(10))) { $0.contains(broken) ? true : nil }
     #expect(isBroken == true, "\(ends.withLock { $0 })")
     #expect(link.isRunning)
     link.stop()
