@@ -168,9 +168,11 @@ struct NetworkReportTests {
       .deletingLastPathComponent().appendingPathComponent("Scenarios/claims.yaml").path
     let claims = try ClaimsFile.load(path: file)
     let latency = try #require(claims.first { $0.id == "nats-network-latency" })
-    #expect(DocumentedNetwork.latencyMilliseconds == latency.low...latency.high)
+    let stated = DocumentedNetwork.latencyMilliseconds
+    #expect(latency.low == stated.lowerBound && latency.high == stated.upperBound)
     let throughput = try #require(claims.first { $0.id == "nats-network-throughput" })
-    #expect(DocumentedNetwork.throughputPerSecond == throughput.low...throughput.high)
+    let rates = DocumentedNetwork.throughputPerSecond
+    #expect(throughput.low == rates.lowerBound && throughput.high == rates.upperBound)
     #expect(throughput.documentedRatePerSecond == DocumentedNetwork.statedPerSecond)
     #expect(throughput.conditions.map(\.load).contains("closed-\(DocumentedNetwork.impliedConcurrency)"))
   }
