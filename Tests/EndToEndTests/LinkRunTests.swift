@@ -26,7 +26,8 @@ extension EndToEnd {
 
     @Test("delays every phase request there and back, and the report says how exactly")
     func delay() throws {
-      let finished = try sandbox.run(pool("{between: generator-broker, delay_ms: 2}"))
+      let finished = try sandbox.run(
+        pool("{between: generator-broker, delay_ms: 2}"), "--set", "loads.0.concurrency=1")
       let document = try sandbox.latest()
       expectHonest(finished, document)
       expectCounts(document)
