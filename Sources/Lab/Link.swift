@@ -31,7 +31,7 @@ public final class Link: Sendable {
   public static func start(
     _ spec: LinkSpec, to servers: [String], seed: UInt64 = 1, probes: Int = 1000
   ) throws(LabError) -> Link {
-    let addresses = try servers.map { (url) throws(LabError) in try BrokerAddress(url) }
+    let addresses = try servers.map { (url) throws(LabError) in try address(url) }
     for address in addresses {
       do {
         _ = try Connection(host: address.host, port: address.port, until: .after(.seconds(5)))
@@ -52,8 +52,7 @@ public final class Link: Sendable {
       return ports.count == count ? ports : nil
     }
     guard let ports = found else { throw failure(of: process) }
-    var urls: [String] = []
-    for (server, port) in zip(servers, ports) { urls.append(try BrokerAddress.redirected(server, to: port)) }
+    let urls = zip(zip(servers, addresses), ports).map { redirected($0.0, $0.1, to: $1) }
     do {
       let probe = LinkProbe(echo: echo, relayPort: ports[count - 1], spec: spec)
       let accuracy = try probe.measure(probes: probes)
@@ -62,6 +61,22 @@ public final class Link: Sendable {
       process.kill()
       throw error
     }
+  }
+
+  private static func address(_ url: String) throws(LabError) -> BrokerAddress {
+    do {
+      return try BrokerAddress(url)
+    } catch {
+      throw .invalid("\(error)", remedy: BrokerAddressError.remedy)
+    }
+  }
+
+  /// A broker's URL with a loopback port in place of its host; scheme and credentials stay.
+  private static func redirected(_ url: String, _ address: BrokerAddress, to port: UInt16) -> String {
+    let text = url.trimmingCharacters(in: .whitespaces)
+    let rest = text.range(of: "://").map { text[$0.upperBound...] } ?? text[...]
+    let credentials = rest.lastIndex(of: "@").map { rest[...$0] } ?? ""
+    return "\(address.usesTLS ? "tls" : "nats")://\(credentials)127.0.0.1:\(port)"
   }
 
   private static func arguments(_ spec: LinkSpec, to places: [String], seed: UInt64) -> [String] {
@@ -110,15 +125,4 @@ public final class Link: Sendable {
   /// Kills the relay at once: a fault, to see what clients do.
   @discardableResult
   public func kill() -> ExitStatus? { process.kill() }
-}
-
-extension BrokerAddress {
-  /// A broker's URL with a loopback port in place of its host; scheme and credentials stay.
-  static func redirected(_ url: String, to port: UInt16) throws(LabError) -> String {
-    let usesTLS = try BrokerAddress(url).usesTLS
-    let text = url.trimmingCharacters(in: .whitespaces)
-    let rest = text.range(of: "://").map { text[$0.upperBound...] } ?? text[...]
-    let credentials = rest.lastIndex(of: "@").map { rest[...$0] } ?? ""
-    return "\(usesTLS ? "tls" : "nats")://\(credentials)127.0.0.1:\(port)"
-  }
 }
