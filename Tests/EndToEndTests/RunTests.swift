@@ -49,6 +49,28 @@ extension EndToEnd {
       #expect(finished.err.isEmpty)
     }
 
+    private static func configured(_ value: String) -> String {
+      Small.pool(workers: "{count: 2, command: nylon-worker}", target: ", phases: [request_filter]")
+        .replacingOccurrences(of: "group: workers}", with: "group: workers, config: {work_us: \(value)}}")
+        .replacingOccurrences(of: "handler: noop", with: "handler: work")
+    }
+
+    @Test("Workers get the plugin's configuration before the first request")
+    func configuration() throws {
+      _ = try sandbox.run(Self.configured("20000"))
+      let document = try sandbox.latest()
+      expectCounts(document)
+      // The handler works as long as its configuration says.
+      #expect((document.measurements.first?.request?.response.leastNanoseconds ?? 0) >= 20_000_000)
+    }
+
+    @Test("A configuration that a worker refuses is a fault of the scenario")
+    func refusedConfiguration() throws {
+      let finished = try sandbox.run(Self.configured("soon"))
+      #expect(finished.code == 65)
+      #expect(finished.err.contains("refused `config:` of plugin 'example'"), "\(finished.err)")
+    }
+
     @Test("A NATS run starts broker and workers, and ends them")
     func nats() throws {
       let finished = try sandbox.run(Small.nats)
@@ -140,12 +162,38 @@ extension EndToEnd {
       }
     }
 
-    @Test("compare wants both transports")
+    @Test("compare wants two targets")
     func compareOfOne() throws {
       let path = try sandbox.write(Small.ffi, as: "one.yaml")
       let finished = try sandbox.bench("compare", path, "--out", sandbox.results)
       #expect(finished.code == 65)
-      #expect(finished.err.contains("FFI target and a NATS target"))
+      #expect(finished.err.contains("two targets or more"))
+    }
+
+    @Test("claims takes its subjects from a scenario of the user's, and names who is not there")
+    func claimsOnOwnTargets() throws {
+      let scenario = Small.both.replacingOccurrences(of: "handler: authz", with: "handler: noop")
+      let path = try sandbox.write(scenario, as: "own.yaml")
+      let unknown = try sandbox.bench(
+        "claims", "--quick", "--out", sandbox.results, "--scenario", path, "--ffi", "fast")
+      #expect(unknown.code == 65)
+      #expect(unknown.err.contains("--ffi fast") && unknown.err.contains("there are: ffi"), "\(unknown.err)")
+      let headline = try sandbox.write(
+        """
+        plugins: [{name: p, type: ffi, file: NullPlugin}]
+        targets: [{name: ffi, plugin: p, handler: authz}]
+        loads: [{mode: closed, concurrency: 1}]
+        \(Small.times)
+        """, as: "headline.yaml")
+      let finished = try sandbox.bench(
+        "claims", "--out", sandbox.results, "--scenario", path, "--headline", headline)
+      let document = try sandbox.latest()
+      #expect(finished.code == (document.isValid ? 0 : 81), "\(finished.err)")
+      #expect(document.measurements.map(\.handler) == ["noop"])
+      let report = try file("report.md")
+      #expect(report.contains("Tested on: plugin 'ExamplePlugin', handler 'noop', in-process."))
+      let absent = document.claims.first { $0.id == "nats-local-latency" }
+      #expect(absent?.verdict == .notMeasured && absent?.why.contains("no nats target") == true)
     }
 
     @Test("claims gives a verdict on every documented figure, and ends with 0 whatever it is, or 81")

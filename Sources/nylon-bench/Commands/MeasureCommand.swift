@@ -45,6 +45,7 @@ struct MeasureCommand: ParsableCommand {
     switch order.target.transport {
     case .ffi(let spec): return LoadReply(measurement: try loadPlugin(spec, order, shared.area, runner))
     case .nats(let spec):
+      try WorkerInitialization(order: order, spec: spec).run()
       return LoadReply(
         measurement: try NATSEngines.measure(order: order, spec: spec, area: shared.area, runner: runner))
     }
