@@ -97,7 +97,7 @@ public enum Doctor {
         .init("nats-server", .missing, "not in PATH", remedy: "apt-get install nats-server, or scripts/setup")
       )
     }
-    for name in ["nylon-keeper", "nylon-worker"] {
+    for name in ["nylon-keeper", "nylon-worker", "nylon-link"] {
       if let path = try? Executables.own(name) {
         findings.append(.init(name, .ok, path))
       } else {

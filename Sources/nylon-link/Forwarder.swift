@@ -45,11 +45,12 @@ final class Forwarder: ChannelInboundHandler, NIOScheduledCallbackHandler {
     self.direction = direction
   }
 
-  /// Begins to read, once both ends are connected.
+  /// Begins to read and to give on, once both ends are connected.
   func open() {
     isOpen = true
     if isAborted { return abort() }
     setReading(true)
+    deliver()
   }
 
   private func setReading(_ reads: Bool) {
@@ -122,7 +123,7 @@ final class Forwarder: ChannelInboundHandler, NIOScheduledCallbackHandler {
 
   /// Gives the partner all that is due, and sets the timer for the rest.
   private func deliver() {
-    guard let partner else { return }
+    guard let partner, isOpen else { return }
     var hasWritten = false
     var now = Int64(NIODeadline.now().uptimeNanoseconds)
     while let parcel = underWay.first, parcel.due <= now, partner.takes {
@@ -157,7 +158,9 @@ final class Forwarder: ChannelInboundHandler, NIOScheduledCallbackHandler {
   /// Gives the connection up before it has come about: nothing will come from its upstream.
   func refuse() {
     partner?.isDone = true
+    isOpen = true
     abort()
+    deliver()
   }
 
   private func setTimer(_ partner: Forwarder) {

@@ -131,6 +131,30 @@ import Testing
     link.stop()
   }
 
+  @Test("Connections that are reset at once leave none behind")
+  func resetAtOnce() throws {
+    let open = Guarded((now: 0, all: 0))
+    let upstream = try Upstream { socket in
+      open.withLock { ($0.now, $0.all) = ($0.now + 1, $0.all + 1) }
+      Upstream.echo(socket)
+      open.withLock { $0.now -= 1 }
+    }
+    let link = try Self.link(0.5, to: upstream, probes: 1)
+    let descriptors = { try FileManager.default.contentsOfDirectory(atPath: "/proc/\(link.pid)/fd").count }
+    for _ in 0..<300 {
+      let socket = try Self.connect(link)
+      var atOnce = linger(l_onoff: 1, l_linger: 0)
+      setsockopt(socket.raw, SOL_SOCKET, SO_LINGER, &atOnce, socklen_t(MemoryLayout<linger>.size))
+    }
+    // One that is orderly still works, and was connected behind all the others.
+    let bytes = Self.numbered(1000)
+    #expect(try Self.exchange(bytes, with: link) == bytes)
+    #expect(eventually { open.withLock { $0.now == 0 } }, "\(open.withLock { $0 })")
+    // Input, output, errors, two listeners, and what the event loops hold.
+    #expect(try eventually { try descriptors() < 20 })
+    link.stop()
+  }
+
   /// What came on a socket, and how it ended.
   private static func endOfStream(_ socket: Descriptor) -> String {
     var text = ""
