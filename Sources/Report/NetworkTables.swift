@@ -26,6 +26,7 @@ extension ResultTables {
         Cell(Number.significant(link.bandwidthMegabitPerSecond).map { "\($0) Mbit/s" }),
         time(link.oneWay.leastMicroseconds), time(link.oneWay.p50Microseconds),
         time(link.oneWay.p99Microseconds), time(added), time(link.directOneWay.p50Microseconds),
+        time(link.directOneWay.p99Microseconds),
         time(2 * link.askedOneWayMicroseconds), time(link.roundTrip.p50Microseconds),
         time(link.roundTrip.p99Microseconds), time(link.directRoundTrip.p50Microseconds),
       ]
@@ -34,7 +35,8 @@ extension ResultTables {
       title: "Network link: delay asked for, and what probes took before the loads",
       columns: [
         "between", "by", "asked one way", "jitter", "bandwidth", "one way min", "one way p50", "one way p99",
-        "p50 over asked", "one way p50 without", "asked round trip", "round trip p50", "round trip p99",
+        "p50 over asked", "one way p50 without", "one way p99 without", "asked round trip", "round trip p50",
+        "round trip p99",
         "round trip p50 without",
       ], textColumns: 2, rows: rows,
       notes: [

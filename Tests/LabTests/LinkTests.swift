@@ -155,6 +155,31 @@ import Testing
     link.stop()
   }
 
+  @Test("A client that goes before its upstream is connected takes that connection with it")
+  func goneEarly() throws {
+    let (listener, port) = try LoopbackSocket.listening()
+    let link = try Link.start(
+      LinkSpec(delayMilliseconds: 0.5), to: ["nats://127.0.0.1:\(port)"], probes: 1)
+    // With the link's own first look, they fill the listener's queue: the relay's connection waits.
+    let fillers = try (0..<16).map { _ in try LoopbackSocket.connected(to: port) }
+    do {
+      let socket = try Self.connect(link)
+      usleep(50_000)
+      var atOnce = linger(l_onoff: 1, l_linger: 0)
+      setsockopt(socket.raw, SOL_SOCKET, SO_LINGER, &atOnce, socklen_t(MemoryLayout<linger>.size))
+    }
+    usleep(50_000)
+    for _ in 0...fillers.count { #expect(LoopbackSocket.accepted(by: listener) != nil) }
+    #expect(LoopbackSocket.accepted(by: listener) == nil, "the queue was not full")
+    // It comes with the second try of its connection, if it was not given up at once.
+    _ = LoopbackSocket.ready([listener], milliseconds: 3000)
+    if let late = LoopbackSocket.accepted(by: listener) {
+      #expect([", reset", ", end"].contains(Self.endOfStream(late)))
+    }
+    #expect(link.isRunning)
+    link.stop()
+  }
+
   /// What came on a socket, and how it ended.
   private static func endOfStream(_ socket: Descriptor) -> String {
     var text = ""
