@@ -112,7 +112,7 @@ public enum NATSClient: String, Codable, Sendable, CaseIterable {
   case native
 
   /// What is taken where the scenario does not say.
-  public static let standard = NATSClient.libnats
+  public static let standard = NATSClient.native
 
   /// Why the native client cannot serve a target; nil when it can.
   public static func needsLibrary(_ spec: NATSSpec, servers: [String]) -> String? {

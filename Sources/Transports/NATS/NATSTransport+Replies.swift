@@ -54,12 +54,28 @@ extension NATSTransport {
   @inline(__always)
   private func end(of bytes: UnsafeRawBufferPointer, slot: Int) -> PhaseEnd? {
     let state = slots + slot
+    if let end = patterns.end(of: bytes, state) { return end }
+    return readInFull(bytes, slot: slot, state)
+  }
+
+  @inline(never)
+  private func readInFull(
+    _ bytes: UnsafeRawBufferPointer, slot: Int, _ state: UnsafeMutablePointer<NATSSlot>
+  ) -> PhaseEnd? {
     let reply = decoder.decode(bytes)
     let words = reply?.requestID?.words
-    if let reply, let words, words == state.pointee.requestID, state.pointee.isWaiting {
-      return read(reply, slot: slot, state)
+    guard let reply, let words, words == state.pointee.requestID, state.pointee.isWaiting else {
+      return strayEnd(words: words, isWaiting: state.pointee.isWaiting)
     }
-    return strayEnd(words: words, isWaiting: state.pointee.isWaiting)
+    let before = state.pointee.context
+    let end = read(reply, slot: slot, state)
+    // A slot's own context is made anew by each reply.
+    if before < ContextStates.mostShared, state.pointee.context < ContextStates.mostShared {
+      patterns.learn(
+        bytes, reply, phaseIndex: Int(state.pointee.phaseIndex), from: before, to: state.pointee.context,
+        end: end)
+    }
+    return end
   }
 
   /// A reply that does not answer what its slot waits for: late, once more, or not to be read.

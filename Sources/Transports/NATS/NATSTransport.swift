@@ -26,6 +26,7 @@ final class NATSTransport<Link: BrokerLink> {
   let subjects: [UnsafeMutablePointer<CChar>]
   let replySubject: ReplySubject
   let decoder = ReplyDecoder()
+  let patterns: ReplyPatterns
   let recorder: ThreadRecorder
   let dialect: Dialect
   let epoll: Int32
@@ -48,6 +49,7 @@ final class NATSTransport<Link: BrokerLink> {
     let (first, count) = order.places(ofThread: lane)
     slotCount = count
     numbering = SessionNumbering(slots: order.placeCount)
+    patterns = ReplyPatterns(phases: order.target.phases.count)
     self.recorder = recorder
     dialect = spec.dialect
     let content = RequestContent(order.request, seed: order.seed)

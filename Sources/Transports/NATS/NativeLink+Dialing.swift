@@ -220,7 +220,6 @@ extension NativeLink {
     state.pointee.inStart = 0
     state.pointee.inEnd = 0
     state.pointee.waitsForRoom = false
-    state.pointee.readsAhead = false
     state.pointee.pongsOwed = 0
   }
 

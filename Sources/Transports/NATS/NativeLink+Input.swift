@@ -5,8 +5,6 @@ import Glibc
 extension NativeLink {
   /// More than the payload that a message may have: its headers.
   private static let headerBytes = 64 << 10
-  /// Messages of one read that promise more: then the next is read without asking epoll.
-  private static let manyMessages = 4
 
   func handle(_ events: UInt32, _ transport: NATSTransport<NativeLink>) {
     guard state.pointee.stage == .connected else {
@@ -14,30 +12,24 @@ extension NativeLink {
       return
     }
     if events & UInt32(KERNEL_WRITABLE) != 0 { write(transport) }
-    if events & ~UInt32(KERNEL_WRITABLE) != 0, state.pointee.stage == .connected { _ = read(transport) }
+    if events & ~UInt32(KERNEL_WRITABLE) != 0, state.pointee.stage == .connected { read(transport) }
   }
 
   static func wait(until time: UInt64, _ transport: NATSTransport<NativeLink>) {
-    if transport.linkCount == 1, transport.links[0].state.pointee.readsAhead {
-      if transport.links[0].read(transport) { return }
-    }
     for place in 0..<transport.linkCount where transport.links[place].state.pointee.stage != .connected {
       transport.links[place].checkTime(transport)
     }
     transport.waitForSockets(transport.sleepNanoseconds(until: time))
   }
 
-  /// Reads once and handles what came; false when nothing did.
-  @inline(__always)
-  private func read(_ transport: NATSTransport<NativeLink>) -> Bool {
-    state.pointee.readsAhead = false
+  /// Reads once and handles what came.
+  private func read(_ transport: NATSTransport<NativeLink>) {
     let count = fill()
     if count > 0 {
       handleInput(transport)
     } else if count < 0 {
       lose(transport)
     }
-    return count > 0
   }
 
   /// Reads once; bytes read, 0 when there are none now, -1 when the connection is over.
@@ -73,7 +65,6 @@ extension NativeLink {
 
   /// Handles all pieces that are whole.
   func handleInput(_ transport: NATSTransport<NativeLink>) {
-    var messages = 0
     while state.pointee.inStart < state.pointee.inEnd {
       let piece = nextPiece()
       guard piece.kind == .message else {
@@ -81,10 +72,8 @@ extension NativeLink {
         continue
       }
       state.pointee.inStart &+= piece.byteCount
-      messages &+= 1
       deliver(piece, transport)
     }
-    state.pointee.readsAhead = messages >= Self.manyMessages
     if state.pointee.pongsOwed > 0 { write(transport) }
   }
 

@@ -41,8 +41,6 @@ struct NativeState {
   var inCapacity: Int
   var inStart = 0
   var inEnd = 0
-  /// Whether the last read brought so much that the next may go without asking epoll.
-  var readsAhead = false
   /// Slots whose requests found no room, in a ring of `slotCount` places.
   var postponed: UnsafeMutablePointer<Int32>
   var postponedHead = 0

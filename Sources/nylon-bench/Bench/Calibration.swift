@@ -24,8 +24,11 @@ struct Calibration {
     let overshoot = median((0..<rounds).map { _ in Double(TimerFloor.measure()) / 1e3 })
     let ffi = try calibrateFFI()
     let nats = try calibrateNATS()
+    let worker = try calibrateWorker()
     return CalibrationResult(
-      clockNs: clock, recordNs: record, timerOvershootUs: overshoot, ffi: ffi, nats: nats, rounds: rounds)
+      clockNs: clock, recordNs: record, timerOvershootUs: overshoot, ffi: ffi,
+      client: NATSClient.standard, nats: nats[.standard] ?? [], natsLibnats: nats[.libnats] ?? [],
+      natsNative: nats[.native] ?? [], worker: worker, rounds: rounds)
   }
 
   func median(_ values: [Double]) -> Double { Statistics.median(values) ?? 0 }
@@ -88,26 +91,6 @@ struct Calibration {
 
   // MARK: NATS
 
-  private func calibrateNATS() throws -> [CalibrationResult.NATS] {
-    let broker = try Broker.start()
-    defer { broker.stop() }
-    let subject = try Subject(plugin: Self.plugin).phase(.requestFilter)
-    let worker = try ChildProcess.start(
-      Launch(Executables.ownPath, ["__floor-worker", String(broker.port), subject, Self.group]))
-    defer { worker.terminate() }
-    try waitForSubscriber(broker, worker)
-    let target = Target(
-      name: "nats", plugin: Self.plugin, handler: "noop",
-      transport: .nats(NATSSpec(servers: [broker.url], group: Self.group)), phases: [.requestFilter],
-      loads: [.closed(concurrency: 1)])
-    let bench = try Workbench(plan: plan(target, concurrency: 256))
-    let request = try Self.request(for: plan(target, concurrency: 1))
-    return try [1, 64, 256].map { inFlight in
-      try calibrateNATS(
-        inFlight, broker: broker, subject: subject, bench: bench, target: target, request: request)
-    }
-  }
-
   /// A request that nobody is subscribed for would get no answer at all.
   func waitForSubscriber(_ broker: Broker, _ worker: ChildProcess) throws {
     for _ in 0..<500 {
@@ -128,32 +111,6 @@ struct Calibration {
     let context = HTTPContext(request: content.request, response: content.response)
     let template = try RequestTemplate(phase: .requestFilter, entry: "noop", data: context.encoded())
     return Array(template.buffer)
-  }
-
-  private func calibrateNATS(
-    _ inFlight: Int, broker: Broker, subject: String, bench: Workbench, target: Target, request: [UInt8]
-  ) throws -> CalibrationResult.NATS {
-    var bare: [(rate: Double, p50: Double)] = []
-    var engine: [(rate: Double, p50: Double)] = []
-    for round in 0..<rounds {
-      progress("NATS, \(inFlight) in flight, \(round + 1)/\(rounds)")
-      let measureBare = {
-        bare.append(try self.bareNATS(inFlight, port: broker.port, subject: subject, request: request))
-      }
-      let measureEngine = {
-        let measurement = try self.engine(bench, target, concurrency: inFlight)
-        engine.append(
-          (
-            measurement.throughputPerSecond ?? 0,
-            Double(measurement.request?.response.value(atPercentile: 50) ?? 0) / 1e3
-          ))
-      }
-      try inTurn(round, measureBare, measureEngine)
-    }
-    let (bareRate, engineRate) = (median(bare.map(\.rate)), median(engine.map(\.rate)))
-    return CalibrationResult.NATS(
-      inFlight: inFlight, bareRps: bareRate, engineRps: engineRate, ratio: engineRate / bareRate,
-      bareP50Us: median(bare.map(\.p50)), engineP50Us: median(engine.map(\.p50)))
   }
 
   /// Phase requests a second, and their median response time in microseconds, of the bare client.
@@ -178,7 +135,7 @@ struct Calibration {
     try round % 2 == 0 ? second() : first()
   }
 
-  private func engine(_ bench: Workbench, _ target: Target, concurrency: Int) throws -> Measure.Measurement {
+  func engine(_ bench: Workbench, _ target: Target, concurrency: Int) throws -> Measure.Measurement {
     let measurement = try bench.measure(
       target: target, load: .closed(concurrency: concurrency), replicate: 1, onGlance: { _ in true })
     guard let request = measurement.request, request.counts.ok > 0, request.counts.ok == request.counts.sent

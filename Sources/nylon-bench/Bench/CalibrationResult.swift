@@ -1,4 +1,5 @@
 import Foundation
+import Scenario
 
 /// What `calibrate` found; its JSON is promised to scripts.
 struct CalibrationResult: Encodable {
@@ -24,12 +25,27 @@ struct CalibrationResult: Encodable {
     var engineP50Us: Double
   }
 
+  /// nylon-worker's `noop` and a bare echo worker, both under the bare-socket client.
+  struct Worker: Encodable {
+    var inFlight: Int
+    var bareRps: Double
+    var workerRps: Double
+    /// nylon-worker's rate over the bare worker's.
+    var ratio: Double
+  }
+
   var clockNs: Double
   var recordNs: Double
   /// The p99 of how late a short sleep ends.
   var timerOvershootUs: Double
   var ffi: FFI
+  /// The client that scenarios get which name none.
+  var client: NATSClient
+  /// That client's rows.
   var nats: [NATS]
+  var natsLibnats: [NATS]
+  var natsNative: [NATS]
+  var worker: Worker
   var rounds: Int
 
   /// The table for people.
@@ -43,16 +59,33 @@ struct CalibrationResult: Encodable {
       String(format: "  bare C loop      %8.1f ns", ffi.bareNs),
       String(format: "  engine           %8.1f ns   %.2f times the bare loop", ffi.engineNs, ffi.ratio),
       "",
-      "NATS, one phase, one connection, same bare echo worker",
+    ]
+    for (client, rows) in [(NATSClient.native, natsNative), (.libnats, natsLibnats)] {
+      lines += table(client, rows)
+    }
+    lines += [
+      "Worker, noop, \(worker.inFlight) in flight, same bare client",
+      String(format: "  bare worker      %8.0f req/s", worker.bareRps),
+      String(
+        format: "  nylon-worker     %8.0f req/s   %.2f times the bare worker", worker.workerRps, worker.ratio),
+      "",
+    ]
+    lines.append("Medians of \(rounds) rounds, bare and engine in turn.")
+    return lines.joined(separator: "\n")
+  }
+
+  private func table(_ name: NATSClient, _ rows: [NATS]) -> [String] {
+    var lines = [
+      "NATS, client \(name.rawValue)\(name == client ? " (the default)" : ""), one phase, one connection, "
+        + "same bare echo worker",
       "  in flight    bare req/s  engine req/s   ratio     bare p50   engine p50",
     ]
-    for row in nats {
+    for row in rows {
       lines.append(
         String(
           format: "  %9d  %12.0f  %12.0f  %6.2f  %8.0f µs  %8.0f µs", row.inFlight, row.bareRps,
           row.engineRps, row.ratio, row.bareP50Us, row.engineP50Us))
     }
-    lines.append("Medians of \(rounds) rounds, bare and engine in turn.")
-    return lines.joined(separator: "\n")
+    return lines + [""]
   }
 }
