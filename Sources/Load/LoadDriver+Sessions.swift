@@ -130,6 +130,7 @@ extension LoadDriver {
     if isInWindow(done) { recorder.add(.okInWindow, scope: scope) }
     // With one phase its times are the request's, which `finish` records: see `LoadResult`.
     if stepCount > 1, slot.pointee.isMeasured { recordPhase(slot, scope: scope, done: done) }
+    if let parts, slot.pointee.isMeasured { recordParts(parts, place, slot, scope: scope, done: done) }
     goOn(place, next: next, at: done)
   }
 

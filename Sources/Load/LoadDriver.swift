@@ -89,6 +89,10 @@ public final class LoadDriver<Transport: SessionTransport> {
   var windowIndex = 0
   var windowLimit: UInt64
   let windowNanoseconds: UInt64
+  /// Where the parts of phases are recorded; nil when the load is not decomposed.
+  let parts: PartRecorder?
+  /// The parts of one phase, before they are recorded.
+  let partTimes: UnsafeMutablePointer<UInt64>
 
   /// A driver of `slotCount` slots; `schedule` is nil in a closed loop.
   public init(
@@ -114,12 +118,16 @@ public final class LoadDriver<Transport: SessionTransport> {
     shortestTimeout = steps.map(\.timeout).min() ?? 1_000_000_000
     windowNanoseconds = max(1, (window.measureEnd - window.measureStart) / UInt64(area.layout.windows))
     windowLimit = window.measureStart + windowNanoseconds
+    parts = area.partRecorder(thread)
+    partTimes = .allocate(capacity: TransportSpec.mostParts)
+    partTimes.initialize(repeating: 0, count: TransportSpec.mostParts)
   }
 
   deinit {
     steps.deallocate()
     slots.deallocate()
     free.deallocate()
+    partTimes.deallocate()
   }
 
   /// Runs the load: warm-up, measured time, drain. Returns when all is recorded.

@@ -80,7 +80,7 @@ public struct LoadOrder: Codable, Sendable, Equatable {
   public var layout: RecordingLayout {
     RecordingLayout(
       threads: effectiveThreads, scopes: ["request"] + target.phases.map(\.subjectFragment),
-      windows: Self.windows)
+      windows: Self.windows, parts: target.isDecomposed ? target.transport.partNames : [])
   }
 
   /// Places of a thread: the first of all places and how many.

@@ -13,7 +13,9 @@ public enum LoadResult {
     let seconds = start > 0 && end > start ? Double(end - start) / 1e9 : 0
     let isOpen = if case .open = order.load { true } else { false }
     let scopes = area.layout.scopes.indices.map { place in
-      scope(place, layout: area.layout, recorders: recorders, isOpen: isOpen)
+      var scope = scope(place, layout: area.layout, recorders: recorders, isOpen: isOpen)
+      scope.decomposition = decomposition(place, area: area, recorders: recorders)
+      return scope
     }
     var measurement = Measurement(
       target: order.target.name, transport: order.target.transport.name,
@@ -57,6 +59,22 @@ public enum LoadResult {
     return ScopeMeasurement(
       scope: layout.scopes[place], counts: counts, okInWindow: okInWindow, response: response,
       service: isOpen ? service : response, sendLag: lag)
+  }
+
+  /// The parts of a phase's time; nil for the request, and when the load is not decomposed.
+  private static func decomposition(
+    _ place: Int, area: RecordingArea, recorders: [ThreadRecorder]
+  ) -> Decomposition? {
+    guard place > 0, !area.layout.parts.isEmpty else { return nil }
+    let parts = (0..<area.layout.threads).compactMap(area.partRecorder)
+    return Decomposition(
+      parts: area.layout.parts.enumerated().map { number, name in
+        var time = LatencyHistogram()
+        for recorder in parts { time.merge(recorder.part(number, scope: place)) }
+        return PhasePart(name: name, time: time)
+      },
+      withoutStamps: recorders.reduce(0) { $0 + $1.value(.withoutStamps, scope: place) },
+      impossibleStamps: recorders.reduce(0) { $0 + $1.value(.impossibleStamps, scope: place) })
   }
 
   private static func windows(

@@ -107,6 +107,11 @@ public protocol SessionTransport: AnyObject, SendableMetatype {
   func finish(slot: Int, verify: Bool) -> Bool
   /// Waits for completions, at most until that time; returns early whenever it likes.
   func poll(until time: UInt64)
+  /// Cuts the time of the phase that has just been answered in a slot into the parts of `partNames`, which
+  /// follow on each other from `sent` to `done`; asked in a decomposed load only.
+  func split(
+    slot: Int, from sent: UInt64, to done: UInt64, into parts: UnsafeMutablePointer<UInt64>
+  ) -> PhaseSplit
   /// Brings into the record what was counted elsewhere; the last call of a load.
   func tally()
 }

@@ -71,6 +71,8 @@ public struct ScopeMeasurement: Codable, Sendable, Equatable {
   public var service: LatencyHistogram
   /// sent - intended; empty in a closed load, where it is 0 by definition.
   public var sendLag: LatencyHistogram
+  /// The service time in parts; nil where the scenario does not ask for it, and for the request.
+  public var decomposition: Decomposition?
 
   /// A scope's results.
   public init(

@@ -10,12 +10,15 @@ public struct RecordingLayout: Codable, Sendable, Equatable {
   public var scopes: [String]
   /// Equal intervals of the measured time; one more holds what ended in the drain.
   public var windows: Int
+  /// Parts that the time of each phase is cut into; none as a rule.
+  public var parts: [String]
 
   /// A layout.
-  public init(threads: Int, scopes: [String], windows: Int) {
+  public init(threads: Int, scopes: [String], windows: Int, parts: [String] = []) {
     self.threads = threads
     self.scopes = scopes
     self.windows = windows
+    self.parts = parts
   }
 
   /// Words of the header.
@@ -24,7 +27,9 @@ public struct RecordingLayout: Codable, Sendable, Equatable {
   static let counterWords = 32
   /// Histograms of one thread: request's response per window, its service and lag, and
   /// three for each phase.
-  var histogramsPerThread: Int { windows + 1 + 2 + 3 * (scopes.count - 1) }
+  var plainHistogramsPerThread: Int { windows + 1 + 2 + 3 * (scopes.count - 1) }
+  /// And one for each part of each phase.
+  var histogramsPerThread: Int { plainHistogramsPerThread + parts.count * (scopes.count - 1) }
   /// Words of one thread's block.
   var wordsPerThread: Int {
     Self.counterWords * scopes.count + RawHistogram.wordCount * histogramsPerThread
@@ -108,7 +113,7 @@ public struct ThreadRecorder: @unchecked Sendable {
     // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
     case sent, ok, handlerErrors, timeouts, rejected, shed, lost, late, duplicates, unexpected
     // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
-    case protocolErrors, noResponders, retries, wrongContent, okInWindow
+    case protocolErrors, noResponders, retries, wrongContent, okInWindow, withoutStamps, impossibleStamps
   }
 
   /// The counters, `counterWords` for each scope.

@@ -23,6 +23,9 @@ final class MessagePackWriter {
     UnsafeRawBufferPointer(start: buffer.pointee.data, count: buffer.pointee.size)
   }
 
+  /// Where the bytes begin, to write over some; nil when there are none.
+  var start: UnsafeMutableRawPointer? { buffer.pointee.data.map { UnsafeMutableRawPointer($0) } }
+
   var byteCount: Int { buffer.pointee.size }
 
   func clear() { buffer.pointee.size = 0 }

@@ -57,6 +57,13 @@ public struct ReplyView {
   public internal(set) var error: UnsafeRawBufferPointer?
   /// The version, nil when absent.
   public internal(set) var version: UInt64?
+  var headers = UnsafeBufferPointer<msgpack_object_kv>(start: nil, count: 0)
+
+  /// The value of a message header, nil when absent or no text.
+  public func header(_ name: StaticString) -> UnsafeRawBufferPointer? {
+    for entry in headers where entry.key.text?.equals(name) == true { return entry.val.text }
+    return nil
+  }
 }
 
 /// Takes replies of all three dialects apart, without allocating once it has warmed up.
@@ -113,7 +120,10 @@ public final class ReplyDecoder {
       if value.isNil { return true }
       guard let number = value.unsigned else { return false }
       view.version = number
-    case .headers: return value.isNil || value.map != nil
+    case .headers:
+      if value.isNil { return true }
+      guard let map = value.map else { return false }
+      view.headers = map
     case .phase, .timestamp: return true
     }
     return true

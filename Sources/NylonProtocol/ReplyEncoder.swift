@@ -3,17 +3,22 @@
 /// Not for two threads at once: each thread has its own.
 public final class ReplyEncoder {
   private let writer = MessagePackWriter()
+  private var stampsOffset: Int?
 
   /// An encoder.
   public init() {}
 
-  /// The answer's bytes, valid until the next answer. `data` and `error` are left out when nil.
+  /// The answer's bytes, valid until the next answer. `data` and `error` are left out when nil,
+  /// and so are `stamps`, whose last one `stampPacked` sets.
   public func encode(
     requestID: RequestIDView?, sessionID: UInt32, action: ReplyAction,
-    data: UnsafeRawBufferPointer? = nil, error: String? = nil
+    data: UnsafeRawBufferPointer? = nil, error: String? = nil, stamps: WorkerStamps? = nil
   ) -> UnsafeRawBufferPointer {
     writer.clear()
-    writer.map(3 + (requestID == nil ? 0 : 1) + (data == nil ? 0 : 1) + (error == nil ? 0 : 1))
+    stampsOffset = nil
+    writer.map(
+      3 + (requestID == nil ? 0 : 1) + (data == nil ? 0 : 1) + (error == nil ? 0 : 1)
+        + (stamps == nil ? 0 : 1))
     writer.key("version")
     writer.unsigned(1)
     if let requestID {
@@ -37,6 +42,25 @@ public final class ReplyEncoder {
       writer.key("error")
       writer.text(error)
     }
+    if let stamps { write(stamps) }
     return writer.bytes
+  }
+
+  private func write(_ stamps: WorkerStamps) {
+    writer.key("headers")
+    writer.map(1)
+    writer.key(WorkerStamps.header)
+    withUnsafeTemporaryAllocation(byteCount: WorkerStamps.byteCount, alignment: 1) { text in
+      guard let start = text.baseAddress else { return }
+      stamps.write(to: start)
+      writer.text(UnsafeRawBufferPointer(text))
+    }
+    stampsOffset = writer.byteCount - WorkerStamps.digits
+  }
+
+  /// Writes into the answer when it was packed, nanoseconds; the answer of the last `encode` has it then.
+  public func stampPacked(_ nanoseconds: UInt64) {
+    guard let stampsOffset, let start = writer.start else { return }
+    WorkerStamps.write(nanoseconds, to: start + stampsOffset)
   }
 }

@@ -121,7 +121,7 @@ public enum CSV {
     }
   }
 
-  private static func file(_ header: [String], _ rows: [[String]]) -> String {
+  static func file(_ header: [String], _ rows: [[String]]) -> String {
     ([header] + rows).map { $0.joined(separator: ",") + "\r\n" }.joined()
   }
 

@@ -10,7 +10,7 @@ public struct RenderedFile: Sendable, Equatable {
 
 /// The formats of `export`.
 public enum ExportFormat: String, Sendable, CaseIterable {
-  /// The five CSV files.
+  /// The five CSV files, and `parts.csv` of a decomposed run.
   case csv
   /// `run.json`.
   case json
@@ -49,13 +49,14 @@ public enum Exporter {
   }
 
   private static func csv(_ document: RunDocument) -> [RenderedFile] {
-    [
+    let isDecomposed = document.measurements.contains { $0.scopes.contains { $0.decomposition != nil } }
+    return [
       RenderedFile(name: "summary.csv", contents: CSV.summary(document)),
       RenderedFile(name: "percentiles.csv", contents: CSV.percentiles(document)),
       RenderedFile(name: "timeline.csv", contents: CSV.timeline(document)),
       RenderedFile(name: "comparison.csv", contents: CSV.comparison(document)),
       RenderedFile(name: "claims.csv", contents: CSV.claims(document)),
-    ]
+    ] + (isDecomposed ? [RenderedFile(name: "parts.csv", contents: CSV.parts(document))] : [])
   }
 
   private static func distributions(_ document: RunDocument) -> [RenderedFile] {

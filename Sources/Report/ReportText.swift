@@ -83,8 +83,8 @@ enum ReportText {
   private static func results(_ document: RunDocument) -> ReportSection {
     let tables = [
       ResultTables.results(document), ResultTables.intervals(document), ResultTables.phases(document),
-      ResultTables.costs(document), ResultTables.resources(document), ResultTables.broker(document),
-      ResultTables.floor(document),
+      ResultTables.parts(document), ResultTables.costs(document), ResultTables.resources(document),
+      ResultTables.broker(document), ResultTables.floor(document),
     ]
     return ReportSection(
       title: "Results", tables: tables.filter { !$0.rows.isEmpty }, hasCharts: true)

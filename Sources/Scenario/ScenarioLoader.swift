@@ -27,7 +27,7 @@ public struct ScenarioLoader: Sendable {
   static let keys = [
     "name", "config", "plugins", "messaging", "targets", "request", "response", "phases", "loads",
     "warmup_seconds", "measure_seconds", "drain_seconds", "replicates", "threads", "connections", "seed",
-    "expect",
+    "expect", "decompose",
   ]
 
   /// Reads, checks and completes a scenario.
@@ -56,7 +56,7 @@ public struct ScenarioLoader: Sendable {
     let phases = loadReader.phases(of: root) ?? Phase.session
     let targets = TargetReader(
       problems: problems, folder: folder, configuration: configuration, loads: loads, phases: phases,
-      server: options.server.map { servers($0, problems: problems) }
+      decompose: root.flag("decompose"), server: options.server.map { servers($0, problems: problems) }
     ).targets(of: root)
     let known = Set((root.get("targets")?.items ?? []).compactMap { $0["name"]?.text ?? $0["plugin"]?.text })
     var plan = Plan(

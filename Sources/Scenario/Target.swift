@@ -22,13 +22,19 @@ public struct Target: Codable, Sendable, Equatable {
   public var overflow: OverflowPolicy
   /// What an answered session must have done to the response.
   public var verify: Verification
+  /// Whether it is measured where the time of each phase goes; nil, as in older runs, means no.
+  public var decompose: Bool?
+
+  /// Whether it is measured where the time of each phase goes.
+  public var isDecomposed: Bool { decompose == true }
 
   /// A target.
   public init(
     name: String, plugin: String, handler: String, transport: TransportSpec,
     phases: [Phase] = Phase.session, loads: [LoadShape],
     policies: [Phase: PhasePolicy] = Target.standardPolicies, maxInFlight: Int = 1024,
-    overflow: OverflowPolicy = .queue, verify: Verification = Verification()
+    overflow: OverflowPolicy = .queue, verify: Verification = Verification(),
+    decompose: Bool? = nil
   ) {
     self.name = name
     self.plugin = plugin
@@ -40,6 +46,7 @@ public struct Target: Codable, Sendable, Equatable {
     self.maxInFlight = maxInFlight
     self.overflow = overflow
     self.verify = verify
+    self.decompose = decompose
   }
 
   /// Nylon's defaults for all four phases.

@@ -4,7 +4,7 @@ import NylonProtocol
 struct TargetReader {
   static let keys = [
     "name", "plugin", "handler", "dispatch", "dialect", "flush", "client", "workers", "loads", "phases",
-    "verify", "max_in_flight", "overflow_policy", "timeout_ms", "link",
+    "verify", "max_in_flight", "overflow_policy", "timeout_ms", "link", "decompose",
   ]
   static let workersKeys = ["count", "command", "environment", "start_seconds"]
   static let inFlightRange = 1...65_536
@@ -16,6 +16,8 @@ struct TargetReader {
   /// The scenario's own loads and phases.
   let loads: [(load: LoadShape, path: String, item: YAMLValue)]?
   let phases: [Phase]
+  /// The scenario's own `decompose:`.
+  let decompose: Bool?
   /// `--server`: replaces the servers of every broker.
   let server: [String]?
 
@@ -57,7 +59,7 @@ struct TargetReader {
       policies: policies(plugin, broker, timeout: block.whole("timeout_ms", in: PolicyOverride.timeoutRange)),
       maxInFlight: limit ?? broker?.maxInFlight ?? Self.defaultLimit(used.map(\.load)),
       overflow: block.choice("overflow_policy", of: OverflowPolicy.self) ?? broker?.overflow ?? .queue,
-      verify: verify)
+      verify: verify, decompose: block.flag("decompose") ?? decompose)
     let limitKey = limit != nil ? block.childPath("max_in_flight") : broker?.maxInFlightKey
     if let limitKey { check(used, of: target, limitKey: limitKey) }
     return target

@@ -49,6 +49,35 @@ struct NATSTests {
     }
   }
 
+  @Test("a request that asks for stamps gets them in their order, and no other does", arguments: [1, 4])
+  func stamps(maxWorkers: Int) throws {
+    try withWorker(maxWorkers: maxWorkers) { host, _, _ in
+      let decoder = ReplyDecoder()
+      var last = WorkerStamps()
+      for place in 0..<20 {
+        let asks = place % 4 != 3
+        let request = RequestMessage(
+          requestID: RequestID(high: 1, low: UInt64(place)), sessionID: 1, phase: .logging,
+          timestampMilliseconds: 1,
+          headers: [KeyValue(key: "entry", value: "noop")] + (asks ? [WorkerStamps.question] : []))
+        let reply = try #require(host.raw("nylon.plugin.p.logging", request.encoded()))
+        try reply.withUnsafeBytes { bytes in
+          let view = try #require(decoder.decode(bytes))
+          #expect(view.action == .next)
+          let text = view.header(WorkerStamps.header)
+          #expect((text != nil) == asks)
+          guard let text else { return }
+          let stamps = try #require(WorkerStamps(text))
+          #expect(last.packed <= stamps.read)
+          #expect(stamps.read <= stamps.begun)
+          #expect(stamps.begun <= stamps.ended)
+          #expect(stamps.ended <= stamps.packed)
+          last = stamps
+        }
+      }
+    }
+  }
+
   @Test("a request that cannot be served is answered with the reason")
   func refusals() throws {
     try withWorker { host, _, _ in

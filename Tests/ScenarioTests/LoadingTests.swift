@@ -29,6 +29,18 @@ struct LoadingTests {
     #expect(plan.targets[1].policies == Target.standardPolicies)
   }
 
+  @Test("decompose is no by default, the scenario's for all targets, and a target's own over it")
+  func decompose() throws {
+    #expect(try load(small).targets.map(\.isDecomposed) == [false, false])
+    #expect(try load(small + "decompose: true\n").targets.map(\.isDecomposed) == [true, true])
+    let one = small.replacingOccurrences(of: "handler: noop}", with: "handler: noop, decompose: true}")
+    #expect(try load(one).targets.map(\.isDecomposed) == [true, false])
+    let not = small.replacingOccurrences(of: "handler: noop}", with: "handler: noop, decompose: false}")
+    #expect(try load(not + "decompose: true\n").targets.map(\.isDecomposed) == [false, true])
+    #expect(try faults(small + "decompose: 1\n").contains("decompose"))
+    #expect(try faults(small + "decompose: 1\n").contains("true or false"))
+  }
+
   @Test("An in-process plugin has the phases' timeouts and no retry")
   func ffiPolicies() throws {
     let target = try load(small).targets[0]

@@ -15,7 +15,8 @@ struct NATSHandle: @unchecked Sendable {
 /// descriptors to watch, so poll(2) does it: nothing to register when a reconnect brings
 /// another socket.
 ///
-/// `@unchecked`: `socket` is a lock of its own, the rest is atomic or never changes.
+/// `@unchecked`: `socket` is a lock of its own, `readAt` is the loop's thread's alone, the rest is atomic
+/// or never changes.
 final class NATSLoop: @unchecked Sendable {
   private struct Socket {
     var connection: NATSHandle?
@@ -27,6 +28,10 @@ final class NATSLoop: @unchecked Sendable {
   private let wantsWrite = Atomic<Bool>(false)
   private let isWoken = Atomic<Bool>(false)
   private let thread = Atomic<UInt>(0)
+  /// Whether a host has asked for stamps: only then the clock is read for each turn.
+  private let stampsReads = Atomic<Bool>(false)
+  /// When the last turn began to read, monotonic nanoseconds; 0 without stamps.
+  private(set) var readAt: UInt64 = 0
   private let wakeRead: Int32
   private let wakeWrite: Int32
   private let polled = UnsafeMutablePointer<pollfd>.allocate(capacity: 2)
@@ -58,6 +63,11 @@ final class NATSLoop: @unchecked Sendable {
     _ = write(wakeWrite, &byte, 1)
   }
 
+  /// From the next turn on `readAt` tells when it read.
+  func stampReads() {
+    if !stampsReads.load(ordering: .relaxed) { stampsReads.store(true, ordering: .relaxed) }
+  }
+
   // MARK: on the loop's thread
 
   /// Says whose loop this is; before the first turn.
@@ -72,6 +82,7 @@ final class NATSLoop: @unchecked Sendable {
     // What could not be written at once waits until the socket takes more.
     if wantsWrite.load(ordering: .acquiring) { polled[1].events |= Int16(POLLOUT) }
     guard poll(polled, 2, timeoutMilliseconds) > 0 else { return }
+    if stampsReads.load(ordering: .relaxed) { readAt = monotonicNanoseconds() }
     if polled[0].revents != 0 {
       var bytes: (UInt64, UInt64) = (0, 0)
       while read(wakeRead, &bytes, 16) == 16 {}

@@ -11,6 +11,8 @@ struct NATSSubscription: Sendable {
 struct NATSJob: Sendable {
   let message: NATSHandle
   let phase: Phase?
+  /// When it was read from the socket, monotonic nanoseconds; 0 when nobody has asked for such times yet.
+  let readAt: UInt64
 }
 
 /// The five subscriptions of a worker.
@@ -50,13 +52,14 @@ struct NATSSubscriptions: Sendable {
     return NATSHandle(pointer: subscription)
   }
 
-  /// Gives every message that is there; on the loop's thread.
-  func drain(_ take: (NATSJob) -> Void) {
+  /// Gives every message that is there, read at that time; on the loop's thread.
+  func drain(readAt: UInt64, _ take: (NATSJob) -> Void) {
     for subscription in all {
       var message: OpaquePointer?
       while natsSubscription_NextMsg(&message, subscription.handle.pointer, 0) == NATS_OK {
         guard let taken = message else { break }
-        take(NATSJob(message: NATSHandle(pointer: taken), phase: subscription.phase))
+        take(
+          NATSJob(message: NATSHandle(pointer: taken), phase: subscription.phase, readAt: readAt))
         message = nil
       }
     }

@@ -140,9 +140,10 @@ public final class NATSWorker: Sendable {
   ) throws(NATSWorkerError) {
     let table = plugin.handlerTable()
     let plugin = plugin
+    let loop = loop
     let make: @Sendable () -> (NATSJob) -> Void = {
       let server = JobServer(
-        runner: RequestRunner(plugin: plugin, table: table), connection: connection)
+        runner: RequestRunner(plugin: plugin, table: table), connection: connection, loop: loop)
       return server.serve
     }
     if let pool, !pool.start(configuration.maxWorkers, make) {
@@ -178,7 +179,7 @@ public final class NATSWorker: Sendable {
     while !stopRequested.load(ordering: .acquiring) {
       loop.turn(timeoutMilliseconds: -1)
       if all == nil { all = subscriptions.withLock { $0 } }
-      all?.drain(take)
+      all?.drain(readAt: loop.readAt, take)
       loop.flush()
     }
     finish(connection, all ?? subscriptions.withLock { $0 }, take)
@@ -194,7 +195,7 @@ public final class NATSWorker: Sendable {
       // Without a broker there is nobody to drain from, nor to answer.
       guard natsConnection_Status(connection.pointer) == NATS_CONN_STATUS_CONNECTED else { return }
       loop.turn(timeoutMilliseconds: 2)
-      all?.drain(take)
+      all?.drain(readAt: loop.readAt, take)
       loop.flush()
       let isQuiet = (all?.isDrained ?? true) && (pool?.isIdle ?? true)
       if isQuiet, !loop.hasUnwritten, natsConnection_Buffered(connection.pointer) <= 0 { return }
@@ -207,14 +208,16 @@ public final class NATSWorker: Sendable {
 private final class JobServer {
   private let runner: RequestRunner
   private let connection: NATSHandle
+  private let loop: NATSLoop
   /// Messages that were answered and not yet given back.
   private let used = UnsafeMutablePointer<OpaquePointer?>.allocate(capacity: JobServer.mostUsed)
   private var usedCount = 0
   private static let mostUsed = 128
 
-  init(runner: RequestRunner, connection: NATSHandle) {
+  init(runner: RequestRunner, connection: NATSHandle, loop: NATSLoop) {
     self.runner = runner
     self.connection = connection
+    self.loop = loop
   }
 
   deinit {
@@ -241,7 +244,9 @@ private final class JobServer {
     let bytes = UnsafeRawBufferPointer(
       start: natsMsg_GetData(message), count: Int(natsMsg_GetDataLength(message)))
     let reply =
-      job.phase.map { runner.reply(to: bytes, phase: $0) } ?? runner.lifecycleReply(to: bytes)
+      job.phase.map { runner.reply(to: bytes, phase: $0, readAt: job.readAt) }
+      ?? runner.lifecycleReply(to: bytes)
+    if runner.isStamping { loop.stampReads() }
     guard let inbox = natsMsg_GetReply(message) else { return }
     let status = publish(reply, to: inbox)
     if status == NATS_MAX_PAYLOAD {

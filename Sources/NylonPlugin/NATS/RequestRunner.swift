@@ -11,6 +11,10 @@ final class RequestRunner {
   private let tables = FlatBufferWriter()
   private var backend: NATSBackend
   private var context: PhaseContext
+  /// Whether the last request asked for stamps.
+  private(set) var isStamping = false
+  /// The times of the request under way, when it asked for them.
+  private var stamps: WorkerStamps?
 
   init(plugin: Plugin, table: HandlerTable) {
     self.plugin = plugin
@@ -19,9 +23,13 @@ final class RequestRunner {
     context = PhaseContext(backend: backend)
   }
 
-  /// The reply to a request that came on the subject of `phase`; valid until the next one.
-  func reply(to bytes: UnsafeRawBufferPointer, phase: Phase) -> UnsafeRawBufferPointer {
+  /// The reply to a request that came on the subject of `phase`; valid until the next one. `readAt` is
+  /// when it was read from the socket, 0 when that is not known: then it counts from here.
+  func reply(
+    to bytes: UnsafeRawBufferPointer, phase: Phase, readAt: UInt64 = 0
+  ) -> UnsafeRawBufferPointer {
     let request: RequestView
+    isStamping = false
     do {
       request = try decoder.decode(bytes)
     } catch {
@@ -29,7 +37,9 @@ final class RequestRunner {
         requestID: nil, sessionID: 0, action: .empty, error: error.description)
     }
     do {
-      return try run(request, phase: phase)
+      isStamping = request.header(WorkerStamps.header) != nil
+      guard isStamping else { return try run(request, phase: phase) }
+      return try runStamped(request, phase: phase, readAt: readAt != 0 ? readAt : monotonicNanoseconds())
     } catch {
       return fail(request, error.action, error.text)
     }
@@ -103,8 +113,22 @@ final class RequestRunner {
     }
     context.begin(phase: phase, sessionID: request.sessionID)
     defer { release() }
-    if let error = context.run(handlers[phase]) { throw .failed("\(error)") }
+    stamps?.begun = monotonicNanoseconds()
+    let error = context.run(handlers[phase])
+    stamps?.ended = monotonicNanoseconds()
+    if let error { throw .failed("\(error)") }
     return try answer(request)
+  }
+
+  /// As `run`, with the times of the worker in the reply's headers.
+  private func runStamped(
+    _ request: RequestView, phase: Phase, readAt: UInt64
+  ) throws(Refusal) -> UnsafeRawBufferPointer {
+    stamps = WorkerStamps(read: readAt)
+    defer { stamps = nil }
+    let reply = try run(request, phase: phase)
+    encoder.stampPacked(monotonicNanoseconds())
+    return reply
   }
 
   private func check(_ request: RequestView, phase: Phase) throws(Refusal) {
@@ -143,7 +167,7 @@ final class RequestRunner {
       }
     }
     return encoder.encode(
-      requestID: request.requestID, sessionID: request.sessionID, action: action, data: data)
+      requestID: request.requestID, sessionID: request.sessionID, action: action, data: data, stamps: stamps)
   }
 
   /// A handler that kept its context keeps a finished one without bytes, not another session's.

@@ -88,11 +88,14 @@ struct FFILane: ~Copyable {
 nonisolated(unsafe) var theHost: UnsafeMutablePointer<FFIHost>?
 
 /// What every plugin is given as its callback.
-let hostCallback: NylonCallback = { hostReceived($0) }
+let hostCallback: NylonCallback = { hostReceived($0, isStamping: false) }
 
-/// Takes a callback, on any thread: finds the session's owner, copies, and hands over.
-func hostReceived(_ buffer: UnsafePointer<NylonFfiBuffer>?) {
+/// Takes a callback, on any thread: finds the session's owner, copies, and hands over. In a
+/// decomposed load it stamps the call first.
+@inline(__always)
+func hostReceived(_ buffer: UnsafePointer<NylonFfiBuffer>?, isStamping: Bool) {
   guard let buffer, let host = theHost else { return }
+  let calledAt = isStamping ? kernel_now_ns() : 0
   let sid = buffer.pointee.sid
   let slot = host.pointee.numbering.slot(of: sid)
   guard slot < host.pointee.slotCount else {
@@ -112,7 +115,7 @@ func hostReceived(_ buffer: UnsafePointer<NylonFfiBuffer>?) {
     return
   }
   var message = PluginMessage(
-    sid: sid, phase: buffer.pointee.phase & 0x7F, method: buffer.pointee.method, calledAt: 0,
+    sid: sid, phase: buffer.pointee.phase & 0x7F, method: buffer.pointee.method, calledAt: calledAt,
     payload: UnsafeRawBufferPointer(start: buffer.pointee.ptr, count: count))
   if pthread_self() == lane.pointee.owner {
     if host.pointee.isInline {
@@ -124,7 +127,7 @@ func hostReceived(_ buffer: UnsafePointer<NylonFfiBuffer>?) {
   }
   if host.pointee.isInline {
     host.pointee.foreignSeen.store(true, ordering: .sequentiallyConsistent)
-    message.calledAt = kernel_now_ns()
+    if !isStamping { message.calledAt = kernel_now_ns() }
     lane.pointee.transport?._withUnsafeGuaranteedRef { $0.handleInline(message, onOwner: false) }
   } else {
     handOver(message, to: lane)

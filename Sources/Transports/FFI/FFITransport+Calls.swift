@@ -34,7 +34,12 @@ extension FFITransport {
       return
     }
     state.pointee.isPhaseOpen = false
-    let doneAt = message.calledAt != 0 ? message.calledAt : kernel_now_ns()
+    let doneAt: UInt64
+    if let stamps {
+      doneAt = stampEnd(slot, message, stamps)
+    } else {
+      doneAt = message.calledAt != 0 ? message.calledAt : kernel_now_ns()
+    }
     completions.push(PhaseCompletion(slot: Int32(truncatingIfNeeded: slot), end: end, doneAt: doneAt))
   }
 

@@ -39,6 +39,10 @@ public final class FFITransport: SessionTransport {
   private var countedStale: UInt64 = 0
   private var countedUnexpected: UInt64 = 0
   private var countedBroken: UInt64 = 0
+  /// What the plugin is given to call.
+  private let callback: NylonCallback
+  /// When each slot's phase was called, in a decomposed load only.
+  let stamps: UnsafeMutablePointer<CallStamps>?
 
   /// The transports of all load threads of an order; the plugin is loaded and initialised.
   ///
@@ -94,6 +98,15 @@ public final class FFITransport: SessionTransport {
     phases = .allocate(capacity: order.target.phases.count)
     for (place, phase) in order.target.phases.enumerated() { phases[place] = phase.rawValue }
     unixOffset = FFITransport.unixNanoseconds() - kernel_now_ns()
+    if order.target.isDecomposed {
+      let stamps = UnsafeMutablePointer<CallStamps>.allocate(capacity: slots)
+      stamps.initialize(repeating: CallStamps(), count: slots)
+      self.stamps = stamps
+      callback = stampingHostCallback
+    } else {
+      stamps = nil
+      callback = hostCallback
+    }
     self.slots = .allocate(capacity: slots)
     for slot in 0..<slots {
       (self.slots + slot).initialize(
@@ -108,6 +121,7 @@ public final class FFITransport: SessionTransport {
     completions.deallocate()
     for slot in 0..<slotCount { slots[slot].response.deallocate() }
     slots.deallocate()
+    stamps?.deallocate()
     phases.deallocate()
     entry.deallocate()
   }
@@ -147,7 +161,7 @@ public final class FFITransport: SessionTransport {
     withSlotLock(state) { state.pointee.response.reset(to: upstream) }
     let accepted = plugin.registerSessionStream(
       sid, entry.baseAddress?.assumingMemoryBound(to: CChar.self), UInt32(truncatingIfNeeded: entry.count),
-      hostCallback)
+      callback)
     // What it called meanwhile must not be taken for the first phase's.
     handleLocal()
     if !accepted { host.pointee.currentSID[firstSlot &+ slot].store(0, ordering: .releasing) }
@@ -163,6 +177,10 @@ public final class FFITransport: SessionTransport {
     state.pointee.phase = phase
     state.pointee.scope = phaseIndex &+ 1
     var event = NylonFfiBuffer(sid: state.pointee.lastSID, phase: phase, method: 0, ptr: nil, len: 0)
+    if let stamps {
+      startStamped(&event, slot: slot, stamps)
+      return
+    }
     plugin.eventStream(&event)
     handleLocal()
   }

@@ -46,16 +46,20 @@ final class ContextStates {
   private let phaseCount: Int
   private let entry: String
   private let sendsContext: Bool
+  /// Message headers beside `entry`.
+  private let headers: [KeyValue]
   private let check: ContextCheck
 
   /// Contexts of `slots` sessions that begin with `base`.
   init(
-    base: HTTPContext, phases: [Phase], entry: String, sendsContext: Bool, slots: Int, check: ContextCheck
+    base: HTTPContext, phases: [Phase], entry: String, sendsContext: Bool, headers: [KeyValue] = [],
+    slots: Int, check: ContextCheck
   ) throws(MessageError) {
     self.phases = phases
     phaseCount = phases.count
     self.entry = entry
     self.sendsContext = sendsContext
+    self.headers = headers
     self.check = check
     firstPrivate = Self.mostShared
     states = []
@@ -88,7 +92,8 @@ final class ContextStates {
     let data = sendsContext ? context.encoded() : nil
     var requests: [PackedRequest] = []
     for phase in phases {
-      requests.append(PackedRequest(try RequestTemplate(phase: phase, entry: entry, data: data)))
+      requests.append(
+        PackedRequest(try RequestTemplate(phase: phase, entry: entry, data: data, headers: headers)))
     }
     return State(context: context, requests: requests, isRight: check.accepts(context))
   }

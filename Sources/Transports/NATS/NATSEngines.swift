@@ -33,6 +33,10 @@ public final class NativeTransport: SessionTransport {
   public func finish(slot: Int, verify: Bool) -> Bool { inner.finish(slot: slot, verify: verify) }
   /// Waits for ends of phases, at most until that time.
   public func poll(until time: UInt64) { inner.poll(until: time) }
+  /// Cuts an answered phase into the parts of `TransportSpec.partNames`.
+  public func split(
+    slot: Int, from sent: UInt64, to done: UInt64, into parts: UnsafeMutablePointer<UInt64>
+  ) -> PhaseSplit { inner.split(slot: slot, from: sent, to: done, into: parts) }
 }
 
 /// The way to a pool through libnats; see `NATSTransport`.
@@ -66,6 +70,10 @@ public final class LibnatsTransport: SessionTransport {
   public func finish(slot: Int, verify: Bool) -> Bool { inner.finish(slot: slot, verify: verify) }
   /// Waits for ends of phases, at most until that time.
   public func poll(until time: UInt64) { inner.poll(until: time) }
+  /// Cuts an answered phase into the parts of `TransportSpec.partNames`.
+  public func split(
+    slot: Int, from sent: UInt64, to done: UInt64, into parts: UnsafeMutablePointer<UInt64>
+  ) -> PhaseSplit { inner.split(slot: slot, from: sent, to: done, into: parts) }
 }
 
 /// Loads a pool of workers with the client that the scenario asks for.

@@ -69,8 +69,9 @@ extension NATSTransport {
     }
     let before = state.pointee.context
     let end = read(reply, slot: slot, state)
-    // A slot's own context is made anew by each reply.
-    if before < ContextStates.mostShared, state.pointee.context < ContextStates.mostShared {
+    // A slot's own context is made anew by each reply. Stamps are never the same twice, and a reply
+    // without them must be seen to have none.
+    if stamps == nil, before < ContextStates.mostShared, state.pointee.context < ContextStates.mostShared {
       patterns.learn(
         bytes, reply, phaseIndex: Int(state.pointee.phaseIndex), from: before, to: state.pointee.context,
         end: end)
@@ -97,6 +98,7 @@ extension NATSTransport {
   ) -> PhaseEnd {
     guard reply.sessionID == nil || reply.sessionID == state.pointee.lastSID else { return .malformed }
     let end = phaseEnd(of: reply)
+    if let stamps { keepStamps(of: reply, slot: slot, stamps) }
     guard end == .next || end == .end, let data = reply.data, !data.isEmpty, dialect == .reply else {
       return end
     }

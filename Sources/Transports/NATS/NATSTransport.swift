@@ -41,6 +41,8 @@ final class NATSTransport<Link: BrokerLink> {
   /// Requests published so far, for a link that needs their order.
   var sequence: UInt64 = 0
   private var unflushed = 0
+  /// What each slot's worker said of its times, in a decomposed load only.
+  let stamps: UnsafeMutablePointer<WorkerStamps>?
   /// Publishes between two writes, at most: a burst must not wait for its own end.
   private static var mostUnflushed: Int { 256 }
 
@@ -55,7 +57,8 @@ final class NATSTransport<Link: BrokerLink> {
     let content = RequestContent(order.request, seed: order.seed)
     contexts = try ContextStates(
       base: HTTPContext(request: content.request, response: content.response), phases: order.target.phases,
-      entry: order.target.handler, sendsContext: spec.dialect == .reply, slots: count,
+      entry: order.target.handler, sendsContext: spec.dialect == .reply,
+      headers: order.target.isDecomposed ? [WorkerStamps.question] : [], slots: count,
       check: ContextCheck.make(
         order.target.verify, upstreamBody: content.response.body, dialect: spec.dialect))
     let subject = try Subject(prefix: spec.subjectPrefix, plugin: order.target.plugin)
@@ -81,6 +84,8 @@ final class NATSTransport<Link: BrokerLink> {
     links = .allocate(capacity: connections)
     links.initialize(from: made, count: connections)
     completions = CompletionRing(slots: count)
+    stamps = order.target.isDecomposed ? .allocate(capacity: count) : nil
+    stamps?.initialize(repeating: WorkerStamps(), count: count)
     slots = .allocate(capacity: count)
     for slot in 0..<count {
       slots[slot] = NATSSlot(lastSID: numbering.first(ofSlot: first + slot), token: UInt32(slot))
@@ -108,6 +113,7 @@ final class NATSTransport<Link: BrokerLink> {
     links.deinitialize(count: linkCount)
     links.deallocate()
     slots.deallocate()
+    stamps?.deallocate()
     subjects.forEach { free($0) }
     Glibc.close(epoll)
   }

@@ -5,7 +5,7 @@ import Report
 /// What a command prints of a run, and the exit code that follows from it.
 enum Outcome {
   /// Tables that a command shows.
-  enum Table { case results, phases, comparison, claims, implied, costs, floor, network, expectations }
+  enum Table { case results, phases, parts, comparison, claims, implied, costs, floor, network, expectations }
 
   /// Prints a run and throws its exit code when that is not 0.
   static func present(_ document: RunDocument, options: CommonOptions, tables: [Table]) throws {
@@ -24,6 +24,7 @@ enum Outcome {
     switch table {
     case .results: [ResultTables.results(document)]
     case .phases: [ResultTables.phases(document)]
+    case .parts: [ResultTables.parts(document)]
     case .comparison: [ResultTables.comparison(document.comparisons)]
     case .claims: [ResultTables.claims(document.claims)]
     case .implied: [ResultTables.implied(document.implied ?? [])]

@@ -137,7 +137,7 @@ final class Workbench {
     let activity = watch?.finish()
     var measurement = try measurement(of: outcome, order: order, shared: shared)
     measurement.brokerActivity = activity
-    measurement.warnings += activity?.warnings ?? []
+    measurement.warnings += (activity?.warnings ?? []) + measurement.decompositionWarnings
     return measurement
   }
 

@@ -48,7 +48,8 @@ struct CompareCommand: ParsableCommand {
     }
     let document = try BenchRun(plan: plan, options: options).execute()
     try Outcome.present(
-      document, options: options, tables: [.results, .floor, .network, .comparison, .costs, .expectations])
+      document, options: options,
+      tables: [.results, .parts, .floor, .network, .comparison, .costs, .expectations])
   }
 
   private func compareRuns(_ pathA: String, _ pathB: String) throws {

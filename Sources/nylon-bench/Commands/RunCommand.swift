@@ -23,7 +23,8 @@ struct RunCommand: ParsableCommand {
       let plan = try ScenarioLoader.load(path: scenario, options: options.loaderOptions)
       let document = try BenchRun(plan: plan, options: options).execute()
       try Outcome.present(
-        document, options: options, tables: [.results, .floor, .network, .costs, .comparison, .expectations])
+        document, options: options,
+        tables: [.results, .parts, .floor, .network, .costs, .comparison, .expectations])
     }
   }
 }

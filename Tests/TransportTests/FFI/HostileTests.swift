@@ -149,9 +149,9 @@ extension FFITests {
         order: order, spec: FFISpec(file: "p"), plugin: plugin.library, area: memory.area)
       for method in [1, 2, 103, 107, 200, 9999] as [UInt32] {
         var call = NylonFfiBuffer(sid: 0, phase: 1, method: method, ptr: nil, len: 0)
-        hostReceived(&call)
+        hostReceived(&call, isStamping: false)
       }
-      hostReceived(nil)
+      hostReceived(nil, isStamping: false)
       transports[0].tally()
       let counts = memory.area.threadRecorder(0).counts(scope: 0)
       #expect(counts.unexpected == 6)
@@ -171,7 +171,7 @@ extension FFITests {
       for slot in 0..<4 { #expect(transports[0].open(slot: slot, at: transports[0].now())) }
       for sid in 1...old {
         var call = NylonFfiBuffer(sid: sid, phase: 1, method: 1, ptr: nil, len: 0)
-        hostReceived(&call)
+        hostReceived(&call, isStamping: false)
       }
       transports[0].tally()
       #expect(transports[0].completions.isEmpty)

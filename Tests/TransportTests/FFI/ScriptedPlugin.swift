@@ -106,6 +106,7 @@ struct FFILoad {
   var drainSeconds = 0.5
   var timeoutMilliseconds = 5000
   var onError = ErrorAction.end
+  var decompose = false
 
   var order: LoadOrder {
     let policy = PhasePolicy(
@@ -115,7 +116,7 @@ struct FFILoad {
       name: "t", plugin: "p", handler: handler,
       transport: .ffi(FFISpec(file: "p.so", dispatch: dispatch)), phases: phases, loads: [load],
       policies: Dictionary(uniqueKeysWithValues: Phase.session.map { ($0, policy) }), maxInFlight: 64,
-      verify: verify)
+      verify: verify, decompose: decompose)
     return LoadOrder(
       target: target, load: load, request: request, warmupSeconds: warmupSeconds,
       measureSeconds: measureSeconds,

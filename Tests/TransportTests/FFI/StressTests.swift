@@ -42,20 +42,26 @@ extension FFITests {
       #expect(transports[0].wrong == 0)
     }
 
-    @Test(arguments: [Dispatch.queued, .inline], [Phase.session, [.requestFilter]])
-    func theLoadThreadAllocatesNothingWithTheNullPlugin(dispatch: Dispatch, phases: [Phase]) throws {
+    @Test(
+      arguments: [Dispatch.queued, .inline],
+      [(Phase.session, false), ([.requestFilter], false), (Phase.session, true), ([.requestFilter], true)])
+    func theLoadThreadAllocatesNothingWithTheNullPlugin(
+      dispatch: Dispatch, load of: (phases: [Phase], decompose: Bool)
+    ) throws {
       let workshop = try Workshop()
       let plugin = try PluginLibrary(
         path: try workshop.compile(
           file: Workshop.package + "/Sources/NullPlugin/null_plugin.c", name: "null"))
       for shape in [LoadShape.closed(concurrency: 8), .open(ratePerSecond: 40_000, arrivals: .poisson)] {
         var load = FFILoad(load: shape, dispatch: dispatch)
-        load.phases = phases
+        load.phases = of.phases
+        load.decompose = of.decompose
         load.warmupSeconds = 0.05
         load.measureSeconds = 0.5
         let measurement = try load.run(plugin)
         try expectOnlyAnswers(measurement)
         #expect(measurement.allocatedBytes == 0, "\(shape.label)")
+        #expect(measurement.scopes.dropFirst().allSatisfy { ($0.decomposition != nil) == of.decompose })
         #expect(measurement.scopes.dropFirst().reduce(0) { $0 + $1.counts.ok } > 1000)
       }
     }

@@ -113,6 +113,7 @@ struct NATSLoad {
   var warmupSeconds = 0.0
   var measureSeconds = 0.2
   var drainSeconds = 0.5
+  var decompose = false
   var policy = PhasePolicy(
     timeoutMilliseconds: 2000, onError: .end, attempts: 3, backoffFirstMilliseconds: 5,
     backoffMostMilliseconds: 10)
@@ -121,7 +122,7 @@ struct NATSLoad {
     let target = Target(
       name: "t", plugin: "p", handler: "h", transport: .nats(spec), phases: phases,
       loads: [load], policies: Dictionary(uniqueKeysWithValues: Phase.session.map { ($0, policy) }),
-      maxInFlight: 256, verify: verify)
+      maxInFlight: 256, verify: verify, decompose: decompose)
     return LoadOrder(
       target: target, load: load, request: request, warmupSeconds: warmupSeconds,
       measureSeconds: measureSeconds,
