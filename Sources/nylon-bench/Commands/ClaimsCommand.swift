@@ -106,6 +106,10 @@ extension Target {
     target.plugin = subject.plugin
     target.handler = subject.handler
     target.transport = subject.transport
+    if case .nats(let mine) = transport, case .nats(var theirs) = subject.transport, mine.links != nil {
+      theirs.links = mine.links
+      target.transport = .nats(theirs)
+    }
     target.policies = subject.policies
     // What a whole session must have done says nothing about one phase.
     target.verify = phases == subject.phases ? subject.verify : Verification()
@@ -134,8 +138,8 @@ enum ClaimChecks {
     plan.targets.filter { target in
       switch role {
       case .ffi: target.transport.name == "ffi"
-      case .nats: target.transport.name == "nats" && !target.hasLink
-      case .natsNet: target.transport.name == "nats" && target.hasLink
+      case .nats: target.transport.name == "nats" && target.links.isEmpty
+      case .natsNet: target.transport.name == "nats" && !target.links.isEmpty
       }
     }
   }
@@ -169,9 +173,4 @@ enum ClaimChecks {
   private static func other(for role: ClaimSpec.Role, phases: [Phase], in plan: Plan) -> Target? {
     targets(for: role, in: plan).first { $0.phases == phases }
   }
-}
-
-extension Target {
-  /// Whether a link stands between the generator and the workers.
-  var hasLink: Bool { false }
 }
