@@ -61,11 +61,14 @@ let package = Package(
     .target(
       name: "Load", dependencies: ["Measure", "Scenario", "NylonProtocol", "CJemalloc", "CKernel"],
       swiftSettings: strict),
+    // Each import is named: a build that does not know of one keeps what was compiled for an older layout.
     .target(
-      name: "TransportFFI", dependencies: ["Load", "CKernel", "NylonProtocol", "CNylonABI"],
+      name: "TransportFFI",
+      dependencies: ["Load", "Measure", "Scenario", "CKernel", "NylonProtocol", "CNylonABI"],
       path: "Sources/Transports/FFI", swiftSettings: strict),
     .target(
-      name: "TransportNATS", dependencies: ["Load", "CKernel", "NylonProtocol", "CNats"],
+      name: "TransportNATS",
+      dependencies: ["Load", "Measure", "Scenario", "CKernel", "NylonProtocol", "CNats"],
       path: "Sources/Transports/NATS", swiftSettings: strict),
     .target(name: "Lab", dependencies: ["Scenario", "Measure", "CLinux"], swiftSettings: strict),
     .target(name: "Report", dependencies: ["Measure", "Scenario", "CCrypto"], swiftSettings: strict),
