@@ -18,7 +18,8 @@ extension NATSTransport {
     if let end = end(of: bytes, slot: slot) { self.end(slot, end) }
   }
 
-  /// The broker found no worker for a slot's request. One that was given up meanwhile comes late.
+  /// The broker found no worker for a slot's request. One that was given up meanwhile comes late; when
+  /// the slot's next request is under way by then, it is taken for that one's.
   @inline(never)
   func refused(token: UInt32) {
     let slot = Int(token)
