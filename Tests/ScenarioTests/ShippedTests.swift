@@ -52,7 +52,10 @@ struct ShippedTests {
     let plan = try ScenarioLoader.load(path: repository + "/Scenarios/headline.yaml")
     #expect(plan.targets.prefix(4).map(\.name) == ["ffi", "nats", "ffi-phase", "nats-phase"])
     #expect(plan.targets.dropFirst(4).allSatisfy { $0.name.hasPrefix("nats-net-") })
-    #expect(plan.targets.dropFirst(4).allSatisfy { $0.loads.map(\.label) == ["closed-1", "open-20000", "closed-80"] })
+    #expect(
+      plan.targets.dropFirst(4).allSatisfy {
+        $0.loads.map(\.label) == ["closed-1", "open-20000", "closed-80"]
+      })
     #expect(plan.targets[0].loads.map(\.label) == ["closed-1", "open-44000", "closed-35", "closed-64"])
     #expect(plan.targets[3].loads.map(\.label) == ["closed-1", "open-30000", "closed-75", "closed-64"])
     #expect(plan.targets[1].phases == Phase.session && plan.targets[2].phases == [.requestFilter])
