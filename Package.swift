@@ -72,10 +72,14 @@ let package = Package(
       path: "Sources/Transports/NATS", swiftSettings: strict),
     .target(name: "Lab", dependencies: ["Scenario", "Measure", "CLinux"], swiftSettings: strict),
     .target(name: "Report", dependencies: ["Measure", "Scenario", "CCrypto"], swiftSettings: strict),
+    .target(
+      name: "Behaviour",
+      dependencies: ["Lab", "Scenario", "Measure", "NylonProtocol", "Report", "CNats"],
+      swiftSettings: strict),
     .executableTarget(
       name: "nylon-bench",
       dependencies: [
-        "Measure", "Scenario", "Load", "TransportFFI", "TransportNATS", "Lab", "Report",
+        "Measure", "Scenario", "Load", "TransportFFI", "TransportNATS", "Lab", "Behaviour", "Report",
         "NylonProtocol", "Floor", "CKernel", "CNats", "CJemalloc",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
@@ -130,6 +134,10 @@ let package = Package(
       swiftSettings: strict),
     .testTarget(
       name: "ReportTests", dependencies: ["Report", "Measure", "Scenario", "NylonProtocol"],
+      swiftSettings: strict),
+    .testTarget(
+      name: "BehaviourTests",
+      dependencies: ["Behaviour", "Lab", "Scenario", "Measure", "NylonProtocol", "Report", "ExampleHandlers"],
       swiftSettings: strict),
     .testTarget(name: "ArchitectureTests", swiftSettings: strict),
     .testTarget(

@@ -2,7 +2,7 @@ import Glibc
 import NylonPlugin
 import Synchronization
 
-/// The example plugin: `noop`, `authz`, `echo` and `work`, the same for both transports.
+/// The example plugin: `noop`, `authz`, `echo`, `work`, `api`, `wait` and `crash`, the same for both transports.
 public enum ExampleHandlers {
   /// A plugin with all of them.
   public static func makePlugin() -> Plugin {
@@ -17,6 +17,9 @@ public enum ExampleHandlers {
     addAuthz(to: plugin, log: log)
     addEcho(to: plugin)
     addWork(to: plugin)
+    addAPI(to: plugin)
+    addWait(to: plugin)
+    addCrash(to: plugin)
   }
 
   /// Does nothing, in four phases: what the way to a handler costs by itself.

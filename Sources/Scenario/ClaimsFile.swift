@@ -4,7 +4,7 @@ public enum ClaimsFile {
     "id", "document", "line", "also_lines", "words", "documented", "unit", "metric", "better", "target",
     "minus", "relative_to", "documented_rate_per_second", "conditions", "not_measured",
   ]
-  static let rootKeys = ["claims", "origins"]
+  static let rootKeys = ["claims", "origins", "behaviours"]
   static let originKeys = ["about", "fact", "source"]
 
   /// How far a single documented number reaches on both sides: 10 %.

@@ -55,6 +55,7 @@ extension ScenarioLoader {
     var summary = ValidationSummary(kind: .claims, file: file.path, name: "", items: [], problems: [])
     do throws(ScenarioError) {
       summary.items = try ClaimsFile.load(path: file.path).map { "claim \($0.id): \($0.words)" }
+      summary.items += try BehavioursFile.load(path: file.path).map { "behaviour \($0.id): \($0.words)" }
     } catch {
       summary.problems = error.problems
     }

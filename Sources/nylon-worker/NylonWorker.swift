@@ -8,7 +8,7 @@ import NylonPlugin
 struct NylonWorker: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "nylon-worker",
-    abstract: "Serves the example handlers noop, authz, echo and work through NATS.",
+    abstract: "Serves the example handlers noop, authz, echo, work, api, wait and crash through NATS.",
     discussion: """
       Workers of one group share the requests; start as many as you like. Stops on SIGTERM \
       or SIGINT, after it has answered what it has.

@@ -84,7 +84,7 @@ struct NATSTests {
       let unknown = try host.request(.logging, plugin: "p", entry: "nobody", context: nil)
       #expect(unknown?.action == .error)
       #expect(unknown?.error?.contains("'nobody'") == true)
-      #expect(unknown?.error?.contains("noop, authz, echo, work") == true)
+      #expect(unknown?.error?.contains("noop, authz, echo, work, api, wait, crash") == true)
       let noEntry = try host.request(.logging, plugin: "p", entry: nil, context: nil)
       #expect(noEntry?.action == .error)
       let method = try host.request(.logging, plugin: "p", entry: "noop", context: nil, method: 0)

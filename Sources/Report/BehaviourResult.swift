@@ -1,0 +1,24 @@
+/// What a test of a documented behaviour came to.
+public struct BehaviourResult: Codable, Sendable, Equatable {
+  /// The test's name.
+  public var test: String
+  /// `holds`, `fails`, `inconclusive` or `not_measured`.
+  public var verdict: ClaimVerdict.Verdict
+  /// The rule and the figures behind the verdict, for people.
+  public var why: String
+  /// Columns of `rows`; empty when there is no table.
+  public var columns: [String]
+  /// What was seen, in detail.
+  public var rows: [[String]]
+
+  /// A result.
+  public init(
+    test: String, verdict: ClaimVerdict.Verdict, why: String, columns: [String] = [], rows: [[String]] = []
+  ) {
+    self.test = test
+    self.verdict = verdict
+    self.why = why
+    self.columns = columns
+    self.rows = rows
+  }
+}
