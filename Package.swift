@@ -137,7 +137,9 @@ let package = Package(
       swiftSettings: strict),
     .testTarget(
       name: "BehaviourTests",
-      dependencies: ["Behaviour", "Lab", "Scenario", "Measure", "NylonProtocol", "Report", "ExampleHandlers"],
+      dependencies: [
+        "Behaviour", "Lab", "Scenario", "Measure", "NylonProtocol", "Report", "ExampleHandlers", "NylonPlugin",
+      ],
       swiftSettings: strict),
     .testTarget(name: "ArchitectureTests", swiftSettings: strict),
     .testTarget(

@@ -15,7 +15,7 @@ extension ExampleHandlers {
         try ctx.response.setHeader("X-Seen", seen)
         guard path == "/deny" else { return ctx.next() }
         try ctx.response.setStatus(403)
-        try ctx.response.setJSON(["denied": path])
+        try ctx.response.setJSON(["denied": true])
         ctx.end()
       }
       phase.responseFilter { ctx in
@@ -24,7 +24,7 @@ extension ExampleHandlers {
         ctx.next()
       }
       phase.responseBodyFilter { ctx in
-        try ctx.response.setJSON(["path": try ctx.request.path])
+        try ctx.response.setJSON(["method": try ctx.request.method])
         ctx.next()
       }
       phase.logging { ctx in

@@ -86,7 +86,7 @@ public struct BrokerMonitor: Sendable, Equatable {
     return pattern.count == words.count
   }
 
-  private func decode<Value: Decodable>(
+  func decode<Value: Decodable>(
     _ type: Value.Type, path: String, until deadline: Deadline
   ) throws(LabError) -> Value {
     do {

@@ -1,3 +1,5 @@
+import Scenario
+
 /// What a test of a documented behaviour came to.
 public struct BehaviourResult: Codable, Sendable, Equatable {
   /// The test's name.
@@ -20,5 +22,14 @@ public struct BehaviourResult: Codable, Sendable, Equatable {
     self.why = why
     self.columns = columns
     self.rows = rows
+  }
+}
+
+extension ClaimVerdict {
+  /// The row of a statement about behaviour: it has no figures of its own.
+  public init(of spec: BehaviourSpec, _ verdict: Verdict, why: String) {
+    self.init(
+      id: spec.id, document: spec.document, line: spec.line, claim: spec.words, documented: "", unit: "",
+      condition: Self.overall, verdict: verdict, why: why)
   }
 }

@@ -39,6 +39,11 @@ enum ReportText {
       let facts = origins.map { "\($0.about.joined(separator: ", ")): \($0.fact) Source: \($0.source)." }
       sections.append(ReportSection(title: "Where the documented figures come from", paragraphs: facts))
     }
+    if let tried = document.behaviours, !tried.isEmpty {
+      sections.append(
+        ReportSection(
+          title: "Behaviour", tables: [ResultTables.behaviours(tried)] + ResultTables.behaviourDetails(tried)))
+    }
     if !document.expectations.isEmpty {
       sections.append(
         ReportSection(title: "Expectations", tables: [ResultTables.expectations(document.expectations)]))

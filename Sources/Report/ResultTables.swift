@@ -164,6 +164,22 @@ public enum ResultTables {
       ])
   }
 
+  /// What was seen of each documented behaviour: a row per test.
+  public static func behaviours(_ results: [BehaviourResult]) -> ReportTable {
+    ReportTable(
+      title: "Documented behaviour, tried", columns: ["test", "verdict", "what was seen"], textColumns: 3,
+      rows: results.map { [Cell($0.test), Cell($0.verdict.rawValue, tone($0.verdict)), Cell($0.why)] })
+  }
+
+  /// The details of each test that has some.
+  static func behaviourDetails(_ results: [BehaviourResult]) -> [ReportTable] {
+    results.filter { !$0.rows.isEmpty }.map { result in
+      ReportTable(
+        title: result.test, columns: result.columns, textColumns: 1,
+        rows: result.rows.map { row in row.map { Cell($0) } })
+    }
+  }
+
   /// Results of `expect:`.
   public static func expectations(_ results: [ExpectationResult]) -> ReportTable {
     ReportTable(

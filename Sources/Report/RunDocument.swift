@@ -42,6 +42,8 @@ public struct RunDocument: Codable, Sendable, Equatable {
   public var origins: [ClaimOrigin]?
   /// This machine's own floor; nil when it is not known.
   public var floor: MachineFloor?
+  /// What was tried for the claims about behaviour, in detail; nil when none was.
+  public var behaviours: [BehaviourResult]?
   /// Results of `expect:`.
   public var expectations: [ExpectationResult]
   /// Things to know about the run as a whole.

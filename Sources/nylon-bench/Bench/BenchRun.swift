@@ -1,3 +1,4 @@
+import Behaviour
 import Foundation
 import Lab
 import Load
@@ -18,6 +19,10 @@ final class BenchRun {
   var checks: [ClaimCheck] = []
   /// What is known about where they come from.
   var origins: [ClaimOrigin] = []
+  /// Documented statements about behaviour, to be tried after the measurements.
+  var behaviours: [BehaviourSpec] = []
+  /// False when the scenario's targets are not loaded: only behaviours are tried.
+  var measuresTargets = true
 
   /// Checks what can be checked before a load: plugins, the broker, the results folder.
   init(plan: Plan, options: CommonOptions) throws {
@@ -70,7 +75,7 @@ final class BenchRun {
   /// Measures everything; what was measured is saved after each measurement and at any end.
   func execute() throws -> RunDocument {
     defer { lab.tearDown() }
-    let steps = steps
+    let steps = measuresTargets ? steps : []
     progress.plan(count: steps.count, secondsEach: plan.warmupSeconds + plan.measureSeconds + 1)
     do {
       try measureFloor(steps: steps.count)
@@ -80,13 +85,14 @@ final class BenchRun {
         try measure(step)
         try folder.save(judged())
       }
+      try tryBehaviours()
     } catch {
       progress.clear()
       try keepWhatThereIs()
       throw error
     }
     progress.clear()
-    if trap.isSprung, document.measurements.isEmpty {
+    if trap.isSprung, hasNothing {
       try? FileManager.default.removeItem(atPath: folder.path)
       Console.error("Interrupted before anything was measured.")
       throw Exit.interrupted
@@ -110,10 +116,32 @@ final class BenchRun {
     document.floor = try calibration.bareFloor(transports: Set(plan.targets.map(\.transport.name)))
   }
 
+  private var hasNothing: Bool { document.measurements.isEmpty && document.behaviours?.isEmpty != false }
+
+  /// Tries the documented behaviours one after the other; each is saved as soon as it is known.
+  private func tryBehaviours() throws {
+    guard !behaviours.isEmpty else { return }
+    let bench = BehaviourLoads.bench(plan: plan, isQuick: options.quick, trap: trap)
+    try Behaviours.run(
+      behaviours, bench: bench,
+      onStart: { place, count, name in
+        progress.plan(count: count, secondsEach: options.quick ? 2 : 4)
+        progress.begin(place: place, label: name)
+      },
+      onResult: { result in
+        document.behaviours = (document.behaviours ?? []) + [result]
+        if options.verbose {
+          progress.clear()
+          Console.error("\(result.verdict.rawValue): \(result.test): \(result.why)")
+        }
+        try folder.save(judged())
+      })
+  }
+
   private func keepWhatThereIs() throws {
     document.ended = UTCSecond()
     document.interrupted = true
-    if document.measurements.isEmpty {
+    if hasNothing {
       // Nothing was measured: an empty run folder would only mislead.
       try? FileManager.default.removeItem(atPath: folder.path)
     } else {
@@ -131,6 +159,7 @@ final class BenchRun {
       judged.implied = ImpliedPair.pairs(checks, measurements: judged.measurements)
       judged.origins = origins
     }
+    judged.claims += Behaviours.verdicts(behaviours, results: judged.behaviours ?? [])
     return judged
   }
 

@@ -5,7 +5,9 @@ import Report
 /// What a command prints of a run, and the exit code that follows from it.
 enum Outcome {
   /// Tables that a command shows.
-  enum Table { case results, phases, parts, comparison, claims, implied, costs, floor, network, expectations }
+  enum Table {
+    case results, phases, parts, comparison, claims, behaviours, implied, costs, floor, network, expectations
+  }
 
   /// Prints a run and throws its exit code when that is not 0.
   static func present(_ document: RunDocument, options: CommonOptions, tables: [Table]) throws {
@@ -28,6 +30,7 @@ enum Outcome {
     case .comparison: [ResultTables.comparison(document.comparisons)]
     case .claims: [ResultTables.claims(document.claims)]
     case .implied: [ResultTables.implied(document.implied ?? [])]
+    case .behaviours: [ResultTables.behaviours(document.behaviours ?? [])]
     case .costs: [ResultTables.costs(document)]
     case .floor: [ResultTables.floor(document)]
     case .network: [ResultTables.links(document)] + ResultTables.network(document)

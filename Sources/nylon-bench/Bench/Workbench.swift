@@ -8,6 +8,8 @@ import Scenario
 /// What stands around the loads of one run: the broker, plugins' paths, worker pools.
 final class Workbench {
   private let plan: Plan
+  /// How often a load under way is looked at.
+  var glanceInterval = Duration.milliseconds(200)
   private var broker: Broker?
   private var pluginPaths: [String: String] = [:]
   private(set) var pluginFiles: [PluginFile] = []
@@ -129,7 +131,7 @@ final class Workbench {
     let longest = order.target.policies.values.map(\.timeoutMilliseconds).max() ?? 0
     let seconds =
       order.warmupSeconds + order.measureSeconds + order.drainSeconds + Double(longest) / 1000 + 20
-    let outcome = process.wait(limit: .seconds(seconds), every: .milliseconds(200)) {
+    let outcome = process.wait(limit: .seconds(seconds), every: glanceInterval) {
       if !onGlance(LoadGlanceAt(shared.area)) { shared.area.stopRequested = true }
       return true
     }

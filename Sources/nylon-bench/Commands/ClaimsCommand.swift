@@ -1,4 +1,5 @@
 import ArgumentParser
+import Behaviour
 import NylonProtocol
 import Report
 import Scenario
@@ -10,7 +11,8 @@ struct ClaimsCommand: ParsableCommand {
     discussion: """
       Latency claims are tested unloaded (a), in an open loop at the documented throughput (b), and in a \
       closed loop at the concurrency that Little's law implies from the documented pair (c); each per \
-      request of four phases and per phase request. HTTP is not part of it.
+      request of four phases and per phase request. HTTP is not part of it. Then every statement about \
+      behaviour is tried with real parts, each on a broker of its own.
 
       The subjects are the example plugin and the example workers, handler authz. With --scenario they are \
       the first FFI and the first NATS target of that scenario, with its request, or those that --ffi and \
@@ -22,6 +24,7 @@ struct ClaimsCommand: ParsableCommand {
         nylon-bench claims --gate                               for CI: exit 80 when a claim is worse
         nylon-bench claims --scenario my.yaml                   your own plugin and workers
         nylon-bench claims --scenario my.yaml --ffi fast --nats pool
+        nylon-bench claims --only behaviours                    faults, scaling, defaults: two minutes
       """)
 
   @Option(help: "A scenario with your own FFI target, NATS target, or both (default: the example's).")
@@ -39,6 +42,9 @@ struct ClaimsCommand: ParsableCommand {
   @Option(help: "The file of claims (default: Scenarios/claims.yaml).")
   var claims: String?
 
+  @Option(help: "figures or behaviours: only these (default: both).")
+  var only: ClaimsPart?
+
   @OptionGroup var options: CommonOptions
 
   func run() throws {
@@ -46,16 +52,21 @@ struct ClaimsCommand: ParsableCommand {
       let folder = try headline == nil || claims == nil ? PackageFiles.scenarios() : ""
       let file = claims ?? "\(folder)/claims.yaml"
       let specs = try ClaimsFile.load(path: file)
+      let behaviours = try BehavioursFile.load(path: file, tests: Behaviours.names)
       var plan = try ScenarioLoader.load(
         path: headline ?? "\(folder)/headline.yaml", options: options.loaderOptions)
       try substitute(into: &plan)
       let run = try BenchRun(plan: plan, options: options)
-      run.checks = ClaimChecks.make(specs, plan: plan)
-      run.origins = try ClaimsFile.origins(path: file)
+      if only != .behaviours {
+        run.checks = ClaimChecks.make(specs, plan: plan)
+        run.origins = try ClaimsFile.origins(path: file)
+      }
+      if only != .figures { run.behaviours = behaviours }
+      run.measuresTargets = only != .behaviours
       let document = try run.execute()
       try Outcome.present(
         document, options: options,
-        tables: [.claims, .implied, .network, .comparison, .results, .expectations])
+        tables: [.claims, .behaviours, .implied, .network, .comparison, .results, .expectations])
     }
   }
 
@@ -115,6 +126,11 @@ extension Target {
     target.verify = phases == subject.phases ? subject.verify : Verification()
     return target
   }
+}
+
+/// What `claims` does.
+enum ClaimsPart: String, ExpressibleByArgument {
+  case figures, behaviours
 }
 
 /// Turns documented claims into checks on a plan's targets.
