@@ -183,7 +183,8 @@ enum SettingTests {
       for milliseconds in [100, 2000] {
         var target = try target(stage, messaging: "    request_timeout_ms: \(milliseconds)")
         target.phases = [.responseFilter]
-        let measurement = try bench.load(target, .closed(concurrency: 2), measureSeconds: 1, drainSeconds: 2)
+        let measurement = try bench.load(
+          target, .closed(concurrency: 2), measureSeconds: bench.scaled(1, quick: 0.4), drainSeconds: 2)
         seen.append(measurement.request?.counts ?? OutcomeCounts())
       }
       let (short, long) = (seen[0], seen[1])
@@ -201,7 +202,9 @@ enum SettingTests {
         defer { worker.stop() }
         var target = try target(stage, messaging: messaging)
         target.phases = [.responseFilter]
-        _ = try bench.load(target, .open(ratePerSecond: 400, arrivals: .uniform), measureSeconds: 1)
+        _ = try bench.load(
+          target, .open(ratePerSecond: 400, arrivals: .uniform), measureSeconds: bench.scaled(1, quick: 0.5),
+          drainSeconds: 0.3)
         return worker.mostWaiting
       }
       return .of(

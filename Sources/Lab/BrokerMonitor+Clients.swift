@@ -18,6 +18,13 @@ public struct BrokerSubscription: Sendable, Hashable {
   public var group: String?
   /// The client's number.
   public var clientID: UInt64
+
+  /// A subscription.
+  public init(subject: String, group: String? = nil, clientID: UInt64) {
+    self.subject = subject
+    self.group = group
+    self.clientID = clientID
+  }
 }
 
 extension BrokerMonitor {

@@ -95,7 +95,8 @@ struct JudgementTests {
     #expect(verdict([(100, 0.2), (195, 0.3), (200, 0.95)]) == .holds)
     #expect(verdict([(100, 0.2), (110, 0.3), (390, 0.6)]) == .fails)
     #expect(verdict([(100, 0.9), (110, 0.9)]) == .inconclusive)
-    #expect(verdict([(100, nil), (200, nil)]) == .inconclusive)
+    #expect(verdict([(100, 0.9), (190, 1)]) == .holds)
+    #expect(verdict([(100, nil), (120, nil)]) == .inconclusive)
     #expect(ScalingTests.bound(points([(1, 0.9)])).contains("others on this machine"))
   }
 
