@@ -138,7 +138,8 @@ let package = Package(
     .testTarget(
       name: "BehaviourTests",
       dependencies: [
-        "Behaviour", "Lab", "Scenario", "Measure", "NylonProtocol", "Report", "ExampleHandlers", "NylonPlugin",
+        "Behaviour", "Lab", "Scenario", "Measure", "NylonProtocol", "Report", "ExampleHandlers",
+        "NylonPlugin",
       ],
       swiftSettings: strict),
     .testTarget(name: "ArchitectureTests", swiftSettings: strict),

@@ -20,7 +20,8 @@ struct BehaviourTest: Sendable {
 public enum Behaviours {
   /// In the order in which they are run: the quick ones first.
   static let all: [BehaviourTest] =
-    DeliveryTests.all + LayoutTests.all + SettingTests.all + HandlerTests.all + FaultTests.all + ScalingTests.all
+    DeliveryTests.all + LayoutTests.all + SettingTests.all + HandlerTests.all + FaultTests.all
+    + ScalingTests.all
 
   /// The names that `test:` may have.
   public static var names: Set<String> { Set(all.map(\.name)) }
@@ -91,4 +92,6 @@ extension BehaviourResult {
 func shown(_ value: Double, _ digits: Int = 2) -> String { String(format: "%.\(digits)f", value) }
 
 /// A probability for people.
-func shownP(_ value: Double) -> String { value < 0.001 ? "under 0.001" : shown(value, 3) }
+func shownP(_ value: Double) -> String {
+  value < 0.0001 ? "under 0.0001" : shown(value, value < 0.01 ? 4 : 3)
+}

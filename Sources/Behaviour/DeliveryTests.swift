@@ -114,17 +114,17 @@ enum DeliveryTests {
     return .of(share >= 0.99, why + end + note, columns: columns, rows: choices.rows)
   }
 
-  /// Balanced when every worker gets a share and evenness is not rejected at 1 in 1000.
+  /// Balanced when every worker gets a share and evenness is not rejected at 1 in 10 000.
   static func evenLoad(_ choices: Choices) -> BehaviourResult {
     guard let test = Statistics.evenCounts(choices.counts) else {
       return .unclear("too few requests were seen at one worker: \(choices.sequence.count)")
     }
     return .of(
-      test.pValue >= 0.001 && !choices.counts.contains(0),
+      test.pValue >= 0.0001 && !choices.counts.contains(0),
       "\(choices.sequence.count) requests to \(choices.workers) workers: "
         + "\(choices.counts.map(String.init).joined(separator: ", ")); even shares are "
-        + "\(test.pValue >= 0.001 ? "not rejected" : "rejected") (Pearson's chi-square \(shown(test.statistic, 1)), "
-        + "\(test.degrees) degrees, p \(shownP(test.pValue)), rule p at least 0.001)", columns: columns,
+        + "\(test.pValue >= 0.0001 ? "not rejected" : "rejected") (Pearson's chi-square \(shown(test.statistic, 1)), "
+        + "\(test.degrees) degrees, p \(shownP(test.pValue)), rule p at least 0.0001)", columns: columns,
       rows: choices.rows)
   }
 
@@ -188,7 +188,8 @@ enum DeliveryTests {
       guard let group else {
         return .of(
           heard == count && good == count,
-          "next to 2 workers a subscriber of \(subject) saw \(heard) of \(count) requests; \(good) were answered")
+          "next to 2 workers a subscriber of \(subject) saw \(heard) of \(count) requests; \(good) were answered"
+        )
       }
       return .of(
         good == count,

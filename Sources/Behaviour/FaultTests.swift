@@ -102,7 +102,8 @@ enum FaultTests {
       return .of(
         aftermath.isRecovered,
         "2 workers at \(shown(ratePerSecond, 0)) requests a second, the broker killed with -9 and started again on "
-          + "its port 1 s later, timeouts \(timeoutMilliseconds) ms: \(aftermath.text) after the broker was back")
+          + "its port 1 s later, timeouts \(timeoutMilliseconds) ms: \(aftermath.text) after the broker was back"
+      )
     }
   }
 

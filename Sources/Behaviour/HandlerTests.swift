@@ -53,14 +53,17 @@ enum HandlerTests {
   ]
 
   /// The in-process plugin.
-  static func ffiTarget(_ handler: String, file: String = "ExamplePlugin", phases: [Phase] = Phase.session) -> Target {
+  static func ffiTarget(_ handler: String, file: String = "ExamplePlugin", phases: [Phase] = Phase.session)
+    -> Target
+  {
     var policies = Target.standardPolicies
     for phase in Phase.session {
       policies[phase]?.onError = .end
       policies[phase]?.attempts = 1
     }
     return Target(
-      name: "ffi", plugin: "in-process", handler: handler, transport: .ffi(FFISpec(file: file)), phases: phases,
+      name: "ffi", plugin: "in-process", handler: handler, transport: .ffi(FFISpec(file: file)),
+      phases: phases,
       loads: [.closed(concurrency: 1)], policies: policies)
   }
 
@@ -120,10 +123,12 @@ enum HandlerTests {
       let behindNATS = stage.target()
       let other = Concurrently { [bench] in
         try bench.load(
-          inProcess, .open(ratePerSecond: 200, arrivals: .uniform), measureSeconds: 1).request?.counts
+          inProcess, .open(ratePerSecond: 200, arrivals: .uniform), measureSeconds: 1
+        ).request?.counts
       }
       let nats = try bench.load(
-        behindNATS, .open(ratePerSecond: 200, arrivals: .uniform), measureSeconds: 1).request?.counts
+        behindNATS, .open(ratePerSecond: 200, arrivals: .uniform), measureSeconds: 1
+      ).request?.counts
       let ways = [
         Way(name: "ffi", counts: try other.wait() ?? OutcomeCounts()),
         Way(name: "nats", counts: nats ?? OutcomeCounts()),
@@ -131,7 +136,8 @@ enum HandlerTests {
       return .of(
         ways.allSatisfy(\.isRight),
         "an FFI plugin and a NATS plugin at the same time: "
-          + ways.map { "\($0.counts.ok) of \($0.counts.sent) sessions right by \($0.name)" }.joined(separator: ", "))
+          + ways.map { "\($0.counts.ok) of \($0.counts.sent) sessions right by \($0.name)" }.joined(
+            separator: ", "))
     }
   }
 
@@ -146,7 +152,9 @@ enum HandlerTests {
     return .of(
       !seen.contains { $0.way.isRight },
       "the interface is six C symbols: "
-        + seen.map { "a plugin in \($0.language) answered \($0.way.counts.ok) of \($0.way.counts.sent) sessions" }
+        + seen.map {
+          "a plugin in \($0.language) answered \($0.way.counts.ok) of \($0.way.counts.sent) sessions"
+        }
         .joined(separator: ", ") + ". The rule: holds if neither works. Go and Rust were not tried")
   }
 }

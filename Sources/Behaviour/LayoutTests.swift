@@ -27,7 +27,8 @@ enum LayoutTests {
       let target = stage.target(handler: "noop", group: "production-workers", plugin: "my-plugin")
       let answered = try Phase.session.count { phase in
         let subject = "nylon.plugin.my-plugin.\(phase.subjectFragment)"
-        return client.request(subject, try client.message(target, phase: phase, request: bench.request)).isGood
+        return client.request(subject, try client.message(target, phase: phase, request: bench.request))
+          .isGood
       }
       return judgeLayout(all, answered: answered)
     }
@@ -35,10 +36,13 @@ enum LayoutTests {
 
   static func judgeLayout(_ all: [BrokerSubscription], answered: Int) -> BehaviourResult {
     let documented = Set(
-      ["request_filter", "response_filter", "response_body_filter", "logging"].map { "nylon.plugin.my-plugin.\($0)" })
+      ["request_filter", "response_filter", "response_body_filter", "logging"].map {
+        "nylon.plugin.my-plugin.\($0)"
+      })
     let grouped = all.filter { $0.group != nil }
     let others = all.filter { $0.group == nil }.map(\.subject)
-    let right = grouped.count == 4 && Set(grouped.map(\.subject)) == documented
+    let right =
+      grouped.count == 4 && Set(grouped.map(\.subject)) == documented
       && grouped.allSatisfy { $0.group == "production-workers" }
     return .of(
       right && answered == 4,
@@ -60,7 +64,8 @@ enum LayoutTests {
       let right = same.count { $0.contains(where: \.isGood) }
       return .of(
         wrong == 0 && right == count,
-        "of \(count) requests each, \(right) were answered under the worker's name and \(wrong) under another")
+        "of \(count) requests each, \(right) were answered under the worker's name and \(wrong) under another"
+      )
     }
   }
 
@@ -111,7 +116,9 @@ enum LayoutTests {
   private static func monitoringDefault(_ bench: BehaviourBench) throws -> BehaviourResult {
     let server = try ChildProcess.start(Launch(try Executables.broker(), ["-a", "127.0.0.1", "-p", "-1"]))
     defer { server.terminate() }
-    for _ in 0..<200 where !server.lastWords.contains("Server is ready") && server.isRunning { usleep(20_000) }
+    for _ in 0..<200 where !server.lastWords.contains("Server is ready") && server.isRunning {
+      usleep(20_000)
+    }
     guard server.lastWords.contains("Server is ready") else {
       return .unclear("nats-server did not become ready: \(server.lastWords)")
     }
@@ -119,7 +126,8 @@ enum LayoutTests {
     return .of(
       monitors,
       "nats-server, started without options but for its address, "
-        + (monitors ? "opens a monitoring port" : "opens no monitoring port: it needs -m 8222 (http_port: 8222)"))
+        + (monitors
+          ? "opens a monitoring port" : "opens no monitoring port: it needs -m 8222 (http_port: 8222)"))
   }
 
   /// A worker in C that knows no NATS library beside one in Swift with libnats, in one group.

@@ -80,7 +80,9 @@ final class RequestClient {
   /// Sends all requests, and gathers what comes back for each until nothing has come for a while.
   func gather(_ subject: String, _ requests: [[UInt8]], quietMilliseconds: Int64 = 300) throws -> [[Answer]] {
     var made: UnsafeMutablePointer<CChar>?
-    guard natsInbox_Create(&made) == NATS_OK, let made else { throw NATSOpening.failure("an inbox", NATS_NO_MEMORY) }
+    guard natsInbox_Create(&made) == NATS_OK, let made else {
+      throw NATSOpening.failure("an inbox", NATS_NO_MEMORY)
+    }
     let inbox = String(cString: made)
     natsInbox_Destroy(made)
     var subscription: OpaquePointer?

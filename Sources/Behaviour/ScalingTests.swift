@@ -80,22 +80,28 @@ enum ScalingTests {
       var isSwitched = true
       for (place, group) in ["auth_v1", "auth_v2"].enumerated() {
         let before = try deliveries()
-        let counts = try bench.load(
-          stage.target(group: group), .open(ratePerSecond: 200, arrivals: .uniform),
-          measureSeconds: bench.scaled(1, quick: 0.5)
-        ).request?.counts ?? OutcomeCounts()
+        let counts =
+          try bench.load(
+            stage.target(group: group), .open(ratePerSecond: 200, arrivals: .uniform),
+            measureSeconds: bench.scaled(1, quick: 0.5)
+          ).request?.counts ?? OutcomeCounts()
         let each = zip(try deliveries(), before).map { $0 - $1 }
         if each[1 - place] > 0 || each[place] == 0 { isSwitched = false }
-        rows.append([group] + each.map(String.init) + ["\(counts.sent)", "\(counts.ok)", "\(counts.duplicates)"])
+        rows.append(
+          [group] + each.map(String.init) + ["\(counts.sent)", "\(counts.ok)", "\(counts.duplicates)"])
       }
       return .of(
         isSwitched,
         "blue in group auth_v1 and green in auth_v2, and Nylon's group set to the one and then the other: "
-          + rows.map { "with \($0[0]) blue got \($0[1]) deliveries and green \($0[2]), \($0[5]) duplicate replies" }
+          + rows.map {
+            "with \($0[0]) blue got \($0[1]) deliveries and green \($0[2]), \($0[5]) duplicate replies"
+          }
           .joined(separator: "; ")
           + ". A request names no group, so every group gets each one whatever the configuration says; what "
           + "switches is to stop the old workers, or another plugin name (subject) for each version",
-        columns: ["group in the configuration", "blue", "green", "sessions", "answered", "duplicate replies"],
+        columns: [
+          "group in the configuration", "blue", "green", "sessions", "answered", "duplicate replies",
+        ],
         rows: rows)
     }
   }
@@ -118,7 +124,8 @@ enum ScalingTests {
         "under \(shown(FaultTests.ratePerSecond, 0)) requests a second green (auth_v2) was started beside blue "
           + "(auth_v1), then blue was stopped with SIGTERM: \(counts.ok) of \(counts.sent) requests were answered and "
           + "green got \(green) deliveries. While both ran each request was handled by both: \(counts.duplicates) "
-          + "duplicate replies. The switch in Nylon's configuration is not part of it: it changes nothing that is sent")
+          + "duplicate replies. The switch in Nylon's configuration is not part of it: it changes nothing that is sent"
+      )
     }
   }
 
@@ -164,13 +171,16 @@ enum ScalingTests {
         grownTo = after.workers
       } else if hasRoom {
         return (
-          .fails, "with CPU left, \(after.workers) workers gave only \(shown(gain)) times what \(before.workers) gave"
+          .fails,
+          "with CPU left, \(after.workers) workers gave only \(shown(gain)) times what \(before.workers) gave"
         )
       }
     }
     let text = "doubling the workers gave factors of \(gains.joined(separator: ", "))"
     guard let grownTo else {
-      return (.inconclusive, "\(text); the machine had no CPU left for more (others use it too, or it is too small)")
+      return (
+        .inconclusive, "\(text); the machine had no CPU left for more (others use it too, or it is too small)"
+      )
     }
     return (.holds, "\(text); shown up to \(grownTo) workers")
   }
@@ -197,7 +207,8 @@ enum ScalingTests {
         + "\(shown(roomShare * 100, 0)) % of the machine's CPU is busy: \(waiting.why). Workers "
         + "and throughput at \(inFlight) in flight: \(texts.joined(separator: "; "))",
       columns: [
-        "handler", "workers", "req/s", "CPU generator %", "CPU broker %", "CPU workers %", "CPU of the machine %",
+        "handler", "workers", "req/s", "CPU generator %", "CPU broker %", "CPU workers %",
+        "CPU of the machine %",
       ], rows: all.flatMap { handler, points in points.map { $0.row(handler) } })
   }
 
@@ -242,7 +253,8 @@ enum ScalingTests {
         workers: workers, throughputPerSecond: measurement.throughputPerSecond ?? 0,
         generatorShare: generator, brokerShare: Reading.share(first, last, cores, \.brokerNanoseconds),
         workersShare: Reading.share(first, last, cores, \.workersNanoseconds),
-        busyShare: first.flatMap { first in last.flatMap { MachineTime.busyShare(first.machine, $0.machine) } })
+        busyShare: first.flatMap { first in last.flatMap { MachineTime.busyShare(first.machine, $0.machine) }
+        })
     }
   }
 
@@ -261,7 +273,8 @@ enum ScalingTests {
     static func share(
       _ first: Reading?, _ last: Reading?, _ cores: Double, _ value: (Reading) -> UInt64?
     ) -> Double? {
-      guard let first, let last, last.at > first.at, let low = value(first), let high = value(last), high >= low
+      guard let first, let last, last.at > first.at, let low = value(first), let high = value(last),
+        high >= low
       else { return nil }
       return Double(high - low) / Double(last.at - first.at) / cores
     }

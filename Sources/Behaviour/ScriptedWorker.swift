@@ -68,10 +68,12 @@ final class ScriptedWorker: @unchecked Sendable {
 
   /// Closes the connection.
   func stop() {
-    guard !state.withLock({ state in
-      defer { state.isStopped = true }
-      return state.isStopped
-    }) else { return }
+    guard
+      !state.withLock({ state in
+        defer { state.isStopped = true }
+        return state.isStopped
+      })
+    else { return }
     subscriptions.forEach { natsSubscription_Destroy($0) }
     natsConnection_Close(connection)
   }

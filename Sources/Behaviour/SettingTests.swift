@@ -16,7 +16,8 @@ enum SettingTests {
 
   /// The guide's configuration with this broker and, perhaps, more keys; its one target.
   private static func target(
-    _ stage: Stage, messaging: String = "", plugin: String = "", loads: String = "{mode: closed, concurrency: 1}"
+    _ stage: Stage, messaging: String = "", plugin: String = "",
+    loads: String = "{mode: closed, concurrency: 1}"
   ) throws -> Target {
     let text = """
       messaging:
@@ -107,7 +108,9 @@ enum SettingTests {
 
   static func judge(_ seen: [Seen]) -> BehaviourResult {
     let wrong = seen.filter { !$0.isRight }.map(\.phase.subjectFragment)
-    let tries = seen.map { "\($0.phase.subjectFragment) \(Set($0.attempts).sorted().map(String.init).joined(separator: " or "))" }
+    let tries = seen.map {
+      "\($0.phase.subjectFragment) \(Set($0.attempts).sorted().map(String.init).joined(separator: " or "))"
+    }
     let took = seen.compactMap { one in
       one.tookMilliseconds.map {
         "\(one.phase.subjectFragment) \(shown($0, 0)) of \(one.timeoutMilliseconds) ms"
@@ -119,7 +122,8 @@ enum SettingTests {
         + "\(tries.joined(separator: ", ")); timed out after \(took.joined(separator: ", "))"
         + (wrong.isEmpty ? "" : "; not as documented: \(wrong.joined(separator: ", "))"),
       columns: [
-        "phase", "timeout ms", "on_error", "attempts", "timeout tried ms", "attempts seen", "timed out after ms",
+        "phase", "timeout ms", "on_error", "attempts", "timeout tried ms", "attempts seen",
+        "timed out after ms",
       ], rows: seen.map(\.row))
   }
 

@@ -42,7 +42,8 @@ enum ReportText {
     if let tried = document.behaviours, !tried.isEmpty {
       sections.append(
         ReportSection(
-          title: "Behaviour", tables: [ResultTables.behaviours(tried)] + ResultTables.behaviourDetails(tried)))
+          title: "Behaviour", tables: [ResultTables.behaviours(tried)] + ResultTables.behaviourDetails(tried))
+      )
     }
     if !document.expectations.isEmpty {
       sections.append(

@@ -38,7 +38,8 @@ struct BrokerBehaviourTests {
     #expect(results.map(\.verdict) == [.holds, .fails, .holds], "\(results.map(\.why))")
   }
 
-  @Test("Workers of one group share, those of two groups each get everything, whatever the configuration says")
+  @Test(
+    "Workers of one group share, those of two groups each get everything, whatever the configuration says")
   func groups() throws {
     let results = try results(["same-queue-group", "different-groups", "group-name-in-config"])
     #expect(results.map(\.verdict) == [.holds, .holds, .fails], "\(results.map(\.why))")
@@ -69,7 +70,8 @@ struct BrokerBehaviourTests {
   @Test("Each test is run once for all its statements, and every statement gets a row")
   func rows() throws {
     var specs = specs(["same-queue-group", "same-queue-group", "different-groups"])
-    specs.append(BehaviourSpec(id: "docker", document: "d.md", line: 9, words: "w", notMeasured: "install Docker"))
+    specs.append(
+      BehaviourSpec(id: "docker", document: "d.md", line: 9, words: "w", notMeasured: "install Docker"))
     var results: [BehaviourResult] = []
     Behaviours.run(specs, bench: try bench()) { results.append($0) }
     #expect(results.count == 2)

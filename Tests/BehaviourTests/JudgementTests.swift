@@ -78,7 +78,9 @@ struct JudgementTests {
     #expect(!seen(.logging, attempts: [1], took: 900).isRight)
     #expect(!seen(.logging, attempts: [2], took: 203).isRight)
     #expect(!seen(.logging, attempts: [1], took: 203, policy: .standard(for: .responseFilter)).isRight)
-    #expect(SettingTests.judge([seen(.logging, attempts: [2], took: 203)]).why.contains("not as documented: logging"))
+    #expect(
+      SettingTests.judge([seen(.logging, attempts: [2], took: 203)]).why.contains(
+        "not as documented: logging"))
   }
 
   @Test("Scaling holds while there is CPU left, fails when more workers bring nothing, else is unclear")

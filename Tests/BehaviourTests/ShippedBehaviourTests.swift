@@ -6,7 +6,8 @@ import Testing
 
 @Suite("The shipped statements about behaviour")
 struct ShippedBehaviourTests {
-  private static let file = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+  private static let file =
+    URL(fileURLWithPath: #filePath).deletingLastPathComponent()
     .deletingLastPathComponent().deletingLastPathComponent().path + "/Scenarios/claims.yaml"
 
   @Test("Every statement names a test that there is, and every test is named by a statement")

@@ -5,10 +5,10 @@ import Testing
 @Suite("Who was chosen")
 struct ChoiceTests {
   /// 200 choices of 4 that nats-server 2.9.10 made, recorded one request after the other.
-  static let recorded = (
-    "1003111101212022130012333213211211003022202012220300102201030330203312012301010023130003012313311010"
-      + "3231130012121122112302301312220123122102332310301110101201223323131110102113300001021301311012001112"
-  ).compactMap(\.wholeNumberValue)
+  static let recorded =
+    ("1003111101212022130012333213211211003022202012220300102201030330203312012301010023130003012313311010"
+    + "3231130012121122112302301312220123122102332310301110101201223323131110102113300001021301311012001112")
+    .compactMap(\.wholeNumberValue)
 
   @Test("Round-robin is found in whatever order, and is not random")
   func roundRobin() throws {
@@ -43,10 +43,12 @@ struct ChoiceTests {
     #expect(try #require(Statistics.evenCounts([290, 10])).pValue < 1e-12)
   }
 
-  @Test("The chi-square tail is that of the tables", arguments: [
-    (3.841, 1, 0.05), (5.991, 2, 0.05), (7.815, 3, 0.05), (21.026, 12, 0.05), (26.217, 12, 0.01),
-    (0.711, 4, 0.95), (124.342, 100, 0.05),
-  ])
+  @Test(
+    "The chi-square tail is that of the tables",
+    arguments: [
+      (3.841, 1, 0.05), (5.991, 2, 0.05), (7.815, 3, 0.05), (21.026, 12, 0.05), (26.217, 12, 0.01),
+      (0.711, 4, 0.95), (124.342, 100, 0.05),
+    ])
   func table(statistic: Double, degrees: Int, tail: Double) {
     #expect(abs(ChiSquare(statistic: statistic, degrees: degrees).pValue - tail) < 1e-4)
   }

@@ -26,7 +26,8 @@ struct ShippedTests {
     let keys =
       ScenarioLoader.keys + TargetReader.keys + TargetReader.workersKeys + LoadReader.keys + LinkReader.keys
       + RequestReader.verifyKeys + NylonConfiguration.messagingKeys + NylonConfiguration.pluginKeys
-      + PolicyOverride.keys + PolicyOverride.retryKeys + ClaimsFile.keys + Expectation.metrics
+      + PolicyOverride.keys + PolicyOverride.retryKeys + ClaimsFile.keys + BehavioursFile.keys
+      + Expectation.metrics
       + RequestReader.requestKeys.map { "request.\($0)" }
       + RequestReader.responseKeys.map { "response.\($0)" }
     for key in keys { #expect(manual.contains("`\(key)`"), "\(key)") }
@@ -101,6 +102,39 @@ struct ShippedTests {
       return ["claims.yaml:2:", "claims.0.documented", "response_p50_us", "conditions: is missing"]
         .allSatisfy(text.contains)
     }
+  }
+
+  @Test("A wrong statement about behaviour is named by line and key")
+  func wrongBehaviours() throws {
+    let folder = try Folder()
+    defer { folder.remove() }
+    let path = try folder.write(
+      """
+      claims: [{id: x}]
+      behaviours:
+        - {id: x, document: d.md, line: 1, words: w, test: round-robin}
+        - {id: y, document: d.md, words: w, test: round-robbin}
+        - {id: z, document: d.md, line: 2, words: w}
+        - {id: u, document: d.md, line: 2, words: w, test: round-robin, not_measured: why}
+      """, as: "claims.yaml")
+    #expect {
+      _ = try BehavioursFile.load(path: path, tests: ["round-robin", "even-load"])
+    } throws: { error in
+      let text = "\(error)"
+      return [
+        "claims.yaml:3:", "behaviours.0.id = 'x': is the id of an earlier claim",
+        "behaviours.1.line: is missing",
+        "did you mean 'round-robin'?", "behaviours.2.test: one of",
+        "behaviours.3.test = 'round-robin': one of",
+      ].allSatisfy(text.contains)
+    }
+  }
+
+  @Test("A file without statements about behaviour has none")
+  func noBehaviours() throws {
+    let folder = try Folder()
+    defer { folder.remove() }
+    #expect(try BehavioursFile.load(path: try folder.write("claims: []", as: "claims.yaml")).isEmpty)
   }
 
   @Test("A folder without scenarios is named")
