@@ -135,6 +135,7 @@ final class Stage {
     var target = bench.pool
     var spec = bench.poolSpec
     spec.servers = [broker.url]
+    spec.links = nil
     spec.workers = nil
     if let group { spec.group = group }
     target.transport = .nats(spec)
@@ -157,6 +158,7 @@ final class Stage {
       throw LabError.invalid("The pool under test is not behind NATS", remedy: "Name a NATS target.")
     }
     spec.servers = [broker.url]
+    spec.links = nil
     if let group { spec.group = group }
     spec.workers?.count = count
     var target = bench.pool

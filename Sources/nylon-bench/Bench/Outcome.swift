@@ -31,7 +31,6 @@ enum Outcome {
     case .claims: [ResultTables.claims(document.claims)]
     case .implied: [ResultTables.implied(document.implied ?? [])]
     case .behaviours: [ResultTables.behaviours(document.behaviours ?? [])]
-    case .behaviours: [ResultTables.behaviours(document.behaviours ?? [])]
     case .costs: [ResultTables.costs(document)]
     case .floor: [ResultTables.floor(document)]
     case .network: [ResultTables.links(document)] + ResultTables.network(document)
