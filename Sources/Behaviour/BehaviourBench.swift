@@ -96,10 +96,25 @@ public struct BehaviourBench: Sendable {
     _ target: Target, _ shape: LoadShape, request: RequestSpec? = nil, warmupSeconds: Double = 0,
     measureSeconds: Double, drainSeconds: Double = 1, onSample: (LoadSample) throws -> Bool = { _ in true }
   ) throws -> Measure.Measurement {
-    try runLoad(
+    let measurement = try runLoad(
       BehaviourLoad(
         target: target, shape: shape, request: request ?? self.request, warmupSeconds: warmupSeconds,
         measureSeconds: measureSeconds, drainSeconds: drainSeconds), onSample)
+    guard (measurement.request?.counts.sent ?? 0) > 0 else {
+      throw NothingSent(target: target.name, reasons: measurement.invalidReasons)
+    }
+    return measurement
+  }
+}
+
+/// A load that sent nothing says nothing about what was to be tried.
+struct NothingSent: Error, CustomStringConvertible {
+  let target: String
+  let reasons: [InvalidReason]
+
+  var description: String {
+    let why = reasons.map { "\($0.code): \($0.detail)" }.joined(separator: "; ")
+    return "no request was sent to \(target)" + (why.isEmpty ? "" : " (\(why))")
   }
 }
 

@@ -1,6 +1,8 @@
 import ExampleHandlers
 import Foundation
 import Lab
+import struct Measure.InvalidReason
+import struct Measure.Measurement
 import NylonPlugin
 import Report
 import Scenario
@@ -65,6 +67,24 @@ struct BrokerBehaviourTests {
     let result = try #require(all.first)
     #expect(result.verdict == .inconclusive)
     #expect(result.why.contains("NoLoad"))
+  }
+
+  @Test("A load that sent nothing, because it died at once, is no evidence for a crash or anything else")
+  func nothingSent() throws {
+    let bench = BehaviourBench(
+      plan: nil, isQuick: true, program: "",
+      runLoad: { load, _ in
+        Measurement(
+          target: load.target.name, transport: "ffi", handler: "", load: "", concurrency: 1, payloadBytes: 0,
+          replicate: 1, durationSeconds: 1,
+          invalidReasons: [InvalidReason(code: "plugin_crashed", detail: "at the start")])
+      })
+    var results: [BehaviourResult] = []
+    Behaviours.run(specs(["ffi-crash", "ffi-languages", "ffi-single-process"]), bench: bench) {
+      results.append($0)
+    }
+    #expect(results.map(\.verdict) == [.inconclusive, .inconclusive, .inconclusive])
+    #expect(results.count { $0.why.contains("plugin_crashed: at the start") } == 3)
   }
 
   @Test("Each test is run once for all its statements, and every statement gets a row")

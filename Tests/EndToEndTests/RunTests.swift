@@ -186,7 +186,7 @@ extension EndToEnd {
         \(Small.times)
         """, as: "headline.yaml")
       let finished = try sandbox.bench(
-        "claims", "--out", sandbox.results, "--scenario", path, "--headline", headline)
+        "claims", "--only", "figures", "--out", sandbox.results, "--scenario", path, "--headline", headline)
       let document = try sandbox.latest()
       #expect(finished.code == (document.isValid ? 0 : 81), "\(finished.err)")
       #expect(document.measurements.map(\.handler) == ["noop"])
