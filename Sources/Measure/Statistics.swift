@@ -90,7 +90,7 @@ public enum Statistics {
   /// The 95 % t-interval of the mean rate over a measurement's windows, completed per second.
   ///
   /// Nil with under 3 windows. Takes windows as independent; neighbours seldom are wholly, so the
-  /// true interval is rather wider.
+  /// true interval is rather wider. No rate is under 0.
   public static func throughputInterval(_ windows: [MeasurementWindow]) -> Interval? {
     let rates = windows.filter { $0.durationSeconds > 0 }.map {
       Double($0.completed) / $0.durationSeconds
@@ -100,7 +100,7 @@ public enum Statistics {
     let mean = rates.reduce(0, +) / count
     let variance = rates.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / (count - 1)
     let half = Distributions.studentQuantile(0.975, degrees: count - 1) * (variance / count).squareRoot()
-    return Interval(low: mean - half, high: mean + half)
+    return Interval(low: max(0, mean - half), high: mean + half)
   }
 
   /// The distribution-free 95 % interval of a percentile of one histogram, nanoseconds.

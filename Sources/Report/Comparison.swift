@@ -13,7 +13,8 @@ public enum Comparison {
 
   /// A row for each pair of targets with the same phases, each load that both had, and each metric
   /// that one of them has. The FFI target of a mixed pair is `a`, else the one written first. Pools
-  /// over different network links are no pair: a table by round trip has them.
+  /// over different network links are no pair: a table by round trip has them. A target that stands
+  /// there a second time, for the noise floor, is only held against its first.
   public static func rows(
     measurements: [Measurement], targets: [Target], seed: UInt64
   ) -> [ComparisonRow] {
@@ -78,10 +79,14 @@ public enum Comparison {
   }
 
   private static func targetPairs(_ targets: [Target]) -> [(Target, Target)] {
-    targets.indices.flatMap { first in
+    let twins = Set(
+      targets.indices.filter { place in targets[..<place].contains { isSame($0, targets[place]) } })
+    return targets.indices.flatMap { first in
       targets.indices.dropFirst(first + 1).compactMap { second -> (Target, Target)? in
         let pair = (targets[first], targets[second])
         guard pair.0.phases == pair.1.phases else { return nil }
+        let isOfTwins = twins.contains(first) || twins.contains(second)
+        guard !isOfTwins || (!twins.contains(first) && isSame(pair.0, pair.1)) else { return nil }
         if !pair.0.links.isEmpty, !pair.1.links.isEmpty, pair.0.links != pair.1.links { return nil }
         return pair.1.transport.name == "ffi" && pair.0.transport.name == "nats"
           ? (pair.1, pair.0) : pair
