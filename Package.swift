@@ -21,6 +21,7 @@ let package = Package(
     .library(name: "NylonPlugin", targets: ["NylonPlugin"]),
     .library(name: "ExamplePlugin", type: .dynamic, targets: ["ExamplePlugin"]),
     .library(name: "NullPlugin", type: .dynamic, targets: ["NullPlugin"]),
+    .library(name: "ThreadedPlugin", type: .dynamic, targets: ["ThreadedPlugin"]),
   ],
   dependencies: [
     // The commands' arguments, help texts and usage errors.
@@ -105,6 +106,7 @@ let package = Package(
       name: "ExamplePlugin", dependencies: ["NylonPlugin", "ExampleHandlers", "CNylonABI"],
       swiftSettings: strict),
     .target(name: "NullPlugin", dependencies: ["CNylonABI"], cSettings: strictC),
+    .target(name: "ThreadedPlugin", dependencies: ["CNylonABI"], cSettings: strictC),
     .target(name: "Floor", dependencies: ["CNylonABI"], cSettings: strictC),
     .testTarget(
       name: "NylonProtocolTests", dependencies: ["NylonProtocol", "CMsgpack", "CJemalloc"],

@@ -1,3 +1,4 @@
+#define _GNU_SOURCE
 /* The bare loops over a plugin in this process. */
 #include <pthread.h>
 #include <stdlib.h>
@@ -30,6 +31,32 @@ int floor_ffi_loop(NylonRegisterSessionStream open, NylonEventStream event,
   }
   close(sid);
   *result = (FloorResult){count, done - start, floor_median(counters)};
+  return 0;
+}
+
+int floor_pacing(NylonRegisterSessionStream open, NylonEventStream event,
+                 NylonCloseSessionStream close, const uint64_t *times, uint64_t count,
+                 uint64_t *p99_ns) {
+  memset(counters, 0, sizeof counters);
+  const uint32_t sid = 1;
+  if (!open(sid, "noop", 4, count_answer)) return -1;
+  uint64_t start = floor_now() + 1000000;
+  for (uint64_t i = 0; i < count; i++) {
+    uint64_t wanted = start + times[i], now = floor_now();
+    if (now < wanted) {
+      struct timespec until = {.tv_sec = (time_t)(wanted / 1000000000ull),
+                               .tv_nsec = (long)(wanted % 1000000000ull)};
+      clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
+      now = floor_now();
+    }
+    floor_record(counters, now > wanted ? now - wanted : 0);
+    NylonFfiBuffer phase = {.sid = sid, .phase = 1};
+    answered = 0;
+    event(&phase);
+    if (answered != sid) return -1;
+  }
+  close(sid);
+  *p99_ns = floor_percentile(counters, 99);
   return 0;
 }
 

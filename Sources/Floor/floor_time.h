@@ -20,17 +20,21 @@ static inline void floor_record(uint64_t *counters, uint64_t value) {
   counters[(bucket << 10) + (int)(value >> bucket)]++;
 }
 
-static inline uint64_t floor_median(const uint64_t *counters) {
+static inline uint64_t floor_percentile(const uint64_t *counters, uint64_t percent) {
   uint64_t total = 0, seen = 0;
   for (int i = 0; i < FLOOR_COUNTERS; i++) total += counters[i];
   for (int i = 0; i < FLOOR_COUNTERS; i++) {
     seen += counters[i];
-    if (seen * 2 >= total && total > 0) {
+    if (seen * 100 >= total * percent && total > 0) {
       int bucket = i < 1024 ? 0 : (i >> 10) - 1;
       return (uint64_t)(i - (bucket << 10)) << bucket;
     }
   }
   return 0;
+}
+
+static inline uint64_t floor_median(const uint64_t *counters) {
+  return floor_percentile(counters, 50);
 }
 
 #endif

@@ -88,7 +88,8 @@ enum ReportText {
 
   private static func results(_ document: RunDocument) -> ReportSection {
     let tables = [
-      ResultTables.results(document), ResultTables.intervals(document), ResultTables.phases(document),
+      ResultTables.sweep(document), ResultTables.results(document), ResultTables.intervals(document),
+      ResultTables.phases(document),
       ResultTables.parts(document), ResultTables.costs(document), ResultTables.resources(document),
       ResultTables.broker(document), ResultTables.floor(document),
     ]

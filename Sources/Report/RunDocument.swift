@@ -44,6 +44,8 @@ public struct RunDocument: Codable, Sendable, Equatable {
   public var floor: MachineFloor?
   /// What was tried for the claims about behaviour, in detail; nil when none was.
   public var behaviours: [BehaviourResult]?
+  /// What a sweep's search held rates against; nil without one.
+  public var serviceLevel: ServiceLevel?
   /// Results of `expect:`.
   public var expectations: [ExpectationResult]
   /// Things to know about the run as a whole.

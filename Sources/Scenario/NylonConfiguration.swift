@@ -73,5 +73,5 @@ struct NylonConfiguration {
   ]
 
   /// The products of this package that a plugin's `file` may name without a path.
-  static let products = ["ExamplePlugin", "NullPlugin"]
+  static let products = ["ExamplePlugin", "NullPlugin", "ThreadedPlugin"]
 }

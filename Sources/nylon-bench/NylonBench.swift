@@ -23,7 +23,7 @@ struct NylonBench: ParsableCommand {
       """,
     version: ToolVersion.current,
     subcommands: [
-      RunCommand.self, CompareCommand.self, ClaimsCommand.self, ExportCommand.self,
+      RunCommand.self, CompareCommand.self, ClaimsCommand.self, SweepCommand.self, ExportCommand.self,
       CalibrateCommand.self, DoctorCommand.self, ScenariosCommand.self, ValidateCommand.self,
       MeasureCommand.self, FloorWorkerCommand.self,
     ])

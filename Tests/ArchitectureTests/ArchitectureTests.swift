@@ -106,7 +106,7 @@ import Testing
   @Test(
     "Nothing links the plugins: they are reached by path, as a user's are",
     arguments: [
-      "ExamplePlugin", "NullPlugin",
+      "ExamplePlugin", "NullPlugin", "ThreadedPlugin",
     ])
   func plugins(name: String) throws {
     for (room, imports) in Self.table { #expect(!imports.contains(name), "\(room)") }

@@ -11,7 +11,7 @@ extension EndToEnd {
     @Test(
       "Each command explains itself on standard output",
       arguments: [
-        "run", "compare", "claims", "export", "calibrate", "doctor", "scenarios", "validate",
+        "run", "compare", "claims", "sweep", "export", "calibrate", "doctor", "scenarios", "validate",
       ])
     func help(command: String) throws {
       let finished = try sandbox.bench(command, "--help")

@@ -170,6 +170,34 @@ extension EndToEnd {
       #expect(finished.err.contains("two targets or more"))
     }
 
+    @Test("sweep loads with more and more in flight, other pools too, and searches the highest rate")
+    func sweep() throws {
+      let path = try sandbox.write(Small.nats, as: "pool.yaml")
+      let finished = try sandbox.bench(
+        "sweep", path, "--out", sandbox.results, "--in-flight", "1..4", "--workers", "1", "--connections",
+        "2",
+        "--slo", "p50<1s")
+      let document = try sandbox.latest()
+      expectHonest(finished, document)
+      expectCounts(document)
+      let closed = document.measurements.filter { $0.offeredRatePerSecond == nil }
+      let seen = closed.map { "\($0.target) \($0.concurrency) \($0.workers ?? 0)" }
+      let wanted = ["nats", "nats-1w", "nats-2c"].flatMap { target in
+        [1, 2, 4].map { "\(target) \($0) \(target == "nats-1w" ? 1 : 2)" }
+      }
+      #expect(Set(seen) == Set(wanted) && seen.count == 9)
+      #expect(document.measurements.contains { $0.target == "nats-2c" && $0.offeredRatePerSecond != nil })
+      #expect(finished.out.contains("knee at") && finished.out.contains("is the highest rate that was tried"))
+      #expect(sandbox.processes().isEmpty)
+      for words in [
+        ["--in-flight", "0"], ["--slo", "fast"], ["--workers", "4..1"], ["--connections", "x"],
+      ] {
+        #expect(try sandbox.start(["sweep", path] + words).finish().code == 64)
+      }
+      let unknown = try sandbox.bench("sweep", path, "--target", "pool")
+      #expect(unknown.code == 65 && unknown.err.contains("there are: nats"))
+    }
+
     @Test("claims takes its subjects from a scenario of the user's, and names who is not there")
     func claimsOnOwnTargets() throws {
       let scenario = Small.both.replacingOccurrences(of: "handler: authz", with: "handler: noop")

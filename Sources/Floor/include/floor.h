@@ -31,6 +31,13 @@ int floor_ffi_queue(NylonRegisterSessionStream open, NylonEventStream event,
                     NylonCloseSessionStream close, uint32_t in_flight, uint64_t duration_ns,
                     FloorResult *result);
 
+/* Sleeps (clock_nanosleep) until each of these times, ns after the start, and starts a phase that is
+ * answered inside event_stream; *p99_ns is how late the starts were. 0, or -1 when an answer is
+ * missing. */
+int floor_pacing(NylonRegisterSessionStream open, NylonEventStream event,
+                 NylonCloseSessionStream close, const uint64_t *times, uint64_t count,
+                 uint64_t *p99_ns);
+
 /* Keeps in_flight requests of these bytes under way on one connection for duration_ns after
  * warmup_ns. 0, or -errno. */
 int floor_nats_client(uint16_t port, const char *subject, const uint8_t *request, uint32_t length,

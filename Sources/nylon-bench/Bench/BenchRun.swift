@@ -21,6 +21,8 @@ final class BenchRun {
   var origins: [ClaimOrigin] = []
   /// Documented statements about behaviour, to be tried after the measurements.
   var behaviours: [BehaviourSpec] = []
+  /// What to measure after the plan, when that depends on what was measured; nil ends it.
+  var following: ((RunDocument) -> (target: Target, load: LoadShape)?)?
   /// False when the scenario's targets are not loaded: only behaviours are tried.
   var measuresTargets = true
 
@@ -43,6 +45,12 @@ final class BenchRun {
       machine: machine,
       started: started)
     document.warnings = plan.warnings
+  }
+
+  /// What rates are held against, for a search.
+  var serviceLevel: ServiceLevel? {
+    get { document.serviceLevel }
+    set { document.serviceLevel = newValue }
   }
 
   /// An argument as it may be stored: neither a password in a URL nor a secret that was `--set`.
@@ -85,6 +93,7 @@ final class BenchRun {
         try measure(step)
         try folder.save(judged())
       }
+      try measureFollowing(planned: steps.count)
       try tryBehaviours()
     } catch {
       progress.clear()
@@ -114,6 +123,17 @@ final class BenchRun {
     guard seconds >= Self.secondsWorthAFloor, !options.quick, !trap.isSprung else { return }
     let calibration = Calibration(rounds: 3, seconds: 0.3) { [progress] in progress.say("own floor: \($0)") }
     document.floor = try calibration.bareFloor(transports: Set(plan.targets.map(\.transport.name)))
+  }
+
+  private func measureFollowing(planned: Int) throws {
+    var count = planned
+    while !trap.isSprung, let next = following?(document) {
+      count += 1
+      progress.plan(count: count, secondsEach: plan.warmupSeconds + plan.measureSeconds + 1)
+      progress.begin(place: count - 1, label: "\(next.target.name) \(next.load.label)")
+      try measure(Step(target: next.target, load: next.load, replicate: 1))
+      try folder.save(judged())
+    }
   }
 
   private var hasNothing: Bool { document.measurements.isEmpty && document.behaviours?.isEmpty != false }

@@ -23,11 +23,14 @@ struct Calibration {
     let record = median((0..<rounds).map { _ in Self.recordNanoseconds() })
     let overshoot = median((0..<rounds).map { _ in Double(TimerFloor.measure()) / 1e3 })
     let ffi = try calibrateFFI()
+    let queue = try calibrateQueue()
+    let pacing = try calibratePacing(highest: 1e9 / ffi.engineNs)
     let nats = try calibrateNATS()
     let worker = try calibrateWorker()
     return CalibrationResult(
-      clockNs: clock, recordNs: record, timerOvershootUs: overshoot, ffi: ffi,
-      client: NATSClient.standard, nats: nats[.standard] ?? [], natsLibnats: nats[.libnats] ?? [],
+      clockNs: clock, recordNs: record, timerOvershootUs: overshoot, ffi: ffi, ffiQueue: queue,
+      pacing: pacing, client: NATSClient.standard, nats: nats[.standard] ?? [],
+      natsLibnats: nats[.libnats] ?? [],
       natsNative: nats[.native] ?? [], worker: worker, rounds: rounds)
   }
 
@@ -130,7 +133,7 @@ struct Calibration {
 
   // MARK: Both
 
-  private func inTurn(_ round: Int, _ first: () throws -> Void, _ second: () throws -> Void) throws {
+  func inTurn(_ round: Int, _ first: () throws -> Void, _ second: () throws -> Void) throws {
     try round % 2 == 0 ? first() : second()
     try round % 2 == 0 ? second() : first()
   }

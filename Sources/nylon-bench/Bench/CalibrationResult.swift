@@ -14,6 +14,28 @@ struct CalibrationResult: Encodable {
     var engineAllocatedBytes: UInt64?
   }
 
+  /// A plugin that answers from a thread of its own, through the engine and through a bare C host with
+  /// one queue.
+  struct Queue: Encodable {
+    var inFlight: Int
+    /// Nanoseconds per phase request of the bare host.
+    var bareNs: Double
+    /// Nanoseconds per phase request of the engine.
+    var engineNs: Double
+    var ratio: Double
+  }
+
+  /// How late an open load of the null plugin is, through the engine and in a bare loop that sleeps.
+  struct Pacing: Encodable {
+    /// Phase requests a second: 60 % of what the engine does in a closed loop.
+    var ratePerSecond: Double
+    /// p99 of how late the bare loop starts a request.
+    var bareP99Us: Double
+    /// p99 of the engine's send lag.
+    var engineP99Us: Double
+    var ratio: Double
+  }
+
   /// Request-reply through the engine and through a bare-socket client.
   struct NATS: Encodable {
     var inFlight: Int
@@ -39,6 +61,8 @@ struct CalibrationResult: Encodable {
   /// The p99 of how late a short sleep ends.
   var timerOvershootUs: Double
   var ffi: FFI
+  var ffiQueue: Queue
+  var pacing: [Pacing]
   /// The client that scenarios get which name none.
   var client: NATSClient
   /// That client's rows.
@@ -59,7 +83,19 @@ struct CalibrationResult: Encodable {
       String(format: "  bare C loop      %8.1f ns", ffi.bareNs),
       String(format: "  engine           %8.1f ns   %.2f times the bare loop", ffi.engineNs, ffi.ratio),
       "",
+      "FFI, plugin that answers from another thread, \(ffiQueue.inFlight) in flight, per phase request",
+      String(format: "  bare C host      %8.1f ns", ffiQueue.bareNs),
+      String(
+        format: "  engine           %8.1f ns   %.2f times the bare host", ffiQueue.engineNs, ffiQueue.ratio),
+      "",
+      "Open load of the null plugin: p99 of how late a request starts",
     ]
+    lines += pacing.map {
+      String(
+        format: "  %9.0f/s  bare loop with clock_nanosleep %8.2f µs  engine %8.2f µs   %.2f times",
+        $0.ratePerSecond, $0.bareP99Us, $0.engineP99Us, $0.ratio)
+    }
+    lines.append("")
     for (client, rows) in [(NATSClient.native, natsNative), (.libnats, natsLibnats)] {
       lines += table(client, rows)
     }

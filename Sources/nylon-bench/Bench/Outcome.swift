@@ -6,7 +6,8 @@ import Report
 enum Outcome {
   /// Tables that a command shows.
   enum Table {
-    case results, phases, parts, comparison, claims, behaviours, implied, costs, floor, network, expectations
+    case results, phases, parts, comparison, claims, behaviours, implied, costs, floor, network
+    case sweep, expectations
   }
 
   /// Prints a run and throws its exit code when that is not 0.
@@ -32,6 +33,7 @@ enum Outcome {
     case .implied: [ResultTables.implied(document.implied ?? [])]
     case .behaviours: [ResultTables.behaviours(document.behaviours ?? [])]
     case .costs: [ResultTables.costs(document)]
+    case .sweep: [ResultTables.sweep(document)]
     case .floor: [ResultTables.floor(document)]
     case .network: [ResultTables.links(document)] + ResultTables.network(document)
     case .expectations: [ResultTables.expectations(document.expectations)]

@@ -81,7 +81,7 @@ final class Workbench {
     var order = LoadOrder(
       target: target, load: load, request: plan.request, warmupSeconds: plan.warmupSeconds,
       measureSeconds: plan.measureSeconds, drainSeconds: plan.drainSeconds, threads: plan.threads,
-      connections: plan.connections, seed: plan.seed, replicate: replicate,
+      connections: target.connections ?? plan.connections, seed: plan.seed, replicate: replicate,
       pluginPath: pluginPaths[target.name] ?? "")
     var pool: WorkerPool?
     var used = NetworkLinks.Used()

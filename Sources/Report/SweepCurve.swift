@@ -1,0 +1,176 @@
+// Latency against throughput: what a target does as more and more is in flight.
+import Measure
+import Scenario
+
+/// What must hold of a response time for a rate to count as served.
+public struct ServiceLevel: Codable, Sendable, Equatable {
+  /// A column of summary.csv, such as `response_p99_us`.
+  public var metric: String
+  /// The bound, microseconds; the figure must be under it.
+  public var microseconds: Double
+
+  /// An objective.
+  public init(metric: String, microseconds: Double) {
+    self.metric = metric
+    self.microseconds = microseconds
+  }
+
+  /// Reads `p99<5ms`, `p50 < 800us`; nil when it is something else.
+  public init?(_ text: String) {
+    let sides = text.replacing(" ", with: "").lowercased().split(
+      separator: "<", omittingEmptySubsequences: false)
+    let columns = ["p50": "50", "p90": "90", "p99": "99", "p99.9": "999", "p999": "999"]
+    guard sides.count == 2, let column = columns[String(sides[0])] else { return nil }
+    let units = [("us", 1.0), ("µs", 1), ("ms", 1000), ("s", 1_000_000)]
+    guard let (unit, factor) = units.first(where: { sides[1].hasSuffix($0.0) }),
+      let value = Double(sides[1].dropLast(unit.count)), value > 0, value.isFinite
+    else { return nil }
+    self.init(metric: "response_p\(column)_us", microseconds: value * factor)
+  }
+
+  /// Such as `response_p99_us < 5 ms`.
+  public var text: String { "\(metric) < \(Number.time(microseconds: microseconds) ?? "?")" }
+
+  /// Whether a measurement of an open load served its rate; nil when it cannot be said.
+  ///
+  /// A late generator makes response times longer, never shorter, since they count from when the
+  /// schedule wanted a request: what is served all the same is served.
+  public func isServed(_ measurement: Measurement) -> Bool? {
+    let codes = Set(measurement.invalidReasons.map(\.code))
+    if codes.contains("saturated") { return false }
+    guard let figure = measurement.figure(metric) else { return nil }
+    let isUnder = figure < microseconds
+    if codes.subtracting(["generator_late", "never_steady"]).isEmpty == false { return nil }
+    return isUnder || codes.isEmpty ? isUnder : nil
+  }
+}
+
+/// One target's closed loads, by requests in flight.
+public struct SweepCurve: Sendable {
+  /// A load of the curve.
+  public struct Point: Sendable {
+    /// Requests in flight.
+    public var concurrency: Int
+    /// Requests a second.
+    public var ratePerSecond: Double
+    /// Mean response time, microseconds.
+    public var meanMicroseconds: Double
+    var group: MeasurementGroup
+  }
+
+  /// The target's name.
+  public var target: String
+  /// By requests in flight, the fewest first.
+  public var points: [Point]
+
+  /// The fewest loads that make a curve.
+  static let fewest = 3
+
+  /// The curves of a run.
+  public static func all(_ document: RunDocument) -> [SweepCurve] {
+    let groups = MeasurementGroup.all(document)
+    return groups.map(\.target).uniqued().compactMap { target in
+      let points = groups.filter { $0.target == target && $0.load.hasPrefix("closed-") }.compactMap(point)
+        .sorted { $0.concurrency < $1.concurrency }
+      return points.count < fewest ? nil : SweepCurve(target: target, points: points)
+    }
+  }
+
+  private static func point(_ group: MeasurementGroup) -> Point? {
+    guard let concurrency = group.measurements.first?.concurrency, let rate = group.median("throughput_rps"),
+      let mean = group.median("response_mean_us"), mean > 0
+    else { return nil }
+    return Point(concurrency: concurrency, ratePerSecond: rate, meanMicroseconds: mean, group: group)
+  }
+
+  /// Where one more in flight begins to cost more time than it brings throughput: the greatest power,
+  /// throughput / response time (Kleinrock 1979).
+  public var knee: Point? {
+    points.max { $0.ratePerSecond / $0.meanMicroseconds < $1.ratePerSecond / $1.meanMicroseconds }
+  }
+
+  /// The greatest throughput.
+  public var highest: Point? { points.max { $0.ratePerSecond < $1.ratePerSecond } }
+
+  /// The generator's CPU time per request with the most in flight, over that of the cheapest load; 1 is
+  /// a cost that does not grow. Nil when it was not measured.
+  public var costGrowth: Double? {
+    let costs = points.compactMap { $0.group.median("cpu_generator_us") }.filter { $0 > 0 }
+    guard costs.count == points.count, let last = costs.last, let least = costs.min() else { return nil }
+    return last / least
+  }
+}
+
+extension ResultTables {
+  /// Latency and throughput by requests in flight: a row per point; no rows without a curve.
+  public static func sweep(_ document: RunDocument) -> ReportTable {
+    let curves = SweepCurve.all(document)
+    let rows = curves.flatMap { curve in
+      curve.points.map { row($0, of: curve) }
+    }
+    return ReportTable(
+      title: "Latency and throughput by requests in flight",
+      columns: [
+        "target", "in flight", "workers", "req/s", "p50", "p99", "CPU generator", "CPU broker", "CPU workers",
+        "valid", "mark",
+      ], textColumns: 1, rows: rows,
+      notes: curves.map(sentence) + document.sentences)
+  }
+
+  private static func row(_ point: SweepCurve.Point, of curve: SweepCurve) -> [Cell] {
+    let group = point.group
+    let marks = [
+      point.concurrency == curve.knee?.concurrency ? "knee" : nil,
+      point.concurrency == curve.highest?.concurrency ? "highest rate" : nil,
+    ].compactMap { $0 }
+    let isValid = group.measurements.allSatisfy(\.isValid)
+    func time(_ column: String) -> Cell { Cell(Number.time(microseconds: group.median(column))) }
+    return [
+      Cell(curve.target), Cell(String(point.concurrency)),
+      Cell(group.measurements.first?.workers.map(String.init)), Cell(Number.grouped(point.ratePerSecond)),
+      time("response_p50_us"), time("response_p99_us"), time("cpu_generator_us"), time("cpu_broker_us"),
+      time("cpu_workers_us"), Cell(group.validity, isValid ? .good : .bad),
+      Cell(marks.joined(separator: ", ")),
+    ]
+  }
+
+  private static func sentence(_ curve: SweepCurve) -> String {
+    var parts: [String] = []
+    if let knee = curve.knee {
+      parts.append(
+        "knee at \(knee.concurrency) in flight, \(Number.grouped(knee.ratePerSecond) ?? "?") req/s in "
+          + "\(Number.time(microseconds: knee.meanMicroseconds) ?? "?") on average (greatest throughput / "
+          + "response time, Kleinrock 1979)")
+    }
+    if let highest = curve.highest {
+      parts.append(
+        "highest rate \(Number.grouped(highest.ratePerSecond) ?? "?") req/s at \(highest.concurrency)")
+    }
+    if let growth = curve.costGrowth {
+      parts.append(
+        "the generator's CPU time per request with the most in flight is "
+          + "\(Number.significant(growth, 3) ?? "?") times that of its cheapest load")
+    }
+    return "\(curve.target): \(parts.joined(separator: "; "))."
+  }
+}
+
+extension RunDocument {
+  /// The highest rate of each target that was searched under the run's service level.
+  fileprivate var sentences: [String] {
+    guard let serviceLevel else { return [] }
+    let open = measurements.filter { $0.offeredRatePerSecond != nil }
+    return open.map(\.target).uniqued().map { target in
+      let mine = open.filter { $0.target == target }
+      func most(_ served: Bool) -> [Double] {
+        mine.filter { serviceLevel.isServed($0) == served }.compactMap(\.offeredRatePerSecond)
+      }
+      guard let best = most(true).max(), let shown = Number.grouped(best) else {
+        return "\(target): no rate that was tried has \(serviceLevel.text)."
+      }
+      let worse = most(false).filter { $0 > best }.min()
+      let above = worse.flatMap(Number.grouped).map { "; \($0) req/s has not" } ?? "; no higher one failed"
+      return "\(target): \(shown) req/s is the highest rate that was tried with \(serviceLevel.text)\(above)."
+    }
+  }
+}

@@ -1,0 +1,1 @@
+/* Nothing links this library: it is reached by path. */
