@@ -217,7 +217,7 @@ import Testing
   @Test(arguments: NATSClient.allCases) func manyDifferentContextsStayApart(client: NATSClient) throws {
     // More contexts than sessions may share: each session's own must come back to it.
     var load = NATSLoad(
-      client: client, load: .closed(concurrency: 8), phases: [.requestFilter, .logging], measureSeconds: 0.4)
+      client: client, load: .closed(concurrency: 8), phases: [.requestFilter, .logging], measureSeconds: 1)
     load.verify = Verification(responseHeaders: [KeyValue(key: "x-session", value: "")])
     let mixed = Mutex(0)
     let (measurement, requests) = try with(load) { request, to in

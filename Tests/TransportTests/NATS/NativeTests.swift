@@ -93,7 +93,8 @@ import Testing
     #expect(request.counts.timeouts + request.counts.retries > 0)
     #expect(measurement.windows.first?.completed ?? 0 > 0)
     let last = try #require(measurement.windows.last)
-    #expect(last.completed > 0 && last.p50Nanoseconds ?? .max < 300_000_000)
+    // Two attempts that time out take at least 600 ms: these were answered.
+    #expect(last.completed > 0 && last.p50Nanoseconds ?? .max < 600_000_000)
     #expect(measurement.warnings.contains { $0.contains("lost and made again") })
   }
 
