@@ -22,6 +22,8 @@ public struct Target: Codable, Sendable, Equatable {
   public var overflow: OverflowPolicy
   /// What an answered session must have done to the response.
   public var verify: Verification
+  /// NATS connections of the generator for this target; nil: the plan's.
+  public var connections: Int?
   /// Whether it is measured where the time of each phase goes; nil, as in older runs, means no.
   public var decompose: Bool?
 

@@ -32,8 +32,12 @@ public final class FFITransport: SessionTransport {
   /// Unix time minus monotonic time, nanoseconds.
   let unixOffset: UInt64
   let isInline: Bool
-  /// Nanoseconds that the load thread spins for a plugin's thread before it sleeps.
-  let spinNanoseconds: UInt64 = 10_000
+  /// Nanoseconds that the load thread spins for a plugin's thread before it sleeps: as long as a sleep and
+  /// waking up cost (Karlin and others, 1991: never more than twice the best that could be done).
+  ///
+  /// Shorter would be a trap: the plugin's thread, which sleeps too, takes that long to wake, so each
+  /// would always find the other asleep, at twenty times the cost of two that are awake.
+  private var spinNanoseconds: UInt64 { wakeMargin }
   /// See `SessionTransport`.
   public var wakeMargin: UInt64 = 10_000
   private var countedStale: UInt64 = 0
