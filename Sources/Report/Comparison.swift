@@ -26,7 +26,7 @@ public enum Comparison {
         guard !sides.a.isEmpty else { return [] }
         return metrics.compactMap { metric in
           let floor = pairs.filter { isSame($0, $1) }.compactMap {
-            noise(Sides(measurements, a: $0.name, b: $1.name, load: load), metric: metric, seed: seed)
+            noise(Sides(measurements, a: $0.name, b: $1.name, load: load), metric: metric)
           }.max()
           return row(
             sides, metric: metric, paired: true, floor: floor, isAA: isSame(a, b), seed: seed)
@@ -102,16 +102,17 @@ public enum Comparison {
     return twin == a
   }
 
-  /// How far a valid A/A pair is apart: the end of the ratio's interval that is farther from 1, or
-  /// the ratio itself where there are too few replicates for one.
-  private static func noise(_ sides: Sides, metric: String, seed: UInt64) -> Double? {
+  /// How far a valid A/A pair is apart: the median over its replicates of each one's distance from 1.
+  ///
+  /// Not the farthest: one odd replicate of five would hide any difference behind it.
+  private static func noise(_ sides: Sides, metric: String) -> Double? {
     let used = sides.usable(paired: true).withBoth(metric)
-    guard used.invalid.isEmpty,
-      let estimate = Statistics.pairedRatio(
-        a: used.a.compactMap { $0.figure(metric) }, b: used.b.compactMap { $0.figure(metric) }, seed: seed)
-    else { return nil }
-    let ends = estimate.interval.map { [$0.low, $0.high] } ?? [estimate.ratio]
-    return ends.compactMap(distance).max()
+    guard used.invalid.isEmpty else { return nil }
+    let distances = zip(used.a, used.b).compactMap { first, second -> Double? in
+      guard let a = first.figure(metric), let b = second.figure(metric), a > 0 else { return nil }
+      return distance(b / a)
+    }
+    return Statistics.median(distances)
   }
 
   private static func row(

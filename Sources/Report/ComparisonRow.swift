@@ -32,7 +32,8 @@ public struct ComparisonRow: Codable, Sendable, Equatable {
   public var ratioHigh: Double?
   /// Mann and Whitney's two-sided p of the two sides' values; nil with under 3 pairs.
   public var pValue: Double?
-  /// How far an A/A pair is apart under this load by this metric: 0.03 is 3 %; nil without such a pair.
+  /// How far an A/A pair is apart under this load by this metric, the median over its replicates: 0.03
+  /// is 3 %; nil without such a pair.
   public var noiseFloor: Double?
   /// What it comes to.
   public var verdict: Verdict

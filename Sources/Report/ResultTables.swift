@@ -134,7 +134,7 @@ public enum ResultTables {
       },
       notes: [
         "different: the interval leaves 1 and the difference is over the noise floor, which an A/A pair (the "
-          + "same target twice) shows; without such a pair, over that of any two replicates of one target.",
+          + "same target twice) shows, the median distance of its replicates; without such a pair, over that of any two replicates of one target.",
         "same: the difference is not over the noise floor. unclear: neither can be said.",
       ])
   }

@@ -84,6 +84,21 @@ struct ComparisonTests {
     #expect(rows[0].verdict == .unclear)
   }
 
+  @Test("has a noise floor that one odd replicate of an A/A pair does not raise")
+  func oddReplicate() throws {
+    // Every replicate of the other pool is five times slower, and one of the twin.
+    var measurements =
+      replicates("nats", around: 1_000_000) + replicates("twin", around: 1_010_000)
+      + replicates("other", around: 5_000_000)
+    measurements[7] = measurement("twin", replicate: 3, around: 5_200_000)
+    let targets = [nats, natsTarget("twin"), natsTarget("other", group: "others")]
+    let row = try #require(
+      Comparison.rows(measurements: measurements, targets: targets, seed: 1)
+        .first { $0.metric == "response_p50_us" && $0.b == "other" })
+    #expect(row.noiseFloor.map { $0 < 0.02 } == true)
+    #expect(row.verdict == .different)
+  }
+
   @Test("of a difference over the noise floor is different")
   func overTheFloor() throws {
     let measurements =
