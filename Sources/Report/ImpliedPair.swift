@@ -33,10 +33,9 @@ public struct ImpliedPair: Codable, Sendable, Equatable {
         let group = MeasurementGroup(
           target: condition.target, load: condition.load,
           measurements: measurements.filter { $0.target == condition.target && $0.load == condition.load })
-        let phases = group.scopeNames.filter { $0 != "request" }.count
         return ImpliedPair(
           claim: check.id, target: condition.target, latencyMicroseconds: (low + high) / 2 * factor,
-          ratePerSecond: rate, unloadedMicroseconds: group.median("response_p50_us"), phases: phases)
+          ratePerSecond: rate, unloadedMicroseconds: group.median("response_p50_us"), phases: group.phaseNames.count)
       }
     }
   }

@@ -2,7 +2,7 @@
 import Measure
 import Scenario
 
-/// What bare C does on this machine, as `calibrate` found it.
+/// What bare C does on the run's machine, measured before its loads.
 public struct MachineFloor: Codable, Sendable, Equatable {
   /// Request-reply of one phase through a bare socket, with a bare echo worker.
   public struct Bare: Codable, Sendable, Equatable {
@@ -23,22 +23,14 @@ public struct MachineFloor: Codable, Sendable, Equatable {
 
   /// When it was measured.
   public var measured: UTCSecond
-  /// The CPU that it was measured on.
-  public var cpuModel: String?
-  /// The kernel's name of this start of the machine; a restart may change the floor.
-  public var bootID: String?
   /// Nanoseconds per phase request of the smallest plugin in a bare C loop.
   public var ffiNanoseconds: Double
   /// The bare-socket client, a row per number in flight.
   public var nats: [Bare]
 
   /// A floor.
-  public init(
-    measured: UTCSecond, cpuModel: String?, bootID: String?, ffiNanoseconds: Double, nats: [Bare]
-  ) {
+  public init(measured: UTCSecond, ffiNanoseconds: Double, nats: [Bare]) {
     self.measured = measured
-    self.cpuModel = cpuModel
-    self.bootID = bootID
     self.ffiNanoseconds = ffiNanoseconds
     self.nats = nats
   }
@@ -113,7 +105,7 @@ private struct FloorFigure {
 
   init?(_ group: MeasurementGroup, _ floor: MachineFloor) {
     guard let first = group.measurements.first else { return nil }
-    let phases = group.scopeNames.filter { $0 != "request" }.count
+    let phases = group.phaseNames.count
     isTime = first.concurrency == 1 || first.offeredRatePerSecond != nil
     let least =
       isTime

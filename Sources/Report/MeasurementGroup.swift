@@ -41,6 +41,9 @@ struct MeasurementGroup {
   /// Names of the scopes, `request` first.
   var scopeNames: [String] { measurements.flatMap { $0.scopes.map(\.scope) }.uniqued() }
 
+  /// Names of the phases, in order.
+  var phaseNames: [String] { scopeNames.filter { $0 != "request" } }
+
   /// The valid replicates where they are the most, else all.
   var used: [Measurement] {
     let valid = measurements.filter(\.isValid)

@@ -4,18 +4,10 @@ import Measure
 /// The parts of one phase over the replicates of a target and load.
 struct PartsOfPhase {
   var phase: String
-  /// Names and times in their order, the replicates merged.
-  var parts: [(name: String, time: LatencyHistogram)]
+  /// The replicates merged.
+  var cut: Decomposition
   /// The phase's service time in the same replicates.
   var service: LatencyHistogram
-  var withoutStamps: UInt64
-  var impossibleStamps: UInt64
-
-  /// The sum of the means, nanoseconds; nil when nothing was cut up.
-  var meanNanoseconds: Double? {
-    parts.first?.time.isEmpty == false
-      ? parts.reduce(0) { $0 + ($1.time.meanNanoseconds ?? 0) } : nil
-  }
 }
 
 extension MeasurementGroup {
@@ -23,16 +15,17 @@ extension MeasurementGroup {
   var partsOfPhases: [PartsOfPhase] {
     scopeNames.compactMap { phase in
       let scopes = used.compactMap { one in one.scopes.first { $0.scope == phase } }
-      let cut = scopes.compactMap(\.decomposition)
-      guard let first = cut.first else { return nil }
-      return PartsOfPhase(
-        phase: phase,
+      let all = scopes.compactMap(\.decomposition)
+      guard let first = all.first else { return nil }
+      let cut = Decomposition(
         parts: first.parts.map(\.name).map { name in
-          (name, .merged(cut.compactMap { $0.parts.first { $0.name == name }?.time }))
+          PhasePart(name: name, time: .merged(all.compactMap { $0.parts.first { $0.name == name }?.time }))
         },
-        service: .merged(scopes.filter { $0.decomposition != nil }.map(\.service)),
-        withoutStamps: cut.reduce(0) { $0 + $1.withoutStamps },
-        impossibleStamps: cut.reduce(0) { $0 + $1.impossibleStamps })
+        withoutStamps: all.reduce(0) { $0 + $1.withoutStamps },
+        impossibleStamps: all.reduce(0) { $0 + $1.impossibleStamps })
+      return PartsOfPhase(
+        phase: phase, cut: cut,
+        service: .merged(scopes.filter { $0.decomposition != nil }.map(\.service)))
     }
   }
 }
@@ -59,7 +52,7 @@ extension ResultTables {
     func time(_ nanoseconds: Double?) -> Cell {
       Cell(Number.time(microseconds: nanoseconds.map { $0 / 1000 }))
     }
-    let parts = phase.parts.map { part -> [Cell] in
+    let parts = phase.cut.parts.map { part -> [Cell] in
       [
         Cell(group.target), Cell(group.load), Cell(phase.phase), Cell(label(part.name)),
         Cell(Number.time(microseconds: part.time.printableMicroseconds(50))),
@@ -67,7 +60,7 @@ extension ResultTables {
         time(part.time.meanNanoseconds), share(part.time.meanNanoseconds),
       ]
     }
-    let sum = phase.meanNanoseconds
+    let sum = phase.cut.meanNanoseconds
     let shown = Number.time(microseconds: mean.map { $0 / 1000 }) ?? "–"
     return parts + [
       [

@@ -71,7 +71,7 @@ public enum ResultTables {
   /// Phases: a row per target, load and phase.
   public static func phases(_ document: RunDocument) -> ReportTable {
     let rows = MeasurementGroup.all(document).flatMap { group in
-      group.scopeNames.filter { $0 != "request" }.map { phase -> [Cell] in
+      group.phaseNames.map { phase -> [Cell] in
         [
           Cell(group.target), Cell(group.load), Cell(phase),
           Cell(Number.time(microseconds: group.median("response_p50_us", scope: phase))),

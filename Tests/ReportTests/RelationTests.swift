@@ -150,7 +150,7 @@ struct FloorTests {
         + replicates("far", load: "closed-1", around: 900_000).map(alone))
     #expect(ResultTables.floor(run).rows.isEmpty && ResultTables.nearFloor(run).isEmpty)
     run.floor = MachineFloor(
-      measured: UTCSecond(epochSeconds: 1_795_323_860), cpuModel: nil, bootID: nil, ffiNanoseconds: 50,
+      measured: UTCSecond(epochSeconds: 1_795_323_860), ffiNanoseconds: 50,
       nats: [.init(inFlight: 1, ratePerSecond: 10_000, p50Microseconds: 100)])
     #expect(ResultTables.floor(run).rows.count == 2)
     let warnings = ResultTables.nearFloor(run)

@@ -8,7 +8,7 @@ import Scenario
 /// Request-reply: the engine's clients against a bare-socket client, and the worker against a bare one.
 extension Calibration {
   /// The numbers in flight that are measured.
-  private static let inFlight = [1, 64, 256]
+  static let inFlight = [1, 64, 256]
   /// The number in flight at which workers are measured: enough that the worker is never idle.
   private static let workerInFlight = 256
 
@@ -46,14 +46,16 @@ extension Calibration {
     return rows
   }
 
-  private func startBareWorker(_ broker: Broker, subject: String) throws -> ChildProcess {
+  /// The bare echo worker, when it has subscribed.
+  func startBareWorker(_ broker: Broker, subject: String) throws -> ChildProcess {
     let worker = try ChildProcess.start(
       Launch(Executables.ownPath, ["__floor-worker", String(broker.port), subject, Self.group]))
     try waitForSubscriber(broker, worker)
     return worker
   }
 
-  private func target(_ broker: Broker, _ client: NATSClient) -> Target {
+  /// A target of single phases behind a broker.
+  func target(_ broker: Broker, _ client: NATSClient) -> Target {
     Target(
       name: "nats", plugin: Self.plugin, handler: "noop",
       transport: .nats(NATSSpec(servers: [broker.url], group: Self.group, client: client)),
