@@ -36,7 +36,7 @@ let package = Package(
     .systemLibrary(name: "CNats", pkgConfig: "libnats", providers: [.apt(["libnats-dev"])]),
     // malloc with a per-thread counter, for bytes allocated per request (libjemalloc-dev).
     .systemLibrary(name: "CJemalloc", pkgConfig: "jemalloc", providers: [.apt(["libjemalloc-dev"])]),
-    // MessagePack, the format of the NATS messages (libmsgpack-dev).
+    // msgpack-c, which reads in the tests what we write: a second opinion on the format (libmsgpack-dev).
     .systemLibrary(name: "CMsgpack", pkgConfig: "msgpack", providers: [.apt(["libmsgpack-dev"])]),
     // zlib, for the HdrHistogram V2 compressed encoding (zlib1g-dev).
     .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
@@ -53,12 +53,13 @@ let package = Package(
       name: "CNylonFlatBuffers", exclude: ["nylon_plugin.fbs"], cxxSettings: strictCXX),
 
     .target(
-      name: "NylonProtocol", dependencies: ["CMsgpack", "CNylonFlatBuffers"], swiftSettings: strict),
+      name: "NylonProtocol", dependencies: ["CNylonFlatBuffers"], swiftSettings: strict),
+    .target(name: "NATSWire", dependencies: ["CKernel"], swiftSettings: strict),
     .target(
-      name: "NylonPlugin", dependencies: ["NylonProtocol", "CNylonABI", "CNats"],
+      name: "NylonPlugin", dependencies: ["NylonProtocol", "CNylonABI", "CNats", "NATSWire", "CKernel"],
       swiftSettings: strict),
     .target(name: "Measure", dependencies: ["CZlib"], swiftSettings: strict),
-    .target(name: "Scenario", dependencies: ["NylonProtocol", "Yams"], swiftSettings: strict),
+    .target(name: "Scenario", dependencies: ["NylonProtocol", "NATSWire", "Yams"], swiftSettings: strict),
     .target(
       name: "Load", dependencies: ["Measure", "Scenario", "NylonProtocol", "CJemalloc", "CKernel"],
       swiftSettings: strict),
@@ -69,19 +70,19 @@ let package = Package(
       path: "Sources/Transports/FFI", swiftSettings: strict),
     .target(
       name: "TransportNATS",
-      dependencies: ["Load", "Measure", "Scenario", "CKernel", "NylonProtocol", "CNats"],
+      dependencies: ["Load", "Measure", "Scenario", "CKernel", "NylonProtocol", "NATSWire", "CNats"],
       path: "Sources/Transports/NATS", swiftSettings: strict),
-    .target(name: "Lab", dependencies: ["Scenario", "Measure", "CLinux"], swiftSettings: strict),
+    .target(name: "Lab", dependencies: ["Scenario", "Measure", "NATSWire", "CLinux"], swiftSettings: strict),
     .target(name: "Report", dependencies: ["Measure", "Scenario", "CCrypto"], swiftSettings: strict),
     .target(
       name: "Behaviour",
-      dependencies: ["Lab", "Scenario", "Measure", "NylonProtocol", "Report", "CNats"],
+      dependencies: ["Lab", "Scenario", "Measure", "NylonProtocol", "NATSWire", "Report", "CNats"],
       swiftSettings: strict),
     .executableTarget(
       name: "nylon-bench",
       dependencies: [
         "Measure", "Scenario", "Load", "TransportFFI", "TransportNATS", "Lab", "Behaviour", "Report",
-        "NylonProtocol", "Floor", "CKernel", "CNats", "CJemalloc",
+        "NylonProtocol", "NATSWire", "Floor", "CKernel", "CNats", "CJemalloc",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: strict),
@@ -113,13 +114,13 @@ let package = Package(
       swiftSettings: strict),
     .testTarget(
       name: "NylonPluginTests",
-      dependencies: ["NylonPlugin", "NylonProtocol", "ExampleHandlers", "CNylonABI", "CMsgpack", "CNats"],
+      dependencies: ["NylonPlugin", "NylonProtocol", "ExampleHandlers", "CNylonABI", "CNats"],
       swiftSettings: strict),
     .testTarget(
       name: "MeasureTests", dependencies: ["Measure"],
       swiftSettings: strict),
     .testTarget(
-      name: "ScenarioTests", dependencies: ["Scenario", "NylonProtocol"],
+      name: "ScenarioTests", dependencies: ["Scenario", "NylonProtocol", "NATSWire"],
       swiftSettings: strict),
     .testTarget(
       name: "LoadTests", dependencies: ["Load", "Measure", "Scenario", "NylonProtocol", "CJemalloc"],
@@ -128,11 +129,11 @@ let package = Package(
       name: "TransportTests",
       dependencies: [
         "Load", "Measure", "Scenario", "NylonProtocol", "TransportFFI", "TransportNATS", "CNylonABI",
-        "CJemalloc", "CNats", "Lab",
+        "CJemalloc", "CNats", "NATSWire", "Lab",
       ],
       swiftSettings: strict),
     .testTarget(
-      name: "LabTests", dependencies: ["Lab", "Scenario", "Measure", "CLinux"],
+      name: "LabTests", dependencies: ["Lab", "Scenario", "Measure", "NATSWire", "CLinux"],
       swiftSettings: strict),
     .testTarget(
       name: "ReportTests", dependencies: ["Report", "Measure", "Scenario", "NylonProtocol"],

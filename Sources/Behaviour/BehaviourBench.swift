@@ -1,6 +1,7 @@
 import Foundation
 import Lab
 import Measure
+import NATSWire
 import NylonProtocol
 import Scenario
 

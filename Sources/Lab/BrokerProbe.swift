@@ -1,4 +1,5 @@
 import Foundation
+import NATSWire
 import Scenario
 
 /// What a broker said of itself when it was asked whether it is there.

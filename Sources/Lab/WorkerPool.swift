@@ -1,4 +1,5 @@
 import Foundation
+import NATSWire
 import Scenario
 
 /// A worker that ended although nobody asked it to.

@@ -1,4 +1,3 @@
-import Foundation
 import Measure
 import Scenario
 
@@ -11,6 +10,7 @@ public struct ArrivalSchedule: Sendable {
   private let arrivals: Arrivals
   private var random: SplitMix64
   private var exactNanoseconds: Double
+  private let gaps = ExponentialTable.shared
 
   /// A schedule that starts at 0.
   ///
@@ -30,14 +30,13 @@ public struct ArrivalSchedule: Sendable {
   }
 
   /// The next request's time, nanoseconds after the start.
+  @inline(__always)
   public mutating func next() -> UInt64 {
     switch arrivals {
     case .uniform: exactNanoseconds += meanGapNanoseconds
-    case .poisson:
-      // 53 random bits in (0, 1]: the logarithm is finite.
-      let uniform = Double((random.next() >> 11) + 1) * 0x1p-53
-      exactNanoseconds -= log(uniform) * meanGapNanoseconds
+    case .poisson: exactNanoseconds += gaps.next(&random) * meanGapNanoseconds
     }
-    return UInt64(max(0, exactNanoseconds))
+    // The first uniform one may lie a rounding error below 0.
+    return UInt64(exactNanoseconds)
   }
 }

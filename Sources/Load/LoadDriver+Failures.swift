@@ -70,7 +70,7 @@ extension LoadDriver {
     count(.retries, slot)
     slot.pointee.state = .waiting
     slot.pointee.deadline = now + steps[index].timeout
-    transport.start(slot: place, phaseIndex: index, attempt: Int(slot.pointee.attempt))
+    transport.start(slot: place, phaseIndex: index, attempt: Int(slot.pointee.attempt), at: now)
   }
 
   /// The drain is over: what has no answer yet is lost, with the age that it reached.

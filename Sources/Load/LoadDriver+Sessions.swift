@@ -48,7 +48,7 @@ extension LoadDriver {
   @inline(__always)
   func begin(slot place: Int, intended: UInt64?) {
     let slot = slots + place
-    let now = transport.now()
+    let now = time()
     let wanted = intended ?? now
     slot.pointee.intended = wanted
     slot.pointee.sent = now
@@ -87,7 +87,7 @@ extension LoadDriver {
     slot.pointee.deadline = sent &+ steps[index].timeout
     slot.pointee.state = .waiting
     if slot.pointee.isMeasured { recorder.add(.sent, scope: index &+ 1) }
-    transport.start(slot: place, phaseIndex: index, attempt: 1)
+    transport.start(slot: place, phaseIndex: index, attempt: 1, at: sent)
   }
 
   @inline(__always)
@@ -150,7 +150,7 @@ extension LoadDriver {
       finish(place, at: done)
       return
     }
-    let now = transport.now()
+    let now = time()
     startPhase(place, index: next, intended: schedule == nil ? now : done, sent: now)
   }
 

@@ -68,6 +68,7 @@ public struct PhaseStep: Sendable {
 /// it, in a free slot. Everything is allocated in `init`; `run` does not allocate.
 public final class LoadDriver<Transport: SessionTransport> {
   let transport: Transport
+  private let hasOwnClock: Bool
   let completions: CompletionRing
   let recorder: ThreadRecorder
   let steps: UnsafeMutablePointer<PhaseStep>
@@ -77,12 +78,19 @@ public final class LoadDriver<Transport: SessionTransport> {
   let area: RecordingArea
   let overflow: OverflowPolicy
   var window: LoadWindow
-  var schedule: ArrivalSchedule?
+  /// When the requests of an open loop are wanted; nil in a closed one. In raw memory, where no access
+  /// is checked.
+  let schedule: UnsafeMutablePointer<ArrivalSchedule>?
   /// Free slots as a ring, so that all are used alike: a slot has only so many session ids.
   let free: UnsafeMutablePointer<Int32>
   var freeHead = 0
   var freeCount: Int
   var nextArrival = UInt64.max
+  /// The next arrivals. Drawn many at a time: one after the other, each draw would wait for the clock reads
+  /// between them, and take three times as long.
+  private let arrivals: UnsafeMutablePointer<UInt64>
+  private var arrivalPlace = LoadDriver.arrivalsAtOnce
+  private static var arrivalsAtOnce: Int { 32 }
   var nextCheck: UInt64 = 0
   var nextSweep: UInt64 = 0
   var shortestTimeout: UInt64
@@ -100,12 +108,17 @@ public final class LoadDriver<Transport: SessionTransport> {
     overflow: OverflowPolicy, window: LoadWindow, area: RecordingArea, thread: Int
   ) {
     self.transport = transport
+    hasOwnClock = Transport.hasOwnClock
     completions = transport.completions
     recorder = area.threadRecorder(thread)
     self.area = area
     self.overflow = overflow
     self.window = window
-    self.schedule = schedule
+    self.schedule = schedule.map {
+      let place = UnsafeMutablePointer<ArrivalSchedule>.allocate(capacity: 1)
+      place.initialize(to: $0)
+      return place
+    }
     self.slotCount = slotCount
     stepCount = steps.count
     self.steps = .allocate(capacity: steps.count)
@@ -118,6 +131,8 @@ public final class LoadDriver<Transport: SessionTransport> {
     shortestTimeout = steps.map(\.timeout).min() ?? 1_000_000_000
     windowNanoseconds = max(1, (window.measureEnd - window.measureStart) / UInt64(area.layout.windows))
     windowLimit = window.measureStart + windowNanoseconds
+    arrivals = .allocate(capacity: Self.arrivalsAtOnce)
+    arrivals.initialize(repeating: 0, count: Self.arrivalsAtOnce)
     parts = area.partRecorder(thread)
     partTimes = .allocate(capacity: TransportSpec.mostParts)
     partTimes.initialize(repeating: 0, count: TransportSpec.mostParts)
@@ -128,15 +143,17 @@ public final class LoadDriver<Transport: SessionTransport> {
     slots.deallocate()
     free.deallocate()
     partTimes.deallocate()
+    schedule?.deallocate()
+    arrivals.deallocate()
   }
 
   /// Runs the load: warm-up, measured time, drain. Returns when all is recorded.
   public func run() {
-    while transport.now() < window.start { transport.poll(until: window.start) }
+    while time() < window.start { transport.poll(until: window.start) }
     if schedule != nil { advanceArrival() }
     while true {
       takeCompletions()
-      let now = transport.now()
+      let now = time()
       if now >= nextCheck { check(at: now) }
       if now >= window.measureEnd + window.drainNanoseconds { break }
       if schedule != nil { startDue(at: now) }
@@ -145,9 +162,13 @@ public final class LoadDriver<Transport: SessionTransport> {
       transport.poll(until: wakeTime)
     }
     takePending()
-    loseTheRest(at: transport.now())
+    loseTheRest(at: time())
     transport.tally()
   }
+
+  /// Now, nanoseconds.
+  @inline(__always)
+  func time() -> UInt64 { hasOwnClock ? transport.now() : MonotonicClock.nanoseconds }
 
   /// Begins a session in every free slot. One whose plugin refuses is free again, and waits for
   /// the next round, so that refusals never loop here.
@@ -222,8 +243,18 @@ public final class LoadDriver<Transport: SessionTransport> {
     }
   }
 
+  @inline(__always)
   func advanceArrival() {
-    nextArrival = window.start + (schedule?.next() ?? 0)
+    if arrivalPlace == Self.arrivalsAtOnce { drawArrivals() }
+    nextArrival = arrivals[arrivalPlace]
+    arrivalPlace &+= 1
+  }
+
+  @inline(never)
+  private func drawArrivals() {
+    guard let schedule else { return }
+    for place in 0..<Self.arrivalsAtOnce { arrivals[place] = window.start &+ schedule.pointee.next() }
+    arrivalPlace = 0
   }
 
   private func refuse(intended: UInt64) {

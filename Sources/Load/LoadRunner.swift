@@ -86,7 +86,7 @@ public struct LoadRunner {
   }
 
   private func makeWindow() -> LoadWindow {
-    let start = kernel_now_ns() + 20_000_000
+    let start = MonotonicClock.nanoseconds + 20_000_000
     let measureStart = start + UInt64(order.warmupSeconds * 1e9)
     return LoadWindow(
       start: start, measureStart: measureStart,
@@ -113,10 +113,12 @@ public struct LoadRunner {
   private func watch<T: SessionTransport>(
     until time: UInt64, threads: [LoadThread<T>]
   ) -> (ResourceSample, allocated: UInt64) {
-    while kernel_now_ns() < min(time, area.measureEnd) {
+    while MonotonicClock.nanoseconds < min(time, area.measureEnd) {
       // A little ahead, so that every load thread knows the end before it has come.
-      if area.stopRequested { area.measureEnd = min(area.measureEnd, kernel_now_ns() + 25_000_000) }
-      kernel_sleep_until(min(time, area.measureEnd, kernel_now_ns() + 20_000_000))
+      if area.stopRequested {
+        area.measureEnd = min(area.measureEnd, MonotonicClock.nanoseconds + 25_000_000)
+      }
+      kernel_sleep_until(min(time, area.measureEnd, MonotonicClock.nanoseconds + 20_000_000))
     }
     return (sample(), threads.reduce(0) { $0 + $1.allocatedBytes })
   }
@@ -127,8 +129,8 @@ public struct LoadRunner {
       area.measureEnd + window.drainNanoseconds + min(UInt64(longest), 5000) * 1_000_000
       + 2_000_000_000
     while !threads.allSatisfy(\.isDone) {
-      if kernel_now_ns() > limit { return false }
-      kernel_sleep_until(kernel_now_ns() + 2_000_000)
+      if MonotonicClock.nanoseconds > limit { return false }
+      kernel_sleep_until(MonotonicClock.nanoseconds + 2_000_000)
     }
     return true
   }
@@ -212,9 +214,9 @@ public enum TimerFloor {
     kernel_exact_timers()
     var histogram = LatencyHistogram()
     for _ in 0..<100 {
-      let until = kernel_now_ns() + 50_000
+      let until = MonotonicClock.nanoseconds + 50_000
       kernel_sleep_until(until)
-      histogram.record(kernel_now_ns() - until)
+      histogram.record(MonotonicClock.nanoseconds - until)
     }
     return histogram.value(atPercentile: 99) ?? 0
   }

@@ -5,17 +5,20 @@
 @frozen
 public struct SessionNumbering: Sendable {
   @usableFromInline let slotBits: UInt32
+  /// The bits of a session's id that are its slot.
+  @usableFromInline let slotMask: UInt32
 
   /// Numbers for so many slots of all threads together.
   public init(slots: Int) {
     var bits: UInt32 = 0
     while 1 << bits < slots { bits += 1 }
     slotBits = bits
+    slotMask = (1 << bits) &- 1
   }
 
   /// The slot of a session.
   @inlinable @inline(__always)
-  public func slot(of sid: UInt32) -> Int { Int(sid & ((1 << slotBits) &- 1)) }
+  public func slot(of sid: UInt32) -> Int { Int(sid & slotMask) }
 
   /// What a slot's numbers start after.
   @inlinable @inline(__always)

@@ -1,3 +1,5 @@
+import Measure
+
 /// How a phase ended, as a transport tells the driver.
 public enum PhaseEnd: UInt8, Sendable {
   /// NEXT, or the end of a stream: the session goes on.
@@ -95,12 +97,15 @@ public protocol SessionTransport: AnyObject, SendableMetatype {
   /// How long before a deadline `poll` stops sleeping and stays awake, nanoseconds: about as long
   /// as this machine's timers are late.
   var wakeMargin: UInt64 { get set }
-  /// Monotonic time, nanoseconds. A test's transport may have a time of its own.
+  /// Whether `now` is another clock than `MonotonicClock`, as a simulation's is. The driver reads the
+  /// usual one by itself: a call through the protocol would cost a tenth of the read.
+  static var hasOwnClock: Bool { get }
+  /// Now by the transport's own clock, nanoseconds; asked only where it has one.
   func now() -> UInt64
   /// Opens a new session in a slot; false when the plugin refuses it.
   func open(slot: Int, at time: UInt64) -> Bool
-  /// Starts a phase of the slot's session; `attempt` is 1 unless it is a retry.
-  func start(slot: Int, phaseIndex: Int, attempt: Int)
+  /// Starts a phase of the slot's session; `attempt` is 1 unless it is a retry. `time` is now.
+  func start(slot: Int, phaseIndex: Int, attempt: Int, at time: UInt64)
   /// The phase under way is given up: what still comes for it is late.
   func abandon(slot: Int)
   /// Ends the slot's session; `verify` asks whether the response is what the scenario wants.
@@ -117,6 +122,10 @@ public protocol SessionTransport: AnyObject, SendableMetatype {
 }
 
 extension SessionTransport {
+  /// It does not.
+  public static var hasOwnClock: Bool { false }
+  /// The usual clock.
+  public func now() -> UInt64 { MonotonicClock.nanoseconds }
   /// Nothing is counted elsewhere.
   public func tally() {}
 }

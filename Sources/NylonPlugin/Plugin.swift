@@ -1,3 +1,4 @@
+import Glibc
 import NylonProtocol
 import Synchronization
 
@@ -130,10 +131,21 @@ struct HandlerTable: Sendable {
   /// The index of the entry, nil when there is none.
   func index(of name: UnsafeRawBufferPointer) -> Int? {
     // A plugin has a handful of entries: a scan beats a hash.
-    names.firstIndex { $0.count == name.count && $0.elementsEqual(name) }
+    for index in names.indices where names[index].count == name.count {
+      let isSame = names[index].withUnsafeBytes { bytes in
+        guard let left = bytes.baseAddress, let right = name.baseAddress else { return true }
+        return memcmp(left, right, name.count) == 0
+      }
+      if isSame { return index }
+    }
+    return nil
   }
 
   subscript(_ index: Int) -> PhaseHandlers { handlers[index] }
+
+  /// One phase's handler of an entry: the other three need not be copied.
+  @inline(__always)
+  func handler(_ index: Int, _ phase: Phase) -> Plugin.Handler? { handlers[index][phase] }
 
   /// The only entry, nil when there are none or several.
   var only: Int? { handlers.count == 1 ? 0 : nil }

@@ -1,37 +1,30 @@
-/// Checks that bytes are exactly one well-formed MessagePack map, before msgpack-c sees them.
-///
-/// msgpack-c allocates a container from the count in its header, before the elements are
-/// there: five hostile bytes ask it for 200 GB. Here a container must have at least one byte per
-/// element left, so that what it allocates is bounded by the message's size, and nesting
-/// stays below the 32 levels at which msgpack-c gives up.
-@inline(__always)
-func isOneMap(_ bytes: UnsafeRawBufferPointer) -> Bool {
-  guard let start = bytes.baseAddress, let first = bytes.first else { return false }
-  guard first & 0xf0 == 0x80 || first == 0xde || first == 0xdf else { return false }
-  return scan(start, count: bytes.count)
-}
-
 /// Levels of nesting that are let through; our messages have two.
 private let depthMost = 16
 
-private func scan(_ start: UnsafeRawPointer, count: Int) -> Bool {
+/// Bytes of so many values one after the other, containers with all that is in them; nil when there are not
+/// so many whole ones.
+///
+/// A container must have at least one byte per element left, so that hostile counts cost nothing, and
+/// nesting is bounded.
+func packedSize(ofElements elements: Int, at start: UnsafeRawPointer, left count: Int) -> Int? {
+  guard elements <= count else { return nil }
   // `open[d]`: elements that level d still waits for. A tuple would be slower to index.
-  withUnsafeTemporaryAllocation(of: Int.self, capacity: depthMost) { open in
+  return withUnsafeTemporaryAllocation(of: Int.self, capacity: depthMost) { open in
     var depth = 0
     var offset = 0
-    open[0] = 1
+    open[0] = elements
     while true {
       while open[depth] == 0 {
-        if depth == 0 { return offset == count }
+        if depth == 0 { return offset }
         depth -= 1
       }
       open[depth] -= 1
-      guard offset < count else { return false }
-      let head = Head(at: start + offset, left: count - offset)
-      guard head.byteCount > 0, head.byteCount <= count - offset else { return false }
+      guard offset < count else { return nil }
+      let head = PackedHead(at: start + offset, left: count - offset)
+      guard head.byteCount > 0, head.byteCount <= count - offset else { return nil }
       offset += head.byteCount
       if head.elementCount > 0 {
-        guard head.elementCount <= count - offset, depth + 1 < depthMost else { return false }
+        guard head.elementCount <= count - offset, depth + 1 < depthMost else { return nil }
         depth += 1
         open[depth] = head.elementCount
       }
@@ -40,7 +33,7 @@ private func scan(_ start: UnsafeRawPointer, count: Int) -> Bool {
 }
 
 /// The size of one object without its elements, and how many elements follow it.
-private struct Head {
+struct PackedHead {
   /// Bytes of type, length and content; 0 when the type does not exist or the length is cut off.
   var byteCount: Int
   /// Elements of an array; twice the entries of a map; else 0.
@@ -58,12 +51,12 @@ private struct Head {
       byteCount = 1
       elementCount = Int(type & 0x0f)
     case 0xa0...0xbf: byteCount = 1 + Int(type & 0x1f)
-    case 0xc4, 0xd9: byteCount = Head.sized(start, left, lengthBytes: 1)
-    case 0xc5, 0xda: byteCount = Head.sized(start, left, lengthBytes: 2)
-    case 0xc6, 0xdb: byteCount = Head.sized(start, left, lengthBytes: 4)
+    case 0xc4, 0xd9: byteCount = PackedHead.sized(start, left, lengthBytes: 1)
+    case 0xc5, 0xda: byteCount = PackedHead.sized(start, left, lengthBytes: 2)
+    case 0xc6, 0xdb: byteCount = PackedHead.sized(start, left, lengthBytes: 4)
     case 0xc7, 0xc8, 0xc9:
       // An extension has its own type byte between length and content.
-      byteCount = Head.sized(start, left, lengthBytes: 1 << Int(type - 0xc7))
+      byteCount = PackedHead.sized(start, left, lengthBytes: 1 << Int(type - 0xc7))
       byteCount += byteCount > 0 ? 1 : 0
     case 0xcc, 0xd0: byteCount = 2
     case 0xcd, 0xd1: byteCount = 3
@@ -74,7 +67,7 @@ private struct Head {
       let lengthBytes = type & 1 == 0 ? 2 : 4
       byteCount = lengthBytes < left ? 1 + lengthBytes : 0
       guard byteCount > 0 else { return }
-      elementCount = Head.length(start, lengthBytes) * (type >= 0xde ? 2 : 1)
+      elementCount = PackedHead.length(start, lengthBytes) * (type >= 0xde ? 2 : 1)
     default: byteCount = 0
     }
   }

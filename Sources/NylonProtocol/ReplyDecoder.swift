@@ -1,5 +1,3 @@
-import CMsgpack
-
 /// How a handler ended its phase.
 public enum ReplyAction: UInt8, Sendable, Hashable, CaseIterable {
   /// No `action` in the map: a reply of another dialect.
@@ -41,7 +39,7 @@ public enum ReplyAction: UInt8, Sendable, Hashable, CaseIterable {
   }
 }
 
-/// A reply that is read in place: valid until the decoder's next reply, and as long as the bytes.
+/// A reply that is read in place: valid as long as the bytes.
 public struct ReplyView {
   /// How the phase ended.
   public internal(set) var action = ReplyAction.missing
@@ -57,39 +55,35 @@ public struct ReplyView {
   public internal(set) var error: UnsafeRawBufferPointer?
   /// The version, nil when absent.
   public internal(set) var version: UInt64?
-  var headers = UnsafeBufferPointer<msgpack_object_kv>(start: nil, count: 0)
+  var headers = PackedMap()
 
   /// The value of a message header, nil when absent or no text.
   public func header(_ name: StaticString) -> UnsafeRawBufferPointer? {
-    for entry in headers where entry.key.text?.equals(name) == true { return entry.val.text }
-    return nil
+    headers.text(name)
   }
 }
 
-/// Takes replies of all three dialects apart, without allocating once it has warmed up.
-///
-/// Not for two threads at once: each thread has its own.
-public final class ReplyDecoder {
-  private let reader = MessagePackReader()
-
+/// Takes replies of all three dialects apart, without allocating.
+public struct ReplyDecoder: Sendable {
   /// A decoder.
   public init() {}
 
   /// The reply in the bytes; nil when they are not exactly one map with the right types.
   public func decode(_ bytes: UnsafeRawBufferPointer) -> ReplyView? {
-    guard let entries = reader.read(bytes) else { return nil }
+    guard var reader = PackedReader(bytes), let entries = reader.enterMap() else { return nil }
     var view = ReplyView()
-    for entry in entries {
-      guard let key = MessageKey(entry.key) else { continue }
-      guard Self.take(key, entry.val, into: &view) else { return nil }
+    for _ in 0..<entries {
+      guard let name = reader.next(), let value = reader.next() else { return nil }
+      guard let key = MessageKey(name) else { continue }
+      guard Self.take(key, value, into: &view) else { return nil }
     }
-    return view
+    return reader.isAtEnd ? view : nil
   }
 
   /// Puts one value where it belongs; false when its type is wrong.
   @inline(__always)
   private static func take(
-    _ key: MessageKey, _ value: msgpack_object, into view: inout ReplyView
+    _ key: MessageKey, _ value: PackedValue, into view: inout ReplyView
   ) -> Bool {
     switch key {
     case .action:
@@ -99,7 +93,7 @@ public final class ReplyDecoder {
     case .requestID:
       if value.isNil { return true }
       guard let raw = value.bytes else { return false }
-      view.requestID = RequestIDView(raw: raw, isText: value.type == MSGPACK_OBJECT_STR)
+      view.requestID = RequestIDView(raw: raw, isText: value.kind == .text)
     case .sessionID:
       if value.isNil { return true }
       guard let number = value.unsigned, let id = UInt32(exactly: number) else { return false }

@@ -60,7 +60,7 @@ public final class ReplyEncoder {
 
   /// Writes into the answer when it was packed, nanoseconds; the answer of the last `encode` has it then.
   public func stampPacked(_ nanoseconds: UInt64) {
-    guard let stampsOffset, let start = writer.start else { return }
-    WorkerStamps.write(nanoseconds, to: start + stampsOffset)
+    guard let stampsOffset else { return }
+    WorkerStamps.write(nanoseconds, to: writer.start + stampsOffset)
   }
 }

@@ -1,6 +1,4 @@
-import CMsgpack
-
-/// A request that is read in place: valid until the decoder's next request, and as long as the bytes.
+/// A request that is read in place: valid as long as the bytes.
 public struct RequestView {
   /// The version; 1.
   public internal(set) var version: UInt64 = 0
@@ -16,52 +14,55 @@ public struct RequestView {
   public internal(set) var data: UnsafeRawBufferPointer?
   /// Unix milliseconds, 0 when absent.
   public internal(set) var timestampMilliseconds: UInt64 = 0
-  var headers = UnsafeBufferPointer<msgpack_object_kv>(start: nil, count: 0)
+  var headers = PackedMap()
 
   /// The value of a message header (`entry`, `reply`, `method`), nil when absent or no text.
   public func header(_ name: StaticString) -> UnsafeRawBufferPointer? {
-    for entry in headers where entry.key.text?.equals(name) == true { return entry.val.text }
-    return nil
+    headers.text(name)
   }
 
   /// All message headers whose name and value are texts.
   public var headerList: [KeyValue] {
-    headers.compactMap { entry in
-      guard let key = entry.key.text, let value = entry.val.text else { return nil }
-      return KeyValue(key: key.string, value: value.string)
-    }
+    headers.texts
   }
 }
 
-/// Takes requests of all three dialects apart, without allocating once it has warmed up.
-///
-/// Not for two threads at once: each thread has its own.
-public final class RequestDecoder {
-  private let reader = MessagePackReader()
-
+/// Takes requests of all three dialects apart, without allocating.
+public struct RequestDecoder: Sendable {
   /// A decoder.
   public init() {}
 
   /// The request in the bytes; throws `MessageError`.
   public func decode(_ bytes: UnsafeRawBufferPointer) throws(MessageError) -> RequestView {
-    guard let entries = reader.read(bytes) else { throw .notAMap(what: "request") }
-    var view = RequestView()
-    for entry in entries {
-      guard let key = MessageKey(entry.key), !entry.val.isNil else { continue }
-      try Self.take(key, entry.val, into: &view)
+    guard var reader = PackedReader(bytes), let entries = reader.enterMap() else {
+      throw .notAMap(what: "request")
     }
+    var view = RequestView()
+    // A wrong value is told only where the whole is a map.
+    var wrong: MessageError?
+    for _ in 0..<entries {
+      guard let name = reader.next(), let value = reader.next() else { throw .notAMap(what: "request") }
+      guard let key = MessageKey(name), !value.isNil, wrong == nil else { continue }
+      do throws(MessageError) {
+        try Self.take(key, value, into: &view)
+      } catch {
+        wrong = error
+      }
+    }
+    guard reader.isAtEnd else { throw .notAMap(what: "request") }
+    if let wrong { throw wrong }
     return view
   }
 
   @inline(__always)
   private static func take(
-    _ key: MessageKey, _ value: msgpack_object, into view: inout RequestView
+    _ key: MessageKey, _ value: PackedValue, into view: inout RequestView
   ) throws(MessageError) {
     switch key {
     case .version: view.version = try number(value, "version")
     case .requestID:
       guard let raw = value.bytes else { throw wrong(value, "request_id", "a text or 16 bytes") }
-      view.requestID = RequestIDView(raw: raw, isText: value.type == MSGPACK_OBJECT_STR)
+      view.requestID = RequestIDView(raw: raw, isText: value.kind == .text)
     case .sessionID:
       guard let id = UInt32(exactly: try number(value, "session_id")) else {
         throw wrong(value, "session_id", "at most 32 bits wide")
@@ -89,13 +90,13 @@ public final class RequestDecoder {
 
   @inline(__always)
   private static func number(
-    _ value: msgpack_object, _ key: String
+    _ value: PackedValue, _ key: String
   ) throws(MessageError) -> UInt64 {
     guard let number = value.unsigned else { throw wrong(value, key, "an integer, not negative") }
     return number
   }
 
-  private static func wrong(_ value: msgpack_object, _ key: String, _ wanted: String) -> MessageError {
-    .wrongValue(what: "request", key: key, found: value.kind, wanted: wanted)
+  private static func wrong(_ value: PackedValue, _ key: String, _ wanted: String) -> MessageError {
+    .wrongValue(what: "request", key: key, found: value.kindText, wanted: wanted)
   }
 }

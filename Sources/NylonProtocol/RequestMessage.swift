@@ -35,17 +35,13 @@ public struct RequestMessage: Sendable, Hashable {
 
   /// The request in the bytes; throws `MessageError`.
   public init(decoding bytes: UnsafeRawBufferPointer) throws(MessageError) {
-    // The decoder owns what the view points at.
-    let decoder = RequestDecoder()
-    self = try withExtendedLifetime(decoder) { () throws(MessageError) -> RequestMessage in
-      let view = try decoder.decode(bytes)
-      guard let id = view.requestID else { throw .missingKey(what: "request", key: "request_id") }
-      guard let phase = view.phase else { throw .missingKey(what: "request", key: "phase") }
-      return RequestMessage(
-        version: view.version, requestID: id.requestID, sessionID: view.sessionID, phase: phase,
-        method: view.method, data: view.data.map([UInt8].init),
-        timestampMilliseconds: view.timestampMilliseconds, headers: view.headerList)
-    }
+    let view = try RequestDecoder().decode(bytes)
+    guard let id = view.requestID else { throw .missingKey(what: "request", key: "request_id") }
+    guard let phase = view.phase else { throw .missingKey(what: "request", key: "phase") }
+    self.init(
+      version: view.version, requestID: id.requestID, sessionID: view.sessionID, phase: phase,
+      method: view.method, data: view.data.map([UInt8].init),
+      timestampMilliseconds: view.timestampMilliseconds, headers: view.headerList)
   }
 
   /// The request as MessagePack; throws `MessageError.tooLarge` past 4 GiB of data.

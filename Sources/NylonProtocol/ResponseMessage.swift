@@ -35,15 +35,10 @@ public struct ResponseMessage: Sendable, Hashable {
 
   /// The response in the bytes; throws `MessageError`. Message headers are not kept.
   public init(decoding bytes: UnsafeRawBufferPointer) throws(MessageError) {
-    // The decoder owns what the view points at.
-    let decoder = ReplyDecoder()
-    self = try withExtendedLifetime(decoder) { () throws(MessageError) -> ResponseMessage in
-      guard let view = decoder.decode(bytes) else { throw .notAMap(what: "response") }
-      return ResponseMessage(
-        version: view.version ?? 0, requestID: view.requestID?.requestID,
-        sessionID: view.sessionID, action: view.action, method: view.method,
-        data: view.data.map([UInt8].init), error: view.error?.string)
-    }
+    guard let view = ReplyDecoder().decode(bytes) else { throw .notAMap(what: "response") }
+    self.init(
+      version: view.version ?? 0, requestID: view.requestID?.requestID, sessionID: view.sessionID,
+      action: view.action, method: view.method, data: view.data.map([UInt8].init), error: view.error?.string)
   }
 
   /// The response as MessagePack; throws `MessageError.tooLarge` past 4 GiB of data.

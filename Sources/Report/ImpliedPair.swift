@@ -35,7 +35,8 @@ public struct ImpliedPair: Codable, Sendable, Equatable {
           measurements: measurements.filter { $0.target == condition.target && $0.load == condition.load })
         return ImpliedPair(
           claim: check.id, target: condition.target, latencyMicroseconds: (low + high) / 2 * factor,
-          ratePerSecond: rate, unloadedMicroseconds: group.median("response_p50_us"), phases: group.phaseNames.count)
+          ratePerSecond: rate, unloadedMicroseconds: group.median("response_p50_us"),
+          phases: group.phaseNames.count)
       }
     }
   }

@@ -1,3 +1,4 @@
+import NATSWire
 import NylonProtocol
 
 /// Nylon's own `messaging:` and `plugins:` blocks, as read from a scenario or from Nylon's file.

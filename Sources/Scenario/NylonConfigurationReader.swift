@@ -1,4 +1,5 @@
 import Foundation
+import NATSWire
 import NylonProtocol
 
 /// Reads Nylon's `messaging:` and `plugins:` blocks and notes what is wrong with them.

@@ -1,4 +1,5 @@
 import Foundation
+import NATSWire
 import NylonProtocol
 
 /// Keeps secrets out of messages, logs and run folders.

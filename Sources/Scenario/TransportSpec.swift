@@ -1,3 +1,5 @@
+import NATSWire
+
 /// The way to a target.
 public enum TransportSpec: Codable, Sendable, Equatable {
   /// A shared library in the load process.
@@ -121,32 +123,6 @@ public enum NATSClient: String, Codable, Sendable, CaseIterable {
     if spec.auth.credentials != nil { return "it signs with no credentials file" }
     let usesTLS = servers.contains { (try? BrokerAddress($0))?.usesTLS ?? false }
     return spec.tls.enabled || usesTLS ? "it speaks no TLS" : nil
-  }
-}
-
-/// How a client proves who it is. Every value is a secret.
-public struct NATSAuth: Codable, Sendable, Equatable {
-  /// A token.
-  public var token: String?
-  /// A user name.
-  public var user: String?
-  /// Its password.
-  public var password: String?
-  /// Path of a credentials file.
-  public var credentials: String?
-  /// Path of an nkey seed file.
-  public var nkey: String?
-
-  /// Credentials.
-  public init(
-    token: String? = nil, user: String? = nil, password: String? = nil, credentials: String? = nil,
-    nkey: String? = nil
-  ) {
-    self.token = token
-    self.user = user
-    self.password = password
-    self.credentials = credentials
-    self.nkey = nkey
   }
 }
 

@@ -1,5 +1,6 @@
 import Foundation
 import Measure
+import NATSWire
 import Scenario
 import Testing
 

@@ -1,4 +1,5 @@
 import Foundation
+import NATSWire
 import Scenario
 import Testing
 

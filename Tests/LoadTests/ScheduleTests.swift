@@ -52,6 +52,28 @@ import Testing
     #expect(largestDistance(gaps) < 1.95 / Double(count).squareRoot())
   }
 
+  @Test("The exponential tail is there in the right measure, and so is every layer's edge")
+  func tails() {
+    let count = 4_000_000
+    var schedule = ArrivalSchedule(ratePerSecond: 1000, arrivals: .poisson, seed: 11)
+    var before: UInt64 = 0
+    var beyond = [Int](repeating: 0, count: 12)
+    var sum = 0.0
+    for _ in 0..<count {
+      let time = schedule.next()
+      let gap = Double(time - before) / 1e6
+      before = time
+      sum += gap
+      for place in 0..<min(12, Int(gap) + 1) { beyond[place] += 1 }
+    }
+    // Four standard errors of the mean, and of each count; the tail begins at 7.7.
+    #expect(abs(sum / Double(count) - 1) < 4 / Double(count).squareRoot())
+    for place in 1..<12 {
+      let wanted = Double(count) * exp(-Double(place))
+      #expect(abs(Double(beyond[place]) - wanted) < 4 * wanted.squareRoot())
+    }
+  }
+
   @Test func poissonArrivalsOfAllThreadsTogetherAreExponentialToo() {
     let count = 5000
     let together = (0..<4).flatMap { thread in

@@ -65,6 +65,8 @@ final class Simulation: SessionTransport {
     clock = start
   }
 
+  static let hasOwnClock = true
+
   func now() -> UInt64 {
     clock += tick
     return clock
@@ -81,7 +83,7 @@ final class Simulation: SessionTransport {
     return accepts(session)
   }
 
-  func start(slot: Int, phaseIndex: Int, attempt: Int) {
+  func start(slot: Int, phaseIndex: Int, attempt: Int, at time: UInt64) {
     precondition(token[slot] == 0, "a phase was started while another is under way")
     let phase = StartedPhase(
       slot: slot, session: sessionOfSlot[slot], phaseIndex: phaseIndex, attempt: attempt, at: clock)

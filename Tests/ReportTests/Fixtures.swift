@@ -1,6 +1,7 @@
 import struct Foundation.Data
 import class Foundation.NSString
 import Measure
+import NATSWire
 import NylonProtocol
 import Scenario
 

@@ -1,3 +1,4 @@
+import NATSWire
 import Scenario
 import Testing
 

@@ -8,7 +8,11 @@ final class NATSBackend: PhaseBackend {
   private var isStreaming = false
 
   /// What the handler changed so far.
-  private(set) var change = HTTPContextChange()
+  private(set) var change = HTTPContextChange() {
+    didSet { isChanged = true }
+  }
+  /// Whether it changed anything: a look at this costs nothing, one at `change` copies it.
+  private(set) var isChanged = false
   /// How the handler ended the phase.
   private(set) var finishedBy = Method.next
 
@@ -18,7 +22,10 @@ final class NATSBackend: PhaseBackend {
     self.view = view
     self.timestampMilliseconds = timestampMilliseconds
     isStreaming = false
-    change = HTTPContextChange()
+    if isChanged {
+      change = HTTPContextChange()
+      isChanged = false
+    }
     finishedBy = .next
   }
 

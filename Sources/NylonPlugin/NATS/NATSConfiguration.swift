@@ -4,7 +4,7 @@ import NylonProtocol
 public struct NATSConfiguration: Sendable {
   /// The plugin's name, as Nylon's configuration has it.
   public var name: String
-  /// Broker URLs; libnats tries them in random order.
+  /// Broker URLs; tried from a random one on.
   public var servers: [String]
   /// Workers of one group share the requests.
   public var queueGroup = "default"
@@ -13,6 +13,8 @@ public struct NATSConfiguration: Sendable {
   /// Threads that run handlers; 1 runs them on the connection's own thread, which is the
   /// fastest as long as handlers do not wait.
   public var maxWorkers = 1
+  /// What carries the messages.
+  public var client = NATSWorkerClient.native
   /// The JSON that `Plugin.onInitialize` gets at the start.
   public var pluginConfiguration = PluginConfiguration()
 
@@ -81,6 +83,25 @@ public struct NATSConfiguration: Sendable {
 
   /// All URLs for people.
   var redactedServers: String { servers.map(Self.redacted).joined(separator: ", ") }
+}
+
+/// What carries a worker's messages.
+public enum NATSWorkerClient: String, Sendable, CaseIterable {
+  /// The package's own connection: one socket, one buffer each way. Where it cannot do what is asked (TLS, an
+  /// nkey, a credentials file), libnats is taken.
+  case native
+  /// The C client.
+  case libnats
+}
+
+extension NATSConfiguration {
+  /// Why the native connection cannot be taken; nil when it can.
+  var libraryReason: String? {
+    if nkeySeedFile != nil { return "an nkey" }
+    if credentialsFile != nil { return "a credentials file" }
+    let usesTLS = servers.contains { $0.lowercased().hasPrefix("tls://") }
+    return usesTLS || tlsCAFile != nil || tlsCertificateFile != nil || tlsKeyFile != nil ? "TLS" : nil
+  }
 }
 
 /// Why a worker cannot start, or had to stop. Never has a secret in it.

@@ -1,18 +1,17 @@
-import CNats
 import Synchronization
 
 /// Threads for handlers that wait: the loop hands messages over, the threads publish the replies.
 ///
 /// `@unchecked`: `queue`, `busy` and `isStopping` are touched under `parker` only.
-final class NATSPool: @unchecked Sendable {
+final class NATSPool<Job: Sendable>: @unchecked Sendable {
   private let parker = Parker()
-  private var queue = Ring<NATSJob>()
+  private var queue = Ring<Job>()
   private var busy = 0
   private var isStopping = false
   private let threads = Mutex<[WorkerThread]>([])
 
   /// Starts the threads, each with a runner of its own; false when the system gives none.
-  func start(_ count: Int, _ makeServe: @Sendable @escaping () -> (NATSJob) -> Void) -> Bool {
+  func start(_ count: Int, _ makeServe: @Sendable @escaping () -> (Job) -> Void) -> Bool {
     let started = (0..<count).map { _ in
       WorkerThread { [self] in
         let serve = makeServe()
@@ -26,7 +25,7 @@ final class NATSPool: @unchecked Sendable {
     return started.allSatisfy { $0 != nil }
   }
 
-  func submit(_ job: NATSJob) {
+  func submit(_ job: Job) {
     parker.lock()
     queue.append(job)
     parker.signal()
@@ -48,7 +47,7 @@ final class NATSPool: @unchecked Sendable {
     for thread in threads.withLock({ $0 }) { thread.join() }
   }
 
-  private func take() -> NATSJob? {
+  private func take() -> Job? {
     parker.lock()
     defer { parker.unlock() }
     while true {

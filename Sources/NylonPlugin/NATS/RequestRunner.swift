@@ -9,8 +9,9 @@ final class RequestRunner {
   private let decoder = RequestDecoder()
   private let encoder = ReplyEncoder()
   private let tables = FlatBufferWriter()
-  private var backend: NATSBackend
-  private var context: PhaseContext
+  /// The context of the phase under way, and what stands behind it. In raw memory, where no access is checked.
+  private let current = UnsafeMutablePointer<(context: PhaseContext, backend: NATSBackend)>.allocate(
+    capacity: 1)
   /// Whether the last request asked for stamps.
   private(set) var isStamping = false
   /// The times of the request under way, when it asked for them.
@@ -19,8 +20,13 @@ final class RequestRunner {
   init(plugin: Plugin, table: HandlerTable) {
     self.plugin = plugin
     self.table = table
-    backend = NATSBackend()
-    context = PhaseContext(backend: backend)
+    let backend = NATSBackend()
+    current.initialize(to: (PhaseContext(backend: backend), backend))
+  }
+
+  deinit {
+    current.deinitialize(count: 1)
+    current.deallocate()
   }
 
   /// The reply to a request that came on the subject of `phase`; valid until the next one. `readAt` is
@@ -104,18 +110,18 @@ final class RequestRunner {
     _ request: RequestView, phase: Phase
   ) throws(Refusal) -> UnsafeRawBufferPointer {
     try check(request, phase: phase)
-    let handlers = table[try entry(of: request)]
+    let handler = table.handler(try entry(of: request), phase)
     do {
       let view = try request.data.map(HTTPContextView.init) ?? HTTPContextView()
-      backend.begin(view: view, timestampMilliseconds: request.timestampMilliseconds)
+      current.pointee.backend.begin(view: view, timestampMilliseconds: request.timestampMilliseconds)
     } catch {
       throw .malformed("request: data: \(error)")
     }
-    context.begin(phase: phase, sessionID: request.sessionID)
+    current.pointee.context.begin(phase: phase, sessionID: request.sessionID)
     defer { release() }
-    stamps?.begun = monotonicNanoseconds()
-    let error = context.run(handlers[phase])
-    stamps?.ended = monotonicNanoseconds()
+    if isStamping { stamps?.begun = monotonicNanoseconds() }
+    let error = current.pointee.context.run(handler)
+    if isStamping { stamps?.ended = monotonicNanoseconds() }
     if let error { throw .failed("\(error)") }
     return try answer(request)
   }
@@ -157,25 +163,26 @@ final class RequestRunner {
   }
 
   private func answer(_ request: RequestView) throws(Refusal) -> UnsafeRawBufferPointer {
-    let action: ReplyAction = backend.finishedBy == .end ? .end : .next
+    let action: ReplyAction = current.pointee.backend.finishedBy == .end ? .end : .next
     var data: UnsafeRawBufferPointer?
-    if !backend.change.isEmpty {
+    if current.pointee.backend.isChanged, !current.pointee.backend.change.isEmpty {
       do {
-        data = try backend.change.encode(with: tables)
+        data = try current.pointee.backend.change.encode(with: tables)
       } catch {
         throw .failed(error.description)
       }
     }
     return encoder.encode(
-      requestID: request.requestID, sessionID: request.sessionID, action: action, data: data, stamps: stamps)
+      requestID: request.requestID, sessionID: request.sessionID, action: action, data: data,
+      stamps: isStamping ? stamps : nil)
   }
 
   /// A handler that kept its context keeps a finished one without bytes, not another session's.
   private func release() {
-    backend.end()
-    if !isKnownUniquelyReferenced(&context) {
-      backend = NATSBackend()
-      context = PhaseContext(backend: backend)
+    current.pointee.backend.end()
+    if !isKnownUniquelyReferenced(&current.pointee.context) {
+      let backend = NATSBackend()
+      current.pointee = (PhaseContext(backend: backend), backend)
     }
   }
 }

@@ -1,6 +1,7 @@
 import CKernel
 import CNylonABI
 import Load
+import Measure
 
 /// When the call that started a slot's phase was made, and what came of it; nanoseconds.
 struct CallStamps {
@@ -20,9 +21,9 @@ extension FFITransport {
   /// Calls the plugin and stamps both ends of the call.
   @inline(never)
   func startStamped(_ event: inout NylonFfiBuffer, slot: Int, _ stamps: UnsafeMutablePointer<CallStamps>) {
-    stamps[slot].called = kernel_now_ns()
+    stamps[slot].called = MonotonicClock.nanoseconds
     plugin.eventStream(&event)
-    stamps[slot].returned = kernel_now_ns()
+    stamps[slot].returned = MonotonicClock.nanoseconds
     handleLocal()
   }
 
@@ -30,10 +31,10 @@ extension FFITransport {
   /// within the callback.
   @inline(never)
   func stampEnd(
-    _ slot: Int, _ message: PluginMessage, _ stamps: UnsafeMutablePointer<CallStamps>
+    _ slot: Int, calledAt: UInt64, _ stamps: UnsafeMutablePointer<CallStamps>
   ) -> UInt64 {
-    let now = kernel_now_ns()
-    stamps[slot].callback = message.calledAt != 0 ? message.calledAt : now
+    let now = MonotonicClock.nanoseconds
+    stamps[slot].callback = calledAt != 0 ? calledAt : now
     return isInline ? stamps[slot].callback : now
   }
 

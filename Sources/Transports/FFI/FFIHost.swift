@@ -2,6 +2,8 @@ import CKernel
 import CNylonABI
 import Glibc
 import Load
+import Measure
+import NylonProtocol
 import Synchronization
 
 /// The host's side of one plugin in this process: where its callbacks arrive.
@@ -95,7 +97,7 @@ let hostCallback: NylonCallback = { hostReceived($0, isStamping: false) }
 @inline(__always)
 func hostReceived(_ buffer: UnsafePointer<NylonFfiBuffer>?, isStamping: Bool) {
   guard let buffer, let host = theHost else { return }
-  let calledAt = isStamping ? kernel_now_ns() : 0
+  let calledAt = isStamping ? MonotonicClock.nanoseconds : 0
   let sid = buffer.pointee.sid
   let slot = host.pointee.numbering.slot(of: sid)
   guard slot < host.pointee.slotCount else {
@@ -104,19 +106,49 @@ func hostReceived(_ buffer: UnsafePointer<NylonFfiBuffer>?, isStamping: Bool) {
   }
   let lane = host.pointee.lanes + Int(host.pointee.ownerOfSlot[slot])
   let current = host.pointee.currentSID[slot].load(ordering: .acquiring)
+  let method = buffer.pointee.method
   // 0 is no session's id, though a slot without one has it.
   guard current == sid, sid != 0 else {
-    countStray(sid: sid, current: current, method: buffer.pointee.method, lane: lane)
+    countStray(sid: sid, current: current, method: method, lane: lane)
     return
   }
+  // The end of a phase carries nothing, and reading what a plugin has just written costs: stores of
+  // another width than the load stall it for longer than all else here takes.
+  if Method(rawValue: method).endsPhase {
+    let end = PhaseEndCall(sid: sid, phase: buffer.pointee.phase & 0x7F, method: method)
+    if !isStamping, !host.pointee.isInline, pthread_self() == lane.pointee.owner,
+      lane.pointee.local.pushFirst(end)
+    {
+      return
+    }
+    received(PluginMessage(end, calledAt: calledAt), host, lane, isStamping: isStamping)
+    return
+  }
+  receivedCall(buffer, host, lane, calledAt: calledAt, isStamping: isStamping)
+}
+
+/// A call with a payload.
+@inline(never)
+private func receivedCall(
+  _ buffer: UnsafePointer<NylonFfiBuffer>, _ host: UnsafeMutablePointer<FFIHost>,
+  _ lane: UnsafeMutablePointer<FFILane>, calledAt: UInt64, isStamping: Bool
+) {
   let count = Int(truncatingIfNeeded: buffer.pointee.len)
   guard count == 0 || (buffer.pointee.ptr != nil && count > 0) else {
     lane.pointee.broken.add(1, ordering: .relaxed)
     return
   }
-  var message = PluginMessage(
-    sid: sid, phase: buffer.pointee.phase & 0x7F, method: buffer.pointee.method, calledAt: calledAt,
-    payload: UnsafeRawBufferPointer(start: buffer.pointee.ptr, count: count))
+  let message = PluginMessage(
+    sid: buffer.pointee.sid, phase: buffer.pointee.phase & 0x7F, method: buffer.pointee.method,
+    calledAt: calledAt, payload: UnsafeRawBufferPointer(start: buffer.pointee.ptr, count: count))
+  received(message, host, lane, isStamping: isStamping)
+}
+
+@inline(never)
+private func received(
+  _ message: PluginMessage, _ host: UnsafeMutablePointer<FFIHost>, _ lane: UnsafeMutablePointer<FFILane>,
+  isStamping: Bool
+) {
   if pthread_self() == lane.pointee.owner {
     if host.pointee.isInline {
       lane.pointee.transport?._withUnsafeGuaranteedRef { $0.handleInline(message, onOwner: true) }
@@ -125,20 +157,21 @@ func hostReceived(_ buffer: UnsafePointer<NylonFfiBuffer>?, isStamping: Bool) {
     }
     return
   }
-  if host.pointee.isInline {
-    host.pointee.foreignSeen.store(true, ordering: .sequentiallyConsistent)
-    if !isStamping { message.calledAt = kernel_now_ns() }
-    lane.pointee.transport?._withUnsafeGuaranteedRef { $0.handleInline(message, onOwner: false) }
-  } else {
+  guard host.pointee.isInline else {
     handOver(message, to: lane)
+    return
   }
+  host.pointee.foreignSeen.store(true, ordering: .sequentiallyConsistent)
+  var stamped = message
+  if !isStamping { stamped.calledAt = MonotonicClock.nanoseconds }
+  lane.pointee.transport?._withUnsafeGuaranteedRef { $0.handleInline(stamped, onOwner: false) }
 }
 
 /// Puts a message into the owner's queue; waits a while when it is full.
 func handOver(_ message: PluginMessage, to lane: UnsafeMutablePointer<FFILane>) {
   if lane.pointee.foreign.push(message) { return }
-  let limit = kernel_now_ns() + 2_000_000_000
-  while kernel_now_ns() < limit {
+  let limit = MonotonicClock.nanoseconds + 2_000_000_000
+  while MonotonicClock.nanoseconds < limit {
     sched_yield()
     if lane.pointee.foreign.push(message) { return }
   }

@@ -18,17 +18,17 @@ extension FFITransport {
       return
     }
     switch message.method {
-    case 1, 105: endPhase(slot, .next, message)
-    case 2: endPhase(slot, .end, message)
+    case 1, 105: endPhase(slot, .next, phase: message.phase, calledAt: message.calledAt)
+    case 2: endPhase(slot, .end, phase: message.phase, calledAt: message.calledAt)
     default: call(message, state)
     }
   }
 
   @inline(__always)
-  private func endPhase(_ slot: Int, _ end: PhaseEnd, _ message: PluginMessage) {
+  func endPhase(_ slot: Int, _ end: PhaseEnd, phase: UInt8, calledAt: UInt64) {
     let state = slots + slot
     // An end that names another phase is an old one's.
-    guard state.pointee.isPhaseOpen, message.phase == 0 || message.phase == state.pointee.phase else {
+    guard state.pointee.isPhaseOpen, phase == 0 || phase == state.pointee.phase else {
       recorder.add(.duplicates, scope: 0)
       recorder.add(.duplicates, scope: state.pointee.scope)
       return
@@ -36,9 +36,9 @@ extension FFITransport {
     state.pointee.isPhaseOpen = false
     let doneAt: UInt64
     if let stamps {
-      doneAt = stampEnd(slot, message, stamps)
+      doneAt = stampEnd(slot, calledAt: calledAt, stamps)
     } else {
-      doneAt = message.calledAt != 0 ? message.calledAt : kernel_now_ns()
+      doneAt = calledAt != 0 ? calledAt : MonotonicClock.nanoseconds
     }
     completions.push(PhaseCompletion(slot: Int32(truncatingIfNeeded: slot), end: end, doneAt: doneAt))
   }
@@ -101,7 +101,7 @@ extension FFITransport {
     case .readResponseStatus: send(decimal: UInt64(state.pointee.response.status), for: message)
     case .readResponseBytes: send(decimal: UInt64(state.pointee.response.body.count), for: message)
     case .readResponseDuration:
-      send(decimal: (kernel_now_ns() - state.pointee.openedAt) / 1_000_000, for: message)
+      send(decimal: (MonotonicClock.nanoseconds - state.pointee.openedAt) / 1_000_000, for: message)
     case .readRequestTimestamp:
       send(decimal: (state.pointee.openedAt + unixOffset) / 1_000_000, for: message)
     case .readResponseHeaders:

@@ -101,7 +101,7 @@ public final class FFITransport: SessionTransport {
     entry = UnsafeRawBufferPointer(name)
     phases = .allocate(capacity: order.target.phases.count)
     for (place, phase) in order.target.phases.enumerated() { phases[place] = phase.rawValue }
-    unixOffset = FFITransport.unixNanoseconds() - kernel_now_ns()
+    unixOffset = FFITransport.unixNanoseconds() - MonotonicClock.nanoseconds
     if order.target.isDecomposed {
       let stamps = UnsafeMutablePointer<CallStamps>.allocate(capacity: slots)
       stamps.initialize(repeating: CallStamps(), count: slots)
@@ -139,7 +139,7 @@ public final class FFITransport: SessionTransport {
   /// Opens and closes one session, so that a wrong handler name is told before the load.
   private func tryEntry(_ name: String) throws(PluginError) {
     lane.pointee.owner = pthread_self()
-    guard open(slot: 0, at: kernel_now_ns()) else {
+    guard open(slot: 0, at: MonotonicClock.nanoseconds) else {
       throw .noSuchEntry(path: plugin.path, entry: name)
     }
     _ = finish(slot: 0, verify: false)
@@ -148,10 +148,6 @@ public final class FFITransport: SessionTransport {
 
   /// The greatest session id that was given out.
   var lastSID: UInt32 { (0..<slotCount).reduce(0) { max($0, slots[$1].lastSID) } }
-
-  /// Monotonic time, nanoseconds.
-  @inline(__always)
-  public func now() -> UInt64 { kernel_now_ns() }
 
   /// Opens a session in a slot; false when there is none to be had.
   public func open(slot: Int, at time: UInt64) -> Bool {
@@ -174,18 +170,27 @@ public final class FFITransport: SessionTransport {
 
   /// Starts a phase of the session in a slot.
   @inline(__always)
-  public func start(slot: Int, phaseIndex: Int, attempt: Int) {
+  public func start(slot: Int, phaseIndex: Int, attempt: Int, at time: UInt64) {
     let state = slots + slot
     let phase = phases[phaseIndex]
     state.pointee.isPhaseOpen = true
     state.pointee.phase = phase
     state.pointee.scope = phaseIndex &+ 1
-    var event = NylonFfiBuffer(sid: state.pointee.lastSID, phase: phase, method: 0, ptr: nil, len: 0)
+    let sid = state.pointee.lastSID
+    var event = NylonFfiBuffer(sid: sid, phase: phase, method: 0, ptr: nil, len: 0)
     if let stamps {
       startStamped(&event, slot: slot, stamps)
       return
     }
     plugin.eventStream(&event)
+    // As a rule it is this phase's end, and nothing else: told by a comparison, not looked up.
+    if let end = lane.pointee.local.popFirst() {
+      if end.sid == sid {
+        endPhase(slot, end.method == Method.end.rawValue ? .end : .next, phase: end.phase, calledAt: 0)
+      } else {
+        handle(PluginMessage(end))
+      }
+    }
     handleLocal()
   }
 
@@ -207,11 +212,11 @@ public final class FFITransport: SessionTransport {
     if lane.pointee.owner == 0 { lane.pointee.owner = pthread_self() }
     countStrays()
     if handleForeign() { return }
-    let now = kernel_now_ns()
+    let now = MonotonicClock.nanoseconds
     guard time > now else { return }
     // Sleeping and waking costs more than a plugin's short answer takes.
     let spinEnd = min(time, now &+ spinNanoseconds)
-    while kernel_now_ns() < spinEnd {
+    while MonotonicClock.nanoseconds < spinEnd {
       if handleForeign() { return }
       kernel_relax()
     }
@@ -220,7 +225,7 @@ public final class FFITransport: SessionTransport {
     if time > spinEnd &+ wakeMargin {
       lane.pointee.foreign.sleep(until: time &- wakeMargin)
     } else {
-      while kernel_now_ns() < time {
+      while MonotonicClock.nanoseconds < time {
         if handleForeign() { return }
         kernel_relax()
       }
@@ -230,6 +235,7 @@ public final class FFITransport: SessionTransport {
 
   @inline(__always)
   func handleLocal() {
+    if let end = lane.pointee.local.popFirst() { handle(PluginMessage(end)) }
     while let message = lane.pointee.local.pop() { handle(message) }
   }
 

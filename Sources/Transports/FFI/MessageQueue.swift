@@ -14,9 +14,38 @@ struct PluginMessage {
   @usableFromInline var payload: UnsafeRawBufferPointer
 }
 
+extension PluginMessage {
+  /// The end of a phase.
+  @inline(__always)
+  init(_ end: PhaseEndCall, calledAt: UInt64 = 0) {
+    self.init(
+      sid: end.sid, phase: end.phase, method: end.method, calledAt: calledAt,
+      payload: UnsafeRawBufferPointer(start: nil, count: 0))
+  }
+}
+
+/// A call that ends a phase and carries nothing, in one word: most of what plugins call.
+struct PhaseEndCall {
+  /// The session's id, the phase and the method; no session has the id 0.
+  let word: UInt64
+
+  @inline(__always)
+  init(sid: UInt32, phase: UInt8, method: UInt32) {
+    word = UInt64(sid) | UInt64(phase) << 32 | UInt64(method) << 40
+  }
+
+  @inline(__always)
+  init(word: UInt64) { self.word = word }
+
+  var sid: UInt32 { UInt32(truncatingIfNeeded: word) }
+  var phase: UInt8 { UInt8(truncatingIfNeeded: word >> 32) }
+  var method: UInt32 { UInt32(truncatingIfNeeded: word >> 40) }
+}
+
 /// Bytes of the header before each message's payload, in both queues.
 private let headerBytes = 32
 
+@inline(__always)
 private func store(_ message: PluginMessage, at place: UnsafeMutableRawPointer) {
   place.storeBytes(
     of: UInt64(message.sid) | UInt64(message.method) << 32, toByteOffset: 8, as: UInt64.self)
@@ -28,6 +57,7 @@ private func store(_ message: PluginMessage, at place: UnsafeMutableRawPointer) 
   }
 }
 
+@inline(__always)
 private func load(at place: UnsafeMutableRawPointer) -> PluginMessage {
   let ids = place.load(fromByteOffset: 8, as: UInt64.self)
   let size = place.load(fromByteOffset: 16, as: UInt64.self)
@@ -38,6 +68,7 @@ private func load(at place: UnsafeMutableRawPointer) -> PluginMessage {
     payload: UnsafeRawBufferPointer(start: place + headerBytes, count: Int(size >> 8)))
 }
 
+@inline(__always)
 private func roundedSize(of message: PluginMessage) -> Int {
   (headerBytes + message.payload.count + 15) & ~15
 }
@@ -51,6 +82,8 @@ struct LocalQueue {
   private var capacity: Int
   private var head = 0
   private var tail = 0
+  /// The oldest message where it is the end of a phase and found the queue empty; else 0.
+  private var first: UInt64 = 0
 
   init(capacity: Int) {
     self.capacity = capacity
@@ -59,7 +92,22 @@ struct LocalQueue {
 
   func deallocate() { memory.deallocate() }
 
+  /// Adds the end of a phase to an empty queue; false when it is not empty.
   @inline(__always)
+  mutating func pushFirst(_ end: PhaseEndCall) -> Bool {
+    guard first == 0, head == tail else { return false }
+    first = end.word
+    return true
+  }
+
+  /// Takes the oldest message where `pushFirst` added it.
+  @inline(__always)
+  mutating func popFirst() -> PhaseEndCall? {
+    guard first != 0 else { return nil }
+    defer { first = 0 }
+    return PhaseEndCall(word: first)
+  }
+
   mutating func push(_ message: PluginMessage) {
     let size = roundedSize(of: message)
     if tail + size > capacity { grow(for: size) }
@@ -67,7 +115,7 @@ struct LocalQueue {
     tail &+= size
   }
 
-  /// The oldest message; its payload is valid until the next push or pop.
+  /// The oldest message that `popFirst` does not give; its payload is valid until the next push or pop.
   @inline(__always)
   mutating func pop() -> PluginMessage? {
     guard head != tail else { return nil }

@@ -1,19 +1,11 @@
 import CNats
+import NATSWire
 import Scenario
 
-/// Why the generator has no connection to the broker.
-public struct BrokerError: Error, CustomStringConvertible {
-  /// The broker's address without user and password.
-  public let server: String
-  /// What the client or the broker says.
-  public let why: String
-  /// What to do about it.
-  public let remedy: String
-
+extension BrokerError {
+  /// What libnats says.
   init(server: String, status: natsStatus) {
-    self.server = server
-    why = String(cString: natsStatus_GetText(status))
-    remedy =
+    let remedy =
       switch status {
       case NATS_NO_SERVER, NATS_IO_ERROR:
         "Is a broker running there? Start one (nats-server), or leave `servers` empty."
@@ -24,12 +16,7 @@ public struct BrokerError: Error, CustomStringConvertible {
         "The broker did not answer in time: is it overloaded, or something else listening there?"
       default: "Check `servers`, `auth` and `tls` of the messaging entry."
       }
-  }
-
-  init(server: String, why: String, remedy: String) {
-    self.server = server
-    self.why = why
-    self.remedy = remedy
+    self.init(server: server, why: String(cString: natsStatus_GetText(status)), remedy: remedy)
   }
 
   /// A request is longer than the broker lets through.
@@ -39,7 +26,4 @@ public struct BrokerError: Error, CustomStringConvertible {
       why: "a request has \(request) bytes, it takes \(most) at most",
       remedy: "Lower `request.body_bytes`, or raise `max_payload` of the broker.")
   }
-
-  /// All three.
-  public var description: String { "broker \(server): \(why). \(remedy)" }
 }

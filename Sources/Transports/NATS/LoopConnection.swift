@@ -1,6 +1,7 @@
 import CKernel
 import CNats
 import Foundation
+import NATSWire
 import Scenario
 import Synchronization
 

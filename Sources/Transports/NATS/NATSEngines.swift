@@ -19,13 +19,11 @@ public final class NativeTransport: SessionTransport {
     get { inner.wakeMargin }
     set { inner.wakeMargin = newValue }
   }
-  /// Monotonic time, nanoseconds.
-  public func now() -> UInt64 { inner.now() }
   /// Opens a session in a slot; false when there is none to be had.
   public func open(slot: Int, at time: UInt64) -> Bool { inner.open(slot: slot) }
   /// Starts a phase of the session in a slot.
-  public func start(slot: Int, phaseIndex: Int, attempt: Int) {
-    inner.start(slot: slot, phaseIndex: phaseIndex, attempt: attempt)
+  public func start(slot: Int, phaseIndex: Int, attempt: Int, at time: UInt64) {
+    inner.start(slot: slot, phaseIndex: phaseIndex, attempt: attempt, at: time)
   }
   /// Gives up the phase under way.
   public func abandon(slot: Int) { inner.abandon(slot: slot) }
@@ -56,13 +54,11 @@ public final class LibnatsTransport: SessionTransport {
     get { inner.wakeMargin }
     set { inner.wakeMargin = newValue }
   }
-  /// Monotonic time, nanoseconds.
-  public func now() -> UInt64 { inner.now() }
   /// Opens a session in a slot; false when there is none to be had.
   public func open(slot: Int, at time: UInt64) -> Bool { inner.open(slot: slot) }
   /// Starts a phase of the session in a slot.
-  public func start(slot: Int, phaseIndex: Int, attempt: Int) {
-    inner.start(slot: slot, phaseIndex: phaseIndex, attempt: attempt)
+  public func start(slot: Int, phaseIndex: Int, attempt: Int, at time: UInt64) {
+    inner.start(slot: slot, phaseIndex: phaseIndex, attempt: attempt, at: time)
   }
   /// Gives up the phase under way.
   public func abandon(slot: Int) { inner.abandon(slot: slot) }

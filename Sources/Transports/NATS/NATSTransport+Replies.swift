@@ -45,7 +45,7 @@ extension NATSTransport {
   func complete(_ slot: Int, _ end: PhaseEnd) {
     slots[slot].isWaiting = false
     completions.push(
-      PhaseCompletion(slot: Int32(truncatingIfNeeded: slot), end: end, doneAt: kernel_now_ns()))
+      PhaseCompletion(slot: Int32(truncatingIfNeeded: slot), end: end, doneAt: MonotonicClock.nanoseconds))
   }
 
   /// How a reply ends the phase of its slot; nil when it is not that phase's: it is counted.

@@ -3,6 +3,7 @@ import Foundation
 import Glibc
 import Load
 import Measure
+import NATSWire
 import NylonProtocol
 import Scenario
 
@@ -34,8 +35,9 @@ final class NATSTransport<Link: BrokerLink> {
   let unixOffset: UInt64
   /// See `SessionTransport`.
   var wakeMargin: UInt64 = 30_000
-  /// The last time that was read: near enough for a request's `timestamp` of whole milliseconds.
-  var recentTime = kernel_now_ns()
+  /// When the last request was started: near enough for the `timestamp`, of whole milliseconds, of one
+  /// that is sent again.
+  private var recentTime = MonotonicClock.nanoseconds
   var ids: UUIDv7
   let fates = RequestFates()
   /// Requests published so far, for a link that needs their order.
@@ -63,7 +65,7 @@ final class NATSTransport<Link: BrokerLink> {
         order.target.verify, upstreamBody: content.response.body, dialect: spec.dialect))
     let subject = try Subject(prefix: spec.subjectPrefix, plugin: order.target.plugin)
     ids = UUIDv7(seed: UInt64.random(in: .min ... .max))
-    unixOffset = UInt64(Date().timeIntervalSince1970 * 1e9) &- kernel_now_ns()
+    unixOffset = UInt64(Date().timeIntervalSince1970 * 1e9) &- MonotonicClock.nanoseconds
     replySubject = ReplySubject(seed: order.seed &+ UInt64(order.replicate) &* 64 &+ UInt64(lane))
     let connections = max(1, order.connectionCount(ofThread: lane))
     let setup = LinkSetup(
@@ -128,12 +130,6 @@ final class NATSTransport<Link: BrokerLink> {
   }
 
   @inline(__always)
-  func now() -> UInt64 {
-    recentTime = kernel_now_ns()
-    return recentTime
-  }
-
-  @inline(__always)
   func open(slot: Int) -> Bool {
     let state = slots + slot
     guard let sid = numbering.next(after: state.pointee.lastSID) else { return false }
@@ -143,8 +139,9 @@ final class NATSTransport<Link: BrokerLink> {
   }
 
   @inline(__always)
-  func start(slot: Int, phaseIndex: Int, attempt: Int) {
+  func start(slot: Int, phaseIndex: Int, attempt: Int, at time: UInt64) {
     let state = slots + slot
+    recentTime = time
     state.pointee.phaseIndex = Int32(truncatingIfNeeded: phaseIndex)
     // A retry is the same request: the worker may know its id.
     if attempt == 1 {
@@ -217,7 +214,7 @@ final class NATSTransport<Link: BrokerLink> {
   /// sleeping.
   @inline(__always)
   func sleepNanoseconds(until time: UInt64) -> UInt64 {
-    let now = kernel_now_ns()
+    let now = MonotonicClock.nanoseconds
     return time > now &+ wakeMargin ? time &- now &- wakeMargin : 0
   }
 

@@ -3,6 +3,7 @@
 import CNats
 import Foundation
 import Load
+import NATSWire
 import NylonProtocol
 import Scenario
 

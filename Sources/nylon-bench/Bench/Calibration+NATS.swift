@@ -11,19 +11,8 @@ extension Calibration {
   static let inFlight = [1, 64, 256]
   /// The number in flight at which workers are measured: enough that the worker is never idle.
   private static let workerInFlight = 256
-
-  /// Rates and medians of one client, a value for each round.
-  private struct Rounds {
-    var rates: [Double] = []
-    var p50s: [Double] = []
-    var rate: Double { Statistics.median(rates) ?? 0 }
-    var p50: Double { Statistics.median(p50s) ?? 0 }
-
-    mutating func add(_ figures: (rate: Double, p50: Double)) {
-      rates.append(figures.rate)
-      p50s.append(figures.p50)
-    }
-  }
+  /// The number in flight at which the generator's memory is looked at.
+  private static let memoryInFlight = 2048
 
   /// A row per number in flight, for each client.
   func calibrateNATS() throws -> [NATSClient: [CalibrationResult.NATS]] {
@@ -35,12 +24,8 @@ extension Calibration {
     let request = try Self.request(for: plan(target(broker, .standard), concurrency: 1))
     var rows: [NATSClient: [CalibrationResult.NATS]] = [:]
     for inFlight in Self.inFlight {
-      let (bare, engines) = try calibrateNATS(inFlight, broker: broker, subject: subject, request: request)
-      for (client, engine) in engines {
-        rows[client, default: []].append(
-          CalibrationResult.NATS(
-            inFlight: inFlight, bareRps: bare.rate, engineRps: engine.rate, ratio: engine.rate / bare.rate,
-            bareP50Us: bare.p50, engineP50Us: engine.p50))
+      for (client, row) in try calibrateNATS(inFlight, broker: broker, subject: subject, request: request) {
+        rows[client, default: []].append(row)
       }
     }
     return rows
@@ -62,29 +47,48 @@ extension Calibration {
       phases: [.requestFilter], loads: [.closed(concurrency: 1)])
   }
 
+  /// Every client in turn with the bare one, which is measured right beside each.
   private func calibrateNATS(
     _ inFlight: Int, broker: Broker, subject: String, request: [UInt8]
-  ) throws -> (bare: Rounds, engines: [NATSClient: Rounds]) {
-    var bare = Rounds()
-    var engines: [NATSClient: Rounds] = [:]
-    for round in 0..<rounds {
-      progress("NATS, \(inFlight) in flight, \(round + 1)/\(rounds)")
-      var ways: [NATSClient?] = [nil] + NATSClient.allCases
-      if round % 2 == 1 { ways.reverse() }
-      for client in ways {
-        guard let client else {
-          bare.add(try bareNATS(inFlight, port: broker.port, subject: subject, request: request))
-          continue
+  ) throws -> [NATSClient: CalibrationResult.NATS] {
+    var rows: [NATSClient: CalibrationResult.NATS] = [:]
+    for client in NATSClient.allCases {
+      let target = target(broker, client)
+      let bench = try Workbench(plan: plan(target, concurrency: inFlight))
+      var rates = InTurn()
+      var p50s = InTurn()
+      var allocated: [Double] = []
+      for round in 0..<rounds {
+        progress("NATS, \(client.rawValue), \(inFlight) in flight, \(round + 1)/\(rounds)")
+        let bare = {
+          let figures = try self.bareNATS(inFlight, port: broker.port, subject: subject, request: request)
+          rates.bare.append(figures.rate)
+          p50s.bare.append(figures.p50)
         }
-        let target = target(broker, client)
-        let bench = try Workbench(plan: plan(target, concurrency: inFlight))
-        let measurement = try engine(bench, target, concurrency: inFlight)
-        let p50 = measurement.request?.response.value(atPercentile: 50) ?? 0
-        engines[client, default: Rounds()].add(
-          (measurement.throughputPerSecond ?? 0, Double(p50) / 1e3))
+        try inTurn(round, bare) {
+          let measurement = try self.engine(bench, target, concurrency: inFlight)
+          rates.engine.append(measurement.throughputPerSecond ?? 0)
+          p50s.engine.append(Double(measurement.request?.response.value(atPercentile: 50) ?? 0) / 1e3)
+          if let bytes = Self.allocatedPerPhase(measurement) { allocated.append(bytes) }
+        }
       }
+      rows[client] = CalibrationResult.NATS(
+        inFlight: inFlight, rates: rates, p50s: p50s,
+        allocatedBytes: allocated.count == rounds ? allocated.max() : nil)
     }
-    return (bare, engines)
+    return rows
+  }
+
+  /// A target whose pool is one nylon-worker.
+  private func workerTarget(_ broker: Broker, maxInFlight: Int? = nil) -> Target {
+    var target = target(broker, .standard)
+    target.plugin = "worker"
+    target.transport = .nats(
+      NATSSpec(
+        servers: [broker.url], group: Self.group,
+        workers: WorkersSpec(count: 1, command: ["nylon-worker"])))
+    if let maxInFlight { target.maxInFlight = maxInFlight }
+    return target
   }
 
   /// What nylon-worker answers against a bare echo worker, both asked by the bare client.
@@ -94,27 +98,33 @@ extension Calibration {
     let bareSubject = try Subject(plugin: Self.plugin).phase(.requestFilter)
     let bareWorker = try startBareWorker(broker, subject: bareSubject)
     defer { bareWorker.terminate() }
-    let plugin = "worker"
-    var target = target(broker, .standard)
-    target.plugin = plugin
-    target.transport = .nats(
-      NATSSpec(
-        servers: [broker.url], group: Self.group,
-        workers: WorkersSpec(count: 1, command: ["nylon-worker"])))
+    let target = workerTarget(broker)
     let pool = try WorkerPool.start(for: target, servers: [broker.url], monitor: broker.monitor)
     defer { pool.stop() }
     let request = try Self.request(for: plan(target, concurrency: 1))
-    let subject = try Subject(plugin: plugin).phase(.requestFilter)
-    var rates: [String: Rounds] = [:]
+    let subject = try Subject(plugin: target.plugin).phase(.requestFilter)
+    func rate(_ subject: String) throws -> Double {
+      try bareNATS(Self.workerInFlight, port: broker.port, subject: subject, request: request).rate
+    }
+    var turns = InTurn()
     for round in 0..<rounds {
       progress("worker, \(round + 1)/\(rounds)")
-      for subject in round % 2 == 0 ? [bareSubject, subject] : [subject, bareSubject] {
-        rates[subject, default: Rounds()].add(
-          try bareNATS(Self.workerInFlight, port: broker.port, subject: subject, request: request))
-      }
+      try inTurn(
+        round, { turns.bare.append(try rate(bareSubject)) }, { turns.engine.append(try rate(subject)) })
     }
-    let (bare, worker) = (rates[bareSubject]?.rate ?? 0, rates[subject]?.rate ?? 0)
-    return CalibrationResult.Worker(
-      inFlight: Self.workerInFlight, bareRps: bare, workerRps: worker, ratio: worker / bare)
+    return CalibrationResult.Worker(inFlight: Self.workerInFlight, turns)
+  }
+
+  /// The generator's resident memory under many requests in flight.
+  func calibrateMemory() throws -> CalibrationResult.Memory {
+    let broker = try Broker.start()
+    defer { broker.stop() }
+    let target = workerTarget(broker, maxInFlight: Self.memoryInFlight)
+    let bench = try Workbench(plan: plan(target, concurrency: Self.memoryInFlight))
+    progress("memory")
+    let costs = try engine(bench, target, concurrency: Self.memoryInFlight).generator
+    return CalibrationResult.Memory(
+      inFlight: Self.memoryInFlight, residentStartBytes: costs?.residentStartBytes,
+      residentEndBytes: costs?.residentEndBytes)
   }
 }

@@ -6,32 +6,66 @@ import Load
 import Measure
 import NylonProtocol
 import Scenario
-import TransportFFI
+
+/// A part of `calibrate` that can be asked for alone.
+enum CalibrationPart: String, CaseIterable {
+  /// A clock read, a histogram record, a timer.
+  case steps
+  /// The null plugin.
+  case ffi
+  /// A plugin that answers from another thread.
+  case queue
+  /// How late an open load is.
+  case pacing
+  /// Request-reply through a broker.
+  case nats
+  /// nylon-worker.
+  case worker
+  /// The generator's resident memory.
+  case memory
+}
 
 /// Measures the engine against bare C, in one run, in turn: bare, engine, engine, bare, …
 struct Calibration {
   let rounds: Int
   let seconds: Double
+  let parts: Set<CalibrationPart>
   let progress: (String) -> Void
 
   static let group = "floor"
   static let plugin = "floor"
 
+  init(
+    rounds: Int, seconds: Double, parts: Set<CalibrationPart> = Set(CalibrationPart.allCases),
+    progress: @escaping (String) -> Void
+  ) {
+    self.rounds = rounds
+    self.seconds = seconds
+    self.parts = parts
+    self.progress = progress
+  }
+
   func run() throws -> CalibrationResult {
-    progress("clock, histogram, timer")
-    let clock = median((0..<rounds).map { _ in floor_clock_ns() })
-    let record = median((0..<rounds).map { _ in Self.recordNanoseconds() })
-    let overshoot = median((0..<rounds).map { _ in Double(TimerFloor.measure()) / 1e3 })
-    let ffi = try calibrateFFI()
-    let queue = try calibrateQueue()
-    let pacing = try calibratePacing(highest: 1e9 / ffi.engineNs)
-    let nats = try calibrateNATS()
-    let worker = try calibrateWorker()
-    return CalibrationResult(
-      clockNs: clock, recordNs: record, timerOvershootUs: overshoot, ffi: ffi, ffiQueue: queue,
-      pacing: pacing, client: NATSClient.standard, nats: nats[.standard] ?? [],
-      natsLibnats: nats[.libnats] ?? [],
-      natsNative: nats[.native] ?? [], worker: worker, rounds: rounds)
+    var result = CalibrationResult(rounds: rounds, secondsEach: seconds)
+    if parts.contains(.steps) {
+      progress("clock, histogram, timer")
+      result.clockNs = median((0..<rounds).map { _ in floor_clock_ns() })
+      result.recordNs = median((0..<rounds).map { _ in Self.recordNanoseconds() })
+      result.timerOvershootUs = median((0..<rounds).map { _ in Double(TimerFloor.measure()) / 1e3 })
+    }
+    if parts.contains(.ffi) { result.ffi = try calibrateFFI() }
+    if parts.contains(.queue) { result.ffiQueue = try calibrateQueue() }
+    if parts.contains(.pacing) { result.pacing = try calibratePacing() }
+    if parts.contains(.nats) {
+      let rows = try calibrateNATS()
+      result.nats = rows[.standard]
+      result.natsNative = rows[.native]
+      result.natsLibnats = rows[.libnats]
+    }
+    if parts.contains(.worker) { result.worker = try calibrateWorker() }
+    if parts.contains(.memory) { result.memory = try calibrateMemory() }
+    result.goals = result.judged()
+    return result
   }
 
   func median(_ values: [Double]) -> Double { Statistics.median(values) ?? 0 }
@@ -52,44 +86,18 @@ struct Calibration {
     return Double(kernel_now_ns() - start) / Double(records)
   }
 
-  // MARK: FFI
-
-  private func calibrateFFI() throws -> CalibrationResult.FFI {
-    let path = try PackageFiles.plugin("NullPlugin")
-    let library = try PluginLibrary(path: path)
-    library.start(configJSON: "")
-    let target = Target(
-      name: "ffi", plugin: Self.plugin, handler: "noop", transport: .ffi(FFISpec(file: "NullPlugin")),
-      loads: [.closed(concurrency: 1)])
-    let bench = try Workbench(plan: plan(target, concurrency: 1))
-    var bare: [Double] = []
-    var engine: [Double] = []
-    var allocated: UInt64?
-    for round in 0..<rounds {
-      progress("FFI \(round + 1)/\(rounds)")
-      let measureBare = { bare.append(try self.bareFFI(library)) }
-      let measureEngine = {
-        let measurement = try self.engine(bench, target, concurrency: 1)
-        let phases = measurement.scopes.dropFirst().reduce(0) { $0 + $1.okInWindow }
-        engine.append(measurement.durationSeconds * 1e9 / Double(max(1, phases)))
-        allocated = measurement.allocatedBytes
-      }
-      try inTurn(round, measureBare, measureEngine)
-    }
-    let (bareNs, engineNs) = (median(bare), median(engine))
-    return CalibrationResult.FFI(
-      bareNs: bareNs, engineNs: engineNs, ratio: engineNs / bareNs, engineAllocatedBytes: allocated)
+  /// Nanoseconds of the measured time for each answered phase request.
+  static func nanosecondsPerPhase(_ measurement: Measure.Measurement) -> Double {
+    measurement.durationSeconds * 1e9 / Double(max(1, answeredPhases(measurement)))
   }
 
-  func bareFFI(_ library: PluginLibrary) throws -> Double {
-    var result = FloorResult()
-    let status = floor_ffi_loop(
-      library.registerSessionStream, library.eventStream, library.closeSessionStream,
-      UInt64(seconds * 1e9), &result)
-    guard status == 0, result.count > 0 else {
-      throw LoadFailure(kind: .failed, message: "the null plugin did not answer the bare loop")
-    }
-    return Double(result.elapsed_ns) / Double(result.count)
+  /// Bytes that the load threads allocated for each answered phase request; nil when not measured.
+  static func allocatedPerPhase(_ measurement: Measure.Measurement) -> Double? {
+    measurement.allocatedBytes.map { Double($0) / Double(max(1, answeredPhases(measurement))) }
+  }
+
+  private static func answeredPhases(_ measurement: Measure.Measurement) -> UInt64 {
+    measurement.scopes.dropFirst().reduce(0) { $0 + $1.okInWindow }
   }
 
   // MARK: NATS

@@ -3,6 +3,7 @@ import Foundation
 import Lab
 import Load
 import Measure
+import NATSWire
 import Scenario
 import TransportFFI
 import TransportNATS

@@ -24,13 +24,12 @@ final class StampedTransport: SessionTransport {
     get { inner.wakeMargin }
     set { inner.wakeMargin = newValue }
   }
-  func now() -> UInt64 { inner.now() }
   func open(slot: Int, at time: UInt64) -> Bool {
     opened += 1
     return inner.open(slot: slot, at: time)
   }
-  func start(slot: Int, phaseIndex: Int, attempt: Int) {
-    inner.start(slot: slot, phaseIndex: phaseIndex, attempt: attempt)
+  func start(slot: Int, phaseIndex: Int, attempt: Int, at time: UInt64) {
+    inner.start(slot: slot, phaseIndex: phaseIndex, attempt: attempt, at: time)
   }
   func abandon(slot: Int) { inner.abandon(slot: slot) }
   func poll(until time: UInt64) { inner.poll(until: time) }

@@ -1,6 +1,7 @@
 import Foundation
 import Load
 import Measure
+import NATSWire
 import Scenario
 import Synchronization
 import Testing

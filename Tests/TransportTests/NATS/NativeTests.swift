@@ -2,6 +2,7 @@ import Foundation
 import Lab
 import Load
 import Measure
+import NATSWire
 import NylonProtocol
 import Scenario
 import Synchronization

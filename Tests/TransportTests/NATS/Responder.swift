@@ -2,6 +2,7 @@ import CNats
 import Foundation
 import Load
 import Measure
+import NATSWire
 import NylonProtocol
 import Scenario
 import Synchronization

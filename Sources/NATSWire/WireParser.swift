@@ -3,15 +3,15 @@ import Glibc
 /// What the broker sent, piece by piece, read in place. Pure: bytes in, a piece out, nothing kept.
 ///
 /// Whatever the bytes are, it neither reads beyond them nor asks for more than `longestMessage`.
-enum WireParser {
+public enum WireParser {
   /// Bytes of a line, its end included, at most; the greeting of a large cluster is the longest.
-  static let longestLine = 64 << 10
+  @inlinable public static var longestLine: Int { 64 << 10 }
 
   /// The first piece of the bytes.
   ///
   /// - Parameter longestMessage: bytes of a message's headers and payload, at most.
-  @inline(__always)
-  static func piece(_ bytes: UnsafeRawBufferPointer, longestMessage: Int) -> WirePiece {
+  @inlinable @inline(__always)
+  public static func piece(_ bytes: UnsafeRawBufferPointer, longestMessage: Int) -> WirePiece {
     guard let start = bytes.baseAddress, bytes.count > 0 else { return .incomplete(needs: 1) }
     guard let end = memchr(start, newline, min(bytes.count, longestLine)) else {
       return unfinishedLine(start, count: bytes.count)
@@ -26,8 +26,8 @@ enum WireParser {
   }
 
   /// No end of a line: more is to come, unless nothing of the broker's begins like this.
-  @inline(never)
-  private static func unfinishedLine(_ start: UnsafeRawPointer, count: Int) -> WirePiece {
+  @usableFromInline @inline(never)
+  static func unfinishedLine(_ start: UnsafeRawPointer, count: Int) -> WirePiece {
     guard count < longestLine else { return .broken(.lineTooLong) }
     return isKnown(start.byte(0)) ? .incomplete(needs: count + 1) : .broken(.unknownWord)
   }
@@ -42,17 +42,19 @@ enum WireParser {
   }
 
   /// `subject sid [reply] [header bytes] bytes`, then the bytes and an end of line.
-  @inline(__always)
-  private static func message(
+  @inlinable @inline(__always)
+  static func message(
     _ line: inout WireLine, of bytes: UnsafeRawBufferPointer, body: Int, withHeader: Bool,
     _ longestMessage: Int
   ) -> WirePiece {
     guard let subject = line.word(), let sid = line.number() else { return .broken(.messageLine) }
     let mark = line.at
+    var reply = UnsafeRawBufferPointer(start: nil, count: 0)
     var sizes = sizes(&line, withHeader: withHeader)
     if sizes == nil {
       line.at = mark
-      guard line.word() != nil else { return .broken(.messageLine) }
+      guard let word = line.word() else { return .broken(.messageLine) }
+      reply = word
       sizes = self.sizes(&line, withHeader: withHeader)
     }
     guard let (header, total) = sizes, header <= total else { return .broken(.messageLine) }
@@ -65,22 +67,23 @@ enum WireParser {
     var piece = WirePiece(kind: .message, byteCount: whole)
     piece.subject = subject
     piece.sid = sid
+    piece.reply = reply
     piece.header = UnsafeRawBufferPointer(start: start + body, count: header)
     piece.payload = UnsafeRawBufferPointer(start: start + body + header, count: total - header)
     return piece
   }
 
   /// The numbers that end a message's line; nil when a word is in between.
-  @inline(__always)
-  private static func sizes(_ line: inout WireLine, withHeader: Bool) -> (header: Int, total: Int)? {
+  @inlinable @inline(__always)
+  static func sizes(_ line: inout WireLine, withHeader: Bool) -> (header: Int, total: Int)? {
     guard let first = line.number() else { return nil }
     guard withHeader else { return line.isAtEnd ? (0, first) : nil }
     guard let second = line.number(), line.isAtEnd else { return nil }
     return (first, second)
   }
 
-  @inline(never)
-  private static func other(
+  @usableFromInline @inline(never)
+  static func other(
     _ line: inout WireLine, of bytes: UnsafeRawBufferPointer, lineLength: Int, _ longestMessage: Int
   ) -> WirePiece {
     if line.takes(asciiHeaderMessage) {
@@ -100,21 +103,27 @@ enum WireParser {
   }
 }
 
-private let newline: Int32 = 10
-private let carriageReturn: UInt8 = 13
-private let space: UInt8 = 32
-private let asciiMessage: StaticString = "MSG "
-private let asciiHeaderMessage: StaticString = "HMSG "
+@inlinable var newline: Int32 { 10 }
+@inlinable var carriageReturn: UInt8 { 13 }
+@inlinable var space: UInt8 { 32 }
+@inlinable var asciiMessage: StaticString { "MSG " }
+@inlinable var asciiHeaderMessage: StaticString { "HMSG " }
 
 /// One piece of what a broker sends; its parts lie in the bytes that it was read from.
-struct WirePiece {
+@frozen
+public struct WirePiece {
   /// What it is.
-  enum Kind: UInt8 {
+  @frozen
+  public enum Kind: UInt8, Sendable {
     /// `byteCount` bytes in all are needed before there can be a piece.
     case incomplete
+    /// A message to a subscription.
     case message
+    /// Asks for a PONG.
     case ping
+    /// Answers a PING.
     case pong
+    /// Agrees.
     case ok
     /// `payload` is JSON.
     case info
@@ -124,50 +133,81 @@ struct WirePiece {
     case broken
   }
 
-  var kind: Kind
+  /// What it is.
+  public var kind: Kind
   /// Bytes that the piece takes up, or of `incomplete` that are needed.
-  var byteCount: Int
-  var fault = WireFault.none
-  var subject = UnsafeRawBufferPointer(start: nil, count: 0)
-  var sid = 0
+  public var byteCount: Int
+  /// What is wrong with a broken one.
+  public var fault = WireFault.none
+  /// The subject that a message was published to.
+  public var subject = UnsafeRawBufferPointer(start: nil, count: 0)
+  /// The subscription that it came for.
+  public var sid = 0
+  /// Where its answer is to go; empty when nobody waits for one.
+  public var reply = UnsafeRawBufferPointer(start: nil, count: 0)
   /// Empty for a message without headers.
-  var header = UnsafeRawBufferPointer(start: nil, count: 0)
-  var payload = UnsafeRawBufferPointer(start: nil, count: 0)
+  public var header = UnsafeRawBufferPointer(start: nil, count: 0)
+  /// A message's bytes, or what `kind` says.
+  public var payload = UnsafeRawBufferPointer(start: nil, count: 0)
 
+  /// A piece of that size.
+  @inlinable
+  public init(kind: Kind, byteCount: Int, fault: WireFault = .none) {
+    self.kind = kind
+    self.byteCount = byteCount
+    self.fault = fault
+  }
+
+  @inlinable
   static func incomplete(needs count: Int) -> WirePiece { WirePiece(kind: .incomplete, byteCount: count) }
 
+  @inlinable
   static func broken(_ fault: WireFault) -> WirePiece {
     WirePiece(kind: .broken, byteCount: 0, fault: fault)
   }
 
   /// Whether the broker found nobody for the request: status 503 and no payload.
-  var isNoResponders: Bool {
+  public var isNoResponders: Bool {
     payload.isEmpty && header.count >= 12 && header.prefix(12).elementsEqual("NATS/1.0 503".utf8)
   }
 }
 
 /// How bytes break the protocol.
-enum WireFault: String {
+public enum WireFault: String, Sendable {
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
   case none
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
   case lineEnd = "a line does not end with CR LF"
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
   case lineTooLong = "a line is too long"
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
   case unknownWord = "a line begins with no word of the protocol"
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
   case messageLine = "a message's line cannot be read"
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
   case messageTooLong = "a message is announced that is longer than the broker allows"
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
   case messageEnd = "a message does not end where its length says"
 }
 
 /// The words of one line.
-private struct WireLine {
-  var at: UnsafeRawPointer
-  let end: UnsafeRawPointer
+@frozen @usableFromInline
+struct WireLine {
+  @usableFromInline var at: UnsafeRawPointer
+  @usableFromInline let end: UnsafeRawPointer
 
-  var isAtEnd: Bool { at >= end }
+  @inlinable
+  init(at: UnsafeRawPointer, end: UnsafeRawPointer) {
+    self.at = at
+    self.end = end
+  }
+
+  @inlinable var isAtEnd: Bool { at >= end }
 
   var rest: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: at, count: end - at) }
 
   /// Steps over a text when the line goes on with it.
-  @inline(__always)
+  @inlinable @inline(__always)
   mutating func takes(_ text: StaticString) -> Bool {
     let count = text.utf8CodeUnitCount
     guard end - at > count, memcmp(at, text.utf8Start, count) == 0 else { return false }
@@ -176,7 +216,7 @@ private struct WireLine {
   }
 
   /// A word and the space behind it, or nil.
-  @inline(__always)
+  @inlinable @inline(__always)
   mutating func word() -> UnsafeRawBufferPointer? {
     guard let stop = memchr(at, Int32(space), end - at) else { return nil }
     let count = UnsafeRawPointer(stop) - at
@@ -186,7 +226,7 @@ private struct WireLine {
   }
 
   /// A number with a space or the end of the line behind it, or nil.
-  @inline(__always)
+  @inlinable @inline(__always)
   mutating func number() -> Int? {
     var value = 0
     var digits = 0
@@ -203,10 +243,10 @@ private struct WireLine {
     return value
   }
 
-  private static let mostDigits = 9
+  @inlinable static var mostDigits: Int { 9 }
 }
 
 extension UnsafeRawPointer {
-  @inline(__always)
-  fileprivate func byte(_ offset: Int) -> UInt8 { load(fromByteOffset: offset, as: UInt8.self) }
+  @inlinable @inline(__always)
+  func byte(_ offset: Int) -> UInt8 { load(fromByteOffset: offset, as: UInt8.self) }
 }

@@ -1,20 +1,35 @@
 import Foundation
-import Scenario
 
-/// Where a native connection may go, and what it says there; used only while none is there.
-final class NativeDialer {
-  /// The id of the one subscription of a connection.
-  static let subscription = 1
+/// What a connection says of itself, and how patient it is.
+public struct WireSettings: Sendable {
+  /// The client's name, as the broker's monitoring shows it.
+  public var name: String
+  /// The subscriptions' lines, each with its end.
+  public var subscriptions: [UInt8]
   /// Nanoseconds that connecting and being greeted may take.
-  static let limitNanoseconds: UInt64 = 5_000_000_000
+  public var limitNanoseconds: UInt64
   /// Nanoseconds to wait after all brokers were tried, or a connection was lost.
-  static let restNanoseconds: UInt64 = 100_000_000
+  public var restNanoseconds: UInt64
+
+  /// Settings.
+  public init(
+    name: String, subscriptions: [UInt8], limitNanoseconds: UInt64 = 5_000_000_000,
+    restNanoseconds: UInt64 = 100_000_000
+  ) {
+    self.name = name
+    self.subscriptions = subscriptions
+    self.limitNanoseconds = limitNanoseconds
+    self.restNanoseconds = restNanoseconds
+  }
+}
+
+/// Where a connection may go, and what it says there; used only while none is there.
+public final class WireDialer {
   /// Complaints of the broker that are kept.
   private static let mostComplaints = 4
 
   let servers: [BrokerServer]
-  /// `SUB` and `PING`.
-  let subscribe: [UInt8]
+  let settings: WireSettings
   /// All addresses of all servers, the one to begin with first.
   private let targets: [(server: Int, address: Int)]
   private var next = 0
@@ -25,18 +40,16 @@ final class NativeDialer {
   /// Why the last round of all servers failed: the one that tells most.
   private(set) var failure: LinkFailure?
   /// What the broker complained of, each once.
-  private(set) var complaints: [String] = []
+  public private(set) var complaints: [String] = []
 
-  init(place: Int, setup: LinkSetup) throws(BrokerError) {
-    let servers = try BrokerServer.all(setup.servers, auth: setup.spec.auth)
+  /// A dialer that begins with the server at place `first`; nothing here is left to chance.
+  init(_ servers: [BrokerServer], first: Int, settings: WireSettings) {
     self.servers = servers
-    subscribe = Array(
-      "SUB \(setup.replySubject.pattern(connection: place)) \(Self.subscription)\r\nPING\r\n".utf8)
+    self.settings = settings
     let all = servers.indices.flatMap { server in
       servers[server].addresses.indices.map { (server: server, address: $0) }
     }
-    // Connections spread over the servers; nothing here is left to chance.
-    let first = (setup.lane + place) % servers.count
+    let first = first % max(1, servers.count)
     targets = all.filter { $0.server >= first } + all.filter { $0.server < first }
   }
 
@@ -63,7 +76,7 @@ final class NativeDialer {
   }
 
   /// Keeps what the broker says, for people.
-  func complain(_ words: String) {
+  public func complain(_ words: String) {
     let sentence = "the broker at \(servers[server].shown): \(words)"
     if complaints.count < Self.mostComplaints, !complaints.contains(sentence) { complaints.append(sentence) }
   }
@@ -75,22 +88,27 @@ final class NativeDialer {
 }
 
 /// Why a broker did not take us.
-struct LinkFailure: Error {
-  let server: String
-  let why: String
-  let remedy: String
+public struct LinkFailure: Error {
+  /// The broker's address without user and password.
+  public let server: String
+  /// What it or the system says.
+  public let why: String
+  /// What to do about it.
+  public let remedy: String
   /// Whether a broker said so, and not only nobody answered.
-  let isAnswer: Bool
-  /// Whether libnats might be taken.
-  var needsLibrary = false
+  public let isAnswer: Bool
+  /// Whether a client with more in it might be taken: the broker wants what is not spoken here.
+  public var needsLibrary = false
+  /// Whether the broker does not take who we are.
+  public var isRefusal = false
 
   /// The error for people.
-  var error: BrokerError { BrokerError(server: server, why: why, remedy: remedy) }
+  public var error: BrokerError { BrokerError(server: server, why: why, remedy: remedy) }
 }
 
 extension WirePiece {
   /// What the broker says, without its quotes.
-  var text: String {
+  public var text: String {
     String(decoding: payload.prefix(300), as: UTF8.self).trimmingCharacters(
       in: CharacterSet(charactersIn: " '"))
   }

@@ -3,13 +3,14 @@ import Foundation
 import Glibc
 
 /// How a connection comes about, breaks, and is made again; never waits, but for the first one.
-extension NativeLink {
+extension WireConnection {
   private var isOver: Bool { kernel_now_ns() >= state.pointee.stageEnd }
 
   // MARK: The first connection
 
-  /// Tries all servers once; returns when one has taken us.
-  func connectFirst() throws {
+  /// Tries all servers once; returns when one has taken us. Throws the failure that tells most, or at once that
+  /// of a server that wants what is not spoken here.
+  public func connectFirst() throws(LinkFailure) {
     let dialer = dialer.takeUnretainedValue()
     while dial() {
       do throws(LinkFailure) {
@@ -18,13 +19,14 @@ extension NativeLink {
         }
         return
       } catch {
-        if error.needsLibrary { throw NeedsLibrary(why: error.why) }
+        if error.needsLibrary { throw error }
         dialer.failed(error)
         closeSocket()
       }
     }
-    throw dialer.failure?.error
-      ?? BrokerError(server: "", why: "there is no broker to connect to", remedy: "Check `servers`.")
+    throw dialer.failure
+      ?? LinkFailure(
+        server: "", why: "there is no broker to connect to", remedy: "Check `servers`.", isAnswer: false)
   }
 
   /// Waits for the socket until the stage is over.
@@ -66,7 +68,7 @@ extension NativeLink {
       }
       state.pointee.socket = socket
       state.pointee.stage = .connecting
-      state.pointee.stageEnd = kernel_now_ns() + NativeDialer.limitNanoseconds
+      state.pointee.stageEnd = kernel_now_ns() + dialer.settings.limitNanoseconds
       listen(UInt32(KERNEL_READABLE) | UInt32(KERNEL_WRITABLE))
       return true
     }
@@ -120,7 +122,7 @@ extension NativeLink {
 
   /// The broker has greeted: says who we are.
   private func greeted(_ piece: WirePiece) throws(LinkFailure) {
-    guard let info = NativeDialer.info(piece) else { throw noBroker() }
+    guard let info = WireDialer.info(piece) else { throw noBroker() }
     let dialer = dialer.takeUnretainedValue()
     dialer.info = info
     state.pointee.longestPayload = info.longestPayload
@@ -132,7 +134,7 @@ extension NativeLink {
         isAnswer: true,
         needsLibrary: true)
     }
-    guard let hello = try? server.hello(info) else { throw noBroker() }
+    guard let hello = try? server.hello(info, name: dialer.settings.name) else { throw noBroker() }
     put(hello)
     put("PING\r\n".utf8)
     state.pointee.stage = .introducing
@@ -142,10 +144,12 @@ extension NativeLink {
   private func agreed() throws(LinkFailure) {
     switch state.pointee.stage {
     case .introducing:
-      put(dialer.takeUnretainedValue().subscribe)
+      put(dialer.takeUnretainedValue().settings.subscriptions)
+      put("PING\r\n".utf8)
       state.pointee.stage = .subscribing
     case .subscribing:
       state.pointee.stage = .connected
+      state.pointee.rests = 0
       state.pointee.stageEnd = .max
       dialer.takeUnretainedValue().startOver()
     default: throw noBroker()
@@ -159,21 +163,21 @@ extension NativeLink {
 
   // MARK: Later connections
 
-  /// The socket of a connection that is being made is ready.
-  func dialOn(_ events: UInt32, _ transport: NATSTransport<NativeLink>) {
+  /// The socket of a connection that is being made is ready; whether it is made now.
+  public func dialOn(_ events: UInt32) -> Bool {
     do throws(LinkFailure) {
       try advance(events)
-      guard state.pointee.stage == .connected else { return }
+      guard state.pointee.stage == .connected else { return false }
       state.pointee.reconnects += 1
-      write(transport)
-      if state.pointee.stage == .connected { handleInput(transport) }
+      return true
     } catch {
       tryNext(error)
+      return false
     }
   }
 
   /// Looks whether a stage without a connection is over.
-  func checkTime(_ transport: NATSTransport<NativeLink>) {
+  public func checkTime() {
     guard isOver else { return }
     if state.pointee.stage == .resting {
       if !dial() { rest() }
@@ -191,20 +195,17 @@ extension NativeLink {
   }
 
   private func rest() {
+    state.pointee.rests += 1
     state.pointee.stage = .resting
     // Connections that were lost together do not come back all at once.
     let spread = UInt64(place % 20) * 1_000_000
-    state.pointee.stageEnd = kernel_now_ns() + NativeDialer.restNanoseconds + spread
+    state.pointee.stageEnd = kernel_now_ns() + dialer.takeUnretainedValue().settings.restNanoseconds + spread
   }
 
-  /// The connection is over: what the kernel had not taken whole goes out again on the next one.
-  func lose(_ transport: NATSTransport<NativeLink>) {
+  /// Gives the connection up, and with it all that the kernel had not taken; it is made again after a rest.
+  public func lose() {
     closeSocket()
     dialer.takeUnretainedValue().startOver()
-    for slot in stride(from: place, to: transport.slotCount, by: transport.linkCount)
-    where transport.slots[slot].isWaiting && transport.slots[slot].sequence > state.pointee.written {
-      postpone(slot, transport)
-    }
     rest()
   }
 
@@ -225,37 +226,32 @@ extension NativeLink {
 
   // MARK: Failures
 
-  private var shown: String {
-    let dialer = dialer.takeUnretainedValue()
-    return dialer.servers[dialer.server].shown
-  }
-
   private func unreachable(_ number: Int32) -> LinkFailure {
     let why =
       number == ECONNREFUSED
       ? "the connection is refused, nothing listens there" : String(cString: strerror(number))
     return LinkFailure(
-      server: shown, why: why,
+      server: server, why: why,
       remedy: "Is a broker running there? Start one (nats-server), or leave `servers` empty.", isAnswer: false
     )
   }
 
   private func tooSlow() -> LinkFailure {
     LinkFailure(
-      server: shown, why: "it did not answer within 5 s",
+      server: server, why: "it did not answer in time",
       remedy: "Is the broker overloaded, or something else listening there?", isAnswer: false)
   }
 
   private func noBroker() -> LinkFailure {
     LinkFailure(
-      server: shown, why: "it does not speak as a NATS server does",
+      server: server, why: "it does not speak as a NATS server does",
       remedy: "Is something else listening there?", isAnswer: true)
   }
 
   private func refusal(_ words: String) -> LinkFailure {
     LinkFailure(
-      server: shown, why: "the broker refuses us: \(words)",
-      remedy: "Check the `auth:` block of the messaging entry.", isAnswer: true)
+      server: server, why: "the broker refuses us: \(words)",
+      remedy: "Check the `auth:` block of the messaging entry.", isAnswer: true, isRefusal: true)
   }
 
   /// A broker may close before its `-ERR` is read.
@@ -263,7 +259,7 @@ extension NativeLink {
     let dialer = dialer.takeUnretainedValue()
     if dialer.info?.auth_required == true { return refusal("it closed the connection") }
     return LinkFailure(
-      server: shown, why: "it closed the connection", remedy: "Is something else listening there?",
+      server: server, why: "it closed the connection", remedy: "Is something else listening there?",
       isAnswer: false)
   }
 }

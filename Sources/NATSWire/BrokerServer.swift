@@ -1,19 +1,18 @@
 import Foundation
-import Scenario
 
-/// A broker that the native client may connect to: its addresses, and what is said to it first.
-struct BrokerServer {
+/// A broker that a connection may be made to: its addresses, and what is said to it first.
+public struct BrokerServer: Sendable {
   /// Host and port, for messages.
-  let shown: String
+  public let shown: String
   /// Socket addresses in bytes, in the order of the resolver; not empty.
   let addresses: [(family: Int32, bytes: [UInt8])]
   /// Whether something proves who we are.
-  let hasCredentials: Bool
+  public let hasCredentials: Bool
   private let auth: NATSAuth
 
   /// The brokers of those URLs; their names are looked up here and now, since the resolver
   /// keeps its caller waiting. Those without an address are left out, unless all are.
-  static func all(_ urls: [String], auth: NATSAuth) throws(BrokerError) -> [BrokerServer] {
+  public static func all(_ urls: [String], auth: NATSAuth) throws(BrokerError) -> [BrokerServer] {
     var servers: [BrokerServer] = []
     var failure: BrokerError?
     for url in urls {
@@ -64,20 +63,21 @@ struct BrokerServer {
   }
 
   /// `CONNECT` with the credentials. Secret.
-  func hello(_ greeting: BrokerInfo) throws -> [UInt8] {
+  func hello(_ greeting: BrokerInfo, name: String) throws -> [UInt8] {
     let options = Hello(
+      name: name,
       auth_token: auth.token, user: auth.user, pass: auth.user == nil ? nil : auth.password ?? "",
       headers: greeting.headers ?? false, no_responders: greeting.headers ?? false)
     return Array("CONNECT ".utf8) + Array(try JSONEncoder().encode(options)) + [13, 10]
   }
 
   private struct Hello: Encodable {
+    var name: String
     var auth_token: String?
     var user: String?
     var pass: String?
     var headers: Bool
     var no_responders: Bool
-    var name = "nylon-bench"
     var lang = "swift"
     var version = "1"
     var `protocol` = 1
@@ -89,7 +89,7 @@ struct BrokerServer {
 }
 
 /// What a broker says of itself.
-struct BrokerInfo: Decodable {
+public struct BrokerInfo: Decodable, Sendable {
   var max_payload: Int?
   var headers: Bool?
   var auth_required: Bool?
@@ -102,4 +102,24 @@ struct BrokerInfo: Decodable {
 
   /// Bytes of a message, at most.
   var longestPayload: Int { min(max(1, max_payload ?? Self.ordinaryPayload), Self.mostPayload) }
+}
+
+/// Why there is no connection to a broker.
+public struct BrokerError: Error, CustomStringConvertible {
+  /// The broker's address without user and password.
+  public let server: String
+  /// What the client or the broker says.
+  public let why: String
+  /// What to do about it.
+  public let remedy: String
+
+  /// An error.
+  public init(server: String, why: String, remedy: String) {
+    self.server = server
+    self.why = why
+    self.remedy = remedy
+  }
+
+  /// All three.
+  public var description: String { "broker \(server): \(why). \(remedy)" }
 }

@@ -1,0 +1,165 @@
+import Glibc
+import NylonProtocol
+import Synchronization
+
+/// A publication as it goes over the wire: `PUB subject 312`, CR LF, the payload, CR LF.
+enum Publication {
+  /// Bytes that it takes, at most.
+  @inline(__always)
+  static func byteCount(subject: Int, payload: Int) -> Int { 4 + subject + 1 + 20 + 2 + payload + 2 }
+
+  /// Writes it; bytes that it takes.
+  @inline(__always)
+  static func write(
+    _ payload: UnsafeRawBufferPointer, to subject: UnsafeRawBufferPointer, at place: UnsafeMutableRawPointer
+  ) -> Int {
+    place.storeBytes(of: UInt32(bigEndian: 0x5055_4220), as: UInt32.self)  // "PUB "
+    var end = place + 4
+    if let start = subject.baseAddress { memcpy(end, start, subject.count) }
+    end += subject.count
+    end.storeBytes(of: 0x20, as: UInt8.self)
+    end = decimal(payload.count, at: end + 1)
+    end.storeBytes(of: UInt16(bigEndian: 0x0D0A), as: UInt16.self)
+    end += 2
+    if let start = payload.baseAddress { memcpy(end, start, payload.count) }
+    end += payload.count
+    end.storeBytes(of: UInt16(bigEndian: 0x0D0A), as: UInt16.self)
+    return end + 2 - place
+  }
+
+  /// Writes a number; where it ends.
+  @inline(__always)
+  private static func decimal(_ number: Int, at place: UnsafeMutableRawPointer) -> UnsafeMutableRawPointer {
+    var digits = 1
+    var limit = 10
+    while number >= limit {
+      digits += 1
+      limit *= 10
+    }
+    var rest = number
+    for digit in stride(from: digits - 1, through: 0, by: -1) {
+      place.storeBytes(of: UInt8(truncatingIfNeeded: 48 + rest % 10), toByteOffset: digit, as: UInt8.self)
+      rest /= 10
+    }
+    return place + digits
+  }
+}
+
+/// What handler threads have for the loop's thread: replies to be written, and that it is to wake.
+///
+/// `@unchecked`: the descriptors never change, `spare` is the loop's thread's alone, the rest locks itself.
+final class ReplyBox: @unchecked Sendable {
+  /// Bytes of replies that wait for a connection, at most; more are dropped.
+  private static let mostBytes = 8 << 20
+  /// Complaints of the broker that are told.
+  private static let mostComplaints = 10
+
+  /// Bytes of a payload, at most, as the broker says.
+  let longestPayload = Atomic<Int>(1 << 20)
+  /// Whether a host has asked for stamps: only then the clock is read for each turn.
+  let stampsReads = Atomic<Bool>(false)
+  private let replies = Mutex<[UInt8]>([])
+  private var spare: [UInt8] = []
+  private let isWoken = Atomic<Bool>(false)
+  private let complaints = Atomic<Int>(0)
+  /// Readable when the loop is to wake.
+  let wakeDescriptor: Int32
+  private let wakeWrite: Int32
+
+  /// nil when the system has no descriptors left.
+  init?() {
+    var ends: [Int32] = [-1, -1]
+    guard pipe(&ends) == 0 else { return nil }
+    for end in ends {
+      _ = fcntl(end, F_SETFL, O_NONBLOCK)
+      _ = fcntl(end, F_SETFD, FD_CLOEXEC)
+    }
+    (wakeDescriptor, wakeWrite) = (ends[0], ends[1])
+  }
+
+  deinit {
+    Glibc.close(wakeDescriptor)
+    Glibc.close(wakeWrite)
+  }
+
+  // MARK: From any thread
+
+  /// Makes the loop's turn end soon; cheap when it is about to anyway.
+  func wake() {
+    if isWoken.exchange(true, ordering: .acquiringAndReleasing) { return }
+    var byte: UInt8 = 1
+    _ = write(wakeWrite, &byte, 1)
+  }
+
+  /// Leaves a reply to be written.
+  func add(_ payload: UnsafeRawBufferPointer, to subject: UnsafeRawBufferPointer) {
+    let most = Publication.byteCount(subject: subject.count, payload: payload.count)
+    replies.withLock { replies in
+      guard replies.count + most <= Self.mostBytes || replies.isEmpty else { return }
+      let start = replies.count
+      replies.append(contentsOf: repeatElement(0, count: most))
+      let count = replies.withUnsafeMutableBytes { bytes in
+        bytes.baseAddress.map { Publication.write(payload, to: subject, at: $0 + start) } ?? 0
+      }
+      replies.removeLast(most - count)
+    }
+    wake()
+  }
+
+  /// Tells what the broker complains of, a few times: one slow minute must not fill the disk.
+  func complain(_ words: String) {
+    if complaints.add(1, ordering: .relaxed).newValue <= Self.mostComplaints { logLine("error: \(words)") }
+  }
+
+  // MARK: On the loop's thread
+
+  /// The wake-up was seen.
+  func woken() {
+    var bytes: (UInt64, UInt64) = (0, 0)
+    while read(wakeDescriptor, &bytes, 16) == 16 {}
+    _ = isWoken.exchange(false, ordering: .acquiringAndReleasing)
+  }
+
+  /// Whether no reply waits.
+  var isEmpty: Bool { replies.withLock { $0.isEmpty } }
+
+  /// Gives all replies that wait.
+  func take(_ body: ([UInt8]) -> Void) {
+    replies.withLock { swap(&$0, &spare) }
+    guard !spare.isEmpty else { return }
+    body(spare)
+    spare.removeAll(keepingCapacity: true)
+  }
+}
+
+/// A request on its way to a handler thread, with bytes of its own.
+struct WireJob: Sendable {
+  private let payload: [UInt8]
+  private let reply: [UInt8]
+  private let phase: Phase?
+  private let readAt: UInt64
+
+  init(payload: UnsafeRawBufferPointer, reply: UnsafeRawBufferPointer, phase: Phase?, readAt: UInt64) {
+    self.payload = Array(payload)
+    self.reply = Array(reply)
+    self.phase = phase
+    self.readAt = readAt
+  }
+
+  /// Runs the handler and leaves its reply in the box.
+  func serve(with runner: RequestRunner, into box: ReplyBox) {
+    payload.withUnsafeBytes { bytes in
+      reply.withUnsafeBytes { subject in
+        let answer =
+          phase.map { runner.reply(to: bytes, phase: $0, readAt: readAt) } ?? runner.lifecycleReply(to: bytes)
+        if runner.isStamping { box.stampsReads.store(true, ordering: .relaxed) }
+        guard !subject.isEmpty else { return }
+        let most = box.longestPayload.load(ordering: .relaxed)
+        box.add(
+          answer.count <= most
+            ? answer : runner.tooLargeReply(to: bytes, byteCount: answer.count, byteCountMost: most),
+          to: subject)
+      }
+    }
+  }
+}
