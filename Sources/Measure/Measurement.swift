@@ -182,6 +182,8 @@ public struct Measurement: Codable, Sendable, Equatable {
   public var warnings: [String]
   /// The generator's NATS client, `native` or `libnats`; nil for FFI, and where it is not known.
   public var client: String?
+  /// NATS connections of the generator; nil for FFI, and where it is not known.
+  public var connections: Int?
 
   /// A measurement.
   public init(
@@ -191,7 +193,7 @@ public struct Measurement: Codable, Sendable, Equatable {
     windows: [MeasurementWindow] = [], cpuGeneratorNanoseconds: UInt64? = nil,
     cpuBrokerNanoseconds: UInt64? = nil, cpuWorkersNanoseconds: UInt64? = nil,
     allocatedBytes: UInt64? = nil, stealShare: Double? = nil, invalidReasons: [InvalidReason] = [],
-    warnings: [String] = [], client: String? = nil
+    warnings: [String] = [], client: String? = nil, connections: Int? = nil
   ) {
     self.target = target
     self.transport = transport
@@ -213,6 +215,7 @@ public struct Measurement: Codable, Sendable, Equatable {
     self.invalidReasons = invalidReasons
     self.warnings = warnings
     self.client = client
+    self.connections = connections
   }
 
   /// The whole sessions' results.
