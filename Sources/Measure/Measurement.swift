@@ -102,8 +102,16 @@ public struct MeasurementWindow: Codable, Sendable, Equatable {
   public var p99Nanoseconds: UInt64?
   /// Greatest response time, nanoseconds; nil when nothing ended.
   public var maxNanoseconds: UInt64?
+  /// CPU time of the load process in it, nanoseconds; nil when not measured.
+  public var cpuGeneratorNanoseconds: UInt64?
+  /// CPU time of the broker, as above.
+  public var cpuBrokerNanoseconds: UInt64?
+  /// CPU time of all workers, as above.
+  public var cpuWorkersNanoseconds: UInt64?
+  /// Resident memory of the load process at its end, bytes; nil when not measured.
+  public var residentGeneratorBytes: UInt64?
 
-  /// A window.
+  /// A window, of which no costs are known.
   public init(
     startSeconds: Double, durationSeconds: Double, completed: UInt64, p50Nanoseconds: UInt64?,
     p99Nanoseconds: UInt64?, maxNanoseconds: UInt64?
