@@ -50,8 +50,8 @@ public struct LoadRunner {
   ///
   /// - Parameters:
   ///   - sample: taken at both ends of the measured time.
-  ///   - between: taken where one interval of the measured time ends and the next begins, so it must cost
-  ///     little; without it the intervals have no costs.
+  ///   - between: taken where an interval of the measured time ends, so it must cost little; without it the
+  ///     intervals have no costs.
   public init(
     order: LoadOrder, area: RecordingArea, sample: @escaping () -> ResourceSample,
     between: (() -> ResourceSample)? = nil
@@ -84,7 +84,6 @@ public struct LoadRunner {
     samples.add(before.0, at: 0, taken: kernel_now_ns())
     watchIntervals(&samples)
     let after = watch(until: window.measureEnd, threads: threads)
-    samples.add(after.0, at: area.layout.windows, taken: kernel_now_ns())
     area.state = .draining
     let ended = waitForEnd(threads, window: window)
     var measurement = LoadResult.measurement(order: order, area: area)
@@ -138,13 +137,13 @@ public struct LoadRunner {
     between != nil && order.measureSeconds >= Self.shortestWithIntervals
   }
 
-  /// Takes a sample at each boundary between two intervals.
+  /// Takes a sample at the end of each interval; the last one's is not that of the whole, which takes longer.
   private func watchIntervals(_ samples: inout IntervalSamples) {
     guard samplesIntervals, let between else { return }
-    for place in 1..<max(1, area.layout.windows) {
+    for place in 1...max(1, area.layout.windows) {
       let boundary = samples.boundary(place)
       sleep(until: boundary)
-      guard boundary < area.measureEnd else { return }
+      guard boundary <= area.measureEnd else { return }
       samples.add(between(), at: place, taken: kernel_now_ns())
     }
   }

@@ -51,9 +51,9 @@ import Testing
     return (sampler, runner.run(transports: [transport]))
   }
 
-  @Test func aLoadOfTwoSecondsIsSampledAtEachBoundaryOfItsIntervals() {
+  @Test func aLoadOfTwoSecondsIsSampledAtTheEndOfEachInterval() {
     let (sampler, measurement) = run(seconds: 2)
-    #expect(sampler.ends == 2 && sampler.between == 9)
+    #expect(sampler.ends == 2 && sampler.between == 10)
     #expect(measurement.windows.count == 10)
     #expect(measurement.cpuGeneratorNanoseconds == 100)
     // A sample that a busy machine took too late is dropped.
