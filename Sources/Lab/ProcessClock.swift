@@ -25,7 +25,8 @@ public enum ProcessClock {
     return pages * UInt64(sysconf(Int32(_SC_PAGESIZE)))
   }
 
-  static func members(ofSession leader: Int32) -> [Int32] {
+  /// All processes of the session that a process heads, itself among them. It reads all of `/proc`.
+  public static func members(ofSession leader: Int32) -> [Int32] {
     let entries = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
     return entries.compactMap { Int32($0) }.filter { pid in
       // Behind the name in brackets: state, parent, group, session.

@@ -26,7 +26,10 @@ public enum LoadResult {
         layout: area.layout, recorders: recorders, seconds: seconds,
         plannedSeconds: order.measureSeconds))
     if case .open(let rate, _) = order.load { measurement.offeredRatePerSecond = rate }
-    if case .nats(let pool) = order.target.transport { measurement.workers = pool.workers?.count }
+    if case .nats(let pool) = order.target.transport {
+      measurement.workers = pool.workers?.count
+      measurement.connections = order.connections
+    }
     return measurement
   }
 

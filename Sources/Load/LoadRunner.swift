@@ -6,7 +6,7 @@ import struct Measure.Measurement
 import Scenario
 import Synchronization
 
-/// What the machine spent, read at both ends of the measured time.
+/// What the machine spent until a moment of the measured time.
 public struct ResourceSample: Sendable {
   /// CPU time of this process, nanoseconds.
   public var generatorNanoseconds: UInt64?
@@ -44,12 +44,22 @@ public struct LoadRunner {
   let order: LoadOrder
   let area: RecordingArea
   let sample: () -> ResourceSample
+  let between: (() -> ResourceSample)?
 
   /// A runner that records into `area`, which has `order.layout`.
-  public init(order: LoadOrder, area: RecordingArea, sample: @escaping () -> ResourceSample) {
+  ///
+  /// - Parameters:
+  ///   - sample: taken at both ends of the measured time.
+  ///   - between: taken where an interval of the measured time ends, so it must cost little; without it the
+  ///     intervals have no costs.
+  public init(
+    order: LoadOrder, area: RecordingArea, sample: @escaping () -> ResourceSample,
+    between: (() -> ResourceSample)? = nil
+  ) {
     self.order = order
     self.area = area
     self.sample = sample
+    self.between = between
   }
 
   /// Runs the load with one transport for each thread; returns when all is recorded, or when a
@@ -70,11 +80,15 @@ public struct LoadRunner {
     area.state = .warmup
     let before = watch(until: window.measureStart, threads: threads)
     area.state = .measuring
+    var samples = IntervalSamples(window: window, intervals: area.layout.windows)
+    samples.add(before.0, at: 0, taken: MonotonicClock.nanoseconds)
+    watchIntervals(&samples)
     let after = watch(until: window.measureEnd, threads: threads)
     area.state = .draining
     let ended = waitForEnd(threads, window: window)
     var measurement = LoadResult.measurement(order: order, area: area)
     measurement.add(from: before, to: after)
+    if samplesIntervals { samples.addCosts(to: &measurement.windows) }
     if !ended {
       measurement.invalidReasons.append(
         InvalidReason(
@@ -113,6 +127,29 @@ public struct LoadRunner {
   private func watch<T: SessionTransport>(
     until time: UInt64, threads: [LoadThread<T>]
   ) -> (ResourceSample, allocated: UInt64) {
+    sleep(until: time)
+    return (sample(), threads.reduce(0) { $0 + $1.allocatedBytes })
+  }
+
+  /// Reading ten times what was spent would disturb a measured time of fewer seconds.
+  private static let shortestWithIntervals = 2.0
+  private var samplesIntervals: Bool {
+    between != nil && order.measureSeconds >= Self.shortestWithIntervals
+  }
+
+  /// Takes a sample at the end of each interval; the last one's is not that of the whole, which takes longer.
+  private func watchIntervals(_ samples: inout IntervalSamples) {
+    guard samplesIntervals, let between else { return }
+    for place in 1...max(1, area.layout.windows) {
+      let boundary = samples.boundary(place)
+      sleep(until: boundary)
+      guard boundary <= area.measureEnd else { return }
+      samples.add(between(), at: place, taken: MonotonicClock.nanoseconds)
+    }
+  }
+
+  /// Sleeps until a time, or until the measured time ends, also earlier than planned.
+  private func sleep(until time: UInt64) {
     while MonotonicClock.nanoseconds < min(time, area.measureEnd) {
       // A little ahead, so that every load thread knows the end before it has come.
       if area.stopRequested {
@@ -120,7 +157,6 @@ public struct LoadRunner {
       }
       kernel_sleep_until(min(time, area.measureEnd, MonotonicClock.nanoseconds + 20_000_000))
     }
-    return (sample(), threads.reduce(0) { $0 + $1.allocatedBytes })
   }
 
   private func waitForEnd<T: SessionTransport>(_ threads: [LoadThread<T>], window: LoadWindow) -> Bool {

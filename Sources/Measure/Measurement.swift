@@ -102,8 +102,16 @@ public struct MeasurementWindow: Codable, Sendable, Equatable {
   public var p99Nanoseconds: UInt64?
   /// Greatest response time, nanoseconds; nil when nothing ended.
   public var maxNanoseconds: UInt64?
+  /// CPU time of the load process in it, nanoseconds; nil when not measured.
+  public var cpuGeneratorNanoseconds: UInt64?
+  /// CPU time of the broker, as above.
+  public var cpuBrokerNanoseconds: UInt64?
+  /// CPU time of all workers, as above.
+  public var cpuWorkersNanoseconds: UInt64?
+  /// Resident memory of the load process at its end, bytes; nil when not measured.
+  public var residentGeneratorBytes: UInt64?
 
-  /// A window.
+  /// A window, of which no costs are known.
   public init(
     startSeconds: Double, durationSeconds: Double, completed: UInt64, p50Nanoseconds: UInt64?,
     p99Nanoseconds: UInt64?, maxNanoseconds: UInt64?
@@ -182,6 +190,8 @@ public struct Measurement: Codable, Sendable, Equatable {
   public var warnings: [String]
   /// The generator's NATS client, `native` or `libnats`; nil for FFI, and where it is not known.
   public var client: String?
+  /// NATS connections of the generator; nil for FFI, and where it is not known.
+  public var connections: Int?
 
   /// A measurement.
   public init(
@@ -191,7 +201,7 @@ public struct Measurement: Codable, Sendable, Equatable {
     windows: [MeasurementWindow] = [], cpuGeneratorNanoseconds: UInt64? = nil,
     cpuBrokerNanoseconds: UInt64? = nil, cpuWorkersNanoseconds: UInt64? = nil,
     allocatedBytes: UInt64? = nil, stealShare: Double? = nil, invalidReasons: [InvalidReason] = [],
-    warnings: [String] = [], client: String? = nil
+    warnings: [String] = [], client: String? = nil, connections: Int? = nil
   ) {
     self.target = target
     self.transport = transport
@@ -213,6 +223,7 @@ public struct Measurement: Codable, Sendable, Equatable {
     self.invalidReasons = invalidReasons
     self.warnings = warnings
     self.client = client
+    self.connections = connections
   }
 
   /// The whole sessions' results.

@@ -47,10 +47,15 @@ public enum CSV {
       ["target", "load", "phase", "metric", "replicate", "percentile", "value_us", "count"], rows)
   }
 
-  /// `timeline.csv`: a row per target, load, replicate and interval; times are of responses.
+  /// `timeline.csv`: a row per target, load, replicate and interval; times are of responses, CPU times for
+  /// each request that ended in the interval, and memory is that of the interval's end.
   public static func timeline(_ document: RunDocument) -> String {
     func micro(_ nanoseconds: UInt64?) -> String {
       Number.text(nanoseconds.map { Double($0) / 1000 }) ?? ""
+    }
+    func cost(_ window: MeasurementWindow, _ nanoseconds: UInt64?) -> String {
+      guard let nanoseconds, window.completed > 0 else { return "" }
+      return Number.text(Double(nanoseconds) / 1000 / Double(window.completed)) ?? ""
     }
     let rows = document.measurements.flatMap { one in
       one.windows.enumerated().map { place, window in
@@ -61,13 +66,16 @@ public enum CSV {
           window.durationSeconds > 0
             ? Number.text(Double(window.completed) / window.durationSeconds) ?? "" : "",
           micro(window.p50Nanoseconds), micro(window.p99Nanoseconds), micro(window.maxNanoseconds),
+          cost(window, window.cpuGeneratorNanoseconds), cost(window, window.cpuBrokerNanoseconds),
+          cost(window, window.cpuWorkersNanoseconds), window.residentGeneratorBytes.map(String.init) ?? "",
         ]
       }
     }
     return file(
       [
         "target", "load", "replicate", "interval", "start_s", "duration_s", "completed", "completed_rps",
-        "response_p50_us", "response_p99_us", "response_max_us",
+        "response_p50_us", "response_p99_us", "response_max_us", "cpu_generator_us", "cpu_broker_us",
+        "cpu_workers_us", "resident_generator_bytes",
       ], rows)
   }
 

@@ -90,8 +90,8 @@ enum ReportText {
     let tables = [
       ResultTables.sweep(document), ResultTables.results(document), ResultTables.intervals(document),
       ResultTables.phases(document),
-      ResultTables.parts(document), ResultTables.costs(document), ResultTables.resources(document),
-      ResultTables.broker(document), ResultTables.floor(document),
+      ResultTables.parts(document), ResultTables.costs(document), ResultTables.costsOverLength(document),
+      ResultTables.resources(document), ResultTables.broker(document), ResultTables.floor(document),
     ]
     return ReportSection(
       title: "Results", tables: tables.filter { !$0.rows.isEmpty }, hasCharts: true)

@@ -131,7 +131,8 @@ struct SummaryRow {
   ]
 
   private static let engine: [Column] = [
-    Column(name: "client") { .text($0.measurement.client) }
+    Column(name: "client") { .text($0.measurement.client) },
+    Column(name: "connections") { .count($0.measurement.connections.map { UInt64(clamping: $0) }) },
   ]
 
   private var throughput: Double? {

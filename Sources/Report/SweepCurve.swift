@@ -56,12 +56,20 @@ public struct SweepCurve: Sendable {
     /// Mean response time, microseconds.
     public var meanMicroseconds: Double
     var group: MeasurementGroup
+
+    /// The generator's CPU time per request, microseconds; nil when it was not measured.
+    var cost: Double? { group.median("cpu_generator_us").flatMap { $0 > 0 ? $0 : nil } }
   }
 
   /// The target's name.
   public var target: String
   /// By requests in flight, the fewest first.
   public var points: [Point]
+
+  /// Workers of the pool; nil where there is none or it is not ours.
+  public var workers: Int? { points.first?.group.measurements.first?.workers }
+  /// NATS connections of the generator; nil for FFI, and where it is not known.
+  public var connections: Int? { points.first?.group.measurements.first?.connections }
 
   /// The fewest loads that make a curve.
   static let fewest = 3
@@ -95,14 +103,15 @@ public struct SweepCurve: Sendable {
   /// The generator's CPU time per request with the most in flight, over that of the cheapest load; 1 is
   /// a cost that does not grow. Nil when it was not measured.
   public var costGrowth: Double? {
-    let costs = points.compactMap { $0.group.median("cpu_generator_us") }.filter { $0 > 0 }
+    let costs = points.compactMap(\.cost)
     guard costs.count == points.count, let last = costs.last, let least = costs.min() else { return nil }
     return last / least
   }
 }
 
 extension ResultTables {
-  /// Latency and throughput by requests in flight: a row per point; no rows without a curve.
+  /// Latency and throughput by workers, connections and requests in flight: a row per point; no rows
+  /// without a curve.
   public static func sweep(_ document: RunDocument) -> ReportTable {
     let curves = SweepCurve.all(document)
     let rows = curves.flatMap { curve in
@@ -111,10 +120,10 @@ extension ResultTables {
     return ReportTable(
       title: "Latency and throughput by requests in flight",
       columns: [
-        "target", "in flight", "workers", "req/s", "p50", "p99", "CPU generator", "CPU broker", "CPU workers",
-        "valid", "mark",
+        "target", "workers", "connections", "in flight", "req/s", "p50", "p99", "CPU generator", "CPU broker",
+        "CPU workers", "valid", "mark",
       ], textColumns: 1, rows: rows,
-      notes: curves.map(sentence) + document.sentences)
+      notes: curves.map(sentence) + SweepSummary(curves).sentences + document.sentences)
   }
 
   private static func row(_ point: SweepCurve.Point, of curve: SweepCurve) -> [Cell] {
@@ -126,10 +135,10 @@ extension ResultTables {
     let isValid = group.measurements.allSatisfy(\.isValid)
     func time(_ column: String) -> Cell { Cell(Number.time(microseconds: group.median(column))) }
     return [
-      Cell(curve.target), Cell(String(point.concurrency)),
-      Cell(group.measurements.first?.workers.map(String.init)), Cell(Number.grouped(point.ratePerSecond)),
-      time("response_p50_us"), time("response_p99_us"), time("cpu_generator_us"), time("cpu_broker_us"),
-      time("cpu_workers_us"), Cell(group.validity, isValid ? .good : .bad),
+      Cell(curve.target), Cell(curve.workers.map(String.init)), Cell(curve.connections.map(String.init)),
+      Cell(String(point.concurrency)), Cell(Number.grouped(point.ratePerSecond)), time("response_p50_us"),
+      time("response_p99_us"), time("cpu_generator_us"), time("cpu_broker_us"), time("cpu_workers_us"),
+      Cell(group.validity, isValid ? .good : .bad),
       Cell(marks.joined(separator: ", ")),
     ]
   }

@@ -11,14 +11,14 @@ extension Expectation {
       "cpu_broker_us", "cpu_workers_us", "allocated_bytes",
     ] + resources
 
-  /// Memory, context switches and what the broker counted: columns that came later.
+  /// Memory, context switches, what the broker counted, connections: columns that came later.
   private static let resources: [String] = [
     "resident_generator_start_bytes", "resident_generator_end_bytes", "resident_broker_start_bytes",
     "resident_broker_end_bytes", "resident_workers_start_bytes", "resident_workers_end_bytes",
     "voluntary_switches_generator", "involuntary_switches_generator", "voluntary_switches_broker",
     "involuntary_switches_broker", "voluntary_switches_workers", "involuntary_switches_workers",
     "broker_in_messages", "broker_out_messages", "broker_in_bytes", "broker_out_bytes",
-    "broker_slow_consumers", "broker_pending_most_bytes", "broker_subscriptions",
+    "broker_slow_consumers", "broker_pending_most_bytes", "broker_subscriptions", "connections",
   ]
 
   /// The comparisons, longest first.

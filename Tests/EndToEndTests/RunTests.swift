@@ -181,12 +181,13 @@ extension EndToEnd {
       expectHonest(finished, document)
       expectCounts(document)
       let closed = document.measurements.filter { $0.offeredRatePerSecond == nil }
-      let seen = closed.map { "\($0.target) \($0.concurrency) \($0.workers ?? 0)" }
-      let wanted = ["nats", "nats-1w", "nats-2c"].flatMap { target in
-        [1, 2, 4].map { "\(target) \($0) \(target == "nats-1w" ? 1 : 2)" }
+      let seen = closed.map { "\($0.target) \($0.workers ?? 0) \($0.connections ?? 0) \($0.concurrency)" }
+      let wanted = ["nats 2 1", "nats-1w 1 1", "nats-2c 2 2", "nats-1w-2c 1 2"].flatMap { target in
+        [1, 2, 4].map { "\(target) \($0)" }
       }
-      #expect(Set(seen) == Set(wanted) && seen.count == 9)
+      #expect(Set(seen) == Set(wanted) && seen.count == 12)
       #expect(document.measurements.contains { $0.target == "nats-2c" && $0.offeredRatePerSecond != nil })
+      #expect(finished.out.contains("Of 4 combinations of workers and connections"), "\(finished.out)")
       #expect(finished.out.contains("knee at") && finished.out.contains("is the highest rate that was tried"))
       #expect(sandbox.processes().isEmpty)
       for words in [

@@ -16,7 +16,7 @@ struct CSVTests {
         + ",voluntary_switches_generator,involuntary_switches_generator,voluntary_switches_broker"
         + ",involuntary_switches_broker,voluntary_switches_workers,involuntary_switches_workers"
         + ",broker_in_messages,broker_out_messages,broker_in_bytes,broker_out_bytes,broker_slow_consumers"
-        + ",broker_pending_most_bytes,broker_subscriptions,client")
+        + ",broker_pending_most_bytes,broker_subscriptions,client,connections")
   }
 
   private static let promised =
@@ -62,6 +62,11 @@ struct CSVTests {
       "valid": "true", "invalid_reason": "", "steal_percent": "1",
     ]
     for (column, value) in expected { #expect(row[column] == value, "\(column)") }
+    // Not 1: a run of before the column does not say how many there were.
+    #expect(row["connections"] == "")
+    var two = measurement("nats", around: 1_000_000)
+    two.connections = 2
+    #expect(records(CSV.summary(document([two]))).map { $0["connections"] } == ["2", "2"])
     #expect(rows[1]["cpu_generator_us"] == "")
     #expect(rows[1]["response_min_us"] == "125")
   }

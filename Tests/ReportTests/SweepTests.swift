@@ -40,6 +40,61 @@ struct SweepTests {
     #expect(table.notes.first?.hasPrefix("nats: knee at 4 in flight, 3,300 req/s in 1.2 ms") == true)
   }
 
+  /// Curves of pools: each target's workers, connections and CPU time per request, by requests in flight.
+  private static func pools(_ all: [(name: String, workers: Int?, connections: Int?, costs: [UInt64])])
+    -> [Measurement]
+  {
+    all.enumerated().flatMap { place, pool in
+      pool.costs.enumerated().map { step, cost in
+        var one = closed(1 << step, rate: 1000 + 500 * UInt64(step + place), around: 1_000_000)
+        one.target = pool.name
+        one.workers = pool.workers
+        one.connections = pool.connections
+        one.cpuGeneratorNanoseconds = (one.request?.okInWindow ?? 0) * cost
+        return one
+      }
+    }
+  }
+
+  @Test("has a row for each number of workers, connections and requests in flight, and one sentence over all")
+  func product() throws {
+    let run = document(
+      Self.pools([
+        ("nats", 2, 1, [4000, 4400, 5000]), ("nats-2c", 2, 2, [4200, 4200, 4200]),
+        ("nats-4w", 4, 1, [4000, 5000, 6000]), ("nats-4w-2c", 4, 2, [4100, 4000, 4600]),
+      ]) + Self.pools([("ffi", nil, nil, [100, 100, 900])]))
+    let table = ResultTables.sweep(run)
+    #expect(table.columns.prefix(4) == ["target", "workers", "connections", "in flight"])
+    #expect(
+      table.rows.map { $0.prefix(4).map(\.shown) } == [
+        ["nats", "2", "1", "1"], ["nats", "2", "1", "2"], ["nats", "2", "1", "4"],
+        ["nats-2c", "2", "2", "1"], ["nats-2c", "2", "2", "2"], ["nats-2c", "2", "2", "4"],
+        ["nats-4w", "4", "1", "1"], ["nats-4w", "4", "1", "2"], ["nats-4w", "4", "1", "4"],
+        ["nats-4w-2c", "4", "2", "1"], ["nats-4w-2c", "4", "2", "2"], ["nats-4w-2c", "4", "2", "4"],
+        ["ffi", "–", "–", "1"], ["ffi", "–", "–", "2"], ["ffi", "–", "–", "4"],
+      ])
+    #expect(table.notes.count == 6)
+    #expect(
+      table.notes.last
+        == "Of 4 combinations of workers and connections, nats-4w-2c (4 workers, 2 connections, 4 in flight) "
+        + "reaches the highest rate, 3,500 req/s; the generator's CPU time per request is 4 µs at the "
+        + "cheapest load of all (nats, 1 in flight) and 4.2 µs to 6 µs with the most in flight, 1 to 1.5 times "
+        + "that of the cheapest load of the same curve.")
+  }
+
+  @Test("has no sentence over all where there is one combination, and leaves out a cost that is not known")
+  func noSummary() throws {
+    let one = Self.pools([("a", 2, 1, [1, 1, 1]), ("b", 2, 1, [1, 1, 1])])
+    #expect(ResultTables.sweep(document(one)).notes.count == 2)
+    var many = Self.pools([("a", 2, nil, [1, 1, 1]), ("b", 1, nil, [1, 1, 1])])
+    many[4].cpuGeneratorNanoseconds = nil
+    many[5].invalidReasons = [InvalidReason(code: "steal", detail: "much")]
+    #expect(
+      ResultTables.sweep(document(many)).notes.last
+        == "Of 2 combinations of workers and connections, b (1 worker, 4 in flight; not valid) reaches the "
+        + "highest rate, 2,500 req/s.")
+  }
+
   @Test("is not made of under three closed loads")
   func few() {
     #expect(SweepCurve.all(document(Array(Self.curve.prefix(2)))).isEmpty)

@@ -32,7 +32,7 @@ enum Outcome {
     case .claims: [ResultTables.claims(document.claims)]
     case .implied: [ResultTables.implied(document.implied ?? [])]
     case .behaviours: [ResultTables.behaviours(document.behaviours ?? [])]
-    case .costs: [ResultTables.costs(document)]
+    case .costs: [ResultTables.costs(document), ResultTables.costsOverLength(document)]
     case .sweep: [ResultTables.sweep(document)]
     case .floor: [ResultTables.floor(document)]
     case .network: [ResultTables.links(document)] + ResultTables.network(document)

@@ -2,7 +2,7 @@ import Report
 import Scenario
 
 /// A scenario's plan with its loads swept: more and more requests in flight, and, where they can be
-/// varied, pools of more workers and more connections.
+/// varied, every combination of numbers of workers and of connections.
 struct SweepPlan {
   /// Requests in flight, ascending.
   let inFlight: [Int]
@@ -34,7 +34,8 @@ struct SweepPlan {
     var swept = plan
     swept.name = String("\(plan.name)-sweep".prefix(64))
     swept.loads = inFlight.map { .closed(concurrency: $0) }
-    swept.targets = chosen.flatMap(variants).map { target in
+    let variants = TargetVariants(workers: workers, connections: connections)
+    swept.targets = variants.applied(to: chosen, connections: plan.connections).map { target in
       var target = target
       target.loads = swept.loads
       target.maxInFlight = max(target.maxInFlight, inFlight.last ?? 1)
@@ -43,29 +44,6 @@ struct SweepPlan {
     // Conditions are about the scenario's own loads.
     swept.expectations = []
     return swept
-  }
-
-  /// The target itself, then one with each other number of workers, and of connections.
-  private func variants(of target: Target) -> [Target] {
-    guard case .nats(let spec) = target.transport else { return [target] }
-    var all = [target]
-    if let pool = spec.workers {
-      all += workers.filter { $0 != pool.count }.map { count in
-        var variant = target
-        var changed = spec
-        changed.workers?.count = count
-        variant.transport = .nats(changed)
-        variant.name = String("\(target.name.prefix(56))-\(count)w")
-        return variant
-      }
-    }
-    all += connections.filter { $0 != target.connections ?? 1 }.map { count in
-      var variant = target
-      variant.connections = count
-      variant.name = String("\(target.name.prefix(56))-\(count)c")
-      return variant
-    }
-    return all
   }
 }
 

@@ -42,7 +42,11 @@ struct MeasureCommand: ParsableCommand {
     }
     let shared = try SharedRecording(layout: order.layout, descriptor: descriptor)
     let sampler = ResourceSampler(order)
-    let runner = LoadRunner(order: order, area: shared.area) { sampler.sample() }
+    let runner = LoadRunner(order: order, area: shared.area) {
+      sampler.sample()
+    } between: {
+      sampler.sampleBetween()
+    }
     switch order.target.transport {
     case .ffi(let spec): return LoadReply(measurement: try loadPlugin(spec, order, shared.area, runner))
     case .nats(let spec):

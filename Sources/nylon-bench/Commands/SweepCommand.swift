@@ -9,8 +9,9 @@ struct SweepCommand: ParsableCommand {
     abstract: "Latency-throughput curve, knee, and the highest rate under a service level.",
     discussion: """
       Loads each target of a scenario with more and more requests in flight, instead of the scenario's own \
-      loads, and a pool also with other numbers of workers and of connections. The knee is where throughput / \
-      response time is greatest. With --slo it then searches, with open loads, the highest rate that keeps it.
+      loads, and a pool with every combination of the numbers of workers and of connections that are given; \
+      the scenario's own numbers are always among them. The knee is where throughput / response time is \
+      greatest. With --slo it then searches, with open loads, the highest rate that keeps it.
 
       EXAMPLES
         nylon-bench sweep Scenarios/compare.yaml
