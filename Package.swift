@@ -112,6 +112,7 @@ let package = Package(
     .testTarget(
       name: "NylonProtocolTests", dependencies: ["NylonProtocol", "CMsgpack", "CJemalloc"],
       swiftSettings: strict),
+    .testTarget(name: "NATSWireTests", dependencies: ["NATSWire", "Measure"], swiftSettings: strict),
     .testTarget(
       name: "NylonPluginTests",
       dependencies: ["NylonPlugin", "NylonProtocol", "ExampleHandlers", "CNylonABI", "CNats"],

@@ -1,5 +1,4 @@
 import NATSWire
-import Scenario
 import Testing
 
 @Suite struct BrokerAddressTests {

@@ -2,7 +2,7 @@ import Foundation
 import Measure
 import Testing
 
-@testable import TransportNATS
+@testable import NATSWire
 
 /// The parser of what a broker sends: pure, so it is fed bytes.
 @Suite struct WireParserTests {
