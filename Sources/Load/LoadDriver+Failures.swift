@@ -7,7 +7,7 @@ extension LoadDriver {
   /// - Parameters:
   ///   - done: when it failed; a timeout's deadline.
   ///   - now: when that was seen.
-  @inline(never)
+  @usableFromInline @inline(never)
   func fail(_ place: Int, _ outcome: Outcome, at done: UInt64, now: UInt64) {
     let slot = slots + place
     let index = Int(slot.pointee.phaseIndex)
@@ -37,21 +37,23 @@ extension LoadDriver {
     slot.pointee.attempt += 1
     slot.pointee.state = .backoff
     slot.pointee.deadline = now + step.backoff(beforeAttempt: Int(slot.pointee.attempt))
-    nextSweep = min(nextSweep, slot.pointee.deadline)
-    nextCheck = min(nextCheck, nextSweep)
+    state.pointee.nextSweep = min(state.pointee.nextSweep, slot.pointee.deadline)
+    state.pointee.nextCheck = min(state.pointee.nextCheck, state.pointee.nextSweep)
   }
 
   /// Finds timeouts and due retries. Nothing that starts later can be due before `nextSweep`.
   @inline(never)
   func sweep(at now: UInt64) {
-    nextSweep = now + shortestTimeout
+    state.pointee.nextSweep = now + shortestTimeout
     for place in 0..<slotCount {
       let slot = slots + place
       guard slot.pointee.state != .idle else { continue }
       if slot.pointee.deadline <= now {
         if slot.pointee.state == .backoff { tryAgain(place, at: now) } else { timeOut(place, now: now) }
       }
-      if slot.pointee.state != .idle { nextSweep = min(nextSweep, slot.pointee.deadline) }
+      if slot.pointee.state != .idle {
+        state.pointee.nextSweep = min(state.pointee.nextSweep, slot.pointee.deadline)
+      }
     }
   }
 
@@ -74,7 +76,7 @@ extension LoadDriver {
   }
 
   /// The drain is over: what has no answer yet is lost, with the age that it reached.
-  @inline(never)
+  @usableFromInline @inline(never)
   func loseTheRest(at now: UInt64) {
     for place in 0..<slotCount where slots[place].state != .idle {
       let slot = slots + place
@@ -95,11 +97,12 @@ extension LoadDriver {
   /// Requests that the schedule wanted and that never found a place.
   private func loseBacklog(at now: UInt64) {
     guard schedule != nil else { return }
-    while nextArrival < window.measureEnd {
-      if isMeasured(nextArrival) {
+    while state.pointee.nextArrival < state.pointee.window.measureEnd {
+      if isMeasured(state.pointee.nextArrival) {
         if overflow == .queue {
           countUnsent(.lost)
-          recorder.requestResponse(window: recorder.windows).record(now &- min(now, nextArrival))
+          recorder.requestResponse(window: recorder.windows).record(
+            now &- min(now, state.pointee.nextArrival))
         } else {
           countUnsent(overflow == .shed ? .shed : .rejected)
         }

@@ -2,6 +2,7 @@ import Measure
 import NylonProtocol
 
 /// Where the session of a slot stands.
+@usableFromInline
 enum SlotState: UInt8 {
   case idle
   /// A phase is under way.
@@ -11,13 +12,14 @@ enum SlotState: UInt8 {
 }
 
 /// How a session or phase ended.
+@usableFromInline
 enum Outcome: UInt8 {
   case ok
   case handlerError
   case timeout
   case lost
 
-  var counter: ThreadRecorder.Counter {
+  @inlinable var counter: ThreadRecorder.Counter {
     switch self {
     case .ok: .ok
     case .handlerError: .handlerErrors
@@ -28,24 +30,27 @@ enum Outcome: UInt8 {
 }
 
 /// A place for one session at a time.
+@usableFromInline
 struct SessionSlot {
-  var intended: UInt64 = 0
-  var sent: UInt64 = 0
-  var phaseIntended: UInt64 = 0
-  var phaseSent: UInt64 = 0
+  @usableFromInline var intended: UInt64 = 0
+  @usableFromInline var sent: UInt64 = 0
+  @usableFromInline var phaseIntended: UInt64 = 0
+  @usableFromInline var phaseSent: UInt64 = 0
   /// When the phase times out, or is tried again.
-  var deadline = UInt64.max
-  var phaseIndex: Int32 = 0
-  var attempt: Int16 = 1
-  var state = SlotState.idle
+  @usableFromInline var deadline = UInt64.max
+  @usableFromInline var phaseIndex: Int32 = 0
+  @usableFromInline var attempt: Int16 = 1
+  @usableFromInline var state = SlotState.idle
   /// The first failure of the session.
-  var outcome = Outcome.ok
-  var isMeasured = false
+  @usableFromInline var outcome = Outcome.ok
+  @usableFromInline var isMeasured = false
+
+  @usableFromInline init() {}
 }
 
 extension LoadDriver {
   /// Opens a session in a free slot and starts its first phase; intended nil means now.
-  @inline(__always)
+  @inlinable @inline(__always)
   func begin(slot place: Int, intended: UInt64?) {
     let slot = slots + place
     let now = time()
@@ -64,8 +69,8 @@ extension LoadDriver {
   }
 
   /// The plugin did not take the session.
-  @inline(never)
-  private func refused(_ place: Int) {
+  @usableFromInline @inline(never)
+  func refused(_ place: Int) {
     _ = transport.finish(slot: place, verify: false)
     if slots[place].isMeasured {
       recorder.add(.handlerErrors, scope: 0)
@@ -77,7 +82,7 @@ extension LoadDriver {
     release(place)
   }
 
-  @inline(__always)
+  @inlinable @inline(__always)
   func startPhase(_ place: Int, index: Int, intended: UInt64, sent: UInt64) {
     let slot = slots + place
     slot.pointee.phaseIndex = Int32(truncatingIfNeeded: index)
@@ -90,7 +95,7 @@ extension LoadDriver {
     transport.start(slot: place, phaseIndex: index, attempt: 1, at: sent)
   }
 
-  @inline(__always)
+  @inlinable @inline(__always)
   func complete(_ completion: PhaseCompletion) {
     let place = Int(completion.slot)
     let slot = slots + place
@@ -115,14 +120,14 @@ extension LoadDriver {
   }
 
   /// Counts something that happened to a measured session, in its phase and in the request.
-  @inline(never)
+  @usableFromInline @inline(never)
   func count(_ counter: ThreadRecorder.Counter, _ slot: UnsafeMutablePointer<SessionSlot>) {
     guard slot.pointee.isMeasured else { return }
     recorder.add(counter, scope: Int(slot.pointee.phaseIndex) + 1)
     recorder.add(counter, scope: 0)
   }
 
-  @inline(__always)
+  @inlinable @inline(__always)
   func succeed(_ place: Int, at done: UInt64, next: Int) {
     let slot = slots + place
     let scope = Int(slot.pointee.phaseIndex) &+ 1
@@ -134,7 +139,7 @@ extension LoadDriver {
     goOn(place, next: next, at: done)
   }
 
-  @inline(__always)
+  @inlinable @inline(__always)
   func recordPhase(_ slot: UnsafeMutablePointer<SessionSlot>, scope: Int, done: UInt64) {
     recorder.phaseResponse(scope: scope).record(done &- slot.pointee.phaseIntended)
     // In a closed loop intended is sent: service equals response and the lag is 0.
@@ -144,7 +149,7 @@ extension LoadDriver {
     }
   }
 
-  @inline(__always)
+  @inlinable @inline(__always)
   func goOn(_ place: Int, next: Int, at done: UInt64) {
     guard next < stepCount else {
       finish(place, at: done)
@@ -155,7 +160,7 @@ extension LoadDriver {
   }
 
   /// Ends the slot's session, records it, and starts the next one of a closed loop.
-  @inline(__always)
+  @inlinable @inline(__always)
   func finish(_ place: Int, at done: UInt64) {
     let slot = slots + place
     let ok = slot.pointee.outcome == .ok
@@ -168,7 +173,7 @@ extension LoadDriver {
     recordSession(slot, done: done)
     slot.pointee.state = .idle
     slot.pointee.deadline = .max
-    if schedule == nil, done < window.measureEnd, slot.pointee.outcome == .ok {
+    if schedule == nil, done < state.pointee.window.measureEnd, slot.pointee.outcome == .ok {
       begin(slot: place, intended: nil)
     } else {
       release(place)
@@ -177,15 +182,15 @@ extension LoadDriver {
 
   /// A failed session frees its slot, and a closed loop begins the next from the main loop, so that
   /// a plugin that refuses everything cannot recurse without end.
-  @inline(never)
+  @usableFromInline @inline(never)
   func release(_ place: Int) {
-    let end = freeHead + freeCount
+    let end = state.pointee.freeHead + state.pointee.freeCount
     free[end < slotCount ? end : end - slotCount] = Int32(place)
-    freeCount += 1
-    if schedule == nil { nextCheck = 0 }
+    state.pointee.freeCount += 1
+    if schedule == nil { state.pointee.nextCheck = 0 }
   }
 
-  @inline(__always)
+  @inlinable @inline(__always)
   func recordSession(_ slot: UnsafeMutablePointer<SessionSlot>, done: UInt64) {
     let outcome = slot.pointee.outcome
     if outcome == .ok, isInWindow(done) { recorder.add(.okInWindow, scope: 0) }
@@ -195,13 +200,13 @@ extension LoadDriver {
     if outcome == .ok || outcome == .timeout { recordRequest(slot, done: done) }
   }
 
-  @inline(__always)
+  @inlinable @inline(__always)
   func recordRequest(_ slot: UnsafeMutablePointer<SessionSlot>, done: UInt64) {
-    while done >= windowLimit, windowIndex < recorder.windows {
-      windowIndex &+= 1
-      windowLimit &+= windowNanoseconds
+    while done >= state.pointee.windowLimit, state.pointee.windowIndex < recorder.windows {
+      state.pointee.windowIndex &+= 1
+      state.pointee.windowLimit &+= windowNanoseconds
     }
-    recorder.requestResponse(window: windowIndex).record(done &- slot.pointee.intended)
+    recorder.requestResponse(window: state.pointee.windowIndex).record(done &- slot.pointee.intended)
     if schedule != nil {
       recorder.requestService.record(done &- slot.pointee.sent)
       recorder.requestLag.record(slot.pointee.sent &- slot.pointee.intended)

@@ -62,45 +62,51 @@ public struct PhaseStep: Sendable {
   }
 }
 
+/// What changes in a driver while its load runs.
+@usableFromInline
+struct DriverState {
+  @usableFromInline var window: LoadWindow
+  @usableFromInline var freeHead = 0
+  @usableFromInline var freeCount: Int
+  @usableFromInline var nextArrival = UInt64.max
+  @usableFromInline var arrivalPlace: Int
+  @usableFromInline var nextCheck: UInt64 = 0
+  @usableFromInline var nextSweep: UInt64 = 0
+  @usableFromInline var windowIndex = 0
+  @usableFromInline var windowLimit: UInt64
+}
+
 /// Drives sessions through a transport on one thread, and records.
 ///
 /// The closed loop keeps every slot busy; the open loop starts a session when the schedule wants
 /// it, in a free slot. Everything is allocated in `init`; `run` does not allocate.
 public final class LoadDriver<Transport: SessionTransport> {
-  let transport: Transport
-  private let hasOwnClock: Bool
-  let completions: CompletionRing
-  let recorder: ThreadRecorder
-  let steps: UnsafeMutablePointer<PhaseStep>
-  let stepCount: Int
-  let slots: UnsafeMutablePointer<SessionSlot>
-  let slotCount: Int
-  let area: RecordingArea
-  let overflow: OverflowPolicy
-  var window: LoadWindow
-  /// When the requests of an open loop are wanted; nil in a closed one. In raw memory, where no access
-  /// is checked.
-  let schedule: UnsafeMutablePointer<ArrivalSchedule>?
+  @usableFromInline let transport: Transport
+  @usableFromInline let hasOwnClock: Bool
+  @usableFromInline let completions: CompletionRing
+  @usableFromInline let recorder: ThreadRecorder
+  @usableFromInline let steps: UnsafeMutablePointer<PhaseStep>
+  @usableFromInline let stepCount: Int
+  @usableFromInline let slots: UnsafeMutablePointer<SessionSlot>
+  @usableFromInline let slotCount: Int
+  @usableFromInline let area: RecordingArea
+  @usableFromInline let overflow: OverflowPolicy
+  /// What changes while the load runs. In raw memory, where no access is checked.
+  @usableFromInline let state: UnsafeMutablePointer<DriverState>
+  /// When the requests of an open loop are wanted; nil in a closed one.
+  @usableFromInline let schedule: UnsafeMutablePointer<ArrivalSchedule>?
   /// Free slots as a ring, so that all are used alike: a slot has only so many session ids.
-  let free: UnsafeMutablePointer<Int32>
-  var freeHead = 0
-  var freeCount: Int
-  var nextArrival = UInt64.max
+  @usableFromInline let free: UnsafeMutablePointer<Int32>
   /// The next arrivals. Drawn many at a time: one after the other, each draw would wait for the clock reads
   /// between them, and take three times as long.
-  private let arrivals: UnsafeMutablePointer<UInt64>
-  private var arrivalPlace = LoadDriver.arrivalsAtOnce
-  private static var arrivalsAtOnce: Int { 32 }
-  var nextCheck: UInt64 = 0
-  var nextSweep: UInt64 = 0
-  var shortestTimeout: UInt64
-  var windowIndex = 0
-  var windowLimit: UInt64
-  let windowNanoseconds: UInt64
+  @usableFromInline let arrivals: UnsafeMutablePointer<UInt64>
+  @inlinable static var arrivalsAtOnce: Int { 32 }
+  @usableFromInline let shortestTimeout: UInt64
+  @usableFromInline let windowNanoseconds: UInt64
   /// Where the parts of phases are recorded; nil when the load is not decomposed.
-  let parts: PartRecorder?
+  @usableFromInline let parts: PartRecorder?
   /// The parts of one phase, before they are recorded.
-  let partTimes: UnsafeMutablePointer<UInt64>
+  @usableFromInline let partTimes: UnsafeMutablePointer<UInt64>
 
   /// A driver of `slotCount` slots; `schedule` is nil in a closed loop.
   public init(
@@ -113,7 +119,6 @@ public final class LoadDriver<Transport: SessionTransport> {
     recorder = area.threadRecorder(thread)
     self.area = area
     self.overflow = overflow
-    self.window = window
     self.schedule = schedule.map {
       let place = UnsafeMutablePointer<ArrivalSchedule>.allocate(capacity: 1)
       place.initialize(to: $0)
@@ -127,10 +132,13 @@ public final class LoadDriver<Transport: SessionTransport> {
     slots.initialize(repeating: SessionSlot(), count: slotCount)
     free = .allocate(capacity: slotCount)
     for place in 0..<slotCount { free[place] = Int32(place) }
-    freeCount = slotCount
     shortestTimeout = steps.map(\.timeout).min() ?? 1_000_000_000
     windowNanoseconds = max(1, (window.measureEnd - window.measureStart) / UInt64(area.layout.windows))
-    windowLimit = window.measureStart + windowNanoseconds
+    state = .allocate(capacity: 1)
+    state.initialize(
+      to: DriverState(
+        window: window, freeCount: slotCount, arrivalPlace: Self.arrivalsAtOnce,
+        windowLimit: window.measureStart + windowNanoseconds))
     arrivals = .allocate(capacity: Self.arrivalsAtOnce)
     arrivals.initialize(repeating: 0, count: Self.arrivalsAtOnce)
     parts = area.partRecorder(thread)
@@ -140,6 +148,7 @@ public final class LoadDriver<Transport: SessionTransport> {
 
   deinit {
     steps.deallocate()
+    state.deallocate()
     slots.deallocate()
     free.deallocate()
     partTimes.deallocate()
@@ -148,14 +157,15 @@ public final class LoadDriver<Transport: SessionTransport> {
   }
 
   /// Runs the load: warm-up, measured time, drain. Returns when all is recorded.
+  @inlinable
   public func run() {
-    while time() < window.start { transport.poll(until: window.start) }
+    while time() < state.pointee.window.start { transport.poll(until: state.pointee.window.start) }
     if schedule != nil { advanceArrival() }
     while true {
       takeCompletions()
       let now = time()
-      if now >= nextCheck { check(at: now) }
-      if now >= window.measureEnd + window.drainNanoseconds { break }
+      if now >= state.pointee.nextCheck { check(at: now) }
+      if now >= state.pointee.window.measureEnd + state.pointee.window.drainNanoseconds { break }
       if schedule != nil { startDue(at: now) }
       guard completions.isEmpty else { continue }
       if isFinished(at: now) { break }
@@ -167,33 +177,35 @@ public final class LoadDriver<Transport: SessionTransport> {
   }
 
   /// Now, nanoseconds.
-  @inline(__always)
+  @inlinable @inline(__always)
   func time() -> UInt64 { hasOwnClock ? transport.now() : MonotonicClock.nanoseconds }
 
   /// Begins a session in every free slot. One whose plugin refuses is free again, and waits for
   /// the next round, so that refusals never loop here.
-  private func fillSlots() {
-    for _ in 0..<freeCount { begin(slot: takeFree(), intended: nil) }
+  @usableFromInline
+  func fillSlots() {
+    for _ in 0..<state.pointee.freeCount { begin(slot: takeFree(), intended: nil) }
   }
 
-  @inline(__always)
-  private func takeFree() -> Int {
-    let place = Int(free[freeHead])
-    freeHead = freeHead &+ 1 == slotCount ? 0 : freeHead &+ 1
-    freeCount &-= 1
+  @inlinable @inline(__always)
+  func takeFree() -> Int {
+    let place = Int(free[state.pointee.freeHead])
+    state.pointee.freeHead = state.pointee.freeHead &+ 1 == slotCount ? 0 : state.pointee.freeHead &+ 1
+    state.pointee.freeCount &-= 1
     return place
   }
 
-  @inline(__always)
+  @inlinable @inline(__always)
   func takeCompletions() {
     while let completion = completions.pop() {
       complete(completion)
-      if completion.doneAt >= nextCheck { return }
+      if completion.doneAt >= state.pointee.nextCheck { return }
     }
   }
 
   /// Takes the ends that are there already and no more, so that a plugin that answers within each
   /// call comes to an end too.
+  @usableFromInline
   func takePending() {
     for _ in 0..<completions.count {
       if let completion = completions.pop() { complete(completion) }
@@ -201,68 +213,80 @@ public final class LoadDriver<Transport: SessionTransport> {
   }
 
   /// Timeouts, retries that are due, and the end of the load; at least every 10 ms.
+  @usableFromInline
   func check(at now: UInt64) {
-    if area.measureEnd < window.measureEnd { window.measureEnd = area.measureEnd }
-    if now >= nextSweep { sweep(at: now) }
-    if schedule == nil, now < window.measureEnd { fillSlots() }
-    nextCheck = min(nextSweep, now + 10_000_000)
-    if now < window.measureStart { nextCheck = min(nextCheck, window.measureStart) }
+    if area.measureEnd < state.pointee.window.measureEnd { state.pointee.window.measureEnd = area.measureEnd }
+    if now >= state.pointee.nextSweep { sweep(at: now) }
+    if schedule == nil, now < state.pointee.window.measureEnd { fillSlots() }
+    state.pointee.nextCheck = min(state.pointee.nextSweep, now + 10_000_000)
+    if now < state.pointee.window.measureStart {
+      state.pointee.nextCheck = min(state.pointee.nextCheck, state.pointee.window.measureStart)
+    }
   }
 
+  @inlinable
   func isFinished(at now: UInt64) -> Bool {
-    now >= window.measureEnd && freeCount == slotCount
-      && (schedule == nil || nextArrival >= window.measureEnd)
+    now >= state.pointee.window.measureEnd && state.pointee.freeCount == slotCount
+      && (schedule == nil || state.pointee.nextArrival >= state.pointee.window.measureEnd)
   }
 
+  @inlinable
   var wakeTime: UInt64 {
-    var time = nextCheck
-    if freeCount > 0 || overflow != .queue, nextArrival < window.measureEnd {
-      time = min(time, nextArrival)
+    var time = state.pointee.nextCheck
+    if state.pointee.freeCount > 0 || overflow != .queue,
+      state.pointee.nextArrival < state.pointee.window.measureEnd
+    {
+      time = min(time, state.pointee.nextArrival)
     }
     return time
   }
 
   /// Starts the requests that the schedule wants by now; those of a long backlog in several turns,
   /// because a plugin may keep the thread for as long as it likes with each.
+  @inlinable
   func startDue(at now: UInt64) {
-    while nextArrival <= now, nextArrival < window.measureEnd {
-      if freeCount > 0 {
+    while state.pointee.nextArrival <= now, state.pointee.nextArrival < state.pointee.window.measureEnd {
+      if state.pointee.freeCount > 0 {
         let place = takeFree()
-        begin(slot: place, intended: nextArrival)
+        begin(slot: place, intended: state.pointee.nextArrival)
         takeCompletions()
-        if slots[place].sent >= nextCheck {
+        if slots[place].sent >= state.pointee.nextCheck {
           advanceArrival()
           return
         }
       } else if overflow == .queue {
         return
       } else {
-        refuse(intended: nextArrival)
+        refuse(intended: state.pointee.nextArrival)
       }
       advanceArrival()
     }
   }
 
-  @inline(__always)
+  @inlinable @inline(__always)
   func advanceArrival() {
-    if arrivalPlace == Self.arrivalsAtOnce { drawArrivals() }
-    nextArrival = arrivals[arrivalPlace]
-    arrivalPlace &+= 1
+    if state.pointee.arrivalPlace == Self.arrivalsAtOnce { drawArrivals() }
+    state.pointee.nextArrival = arrivals[state.pointee.arrivalPlace]
+    state.pointee.arrivalPlace &+= 1
   }
 
-  @inline(never)
-  private func drawArrivals() {
+  @usableFromInline @inline(never)
+  func drawArrivals() {
     guard let schedule else { return }
-    for place in 0..<Self.arrivalsAtOnce { arrivals[place] = window.start &+ schedule.pointee.next() }
-    arrivalPlace = 0
+    for place in 0..<Self.arrivalsAtOnce {
+      arrivals[place] = state.pointee.window.start &+ schedule.pointee.next()
+    }
+    state.pointee.arrivalPlace = 0
   }
 
-  private func refuse(intended: UInt64) {
+  @usableFromInline
+  func refuse(intended: UInt64) {
     guard isMeasured(intended) else { return }
     countUnsent(overflow == .shed ? .shed : .rejected)
   }
 
   /// A session of which no phase was started. Where a session is one phase, that one was wanted too.
+  @usableFromInline
   func countUnsent(_ end: ThreadRecorder.Counter) {
     for scope in 0..<(stepCount == 1 ? 2 : 1) {
       recorder.add(.sent, scope: scope)
@@ -270,13 +294,13 @@ public final class LoadDriver<Transport: SessionTransport> {
     }
   }
 
-  @inline(__always)
+  @inlinable @inline(__always)
   func isMeasured(_ intended: UInt64) -> Bool {
-    intended >= window.measureStart && intended < window.measureEnd
+    intended >= state.pointee.window.measureStart && intended < state.pointee.window.measureEnd
   }
 
-  @inline(__always)
+  @inlinable @inline(__always)
   func isInWindow(_ done: UInt64) -> Bool {
-    done >= window.measureStart && done < window.measureEnd
+    done >= state.pointee.window.measureStart && done < state.pointee.window.measureEnd
   }
 }

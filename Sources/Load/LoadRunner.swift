@@ -222,7 +222,7 @@ final class LoadThread<Transport: SessionTransport>: @unchecked Sendable {
       // Asked for once: asking allocates.
       let allocated = ThreadAllocations.counter
       counter.store(UInt(bitPattern: allocated), ordering: .releasing)
-      driver.run()
+      Transport.run(driver)
       allocatedAtEnd.store(allocated?.pointee ?? 0, ordering: .releasing)
       done.store(true, ordering: .releasing)
     }

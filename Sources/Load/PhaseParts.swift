@@ -39,7 +39,7 @@ extension SessionTransport {
 
 extension LoadDriver {
   /// Records where the time of an answered phase went.
-  @inline(never)
+  @usableFromInline @inline(never)
   func recordParts(
     _ recorderOfParts: PartRecorder, _ place: Int, _ slot: UnsafeMutablePointer<SessionSlot>, scope: Int,
     done: UInt64

@@ -119,9 +119,14 @@ public protocol SessionTransport: AnyObject, SendableMetatype {
   ) -> PhaseSplit
   /// Brings into the record what was counted elsewhere; the last call of a load.
   func tally()
+  /// Runs a driver of this transport: `driver.run()`, written where the compiler knows which transport it is,
+  /// and so makes one piece of the driver and the transport.
+  static func run(_ driver: LoadDriver<Self>)
 }
 
 extension SessionTransport {
+  /// Runs it, each call going through the protocol.
+  public static func run(_ driver: LoadDriver<Self>) { driver.run() }
   /// It does not.
   public static var hasOwnClock: Bool { false }
   /// The usual clock.

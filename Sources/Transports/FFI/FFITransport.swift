@@ -149,6 +149,9 @@ public final class FFITransport: SessionTransport {
   /// The greatest session id that was given out.
   var lastSID: UInt32 { (0..<slotCount).reduce(0) { max($0, slots[$1].lastSID) } }
 
+  /// See `SessionTransport`.
+  public static func run(_ driver: LoadDriver<FFITransport>) { driver.run() }
+
   /// Opens a session in a slot; false when there is none to be had.
   public func open(slot: Int, at time: UInt64) -> Bool {
     let state = slots + slot
@@ -186,12 +189,12 @@ public final class FFITransport: SessionTransport {
     // As a rule it is this phase's end, and nothing else: told by a comparison, not looked up.
     if let end = lane.pointee.local.popFirst() {
       if end.sid == sid {
-        endPhase(slot, end.method == Method.end.rawValue ? .end : .next, phase: end.phase, calledAt: 0)
+        endPhase(slot, end.isEnd ? .end : .next, phase: end.phase, calledAt: 0)
       } else {
         handle(PluginMessage(end))
       }
     }
-    handleLocal()
+    handleLocalRest()
   }
 
   /// Gives up the phase under way.
@@ -233,9 +236,13 @@ public final class FFITransport: SessionTransport {
     _ = handleForeign()
   }
 
-  @inline(__always)
   func handleLocal() {
     if let end = lane.pointee.local.popFirst() { handle(PluginMessage(end)) }
+    handleLocalRest()
+  }
+
+  @inline(__always)
+  private func handleLocalRest() {
     while let message = lane.pointee.local.pop() { handle(message) }
   }
 

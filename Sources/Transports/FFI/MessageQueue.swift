@@ -40,6 +40,8 @@ struct PhaseEndCall {
   var sid: UInt32 { UInt32(truncatingIfNeeded: word) }
   var phase: UInt8 { UInt8(truncatingIfNeeded: word >> 32) }
   var method: UInt32 { UInt32(truncatingIfNeeded: word >> 40) }
+  /// Whether it is END, and the session's other phases are skipped.
+  var isEnd: Bool { word >> 40 == 2 }
 }
 
 /// Bytes of the header before each message's payload, in both queues.

@@ -6,6 +6,9 @@ import Scenario
 public final class NativeTransport: SessionTransport {
   let inner: NATSTransport<NativeLink>
 
+  /// See `SessionTransport`.
+  public static func run(_ driver: LoadDriver<NativeTransport>) { driver.run() }
+
   init(order: LoadOrder, spec: NATSSpec, lane: Int, recorder: ThreadRecorder) throws {
     inner = try NATSTransport(order: order, spec: spec, lane: lane, recorder: recorder)
   }
@@ -40,6 +43,9 @@ public final class NativeTransport: SessionTransport {
 /// The way to a pool through libnats; see `NATSTransport`.
 public final class LibnatsTransport: SessionTransport {
   let inner: NATSTransport<LibnatsLink>
+
+  /// See `SessionTransport`.
+  public static func run(_ driver: LoadDriver<LibnatsTransport>) { driver.run() }
 
   init(order: LoadOrder, spec: NATSSpec, lane: Int, recorder: ThreadRecorder) throws {
     inner = try NATSTransport(order: order, spec: spec, lane: lane, recorder: recorder)
