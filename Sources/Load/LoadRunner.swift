@@ -62,14 +62,15 @@ public struct LoadRunner {
     self.between = between
   }
 
+  private static let wakeMarginNanoseconds: UInt64 = 60_000
+
   /// Runs the load with one transport for each thread; returns when all is recorded, or when a
   /// plugin has kept a load thread for longer than every timeout allows.
   public func run<Transport: SessionTransport>(transports: [Transport]) -> Measurement {
     area.timerFloorNanoseconds = TimerFloor.measure()
-    // At most 60 us: more would take the CPU of a plugin or worker that shares the cores.
-    for transport in transports {
-      transport.wakeMargin = min(max(area.timerFloorNanoseconds, 10_000), 60_000)
-    }
+    // As late as a short sleep ends on a machine that is busy, not on the idle one of a moment ago. Longer would
+    // take the CPU of a plugin or worker that shares the cores.
+    for transport in transports { transport.wakeMargin = Self.wakeMarginNanoseconds }
     let window = makeWindow()
     area.measureEnd = window.measureEnd
     area.measureStart = window.measureStart

@@ -38,65 +38,76 @@ public struct RequestDecoder: Sendable {
       throw .notAMap(what: "request")
     }
     var view = RequestView()
-    // A wrong value is told only where the whole is a map.
-    var wrong: MessageError?
-    for _ in 0..<entries {
+    for place in 0..<entries {
       guard let name = reader.next(), let value = reader.next() else { throw .notAMap(what: "request") }
-      guard let key = MessageKey(name), !value.isNil, wrong == nil else { continue }
-      do throws(MessageError) {
-        try Self.take(key, value, into: &view)
-      } catch {
-        wrong = error
+      guard let key = MessageKey(name), !value.isNil else { continue }
+      guard Self.take(key, value, into: &view) else {
+        throw Self.refusal(of: value, for: key, before: reader, left: entries - place - 1)
       }
     }
     guard reader.isAtEnd else { throw .notAMap(what: "request") }
-    if let wrong { throw wrong }
     return view
   }
 
+  /// Puts one value where it belongs; false when it is not what belongs there.
   @inline(__always)
-  private static func take(
-    _ key: MessageKey, _ value: PackedValue, into view: inout RequestView
-  ) throws(MessageError) {
+  private static func take(_ key: MessageKey, _ value: PackedValue, into view: inout RequestView) -> Bool {
     switch key {
-    case .version: view.version = try number(value, "version")
+    case .version:
+      guard let number = value.unsigned else { return false }
+      view.version = number
     case .requestID:
-      guard let raw = value.bytes else { throw wrong(value, "request_id", "a text or 16 bytes") }
+      guard let raw = value.bytes else { return false }
       view.requestID = RequestIDView(raw: raw, isText: value.kind == .text)
     case .sessionID:
-      guard let id = UInt32(exactly: try number(value, "session_id")) else {
-        throw wrong(value, "session_id", "at most 32 bits wide")
-      }
-      view.sessionID = id
+      guard let number = value.unsigned, number <= UInt32.max else { return false }
+      view.sessionID = UInt32(truncatingIfNeeded: number)
     case .phase:
-      guard let raw = UInt8(exactly: try number(value, "phase")), let phase = Phase(rawValue: raw)
-      else { throw wrong(value, "phase", "0 to 4") }
+      guard let number = value.unsigned, number < 256,
+        let phase = Phase(rawValue: UInt8(truncatingIfNeeded: number))
+      else { return false }
       view.phase = phase
     case .method:
-      guard let method = UInt32(exactly: try number(value, "method")) else {
-        throw wrong(value, "method", "at most 32 bits wide")
-      }
-      view.method = method
+      guard let number = value.unsigned, number <= UInt32.max else { return false }
+      view.method = UInt32(truncatingIfNeeded: number)
     case .data:
-      guard let bytes = value.bytes else { throw wrong(value, "data", "bytes") }
+      guard let bytes = value.bytes else { return false }
       view.data = bytes
-    case .timestamp: view.timestampMilliseconds = try number(value, "timestamp")
+    case .timestamp:
+      guard let number = value.unsigned else { return false }
+      view.timestampMilliseconds = number
     case .headers:
-      guard let map = value.map else { throw wrong(value, "headers", "a map of texts") }
+      guard let map = value.map else { return false }
       view.headers = map
     case .action, .error: break
     }
+    return true
   }
 
-  @inline(__always)
-  private static func number(
-    _ value: PackedValue, _ key: String
-  ) throws(MessageError) -> UInt64 {
-    guard let number = value.unsigned else { throw wrong(value, key, "an integer, not negative") }
-    return number
-  }
-
-  private static func wrong(_ value: PackedValue, _ key: String, _ wanted: String) -> MessageError {
-    .wrongValue(what: "request", key: key, found: value.kindText, wanted: wanted)
+  /// Why a value was not taken; a wrong value is told only where the whole is a map.
+  @inline(never)
+  private static func refusal(
+    of value: PackedValue, for key: MessageKey, before rest: PackedReader, left: Int
+  ) -> MessageError {
+    var reader = rest
+    for _ in 0..<left {
+      guard reader.next() != nil, reader.next() != nil else { return .notAMap(what: "request") }
+    }
+    guard reader.isAtEnd else { return .notAMap(what: "request") }
+    let number = "an integer, not negative"
+    let (name, wanted): (String, String) =
+      switch key {
+      case .version: ("version", number)
+      case .requestID: ("request_id", "a text or 16 bytes")
+      case .sessionID: ("session_id", value.unsigned == nil ? number : "at most 32 bits wide")
+      case .phase: ("phase", value.unsigned == nil ? number : "0 to 4")
+      case .method: ("method", value.unsigned == nil ? number : "at most 32 bits wide")
+      case .data: ("data", "bytes")
+      case .timestamp: ("timestamp", number)
+      case .headers: ("headers", "a map of texts")
+      case .action: ("action", "a text")
+      case .error: ("error", "a text")
+      }
+    return .wrongValue(what: "request", key: name, found: value.kindText, wanted: wanted)
   }
 }

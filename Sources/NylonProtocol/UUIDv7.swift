@@ -4,9 +4,9 @@
 /// millisecond rise: the 12 bits after the time and the 20 highest random bits
 /// are a counter, the other 42 come from the seed.
 public struct UUIDv7: Sendable {
-  private var state: UInt64
+  @usableFromInline var state: UInt64
   private let seed: UInt64
-  private var count: UInt32 = 0
+  @usableFromInline var count: UInt32 = 0
 
   /// A maker; makers that run side by side need different seeds.
   public init(seed: UInt64) {
@@ -15,7 +15,7 @@ public struct UUIDv7: Sendable {
   }
 
   /// The number that the next id has: 0 for the first.
-  public var nextNumber: UInt32 { count }
+  @inlinable public var nextNumber: UInt32 { count }
 
   /// Which of this maker's ids it is, from 0; nil when the maker never gave it. Reckoned from
   /// the seed, nothing is kept of ids given; of 2^32 ids or more the last ones count.
@@ -28,6 +28,7 @@ public struct UUIDv7: Sendable {
   }
 
   /// The next id, most significant word first.
+  @inlinable @inline(__always)
   public mutating func next(timestampMilliseconds: UInt64) -> (high: UInt64, low: UInt64) {
     let counter = UInt64(count)
     count &+= 1
@@ -36,15 +37,17 @@ public struct UUIDv7: Sendable {
     return (high, low)
   }
 
-  private static let step: UInt64 = 0x9e37_79b9_7f4a_7c15
+  @inlinable static var step: UInt64 { 0x9e37_79b9_7f4a_7c15 }
 
   /// splitmix64: fast, and every seed is a good one.
-  private mutating func random() -> UInt64 {
+  @inlinable @inline(__always)
+  mutating func random() -> UInt64 {
     state &+= Self.step
     return Self.mixed(state)
   }
 
-  private static func mixed(_ state: UInt64) -> UInt64 {
+  @inlinable @inline(__always)
+  static func mixed(_ state: UInt64) -> UInt64 {
     var word = state
     word = (word ^ (word >> 30)) &* 0xbf58_476d_1ce4_e5b9
     word = (word ^ (word >> 27)) &* 0x94d0_49bb_1331_11eb

@@ -145,8 +145,32 @@ extension EndToEnd {
       #expect(floor.ffi.bare_ns > 0 && floor.ffi.engine_ns > 0 && floor.ffi.ratio > 0)
       #expect(floor.nats.allSatisfy { $0.bare_rps > 0 && $0.engine_rps > 0 && $0.ratio > 0 })
       #expect(floor.nats.allSatisfy { $0.bare_p50_us > 0 && $0.engine_p50_us > 0 })
+      #expect(floor.goals.count == 10)
+      for goal in floor.goals {
+        // A goal without a figure is neither reached nor missed.
+        #expect((goal.measured == nil) == (goal.is_reached == nil), "\(goal.goal)")
+        let isKept = goal.measured.map { goal.is_most ? $0 <= goal.must_reach : $0 >= goal.must_reach }
+        #expect(isKept == goal.is_reached, "\(goal.goal)")
+      }
       #expect([0, 81].contains(finished.code))
       #expect(sandbox.processes().isEmpty)
+    }
+
+    @Test("calibrate measures the parts that are asked for, and --gate ends with 80 where a goal is missed")
+    func calibrateParts() throws {
+      // Nothing can be late by less than nothing: this part has no goals, so its gate is open.
+      let steps = try sandbox.bench("calibrate", "--only", "steps", "--gate", "--rounds", "1", "--json")
+      #expect(steps.code == 0)
+      #expect(!steps.out.contains("\"ffi\"") && steps.out.contains("\"clock_ns\""))
+      let gated = try sandbox.bench(
+        "calibrate", "--only", "memory, ffi", "--gate", "--rounds", "1", "--seconds", "0.1", "--json")
+      struct Parts: Decodable { var goals: [Floor.Goal] }
+      let goals = try JSONDecoder().decode(Parts.self, from: Data(gated.out.utf8)).goals
+      #expect(goals.map(\.goal).contains { $0.contains("resident memory with 2048") })
+      #expect(gated.code == (goals.allSatisfy { $0.is_reached == true } ? 0 : 80))
+      let wrong = try sandbox.bench("calibrate", "--only", "everything")
+      #expect(wrong.code == 64)
+      #expect(wrong.err.contains("steps, ffi, queue, pacing, nats, worker, memory"))
     }
 
     /// What is promised of `calibrate --json`.
@@ -154,7 +178,15 @@ extension EndToEnd {
       var clock_ns, record_ns, timer_overshoot_us: Double
       var ffi: FFI
       var nats: [NATS]
+      var goals: [Goal]
 
+      struct Goal: Decodable {
+        var goal: String
+        var measured: Double?
+        var must_reach, aim: Double
+        var is_most: Bool
+        var is_reached, is_aim_reached: Bool?
+      }
       struct FFI: Decodable { var bare_ns, engine_ns, ratio: Double }
       struct NATS: Decodable {
         var in_flight: Int

@@ -96,3 +96,27 @@ import Testing
     }
   }
 }
+
+@Suite("Naps before a deadline") struct NapTests {
+  @Test("Each sleep ends early, the last one by the margin, and the last stretch is not slept")
+  func ladder() {
+    let deadline: UInt64 = 10_000_000
+    let margin: UInt64 = 40_000
+    var now: UInt64 = 1_000_000
+    var sleeps: [UInt64] = []
+    while let end = Nap.end(before: deadline, now: now, margin: margin) {
+      #expect(end > now && end <= deadline - margin)
+      sleeps.append(end)
+      now = end
+    }
+    #expect(sleeps == [deadline - Nap.shortNanoseconds, deadline - margin])
+  }
+
+  @Test("A first sleep that ends late shortens the second, and one that ends too late leaves none")
+  func lateWakes() {
+    #expect(Nap.end(before: 1_000_000, now: 900_000, margin: 40_000) == 960_000)
+    #expect(Nap.end(before: 1_000_000, now: 965_000, margin: 40_000) == nil)
+    #expect(Nap.end(before: 1_000_000, now: 2_000_000, margin: 40_000) == nil)
+    #expect(Nap.end(before: 1_000_000, now: 0, margin: 300_000) == 700_000)
+  }
+}

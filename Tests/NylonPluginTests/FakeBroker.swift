@@ -126,7 +126,7 @@ final class NATSHost {
     meanwhile()
     var count = 0
     var message: OpaquePointer?
-    while natsSubscription_NextMsg(&message, subscription, 300) == NATS_OK {
+    while natsSubscription_NextMsg(&message, subscription, 1000) == NATS_OK {
       if natsMsg_GetDataLength(message) > 0 { count += 1 }
       natsMsg_Destroy(message)
     }

@@ -1,18 +1,23 @@
 import ExampleHandlers
 import Glibc
-import NylonPlugin
+@testable import NylonPlugin
 import NylonProtocol
 import Synchronization
 import Testing
 
 @Suite("A worker in a queue group", .serialized)
 struct NATSTests {
+  /// Both clients, with one handler thread and with several.
+  static let kinds = NATSWorkerClient.allCases.flatMap { client in [1, 3].map { (client, $0) } }
+
   private func withWorker(
-    maxWorkers: Int = 1, _ body: (NATSHost, NATSWorker, Broker) throws -> Void
+    _ client: NATSWorkerClient = .native, maxWorkers: Int = 1,
+    _ body: (NATSHost, NATSWorker, Broker) throws -> Void
   ) throws {
     let broker = try Broker()
     var configuration = NATSConfiguration(name: "p", url: broker.url, group: "g")
     configuration.maxWorkers = maxWorkers
+    configuration.client = client
     configuration.reconnectWaitMilliseconds = 20
     let worker = try NATSWorker(
       plugin: ExampleHandlers.makePlugin(), configuration: configuration)
@@ -21,9 +26,9 @@ struct NATSTests {
     try body(try NATSHost(broker.url), worker, broker)
   }
 
-  @Test("serves authz as the guide says, with one thread and with several", arguments: [1, 4])
-  func authz(maxWorkers: Int) throws {
-    try withWorker(maxWorkers: maxWorkers) { host, _, _ in
+  @Test("serves authz as the guide says, with one thread and with several", arguments: kinds)
+  func authz(client: NATSWorkerClient, maxWorkers: Int) throws {
+    try withWorker(client, maxWorkers: maxWorkers) { host, _, _ in
       for _ in 0..<20 {
         let (context, actions) = try host.session(plugin: "p", entry: "authz", context: sampleContext)
         #expect(actions == [.next, .next, .next, .next])
@@ -49,9 +54,9 @@ struct NATSTests {
     }
   }
 
-  @Test("a request that asks for stamps gets them in their order, and no other does", arguments: [1, 4])
-  func stamps(maxWorkers: Int) throws {
-    try withWorker(maxWorkers: maxWorkers) { host, _, _ in
+  @Test("a request that asks for stamps gets them in their order, and no other does", arguments: kinds)
+  func stamps(client: NATSWorkerClient, maxWorkers: Int) throws {
+    try withWorker(client, maxWorkers: maxWorkers) { host, _, _ in
       let decoder = ReplyDecoder()
       var last = WorkerStamps()
       for place in 0..<20 {
@@ -98,9 +103,9 @@ struct NATSTests {
     }
   }
 
-  @Test("malformed bytes get an empty action and the reason, and the worker serves on")
-  func malformed() throws {
-    try withWorker { host, _, _ in
+  @Test("malformed bytes get an empty action and the reason, and the worker serves on", arguments: kinds)
+  func malformed(client: NATSWorkerClient, maxWorkers: Int) throws {
+    try withWorker(client, maxWorkers: maxWorkers) { host, _, _ in
       let subject = "nylon.plugin.p.request_filter"
       for bytes in [[], [0xc1], [0xdf, 0xff, 0xff, 0xff, 0xff], [0x80], Array("hello".utf8)] as [[UInt8]] {
         let reply = try #require(host.raw(subject, bytes))
@@ -146,14 +151,17 @@ struct NATSTests {
     #expect(seen.withLock { $0 } == ["", "{\"a\":1}", "shutdown"])
   }
 
-  @Test("a reply that the broker would not carry becomes an error")
-  func tooLarge() throws {
+  @Test("a reply that the broker would not carry becomes an error", arguments: kinds)
+  func tooLarge(client: NATSWorkerClient, maxWorkers: Int) throws {
     let plugin = Plugin()
     plugin.addPhaseHandler("large") { phase in
       phase.responseBodyFilter { try $0.response.setBody([UInt8](repeating: 1, count: 2_000_000)) }
     }
     let broker = try Broker()
-    let worker = try NATSWorker(plugin: plugin, name: "p", url: broker.url, group: "g")
+    var configuration = NATSConfiguration(name: "p", url: broker.url, group: "g")
+    configuration.client = client
+    configuration.maxWorkers = maxWorkers
+    let worker = try NATSWorker(plugin: plugin, configuration: configuration)
     try worker.start()
     defer { worker.close() }
     let reply = try NATSHost(broker.url).request(
@@ -162,9 +170,9 @@ struct NATSTests {
     #expect(reply?.error?.contains("too many") == true)
   }
 
-  @Test("a worker whose broker went away serves again when it is back")
-  func reconnects() throws {
-    try withWorker { host, _, broker in
+  @Test("a worker whose broker went away serves again when it is back", arguments: kinds)
+  func reconnects(client: NATSWorkerClient, maxWorkers: Int) throws {
+    try withWorker(client, maxWorkers: maxWorkers) { host, _, broker in
       #expect(try host.request(.logging, plugin: "p", entry: "noop", context: nil)?.action == .next)
       broker.stop()
       try broker.start()
@@ -178,9 +186,9 @@ struct NATSTests {
     }
   }
 
-  @Test("a worker that stops answers first what it was sent", arguments: [1, 3])
-  func drains(maxWorkers: Int) throws {
-    try withWorker(maxWorkers: maxWorkers) { host, worker, _ in
+  @Test("a worker that stops answers first what it was sent", arguments: kinds)
+  func drains(client: NATSWorkerClient, maxWorkers: Int) throws {
+    try withWorker(client, maxWorkers: maxWorkers) { host, worker, _ in
       let requests = try (0..<3000).map { index in
         try RequestMessage(
           requestID: RequestID(high: 1, low: UInt64(index)), sessionID: 1, phase: .requestFilter,
@@ -191,6 +199,60 @@ struct NATSTests {
       // 100 µs each: most are still waiting when the worker is told to stop.
       let answered = host.burst("nylon.plugin.p.request_filter", requests) { worker.stop() }
       #expect(answered == 3000)
+    }
+  }
+
+  @Test("replies that are more than every buffer holds come all the same", arguments: kinds)
+  func largeReplies(client: NATSWorkerClient, maxWorkers: Int) throws {
+    let plugin = Plugin()
+    plugin.addPhaseHandler("large") { phase in
+      phase.responseBodyFilter { try $0.response.setBody([UInt8](repeating: 7, count: 500_000)) }
+    }
+    let broker = try Broker()
+    var configuration = NATSConfiguration(name: "p", url: broker.url, group: "g")
+    configuration.client = client
+    configuration.maxWorkers = maxWorkers
+    let worker = try NATSWorker(plugin: plugin, configuration: configuration)
+    try worker.start()
+    defer { worker.close() }
+    let host = try NATSHost(broker.url)
+    let requests = try (0..<100).map { index in
+      try RequestMessage(
+        requestID: RequestID(high: 1, low: UInt64(index)), sessionID: 1, phase: .responseBodyFilter,
+        timestampMilliseconds: 1
+      ).encoded()
+    }
+    // 50 MB of replies to one socket: the worker must wait for room, and the broker must still read.
+    #expect(host.burst("nylon.plugin.p.response_body_filter", requests) {} == 100)
+  }
+
+  @Test(
+    "a worker that may not reconnect says that the connection is lost, with both clients",
+    arguments: NATSWorkerClient.allCases)
+  func givesUp(client: NATSWorkerClient) throws {
+    let broker = try Broker()
+    var configuration = NATSConfiguration(name: "p", url: broker.url, group: "g")
+    configuration.client = client
+    configuration.maxReconnects = 2
+    configuration.reconnectWaitMilliseconds = 20
+    let worker = try NATSWorker(plugin: Plugin(), configuration: configuration)
+    try worker.start()
+    broker.stop()
+    #expect(throws: NATSWorkerError.connectionLost(servers: broker.url)) { try worker.wait() }
+  }
+
+  @Test("an nkey, a credentials file and TLS are libnats' own, and all else is not")
+  func whoCanDoWhat() {
+    var configuration = NATSConfiguration(name: "p", servers: ["nats://a", "b:1"])
+    configuration.token = "t"
+    #expect(configuration.libraryReason == nil)
+    for change in [
+      { $0.servers.append("TLS://c") }, { $0.credentialsFile = "f" }, { $0.nkeySeedFile = "f" },
+      { $0.tlsCAFile = "f" },
+    ] as [(inout NATSConfiguration) -> Void] {
+      var changed = configuration
+      change(&changed)
+      #expect(changed.libraryReason != nil)
     }
   }
 

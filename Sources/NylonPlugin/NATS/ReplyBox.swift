@@ -37,7 +37,9 @@ enum Publication {
       limit *= 10
     }
     var rest = number
-    for digit in stride(from: digits - 1, through: 0, by: -1) {
+    var digit = digits
+    while digit > 0 {
+      digit -= 1
       place.storeBytes(of: UInt8(truncatingIfNeeded: 48 + rest % 10), toByteOffset: digit, as: UInt8.self)
       rest /= 10
     }
@@ -45,11 +47,35 @@ enum Publication {
   }
 }
 
+/// Bytes that grow at their end and are emptied at once.
+private struct ByteHeap {
+  private(set) var start = UnsafeMutableRawPointer.allocate(byteCount: 4096, alignment: 16)
+  private var capacity = 4096
+  private(set) var count = 0
+
+  /// Room for so many bytes behind the last one.
+  mutating func room(_ more: Int) -> UnsafeMutableRawPointer {
+    if count + more > capacity {
+      capacity = max(2 * capacity, count + more)
+      let larger = UnsafeMutableRawPointer.allocate(byteCount: capacity, alignment: 16)
+      memcpy(larger, start, count)
+      start.deallocate()
+      start = larger
+    }
+    return start + count
+  }
+
+  mutating func add(_ more: Int) { count += more }
+  mutating func clear() { count = 0 }
+  func deallocate() { start.deallocate() }
+}
+
 /// What handler threads have for the loop's thread: replies to be written, and that it is to wake.
 ///
-/// `@unchecked`: the descriptors never change, `spare` is the loop's thread's alone, the rest locks itself.
+/// `@unchecked`: the descriptors never change, `spare` is the loop's thread's alone, `replies` and `isTaken` are
+/// touched under `parker` only, the rest is atomic.
 final class ReplyBox: @unchecked Sendable {
-  /// Bytes of replies that wait for a connection, at most; more are dropped.
+  /// Bytes of replies that wait, at most; a handler thread with one more waits too.
   private static let mostBytes = 8 << 20
   /// Complaints of the broker that are told.
   private static let mostComplaints = 10
@@ -58,8 +84,11 @@ final class ReplyBox: @unchecked Sendable {
   let longestPayload = Atomic<Int>(1 << 20)
   /// Whether a host has asked for stamps: only then the clock is read for each turn.
   let stampsReads = Atomic<Bool>(false)
-  private let replies = Mutex<[UInt8]>([])
-  private var spare: [UInt8] = []
+  private let parker = Parker()
+  private var replies = ByteHeap()
+  /// Whether somebody takes replies now: without a connection there is nobody, and they are dropped.
+  private var isTaken = true
+  private var spare = ByteHeap()
   private let isWoken = Atomic<Bool>(false)
   private let complaints = Atomic<Int>(0)
   /// Readable when the loop is to wake.
@@ -78,6 +107,8 @@ final class ReplyBox: @unchecked Sendable {
   }
 
   deinit {
+    replies.deallocate()
+    spare.deallocate()
     Glibc.close(wakeDescriptor)
     Glibc.close(wakeWrite)
   }
@@ -91,19 +122,27 @@ final class ReplyBox: @unchecked Sendable {
     _ = write(wakeWrite, &byte, 1)
   }
 
-  /// Leaves a reply to be written.
+  /// Leaves a reply to be written; waits while too many wait already.
   func add(_ payload: UnsafeRawBufferPointer, to subject: UnsafeRawBufferPointer) {
     let most = Publication.byteCount(subject: subject.count, payload: payload.count)
-    replies.withLock { replies in
-      guard replies.count + most <= Self.mostBytes || replies.isEmpty else { return }
-      let start = replies.count
-      replies.append(contentsOf: repeatElement(0, count: most))
-      let count = replies.withUnsafeMutableBytes { bytes in
-        bytes.baseAddress.map { Publication.write(payload, to: subject, at: $0 + start) } ?? 0
-      }
-      replies.removeLast(most - count)
+    parker.lock()
+    while isTaken, replies.count > 0, replies.count + most > Self.mostBytes { parker.wait() }
+    if isTaken {
+      let place = replies.room(most)
+      replies.add(Publication.write(payload, to: subject, at: place))
     }
+    parker.unlock()
     wake()
+  }
+
+  /// Whether replies are taken from now on. Those that wait when they are not any more were for a connection
+  /// that is gone.
+  func setTaken(_ isTaken: Bool) {
+    parker.lock()
+    self.isTaken = isTaken
+    if !isTaken { replies.clear() }
+    parker.broadcast()
+    parker.unlock()
   }
 
   /// Tells what the broker complains of, a few times: one slow minute must not fill the disk.
@@ -121,14 +160,21 @@ final class ReplyBox: @unchecked Sendable {
   }
 
   /// Whether no reply waits.
-  var isEmpty: Bool { replies.withLock { $0.isEmpty } }
+  var isEmpty: Bool {
+    parker.lock()
+    defer { parker.unlock() }
+    return replies.count == 0
+  }
 
   /// Gives all replies that wait.
-  func take(_ body: ([UInt8]) -> Void) {
-    replies.withLock { swap(&$0, &spare) }
-    guard !spare.isEmpty else { return }
-    body(spare)
-    spare.removeAll(keepingCapacity: true)
+  func take(_ body: (UnsafeRawBufferPointer) -> Void) {
+    parker.lock()
+    swap(&replies, &spare)
+    parker.broadcast()
+    parker.unlock()
+    guard spare.count > 0 else { return }
+    body(UnsafeRawBufferPointer(start: spare.start, count: spare.count))
+    spare.clear()
   }
 }
 

@@ -61,6 +61,7 @@ final class WireEngine: WorkerEngine {
         wire.value, epoll: wire.epoll, box: box, runner: RequestRunner(plugin: plugin, table: table),
         pool: pool, service: service)
       let end = loop.run(until: stopRequested)
+      loop.end()
       connectionLost.store(end == .lost, ordering: .releasing)
       wire.close()
     }

@@ -9,6 +9,8 @@ final class WireLoop {
   /// What the epoll set tells of the connection's socket, and of the box's descriptor.
   static let socketPlace: UInt64 = 0
   static let wakePlace: UInt64 = 1
+  /// Bytes of replies that wait for each other, at most: whoever asked is to go on while the rest is served.
+  private static let mostUnsentBytes = 8 << 10
   /// How a loop ends.
   enum End { case stopped, lost }
 
@@ -51,14 +53,16 @@ final class WireLoop {
     return .stopped
   }
 
+  /// Nothing is served any more: handler threads need not wait for room.
+  func end() { box.setTaken(false) }
+
   /// Takes back the subscriptions, serves what has come until then, and writes the last reply.
   private func drain() {
     let milliseconds = service.configuration.drainTimeoutMilliseconds
     let deadline = kernel_now_ns() + UInt64(max(0, milliseconds)) * 1_000_000
     isDraining = true
     if wire.isConnected {
-      for place in phases.indices { wire.put("UNSUB \(place + 1)\r\n".utf8) }
-      wire.put("PING\r\n".utf8)
+      say(phases.indices.map { "UNSUB \($0 + 1)\r\n" }.joined() + "PING\r\n")
       flush()
     }
     while kernel_now_ns() < deadline {
@@ -104,6 +108,7 @@ final class WireLoop {
     guard wire.isConnected else {
       if wire.dialOn(events) {
         logLine("Reconnected to NATS: nats://\(wire.server)")
+        box.setTaken(true)
         box.longestPayload.store(wire.longestPayload, ordering: .relaxed)
         handleInput()
       }
@@ -122,6 +127,7 @@ final class WireLoop {
   private func lose() {
     logLine("Disconnected from NATS: \(service.configuration.redactedServers)")
     wire.lose()
+    box.setTaken(false)
   }
 
   /// Whether the connection was tried again as often as it may be.
@@ -141,6 +147,7 @@ final class WireLoop {
       }
       wire.consume(piece)
       serve(piece)
+      if wire.unsentBytes >= Self.mostUnsentBytes, !wire.waitsForRoom { flush() }
     }
   }
 
@@ -150,6 +157,7 @@ final class WireLoop {
     var pongs = 0
     switch wire.handleOther(piece, pongs: &pongs) {
     case .handled:
+      if piece.kind == .info { box.longestPayload.store(wire.longestPayload, ordering: .relaxed) }
       if isDraining, pongs > 0 { isDrained = true }
       return true
     case .needsMore: return false
@@ -182,6 +190,13 @@ final class WireLoop {
   }
 
   // MARK: Out
+
+  private func say(_ text: String) {
+    let bytes = Array(text.utf8)
+    guard let place = wire.reserve(bytes.count) ?? reserveSlowly(bytes.count) else { return }
+    place.copyMemory(from: bytes, byteCount: bytes.count)
+    wire.commit(bytes.count)
+  }
 
   @inline(__always)
   private func publish(_ payload: UnsafeRawBufferPointer, to subject: UnsafeRawBufferPointer) {
@@ -216,13 +231,14 @@ final class WireLoop {
   private func takeReplies() {
     guard pool != nil, wire.isConnected else { return }
     box.take { bytes in
-      var rest = bytes[...]
-      while !rest.isEmpty, wire.isConnected {
-        let part = rest.prefix(WireConnection.bufferBytes / 2)
-        guard let place = wire.reserve(part.count) ?? reserveSlowly(part.count) else { return }
-        UnsafeMutableRawBufferPointer(start: place, count: part.count).copyBytes(from: part)
-        wire.commit(part.count)
-        rest = rest.dropFirst(part.count)
+      guard let start = bytes.baseAddress else { return }
+      var done = 0
+      while done < bytes.count, wire.isConnected {
+        let count = min(bytes.count - done, WireConnection.bufferBytes / 2)
+        guard let place = wire.reserve(count) ?? reserveSlowly(count) else { return }
+        memcpy(place, start + done, count)
+        wire.commit(count)
+        done += count
       }
     }
   }

@@ -223,10 +223,8 @@ public final class FFITransport: SessionTransport {
       if handleForeign() { return }
       kernel_relax()
     }
-    // The kernel wakes late; the last stretch before a deadline is spun, so that the
-    // schedule is kept.
-    if time > spinEnd &+ wakeMargin {
-      lane.pointee.foreign.sleep(until: time &- wakeMargin)
+    if let wake = Nap.end(before: time, now: spinEnd, margin: wakeMargin) {
+      lane.pointee.foreign.sleep(until: wake)
     } else {
       while MonotonicClock.nanoseconds < time {
         if handleForeign() { return }

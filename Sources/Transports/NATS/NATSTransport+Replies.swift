@@ -83,8 +83,8 @@ extension NATSTransport {
   /// A reply that does not answer what its slot waits for: late, once more, or not to be read.
   @inline(never)
   private func strayEnd(words: (high: UInt64, low: UInt64)?, isWaiting: Bool) -> PhaseEnd? {
-    if let words, let number = ids.number(high: words.high, low: words.low) {
-      recorder.add(fates.isLate(number, next: ids.nextNumber) ? .late : .duplicates, scope: 0)
+    if let words, let number = ids.pointee.number(high: words.high, low: words.low) {
+      recorder.add(fates.isLate(number, next: ids.pointee.nextNumber) ? .late : .duplicates, scope: 0)
       return nil
     }
     if isWaiting { return .malformed }

@@ -38,15 +38,17 @@ final class NATSTransport<Link: BrokerLink> {
   /// When the last request was started: near enough for the `timestamp`, of whole milliseconds, of one
   /// that is sent again.
   private var recentTime = MonotonicClock.nanoseconds
-  var ids: UUIDv7
+  /// Makes the requests' ids. In raw memory, where no access is checked.
+  let ids = UnsafeMutablePointer<UUIDv7>.allocate(capacity: 1)
   let fates = RequestFates()
   /// Requests published so far, for a link that needs their order.
   var sequence: UInt64 = 0
   private var unflushed = 0
   /// What each slot's worker said of its times, in a decomposed load only.
   let stamps: UnsafeMutablePointer<WorkerStamps>?
-  /// Publishes between two writes, at most: a burst must not wait for its own end.
-  private static var mostUnflushed: Int { 256 }
+  /// Publishes between two writes, at most: a burst must not wait for its own end, or generator, broker and
+  /// workers would take turns instead of working side by side.
+  private static var mostUnflushed: Int { 64 }
 
   /// Connects; `lane` is the load thread's place.
   init(order: LoadOrder, spec: NATSSpec, lane: Int, recorder: ThreadRecorder) throws {
@@ -64,7 +66,7 @@ final class NATSTransport<Link: BrokerLink> {
       check: ContextCheck.make(
         order.target.verify, upstreamBody: content.response.body, dialect: spec.dialect))
     let subject = try Subject(prefix: spec.subjectPrefix, plugin: order.target.plugin)
-    ids = UUIDv7(seed: UInt64.random(in: .min ... .max))
+    ids.initialize(to: UUIDv7(seed: UInt64.random(in: .min ... .max)))
     unixOffset = UInt64(Date().timeIntervalSince1970 * 1e9) &- MonotonicClock.nanoseconds
     replySubject = ReplySubject(seed: order.seed &+ UInt64(order.replicate) &* 64 &+ UInt64(lane))
     let connections = max(1, order.connectionCount(ofThread: lane))
@@ -111,6 +113,7 @@ final class NATSTransport<Link: BrokerLink> {
 
   deinit {
     completions.deallocate()
+    ids.deallocate()
     for place in 0..<linkCount { links[place].close() }
     links.deinitialize(count: linkCount)
     links.deallocate()
@@ -145,8 +148,8 @@ final class NATSTransport<Link: BrokerLink> {
     state.pointee.phaseIndex = Int32(truncatingIfNeeded: phaseIndex)
     // A retry is the same request: the worker may know its id.
     if attempt == 1 {
-      state.pointee.number = ids.nextNumber
-      state.pointee.requestID = ids.next(timestampMilliseconds: unixMilliseconds)
+      state.pointee.number = ids.pointee.nextNumber
+      state.pointee.requestID = ids.pointee.next(timestampMilliseconds: unixMilliseconds)
     }
     state.pointee.isWaiting = true
     fates.began(state.pointee.number)
@@ -210,12 +213,11 @@ final class NATSTransport<Link: BrokerLink> {
     flush()
   }
 
-  /// How long to sleep for a deadline. The kernel wakes late: the last stretch is polled without
-  /// sleeping.
+  /// How long to sleep for a deadline; 0 is not at all.
   @inline(__always)
   func sleepNanoseconds(until time: UInt64) -> UInt64 {
     let now = MonotonicClock.nanoseconds
-    return time > now &+ wakeMargin ? time &- now &- wakeMargin : 0
+    return Nap.end(before: time, now: now, margin: wakeMargin).map { $0 &- now } ?? 0
   }
 
   /// Waits for the sockets of all connections.

@@ -1,5 +1,7 @@
 import Foundation
+import Lab
 import Measure
+import Report
 import Scenario
 
 /// The bare program and the engine, measured in turn: a value of each for every round.
@@ -176,4 +178,7 @@ struct CalibrationResult: Encodable {
   var goals: [CalibrationGoal] = []
   var rounds: Int
   var secondsEach: Double
+  var measured = UTCSecond()
+  var toolVersion = ToolVersion.current
+  var machine = MachineFacts.read(optimisedBuild: ToolVersion.isOptimised)
 }

@@ -26,14 +26,14 @@ struct CalibrateCommand: ParsableCommand {
       EXAMPLES
         nylon-bench calibrate
         nylon-bench calibrate --only ffi,pacing
-        nylon-bench calibrate --json --rounds 9 --gate
+        nylon-bench calibrate --json --rounds 15 --gate
       """)
 
   @Option(help: "How often each is measured; the medians count.")
-  var rounds = 5
+  var rounds = 9
 
   @Option(help: "Seconds of each measurement.")
-  var seconds = 1.0
+  var seconds = 0.6
 
   @Option(help: ArgumentHelp("Only these parts, with a comma between.", valueName: "parts"))
   var only: String?
