@@ -12,7 +12,7 @@ struct NATSTests {
 
   private func withWorker(
     _ client: NATSWorkerClient = .native, maxWorkers: Int = 1,
-    _ body: (NATSHost, NATSWorker, Broker) throws -> Void
+    plugin: Plugin = ExampleHandlers.makePlugin(), _ body: (NATSHost, NATSWorker, Broker) throws -> Void
   ) throws {
     let broker = try Broker()
     var configuration = NATSConfiguration(name: "p", url: broker.url, group: "g")
@@ -20,7 +20,7 @@ struct NATSTests {
     configuration.client = client
     configuration.reconnectWaitMilliseconds = 20
     let worker = try NATSWorker(
-      plugin: ExampleHandlers.makePlugin(), configuration: configuration)
+      plugin: plugin, configuration: configuration)
     try worker.start()
     defer { worker.close() }
     try body(try NATSHost(broker.url), worker, broker)
@@ -157,17 +157,12 @@ struct NATSTests {
     plugin.addPhaseHandler("large") { phase in
       phase.responseBodyFilter { try $0.response.setBody([UInt8](repeating: 1, count: 2_000_000)) }
     }
-    let broker = try Broker()
-    var configuration = NATSConfiguration(name: "p", url: broker.url, group: "g")
-    configuration.client = client
-    configuration.maxWorkers = maxWorkers
-    let worker = try NATSWorker(plugin: plugin, configuration: configuration)
-    try worker.start()
-    defer { worker.close() }
-    let reply = try NATSHost(broker.url).request(
-      .responseBodyFilter, plugin: "p", entry: nil, context: nil)
-    #expect(reply?.action == .error)
-    #expect(reply?.error?.contains("too many") == true)
+    try withWorker(client, maxWorkers: maxWorkers, plugin: plugin) { host, _, _ in
+      let reply = try host.request(
+        .responseBodyFilter, plugin: "p", entry: nil, context: nil)
+      #expect(reply?.action == .error)
+      #expect(reply?.error?.contains("too many") == true)
+    }
   }
 
   @Test("a worker whose broker went away serves again when it is back", arguments: kinds)
@@ -208,22 +203,16 @@ struct NATSTests {
     plugin.addPhaseHandler("large") { phase in
       phase.responseBodyFilter { try $0.response.setBody([UInt8](repeating: 7, count: 500_000)) }
     }
-    let broker = try Broker()
-    var configuration = NATSConfiguration(name: "p", url: broker.url, group: "g")
-    configuration.client = client
-    configuration.maxWorkers = maxWorkers
-    let worker = try NATSWorker(plugin: plugin, configuration: configuration)
-    try worker.start()
-    defer { worker.close() }
-    let host = try NATSHost(broker.url)
-    let requests = try (0..<100).map { index in
-      try RequestMessage(
-        requestID: RequestID(high: 1, low: UInt64(index)), sessionID: 1, phase: .responseBodyFilter,
-        timestampMilliseconds: 1
-      ).encoded()
+    try withWorker(client, maxWorkers: maxWorkers, plugin: plugin) { host, _, _ in
+      let requests = try (0..<100).map { index in
+        try RequestMessage(
+          requestID: RequestID(high: 1, low: UInt64(index)), sessionID: 1, phase: .responseBodyFilter,
+          timestampMilliseconds: 1
+        ).encoded()
+      }
+      // 50 MB of replies to one socket: the worker must wait for room, and the broker must still read.
+      #expect(host.burst("nylon.plugin.p.response_body_filter", requests) {} == 100)
     }
-    // 50 MB of replies to one socket: the worker must wait for room, and the broker must still read.
-    #expect(host.burst("nylon.plugin.p.response_body_filter", requests) {} == 100)
   }
 
   @Test(

@@ -72,7 +72,7 @@ private struct ByteHeap {
 
 /// What handler threads have for the loop's thread: replies to be written, and that it is to wake.
 ///
-/// `@unchecked`: the descriptors never change, `spare` is the loop's thread's alone, `replies` and `isTaken` are
+/// `@unchecked`: `spare` is the loop's thread's alone, `replies` and `isTaken` are
 /// touched under `parker` only, the rest is atomic.
 final class ReplyBox: @unchecked Sendable {
   /// Bytes of replies that wait, at most; a handler thread with one more waits too.
@@ -89,38 +89,22 @@ final class ReplyBox: @unchecked Sendable {
   /// Whether somebody takes replies now: without a connection there is nobody, and they are dropped.
   private var isTaken = true
   private var spare = ByteHeap()
-  private let isWoken = Atomic<Bool>(false)
   private let complaints = Atomic<Int>(0)
-  /// Readable when the loop is to wake.
-  let wakeDescriptor: Int32
-  private let wakeWrite: Int32
+  /// Wakes the loop.
+  let pipe: WakePipe
 
   /// nil when the system has no descriptors left.
   init?() {
-    var ends: [Int32] = [-1, -1]
-    guard pipe(&ends) == 0 else { return nil }
-    for end in ends {
-      _ = fcntl(end, F_SETFL, O_NONBLOCK)
-      _ = fcntl(end, F_SETFD, FD_CLOEXEC)
-    }
-    (wakeDescriptor, wakeWrite) = (ends[0], ends[1])
+    guard let pipe = WakePipe() else { return nil }
+    self.pipe = pipe
   }
 
   deinit {
     replies.deallocate()
     spare.deallocate()
-    Glibc.close(wakeDescriptor)
-    Glibc.close(wakeWrite)
   }
 
   // MARK: From any thread
-
-  /// Makes the loop's turn end soon; cheap when it is about to anyway.
-  func wake() {
-    if isWoken.exchange(true, ordering: .acquiringAndReleasing) { return }
-    var byte: UInt8 = 1
-    _ = write(wakeWrite, &byte, 1)
-  }
 
   /// Leaves a reply to be written; waits while too many wait already.
   func add(_ payload: UnsafeRawBufferPointer, to subject: UnsafeRawBufferPointer) {
@@ -132,7 +116,7 @@ final class ReplyBox: @unchecked Sendable {
       replies.add(Publication.write(payload, to: subject, at: place))
     }
     parker.unlock()
-    wake()
+    pipe.wake()
   }
 
   /// Whether replies are taken from now on. Those that wait when they are not any more were for a connection
@@ -151,13 +135,6 @@ final class ReplyBox: @unchecked Sendable {
   }
 
   // MARK: On the loop's thread
-
-  /// The wake-up was seen.
-  func woken() {
-    var bytes: (UInt64, UInt64) = (0, 0)
-    while read(wakeDescriptor, &bytes, 16) == 16 {}
-    _ = isWoken.exchange(false, ordering: .acquiringAndReleasing)
-  }
 
   /// Whether no reply waits.
   var isEmpty: Bool {

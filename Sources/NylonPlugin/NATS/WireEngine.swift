@@ -84,7 +84,7 @@ final class WireEngine: WorkerEngine {
       restNanoseconds: UInt64(max(1, configuration.reconnectWaitMilliseconds)) * 1_000_000)
     let epoll = kernel_epoll_create()
     guard epoll >= 0,
-      kernel_epoll_set(epoll, box.wakeDescriptor, UInt32(KERNEL_READABLE), WireLoop.wakePlace) == 0
+      kernel_epoll_set(epoll, box.pipe.descriptor, UInt32(KERNEL_READABLE), WireLoop.wakePlace) == 0
     else { throw .worker(.failed(step: "make an epoll set", reason: String(cString: strerror(errno)))) }
     let wire = WorkerWire(
       WireConnection(
@@ -104,7 +104,7 @@ final class WireEngine: WorkerEngine {
 
   func stop() {
     stopRequested.store(true, ordering: .releasing)
-    box.wake()
+    box.pipe.wake()
   }
 
   func wait() -> Bool {

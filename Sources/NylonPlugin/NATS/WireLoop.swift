@@ -102,7 +102,7 @@ final class WireLoop {
 
   private func handle(_ place: UInt64, _ events: UInt32) {
     if place == Self.wakePlace {
-      box.woken()
+      box.pipe.woken()
       return
     }
     guard wire.isConnected else {

@@ -26,42 +26,26 @@ final class NATSLoop: @unchecked Sendable {
 
   private let socket = Mutex(Socket())
   private let wantsWrite = Atomic<Bool>(false)
-  private let isWoken = Atomic<Bool>(false)
   private let thread = Atomic<UInt>(0)
   /// Whether a host has asked for stamps: only then the clock is read for each turn.
   private let stampsReads = Atomic<Bool>(false)
   /// When the last turn began to read, monotonic nanoseconds; 0 without stamps.
   private(set) var readAt: UInt64 = 0
-  private let wakeRead: Int32
-  private let wakeWrite: Int32
+  private let pipe: WakePipe
   private let polled = UnsafeMutablePointer<pollfd>.allocate(capacity: 2)
 
   /// nil when the system has no descriptors left.
   init?() {
-    var ends: [Int32] = [-1, -1]
-    guard pipe(&ends) == 0 else { return nil }
-    for end in ends {
-      _ = fcntl(end, F_SETFL, O_NONBLOCK)
-      _ = fcntl(end, F_SETFD, FD_CLOEXEC)
-    }
-    wakeRead = ends[0]
-    wakeWrite = ends[1]
+    guard let pipe = WakePipe() else { return nil }
+    self.pipe = pipe
   }
 
-  deinit {
-    polled.deallocate()
-    Glibc.close(wakeRead)
-    Glibc.close(wakeWrite)
-  }
+  deinit { polled.deallocate() }
 
   // MARK: from any thread
 
   /// Makes `turn` return soon; cheap when it is about to anyway.
-  func wake() {
-    if isWoken.exchange(true, ordering: .acquiringAndReleasing) { return }
-    var byte: UInt8 = 1
-    _ = write(wakeWrite, &byte, 1)
-  }
+  func wake() { pipe.wake() }
 
   /// From the next turn on `readAt` tells when it read.
   func stampReads() {
@@ -76,18 +60,14 @@ final class NATSLoop: @unchecked Sendable {
   /// Waits for something to do and reads what is there.
   func turn(timeoutMilliseconds: Int32) {
     let now = socket.withLock { $0 }
-    polled[0] = pollfd(fd: wakeRead, events: Int16(POLLIN), revents: 0)
+    polled[0] = pollfd(fd: pipe.descriptor, events: Int16(POLLIN), revents: 0)
     polled[1] = pollfd(
       fd: now.isReading ? now.descriptor : -1, events: Int16(POLLIN), revents: 0)
     // What could not be written at once waits until the socket takes more.
     if wantsWrite.load(ordering: .acquiring) { polled[1].events |= Int16(POLLOUT) }
     guard poll(polled, 2, timeoutMilliseconds) > 0 else { return }
     if stampsReads.load(ordering: .relaxed) { readAt = monotonicNanoseconds() }
-    if polled[0].revents != 0 {
-      var bytes: (UInt64, UInt64) = (0, 0)
-      while read(wakeRead, &bytes, 16) == 16 {}
-      _ = isWoken.exchange(false, ordering: .acquiringAndReleasing)
-    }
+    if polled[0].revents != 0 { pipe.woken() }
     // A descriptor that was closed meanwhile (POLLNVAL) is replaced before the next turn.
     if Int32(polled[1].revents) & (POLLIN | POLLHUP | POLLERR) != 0, let nc = now.connection {
       natsConnection_ProcessReadEvent(nc.pointer)
