@@ -6,8 +6,6 @@ public struct BrokerServer: Sendable {
   public let shown: String
   /// Socket addresses in bytes, in the order of the resolver; not empty.
   let addresses: [(family: Int32, bytes: [UInt8])]
-  /// Whether something proves who we are.
-  public let hasCredentials: Bool
   private let auth: NATSAuth
 
   /// The brokers of those URLs; their names are looked up here and now, since the resolver
@@ -38,7 +36,6 @@ public struct BrokerServer: Sendable {
     }
     shown = address.shown
     self.auth = address.auth == NATSAuth() ? auth : address.auth
-    hasCredentials = self.auth != NATSAuth()
     addresses = BrokerServer.lookUp(address.host, address.port)
     if addresses.isEmpty {
       throw BrokerError(

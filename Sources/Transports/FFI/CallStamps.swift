@@ -1,4 +1,3 @@
-import CKernel
 import CNylonABI
 import Load
 import Measure

@@ -1,4 +1,3 @@
-import CKernel
 import CNylonABI
 import Glibc
 import Load

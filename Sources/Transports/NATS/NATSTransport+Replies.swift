@@ -1,4 +1,3 @@
-import CKernel
 import Foundation
 import Load
 import Measure

@@ -1,4 +1,3 @@
-import CKernel
 import Glibc
 import Load
 import NATSWire

@@ -28,26 +28,32 @@ extension CalibrationResult {
     return String(format: "%.2f", ratio) + interval + " times \(than)"
   }
 
-  private var ffiLines: [String] {
-    guard let ffi else { return [] }
-    return [
-      "FFI, null plugin, per phase request, one thread",
-      String(format: "  bare C loop      %8.1f ns", ffi.bareNs),
-      String(format: "  engine           %8.1f ns   ", ffi.engineNs)
-        + times(ffi.ratio, ffi.ratioLow, ffi.ratioHigh, "the bare loop"),
+  /// Nanoseconds per phase request of bare C and of the engine.
+  private func pair(
+    _ title: String, _ than: String, bareNs: Double, engineNs: Double, ratio: String
+  ) -> [String] {
+    [
+      "FFI, \(title)",
+      "  " + "bare C \(than)".padding(toLength: 15, withPad: " ", startingAt: 0)
+        + String(format: "  %8.1f ns", bareNs),
+      String(format: "  engine           %8.1f ns   ", engineNs) + ratio,
       "",
     ]
   }
 
+  private var ffiLines: [String] {
+    guard let ffi else { return [] }
+    return pair(
+      "null plugin, per phase request, one thread", "loop", bareNs: ffi.bareNs, engineNs: ffi.engineNs,
+      ratio: times(ffi.ratio, ffi.ratioLow, ffi.ratioHigh, "the bare loop"))
+  }
+
   private var queueLines: [String] {
     guard let ffiQueue else { return [] }
-    return [
-      "FFI, plugin that answers from another thread, \(ffiQueue.inFlight) in flight, per phase request",
-      String(format: "  bare C host      %8.1f ns", ffiQueue.bareNs),
-      String(format: "  engine           %8.1f ns   ", ffiQueue.engineNs)
-        + times(ffiQueue.ratio, ffiQueue.ratioLow, ffiQueue.ratioHigh, "the bare host"),
-      "",
-    ]
+    return pair(
+      "plugin that answers from another thread, \(ffiQueue.inFlight) in flight, per phase request", "host",
+      bareNs: ffiQueue.bareNs, engineNs: ffiQueue.engineNs,
+      ratio: times(ffiQueue.ratio, ffiQueue.ratioLow, ffiQueue.ratioHigh, "the bare host"))
   }
 
   private var pacingLines: [String] {
