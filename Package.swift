@@ -59,7 +59,8 @@ let package = Package(
       name: "NylonPlugin", dependencies: ["NylonProtocol", "CNylonABI", "CNats", "NATSWire", "CKernel"],
       swiftSettings: strict),
     .target(name: "Measure", dependencies: ["CZlib"], swiftSettings: strict),
-    .target(name: "Scenario", dependencies: ["NylonProtocol", "NATSWire", "Yams"], swiftSettings: strict),
+    .target(
+      name: "Scenario", dependencies: ["Measure", "NylonProtocol", "NATSWire", "Yams"], swiftSettings: strict),
     .target(
       name: "Load", dependencies: ["Measure", "Scenario", "NylonProtocol", "CJemalloc", "CKernel"],
       swiftSettings: strict),
@@ -148,7 +149,7 @@ let package = Package(
       swiftSettings: strict),
     .testTarget(name: "ArchitectureTests", swiftSettings: strict),
     .testTarget(
-      name: "EndToEndTests", dependencies: ["Report", "Measure", "Scenario"],
+      name: "EndToEndTests", dependencies: ["Report", "Measure", "Scenario", "Lab"],
       swiftSettings: strict),
   ]
 )

@@ -1,13 +1,14 @@
 import Foundation
 
 /// Takes secrets out of text that goes to people or files.
-struct Secrets: Sendable {
+public struct Secrets: Sendable {
   /// What is replaced, the longest first.
   private let words: [String]
   /// Length of the longest secret, bytes.
   let longest: Int
 
-  init(_ secrets: [String]) {
+  /// Takes these words, and their percent-encoded forms, out of texts.
+  public init(_ secrets: [String]) {
     var all: Set<String> = []
     for secret in secrets where !secret.isEmpty {
       all.insert(secret)
@@ -20,7 +21,7 @@ struct Secrets: Sendable {
   }
 
   /// The text without the secrets, and without what stands before the `@` of any URL.
-  func scrub(_ text: String) -> String {
+  public func scrub(_ text: String) -> String {
     var result = text
     for word in words {
       result = result.replacingOccurrences(of: word, with: "***")

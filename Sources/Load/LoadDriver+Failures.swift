@@ -19,6 +19,7 @@ extension LoadDriver {
       retryLater(slot, step: step, now: now)
       return
     }
+    if outcome != .handlerError { measureUnanswered(slot, until: done) }
     if slot.pointee.isMeasured {
       recorder.add(outcome.counter, scope: index + 1)
       if outcome == .timeout, stepCount > 1 { recordPhase(slot, scope: index + 1, done: done) }
@@ -29,6 +30,16 @@ extension LoadDriver {
     } else {
       finish(place, at: done)
     }
+  }
+
+  /// A session of the warm-up that was in flight when the measured time began and is never answered belongs
+  /// to the measured ones: a target that hangs from the warm-up on would appear in no count otherwise.
+  private func measureUnanswered(_ slot: UnsafeMutablePointer<SessionSlot>, until done: UInt64) {
+    let start = state.pointee.window.measureStart
+    guard !slot.pointee.isMeasured, slot.pointee.intended < start, done >= start else { return }
+    slot.pointee.isMeasured = true
+    recorder.add(.sent, scope: 0)
+    recorder.add(.sent, scope: Int(slot.pointee.phaseIndex) + 1)
   }
 
   private func retryLater(
@@ -84,6 +95,7 @@ extension LoadDriver {
       transport.abandon(slot: place)
       _ = transport.finish(slot: place, verify: false)
       slot.pointee.state = .idle
+      measureUnanswered(slot, until: now)
       guard slot.pointee.isMeasured else { continue }
       recorder.add(.lost, scope: scope)
       if stepCount > 1 { recordPhase(slot, scope: scope, done: now) }

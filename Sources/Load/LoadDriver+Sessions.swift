@@ -109,8 +109,11 @@ extension LoadDriver {
     switch completion.end {
     case .next: succeed(place, at: completion.doneAt, next: index &+ 1)
     case .end: succeed(place, at: completion.doneAt, next: steps[index].afterEnd)
-    case .handlerError: fail(place, .handlerError, at: completion.doneAt, now: completion.doneAt)
+    case .handlerError:
+      noteAnswer(at: completion.doneAt, took: completion.doneAt &- slot.pointee.phaseSent)
+      fail(place, .handlerError, at: completion.doneAt, now: completion.doneAt)
     case .malformed:
+      noteAnswer(at: completion.doneAt, took: completion.doneAt &- slot.pointee.phaseSent)
       count(.protocolErrors, slot)
       fail(place, .handlerError, at: completion.doneAt, now: completion.doneAt)
     case .noResponders:
@@ -131,6 +134,7 @@ extension LoadDriver {
   func succeed(_ place: Int, at done: UInt64, next: Int) {
     let slot = slots + place
     let scope = Int(slot.pointee.phaseIndex) &+ 1
+    noteAnswer(at: done, took: done &- slot.pointee.phaseSent)
     if slot.pointee.isMeasured { recorder.add(.ok, scope: scope) }
     if isInWindow(done) { recorder.add(.okInWindow, scope: scope) }
     // With one phase its times are the request's, which `finish` records: see `LoadResult`.
@@ -187,6 +191,8 @@ extension LoadDriver {
     let end = state.pointee.freeHead + state.pointee.freeCount
     free[end < slotCount ? end : end - slotCount] = Int32(place)
     state.pointee.freeCount += 1
+    let wasAnswered = slots[place].outcome == .ok || slots[place].outcome == .handlerError
+    if state.pointee.freeCount == slotCount, wasAnswered { state.pointee.isQuiet = true }
     if schedule == nil { state.pointee.nextCheck = 0 }
   }
 

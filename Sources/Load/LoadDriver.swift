@@ -74,6 +74,12 @@ struct DriverState {
   @usableFromInline var nextSweep: UInt64 = 0
   @usableFromInline var windowIndex = 0
   @usableFromInline var windowLimit: UInt64
+  /// An answer that comes later than this ends a stall.
+  @usableFromInline var stallLimit: UInt64
+  /// The service time of the slowest phase that was answered so far.
+  @usableFromInline var slowestAnswer: UInt64 = 0
+  /// Every request so far was answered, so that nothing is waited for.
+  @usableFromInline var isQuiet = true
 }
 
 /// Drives sessions through a transport on one thread, and records.
@@ -103,6 +109,8 @@ public final class LoadDriver<Transport: SessionTransport> {
   @inlinable static var arrivalsAtOnce: Int { 32 }
   @usableFromInline let shortestTimeout: UInt64
   @usableFromInline let windowNanoseconds: UInt64
+  /// A time without an answer that is longer may be a stall.
+  @usableFromInline let stallNanoseconds: UInt64
   /// Where the parts of phases are recorded; nil when the load is not decomposed.
   @usableFromInline let parts: PartRecorder?
   /// The parts of one phase, before they are recorded.
@@ -134,11 +142,12 @@ public final class LoadDriver<Transport: SessionTransport> {
     for place in 0..<slotCount { free[place] = Int32(place) }
     shortestTimeout = steps.map(\.timeout).min() ?? 1_000_000_000
     windowNanoseconds = max(1, (window.measureEnd - window.measureStart) / UInt64(area.layout.windows))
+    stallNanoseconds = UInt64(Double(window.measureEnd - window.measureStart) * Stall.leastShare)
     state = .allocate(capacity: 1)
     state.initialize(
       to: DriverState(
         window: window, freeCount: slotCount, arrivalPlace: Self.arrivalsAtOnce,
-        windowLimit: window.measureStart + windowNanoseconds))
+        windowLimit: window.measureStart + windowNanoseconds, stallLimit: window.start + stallNanoseconds))
     arrivals = .allocate(capacity: Self.arrivalsAtOnce)
     arrivals.initialize(repeating: 0, count: Self.arrivalsAtOnce)
     parts = area.partRecorder(thread)
@@ -172,8 +181,32 @@ public final class LoadDriver<Transport: SessionTransport> {
       transport.poll(until: wakeTime)
     }
     takePending()
+    if !state.pointee.isQuiet { noteStall(until: state.pointee.window.measureEnd) }
     loseTheRest(at: time())
     transport.tally()
+  }
+
+  /// The target answered a phase that took so long from being sent.
+  @inlinable @inline(__always)
+  func noteAnswer(at done: UInt64, took service: UInt64) {
+    if done > state.pointee.stallLimit { noteStall(until: done) }
+    if service > state.pointee.slowestAnswer { state.pointee.slowestAnswer = service }
+    state.pointee.stallLimit = done &+ stallNanoseconds
+  }
+
+  /// Nothing was answered from the last answer until `end`; kept when it is the longest stall so far.
+  @usableFromInline @inline(never)
+  func noteStall(until end: UInt64) {
+    let window = state.pointee.window
+    let lastAnswer = state.pointee.stallLimit - stallNanoseconds
+    let stall = Stall(
+      start: max(lastAnswer, window.measureStart), end: min(end, window.measureEnd),
+      slowestBefore: state.pointee.slowestAnswer)
+    guard stall.nanoseconds > stallNanoseconds,
+      stall.nanoseconds / Stall.leastTimesSlowest > stall.slowestBefore,
+      stall.nanoseconds > recorder.stall?.nanoseconds ?? 0
+    else { return }
+    recorder.stall = stall
   }
 
   /// Now, nanoseconds.
@@ -183,8 +216,17 @@ public final class LoadDriver<Transport: SessionTransport> {
   /// Begins a session in every free slot. One whose plugin refuses is free again, and waits for
   /// the next round, so that refusals never loop here.
   @usableFromInline
-  func fillSlots() {
+  func fillSlots(at now: UInt64) {
+    if state.pointee.freeCount > 0 { endQuiet(at: now) }
     for _ in 0..<state.pointee.freeCount { begin(slot: takeFree(), intended: nil) }
+  }
+
+  /// A request is about to be sent: from now on an answer is waited for.
+  @inlinable @inline(__always)
+  func endQuiet(at now: UInt64) {
+    guard state.pointee.isQuiet else { return }
+    state.pointee.isQuiet = false
+    state.pointee.stallLimit = now &+ stallNanoseconds
   }
 
   @inlinable @inline(__always)
@@ -217,7 +259,7 @@ public final class LoadDriver<Transport: SessionTransport> {
   func check(at now: UInt64) {
     if area.measureEnd < state.pointee.window.measureEnd { state.pointee.window.measureEnd = area.measureEnd }
     if now >= state.pointee.nextSweep { sweep(at: now) }
-    if schedule == nil, now < state.pointee.window.measureEnd { fillSlots() }
+    if schedule == nil, now < state.pointee.window.measureEnd { fillSlots(at: now) }
     state.pointee.nextCheck = min(state.pointee.nextSweep, now + 10_000_000)
     if now < state.pointee.window.measureStart {
       state.pointee.nextCheck = min(state.pointee.nextCheck, state.pointee.window.measureStart)
@@ -248,6 +290,7 @@ public final class LoadDriver<Transport: SessionTransport> {
     while state.pointee.nextArrival <= now, state.pointee.nextArrival < state.pointee.window.measureEnd {
       if state.pointee.freeCount > 0 {
         let place = takeFree()
+        endQuiet(at: now)
         begin(slot: place, intended: state.pointee.nextArrival)
         takeCompletions()
         if slots[place].sent >= state.pointee.nextCheck {

@@ -1,3 +1,4 @@
+import Foundation
 import Measure
 import NylonProtocol
 import Scenario
@@ -34,6 +35,9 @@ public struct LoadOrder: Codable, Sendable, Equatable {
   public var brokerPID: Int32?
   /// The workers' processes, when they are ours.
   public var workerPIDs: [Int32]
+  /// Ids of this load's NATS sessions are greater: workers that keep running may keep what they know of a
+  /// session, so ids must not repeat between loads.
+  public var sessionIDsAfter = SessionNumbering.lastID(atUnixNanoseconds: Self.unixNanoseconds())
 
   /// An order.
   public init(
@@ -57,6 +61,8 @@ public struct LoadOrder: Codable, Sendable, Equatable {
     self.brokerPID = brokerPID
     self.workerPIDs = workerPIDs
   }
+
+  private static func unixNanoseconds() -> UInt64 { UInt64(Date().timeIntervalSince1970 * 1e9) }
 
   /// Intervals of the measured time.
   public static let windows = 10

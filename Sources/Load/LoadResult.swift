@@ -26,11 +26,20 @@ public enum LoadResult {
         layout: area.layout, recorders: recorders, seconds: seconds,
         plannedSeconds: order.measureSeconds))
     if case .open(let rate, _) = order.load { measurement.offeredRatePerSecond = rate }
+    measurement.stall = stall(of: recorders, measureStart: start)
     if case .nats(let pool) = order.target.transport {
       measurement.workers = pool.workers?.count
       measurement.connections = order.connections
     }
     return measurement
+  }
+
+  /// The stall that all load threads saw: a target that answers one of them does not stand still.
+  private static func stall(of recorders: [ThreadRecorder], measureStart: UInt64) -> MeasuredStall? {
+    let stalls = recorders.compactMap(\.stall)
+    guard stalls.count == recorders.count, let first = stalls.first else { return nil }
+    let shared = stalls.dropFirst().reduce(first as Stall?) { $0?.intersection($1) }
+    return shared.map { MeasuredStall($0, measureStart: measureStart) }
   }
 
   private static func scope(

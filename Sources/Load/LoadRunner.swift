@@ -90,7 +90,11 @@ public struct LoadRunner {
     var measurement = LoadResult.measurement(order: order, area: area)
     measurement.add(from: before, to: after)
     if samplesIntervals { samples.addCosts(to: &measurement.windows) }
-    if !ended {
+    if ended {
+      var evidence = FailureEvidence()
+      for transport in transports { evidence.add(transport.evidence) }
+      measurement.evidence = evidence.isEmpty ? nil : evidence
+    } else {
       measurement.invalidReasons.append(
         InvalidReason(
           code: "plugin_hung",

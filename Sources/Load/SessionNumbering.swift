@@ -16,6 +16,18 @@ public struct SessionNumbering: Sendable {
     slotMask = (1 << bits) &- 1
   }
 
+  /// Session ids that pass with each second: more than a load over NATS opens in that time.
+  private static let idsPerSecond: UInt64 = 1 << 18
+  /// Ids that a load has at least, before the numbers are used up.
+  private static let leastIDs: UInt64 = 1 << 30
+
+  /// What the ids of a load that begins at a time start after, so that loads one after the other have no id
+  /// in common. Ids have 32 bits, so they come again after three hours.
+  public static func lastID(atUnixNanoseconds time: UInt64) -> UInt32 {
+    let steps = time / 1_000_000 * idsPerSecond / 1000
+    return UInt32(steps % (UInt64(UInt32.max) - leastIDs))
+  }
+
   /// The slot of a session.
   @inlinable @inline(__always)
   public func slot(of sid: UInt32) -> Int { Int(sid & slotMask) }

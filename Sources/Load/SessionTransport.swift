@@ -119,6 +119,8 @@ public protocol SessionTransport: AnyObject, SendableMetatype {
   ) -> PhaseSplit
   /// Brings into the record what was counted elsewhere; the last call of a load.
   func tally()
+  /// What was seen first of each way to fail; asked after the load.
+  var evidence: FailureEvidence { get }
   /// Runs a driver of this transport: `driver.run()`, written where the compiler knows which transport it is,
   /// and so makes one piece of the driver and the transport.
   static func run(_ driver: LoadDriver<Self>)
@@ -133,4 +135,6 @@ extension SessionTransport {
   public func now() -> UInt64 { MonotonicClock.nanoseconds }
   /// Nothing is counted elsewhere.
   public func tally() {}
+  /// Nothing was seen.
+  public var evidence: FailureEvidence { FailureEvidence() }
 }

@@ -127,8 +127,9 @@ public struct MeasurementWindow: Codable, Sendable, Equatable {
 
 /// Why a measurement is invalid.
 public struct InvalidReason: Codable, Sendable, Equatable, Hashable {
-  /// What scripts test: `generator_late`, `saturated`, `unoptimised_build`, `broker_died`,
-  /// `worker_died`, `plugin_crashed`, `steal`, `never_steady`, `interrupted`, `failed`.
+  /// What scripts test: `no_answers`, `stalled`, `wrong_dialect`, `generator_late`, `saturated`,
+  /// `never_steady`, `steal`, `unoptimised_build`, `plugin_crashed`, `plugin_hung`, `worker_died`,
+  /// `broker_died`, `link_died`, `interrupted`, `failed`.
   public var code: String
   /// The figures behind it, for people.
   public var detail: String
@@ -192,6 +193,11 @@ public struct Measurement: Codable, Sendable, Equatable {
   public var client: String?
   /// NATS connections of the generator; nil for FFI, and where it is not known.
   public var connections: Int?
+  /// The longest time of the measured time in which requests were in flight and none was answered; nil
+  /// when there was none that counts.
+  public var stall: MeasuredStall?
+  /// What was seen first of each way to fail; nil when nothing failed, and where it is not known.
+  public var evidence: FailureEvidence?
 
   /// A measurement.
   public init(

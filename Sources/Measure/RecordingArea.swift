@@ -103,6 +103,39 @@ public struct RecordingArea: @unchecked Sendable {
   }
 }
 
+/// A time in which requests were in flight and none was answered, monotonic nanoseconds.
+public struct Stall: Sendable, Equatable {
+  /// The last answer before it, or the start of the measured time.
+  public var start: UInt64
+  /// The first answer after it, or the end of the measured time.
+  public var end: UInt64
+  /// The service time of the slowest phase that was answered before it.
+  public var slowestBefore: UInt64
+
+  /// A stall is over this share of the measured time long ...
+  public static let leastShare = 0.1
+  /// ... and over so many times as long as the slowest answer before.
+  public static let leastTimesSlowest: UInt64 = 5
+
+  /// A stall between two times.
+  public init(start: UInt64, end: UInt64, slowestBefore: UInt64) {
+    self.start = start
+    self.end = end
+    self.slowestBefore = slowestBefore
+  }
+
+  /// Its length, nanoseconds.
+  public var nanoseconds: UInt64 { end > start ? end - start : 0 }
+
+  /// What two threads saw at the same time; nil when one of them got answers.
+  public func intersection(_ other: Stall) -> Stall? {
+    let both = Stall(
+      start: max(start, other.start), end: min(end, other.end),
+      slowestBefore: max(slowestBefore, other.slowestBefore))
+    return both.nanoseconds > 0 ? both : nil
+  }
+}
+
 /// One load thread's counters and histograms. Recording does not allocate.
 @frozen
 public struct ThreadRecorder: @unchecked Sendable {
@@ -128,6 +161,23 @@ public struct ThreadRecorder: @unchecked Sendable {
     histograms = block + RecordingLayout.counterWords * layout.scopes.count
     windows = layout.windows
   }
+
+  /// The longest stall that this thread saw, in words that the counters of scope 0 leave free.
+  public var stall: Stall? {
+    get {
+      guard counters[Self.stallWord + 1] > counters[Self.stallWord] else { return nil }
+      return Stall(
+        start: counters[Self.stallWord], end: counters[Self.stallWord + 1],
+        slowestBefore: counters[Self.stallWord + 2])
+    }
+    nonmutating set {
+      counters[Self.stallWord] = newValue?.start ?? 0
+      counters[Self.stallWord + 1] = newValue?.end ?? 0
+      counters[Self.stallWord + 2] = newValue?.slowestBefore ?? 0
+    }
+  }
+
+  private static let stallWord = RecordingLayout.counterWords - 3
 
   /// Adds to a counter; scope 0 is the request.
   @inlinable @inline(__always)

@@ -29,6 +29,8 @@ public enum Validity {
   public static let trendProbability = 0.01
   /// ... and it changes the figure by over this share from the first to the last window.
   public static let trendShare = 0.1
+  /// Replies that came again, over this share of the phases, are a dialect with several maps a phase.
+  public static let duplicateShare = 0.01
   /// The fewest windows in which a trend is looked for: under 6, no ordering has a p under 0.01.
   public static let fewestWindows = 6
 
@@ -50,15 +52,50 @@ public enum Validity {
         InvalidReason(code: "steal", detail: "the hypervisor took \(percent(steal)) of CPU time (over 5 %)"))
     }
     guard let request = measurement.request else { return (reasons, warnings) }
+    if measurement.durationSeconds > 0, request.counts.ok == 0, request.okInWindow == 0 {
+      // Nothing else can be said of answers that are not there.
+      reasons.append(FailureWords.noAnswers(measurement))
+      return (reasons + [otherDialect(measurement)].compactMap { $0 }, warnings)
+    }
     reasons += [
-      lateness(request, measurement, context), saturation(request, measurement), unsteadiness(measurement),
+      otherDialect(measurement), stall(measurement), lateness(request, measurement, context),
+      saturation(request, measurement), unsteadiness(measurement),
     ].compactMap { $0 }
     let unsettled: Set<String> = ["saturated", "never_steady"]
     if !reasons.contains(where: { unsettled.contains($0.code) }) {
       warnings += [littleWarning(request, measurement)].compactMap { $0 }
     }
-    warnings += sampleWarnings(request, measurement)
+    warnings += FailureWords.warnings(measurement) + sampleWarnings(request, measurement)
     return (reasons, warnings)
+  }
+
+  /// Answers in another dialect: the time to the first of several maps is not the time of the phase.
+  private static func otherDialect(_ measurement: Measurement) -> InvalidReason? {
+    guard measurement.transport == "nats", let counts = measurement.request?.counts else { return nil }
+    let phases = measurement.scopes.dropFirst().reduce(UInt64(0)) { $0 + $1.counts.sent }
+    let most = duplicateShare * Double(max(phases, 1))
+    // A retried request may rightly be answered more than once.
+    let duplicates = counts.duplicates - min(counts.duplicates, counts.retries)
+    let foreign = measurement.evidence?.otherDialectMaps ?? 0
+    guard Double(max(duplicates, foreign)) > most else { return nil }
+    let seen =
+      measurement.evidence?.otherDialect.map { "\(foreign) maps are of another dialect: one \($0)" }
+      ?? "\(duplicates) replies came again for \(phases) phases (over 1 %)"
+    return InvalidReason(
+      code: "wrong_dialect",
+      detail: "\(seen); the time to a phase's end is not known then. Write the dialect that the workers "
+        + "speak as the target's `dialect:`")
+  }
+
+  private static func stall(_ measurement: Measurement) -> InvalidReason? {
+    guard let stall = measurement.stall else { return nil }
+    let what = measurement.transport == "ffi" ? "the plugin" : "the broker or the workers"
+    return InvalidReason(
+      code: "stalled",
+      detail: "from \(decimal(stall.startSeconds, 2)) s of the measured time on, requests were in flight and "
+        + "none was answered for \(decimal(stall.seconds, 2)) s (over 10 % of the measured time); the slowest "
+        + "answer before took \(micro(Double(stall.slowestBeforeNanoseconds))). Find out what \(what) waited "
+        + "for; a load that stands still for part of its time has no throughput and no latency")
   }
 
   /// How much of the offered rate was answered, 0-1; nil in a closed load or when nothing was sent.

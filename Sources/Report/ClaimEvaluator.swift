@@ -20,7 +20,7 @@ public enum ClaimEvaluator {
     if let holds = check.holds {
       return [check.row(ClaimVerdict.overall, holds ? .holds : .fails, check.seen)]
     }
-    guard SummaryRow.isNumeric(check.column), let factor = check.unitFactor else {
+    guard SummaryRow.numericColumns.contains(check.column), let factor = check.unitFactor else {
       return [
         check.row(
           ClaimVerdict.overall, .notMeasured,

@@ -83,7 +83,7 @@ public struct ExpectationResult: Codable, Sendable, Equatable {
     if let others, others.isEmpty, let divisor = expectation.divisor {
       return "target '\(divisor.target)' was not measured under load '\(divisor.load)'"
     }
-    if !SummaryRow.isNumeric(expectation.metric) {
+    if !SummaryRow.numericColumns.contains(expectation.metric) {
       return "'\(expectation.metric)' is not a numeric column of summary.csv"
     }
     return mine.isEmpty

@@ -1,25 +1,9 @@
 import Foundation
+import Measure
 
 extension Expectation {
-  /// The numeric columns of summary.csv that a line of `expect:` may name.
-  public static let metrics: [String] =
-    [
-      "offered_rps", "concurrency", "workers", "payload_bytes", "duration_s", "sent", "ok", "handler_errors",
-      "timeouts", "rejected", "shed", "lost", "late", "duplicates", "throughput_rps", "response_min_us",
-      "response_p50_us", "response_p90_us", "response_p99_us", "response_p999_us", "response_max_us",
-      "response_mean_us", "service_p50_us", "service_p99_us", "send_lag_p99_us", "cpu_generator_us",
-      "cpu_broker_us", "cpu_workers_us", "allocated_bytes",
-    ] + resources
-
-  /// Memory, context switches, what the broker counted, connections: columns that came later.
-  private static let resources: [String] = [
-    "resident_generator_start_bytes", "resident_generator_end_bytes", "resident_broker_start_bytes",
-    "resident_broker_end_bytes", "resident_workers_start_bytes", "resident_workers_end_bytes",
-    "voluntary_switches_generator", "involuntary_switches_generator", "voluntary_switches_broker",
-    "involuntary_switches_broker", "voluntary_switches_workers", "involuntary_switches_workers",
-    "broker_in_messages", "broker_out_messages", "broker_in_bytes", "broker_out_bytes",
-    "broker_slow_consumers", "broker_pending_most_bytes", "broker_subscriptions", "connections",
-  ]
+  /// The numeric columns of summary.csv, which a line of `expect:` may name.
+  public static let metrics: [String] = SummaryRow.numericColumns
 
   /// The comparisons, longest first.
   public static let comparisons = ["<=", ">=", "==", "<", ">"]

@@ -13,7 +13,7 @@ extension EndToEnd {
     func both() throws {
       let finished = try sandbox.run(Small.both, "--set", "decompose=true", "--set", "replicates=1")
       let document = try sandbox.latest()
-      expectHonest(finished, document)
+      expectHonest(finished, document, loads: "closed-")
       expectCounts(document)
       for one in document.measurements {
         #expect(!one.warnings.contains { $0.contains("stamps") }, "\(one.warnings)")

@@ -144,6 +144,8 @@ final class RunningCommand {
   var pid: Int32 { process.processIdentifier }
   /// False once it has ended.
   var isRunning: Bool { process.isRunning }
+  /// What it has said on standard output.
+  var out: String { (try? String(contentsOfFile: said + ".out", encoding: .utf8)) ?? "" }
   /// What it has said on standard error.
   var err: String { (try? String(contentsOfFile: said + ".err", encoding: .utf8)) ?? "" }
 
@@ -156,7 +158,7 @@ final class RunningCommand {
     }
     return Finished(
       code: process.terminationReason == .exit ? process.terminationStatus : nil,
-      out: (try? String(contentsOfFile: said + ".out", encoding: .utf8)) ?? "", err: err)
+      out: out, err: err)
   }
 }
 
@@ -171,11 +173,14 @@ func eventually(within seconds: Double = 30, _ holds: () -> Bool) -> Bool {
   return true
 }
 
-/// The exit code says what the run says of itself; what a busy machine spoils is no fault of the
-/// command.
-func expectHonest(_ finished: Finished, _ document: RunDocument) {
-  let spoiled = Set(["unoptimised_build", "steal", "never_steady", "generator_late", "saturated"])
-  let reasons = document.measurements.flatMap(\.invalidReasons)
+/// The exit code says what the run says of itself, and only the machine spoiled measurements: it took CPU time,
+/// or its own noise looks like a trend, as 1 in 20 short closed loads on a shared machine does.
+///
+/// - Parameter loads: what the labels of the loads that are looked at begin with; the others may be late or
+///   saturated by design.
+func expectHonest(_ finished: Finished, _ document: RunDocument, loads: String = "") {
+  let spoiled = Set(["unoptimised_build", "steal", "never_steady"])
+  let reasons = document.measurements.filter { $0.load.hasPrefix(loads) }.flatMap(\.invalidReasons)
   #expect(reasons.allSatisfy { spoiled.contains($0.code) }, "\(reasons)")
   #expect(finished.code == (document.isValid ? 0 : 81), "\(finished.err)")
 }

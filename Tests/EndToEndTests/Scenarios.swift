@@ -115,16 +115,18 @@ struct CPlugin {
     return try Self.compile(file, to: "plugin.so", in: sandbox)
   }
 
-  /// Compiles a file to a library of that name in the sandbox; the library's path.
+  /// Compiles a file to a library, or with other options a program, of that name in the sandbox; its path.
   @discardableResult
-  static func compile(_ file: String, to name: String, in sandbox: Sandbox) throws -> String {
+  static func compile(
+    _ file: String, to name: String, in sandbox: Sandbox, options: [String] = ["-shared", "-fPIC", "-O1"]
+  ) throws -> String {
     let library = "\(sandbox.folder)/\(name)"
     let compiler = try sandbox.start(
       program: "/usr/bin/env",
       [
         "sh", "-c", "command -v cc >/dev/null && exec cc \"$@\"; exec clang \"$@\"", "compile",
-        "-shared", "-fPIC", "-O1", "-o", library, file,
-      ])
+        "-o", library, file,
+      ] + options)
     let finished = compiler.finish()
     guard finished.code == 0 else { throw CompileError(words: finished.err) }
     return library

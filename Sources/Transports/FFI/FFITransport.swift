@@ -40,6 +40,8 @@ public final class FFITransport: SessionTransport {
   private var spinNanoseconds: UInt64 { wakeMargin }
   /// See `SessionTransport`.
   public var wakeMargin: UInt64 = 10_000
+  /// What was seen first of each way to fail.
+  public private(set) var evidence = FailureEvidence()
   private var countedStale: UInt64 = 0
   private var countedUnexpected: UInt64 = 0
   private var countedBroken: UInt64 = 0
@@ -206,8 +208,16 @@ public final class FFITransport: SessionTransport {
     guard host.pointee.currentSID[firstSlot &+ slot].load(ordering: .relaxed) != 0 else { return true }
     host.pointee.currentSID[firstSlot &+ slot].store(0, ordering: .releasing)
     let right = !verify || check.isEmpty || withSlotLock(state) { check.accepts(state.pointee.response) }
+    if !right { noteDifference(state) }
     plugin.closeSessionStream(state.pointee.lastSID)
     return right
+  }
+
+  /// Keeps what is wrong with the first response that is wrong. Only that one allocates.
+  @inline(never)
+  private func noteDifference(_ state: UnsafeMutablePointer<FFISlot>) {
+    guard evidence.contentDifference == nil else { return }
+    evidence.contentDifference = withSlotLock(state) { check.difference(state.pointee.response) }
   }
 
   /// Waits for ends of phases, at most until that time.

@@ -1,4 +1,5 @@
 import Glibc
+import Load
 import NylonProtocol
 import Scenario
 
@@ -8,8 +9,12 @@ final class ResponseCheck {
   private let headers: [(name: [UInt8], value: [UInt8])]
   private let body: [UInt8]?
   let isEmpty: Bool
+  private let verify: Verification
+  private let upstreamBody: [UInt8]
 
   init(_ verify: Verification, upstreamBody: [UInt8]) {
+    self.verify = verify
+    self.upstreamBody = upstreamBody
     status = verify.status
     headers = verify.responseHeaders.map { (Array($0.key.utf8), Array($0.value.utf8)) }
     body = verify.bodyUnchanged ? upstreamBody : verify.body.map { Array($0.utf8) }
@@ -24,6 +29,14 @@ final class ResponseCheck {
       if !header.value.isEmpty, !equal(header.value, found) { return false }
     }
     return true
+  }
+
+  /// The first difference between a response and what is asked for, in words.
+  func difference(_ response: ResponseState) -> String? {
+    verify.difference(
+      from: HTTPResponse(
+        status: response.status, headers: response.allHeaders(), body: [UInt8](response.body)),
+      upstreamBody: upstreamBody)
   }
 
   private func equal(_ wanted: [UInt8], _ found: UnsafeRawBufferPointer) -> Bool {

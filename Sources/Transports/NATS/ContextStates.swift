@@ -1,10 +1,7 @@
 import Glibc
+import Load
 import NylonProtocol
-
-/// What a session's HTTP context must look like at its end.
-struct ContextCheck {
-  let accepts: (HTTPContext) -> Bool
-}
+import Scenario
 
 /// The HTTP contexts that sessions pass through, each with its packed requests.
 ///
@@ -48,19 +45,22 @@ final class ContextStates {
   private let sendsContext: Bool
   /// Message headers beside `entry`.
   private let headers: [KeyValue]
-  private let check: ContextCheck
+  /// What a session's response must look like at its end.
+  private let verify: Verification
+  private let upstreamBody: [UInt8]
 
   /// Contexts of `slots` sessions that begin with `base`.
   init(
     base: HTTPContext, phases: [Phase], entry: String, sendsContext: Bool, headers: [KeyValue] = [],
-    slots: Int, check: ContextCheck
+    slots: Int, verify: Verification = Verification()
   ) throws(MessageError) {
     self.phases = phases
     phaseCount = phases.count
     self.entry = entry
     self.sendsContext = sendsContext
     self.headers = headers
-    self.check = check
+    self.verify = verify
+    upstreamBody = base.response?.body ?? []
     firstPrivate = Self.mostShared
     states = []
     byContext = [base: 0]
@@ -95,8 +95,15 @@ final class ContextStates {
       requests.append(
         PackedRequest(try RequestTemplate(phase: phase, entry: entry, data: data, headers: headers)))
     }
-    return State(context: context, requests: requests, isRight: check.accepts(context))
+    return State(context: context, requests: requests, isRight: difference(context) == nil)
   }
+
+  private func difference(_ context: HTTPContext) -> String? {
+    verify.difference(from: context.response, upstreamBody: upstreamBody)
+  }
+
+  /// The first difference between a session's response and what it must look like, in words.
+  func difference(_ state: Int) -> String? { difference(states[state].context) }
 
   /// The packed request of a context and phase, to be patched.
   @inline(__always)

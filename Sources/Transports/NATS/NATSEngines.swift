@@ -32,6 +32,8 @@ public final class NativeTransport: SessionTransport {
   public func abandon(slot: Int) { inner.abandon(slot: slot) }
   /// Ends the session in a slot; whether its response is right, if asked.
   public func finish(slot: Int, verify: Bool) -> Bool { inner.finish(slot: slot, verify: verify) }
+  /// What was seen first of each way to fail.
+  public var evidence: FailureEvidence { inner.evidence }
   /// Waits for ends of phases, at most until that time.
   public func poll(until time: UInt64) { inner.poll(until: time) }
   /// Cuts an answered phase into the parts of `TransportSpec.partNames`.
@@ -70,6 +72,8 @@ public final class LibnatsTransport: SessionTransport {
   public func abandon(slot: Int) { inner.abandon(slot: slot) }
   /// Ends the session in a slot; whether its response is right, if asked.
   public func finish(slot: Int, verify: Bool) -> Bool { inner.finish(slot: slot, verify: verify) }
+  /// What was seen first of each way to fail.
+  public var evidence: FailureEvidence { inner.evidence }
   /// Waits for ends of phases, at most until that time.
   public func poll(until time: UInt64) { inner.poll(until: time) }
   /// Cuts an answered phase into the parts of `TransportSpec.partNames`.

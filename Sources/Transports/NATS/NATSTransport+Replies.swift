@@ -26,7 +26,12 @@ extension NATSTransport {
       unexpected()
       return
     }
-    if slots[slot].isWaiting { end(slot, .noResponders) } else { recorder.add(.late, scope: 0) }
+    if slots[slot].isWaiting {
+      noteNoSubscriber(slot)
+      end(slot, .noResponders)
+    } else {
+      recorder.add(.late, scope: 0)
+    }
   }
 
   /// A message to nothing that was asked.
@@ -63,10 +68,14 @@ extension NATSTransport {
     _ bytes: UnsafeRawBufferPointer, slot: Int, _ state: UnsafeMutablePointer<NATSSlot>
   ) -> PhaseEnd? {
     let reply = decoder.decode(bytes)
+    let foreignSign = reply.flatMap { dialect.foreignSign(in: $0) }
+    if let foreignSign { noteForeignMap(foreignSign) }
     let words = reply?.requestID?.words
     guard let reply, let words, words == state.pointee.requestID, state.pointee.isWaiting else {
-      return strayEnd(words: words, isWaiting: state.pointee.isWaiting)
+      return strayEnd(reply, words: words, isWaiting: state.pointee.isWaiting)
     }
+    // What is no answer in this dialect must not end the phase: the answer may still come.
+    if let foreignSign, foreignSign != .noAction { return nil }
     let before = state.pointee.context
     let end = read(reply, slot: slot, state)
     // A slot's own context is made anew by each reply. Stamps are never the same twice, and a reply
@@ -81,12 +90,21 @@ extension NATSTransport {
 
   /// A reply that does not answer what its slot waits for: late, once more, or not to be read.
   @inline(never)
-  private func strayEnd(words: (high: UInt64, low: UInt64)?, isWaiting: Bool) -> PhaseEnd? {
+  private func strayEnd(
+    _ reply: ReplyView?, words: (high: UInt64, low: UInt64)?, isWaiting: Bool
+  ) -> PhaseEnd? {
     if let words, let number = ids.pointee.number(high: words.high, low: words.low) {
       recorder.add(fates.isLate(number, next: ids.pointee.nextNumber) ? .late : .duplicates, scope: 0)
       return nil
     }
-    if isWaiting { return .malformed }
+    if isWaiting {
+      noteProtocolError(
+        reply == nil
+          ? "a reply is not one MessagePack map with the interface's types"
+          : words == nil
+            ? "a reply has no request id of 16 bytes" : "a reply has a request id that was not sent")
+      return .malformed
+    }
     unexpected()
     return nil
   }
@@ -96,8 +114,15 @@ extension NATSTransport {
   private func read(
     _ reply: ReplyView, slot: Int, _ state: UnsafeMutablePointer<NATSSlot>
   ) -> PhaseEnd {
-    guard reply.sessionID == nil || reply.sessionID == state.pointee.lastSID else { return .malformed }
+    guard reply.sessionID == nil || reply.sessionID == state.pointee.lastSID else {
+      noteProtocolError("a reply has the session id of another session")
+      return .malformed
+    }
     let end = phaseEnd(of: reply)
+    if end == .handlerError { noteWorkerError(reply) }
+    if end == .malformed, reply.action == .unknown {
+      noteProtocolError("a reply has an `action` other than next, end and error")
+    }
     if let stamps { keepStamps(of: reply, slot: slot, stamps) }
     guard end == .next || end == .end, let data = reply.data, !data.isEmpty, dialect == .reply else {
       return end
@@ -105,7 +130,10 @@ extension NATSTransport {
     guard
       let next = contexts.state(
         after: Int(state.pointee.context), phaseIndex: Int(state.pointee.phaseIndex), data: data, slot: slot)
-    else { return .malformed }
+    else {
+      noteProtocolError("a reply's `data` is not a FlatBuffers NylonHttpContext")
+      return .malformed
+    }
     state.pointee.context = Int32(truncatingIfNeeded: next)
     return end
   }
@@ -120,24 +148,6 @@ extension NATSTransport {
       // The real SDK's reply has no action: only an error says that something failed.
       dialect == .replySDK ? (reply.error?.isEmpty == false ? .handlerError : .next) : .malformed
     case .unknown: .malformed
-    }
-  }
-}
-
-extension ContextCheck {
-  /// A check of what the scenario wants; dialects that do not carry the context cannot be checked.
-  static func make(_ verify: Verification, upstreamBody: [UInt8], dialect: Dialect) -> ContextCheck {
-    guard dialect == .reply, !verify.isEmpty else { return ContextCheck { _ in true } }
-    return ContextCheck { context in
-      guard let response = context.response else { return false }
-      if let status = verify.status, status != response.status { return false }
-      if verify.bodyUnchanged, response.body != upstreamBody { return false }
-      if let body = verify.body, response.body != Array(body.utf8) { return false }
-      return verify.responseHeaders.allSatisfy { wanted in
-        response.headers.contains {
-          HeaderName.equal($0.key, wanted.key) && (wanted.value.isEmpty || $0.value == wanted.value)
-        }
-      }
     }
   }
 }

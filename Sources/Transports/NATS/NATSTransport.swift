@@ -44,6 +44,10 @@ final class NATSTransport<Link: BrokerLink> {
   /// Requests published so far, for a link that needs their order.
   var sequence: UInt64 = 0
   private var unflushed = 0
+  /// What was seen first of each way to fail.
+  var evidence = FailureEvidence()
+  /// What tells most about the dialect of maps that belong to another one.
+  var clearestSign: ForeignSign?
   /// What each slot's worker said of its times, in a decomposed load only.
   let stamps: UnsafeMutablePointer<WorkerStamps>?
   /// Publishes between two writes, at most: a burst must not wait for its own end, or generator, broker and
@@ -63,8 +67,7 @@ final class NATSTransport<Link: BrokerLink> {
       base: HTTPContext(request: content.request, response: content.response), phases: order.target.phases,
       entry: order.target.handler, sendsContext: spec.dialect == .reply,
       headers: order.target.isDecomposed ? [WorkerStamps.question] : [], slots: count,
-      check: ContextCheck.make(
-        order.target.verify, upstreamBody: content.response.body, dialect: spec.dialect))
+      verify: spec.dialect == .reply ? order.target.verify : Verification())
     let subject = try Subject(prefix: spec.subjectPrefix, plugin: order.target.plugin)
     ids.initialize(to: UUIDv7(seed: UInt64.random(in: .min ... .max)))
     unixOffset = UInt64(Date().timeIntervalSince1970 * 1e9) &- MonotonicClock.nanoseconds
@@ -92,7 +95,8 @@ final class NATSTransport<Link: BrokerLink> {
     stamps?.initialize(repeating: WorkerStamps(), count: count)
     slots = .allocate(capacity: count)
     for slot in 0..<count {
-      slots[slot] = NATSSlot(lastSID: numbering.first(ofSlot: first + slot), token: UInt32(slot))
+      slots[slot] = NATSSlot(
+        lastSID: numbering.first(ofSlot: first + slot, after: order.sessionIDsAfter), token: UInt32(slot))
     }
   }
 
@@ -203,7 +207,9 @@ final class NATSTransport<Link: BrokerLink> {
 
   @inline(__always)
   func finish(slot: Int, verify: Bool) -> Bool {
-    !verify || contexts.isRight(Int(slots[slot].context))
+    if !verify || contexts.isRight(Int(slots[slot].context)) { return true }
+    noteDifference(slot)
+    return false
   }
 
   @inline(__always)

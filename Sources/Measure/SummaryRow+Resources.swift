@@ -1,5 +1,4 @@
 // The columns of memory, context switches and the broker's own monitoring.
-import Measure
 
 extension SummaryRow {
   /// In the promised order, behind all others. Switches and what went through the broker are for each

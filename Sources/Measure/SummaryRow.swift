@@ -1,16 +1,22 @@
 // The columns of summary.csv, each once: what they are called, and where their value comes from.
 // Comparisons, expectations and tables ask for figures by these names.
-import Measure
-
 /// A row of summary.csv: a scope of a measurement.
-struct SummaryRow {
+package struct SummaryRow {
   var runID: String
   var scenario: String
   var measurement: Measurement
   var scope: ScopeMeasurement
 
+  /// A row; `scope` is one of the measurement's.
+  package init(runID: String, scenario: String, measurement: Measurement, scope: ScopeMeasurement) {
+    self.runID = runID
+    self.scenario = scenario
+    self.measurement = measurement
+    self.scope = scope
+  }
+
   /// A cell; nil or not a number is an empty one.
-  enum Cell {
+  package enum Cell {
     case text(String?)
     /// With at most so many decimals.
     case number(Double?, digits: Int)
@@ -18,13 +24,13 @@ struct SummaryRow {
   }
 
   /// A column.
-  struct Column {
-    var name: String
-    var cell: @Sendable (SummaryRow) -> Cell
+  package struct Column {
+    package var name: String
+    package var cell: @Sendable (SummaryRow) -> Cell
   }
 
   /// The value of a numeric column; nil when it is missing or there is no such column.
-  func figure(_ column: String) -> Double? {
+  package func figure(_ column: String) -> Double? {
     switch Self.columns.first(where: { $0.name == column })?.cell(self) {
     case .number(let value, _): value
     case .count(let count): count.map { Double($0) }
@@ -32,8 +38,8 @@ struct SummaryRow {
     }
   }
 
-  /// Whether there is such a numeric column.
-  static func isNumeric(_ column: String) -> Bool {
+  /// The names of all numeric columns, in their order.
+  package static let numericColumns: [String] = {
     let empty = ScopeMeasurement(
       scope: "request", counts: OutcomeCounts(), okInWindow: 0, response: LatencyHistogram(),
       service: LatencyHistogram(), sendLag: LatencyHistogram())
@@ -42,14 +48,13 @@ struct SummaryRow {
       measurement: Measurement(
         target: "", transport: "", handler: "", load: "", concurrency: 0, payloadBytes: 0, replicate: 0,
         durationSeconds: 0), scope: empty)
-    switch columns.first(where: { $0.name == column })?.cell(row) {
-    case .number, .count: return true
-    case .text, nil: return false
-    }
-  }
+    return columns.filter { column in
+      if case .text = column.cell(row) { false } else { true }
+    }.map(\.name)
+  }()
 
   /// All columns in the promised order; new ones go to the end.
-  static let columns: [Column] =
+  package static let columns: [Column] =
     identity + outcomes + times + costs + validity + later + resources + engine
 
   private static let identity: [Column] = [
@@ -171,24 +176,24 @@ struct SummaryRow {
 
 extension LatencyHistogram {
   /// A percentile in microseconds when enough samples lie beyond it.
-  func printableMicroseconds(_ percentile: Double) -> Double? {
+  package func printableMicroseconds(_ percentile: Double) -> Double? {
     printableValue(atPercentile: percentile).map { Double($0) / 1000 }
   }
 
   /// All of several histograms.
-  static func merged(_ histograms: some Sequence<LatencyHistogram>) -> LatencyHistogram {
+  package static func merged(_ histograms: some Sequence<LatencyHistogram>) -> LatencyHistogram {
     histograms.reduce(into: LatencyHistogram()) { $0.merge($1) }
   }
 }
 
 extension Measurement {
   /// A numeric column of summary.csv in the row of phase `request`; nil when missing.
-  func figure(_ column: String) -> Double? {
+  package func figure(_ column: String) -> Double? {
     request.flatMap {
       SummaryRow(runID: "", scenario: "", measurement: self, scope: $0).figure(column)
     }
   }
 
   /// The codes of why it is invalid, with `, ` between.
-  var invalidCodes: String { invalidReasons.map(\.code).joined(separator: ", ") }
+  package var invalidCodes: String { invalidReasons.map(\.code).joined(separator: ", ") }
 }
