@@ -202,7 +202,8 @@ public final class LoadDriver<Transport: SessionTransport> {
     let stall = Stall(
       start: max(lastAnswer, window.measureStart), end: min(end, window.measureEnd),
       slowestBefore: state.pointee.slowestAnswer)
-    guard stall.nanoseconds > stallNanoseconds,
+    // Without an answer before, nobody knows how long this target takes.
+    guard stall.nanoseconds > stallNanoseconds, stall.slowestBefore > 0,
       stall.nanoseconds / Stall.leastTimesSlowest > stall.slowestBefore,
       stall.nanoseconds > recorder.stall?.nanoseconds ?? 0
     else { return }

@@ -92,7 +92,7 @@ extension EndToEnd {
         of: "servers: []", with: "servers: [\"\(broker.url)\"]")
       let finished = try sandbox.run(scenario)
       try expectInvalid(finished, "no_answers", "request_filter: ")
-      kill(broker.command.pid, SIGTERM)
+      kill(broker.command.pid, SIGKILL)
       _ = broker.command.finish()
     }
 
@@ -185,7 +185,7 @@ extension EndToEnd {
         let counts = try #require(document.measurements[0].request?.counts)
         #expect(counts.ok == counts.sent && counts.ok > 50)
       }
-      kill(worker.pid, SIGTERM)
+      kill(worker.pid, SIGKILL)
       _ = worker.finish()
       broker.stop()
     }

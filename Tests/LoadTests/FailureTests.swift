@@ -179,4 +179,93 @@ import Testing
     #expect(measurement.scopes[1].counts.lost == 1)
     #expect(measurement.scopes.allSatisfy { $0.counts.closes })
   }
+
+  @Test func whatHangsFromTheWarmUpOnIsCounted() {
+    var load = load(.end)
+    load.load = .closed(concurrency: 3)
+    load.warmup = second / 2
+    load.policy.timeoutMilliseconds = 60_000
+    let result = load.run { plugin, _ in plugin.answer = { _ in .never } }
+    #expect(result.counts.sent == 3 && result.counts.lost == 3)
+    #expect(result.phase(0).counts.sent == 3 && result.phase(0).counts.lost == 3)
+    #expect(result.request.response.count == 3)
+  }
+
+  @Test func whatTimesOutInTheMeasuredTimeIsCountedThoughItBeganBefore() {
+    var load = load(.continue, phases: [.requestFilter, .logging])
+    load.warmup = second / 20
+    let result = load.run { plugin, _ in
+      plugin.answer = { $0.session == 0 && $0.phaseIndex == 0 ? .never : .later(10 * millisecond) }
+    }
+    #expect(result.counts.timeouts == 1)
+    #expect(result.phase(0).counts.timeouts == 1 && result.phase(1).counts.timeouts == 0)
+    for scope in result.measurement.scopes { #expect(scope.counts.closes) }
+  }
+
+  @Test func whatIsAnsweredInTheMeasuredTimeButBeganBeforeIsNotCounted() {
+    var load = load(.end)
+    load.warmup = second / 20
+    load.measure = second / 100
+    load.policy.timeoutMilliseconds = 1000
+    let result = load.run { plugin, _ in plugin.answer = { _ in .later(55 * millisecond) } }
+    #expect(result.counts.sent == 1 && result.request.okInWindow == 1)
+  }
+}
+
+@Suite struct StallTests {
+  /// One request in flight, answers after 1 ms but those that `longer` names.
+  private func stall(
+    _ load: SimulatedLoad = SimulatedLoad(), answer: @escaping (StartedPhase) -> SimulatedAnswer
+  ) -> MeasuredStall? {
+    var load = load
+    load.policy.timeoutMilliseconds = 60_000
+    return load.run { plugin, _ in plugin.answer = answer }.measurement.stall
+  }
+
+  @Test func aTargetThatStandsStillForOverATenthOfTheTimeIsSeen() throws {
+    let seen = try #require(
+      stall { $0.session == 300 ? .later(200 * millisecond) : .later(millisecond) })
+    #expect(seen.startSeconds == 0.3 && seen.seconds == 0.2)
+    #expect(seen.slowestBeforeNanoseconds == millisecond)
+  }
+
+  @Test func aCallThatDoesNotReturnForThatLongIsSeenToo() {
+    #expect(stall { $0.session == 300 ? .within(200 * millisecond) : .within(millisecond) }?.seconds == 0.2)
+  }
+
+  @Test func aTargetThatStopsForGoodIsSeenUntilTheEndOfTheMeasuredTime() {
+    #expect(stall { $0.session < 400 ? .later(millisecond) : .never }?.seconds == 0.6)
+  }
+
+  @Test func timeoutsAreNoAnswersAndDoNotEndAStall() {
+    var load = SimulatedLoad()
+    load.policy.timeoutMilliseconds = 50
+    let result = load.run { plugin, _ in
+      plugin.answer = { $0.session < 400 ? .later(millisecond) : .never }
+    }
+    #expect(result.measurement.stall?.seconds == 0.6)
+  }
+
+  @Test func aSlowTargetIsNoStall() {
+    #expect(stall { _ in .later(150 * millisecond) } == nil)
+    // Over a tenth of the time, but not five times the slowest before.
+    #expect(stall { $0.session == 5 ? .later(400 * millisecond) : .later(90 * millisecond) } == nil)
+  }
+
+  @Test func aShortPauseIsNoStall() {
+    #expect(stall { $0.session == 300 ? .later(99 * millisecond) : .later(millisecond) } == nil)
+  }
+
+  @Test func aTimeInWhichNothingIsWantedIsNoStall() {
+    let load = SimulatedLoad(load: .open(ratePerSecond: 4, arrivals: .uniform))
+    #expect(stall(load) { _ in .later(millisecond) } == nil)
+  }
+
+  @Test func aTimeInWhichAnotherThreadGotAnswersIsNoStall() {
+    let stall = Stall(start: 10, end: 20, slowestBefore: 1)
+    #expect(stall.intersection(Stall(start: 20, end: 30, slowestBefore: 2)) == nil)
+    #expect(
+      stall.intersection(Stall(start: 15, end: 30, slowestBefore: 2))
+        == Stall(start: 15, end: 20, slowestBefore: 2))
+  }
 }

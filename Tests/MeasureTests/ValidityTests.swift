@@ -107,4 +107,76 @@ struct ValidityTests {
       warnings.first?.hasPrefix("Little's law: throughput x mean response time is 50.0 % under") == true)
     #expect(codes(measurement) == [])
   }
+
+  @Test("falls when nothing was answered well, whatever was sent, and says what happened in which phase")
+  func noAnswers() throws {
+    var measurement = fitting()
+    measurement.scopes[0].okInWindow = 0
+    measurement.scopes[0].counts = OutcomeCounts()
+    #expect(codes(measurement) == ["no_answers"])
+    measurement.scopes[0].counts.sent = 67
+    measurement.scopes[0].counts.timeouts = 64
+    measurement.scopes[0].counts.handlerErrors = 3
+    var phase = measurement.scopes[0]
+    phase.scope = "request_filter"
+    measurement.scopes.append(phase)
+    measurement.evidence = FailureEvidence()
+    measurement.evidence?.workerError = "no such user"
+    let detail = try #require(Validity.assess(measurement, context: context).reasons.first?.detail)
+    #expect(detail.contains("none of 67 requests"))
+    #expect(detail.contains("request_filter: timeouts 64, handler errors 3"))
+    #expect(detail.contains("\"no such user\""))
+  }
+
+  @Test("stands without an answer when nothing was measured at all: the interruption says why")
+  func nothingMeasured() {
+    var measurement = fitting()
+    measurement.durationSeconds = 0
+    measurement.scopes[0].okInWindow = 0
+    measurement.scopes[0].counts = OutcomeCounts()
+    #expect(!codes(measurement).contains("no_answers"))
+  }
+
+  @Test("falls with replies that came again for over 1 % of the phases, unless retries explain them")
+  func wrongDialect() {
+    var measurement = fitting()
+    var phase = measurement.scopes[0]
+    phase.scope = "logging"
+    measurement.scopes.append(phase)
+    measurement.scopes[0].counts.duplicates = 50
+    #expect(codes(measurement) == [])
+    measurement.scopes[0].counts.duplicates = 51
+    #expect(codes(measurement) == ["wrong_dialect"])
+    measurement.scopes[0].counts.retries = 1
+    #expect(codes(measurement) == [])
+    measurement.evidence = FailureEvidence()
+    measurement.evidence?.otherDialect = "has `method`"
+    measurement.evidence?.otherDialectMaps = 51
+    #expect(codes(measurement) == ["wrong_dialect"])
+    // A plugin that calls Next twice is odd, but its phases are timed to their end.
+    measurement.transport = "ffi"
+    measurement.scopes[0].counts.retries = 0
+    #expect(codes(measurement) == [])
+  }
+
+  @Test("falls with a stall")
+  func stalled() throws {
+    var measurement = fitting()
+    measurement.stall = MeasuredStall(
+      Stall(start: 2_000_000_000, end: 3_000_000_000, slowestBefore: 5_000_000), measureStart: 500_000_000)
+    let reason = try #require(Validity.assess(measurement, context: context).reasons.first)
+    #expect(reason.code == "stalled" && reason.detail.contains("from 1.50 s"))
+  }
+
+  @Test("is told with what failed, when some requests did")
+  func someFailed() {
+    var measurement = fitting()
+    measurement.scopes[0].counts.ok = 4990
+    measurement.scopes[0].counts.timeouts = 10
+    var phase = measurement.scopes[0]
+    phase.scope = "logging"
+    measurement.scopes.append(phase)
+    let warnings = Validity.assess(measurement, context: context).warnings
+    #expect(warnings.first == "10 of 5000 requests failed: logging: timeouts 10")
+  }
 }

@@ -1,4 +1,6 @@
+import Foundation
 import Measure
+import Scenario
 import Testing
 
 @testable import Report
@@ -21,6 +23,33 @@ struct CSVTests {
 
   private static let promised =
     "run_id,scenario,target,transport,handler,phase,load,offered_rps,concurrency,workers,payload_bytes,replicate,duration_s,sent,ok,handler_errors,timeouts,rejected,shed,lost,late,duplicates,throughput_rps,response_min_us,response_p50_us,response_p90_us,response_p99_us,response_p999_us,response_max_us,response_mean_us,service_p50_us,service_p99_us,send_lag_p99_us,cpu_generator_us,cpu_broker_us,cpu_workers_us,allocated_bytes,valid,invalid_reason,unexpected,protocol_errors,no_responders,retries,wrong_content,steal_percent,omission_gap_p99_us"
+
+  @Test("`expect:` takes every numeric column of summary.csv, and no other")
+  func expectations() throws {
+    let texts = [
+      "run_id", "scenario", "target", "transport", "handler", "phase", "load", "valid", "invalid_reason",
+      "client",
+    ]
+    let numeric = CSV.summary(document([])).prefix { $0 != "\r\n" }.split(separator: ",").map(String.init)
+      .filter { !texts.contains($0) }
+    #expect(numeric.count == 57)
+    let path = NSTemporaryDirectory() + "/expect-\(UUID().uuidString).yaml"
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    func load(_ columns: [String]) throws -> Plan {
+      let lines = columns.map { "  - ffi.closed-1.\($0) >= 0\n" }.joined()
+      let scenario = """
+        plugins: [{name: p, type: ffi, file: NullPlugin}]
+        targets: [{name: ffi, plugin: p, handler: noop}]
+        loads: [{mode: closed, concurrency: 1}]
+        expect:
+        \(lines)
+        """
+      try scenario.write(toFile: path, atomically: true, encoding: .utf8)
+      return try ScenarioLoader.load(path: path)
+    }
+    #expect(try load(numeric).expectations.map(\.metric) == numeric)
+    for text in texts { #expect(throws: ScenarioError.self) { try load([text]) } }
+  }
 
   @Test("summary.csv has memory as it is, switches and messages for each request, and neither for phases")
   func resources() {
