@@ -114,7 +114,7 @@ struct NothingSent: Error, CustomStringConvertible {
   let reasons: [InvalidReason]
 
   var description: String {
-    let why = reasons.map { "\($0.code): \($0.detail)" }.joined(separator: "; ")
+    let why = reasons.map { "\($0)" }.joined(separator: "; ")
     return "no request was sent to \(target)" + (why.isEmpty ? "" : " (\(why))")
   }
 }

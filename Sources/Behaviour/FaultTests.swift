@@ -114,7 +114,7 @@ enum FaultTests {
     let measurement = try bench.load(
       HandlerTests.ffiTarget("crash"), .closed(concurrency: 1),
       request: RequestSpec(headers: [KeyValue(key: "x-crash-after", value: "200")]), measureSeconds: 1)
-    let crash = measurement.invalidReasons.first { $0.code == "plugin_crashed" }
+    let crash = measurement.invalidReasons.first { $0.code == .pluginCrashed }
     let counts = measurement.request?.counts ?? OutcomeCounts()
     return .of(
       crash != nil,

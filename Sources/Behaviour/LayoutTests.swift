@@ -130,7 +130,7 @@ enum LayoutTests {
           ? "opens a monitoring port" : "opens no monitoring port: it needs -m 8222 (http_port: 8222)"))
   }
 
-  /// A worker in C that knows no NATS library beside one in Swift with libnats, in one group.
+  /// A worker in C that knows no NATS library beside one written with NylonPlugin, in one group.
   private static func anyLanguage(_ bench: BehaviourBench) throws -> BehaviourResult {
     var bench = bench
     bench.pool = BehaviourBench.standardPool
@@ -156,7 +156,7 @@ enum LayoutTests {
       let ofC = zip(ids, each).first { !known.contains($0.0) }?.1 ?? 0
       return .of(
         good == count && each.allSatisfy { $0 > 0 },
-        "one group of a worker in Swift (libnats) and one in C (a bare socket, no NATS library): \(good) of "
+        "one group of a worker in Swift (NylonPlugin) and one in C (a bare socket, no NATS library): \(good) of "
           + "\(count) requests answered well, \(ofC) of them by the one in C. Two languages were tried; what they "
           + "need is a socket and MessagePack")
     }

@@ -126,14 +126,3 @@ double floor_clock_ns(void) {
   for (int i = 0; i < READS; i++) last = floor_now();
   return (double)(last - start) / READS;
 }
-
-double floor_record_ns(void) {
-  enum { RECORDS = 4000000 };
-  memset(counters, 0, sizeof counters);
-  uint64_t value = 1, start = floor_now();
-  for (int i = 0; i < RECORDS; i++) {
-    value = value * 6364136223846793005ull + 1442695040888963407ull;
-    floor_record(counters, value >> 44);
-  }
-  return (double)(floor_now() - start) / RECORDS;
-}

@@ -97,7 +97,7 @@ public struct LoadRunner {
     } else {
       measurement.invalidReasons.append(
         InvalidReason(
-          code: "plugin_hung",
+          code: .pluginHung,
           detail: "a call into the plugin did not return; its requests are counted as lost"))
     }
     area.state = .done

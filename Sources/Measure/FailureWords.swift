@@ -6,7 +6,7 @@ enum FailureWords {
     let clauses = endings(measurement) + (measurement.evidence?.clauses ?? [])
     let seen = clauses.isEmpty ? "" : ": " + clauses.joined(separator: "; ")
     return InvalidReason(
-      code: "no_answers",
+      code: .noAnswers,
       detail: (sent == 0 ? "no request was sent and answered" : "none of \(sent) requests was answered well")
         + "\(seen). \(remedy(measurement))")
   }

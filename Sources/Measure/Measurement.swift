@@ -125,22 +125,6 @@ public struct MeasurementWindow: Codable, Sendable, Equatable {
   }
 }
 
-/// Why a measurement is invalid.
-public struct InvalidReason: Codable, Sendable, Equatable, Hashable {
-  /// What scripts test: `no_answers`, `stalled`, `wrong_dialect`, `generator_late`, `saturated`,
-  /// `never_steady`, `steal`, `unoptimised_build`, `plugin_crashed`, `plugin_hung`, `worker_died`,
-  /// `broker_died`, `link_died`, `interrupted`, `failed`.
-  public var code: String
-  /// The figures behind it, for people.
-  public var detail: String
-
-  /// A reason.
-  public init(code: String, detail: String) {
-    self.code = code
-    self.detail = detail
-  }
-}
-
 /// One target under one load, once.
 public struct Measurement: Codable, Sendable, Equatable {
   /// The target's name.

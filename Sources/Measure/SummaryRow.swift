@@ -121,7 +121,7 @@ package struct SummaryRow {
   private static let validity: [Column] = [
     Column(name: "valid") { .text($0.measurement.isValid ? "true" : "false") },
     Column(name: "invalid_reason") {
-      .text($0.measurement.invalidReasons.map(\.code).joined(separator: ";"))
+      .text($0.measurement.invalidReasons.map(\.code.rawValue).joined(separator: ";"))
     },
   ]
 
@@ -195,5 +195,5 @@ extension Measurement {
   }
 
   /// The codes of why it is invalid, with `, ` between.
-  package var invalidCodes: String { invalidReasons.map(\.code).joined(separator: ", ") }
+  package var invalidCodes: String { invalidReasons.map(\.code.rawValue).joined(separator: ", ") }
 }

@@ -45,11 +45,11 @@ public enum Validity {
     var warnings: [String] = []
     if !context.optimisedBuild {
       reasons.append(
-        InvalidReason(code: "unoptimised_build", detail: "built without optimisation; build with -c release"))
+        InvalidReason(code: .unoptimisedBuild, detail: "built without optimisation; build with -c release"))
     }
     if let steal = measurement.stealShare, steal > stealShare {
       reasons.append(
-        InvalidReason(code: "steal", detail: "the hypervisor took \(percent(steal)) of CPU time (over 5 %)"))
+        InvalidReason(code: .steal, detail: "the hypervisor took \(percent(steal)) of CPU time (over 5 %)"))
     }
     guard let request = measurement.request else { return (reasons, warnings) }
     if measurement.durationSeconds > 0, request.counts.ok == 0, request.okInWindow == 0 {
@@ -61,8 +61,7 @@ public enum Validity {
       otherDialect(measurement), stall(measurement), lateness(request, measurement, context),
       saturation(request, measurement), unsteadiness(measurement),
     ].compactMap { $0 }
-    let unsettled: Set<String> = ["saturated", "never_steady"]
-    if !reasons.contains(where: { unsettled.contains($0.code) }) {
+    if !reasons.contains(where: \.code.comesWithSaturation) {
       warnings += [littleWarning(request, measurement)].compactMap { $0 }
     }
     warnings += FailureWords.warnings(measurement) + sampleWarnings(request, measurement)
@@ -82,7 +81,7 @@ public enum Validity {
       measurement.evidence?.otherDialect.map { "\(foreign) maps are of another dialect: one \($0)" }
       ?? "\(duplicates) replies came again for \(phases) phases (over 1 %)"
     return InvalidReason(
-      code: "wrong_dialect",
+      code: .wrongDialect,
       detail: "\(seen); the time to a phase's end is not known then. Write the dialect that the workers "
         + "speak as the target's `dialect:`")
   }
@@ -91,7 +90,7 @@ public enum Validity {
     guard let stall = measurement.stall else { return nil }
     let what = measurement.transport == "ffi" ? "the plugin" : "the broker or the workers"
     return InvalidReason(
-      code: "stalled",
+      code: .stalled,
       detail: "from \(decimal(stall.startSeconds, 2)) s of the measured time on, requests were in flight and "
         + "none was answered for \(decimal(stall.seconds, 2)) s (over 10 % of the measured time); the slowest "
         + "answer before took \(micro(Double(stall.slowestBeforeNanoseconds))). Find out what \(what) waited "
@@ -126,7 +125,7 @@ public enum Validity {
     let inFlight = asked / measurement.durationSeconds * (request.response.meanNanoseconds ?? 0) / 1e9
     guard asked - answered > 1 + 3 * (2 * inFlight).squareRoot() else { return nil }
     return InvalidReason(
-      code: "saturated",
+      code: .saturated,
       detail: "answered \(percent(answered / asked)) of the offered rate (under 98 %): "
         + "it is too high for the target or for the generator")
   }
@@ -140,7 +139,7 @@ public enum Validity {
       Double(lag) > lagShare * Double(response), Double(lag) > context.timerFloorNanoseconds
     else { return nil }
     return InvalidReason(
-      code: "generator_late",
+      code: .generatorLate,
       detail: "p99 of the send lag is \(micro(Double(lag))), over 10 % of the median response time "
         + "(\(micro(Double(response)))) and over this machine's timer floor "
         + "(\(micro(context.timerFloorNanoseconds)))")
@@ -167,7 +166,7 @@ public enum Validity {
         let change = trend.relativeChange, abs(change) > trendShare
       else { continue }
       return InvalidReason(
-        code: "never_steady",
+        code: .neverSteady,
         detail: "the \(name) \(change > 0 ? "rose" : "fell") by \(percent(abs(change))) over "
           + "\(values.count) windows (Mann-Kendall p \(decimal(trend.pValue, 4))); warm up for longer")
     }

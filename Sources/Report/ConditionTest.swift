@@ -96,11 +96,10 @@ struct ConditionTest {
   /// blame open.
   private func judgeInvalid(_ row: ClaimVerdict) -> (ClaimVerdict.Verdict, String) {
     let reasons = (all + (others ?? [])).flatMap(\.invalidReasons)
-    let codes = reasons.map(\.code).uniqued().sorted().joined(separator: ", ")
-    let ofSaturation: Set<String> = ["saturated", "generator_late", "never_steady"]
-    let saturated = all.filter { one in one.invalidReasons.contains { $0.code == "saturated" } }
+    let codes = reasons.map(\.code.rawValue).uniqued().sorted().joined(separator: ", ")
+    let saturated = all.filter { one in one.invalidReasons.contains { $0.code == .saturated } }
     let details = reasons.map(\.detail).uniqued().joined(separator: "; ")
-    guard saturated.count * 2 > all.count, reasons.allSatisfy({ ofSaturation.contains($0.code) }),
+    guard saturated.count * 2 > all.count, reasons.allSatisfy({ $0.code.comesWithSaturation }),
       isRate || condition.letter == "b"
     else { return (.inconclusive, "invalid (\(codes)): \(details)") }
     if isRate, judge(row).0 != .worse {

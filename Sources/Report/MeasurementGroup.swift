@@ -82,7 +82,7 @@ struct MeasurementGroup {
   var validity: String {
     let invalid = measurements.filter { !$0.isValid }
     guard !invalid.isEmpty else { return "yes" }
-    let codes = invalid.flatMap { $0.invalidReasons.map(\.code) }.uniqued().joined(separator: ", ")
+    let codes = invalid.flatMap { $0.invalidReasons.map(\.code.rawValue) }.uniqued().joined(separator: ", ")
     return invalid.count == measurements.count
       ? "NO: \(codes)" : "\(invalid.count) of \(measurements.count) not: \(codes)"
   }

@@ -99,7 +99,7 @@ enum ReportText {
 
   private static func trouble(_ document: RunDocument) -> ReportSection {
     let invalid = document.measurements.flatMap { one in
-      one.invalidReasons.map { "Invalid: \(name(one)): \($0.code): \($0.detail)." }
+      one.invalidReasons.map { "Invalid: \(name(one)): \($0)." }
     }
     let warnings = document.measurements.flatMap { one in
       one.warnings.map { "Warning: \(name(one)): \($0)." }

@@ -2,11 +2,10 @@
 // cannot be read back (`runID` comes back as `runId`), so the way back is spelled out here.
 import Foundation
 
-extension RunDocument {
-  /// The document as JSON text, sorted and indented, with a line end at its end.
-  ///
-  /// Throws `RunFolderError` when a value cannot be encoded.
-  public func json() throws -> String {
+/// JSON for scripts: every command spells keys as run.json does.
+package enum RunJSON {
+  /// Any value as JSON text, sorted and indented, with a line end at its end.
+  package static func text(_ value: some Encodable) throws -> String {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
     encoder.keyEncodingStrategy = .custom { path in
@@ -14,8 +13,17 @@ extension RunDocument {
     }
     encoder.nonConformingFloatEncodingStrategy = .convertToString(
       positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
+    return String(decoding: try encoder.encode(value), as: UTF8.self) + "\n"
+  }
+}
+
+extension RunDocument {
+  /// The document as JSON text, sorted and indented, with a line end at its end.
+  ///
+  /// Throws `RunFolderError` when a value cannot be encoded.
+  public func json() throws -> String {
     do {
-      return String(decoding: try encoder.encode(self), as: UTF8.self) + "\n"
+      return try RunJSON.text(self)
     } catch {
       throw RunFolderError(
         kind: .invalid, path: runID, problem: "the run cannot be written as JSON: \(error)",

@@ -37,10 +37,10 @@ public struct ServiceLevel: Codable, Sendable, Equatable {
   /// schedule wanted a request: what is served all the same is served.
   public func isServed(_ measurement: Measurement) -> Bool? {
     let codes = Set(measurement.invalidReasons.map(\.code))
-    if codes.contains("saturated") { return false }
+    if codes.contains(.saturated) { return false }
     guard let figure = measurement.figure(metric) else { return nil }
     let isUnder = figure < microseconds
-    if codes.subtracting(["generator_late", "never_steady"]).isEmpty == false { return nil }
+    guard codes.allSatisfy(\.comesWithSaturation) else { return nil }
     return isUnder || codes.isEmpty ? isUnder : nil
   }
 }

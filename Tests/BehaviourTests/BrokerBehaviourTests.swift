@@ -77,7 +77,7 @@ struct BrokerBehaviourTests {
         Measurement(
           target: load.target.name, transport: "ffi", handler: "", load: "", concurrency: 1, payloadBytes: 0,
           replicate: 1, durationSeconds: 1,
-          invalidReasons: [InvalidReason(code: "plugin_crashed", detail: "at the start")])
+          invalidReasons: [InvalidReason(code: .pluginCrashed, detail: "at the start")])
       })
     var results: [BehaviourResult] = []
     Behaviours.run(specs(["ffi-crash", "ffi-languages", "ffi-single-process"]), bench: bench) {

@@ -15,7 +15,8 @@ extension EndToEnd {
       #expect(finished.err.contains(code))
       let document = try sandbox.latest()
       let given = document.measurements.first { $0.target == "given" }
-      #expect(given?.invalidReasons.contains { $0.code == code } == true, "\(given?.invalidReasons ?? [])")
+      #expect(
+        given?.invalidReasons.contains { $0.code.rawValue == code } == true, "\(given?.invalidReasons ?? [])")
       for scope in given?.scopes ?? [] { #expect(scope.counts.closes) }
       #expect((document.measurements.first { $0.target == "floor" }?.request?.counts.ok ?? 0) > 0)
       #expect(!document.interrupted)
@@ -81,7 +82,7 @@ extension EndToEnd {
       let finished = command.finish()
       #expect(finished.code == 81)
       let measurement = try #require(try sandbox.latest().measurements.first)
-      let death = measurement.invalidReasons.first { $0.code == "worker_died" }
+      let death = measurement.invalidReasons.first { $0.code == .workerDied }
       #expect(death?.detail.contains("SIGKILL") == true)
       for scope in measurement.scopes { #expect(scope.counts.closes) }
       #expect(sandbox.processes().isEmpty)
@@ -100,7 +101,7 @@ extension EndToEnd {
       let finished = command.finish()
       #expect(finished.code == 81)
       let measurement = try #require(try sandbox.latest().measurements.first)
-      #expect(measurement.invalidReasons.contains { $0.code == "broker_died" })
+      #expect(measurement.invalidReasons.contains { $0.code == .brokerDied })
       for scope in measurement.scopes { #expect(scope.counts.closes) }
       #expect(sandbox.processes().isEmpty)
     }

@@ -27,7 +27,7 @@ extension EndToEnd {
       let document = try sandbox.latest()
       #expect(document.interrupted)
       expectCounts(document)
-      #expect(document.measurements.first?.invalidReasons.contains { $0.code == "interrupted" } == true)
+      #expect(document.measurements.first?.invalidReasons.contains { $0.code == .interrupted } == true)
       #expect(sandbox.processes().isEmpty)
     }
 

@@ -82,7 +82,7 @@ extension EndToEnd {
       let finished = command.finish()
       #expect(finished.code == 81, "\(finished.err)")
       let document = try sandbox.latest()
-      let reasons = document.measurements.map { $0.invalidReasons.map(\.code) }
+      let reasons = document.measurements.map { $0.invalidReasons.map(\.code.rawValue) }
       #expect(reasons.count == 2 && reasons[0].contains("link_died") && !reasons[1].contains("link_died"))
       #expect(document.measurements.last?.request?.counts.ok ?? 0 > 0)
       #expect(document.links?.count == 2)

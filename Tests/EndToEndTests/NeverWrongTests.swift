@@ -14,7 +14,7 @@ extension EndToEnd {
     private func expectInvalid(_ finished: Finished, _ code: String, _ words: String...) throws {
       #expect(finished.code == 81, "\(finished.out)\(finished.err)")
       let one = try #require(try sandbox.latest().measurements.first)
-      let reason = one.invalidReasons.first { $0.code == code }
+      let reason = one.invalidReasons.first { $0.code.rawValue == code }
       #expect(reason != nil, "\(one.invalidReasons)")
       for word in words { #expect(reason?.detail.contains(word) == true, "\(one.invalidReasons)") }
       for scope in one.scopes { #expect(scope.counts.closes) }

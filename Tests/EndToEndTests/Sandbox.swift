@@ -179,7 +179,7 @@ func eventually(within seconds: Double = 30, _ holds: () -> Bool) -> Bool {
 /// - Parameter loads: what the labels of the loads that are looked at begin with; the others may be late or
 ///   saturated by design.
 func expectHonest(_ finished: Finished, _ document: RunDocument, loads: String = "") {
-  let spoiled = Set(["unoptimised_build", "steal", "never_steady"])
+  let spoiled: Set<InvalidReason.Code> = [.unoptimisedBuild, .steal, .neverSteady]
   let reasons = document.measurements.filter { $0.load.hasPrefix(loads) }.flatMap(\.invalidReasons)
   #expect(reasons.allSatisfy { spoiled.contains($0.code) }, "\(reasons)")
   #expect(finished.code == (document.isValid ? 0 : 81), "\(finished.err)")

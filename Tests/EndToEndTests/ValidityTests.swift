@@ -15,7 +15,7 @@ extension EndToEnd {
       #expect(finished.err.contains(" \(code): "), "\(finished.err)")
       let document = try sandbox.latest()
       let first = try #require(document.measurements.first)
-      #expect(first.invalidReasons.contains { $0.code == code }, "\(first.invalidReasons)")
+      #expect(first.invalidReasons.contains { $0.code.rawValue == code }, "\(first.invalidReasons)")
       for scope in first.scopes { #expect(scope.counts.closes) }
       let row = try #require(try sandbox.summary().first)
       #expect(row["valid"] == "false")

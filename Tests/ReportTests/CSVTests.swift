@@ -102,7 +102,7 @@ struct CSVTests {
 
   @Test("summary.csv is empty where nothing ended, and never 0")
   func emptyMeasurement() {
-    var one = measurement("nats", around: 1_000_000, invalid: ["saturated", "steal"])
+    var one = measurement("nats", around: 1_000_000, invalid: [.saturated, .steal])
     one.scopes[0].response = LatencyHistogram()
     one.scopes[0].okInWindow = 0
     let row = records(CSV.summary(document([one])))[0]
@@ -139,7 +139,7 @@ struct CSVTests {
   func mergesValid() {
     let run = document([
       measurement("nats", around: 1_000_000),
-      measurement("nats", replicate: 2, around: 9_000_000, invalid: ["steal"]),
+      measurement("nats", replicate: 2, around: 9_000_000, invalid: [.steal]),
     ])
     let merged = records(CSV.percentiles(run)).filter { $0["replicate"] == "all" }
     #expect(merged.first { $0["percentile"] == "100" }?["value_us"] == "1499.5")

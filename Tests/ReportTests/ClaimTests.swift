@@ -78,17 +78,17 @@ struct LatencyClaimTests {
 
   @Test("is worse when the documented rate cannot be reached, and only then")
   func saturated() throws {
-    let tired = replicates("nats", around: 1_000_000, invalid: ["generator_late", "saturated"])
+    let tired = replicates("nats", around: 1_000_000, invalid: [.generatorLate, .saturated])
     #expect(try overall(latency(0.9, 1.1), tired).verdict == .worse)
     #expect(
       try overall(latency(0.9, 1.1, conditions: [("a", "open-1000")]), tired).verdict == .inconclusive)
-    let stolen = replicates("nats", around: 1_000_000, invalid: ["saturated", "steal"])
+    let stolen = replicates("nats", around: 1_000_000, invalid: [.saturated, .steal])
     #expect(try overall(latency(0.9, 1.1), stolen).verdict == .inconclusive)
   }
 
   @Test("is inconclusive when the measurement is invalid or too small, and shows the figure")
   func invalid() throws {
-    let row = try overall(latency(0.9, 1.1), replicates("nats", around: 1_000_000, invalid: ["steal"]))
+    let row = try overall(latency(0.9, 1.1), replicates("nats", around: 1_000_000, invalid: [.steal]))
     #expect(row.verdict == .inconclusive)
     #expect(row.measured != nil)
     #expect(row.why.contains("invalid (steal): seen steal"))
@@ -122,7 +122,7 @@ struct ThroughputClaimTests {
 
   @Test("is worse when the load at the documented rate is saturated below the range")
   func saturated() throws {
-    let tired = replicates("nats", around: 1_000_000, invalid: ["saturated", "never_steady"])
+    let tired = replicates("nats", around: 1_000_000, invalid: [.saturated, .neverSteady])
     #expect(try overall(rate(1800, 2200), tired).verdict == .worse)
     #expect(try overall(rate(900, 1100), tired).verdict == .inconclusive)
   }

@@ -50,7 +50,7 @@ struct ComparisonTests {
   func invalid() throws {
     let row = try row(
       replicates("ffi", around: 10_000, transport: "ffi")
-        + replicates("nats", around: 1_000_000, invalid: ["saturated"]), [ffi, nats])
+        + replicates("nats", around: 1_000_000, invalid: [.saturated]), [ffi, nats])
     #expect(row.verdict == .unclear)
     #expect(row.why == "invalid: saturated")
     #expect(row.bValue != nil)
@@ -60,7 +60,7 @@ struct ComparisonTests {
   func oneInvalid() throws {
     var measurements =
       replicates("ffi", around: 10_000, transport: "ffi") + replicates("nats", around: 1_000_000)
-    measurements[9] = measurement("nats", replicate: 5, around: 90_000_000, invalid: ["steal"])
+    measurements[9] = measurement("nats", replicate: 5, around: 90_000_000, invalid: [.steal])
     let row = try row(measurements, [ffi, nats])
     #expect(row.verdict == .different)
     #expect(row.bValue.map { $0 < 1100 } == true)
@@ -197,7 +197,7 @@ struct ExpectationTests {
 
   @Test("is not met by a bad figure of an invalid measurement, nor met by a good one")
   func invalid() {
-    let measurements = replicates("nats", around: 1_000_000, invalid: ["steal"])
+    let measurements = replicates("nats", around: 1_000_000, invalid: [.steal])
     #expect(result(">", 500, of: measurements).verdict == .unmeasured)
     #expect(result(">", 5000, of: measurements).verdict == .notMet)
   }

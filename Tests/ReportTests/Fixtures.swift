@@ -30,7 +30,7 @@ func scope(_ name: String = "request", around nanoseconds: UInt64, count: UInt64
 /// A valid measurement of 2 s, all answered around a time.
 func measurement(
   _ target: String, load: String = "open-1000", replicate: Int = 1, around nanoseconds: UInt64,
-  count: UInt64 = 2000, transport: String = "nats", invalid: [String] = []
+  count: UInt64 = 2000, transport: String = "nats", invalid: [InvalidReason.Code] = []
 ) -> Measurement {
   Measurement(
     target: target, transport: transport, handler: "authz", load: load,
@@ -46,13 +46,13 @@ func measurement(
     },
     cpuGeneratorNanoseconds: count * 2500, cpuBrokerNanoseconds: transport == "nats" ? count * 1000 : nil,
     allocatedBytes: count * 64, stealShare: 0.01,
-    invalidReasons: invalid.map { InvalidReason(code: $0, detail: "seen \($0)") })
+    invalidReasons: invalid.map { InvalidReason(code: $0, detail: "seen \($0.rawValue)") })
 }
 
 /// So many replicates, each one percent slower than the last.
 func replicates(
   _ target: String, load: String = "open-1000", around nanoseconds: UInt64, count: Int = 5,
-  samples: UInt64 = 2000, transport: String = "nats", invalid: [String] = []
+  samples: UInt64 = 2000, transport: String = "nats", invalid: [InvalidReason.Code] = []
 ) -> [Measurement] {
   (0..<count).map {
     measurement(

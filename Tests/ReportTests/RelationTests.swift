@@ -22,7 +22,7 @@ private func overall(_ check: ClaimCheck, _ measurements: [Measurement]) throws 
 
 private func both(
   ffi: UInt64 = 1_000_000, nats: UInt64 = 3_000_000, count: Int = 5, natsSamples: UInt64 = 2000,
-  invalid: [String] = []
+  invalid: [InvalidReason.Code] = []
 ) -> [Measurement] {
   replicates("ffi", load: "closed-64", around: ffi, count: count, transport: "ffi", invalid: invalid)
     + replicates("nats", load: "closed-64", around: nats, count: count, samples: natsSamples)
@@ -68,7 +68,7 @@ struct RelationTests {
   @Test("is inconclusive when the other side is invalid, and not measured when it is not there")
   func otherSide() throws {
     let claim = check(1.9, 2.2, unit: "ms", metric: "response_p50_us", relation: .difference)
-    #expect(try overall(claim, both(invalid: ["steal"])).verdict == .inconclusive)
+    #expect(try overall(claim, both(invalid: [.steal])).verdict == .inconclusive)
     let alone = both().filter { $0.target == "nats" }
     let row = try overall(claim, alone)
     #expect(row.verdict == .notMeasured && row.why.contains("target 'ffi' was not measured"))
@@ -180,7 +180,7 @@ struct RatioExpectationTests {
     #expect(result.measured.map { abs($0 - 3) < 0.01 } == true)
     let alone = ExpectationResult(expectation, measurements: both().filter { $0.target == "nats" })
     #expect(alone.verdict == .unmeasured && alone.why.contains("'ffi' was not measured"))
-    let invalid = ExpectationResult(expectation, measurements: both(invalid: ["steal"]))
+    let invalid = ExpectationResult(expectation, measurements: both(invalid: [.steal]))
     #expect(invalid.verdict == (isMet ? .unmeasured : .notMet))
   }
 }

@@ -6,7 +6,7 @@ import Testing
 
 private func troubledRun() -> RunDocument {
   var slow = replicates("nats", around: 1_000_000)
-  slow[0].invalidReasons = [InvalidReason(code: "steal", detail: "6 % < all")]
+  slow[0].invalidReasons = [InvalidReason(code: .steal, detail: "6 % < all")]
   slow[1].warnings = ["p99.9 needs 3 s more"]
   var run = document(replicates("ffi", around: 10_000, transport: "ffi") + slow)
   run.scenario.name = "<script>alert(1)</script>"

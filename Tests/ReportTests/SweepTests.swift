@@ -12,7 +12,7 @@ private func closed(_ concurrency: Int, rate: UInt64, around nanoseconds: UInt64
   return one
 }
 
-private func open(_ rate: Double, around nanoseconds: UInt64, invalid: [String] = []) -> Measurement {
+private func open(_ rate: Double, around nanoseconds: UInt64, invalid: [InvalidReason.Code] = []) -> Measurement {
   var one = measurement("nats", load: "open-\(Int(rate))", around: nanoseconds, invalid: invalid)
   one.offeredRatePerSecond = rate
   return one
@@ -88,7 +88,7 @@ struct SweepTests {
     #expect(ResultTables.sweep(document(one)).notes.count == 2)
     var many = Self.pools([("a", 2, nil, [1, 1, 1]), ("b", 1, nil, [1, 1, 1])])
     many[4].cpuGeneratorNanoseconds = nil
-    many[5].invalidReasons = [InvalidReason(code: "steal", detail: "much")]
+    many[5].invalidReasons = [InvalidReason(code: .steal, detail: "much")]
     #expect(
       ResultTables.sweep(document(many)).notes.last
         == "Of 2 combinations of workers and connections, b (1 worker, 4 in flight; not valid) reaches the "
@@ -123,10 +123,10 @@ struct SweepTests {
     #expect(level.isServed(open(1000, around: 1_000_000)) == true)
     #expect(level.isServed(open(1000, around: 3_000_000)) == false)
     // A late generator only makes times longer: under the bound is under the bound.
-    #expect(level.isServed(open(1000, around: 1_000_000, invalid: ["generator_late"])) == true)
-    #expect(level.isServed(open(1000, around: 3_000_000, invalid: ["generator_late"])) == nil)
-    #expect(level.isServed(open(1000, around: 1_000_000, invalid: ["saturated"])) == false)
-    #expect(level.isServed(open(1000, around: 1_000_000, invalid: ["steal"])) == nil)
+    #expect(level.isServed(open(1000, around: 1_000_000, invalid: [.generatorLate])) == true)
+    #expect(level.isServed(open(1000, around: 3_000_000, invalid: [.generatorLate])) == nil)
+    #expect(level.isServed(open(1000, around: 1_000_000, invalid: [.saturated])) == false)
+    #expect(level.isServed(open(1000, around: 1_000_000, invalid: [.steal])) == nil)
   }
 
   @Test("tells the highest rate that was served, and the lowest above it that was not")
@@ -134,7 +134,7 @@ struct SweepTests {
     var run = document(
       Self.curve + [
         open(1000, around: 1_000_000), open(2000, around: 1_500_000), open(3000, around: 5_000_000),
-        open(4000, around: 9_000_000, invalid: ["saturated"]),
+        open(4000, around: 9_000_000, invalid: [.saturated]),
       ])
     run.serviceLevel = ServiceLevel(metric: "response_p50_us", microseconds: 2000)
     let words = ResultTables.sweep(run).notes.last ?? ""

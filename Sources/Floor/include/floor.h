@@ -48,8 +48,7 @@ int floor_nats_client(uint16_t port, const char *subject, const uint8_t *request
  * request_id copied from the request. 0, or -errno. */
 int floor_nats_worker(uint16_t port, const char *subject, const char *group);
 
-/* Nanoseconds of a clock read, and of a histogram record, each the mean of many. */
+/* Nanoseconds of a clock read, the mean of many. */
 double floor_clock_ns(void);
-double floor_record_ns(void);
 
 #endif

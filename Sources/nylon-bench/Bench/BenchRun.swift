@@ -192,7 +192,7 @@ final class BenchRun {
       })
     if trap.isSprung {
       measurement.invalidReasons.append(
-        InvalidReason(code: "interrupted", detail: "interrupted after \(measurement.durationSeconds) s"))
+        InvalidReason(code: .interrupted, detail: "interrupted after \(measurement.durationSeconds) s"))
     }
     document.measurements.append(measurement)
     document.links = lab.linkMeasurements.isEmpty ? nil : lab.linkMeasurements
@@ -203,7 +203,7 @@ final class BenchRun {
   private func report(_ measurement: Measure.Measurement) {
     progress.clear()
     for reason in measurement.invalidReasons {
-      Console.error("invalid: \(measurement.target) \(measurement.load): \(reason.code): \(reason.detail)")
+      Console.error("invalid: \(measurement.target) \(measurement.load): \(reason)")
     }
     for warning in measurement.warnings {
       Console.error("warning: \(measurement.target) \(measurement.load): \(warning)")

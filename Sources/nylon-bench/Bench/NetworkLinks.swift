@@ -63,7 +63,7 @@ final class NetworkLinks {
       guard link.isRunning else {
         measurement.invalidReasons.append(
           InvalidReason(
-            code: "link_died",
+            code: .linkDied,
             detail: "the relay of the link \(place) \(link.exitStatus?.description ?? "ended")"
               + "; last words: \(link.lastWords)"))
         continue

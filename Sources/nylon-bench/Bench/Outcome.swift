@@ -44,7 +44,7 @@ enum Outcome {
     for measurement in document.measurements {
       for reason in measurement.invalidReasons {
         Console.error(
-          "invalid: \(measurement.target) \(measurement.load) #\(measurement.replicate): \(reason.code): \(reason.detail)"
+          "invalid: \(measurement.target) \(measurement.load) #\(measurement.replicate): \(reason)"
         )
       }
     }
@@ -58,14 +58,6 @@ enum Outcome {
     if gate, verdicts.contains(.inconclusive) { throw Exit.inconclusive }
     if document.expectations.contains(where: { $0.verdict == .unmeasured }) { throw Exit.invalid }
     if !document.isValid { throw Exit.invalid }
-  }
-
-  /// Any value as JSON for scripts.
-  static func json(_ value: some Encodable) throws -> String {
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
-    encoder.keyEncodingStrategy = .convertToSnakeCase
-    return String(decoding: try encoder.encode(value), as: UTF8.self)
   }
 }
 

@@ -170,7 +170,7 @@ final class Workbench {
     let words = outcome.lastWords.isEmpty ? "it said nothing" : "last words: \(outcome.lastWords)"
     measurement.invalidReasons = [
       InvalidReason(
-        code: order.target.transport.name == "ffi" ? "plugin_crashed" : "failed",
+        code: order.target.transport.name == "ffi" ? .pluginCrashed : .failed,
         detail: outcome.ranOver
           ? "the load process did not end in time and was ended; \(words)"
           : "the load process \(outcome.status); \(words)")
@@ -190,13 +190,13 @@ final class Workbench {
     for death in pool?.deaths() ?? [] {
       measurement.invalidReasons.append(
         InvalidReason(
-          code: "worker_died",
+          code: .workerDied,
           detail: "worker \(death.index) \(death.status); last words: \(death.lastWords)"))
     }
     if order.brokerPID != nil, let broker, !broker.isRunning {
       measurement.invalidReasons.append(
         InvalidReason(
-          code: "broker_died",
+          code: .brokerDied,
           detail: "the broker \(broker.exitStatus?.description ?? "ended"); last words: \(broker.lastWords)"))
     }
   }

@@ -3,6 +3,7 @@ import Floor
 import Foundation
 import Lab
 import Measure
+import Report
 
 /// `calibrate`.
 struct CalibrateCommand: ParsableCommand {
@@ -75,7 +76,7 @@ struct CalibrateCommand: ParsableCommand {
       ).run()
       progress("")
       if json {
-        Console.result(try Outcome.json(result))
+        Console.result(try RunJSON.text(result))
       } else {
         Console.result(result.text)
       }

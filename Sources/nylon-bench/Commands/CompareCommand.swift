@@ -65,7 +65,7 @@ struct CompareCommand: ParsableCommand {
     }
     let rows = Comparison.rows(a, b)
     if options.json {
-      Console.result(try Outcome.json(rows))
+      Console.result(try RunJSON.text(rows))
     } else {
       Console.result(ResultTables.comparison(rows).text(colour: Console.usesColour(!options.noColor)))
     }

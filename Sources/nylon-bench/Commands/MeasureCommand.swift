@@ -64,7 +64,7 @@ struct MeasureCommand: ParsableCommand {
     let transports = try FFITransport.make(order: order, spec: spec, plugin: plugin, area: area)
     let measurement = runner.run(transports: transports)
     // A plugin that did not come back from a call must not be called again.
-    if !measurement.invalidReasons.contains(where: { $0.code == "plugin_hung" }) { plugin.shutdown() }
+    if !measurement.invalidReasons.contains(where: { $0.code == .pluginHung }) { plugin.shutdown() }
     return measurement
   }
 

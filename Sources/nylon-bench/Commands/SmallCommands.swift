@@ -66,7 +66,7 @@ struct ScenariosCommand: ParsableCommand {
     try Exit.guarding {
       let entries = try ScenarioCatalog.entries(in: try folder ?? PackageFiles.scenarios())
       if json {
-        Console.result(try Outcome.json(entries))
+        Console.result(try RunJSON.text(entries))
         return
       }
       let width = entries.map(\.file.count).max() ?? 0
@@ -116,7 +116,7 @@ struct DoctorCommand: ParsableCommand {
     try Exit.guarding {
       let (findings, fitness) = Doctor.examine(optimisedBuild: ToolVersion.isOptimised)
       if json {
-        Console.result(try Outcome.json(findings + [fitness.asFinding]))
+        Console.result(try RunJSON.text(findings + [fitness.asFinding]))
       } else {
         let width = findings.map(\.name.count).max() ?? 0
         for finding in findings {

@@ -72,7 +72,7 @@ extension FFITests {
       load.drainSeconds = 0.05
       let measurement = try load.run(plugin, keepingMemory: true)
       let request = try #require(measurement.request)
-      #expect(measurement.invalidReasons.map(\.code) == ["plugin_hung"])
+      #expect(measurement.invalidReasons.map(\.code) == [.pluginHung])
       #expect(request.counts.sent > 0)
       #expect(request.counts.lost > 0)
       #expect(measurement.scopes.allSatisfy { $0.counts.closes })
