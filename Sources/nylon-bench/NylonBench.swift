@@ -6,7 +6,7 @@ struct NylonBench: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "nylon-bench",
     abstract:
-      "Measures Nylon plugins in the proxy's process (FFI) and behind NATS, and holds documented figures against it.",
+      "Measures Nylon plugins, in the proxy's process (FFI) and behind NATS, and tests the documented figures.",
     discussion: """
       EXAMPLES
         nylon-bench scenarios                       what can be run

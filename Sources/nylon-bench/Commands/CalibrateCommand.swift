@@ -8,9 +8,9 @@ import Report
 /// `calibrate`.
 struct CalibrateCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "calibrate", abstract: "The own floor on this machine: the engine against bare C, in turn.",
+    commandName: "calibrate", abstract: "Measures this machine's baseline: the engine compared with bare C.",
     discussion: """
-      In one run, in turn: a clock read, a histogram record, timer overshoot, the null plugin through the \
+      Measures, alternating in one run: a clock read, a histogram record, timer overshoot, the null plugin through the \
       engine and through a bare C loop, and request-reply through the engine and through a bare-socket \
       client, with the same bare echo worker behind the same broker. The last table says what the engine \
       must reach beside bare C, and whether it does; with --gate the command ends with 80 where it does not.

@@ -7,12 +7,12 @@ import Scenario
 /// `claims`.
 struct ClaimsCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "claims", abstract: "Measures and prints the verdict on every documented claim.",
+    commandName: "claims", abstract: "Tests every documented figure and promise, and prints the verdicts.",
     discussion: """
       Latency claims are tested unloaded (a), in an open loop at the documented throughput (b), and in a \
       closed loop at the concurrency that Little's law implies from the documented pair (c); each per \
       request of four phases and per phase request. HTTP is not part of it. Then every statement about \
-      behaviour is tried with real parts, each on a broker of its own.
+      behaviour is tested with real processes, each on its own broker.
 
       The subjects are the example plugin and the example workers, handler authz. With --scenario they are \
       the first FFI and the first NATS target of that scenario, with its request, or those that --ffi and \

@@ -8,7 +8,7 @@ import Scenario
 /// `export RUN`.
 struct ExportCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "export", abstract: "Renders a stored run again; no load.",
+    commandName: "export", abstract: "Writes a stored run in another format, without measuring.",
     discussion: """
       One file goes to standard output. Formats with several files (csv, hgrm) print summary.csv, or \
       the first distribution, unless --to names a folder, which gets all of them.
@@ -107,7 +107,7 @@ struct ValidateCommand: ParsableCommand {
 /// `doctor`.
 struct DoctorCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "doctor", abstract: "Is this machine fit: what is missing, how to install it.")
+    commandName: "doctor", abstract: "Checks whether this machine is fit to measure, and says what to install.")
 
   @Flag(help: "As JSON.")
   var json = false
