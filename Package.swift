@@ -40,8 +40,8 @@ let package = Package(
     .systemLibrary(name: "CMsgpack", pkgConfig: "msgpack", providers: [.apt(["libmsgpack-dev"])]),
     // zlib, for the HdrHistogram V2 compressed encoding (zlib1g-dev).
     .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
-    // SHA-256 of scenarios and plugins in run.json (libssl-dev; swift-crypto builds for a minute).
-    .systemLibrary(name: "CCrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+    // TLS and signatures for brokers, SHA-256 in run.json (libssl-dev; swift-nio-ssl builds for minutes).
+    .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
 
     .target(name: "CNylonABI", cSettings: strictC),
     // Futex, epoll with nanoseconds, timer slack: variadic or macro calls that Swift cannot import.
@@ -54,7 +54,7 @@ let package = Package(
 
     .target(
       name: "NylonProtocol", dependencies: ["CNylonFlatBuffers"], swiftSettings: strict),
-    .target(name: "NATSWire", dependencies: ["CKernel"], swiftSettings: strict),
+    .target(name: "NATSWire", dependencies: ["CKernel", "COpenSSL"], swiftSettings: strict),
     .target(
       name: "NylonPlugin", dependencies: ["NylonProtocol", "CNylonABI", "CNats", "NATSWire", "CKernel"],
       swiftSettings: strict),
@@ -74,7 +74,7 @@ let package = Package(
       dependencies: ["Load", "Measure", "Scenario", "CKernel", "NylonProtocol", "NATSWire", "CNats"],
       path: "Sources/Transports/NATS", swiftSettings: strict),
     .target(name: "Lab", dependencies: ["Scenario", "Measure", "NATSWire", "CLinux"], swiftSettings: strict),
-    .target(name: "Report", dependencies: ["Measure", "Scenario", "CCrypto"], swiftSettings: strict),
+    .target(name: "Report", dependencies: ["Measure", "Scenario", "COpenSSL"], swiftSettings: strict),
     .target(
       name: "Behaviour",
       dependencies: ["Lab", "Scenario", "Measure", "NylonProtocol", "NATSWire", "Report", "CNats"],
@@ -110,13 +110,20 @@ let package = Package(
     .target(name: "NullPlugin", dependencies: ["CNylonABI"], cSettings: strictC),
     .target(name: "ThreadedPlugin", dependencies: ["CNylonABI"], cSettings: strictC),
     .target(name: "Floor", dependencies: ["CNylonABI"], cSettings: strictC),
+    // Certificates, nkeys, JWTs and a broker that wants them, for the tests below.
+    .target(
+      name: "BrokerSecurity", dependencies: ["COpenSSL"], path: "Tests/BrokerSecurity", swiftSettings: strict),
     .testTarget(
       name: "NylonProtocolTests", dependencies: ["NylonProtocol", "CMsgpack", "CJemalloc"],
       swiftSettings: strict),
-    .testTarget(name: "NATSWireTests", dependencies: ["NATSWire", "Measure"], swiftSettings: strict),
+    .testTarget(
+      name: "NATSWireTests", dependencies: ["NATSWire", "Measure", "CKernel", "BrokerSecurity"],
+      swiftSettings: strict),
     .testTarget(
       name: "NylonPluginTests",
-      dependencies: ["NylonPlugin", "NylonProtocol", "ExampleHandlers", "CNylonABI", "CNats"],
+      dependencies: [
+        "NylonPlugin", "NylonProtocol", "ExampleHandlers", "CNylonABI", "CNats", "BrokerSecurity",
+      ],
       swiftSettings: strict),
     .testTarget(
       name: "MeasureTests", dependencies: ["Measure"],
@@ -135,7 +142,7 @@ let package = Package(
       ],
       swiftSettings: strict),
     .testTarget(
-      name: "LabTests", dependencies: ["Lab", "Scenario", "Measure", "NATSWire", "CLinux"],
+      name: "LabTests", dependencies: ["Lab", "Scenario", "Measure", "NATSWire", "CLinux", "BrokerSecurity"],
       swiftSettings: strict),
     .testTarget(
       name: "ReportTests", dependencies: ["Report", "Measure", "Scenario", "NylonProtocol"],
@@ -149,7 +156,7 @@ let package = Package(
       swiftSettings: strict),
     .testTarget(name: "ArchitectureTests", swiftSettings: strict),
     .testTarget(
-      name: "EndToEndTests", dependencies: ["Report", "Measure", "Scenario", "Lab"],
+      name: "EndToEndTests", dependencies: ["Report", "Measure", "Scenario", "Lab", "BrokerSecurity"],
       swiftSettings: strict),
   ]
 )

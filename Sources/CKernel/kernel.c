@@ -9,6 +9,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+_Static_assert(KERNEL_WOULD_WAIT == EAGAIN && EAGAIN == EWOULDBLOCK && KERNEL_INTERRUPTED == EINTR,
+               "errno has other numbers here");
+
 enum { NS_PER_SECOND = 1000000000, MOST_EVENTS = 64 };
 
 static struct timespec to_timespec(uint64_t ns) {

@@ -67,13 +67,23 @@ public final class Broker: Sendable {
     return .notReady("nats-server", why: why, lastWords: process.lastWords)
   }
 
-  /// The broker's configuration; holds the secrets.
-  private static func configuration(auth: NATSAuth, port: UInt16?) throws(LabError) -> String {
+  /// Makes sure that a broker which is started for a run can have such clients.
+  public static func checkStartable(auth: NATSAuth, tls: NATSTLS = NATSTLS()) throws(LabError) {
     guard auth.credentials == nil, auth.nkey == nil else {
       throw .invalid(
         "A broker that is started for a run knows no credentials files and no nkeys",
         remedy: "Name a running broker in servers: or with --server, or use a token.")
     }
+    guard !tls.enabled else {
+      throw .invalid(
+        "A broker that is started for a run speaks no TLS",
+        remedy: "Name a running broker in servers: or with --server, or leave tls: out.")
+    }
+  }
+
+  /// The broker's configuration; holds the secrets.
+  private static func configuration(auth: NATSAuth, port: UInt16?) throws(LabError) -> String {
+    try checkStartable(auth: auth)
     var lines = ["listen: \"127.0.0.1:\(port.map(Int.init) ?? -1)\"", "http: \"127.0.0.1:-1\""]
     if let token = auth.token {
       lines.append("authorization { token: \(quoted(token)) }")

@@ -1,3 +1,5 @@
+import NATSWire
+
 /// What can go wrong around a load. Every text names the thing, what is the matter with it, and
 /// what to do; none holds a secret.
 public enum LabError: Error, Sendable, Equatable {
@@ -11,8 +13,12 @@ public enum LabError: Error, Sendable, Equatable {
   case workerDied(index: Int, status: ExitStatus, lastWords: String)
   /// A broker does not answer as one (exit code 69).
   case brokerUnreachable(address: String, why: String)
-  /// A broker refuses the credentials.
+  /// A broker refuses the credentials (exit code 69).
   case brokerRefusesCredentials(address: String, why: String)
+  /// TLS with a broker does not come about: one side does not accept the other's (exit code 69).
+  case noTLS(address: String, why: String, remedy: String)
+  /// A file of credentials or TLS is missing, unreadable or malformed (exit code 69).
+  case unusableFile(SecurityFileError)
   /// A value that cannot be used (exit code 65).
   case invalid(String, remedy: String)
   /// The system refused something: a descriptor, memory, a thread.
@@ -21,7 +27,7 @@ public enum LabError: Error, Sendable, Equatable {
   /// True when something needed is missing: the command then ends with code 69.
   public var isMissing: Bool {
     switch self {
-    case .missing, .brokerUnreachable, .brokerRefusesCredentials: true
+    case .missing, .brokerUnreachable, .brokerRefusesCredentials, .noTLS, .unusableFile: true
     default: false
     }
   }
@@ -47,7 +53,11 @@ extension LabError: CustomStringConvertible {
     case .brokerUnreachable(let address, let why):
       return "The broker at \(address) does not answer: \(why)."
     case .brokerRefusesCredentials(let address, let why):
-      return "The broker at \(address) refuses the credentials: \(why)."
+      return "The broker at \(address) refuses the credentials: \(why). Check the `auth:` block."
+    case .noTLS(let address, let why, let remedy):
+      return "There is no TLS connection to the broker at \(address): \(why). \(remedy)"
+    case .unusableFile(let error):
+      return error.description
     case .invalid(let thing, let remedy):
       return "\(thing). \(remedy)"
     case .system(let what, let number):

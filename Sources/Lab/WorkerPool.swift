@@ -28,7 +28,7 @@ public final class WorkerPool: Sendable {
   ///
   /// A worker gets `NATS_SERVERS` (separated by commas) and `NATS_GROUP`, the credentials, when
   /// there are any, as `NATS_TOKEN`, `NATS_USER`, `NATS_PASSWORD`, `NATS_CREDS`, `NATS_NKEY`, those
-  /// of TLS as `NATS_CA`, `NATS_CERT`, `NATS_KEY`, and the scenario's environment on top. A command
+  /// of TLS as `NATS_TLS` (`1`), `NATS_CA`, `NATS_CERT`, `NATS_KEY`, and the scenario's environment on top. A command
   /// `nylon-worker` is this package's own; it also gets `--name` and `--prefix`.
   ///
   /// Ready means, with a broker whose monitoring is known: it shows as many new subscribers in the
@@ -83,7 +83,8 @@ public final class WorkerPool: Sendable {
     all["NATS_PASSWORD"] = pool.auth.password
     all["NATS_CREDS"] = pool.auth.credentials
     all["NATS_NKEY"] = pool.auth.nkey
-    if pool.tls.enabled {
+    if pool.tls.isUsed(for: servers) {
+      all["NATS_TLS"] = "1"
       all["NATS_CA"] = pool.tls.caFile
       all["NATS_CERT"] = pool.tls.certFile
       all["NATS_KEY"] = pool.tls.keyFile

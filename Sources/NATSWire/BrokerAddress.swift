@@ -79,29 +79,3 @@ public struct BrokerAddressError: Error, Sendable, Equatable, CustomStringConver
   /// Names the URL and what is wrong with it; the remedy stands beside.
   public var description: String { "The broker URL '\(shown)' cannot be used: \(why)" }
 }
-
-/// How a client proves who it is. Every value is a secret.
-public struct NATSAuth: Codable, Sendable, Equatable {
-  /// A token.
-  public var token: String?
-  /// A user name.
-  public var user: String?
-  /// Its password.
-  public var password: String?
-  /// Path of a credentials file.
-  public var credentials: String?
-  /// Path of an nkey seed file.
-  public var nkey: String?
-
-  /// Credentials.
-  public init(
-    token: String? = nil, user: String? = nil, password: String? = nil, credentials: String? = nil,
-    nkey: String? = nil
-  ) {
-    self.token = token
-    self.user = user
-    self.password = password
-    self.credentials = credentials
-    self.nkey = nkey
-  }
-}

@@ -6,16 +6,25 @@ public struct BrokerServer: Sendable {
   public let shown: String
   /// Socket addresses in bytes, in the order of the resolver; not empty.
   let addresses: [(family: Int32, bytes: [UInt8])]
+  /// Name or address as the URL has it, which the broker's certificate must be for.
+  let host: String
+  /// Whether TLS is wanted whatever the broker says.
+  let wantsTLS: Bool
+  /// The TLS settings, when there are any.
+  let tls: TLSContext?
   private let auth: NATSAuth
+  private let identity: SignedIdentity?
 
   /// The brokers of those URLs; their names are looked up here and now, since the resolver
   /// keeps its caller waiting. Those without an address are left out, unless all are.
-  public static func all(_ urls: [String], auth: NATSAuth) throws(BrokerError) -> [BrokerServer] {
+  public static func all(
+    _ urls: [String], security: WireSecurity = WireSecurity()
+  ) throws(BrokerError) -> [BrokerServer] {
     var servers: [BrokerServer] = []
     var failure: BrokerError?
     for url in urls {
       do throws(BrokerError) {
-        servers.append(try BrokerServer(url, auth: auth))
+        servers.append(try BrokerServer(url, security))
       } catch {
         failure = error
       }
@@ -27,7 +36,7 @@ public struct BrokerServer: Sendable {
     return servers
   }
 
-  private init(_ url: String, auth: NATSAuth) throws(BrokerError) {
+  private init(_ url: String, _ security: WireSecurity) throws(BrokerError) {
     let address: BrokerAddress
     do {
       address = try BrokerAddress(url)
@@ -35,7 +44,13 @@ public struct BrokerServer: Sendable {
       throw BrokerError(server: error.shown, why: error.why, remedy: BrokerAddressError.remedy)
     }
     shown = address.shown
-    self.auth = address.auth == NATSAuth() ? auth : address.auth
+    host = address.host
+    wantsTLS = security.enablesTLS || address.usesTLS
+    tls = security.tls
+    // Credentials of the URL itself win.
+    let hasOwn = address.auth != NATSAuth()
+    auth = hasOwn ? address.auth : security.auth
+    identity = hasOwn ? nil : security.identity
     addresses = BrokerServer.lookUp(address.host, address.port)
     if addresses.isEmpty {
       throw BrokerError(
@@ -60,11 +75,17 @@ public struct BrokerServer: Sendable {
   }
 
   /// `CONNECT` with the credentials. Secret.
-  func hello(_ greeting: BrokerInfo, name: String) throws -> [UInt8] {
-    let options = Hello(
+  func hello(_ greeting: BrokerInfo, name: String, overTLS: Bool) throws -> [UInt8] {
+    var options = Hello(
       name: name,
       auth_token: auth.token, user: auth.user, pass: auth.user == nil ? nil : auth.password ?? "",
-      headers: greeting.headers ?? false, no_responders: greeting.headers ?? false)
+      headers: greeting.headers ?? false, no_responders: greeting.headers ?? false, tls_required: overTLS)
+    // A broker without a nonce knows no signatures, and says for itself whether it takes us without one.
+    if let identity, let nonce = greeting.nonce {
+      options.jwt = identity.jwt
+      options.nkey = identity.jwt == nil ? identity.key.publicText : nil
+      options.sig = identity.key.signature(of: nonce)
+    }
     return Array("CONNECT ".utf8) + Array(try JSONEncoder().encode(options)) + [13, 10]
   }
 
@@ -73,6 +94,9 @@ public struct BrokerServer: Sendable {
     var auth_token: String?
     var user: String?
     var pass: String?
+    var jwt: String?
+    var nkey: String?
+    var sig: String?
     var headers: Bool
     var no_responders: Bool
     var lang = "swift"
@@ -81,16 +105,23 @@ public struct BrokerServer: Sendable {
     var verbose = false
     var pedantic = false
     var echo = true
-    var tls_required = false
+    var tls_required: Bool
   }
 }
 
 /// What a broker says of itself.
 public struct BrokerInfo: Decodable, Sendable {
+  /// Its version, such as `2.9.10`.
+  public private(set) var version: String?
   var max_payload: Int?
   var headers: Bool?
   var auth_required: Bool?
   var tls_required: Bool?
+  var tls_available: Bool?
+  var nonce: String?
+
+  /// Whether the broker can go on with TLS.
+  var offersTLS: Bool { tls_required == true || tls_available == true }
 
   /// The most that is believed of `max_payload`, bytes: the broker's own limit is below it.
   static let mostPayload = 256 << 20
@@ -98,7 +129,7 @@ public struct BrokerInfo: Decodable, Sendable {
   static let ordinaryPayload = 1 << 20
 
   /// Bytes of a message, at most.
-  var longestPayload: Int { min(max(1, max_payload ?? Self.ordinaryPayload), Self.mostPayload) }
+  public var longestPayload: Int { min(max(1, max_payload ?? Self.ordinaryPayload), Self.mostPayload) }
 }
 
 /// Why there is no connection to a broker.

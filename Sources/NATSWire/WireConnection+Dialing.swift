@@ -8,36 +8,35 @@ extension WireConnection {
 
   // MARK: The first connection
 
-  /// Tries all servers once; returns when one has taken us. Throws the failure that tells most, or at once that
-  /// of a server that wants what is not spoken here.
+  /// Tries all servers once; returns when one has taken us. Throws the failure that tells most.
   public func connectFirst() throws(LinkFailure) {
     let dialer = dialer.takeUnretainedValue()
     while dial() {
       do throws(LinkFailure) {
         while state.pointee.stage != .connected {
-          try advance(waitForSocket())
+          guard let events = waitForSocket(until: state.pointee.stageEnd) else { throw tooSlow() }
+          try advance(events)
         }
         return
       } catch {
-        if error.needsLibrary { throw error }
         dialer.failed(error)
         closeSocket()
       }
     }
     throw dialer.failure
       ?? LinkFailure(
-        server: "", why: "there is no broker to connect to", remedy: "Check `servers`.", isAnswer: false)
+        server: "", why: "there is no broker to connect to", remedy: "Check `servers`.", kind: .silence)
   }
 
-  /// Waits for the socket until the stage is over.
-  private func waitForSocket() throws(LinkFailure) -> UInt32 {
+  /// Waits for the socket, for owners without an epoll set; what it is ready for, nil when the time is over.
+  public func waitForSocket(until time: UInt64) -> UInt32? {
     let wantsRoom = state.pointee.stage == .connecting || state.pointee.waitsForRoom
     var entry = pollfd(
       fd: state.pointee.socket, events: Int16(wantsRoom ? POLLIN | POLLOUT : POLLIN), revents: 0)
     while true {
       let now = kernel_now_ns()
-      guard now < state.pointee.stageEnd else { throw tooSlow() }
-      let left = (state.pointee.stageEnd - now) / 1_000_000 + 1
+      guard now < time else { return nil }
+      let left = (time - now) / 1_000_000 + 1
       if Glibc.poll(&entry, 1, Int32(clamping: left)) > 0 { break }
     }
     let writable = entry.revents & Int16(POLLOUT) != 0
@@ -95,14 +94,18 @@ extension WireConnection {
       listen(UInt32(KERNEL_READABLE))
       return
     }
+    if state.pointee.stage == .securing { return try shakeHands() }
     if events & UInt32(KERNEL_WRITABLE) != 0 { try sendOut() }
     guard events & ~UInt32(KERNEL_WRITABLE) != 0 else { return }
     if fill() < 0 { throw closed() }
     try answerGreeting()
   }
 
-  private func answerGreeting() throws(LinkFailure) {
-    while state.pointee.stage != .connected, state.pointee.inStart < state.pointee.inEnd {
+  /// Handles what the broker says until it has agreed to everything.
+  func answerGreeting() throws(LinkFailure) {
+    while state.pointee.stage != .connected, state.pointee.stage != .securing,
+      state.pointee.inStart < state.pointee.inEnd
+    {
       let piece = nextPiece()
       switch piece.kind {
       case .incomplete:
@@ -117,7 +120,10 @@ extension WireConnection {
       }
       state.pointee.inStart += piece.byteCount
     }
-    try sendOut()
+    guard state.pointee.stage == .securing else { return try sendOut() }
+    // What follows the greeting in plain text is nobody's whom TLS vouches for.
+    guard state.pointee.inStart == state.pointee.inEnd else { throw noBroker() }
+    try beginTLS()
   }
 
   /// The broker has greeted: says who we are.
@@ -128,13 +134,22 @@ extension WireConnection {
     state.pointee.longestPayload = info.longestPayload
     guard state.pointee.stage == .greeting else { return }
     let server = dialer.servers[dialer.server]
-    if info.tls_required == true {
+    guard server.wantsTLS || info.tls_required == true else { return try introduce() }
+    guard info.offersTLS else {
       throw LinkFailure(
-        server: server.shown, why: "the broker asks for TLS", remedy: "Check the `tls:` block.",
-        isAnswer: true,
-        needsLibrary: true)
+        server: server.shown, why: "the broker offers no TLS, which is asked for",
+        remedy: "Leave the `tls:` block and `tls://` out, or give the broker a certificate.", kind: .tls)
     }
-    guard let hello = try? server.hello(info, name: dialer.settings.name) else { throw noBroker() }
+    state.pointee.stage = .securing
+  }
+
+  /// Says who we are.
+  func introduce() throws(LinkFailure) {
+    let dialer = dialer.takeUnretainedValue()
+    let server = dialer.servers[dialer.server]
+    guard let info = dialer.info,
+      let hello = try? server.hello(info, name: dialer.settings.name, overTLS: state.pointee.tls != nil)
+    else { throw noBroker() }
     put(hello)
     put("PING\r\n".utf8)
     state.pointee.stage = .introducing
@@ -210,6 +225,7 @@ extension WireConnection {
   }
 
   func closeSocket() {
+    endTLS()
     if state.pointee.socket >= 0 {
       _ = kernel_epoll_remove(epoll, state.pointee.socket)
       Glibc.close(state.pointee.socket)
@@ -232,34 +248,35 @@ extension WireConnection {
       ? "the connection is refused, nothing listens there" : String(cString: strerror(number))
     return LinkFailure(
       server: server, why: why,
-      remedy: "Is a broker running there? Start one (nats-server), or leave `servers` empty.", isAnswer: false
+      remedy: "Is a broker running there? Start one (nats-server), or leave `servers` empty.", kind: .silence
     )
   }
 
   private func tooSlow() -> LinkFailure {
     LinkFailure(
       server: server, why: "it did not answer in time",
-      remedy: "Is the broker overloaded, or something else listening there?", isAnswer: false)
+      remedy: "Is the broker overloaded, or something else listening there?", kind: .silence)
   }
 
   private func noBroker() -> LinkFailure {
     LinkFailure(
       server: server, why: "it does not speak as a NATS server does",
-      remedy: "Is something else listening there?", isAnswer: true)
+      remedy: "Is something else listening there?", kind: .noBroker)
   }
 
   private func refusal(_ words: String) -> LinkFailure {
     LinkFailure(
       server: server, why: "the broker refuses us: \(words)",
-      remedy: "Check the `auth:` block of the messaging entry.", isAnswer: true, isRefusal: true)
+      remedy: "Check the `auth:` block of the messaging entry.", kind: .credentials, words: words)
   }
 
   /// A broker may close before its `-ERR` is read.
-  private func closed() -> LinkFailure {
+  func closed() -> LinkFailure {
+    if let refusal = tlsRefusal() { return refusal }
     let dialer = dialer.takeUnretainedValue()
     if dialer.info?.auth_required == true { return refusal("it closed the connection") }
     return LinkFailure(
       server: server, why: "it closed the connection", remedy: "Is something else listening there?",
-      isAnswer: false)
+      kind: .silence)
   }
 }

@@ -10,6 +10,8 @@ public enum WireStage: UInt8, Sendable {
   case connecting
   /// The broker is to greet.
   case greeting
+  /// The TLS handshake is under way.
+  case securing
   /// The broker has our CONNECT, and is to agree.
   case introducing
   /// The broker has our subscriptions, and is to agree.
@@ -41,6 +43,12 @@ public struct WireState {
   @usableFromInline var inCapacity: Int
   @usableFromInline var inStart = 0
   @usableFromInline var inEnd = 0
+  /// OpenSSL's side of the socket; nil without TLS.
+  @usableFromInline var tls: OpaquePointer?
+  /// Whether the last read over TLS may have left something that epoll does not know of.
+  @usableFromInline var holdsMore = false
+  /// OpenSSL's code of what ended the connection; 0 when it was nothing of TLS.
+  var tlsError: UInt = 0
   /// Bytes of a message, at most.
   @usableFromInline var longestPayload: Int
   /// How often the connection was made again.
@@ -60,6 +68,8 @@ public struct WireConnection {
   let dialer: Unmanaged<WireDialer>
   let place: Int
   let epoll: Int32
+  /// In place of an epoll set, for an owner that only ever calls `waitForSocket`.
+  public static let noEpoll: Int32 = -1
   /// Bytes of a buffer, at least.
   public static let bufferBytes = 256 << 10
   /// More than the payload that a message may have: its headers.
@@ -116,6 +126,8 @@ public struct WireConnection {
   public var stageEnd: UInt64 { state.pointee.stageEnd }
   /// What the broker complained of, each once.
   public var complaints: [String] { dialer.takeUnretainedValue().complaints }
+  /// What the broker said of itself; nil before it did.
+  public var greeting: BrokerInfo? { dialer.takeUnretainedValue().info }
   /// Host and port of the server under way, for messages.
   public var server: String {
     let dialer = dialer.takeUnretainedValue()
@@ -181,6 +193,7 @@ public struct WireConnection {
   @inlinable
   public func send() -> Sent {
     if state.pointee.pongsOwed > 0 { putPongs() }
+    if let tls = state.pointee.tls { return sendSecured(tls) }
     while state.pointee.outStart < state.pointee.outEnd {
       let count = Glibc.send(
         state.pointee.socket, state.pointee.out + state.pointee.outStart,
@@ -193,11 +206,11 @@ public struct WireConnection {
         state.pointee.outEnd = 0
         return .all
       }
-      if errno == EAGAIN || errno == EWOULDBLOCK {
+      if errno == Int32(KERNEL_WOULD_WAIT) {
         wantRoom(true)
         return .some
       }
-      if errno != EINTR { return .broken }
+      if errno != Int32(KERNEL_INTERRUPTED) { return .broken }
     }
     return .nothing
   }
@@ -220,13 +233,15 @@ public struct WireConnection {
 
   // MARK: In
 
-  /// Reads once; bytes read, 0 when there are none now, -1 when the connection is over.
+  /// Reads once; bytes read, 0 when there are none now, -1 when the connection is over. When `holdsMore` is true
+  /// afterwards, handle what came and call again before waiting: epoll does not tell of the rest.
   @inlinable
   public func fill() -> Int {
     if state.pointee.inStart == state.pointee.inEnd {
       state.pointee.inStart = 0
       state.pointee.inEnd = 0
     }
+    if let tls = state.pointee.tls { return fillSecured(tls) }
     while true {
       let count = recv(
         state.pointee.socket, state.pointee.input + state.pointee.inEnd,
@@ -236,10 +251,13 @@ public struct WireConnection {
         return count
       }
       if count == 0 { return -1 }
-      if errno == EAGAIN || errno == EWOULDBLOCK { return 0 }
-      if errno != EINTR { return -1 }
+      if errno == Int32(KERNEL_WOULD_WAIT) { return 0 }
+      if errno != Int32(KERNEL_INTERRUPTED) { return -1 }
     }
   }
+
+  /// Whether TLS may hold more than the buffer had room for: only ever after a `fill`.
+  @inlinable public var holdsMore: Bool { state.pointee.holdsMore }
 
   /// Whether something was read and not yet handled.
   @inlinable public var hasInput: Bool { state.pointee.inStart < state.pointee.inEnd }

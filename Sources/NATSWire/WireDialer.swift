@@ -37,6 +37,8 @@ public final class WireDialer {
   private(set) var server = 0
   /// What the broker said of itself, as far as it did.
   var info: BrokerInfo?
+  /// TLS as the system has it, for brokers that require TLS without any settings for it.
+  private var plainTLS: TLSContext?
   /// Why the last round of all servers failed: the one that tells most.
   private(set) var failure: LinkFailure?
   /// What the broker complained of, each once.
@@ -81,6 +83,13 @@ public final class WireDialer {
     if complaints.count < Self.mostComplaints, !complaints.contains(sentence) { complaints.append(sentence) }
   }
 
+  /// The TLS settings for a server; nil when OpenSSL cannot be used.
+  func tlsContext(of server: BrokerServer) -> TLSContext? {
+    if let context = server.tls { return context }
+    if plainTLS == nil { plainTLS = try? TLSContext(NATSTLS()) }
+    return plainTLS
+  }
+
   /// The greeting in a piece; nil when it cannot be read.
   static func info(_ piece: WirePiece) -> BrokerInfo? {
     try? JSONDecoder().decode(BrokerInfo.self, from: Data(piece.payload))
@@ -95,12 +104,25 @@ public struct LinkFailure: Error {
   public let why: String
   /// What to do about it.
   public let remedy: String
-  /// Whether a broker said so, and not only nobody answered.
-  public let isAnswer: Bool
-  /// Whether a client with more in it might be taken: the broker wants what is not spoken here.
-  public var needsLibrary = false
-  /// Whether the broker does not take who we are.
-  public var isRefusal = false
+  /// What kind of failure it is.
+  public let kind: Kind
+  /// How a broker puts it that does not take the credentials; empty for other failures.
+  public var words = ""
+
+  /// The kinds of failures.
+  public enum Kind: Sendable {
+    /// Nobody answers, or not in time.
+    case silence
+    /// Whoever answers does not speak the protocol.
+    case noBroker
+    /// The broker does not take the credentials.
+    case credentials
+    /// One side does not accept the other's TLS.
+    case tls
+  }
+
+  /// Whether somebody answered.
+  var isAnswer: Bool { kind != .silence }
 
   /// The error for people.
   public var error: BrokerError { BrokerError(server: server, why: why, remedy: remedy) }

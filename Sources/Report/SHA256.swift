@@ -1,4 +1,4 @@
-import CCrypto
+import COpenSSL
 import Foundation
 
 /// SHA-256 (FIPS 180-4) as lower-case hexadecimal text, by OpenSSL.
@@ -7,7 +7,7 @@ public enum SHA256Text {
   public static func of(_ bytes: some Sequence<UInt8>) -> String {
     let input = Array(bytes)
     var digest = [UInt8](repeating: 0, count: Int(SHA256_DIGEST_LENGTH))
-    _ = CCrypto.SHA256(input, input.count, &digest)
+    _ = COpenSSL.SHA256(input, input.count, &digest)
     return digest.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
   }
 

@@ -117,34 +117,8 @@ public enum NATSClient: String, Codable, Sendable, CaseIterable {
   public static let standard = NATSClient.native
 
   /// Why the native client cannot serve a target; nil when it can.
-  public static func needsLibrary(_ spec: NATSSpec, servers: [String]) -> String? {
-    if spec.flush == .libraryDefault { return "flush: library-default is libnats' own" }
-    if spec.auth.nkey != nil { return "it signs with no nkey" }
-    if spec.auth.credentials != nil { return "it signs with no credentials file" }
-    let usesTLS = servers.contains { (try? BrokerAddress($0))?.usesTLS ?? false }
-    return spec.tls.enabled || usesTLS ? "it speaks no TLS" : nil
-  }
-}
-
-/// Transport security of a broker connection.
-public struct NATSTLS: Codable, Sendable, Equatable {
-  /// Whether TLS is used.
-  public var enabled: Bool
-  /// Path of the authorities' certificates.
-  public var caFile: String?
-  /// Path of the client's certificate.
-  public var certFile: String?
-  /// Path of the client's key.
-  public var keyFile: String?
-
-  /// Settings.
-  public init(
-    enabled: Bool = false, caFile: String? = nil, certFile: String? = nil, keyFile: String? = nil
-  ) {
-    self.enabled = enabled
-    self.caFile = caFile
-    self.certFile = certFile
-    self.keyFile = keyFile
+  public static func needsLibrary(_ spec: NATSSpec) -> String? {
+    spec.flush == .libraryDefault ? "flush: library-default is libnats' own" : nil
   }
 }
 

@@ -14,15 +14,19 @@ struct NylonWorker: ParsableCommand {
       or SIGINT, after it has answered what it has.
 
       Secrets come from the environment only: NATS_TOKEN, NATS_USER, NATS_PASSWORD. \
-      NATS_SERVERS, NATS_GROUP and NYLON_PLUGIN_CONFIG hold where the option is not given.
+      NATS_SERVERS, NATS_GROUP, NATS_CREDS, NATS_NKEY, NATS_CA, NATS_CERT, NATS_KEY and \
+      NYLON_PLUGIN_CONFIG hold where the option is not given. TLS is used for tls:// URLs, \
+      where one of its files or NATS_TLS=1 is given, and where the broker requires it.
 
       Examples:
         nylon-worker --name my-plugin
         nylon-worker --name my-plugin --group workers --servers nats://a:4222,nats://b:4222
         nylon-worker --name my-plugin --max-workers 4 --config '{"work_us": 250}'
         NATS_USER=me NATS_PASSWORD=… nylon-worker --name my-plugin --tls-ca ca.pem
+        nylon-worker --name my-plugin --servers tls://a:4222 --creds-file user.creds
 
-      Exit codes: 0 stopped, 1 failed while running, 64 wrong usage, 69 no broker answers.
+      Exit codes: 0 stopped, 1 failed while running, 64 wrong usage or a file that cannot be \
+      used, 69 no broker answers, or it refuses the worker.
       """)
 
   @Option(help: "The plugin's name, as Nylon's configuration has it.")
@@ -35,18 +39,16 @@ struct NylonWorker: ParsableCommand {
   var prefix = "nylon.plugin"
   @Option(help: "Threads that run handlers; 1 is the fastest unless handlers wait.")
   var maxWorkers = 1
-  @Option(
-    help: "What carries the messages: native (TLS, nkeys and credentials files by libnats) or libnats.")
+  @Option(help: "What carries the messages: native or libnats.")
   var client = NATSWorkerClient.native
   @Option(help: "JSON for the handlers' initialize hooks.")
   var config: String?
   @Option(help: "A file with a JWT and its seed.")
   var credsFile: String?
-  @Option(help: "A file with an NKey's seed; needs --nkey-public.")
+  @Option(help: "A file with an nkey's seed (SU…).")
   var nkeyFile: String?
-  @Option(help: "The public key (U…) of --nkey-file.")
-  var nkeyPublic: String?
-  @Option(help: "Authorities to check the broker's certificate against; switches TLS on.")
+  @Option(
+    help: "Authorities to check the broker's certificate against, not the system's; switches TLS on.")
   var tlsCa: String?
   @Option(help: "The worker's certificate; needs --tls-key.")
   var tlsCert: String?
@@ -66,10 +68,9 @@ struct NylonWorker: ParsableCommand {
 
   private var settings: NATSConfiguration {
     var settings = NATSConfiguration(name: name)
-    settings.apply(environment: [
-      "NATS_SERVERS": Self.environment("NATS_SERVERS") ?? "",
-      "NATS_GROUP": Self.environment("NATS_GROUP") ?? "",
-    ])
+    let names = NATSConfiguration.environmentNames
+    settings.apply(
+      environment: Dictionary(uniqueKeysWithValues: names.map { ($0, Self.environment($0) ?? "") }))
     if let servers { settings.servers = NATSConfiguration.servers(of: servers) }
     if let group { settings.queueGroup = group }
     settings.subjectPrefix = prefix
@@ -77,15 +78,14 @@ struct NylonWorker: ParsableCommand {
     settings.client = client
     let json = config ?? Self.environment("NYLON_PLUGIN_CONFIG") ?? ""
     settings.pluginConfiguration = PluginConfiguration(json: Array(json.utf8))
-    settings.token = Self.environment("NATS_TOKEN")
-    settings.user = Self.environment("NATS_USER")
-    settings.password = Self.environment("NATS_PASSWORD")
-    settings.credentialsFile = credsFile
-    settings.nkeySeedFile = nkeyFile
-    settings.nkeyPublic = nkeyPublic
-    settings.tlsCAFile = tlsCa
-    settings.tlsCertificateFile = tlsCert
-    settings.tlsKeyFile = tlsKey
+    // An identity of the command line replaces the environment's, whichever kind that is.
+    if credsFile != nil || nkeyFile != nil {
+      settings.credentialsFile = credsFile
+      settings.nkeySeedFile = nkeyFile
+    }
+    if let tlsCa { settings.tlsCAFile = tlsCa }
+    if let tlsCert { settings.tlsCertificateFile = tlsCert }
+    if let tlsKey { settings.tlsKeyFile = tlsKey }
     return settings
   }
 
@@ -99,7 +99,7 @@ struct NylonWorker: ParsableCommand {
   private static func code(_ error: NATSWorkerError) -> Int32 {
     switch error {
     case .badOption, .initializeFailed: 64
-    case .noBroker, .refused: 69
+    case .noBroker, .refused, .noTLS: 69
     case .connectionLost, .failed: 1
     }
   }

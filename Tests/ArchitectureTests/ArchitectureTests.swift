@@ -39,6 +39,7 @@ import Testing
     let sources = try FileManager.default.contentsOfDirectory(atPath: "\(package)/Sources")
     var rooms = Dictionary(uniqueKeysWithValues: sources.map { ($0, "Sources/\($0)") })
     rooms["Transports"] = nil
+    rooms["BrokerSecurity"] = "Tests/BrokerSecurity"
     rooms["TransportFFI"] = "Sources/Transports/FFI"
     rooms["TransportNATS"] = "Sources/Transports/NATS"
     return rooms

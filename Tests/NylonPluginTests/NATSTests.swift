@@ -230,19 +230,21 @@ struct NATSTests {
     #expect(throws: NATSWorkerError.connectionLost(servers: broker.url)) { try worker.wait() }
   }
 
-  @Test("an nkey, a credentials file and TLS are libnats' own, and all else is not")
-  func whoCanDoWhat() {
-    var configuration = NATSConfiguration(name: "p", servers: ["nats://a", "b:1"])
-    configuration.token = "t"
-    #expect(configuration.libraryReason == nil)
-    for change in [
-      { $0.servers.append("TLS://c") }, { $0.credentialsFile = "f" }, { $0.nkeySeedFile = "f" },
-      { $0.tlsCAFile = "f" },
-    ] as [(inout NATSConfiguration) -> Void] {
-      var changed = configuration
-      change(&changed)
-      #expect(changed.libraryReason != nil)
-    }
+  @Test("the environment of a started worker sets servers, group, credentials and TLS")
+  func environment() {
+    var configuration = NATSConfiguration(name: "p")
+    configuration.tlsCAFile = "mine"
+    configuration.apply(environment: ["NATS_TLS": "0", "NATS_CA": "", "NATS_SERVERS": " a, b"])
+    #expect(
+      configuration.servers == ["a", "b"] && configuration.tlsCAFile == "mine" && !configuration.tlsEnabled)
+    configuration.apply(
+      environment: Dictionary(
+        uniqueKeysWithValues: NATSConfiguration.environmentNames.map { ($0, $0.lowercased()) }))
+    #expect(configuration.tlsEnabled && configuration.queueGroup == "nats_group")
+    #expect(configuration.token == "nats_token" && configuration.user == "nats_user")
+    #expect(configuration.password == "nats_password" && configuration.credentialsFile == "nats_creds")
+    #expect(configuration.nkeySeedFile == "nats_nkey" && configuration.tlsCAFile == "nats_ca")
+    #expect(configuration.tlsCertificateFile == "nats_cert" && configuration.tlsKeyFile == "nats_key")
   }
 
   @Test("two workers of a group share the requests")

@@ -28,6 +28,10 @@ void kernel_futex_wake(const uint32_t *word);
 /* What an epoll set is asked for, and tells (EPOLLIN, EPOLLOUT). */
 enum { KERNEL_READABLE = 1, KERNEL_WRITABLE = 4 };
 
+/* What errno says of a call that would have waited, or that a signal ended (EAGAIN, EINTR): every module that
+ * includes errno.h has them, so Swift does not know whose they are. */
+enum { KERNEL_WOULD_WAIT = 11, KERNEL_INTERRUPTED = 4 };
+
 /* A new epoll set, closed on exec; -errno. */
 int kernel_epoll_create(void);
 /* Waits for events of an epoll set at most timeout_ns; their count, 0 on timeout, -errno. */

@@ -1,3 +1,4 @@
+import NATSWire
 import NylonProtocol
 
 /// How a worker reaches its broker, and under which name it serves.
@@ -26,12 +27,12 @@ public struct NATSConfiguration: Sendable {
   public var password: String?
   /// A file with a JWT and its seed.
   public var credentialsFile: String?
-  /// The public key (`U…`) that belongs to `nkeySeedFile`.
-  public var nkeyPublic: String?
-  /// A file with an NKey's seed.
+  /// A file with an nkey's seed (`SU…`).
   public var nkeySeedFile: String?
-  /// A file with the authorities that the broker's certificate is checked against. Any of the
-  /// three TLS files switches TLS on; a `tls://` URL does so too.
+  /// Whether TLS is used. A `tls://` URL, any of the three TLS files, or a broker that requires it switches TLS on
+  /// as well.
+  public var tlsEnabled = false
+  /// A file with the authorities that the broker's certificate is checked against; those of the system when nil.
   public var tlsCAFile: String?
   /// A file with the worker's own certificate.
   public var tlsCertificateFile: String?
@@ -59,11 +60,30 @@ public struct NATSConfiguration: Sendable {
     queueGroup = group
   }
 
-  /// Takes `NATS_SERVERS` (comma separated) and `NATS_GROUP` from an environment.
+  /// The variables that `apply(environment:)` takes.
+  public static let environmentNames = [
+    "NATS_SERVERS", "NATS_GROUP", "NATS_TOKEN", "NATS_USER", "NATS_PASSWORD", "NATS_CREDS", "NATS_NKEY",
+    "NATS_TLS", "NATS_CA", "NATS_CERT", "NATS_KEY",
+  ]
+
+  /// Takes servers, group, credentials and TLS settings from an environment, as a started worker gets them:
+  /// `NATS_SERVERS` (comma separated), `NATS_GROUP`, `NATS_TOKEN`, `NATS_USER`, `NATS_PASSWORD`, `NATS_CREDS`
+  /// (a credentials file), `NATS_NKEY` (an nkey's seed file), `NATS_TLS` (`1` switches TLS on), `NATS_CA`, `NATS_CERT`
+  /// and `NATS_KEY` (files). What is not set, or is empty, stays as it is.
   public mutating func apply(environment: [String: String]) {
+    func value(_ name: String) -> String? { environment[name].flatMap { $0.isEmpty ? nil : $0 } }
     let servers = Self.servers(of: environment["NATS_SERVERS"] ?? "")
     if !servers.isEmpty { self.servers = servers }
-    if let group = environment["NATS_GROUP"], !group.isEmpty { queueGroup = group }
+    queueGroup = value("NATS_GROUP") ?? queueGroup
+    token = value("NATS_TOKEN") ?? token
+    user = value("NATS_USER") ?? user
+    password = value("NATS_PASSWORD") ?? password
+    credentialsFile = value("NATS_CREDS") ?? credentialsFile
+    nkeySeedFile = value("NATS_NKEY") ?? nkeySeedFile
+    tlsEnabled = value("NATS_TLS").map { $0 != "0" } ?? tlsEnabled
+    tlsCAFile = value("NATS_CA") ?? tlsCAFile
+    tlsCertificateFile = value("NATS_CERT") ?? tlsCertificateFile
+    tlsKeyFile = value("NATS_KEY") ?? tlsKeyFile
   }
 
   /// The URLs of a comma-separated list.
@@ -87,20 +107,47 @@ public struct NATSConfiguration: Sendable {
 
 /// What carries a worker's messages.
 public enum NATSWorkerClient: String, Sendable, CaseIterable {
-  /// The package's own connection: one socket, one buffer each way. Where it cannot do what is asked (TLS, an
-  /// nkey, a credentials file), libnats is taken.
+  /// The package's own connection: one socket, one buffer each way.
   case native
   /// The C client.
   case libnats
 }
 
 extension NATSConfiguration {
-  /// Why the native connection cannot be taken; nil when it can.
-  var libraryReason: String? {
-    if nkeySeedFile != nil { return "an nkey" }
-    if credentialsFile != nil { return "a credentials file" }
-    let usesTLS = servers.contains { $0.lowercased().hasPrefix("tls://") }
-    return usesTLS || tlsCAFile != nil || tlsCertificateFile != nil || tlsKeyFile != nil ? "TLS" : nil
+  /// Whether TLS is used, whatever the broker says.
+  var usesTLS: Bool {
+    tlsEnabled || tlsCAFile != nil || tlsCertificateFile != nil || tlsKeyFile != nil
+      || NATSTLS().isUsed(for: servers)
+  }
+
+  /// Credentials and TLS settings, read from their files.
+  func security() throws(NATSWorkerError) -> WireSecurity {
+    do throws(SecurityFileError) {
+      return try WireSecurity(
+        auth: NATSAuth(
+          token: token, user: user, password: password, credentials: credentialsFile, nkey: nkeySeedFile),
+        tls: NATSTLS(
+          enabled: usesTLS, caFile: tlsCAFile, certFile: tlsCertificateFile, keyFile: tlsKeyFile),
+        servers: servers)
+    } catch {
+      throw .badFile(error)
+    }
+  }
+}
+
+extension NATSWorkerError {
+  /// A file of the configuration, under the names that a worker has for it.
+  static func badFile(_ error: SecurityFileError) -> NATSWorkerError {
+    let (option, variable) =
+      switch error.key {
+      case .caFile: ("tls-ca", "NATS_CA")
+      case .certFile: ("tls-cert", "NATS_CERT")
+      case .keyFile: ("tls-key", "NATS_KEY")
+      case .credentials: ("creds-file", "NATS_CREDS")
+      case .nkey: ("nkey-file", "NATS_NKEY")
+      }
+    return .badOption(
+      key: option, reason: "'\(error.path)' (\(variable)) cannot be used: \(error.why). \(error.remedy)")
   }
 }
 
@@ -112,6 +159,8 @@ public enum NATSWorkerError: Error, Equatable, Sendable {
   case noBroker(servers: String, reason: String)
   /// The broker refused the credentials.
   case refused(servers: String)
+  /// No TLS connection came about: one side does not accept the other's certificate, or offers no TLS.
+  case noTLS(servers: String, reason: String)
   /// The connection was lost for good.
   case connectionLost(servers: String)
   /// The broker or the system refused a step.
@@ -130,7 +179,10 @@ extension NATSWorkerError: CustomStringConvertible {
         + "another with --servers or NATS_SERVERS"
     case .refused(let servers):
       "the NATS server at \(servers) refused the credentials; check NATS_TOKEN, NATS_USER and "
-        + "NATS_PASSWORD, --creds-file or --nkey-file"
+        + "NATS_PASSWORD, NATS_CREDS (--creds-file) or NATS_NKEY (--nkey-file)"
+    case .noTLS(let servers, let reason):
+      "no TLS connection to the NATS server at \(servers): \(reason); check NATS_CA (--tls-ca), "
+        + "NATS_CERT (--tls-cert) and NATS_KEY (--tls-key)"
     case .connectionLost(let servers):
       "the connection to the NATS server at \(servers) is closed for good"
     case .failed(let step, let reason): "cannot \(step): \(reason)"

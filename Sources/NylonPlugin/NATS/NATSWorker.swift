@@ -77,35 +77,15 @@ public final class NATSWorker: Sendable {
     logLine("Plugin \(service.configuration.name) started successfully")
   }
 
-  /// The native engine, or libnats' where that is asked for or the native one cannot do what is.
+  /// Starts the engine of the client that is configured.
   private func startEngine() throws(NATSWorkerError) -> any WorkerEngine {
-    var native: (any WorkerEngine)?
-    if service.configuration.client == .native, service.configuration.libraryReason == nil {
-      native = try WireEngine(service)
-    }
-    do throws(WorkerEngineFailure) {
-      if let native {
-        do throws(WorkerEngineFailure) {
-          try native.start()
-          return native
-        } catch {
-          guard case .needsLibrary = error else { throw error }
-        }
+    let engine: any WorkerEngine =
+      switch service.configuration.client {
+      case .native: try WireEngine(service)
+      case .libnats: try LibnatsEngine(service)
       }
-      let library: LibnatsEngine
-      do throws(NATSWorkerError) {
-        library = try LibnatsEngine(service)
-      } catch {
-        throw .worker(error)
-      }
-      try library.start()
-      return library
-    } catch {
-      switch error {
-      case .worker(let error): throw error
-      case .needsLibrary(let why): throw .failed(step: "connect", reason: why)
-      }
-    }
+    try engine.start()
+    return engine
   }
 
   /// Asks the worker to finish what it has and to stop; returns at once.

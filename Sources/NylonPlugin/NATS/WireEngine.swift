@@ -20,11 +20,9 @@ final class WireEngine: WorkerEngine {
 
   init(_ service: WorkerService) throws(NATSWorkerError) {
     let configuration = service.configuration
+    let security = try configuration.security()
     do throws(BrokerError) {
-      servers = try BrokerServer.all(
-        configuration.servers,
-        auth: NATSAuth(
-          token: configuration.token, user: configuration.user, password: configuration.password))
+      servers = try BrokerServer.all(configuration.servers, security: security)
     } catch {
       throw .noBroker(servers: configuration.redactedServers, reason: error.why)
     }
@@ -36,7 +34,7 @@ final class WireEngine: WorkerEngine {
     pool = configuration.maxWorkers > 1 ? NATSPool() : nil
   }
 
-  func start() throws(WorkerEngineFailure) {
+  func start() throws(NATSWorkerError) {
     let wire = try connect()
     logLine("Connected to NATS: nats://\(wire.value.server)")
     service.logSubscriptions()
@@ -51,9 +49,8 @@ final class WireEngine: WorkerEngine {
       }
       guard isStarted else {
         wire.close()
-        throw .worker(
-          .failed(
-            step: "start \(service.configuration.maxWorkers) threads", reason: "the system refused"))
+        throw .failed(
+          step: "start \(service.configuration.maxWorkers) threads", reason: "the system refused")
       }
     }
     let started = WorkerThread { [self] in
@@ -68,12 +65,12 @@ final class WireEngine: WorkerEngine {
     guard let started else {
       pool?.stop()
       wire.close()
-      throw .worker(.failed(step: "start the loop's thread", reason: "the system refused"))
+      throw .failed(step: "start the loop's thread", reason: "the system refused")
     }
     thread.withLock { $0 = started }
   }
 
-  private func connect() throws(WorkerEngineFailure) -> WorkerWire {
+  private func connect() throws(NATSWorkerError) -> WorkerWire {
     let configuration = service.configuration
     let lines = service.subscriptions.enumerated().map { place, one in
       "SUB \(one.subject) \(one.group.map { $0 + " " } ?? "")\(place + 1)\r\n"
@@ -85,7 +82,7 @@ final class WireEngine: WorkerEngine {
     let epoll = kernel_epoll_create()
     guard epoll >= 0,
       kernel_epoll_set(epoll, box.pipe.descriptor, UInt32(KERNEL_READABLE), WireLoop.wakePlace) == 0
-    else { throw .worker(.failed(step: "make an epoll set", reason: String(cString: strerror(errno)))) }
+    else { throw .failed(step: "make an epoll set", reason: String(cString: strerror(errno))) }
     let wire = WorkerWire(
       WireConnection(
         to: servers, first: Int.random(in: 0..<max(1, servers.count)), settings: settings, epoll: epoll,
@@ -95,10 +92,12 @@ final class WireEngine: WorkerEngine {
       return wire
     } catch {
       wire.close()
-      if error.needsLibrary { throw .needsLibrary(error.why) }
       let shown = configuration.redactedServers
-      throw .worker(
-        error.isRefusal ? .refused(servers: shown) : .noBroker(servers: shown, reason: error.why))
+      switch error.kind {
+      case .credentials: throw .refused(servers: shown)
+      case .tls: throw .noTLS(servers: shown, reason: error.why)
+      case .silence, .noBroker: throw .noBroker(servers: shown, reason: error.why)
+      }
     }
   }
 

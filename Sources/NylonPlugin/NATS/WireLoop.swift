@@ -44,6 +44,7 @@ final class WireLoop {
   /// Serves until it is asked to stop and has finished what it has, or the connection is lost for good.
   func run(until stopRequested: borrowing Atomic<Bool>) -> End {
     if wire.hasInput { handleInput() }
+    if wire.holdsMore { readInput() }
     flush()
     while !stopRequested.load(ordering: .acquiring) {
       turn(mostNanoseconds: 1_000_000_000)
@@ -111,17 +112,25 @@ final class WireLoop {
         box.setTaken(true)
         box.longestPayload.store(wire.longestPayload, ordering: .relaxed)
         handleInput()
+        if wire.holdsMore { readInput() }
       }
       return
     }
     guard events & ~UInt32(KERNEL_WRITABLE) != 0 else { return }
-    if box.stampsReads.load(ordering: .relaxed) { readAt = kernel_now_ns() }
-    let count = wire.fill()
-    if count > 0 {
-      handleInput()
-    } else if count < 0 {
-      lose()
-    }
+    readInput()
+  }
+
+  /// Reads once, or over TLS until nothing is left that epoll does not know of, and serves what came.
+  private func readInput() {
+    repeat {
+      if box.stampsReads.load(ordering: .relaxed) { readAt = kernel_now_ns() }
+      let count = wire.fill()
+      if count > 0 {
+        handleInput()
+      } else if count < 0 {
+        lose()
+      }
+    } while wire.holdsMore
   }
 
   private func lose() {

@@ -3,19 +3,11 @@ import NylonProtocol
 /// What carries a worker's messages: connects, serves on threads of its own, stops.
 protocol WorkerEngine: Sendable {
   /// Connects, subscribes and serves; returns when the broker has all subscriptions.
-  func start() throws(WorkerEngineFailure)
+  func start() throws(NATSWorkerError)
   /// Asks it to finish what it has and to stop; returns at once.
   func stop()
   /// Waits until it has stopped; whether the connection was lost for good.
   func wait() -> Bool
-}
-
-/// Why an engine does not start.
-enum WorkerEngineFailure: Error {
-  /// What people are told.
-  case worker(NATSWorkerError)
-  /// The broker wants what only libnats speaks.
-  case needsLibrary(String)
 }
 
 /// What every engine serves.

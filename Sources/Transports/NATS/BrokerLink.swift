@@ -46,8 +46,3 @@ protocol BrokerLink {
   /// Closes the connection and gives memory back; no call may follow.
   func close()
 }
-
-/// What becomes of a connection that the native client cannot make: libnats makes it.
-struct NeedsLibrary: Error {
-  let why: String
-}

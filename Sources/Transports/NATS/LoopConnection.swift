@@ -190,7 +190,7 @@ enum ConnectionOptions {
     // A cluster tells its members' addresses; a reconnect to one would go round the link.
     if spec.links != nil { statuses.append(natsOptions_SetIgnoreDiscoveredServers(options, true)) }
     statuses.append(contentsOf: setAuth(spec.auth, options))
-    if spec.tls.enabled {
+    if spec.tls.isUsed(for: servers) {
       statuses.append(natsOptions_SetSecure(options, true))
       if let file = spec.tls.caFile { statuses.append(natsOptions_LoadCATrustedCertificates(options, file)) }
       if let certificate = spec.tls.certFile, let key = spec.tls.keyFile {
@@ -218,11 +218,9 @@ enum ConnectionOptions {
     return statuses
   }
 
-  /// libnats wants the public key beside the seed's file; it is read from `FILE.pub`.
+  /// libnats wants the public key beside the seed's file.
   private static func setNKey(seedFile: String, _ options: OpaquePointer) -> natsStatus {
-    guard let text = try? String(contentsOfFile: seedFile + ".pub", encoding: .utf8),
-      let key = text.split(whereSeparator: \.isWhitespace).first
-    else { return NATS_NOT_FOUND }
-    return natsOptions_SetNKeyFromSeed(options, String(key), seedFile)
+    guard let key = try? NKey(seedFile: seedFile) else { return NATS_NOT_FOUND }
+    return natsOptions_SetNKeyFromSeed(options, key.publicText, seedFile)
   }
 }

@@ -93,16 +93,9 @@ public enum NATSEngines {
   ) throws -> Measure.Measurement {
     let wanted = spec.client ?? NATSClient.standard
     guard wanted == .native else { return try withLibnats(order, spec, area, runner) }
-    var why = NATSClient.needsLibrary(spec, servers: order.servers)
-    if why == nil {
-      do {
-        return try withNative(order, spec, area, runner)
-      } catch let error as NeedsLibrary {
-        why = error.why
-      }
-    }
+    guard let why = NATSClient.needsLibrary(spec) else { return try withNative(order, spec, area, runner) }
     var measurement = try withLibnats(order, spec, area, runner)
-    if spec.client == .native, let why {
+    if spec.client == .native {
       measurement.warnings.append("client: native was asked for and libnats was taken: \(why)")
     }
     return measurement

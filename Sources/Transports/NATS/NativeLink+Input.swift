@@ -9,6 +9,7 @@ extension NativeLink {
       guard wire.dialOn(events) else { return }
       write(transport)
       if wire.isConnected { handleInput(transport) }
+      if wire.holdsMore { read(transport) }
       return
     }
     if events & UInt32(KERNEL_WRITABLE) != 0 { write(transport) }
@@ -22,14 +23,16 @@ extension NativeLink {
     transport.waitForSockets(transport.sleepNanoseconds(until: time))
   }
 
-  /// Reads once and handles what came.
+  /// Reads once, or over TLS until nothing is left that epoll does not know of, and handles what came.
   private func read(_ transport: NATSTransport<NativeLink>) {
-    let count = wire.fill()
-    if count > 0 {
-      handleInput(transport)
-    } else if count < 0 {
-      lose(transport)
-    }
+    repeat {
+      let count = wire.fill()
+      if count > 0 {
+        handleInput(transport)
+      } else if count < 0 {
+        lose(transport)
+      }
+    } while wire.holdsMore
   }
 
   /// Handles all pieces that are whole.

@@ -37,7 +37,8 @@ struct NativeLink: BrokerLink {
   init(place: Int, setup: LinkSetup) throws {
     self.place = place
     slotCount = setup.slotCount
-    let servers = try BrokerServer.all(setup.servers, auth: setup.spec.auth)
+    let security = try WireSecurity(auth: setup.spec.auth, tls: setup.spec.tls, servers: setup.servers)
+    let servers = try BrokerServer.all(setup.servers, security: security)
     let pattern = setup.replySubject.pattern(connection: place)
     let prefix = Array(setup.replySubject.prefix(connection: place))
     let texts = setup.subjects.map { Array("PUB \(String(cString: $0)) ".utf8) + prefix }
@@ -61,7 +62,7 @@ struct NativeLink: BrokerLink {
       try wire.connectFirst()
     } catch {
       close()
-      throw error.needsLibrary ? NeedsLibrary(why: error.why) : error.error as any Error
+      throw error.error
     }
   }
 

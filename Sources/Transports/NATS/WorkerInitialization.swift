@@ -1,6 +1,6 @@
 // Before the first request the workers get the plugin's configuration, as the interface says: a
 // message on the lifecycle subject, which every worker hears.
-import CNats
+import CKernel
 import Foundation
 import Load
 import NATSWire
@@ -19,36 +19,34 @@ public struct WorkerInitialization {
   }
 
   /// Workers of ours must all answer within this; a real SDK's older dialects may not answer at all.
-  private static let longestMilliseconds: Int64 = 5000
+  private static let longestMilliseconds: UInt64 = 5000
   /// Of workers that ran already nobody knows how many there are: so long without an answer ends it.
-  private static let silenceMilliseconds: Int64 = 300
+  private static let silenceMilliseconds: UInt64 = 300
 
   /// Sends the configuration when there is one.
   ///
-  /// - Throws: ``BrokerError`` without a broker, ``LoadFailure`` when a worker refuses the configuration.
+  /// - Throws: ``BrokerError`` without a broker, ``SecurityFileError`` for a file that cannot be used,
+  ///   ``LoadFailure`` when a worker refuses the configuration.
   public func run() throws {
     guard !spec.configJSON.isEmpty else { return }
-    let shown = order.servers.map(redactedURL).joined(separator: ", ")
-    func check(_ status: natsStatus) throws {
-      guard status == NATS_OK else { throw BrokerError(server: shown, status: status) }
-    }
-    var options: OpaquePointer?
-    try check(natsOptions_Create(&options))
-    defer { natsOptions_Destroy(options) }
-    guard let options else { return }
-    for status in ConnectionOptions.apply(spec, servers: order.servers, to: options) { try check(status) }
-    try check(natsOptions_SetSendAsap(options, true))
-    var connection: OpaquePointer?
-    try check(natsConnection_Connect(&connection, options))
-    defer { natsConnection_Destroy(connection) }
-    let inbox = "_INBOX.nylon-bench.\(UUID().uuidString)"
-    var subscription: OpaquePointer?
-    try check(natsConnection_SubscribeSync(&subscription, connection, inbox))
-    defer { natsSubscription_Destroy(subscription) }
+    let security = try WireSecurity(auth: spec.auth, tls: spec.tls, servers: order.servers)
+    let servers = try BrokerServer.all(order.servers, security: security)
     let message = try message()
+    let inbox = "_INBOX.nylon-bench.\(UUID().uuidString)"
     let subject = try Subject(prefix: spec.subjectPrefix, plugin: order.target.plugin).lifecycle
-    try check(natsConnection_PublishRequest(connection, subject, inbox, message, Int32(message.count)))
-    try collect(subscription)
+    let publication = Array("PUB \(subject) \(inbox) \(message.count)\r\n".utf8) + message + [13, 10]
+    let wire = WireConnection(
+      to: servers, first: 0,
+      settings: WireSettings(name: "nylon-bench", subscriptions: Array("SUB \(inbox) 1\r\n".utf8)),
+      epoll: WireConnection.noEpoll, place: 0, outBytes: publication.count)
+    defer { wire.close() }
+    do throws(LinkFailure) {
+      try wire.connectFirst()
+    } catch {
+      throw error.error
+    }
+    wire.put(publication)
+    try collect(wire)
   }
 
   private func message() throws -> [UInt8] {
@@ -59,19 +57,16 @@ public struct WorkerInitialization {
     ).encoded()
   }
 
-  private func collect(_ subscription: OpaquePointer?) throws {
+  private func collect(_ wire: WireConnection) throws {
     let ours = order.workerPIDs.count
     var answers = 0
     while ours == 0 || answers < ours {
-      var reply: OpaquePointer?
       let patience =
         ours > 0 && order.workersAnswerInitialize ? Self.longestMilliseconds : Self.silenceMilliseconds
-      guard natsSubscription_NextMsg(&reply, subscription, patience) == NATS_OK, let reply else { break }
-      defer { natsMsg_Destroy(reply) }
+      guard let reply = Self.next(wire, milliseconds: patience) else { break }
       answers += 1
-      let bytes = UnsafeRawBufferPointer(
-        start: natsMsg_GetData(reply), count: Int(natsMsg_GetDataLength(reply)))
-      guard let response = try? ResponseMessage(decoding: bytes), let error = response.error, !error.isEmpty
+      guard let response = try? reply.withUnsafeBytes({ try ResponseMessage(decoding: $0) }),
+        let error = response.error, !error.isEmpty
       else { continue }
       throw LoadFailure(
         kind: .scenario,
@@ -83,6 +78,33 @@ public struct WorkerInitialization {
         kind: .failed,
         message:
           "target '\(order.target.name)': \(answers) of \(ours) workers took the plugin's `config:` in time")
+    }
+  }
+
+  /// The next reply; nil when none comes in time, nobody is there to send one, or the connection is over.
+  private static func next(_ wire: WireConnection, milliseconds: UInt64) -> [UInt8]? {
+    let end = kernel_now_ns() + milliseconds * 1_000_000
+    while true {
+      handling: while wire.hasInput {
+        let piece = wire.nextPiece()
+        if piece.kind == .message {
+          wire.consume(piece)
+          return piece.isNoResponders ? nil : Array(piece.payload)
+        }
+        var pongs = 0
+        switch wire.handleOther(piece, pongs: &pongs) {
+        case .handled: continue
+        case .needsMore: break handling
+        case .broken: return nil
+        }
+      }
+      switch wire.send() {
+      case .broken: return nil
+      case .nothing, .all: wire.wantRoom(false)
+      case .some: break
+      }
+      if !wire.holdsMore, wire.waitForSocket(until: end) == nil { return nil }
+      if wire.fill() < 0 { return nil }
     }
   }
 }

@@ -34,14 +34,22 @@ final class Workbench {
         addPlugin(target.plugin, path)
       case .nats(let spec):
         try Self.checkDialect(spec, of: target)
-        for server in spec.servers { try Broker.probe(url: server, auth: spec.auth) }
-        if spec.servers.isEmpty { _ = try Executables.broker() }
+        try Self.checkBroker(spec)
         if !target.links.isEmpty { _ = try Executables.own("nylon-link") }
         if let program = spec.workers?.command.first, let path = try? Executables.find(program, remedy: "") {
           addPlugin(target.plugin, path)
         }
       }
     }
+  }
+
+  /// A missing or wrong file, a broker that does not answer or refuses us: found before anything is started.
+  private static func checkBroker(_ spec: NATSSpec) throws {
+    try Broker.checkFiles(auth: spec.auth, tls: spec.tls, servers: spec.servers)
+    for server in spec.servers { try Broker.probe(url: server, auth: spec.auth, tls: spec.tls) }
+    guard spec.servers.isEmpty else { return }
+    try Broker.checkStartable(auth: spec.auth, tls: spec.tls)
+    _ = try Executables.broker()
   }
 
   /// What the generator cannot do is refused before anything starts, not measured by halves.

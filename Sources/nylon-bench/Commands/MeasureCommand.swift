@@ -78,6 +78,7 @@ struct MeasureCommand: ParsableCommand {
         LoadFailure(kind: .missing, message: error.description)
       }
     case let error as BrokerError: LoadFailure(kind: .missing, message: error.description)
+    case let error as SecurityFileError: LoadFailure(kind: .missing, message: error.description)
     default: LoadFailure(kind: .failed, message: "\(error)")
     }
   }

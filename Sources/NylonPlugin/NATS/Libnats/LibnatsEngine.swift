@@ -3,8 +3,7 @@ import Glibc
 import NylonProtocol
 import Synchronization
 
-/// Carries a worker's messages by libnats, on an event loop of ours: for TLS, nkeys and credentials files, and
-/// where it is asked for.
+/// Carries a worker's messages by libnats, on an event loop of ours, where it is asked for.
 final class LibnatsEngine: WorkerEngine {
   private let service: WorkerService
   private let loop: NATSLoop
@@ -29,15 +28,7 @@ final class LibnatsEngine: WorkerEngine {
     pool = service.configuration.maxWorkers > 1 ? NATSPool() : nil
   }
 
-  func start() throws(WorkerEngineFailure) {
-    do throws(NATSWorkerError) {
-      try connect()
-    } catch {
-      throw .worker(error)
-    }
-  }
-
-  private func connect() throws(NATSWorkerError) {
+  func start() throws(NATSWorkerError) {
     let configuration = service.configuration
     let events = NATSEvents(servers: configuration.redactedServers) { [weak self] in self?.closed() }
     let connection = try NATSConnection.connect(configuration, loop: loop, events: events)

@@ -1,5 +1,6 @@
 import CNats
 import Glibc
+import NATSWire
 import NylonProtocol
 import Synchronization
 
@@ -86,16 +87,19 @@ enum NATSConnection {
     if let user = configuration.user {
       try set("user", natsOptions_SetUserInfo(options, user, configuration.password ?? ""))
     }
+    // The files are checked as the native client does: libnats says "Error" for one that is not there.
+    _ = try configuration.security()
     if let file = configuration.credentialsFile {
-      try checkFile("creds-file", file)
       try set("creds-file", natsOptions_SetUserCredentialsFromFiles(options, file, nil))
     }
     if let file = configuration.nkeySeedFile {
-      try checkFile("nkey-file", file)
-      guard let key = configuration.nkeyPublic else {
-        throw .badOption(key: "nkey-file", reason: "needs the public key (U…) beside it: nkey-public")
+      let key: NKey
+      do throws(SecurityFileError) {
+        key = try NKey(seedFile: file)
+      } catch {
+        throw .badFile(error)
       }
-      try set("nkey-file", natsOptions_SetNKeyFromSeed(options, key, file))
+      try set("nkey-file", natsOptions_SetNKeyFromSeed(options, key.publicText, file))
     }
     try setTLS(configuration, options)
   }
@@ -103,29 +107,14 @@ enum NATSConnection {
   private static func setTLS(
     _ configuration: NATSConfiguration, _ options: OpaquePointer
   ) throws(NATSWorkerError) {
+    guard configuration.usesTLS else { return }
     if let file = configuration.tlsCAFile {
-      try checkFile("tls-ca", file)
       try set("tls-ca", natsOptions_LoadCATrustedCertificates(options, file))
     }
-    switch (configuration.tlsCertificateFile, configuration.tlsKeyFile) {
-    case (let certificate?, let key?):
-      try checkFile("tls-cert", certificate)
-      try checkFile("tls-key", key)
+    if let certificate = configuration.tlsCertificateFile, let key = configuration.tlsKeyFile {
       try set("tls-cert", natsOptions_LoadCertificatesChain(options, certificate, key))
-    case (nil, nil): break
-    case (_?, nil): throw .badOption(key: "tls-cert", reason: "needs its key beside it: tls-key")
-    case (nil, _?): throw .badOption(key: "tls-key", reason: "needs its certificate: tls-cert")
     }
-    if configuration.tlsCAFile != nil || configuration.tlsCertificateFile != nil {
-      try set("tls", natsOptions_SetSecure(options, true))
-    }
-  }
-
-  /// libnats says "Error" for a file that is not there.
-  private static func checkFile(_ key: String, _ path: String) throws(NATSWorkerError) {
-    guard access(path, R_OK) == 0 else {
-      throw .badOption(key: key, reason: "cannot read '\(path)': \(String(cString: strerror(errno)))")
-    }
+    try set("tls", natsOptions_SetSecure(options, true))
   }
 
   private static func setBehaviour(
