@@ -1,3 +1,4 @@
+import BrokerSecurity
 import Glibc
 import NylonProtocol
 import Testing
@@ -111,5 +112,75 @@ struct WorkerProcessTests {
     let worker = try Worker(arguments)
     #expect(worker.exitCode() == 64)
     #expect(!worker.text.isEmpty)
+  }
+
+  /// A worker that gets in with this environment; it has answered nothing wrong until it is asked to end.
+  private func expectServing(_ environment: [String], _ arguments: [String] = []) throws {
+    let worker = try Worker(["--name", "p"] + arguments, environment: environment)
+    worker.wait(for: "started successfully\n")
+    #expect(worker.text.contains("started successfully\n"), "\(worker.text)")
+    kill(worker.pid, SIGTERM)
+    #expect(worker.exitCode() == 0)
+  }
+
+  /// A worker that ends with that code and says these words.
+  private func expectRefused(_ code: Int32, _ words: String, _ environment: [String]) throws {
+    let worker = try Worker(["--name", "p"], environment: environment)
+    #expect(worker.exitCode() == code)
+    #expect(worker.text.contains(words), "\(worker.text)")
+  }
+
+  @Test("speaks TLS as its environment says, and ends with 69 where either side is not trusted")
+  func tls() throws {
+    let broker = try SecureBroker()
+    let authority = try Authority("ca", in: broker.folder)
+    try broker.start(SecureBroker.tls(try authority.issue("server"), authority: authority))
+    let own = try authority.issue("client")
+    let stranger = try Authority("stranger", in: broker.folder)
+    let servers = "NATS_SERVERS=\(broker.url())"
+    let pair = ["NATS_CERT=\(own.certificate)", "NATS_KEY=\(own.key)"]
+    try expectServing([servers, "NATS_TLS=1", "NATS_CA=\(authority.file)"] + pair)
+    try expectServing([servers, "NATS_CA=\(stranger.file)"] + pair, ["--tls-ca", authority.file])
+    try expectRefused(69, "is not trusted", [servers, "NATS_CA=\(stranger.file)"] + pair)
+    try expectRefused(69, "the broker refuses TLS", [servers, "NATS_CA=\(authority.file)"])
+    try expectRefused(64, "'/no/such' (NATS_CA)", [servers, "NATS_CA=/no/such"] + pair)
+  }
+
+  @Test("signs with an nkey or a credentials file of its environment, with both clients")
+  func signing() throws {
+    let user = Identity(.user)
+    let broker = try SecureBroker()
+    try broker.start("authorization { users: [ { nkey: \(user.name) } ] }")
+    let seed = try broker.write(user.seed, as: "user.nk")
+    let other = try broker.write(Identity(.user).seed, as: "other.nk")
+    let operated = try Operated()
+    let managed = try SecureBroker()
+    try managed.start(operated.configuration)
+    let credentials = try managed.write(try operated.credentials(), as: "user.creds")
+    for client in ["native", "libnats"] {
+      try expectServing(["NATS_SERVERS=\(broker.url())", "NATS_NKEY=\(seed)"], ["--client", client])
+      try expectServing(
+        ["NATS_SERVERS=\(managed.url())", "NATS_CREDS=\(credentials)"], ["--client", client])
+    }
+    try expectServing(["NATS_SERVERS=\(broker.url())", "NATS_CREDS=\(credentials)"], ["--nkey-file", seed])
+    try expectRefused(
+      69, "refused the credentials", ["NATS_SERVERS=\(broker.url())", "NATS_NKEY=\(other)"])
+    try expectRefused(
+      64, "'\(other)' (NATS_CREDS)", ["NATS_SERVERS=\(managed.url())", "NATS_CREDS=\(other)"])
+  }
+
+  @Test("serves over TLS again when its broker comes back")
+  func reconnects() throws {
+    let broker = try SecureBroker()
+    let authority = try Authority("ca", in: broker.folder)
+    try broker.start(SecureBroker.tls(try authority.issue("server")))
+    let worker = try Worker(
+      ["--name", "p"], environment: ["NATS_SERVERS=\(broker.url())", "NATS_CA=\(authority.file)"])
+    worker.wait(for: "started successfully\n")
+    try broker.restart()
+    worker.wait(for: "Reconnected to NATS")
+    #expect(worker.text.contains("Reconnected to NATS"), "\(worker.text)")
+    kill(worker.pid, SIGTERM)
+    #expect(worker.exitCode() == 0)
   }
 }
