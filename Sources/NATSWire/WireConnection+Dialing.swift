@@ -121,7 +121,7 @@ extension WireConnection {
       state.pointee.inStart += piece.byteCount
     }
     guard state.pointee.stage == .securing else { return try sendOut() }
-    // What follows the greeting in plain text is nobody's whom TLS vouches for.
+    // Plain text behind the greeting could come from anybody: TLS would not vouch for it.
     guard state.pointee.inStart == state.pointee.inEnd else { throw noBroker() }
     try beginTLS()
   }
