@@ -1,14 +1,14 @@
 // Where the time of a phase went: its service time cut into parts that follow on each other.
 
 /// One part of the service time of a phase.
-public struct PhasePart: Codable, Sendable, Equatable {
+package struct PhasePart: Codable, Sendable, Equatable {
   /// What it is called in files, such as `handler`.
-  public var name: String
+  package var name: String
   /// How long it took in each phase request.
-  public var time: LatencyHistogram
+  package var time: LatencyHistogram
 
   /// A part.
-  public init(name: String, time: LatencyHistogram) {
+  package init(name: String, time: LatencyHistogram) {
     self.name = name
     self.time = time
   }
@@ -18,23 +18,23 @@ public struct PhasePart: Codable, Sendable, Equatable {
 ///
 /// The parts of one phase request add up to its service time, to the nanosecond. Only answered ones (ok)
 /// are cut up, so as many values are in each part as were answered, without those counted here.
-public struct Decomposition: Codable, Sendable, Equatable {
+package struct Decomposition: Codable, Sendable, Equatable {
   /// The parts in their order in time.
-  public var parts: [PhasePart]
+  package var parts: [PhasePart]
   /// Answers that brought no stamps: the worker knows nothing of them.
-  public var withoutStamps: UInt64
+  package var withoutStamps: UInt64
   /// Answers whose stamps did not lie between sent and done: another machine, another clock.
-  public var impossibleStamps: UInt64
+  package var impossibleStamps: UInt64
 
   /// Parts.
-  public init(parts: [PhasePart], withoutStamps: UInt64 = 0, impossibleStamps: UInt64 = 0) {
+  package init(parts: [PhasePart], withoutStamps: UInt64 = 0, impossibleStamps: UInt64 = 0) {
     self.parts = parts
     self.withoutStamps = withoutStamps
     self.impossibleStamps = impossibleStamps
   }
 
   /// The sum of the parts' means, nanoseconds; nil when nothing was cut up.
-  public var meanNanoseconds: Double? {
+  package var meanNanoseconds: Double? {
     guard let first = parts.first, !first.time.isEmpty else { return nil }
     return parts.reduce(0) { $0 + ($1.time.meanNanoseconds ?? 0) }
   }
@@ -42,7 +42,7 @@ public struct Decomposition: Codable, Sendable, Equatable {
 
 extension Measurement {
   /// What is worth a warning about answers that could not be cut up.
-  public var decompositionWarnings: [String] {
+  package var decompositionWarnings: [String] {
     let all = scopes.compactMap(\.decomposition)
     let without = all.reduce(0) { $0 + $1.withoutStamps }
     let impossible = all.reduce(0) { $0 + $1.impossibleStamps }
@@ -62,25 +62,24 @@ extension Measurement {
 }
 
 /// Where one load thread records the parts of phases. Recording does not allocate.
-@frozen
-public struct PartRecorder: @unchecked Sendable {
+package struct PartRecorder: @unchecked Sendable {
   // @unchecked: one thread writes; readers tolerate counters of different age.
 
   /// The first histogram's words.
-  public let histograms: UnsafeMutablePointer<UInt64>
+  package let histograms: UnsafeMutablePointer<UInt64>
   /// Parts of each phase.
-  public let count: Int
+  package let count: Int
 
   /// The histogram of a part, from 0, of a phase; scope 1 is the first.
   @inlinable @inline(__always)
-  public func part(_ part: Int, scope: Int) -> RawHistogram {
+  package func part(_ part: Int, scope: Int) -> RawHistogram {
     RawHistogram(words: histograms + ((scope &- 1) &* count &+ part) &* RawHistogram.wordCount)
   }
 }
 
 extension RecordingArea {
   /// Where a load thread records parts; nil when the load is not decomposed.
-  public func partRecorder(_ thread: Int) -> PartRecorder? {
+  package func partRecorder(_ thread: Int) -> PartRecorder? {
     guard !layout.parts.isEmpty else { return nil }
     let first = RawHistogram.wordCount * layout.plainHistogramsPerThread
     return PartRecorder(histograms: threadRecorder(thread).histograms + first, count: layout.parts.count)

@@ -1,26 +1,26 @@
 /// What was seen first of each way to fail. Counts say how often something failed; this says how.
-public struct FailureEvidence: Codable, Sendable, Equatable {
+package struct FailureEvidence: Codable, Sendable, Equatable {
   /// The first error text that a worker sent.
-  public var workerError: String?
+  package var workerError: String?
   /// The first difference between a response and what `verify:` asks for.
-  public var contentDifference: String?
+  package var contentDifference: String?
   /// The subject of the first request for which the broker found no subscriber.
-  public var subjectWithoutSubscriber: String?
+  package var subjectWithoutSubscriber: String?
   /// What a map of another dialect looked like, and which dialect has such maps.
-  public var otherDialect: String?
+  package var otherDialect: String?
   /// Maps of another dialect, those during the warm-up and the drain included.
-  public var otherDialectMaps: UInt64 = 0
+  package var otherDialectMaps: UInt64 = 0
   /// The first message that breaks the protocol, in words.
-  public var protocolError: String?
+  package var protocolError: String?
 
   /// Nothing was seen.
-  public init() {}
+  package init() {}
 
   /// Whether nothing was seen.
-  public var isEmpty: Bool { self == FailureEvidence() }
+  package var isEmpty: Bool { self == FailureEvidence() }
 
   /// Adds what another load thread saw.
-  public mutating func add(_ other: FailureEvidence) {
+  package mutating func add(_ other: FailureEvidence) {
     workerError = workerError ?? other.workerError
     contentDifference = contentDifference ?? other.contentDifference
     subjectWithoutSubscriber = subjectWithoutSubscriber ?? other.subjectWithoutSubscriber
@@ -30,7 +30,7 @@ public struct FailureEvidence: Codable, Sendable, Equatable {
   }
 
   /// One clause for each thing that was seen.
-  public var clauses: [String] {
+  package var clauses: [String] {
     [
       otherDialect.map { "\(otherDialectMaps) maps came in another dialect: one \($0)" },
       subjectWithoutSubscriber.map { "nobody is subscribed to \($0)" },
@@ -42,16 +42,16 @@ public struct FailureEvidence: Codable, Sendable, Equatable {
 }
 
 /// A stall as a measurement keeps it.
-public struct MeasuredStall: Codable, Sendable, Equatable {
+package struct MeasuredStall: Codable, Sendable, Equatable {
   /// Seconds from the start of the measured time.
-  public var startSeconds: Double
+  package var startSeconds: Double
   /// Length, seconds.
-  public var seconds: Double
+  package var seconds: Double
   /// The service time of the slowest phase that was answered before it, nanoseconds.
-  public var slowestBeforeNanoseconds: UInt64
+  package var slowestBeforeNanoseconds: UInt64
 
   /// A stall of a measured time that began at `measureStart`, monotonic nanoseconds.
-  public init(_ stall: Stall, measureStart: UInt64) {
+  package init(_ stall: Stall, measureStart: UInt64) {
     startSeconds = Double(stall.start - measureStart) / 1e9
     seconds = Double(stall.nanoseconds) / 1e9
     slowestBeforeNanoseconds = stall.slowestBefore

@@ -3,19 +3,19 @@
 ///
 /// The counts are one flat array of 27 half-buckets of 1,024 counters. A value below 2,048
 /// has a counter of its own; above, a counter covers at most 1/1024 of its value.
-public enum HistogramGeometry {
+package enum HistogramGeometry {
   /// Significant decimal digits.
-  public static let significantDigits = 3
+  package static let significantDigits = 3
   /// Smallest value that is told apart, nanoseconds.
-  public static let lowestNanoseconds: UInt64 = 1
+  package static let lowestNanoseconds: UInt64 = 1
   /// Greatest value that is recorded, nanoseconds; a greater one is recorded as this.
-  public static let highestNanoseconds: UInt64 = 60_000_000_000
+  package static let highestNanoseconds: UInt64 = 60_000_000_000
   /// Counters of one histogram.
-  public static let counterCount = 27 * 1024
+  package static let counterCount = 27 * 1024
 
   /// The counter of a value; the value must be at most `highestNanoseconds`.
   @inlinable @inline(__always)
-  public static func index(of value: UInt64) -> Int {
+  package static func index(of value: UInt64) -> Int {
     let bucket = 53 &- (value | 2047).leadingZeroBitCount
     let sub = Int(truncatingIfNeeded: value &>> UInt64(truncatingIfNeeded: bucket))
     return (bucket &<< 10) &+ sub
@@ -23,14 +23,14 @@ public enum HistogramGeometry {
 
   /// The smallest value that has this counter.
   @inlinable
-  public static func lowestValue(at index: Int) -> UInt64 {
+  package static func lowestValue(at index: Int) -> UInt64 {
     let bucket = max(0, (index >> 10) - 1)
     return UInt64(index - (bucket << 10)) << UInt64(bucket)
   }
 
   /// The greatest value that has this counter.
   @inlinable
-  public static func highestValue(at index: Int) -> UInt64 {
+  package static func highestValue(at index: Int) -> UInt64 {
     let bucket = max(0, (index >> 10) - 1)
     return lowestValue(at: index) + (1 << UInt64(bucket)) - 1
   }

@@ -1,18 +1,18 @@
 /// Why a measurement is invalid.
-public struct InvalidReason: Codable, Sendable, Equatable, Hashable {
+package struct InvalidReason: Codable, Sendable, Equatable, Hashable {
   /// What scripts test.
-  public var code: Code
+  package var code: Code
   /// The figures behind it, in words.
-  public var detail: String
+  package var detail: String
 
   /// A reason.
-  public init(code: Code, detail: String) {
+  package init(code: Code, detail: String) {
     self.code = code
     self.detail = detail
   }
 
   /// Every reason, as `summary.csv` spells it.
-  public enum Code: String, Codable, Sendable, CaseIterable {
+  package enum Code: String, Codable, Sendable, CaseIterable {
     case noAnswers = "no_answers"
     case stalled
     case wrongDialect = "wrong_dialect"
@@ -31,7 +31,7 @@ public struct InvalidReason: Codable, Sendable, Equatable, Hashable {
 
     /// Whether a load beyond what the target or the generator can do brings this reason with it: it says
     /// nothing against the verdict that the rate is out of reach.
-    public var comesWithSaturation: Bool {
+    package var comesWithSaturation: Bool {
       switch self {
       case .saturated, .generatorLate, .neverSteady: true
       case .noAnswers, .stalled, .wrongDialect, .steal, .unoptimisedBuild, .pluginCrashed, .pluginHung,
@@ -44,5 +44,5 @@ public struct InvalidReason: Codable, Sendable, Equatable, Hashable {
 
 extension InvalidReason: CustomStringConvertible {
   /// `steal: the hypervisor took 7.1 % of CPU time`.
-  public var description: String { "\(code.rawValue): \(detail)" }
+  package var description: String { "\(code.rawValue): \(detail)" }
 }

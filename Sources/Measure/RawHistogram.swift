@@ -2,23 +2,22 @@
 ///
 /// One writer; readers in other processes may look at any time and see counters that are
 /// each whole. Layout, in 8-byte words: sum, least, greatest, clamped, then the counters.
-@frozen
-public struct RawHistogram: @unchecked Sendable {
+package struct RawHistogram: @unchecked Sendable {
   // @unchecked: a view on memory that outlives it; each histogram has one writing thread,
   // and readers tolerate counters of different age.
 
   /// Words of one histogram.
-  public static let wordCount = 4 + HistogramGeometry.counterCount
+  package static let wordCount = 4 + HistogramGeometry.counterCount
   /// The words.
-  public let words: UnsafeMutablePointer<UInt64>
+  package let words: UnsafeMutablePointer<UInt64>
 
   /// A view on `wordCount` words, which must be zero or hold a histogram.
   @inlinable
-  public init(words: UnsafeMutablePointer<UInt64>) { self.words = words }
+  package init(words: UnsafeMutablePointer<UInt64>) { self.words = words }
 
   /// Adds one value in nanoseconds. Does not allocate.
   @inlinable @inline(__always)
-  public func record(_ nanoseconds: UInt64) {
+  package func record(_ nanoseconds: UInt64) {
     var value = nanoseconds
     if value > HistogramGeometry.highestNanoseconds {
       value = HistogramGeometry.highestNanoseconds
@@ -32,7 +31,7 @@ public struct RawHistogram: @unchecked Sendable {
   }
 
   /// A copy as a value.
-  public func snapshot() -> LatencyHistogram {
+  package func snapshot() -> LatencyHistogram {
     var histogram = LatencyHistogram()
     histogram.merge(self)
     return histogram

@@ -1,22 +1,22 @@
 import Foundation
 
 /// A broker's URL, taken apart: where it is, and what must not be shown.
-public struct BrokerAddress: Sendable, Equatable {
+package struct BrokerAddress: Sendable, Equatable {
   /// Name or address, without the brackets of IPv6.
-  public var host: String
+  package var host: String
   /// The port.
-  public var port: UInt16
+  package var port: UInt16
   /// Whether the URL asks for TLS.
-  public var usesTLS: Bool
+  package var usesTLS: Bool
   /// Credentials of the URL itself. Secret.
-  public var auth: NATSAuth
+  package var auth: NATSAuth
 
   /// Host and port, for messages.
-  public var shown: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
+  package var shown: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
 
   /// Takes `nats://host:port`, `tls://…`, or `host:port` apart; user and password, or a token, may
   /// stand before an `@`.
-  public init(_ url: String) throws(BrokerAddressError) {
+  package init(_ url: String) throws(BrokerAddressError) {
     var rest = url.trimmingCharacters(in: .whitespaces)[...]
     usesTLS = false
     if let mark = rest.range(of: "://") {
@@ -68,14 +68,14 @@ public struct BrokerAddress: Sendable, Equatable {
 }
 
 /// Why a broker's URL cannot be used.
-public struct BrokerAddressError: Error, Sendable, Equatable, CustomStringConvertible {
+package struct BrokerAddressError: Error, Sendable, Equatable, CustomStringConvertible {
   /// The URL without its secrets.
-  public var shown: String
+  package var shown: String
   /// What is wrong with it.
-  public var why: String
+  package var why: String
   /// What to do.
-  public static let remedy = "Write it like nats://127.0.0.1:4222."
+  package static let remedy = "Write it like nats://127.0.0.1:4222."
 
   /// Names the URL and what is wrong with it; the remedy stands beside.
-  public var description: String { "The broker URL '\(shown)' cannot be used: \(why)" }
+  package var description: String { "The broker URL '\(shown)' cannot be used: \(why)" }
 }

@@ -1,9 +1,9 @@
 import Foundation
 
 /// A broker that a connection may be made to: its addresses, and what is said to it first.
-public struct BrokerServer: Sendable {
+package struct BrokerServer: Sendable {
   /// Host and port, for messages.
-  public let shown: String
+  package let shown: String
   /// Socket addresses in bytes, in the order of the resolver; not empty.
   let addresses: [(family: Int32, bytes: [UInt8])]
   /// Name or address as the URL has it, which the broker's certificate must be for.
@@ -17,7 +17,7 @@ public struct BrokerServer: Sendable {
 
   /// The brokers of those URLs; their names are looked up here and now, since the resolver
   /// keeps its caller waiting. Those without an address are left out, unless all are.
-  public static func all(
+  package static func all(
     _ urls: [String], security: WireSecurity = WireSecurity()
   ) throws(BrokerError) -> [BrokerServer] {
     var servers: [BrokerServer] = []
@@ -110,9 +110,9 @@ public struct BrokerServer: Sendable {
 }
 
 /// What a broker says of itself.
-public struct BrokerInfo: Decodable, Sendable {
+package struct BrokerInfo: Decodable, Sendable {
   /// Its version, such as `2.9.10`.
-  public private(set) var version: String?
+  package private(set) var version: String?
   var max_payload: Int?
   var headers: Bool?
   var auth_required: Bool?
@@ -129,25 +129,25 @@ public struct BrokerInfo: Decodable, Sendable {
   static let ordinaryPayload = 1 << 20
 
   /// Bytes of a message, at most.
-  public var longestPayload: Int { min(max(1, max_payload ?? Self.ordinaryPayload), Self.mostPayload) }
+  package var longestPayload: Int { min(max(1, max_payload ?? Self.ordinaryPayload), Self.mostPayload) }
 }
 
 /// Why there is no connection to a broker.
-public struct BrokerError: Error, CustomStringConvertible {
+package struct BrokerError: Error, CustomStringConvertible {
   /// The broker's address without user and password.
-  public let server: String
+  package let server: String
   /// What the client or the broker says.
-  public let why: String
+  package let why: String
   /// What to do about it.
-  public let remedy: String
+  package let remedy: String
 
   /// An error.
-  public init(server: String, why: String, remedy: String) {
+  package init(server: String, why: String, remedy: String) {
     self.server = server
     self.why = why
     self.remedy = remedy
   }
 
   /// All three.
-  public var description: String { "broker \(server): \(why). \(remedy)" }
+  package var description: String { "broker \(server): \(why). \(remedy)" }
 }

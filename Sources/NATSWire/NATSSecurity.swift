@@ -1,18 +1,18 @@
 /// How a client proves who it is. Every value is a secret.
-public struct NATSAuth: Codable, Sendable, Equatable {
+package struct NATSAuth: Codable, Sendable, Equatable {
   /// A token.
-  public var token: String?
+  package var token: String?
   /// A user name.
-  public var user: String?
+  package var user: String?
   /// Its password.
-  public var password: String?
+  package var password: String?
   /// Path of a credentials file.
-  public var credentials: String?
+  package var credentials: String?
   /// Path of an nkey seed file.
-  public var nkey: String?
+  package var nkey: String?
 
   /// Credentials.
-  public init(
+  package init(
     token: String? = nil, user: String? = nil, password: String? = nil, credentials: String? = nil,
     nkey: String? = nil
   ) {
@@ -25,18 +25,18 @@ public struct NATSAuth: Codable, Sendable, Equatable {
 }
 
 /// Transport security of a broker connection.
-public struct NATSTLS: Codable, Sendable, Equatable {
+package struct NATSTLS: Codable, Sendable, Equatable {
   /// Whether TLS is used. A `tls://` URL or a broker that requires TLS switches it on as well.
-  public var enabled: Bool
+  package var enabled: Bool
   /// Path of the authorities' certificates.
-  public var caFile: String?
+  package var caFile: String?
   /// Path of the client's certificate.
-  public var certFile: String?
+  package var certFile: String?
   /// Path of the client's key.
-  public var keyFile: String?
+  package var keyFile: String?
 
   /// Settings.
-  public init(
+  package init(
     enabled: Bool = false, caFile: String? = nil, certFile: String? = nil, keyFile: String? = nil
   ) {
     self.enabled = enabled
@@ -46,7 +46,7 @@ public struct NATSTLS: Codable, Sendable, Equatable {
   }
 
   /// Whether connections to these servers use TLS from the start, whatever the broker says.
-  public func isUsed(for servers: [String]) -> Bool {
+  package func isUsed(for servers: [String]) -> Bool {
     enabled || servers.contains { (try? BrokerAddress($0))?.usesTLS ?? false }
   }
 }
@@ -54,7 +54,7 @@ public struct NATSTLS: Codable, Sendable, Equatable {
 /// What connections to brokers need to be secure, read once from the files that the settings name.
 ///
 /// Making one checks every file, so it also serves to find a missing or wrong file before anything starts.
-public struct WireSecurity: Sendable {
+package struct WireSecurity: Sendable {
   /// Token, or user and password. Secret.
   let auth: NATSAuth
   /// The nkey that signs the broker's nonce, with its JWT when there is one.
@@ -65,7 +65,7 @@ public struct WireSecurity: Sendable {
   let tls: TLSContext?
 
   /// No credentials and no TLS settings.
-  public init() {
+  package init() {
     auth = NATSAuth()
     identity = nil
     enablesTLS = false
@@ -75,7 +75,7 @@ public struct WireSecurity: Sendable {
   /// Reads the files.
   ///
   /// - Parameter servers: the brokers' URLs; the TLS files count when `tls` is enabled or one of these is `tls://`.
-  public init(auth: NATSAuth, tls: NATSTLS, servers: [String]) throws(SecurityFileError) {
+  package init(auth: NATSAuth, tls: NATSTLS, servers: [String]) throws(SecurityFileError) {
     self.auth = NATSAuth(token: auth.token, user: auth.user, password: auth.password)
     if let path = auth.credentials {
       identity = try SignedIdentity(credentialsFile: path)
@@ -90,7 +90,7 @@ public struct WireSecurity: Sendable {
 }
 
 /// A setting that names a file for TLS or credentials.
-public enum SecurityFileKey: String, Sendable {
+package enum SecurityFileKey: String, Sendable {
   /// The authorities that the broker's certificate is checked against.
   case caFile = "tls.ca_file"
   /// The client's certificate.
@@ -104,18 +104,18 @@ public enum SecurityFileKey: String, Sendable {
 }
 
 /// Why a file for TLS or credentials cannot be used. Never holds what is in the file.
-public struct SecurityFileError: Error, Sendable, Equatable, CustomStringConvertible {
+package struct SecurityFileError: Error, Sendable, Equatable, CustomStringConvertible {
   /// The setting that names it, as a scenario spells it.
-  public let key: SecurityFileKey
+  package let key: SecurityFileKey
   /// The file.
-  public let path: String
+  package let path: String
   /// What is wrong with it.
-  public let why: String
+  package let why: String
   /// What to do.
-  public let remedy: String
+  package let remedy: String
 
   /// An error.
-  public init(_ key: SecurityFileKey, _ path: String, why: String, remedy: String) {
+  package init(_ key: SecurityFileKey, _ path: String, why: String, remedy: String) {
     self.key = key
     self.path = path
     self.why = why
@@ -123,7 +123,7 @@ public struct SecurityFileError: Error, Sendable, Equatable, CustomStringConvert
   }
 
   /// All four.
-  public var description: String {
+  package var description: String {
     "The file '\(path)' of `\(key.rawValue)` cannot be used: \(why). \(remedy)"
   }
 }

@@ -1,18 +1,18 @@
 import Foundation
 
 /// What a connection says of itself, and how patient it is.
-public struct WireSettings: Sendable {
+package struct WireSettings: Sendable {
   /// The client's name, as the broker's monitoring shows it.
-  public var name: String
+  package var name: String
   /// The subscriptions' lines, each with its end.
-  public var subscriptions: [UInt8]
+  package var subscriptions: [UInt8]
   /// Nanoseconds that connecting and being greeted may take.
-  public var limitNanoseconds: UInt64
+  package var limitNanoseconds: UInt64
   /// Nanoseconds to wait after all brokers were tried, or a connection was lost.
-  public var restNanoseconds: UInt64
+  package var restNanoseconds: UInt64
 
   /// Settings.
-  public init(
+  package init(
     name: String, subscriptions: [UInt8], limitNanoseconds: UInt64 = 5_000_000_000,
     restNanoseconds: UInt64 = 100_000_000
   ) {
@@ -24,7 +24,7 @@ public struct WireSettings: Sendable {
 }
 
 /// Where a connection may go, and what it says there; used only while none is there.
-public final class WireDialer {
+package final class WireDialer {
   /// Complaints of the broker that are kept.
   private static let mostComplaints = 4
 
@@ -42,7 +42,7 @@ public final class WireDialer {
   /// Why the last round of all servers failed: the one that tells most.
   private(set) var failure: LinkFailure?
   /// What the broker complained of, each once.
-  public private(set) var complaints: [String] = []
+  package private(set) var complaints: [String] = []
 
   /// A dialer that begins with the server at place `first`; nothing here is left to chance.
   init(_ servers: [BrokerServer], first: Int, settings: WireSettings) {
@@ -78,7 +78,7 @@ public final class WireDialer {
   }
 
   /// Keeps what the broker says, for people.
-  public func complain(_ words: String) {
+  package func complain(_ words: String) {
     let sentence = "the broker at \(servers[server].shown): \(words)"
     if complaints.count < Self.mostComplaints, !complaints.contains(sentence) { complaints.append(sentence) }
   }
@@ -97,20 +97,20 @@ public final class WireDialer {
 }
 
 /// Why a broker did not take us.
-public struct LinkFailure: Error {
+package struct LinkFailure: Error {
   /// The broker's address without user and password.
-  public let server: String
+  package let server: String
   /// What it or the system says.
-  public let why: String
+  package let why: String
   /// What to do about it.
-  public let remedy: String
+  package let remedy: String
   /// What kind of failure it is.
-  public let kind: Kind
+  package let kind: Kind
   /// How a broker puts it that does not take the credentials; empty for other failures.
-  public var words = ""
+  package var words = ""
 
   /// The kinds of failures.
-  public enum Kind: Sendable {
+  package enum Kind: Sendable {
     /// Nobody answers, or not in time.
     case silence
     /// Whoever answers does not speak the protocol.
@@ -125,12 +125,12 @@ public struct LinkFailure: Error {
   var isAnswer: Bool { kind != .silence }
 
   /// The error for people.
-  public var error: BrokerError { BrokerError(server: server, why: why, remedy: remedy) }
+  package var error: BrokerError { BrokerError(server: server, why: why, remedy: remedy) }
 }
 
 extension WirePiece {
   /// What the broker says, without its quotes.
-  public var text: String {
+  package var text: String {
     String(decoding: payload.prefix(300), as: UTF8.self).trimmingCharacters(
       in: CharacterSet(charactersIn: " '"))
   }

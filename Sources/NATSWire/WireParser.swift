@@ -3,15 +3,15 @@ import Glibc
 /// What the broker sent, piece by piece, read in place. Pure: bytes in, a piece out, nothing kept.
 ///
 /// Whatever the bytes are, it neither reads beyond them nor asks for more than `longestMessage`.
-public enum WireParser {
+package enum WireParser {
   /// Bytes of a line, its end included, at most; the greeting of a large cluster is the longest.
-  @inlinable public static var longestLine: Int { 64 << 10 }
+  @inlinable package static var longestLine: Int { 64 << 10 }
 
   /// The first piece of the bytes.
   ///
   /// - Parameter longestMessage: bytes of a message's headers and payload, at most.
   @inlinable @inline(__always)
-  public static func piece(_ bytes: UnsafeRawBufferPointer, longestMessage: Int) -> WirePiece {
+  package static func piece(_ bytes: UnsafeRawBufferPointer, longestMessage: Int) -> WirePiece {
     guard let start = bytes.baseAddress, bytes.count > 0 else { return .incomplete(needs: 1) }
     guard let end = memchr(start, newline, min(bytes.count, longestLine)) else {
       return unfinishedLine(start, count: bytes.count)
@@ -110,11 +110,9 @@ public enum WireParser {
 @inlinable var asciiHeaderMessage: StaticString { "HMSG " }
 
 /// One piece of what a broker sends; its parts lie in the bytes that it was read from.
-@frozen
-public struct WirePiece {
+package struct WirePiece {
   /// What it is.
-  @frozen
-  public enum Kind: UInt8, Sendable {
+  package enum Kind: UInt8, Sendable {
     /// `byteCount` bytes in all are needed before there can be a piece.
     case incomplete
     /// A message to a subscription.
@@ -134,25 +132,25 @@ public struct WirePiece {
   }
 
   /// What it is.
-  public var kind: Kind
+  package var kind: Kind
   /// Bytes that the piece takes up, or of `incomplete` that are needed.
-  public var byteCount: Int
+  package var byteCount: Int
   /// What is wrong with a broken one.
-  public var fault = WireFault.none
+  package var fault = WireFault.none
   /// The subject that a message was published to.
-  public var subject = UnsafeRawBufferPointer(start: nil, count: 0)
+  package var subject = UnsafeRawBufferPointer(start: nil, count: 0)
   /// The subscription that it came for.
-  public var sid = 0
+  package var sid = 0
   /// Where its answer is to go; empty when nobody waits for one.
-  public var reply = UnsafeRawBufferPointer(start: nil, count: 0)
+  package var reply = UnsafeRawBufferPointer(start: nil, count: 0)
   /// Empty for a message without headers.
-  public var header = UnsafeRawBufferPointer(start: nil, count: 0)
+  package var header = UnsafeRawBufferPointer(start: nil, count: 0)
   /// A message's bytes, or what `kind` says.
-  public var payload = UnsafeRawBufferPointer(start: nil, count: 0)
+  package var payload = UnsafeRawBufferPointer(start: nil, count: 0)
 
   /// A piece of that size.
   @inlinable
-  public init(kind: Kind, byteCount: Int, fault: WireFault = .none) {
+  package init(kind: Kind, byteCount: Int, fault: WireFault = .none) {
     self.kind = kind
     self.byteCount = byteCount
     self.fault = fault
@@ -167,13 +165,13 @@ public struct WirePiece {
   }
 
   /// Whether the broker found nobody for the request: status 503 and no payload.
-  public var isNoResponders: Bool {
+  package var isNoResponders: Bool {
     payload.isEmpty && header.count >= 12 && header.prefix(12).elementsEqual("NATS/1.0 503".utf8)
   }
 }
 
 /// How bytes break the protocol.
-public enum WireFault: String, Sendable {
+package enum WireFault: String, Sendable {
   // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
   case none
   // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
@@ -191,7 +189,7 @@ public enum WireFault: String, Sendable {
 }
 
 /// The words of one line.
-@frozen @usableFromInline
+@usableFromInline
 struct WireLine {
   @usableFromInline var at: UnsafeRawPointer
   @usableFromInline let end: UnsafeRawPointer

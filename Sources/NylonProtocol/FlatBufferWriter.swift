@@ -3,14 +3,14 @@ import CNylonFlatBuffers
 /// A FlatBuffers builder that keeps its memory: build, use the bytes, build again.
 ///
 /// Not for two threads at once. The bytes that it gives are valid until the next table.
-public final class FlatBufferWriter {
+package final class FlatBufferWriter {
   /// The most bytes of one table.
-  public static let byteCountMost = 1 << 30
+  package static let byteCountMost = 1 << 30
 
   let builder: OpaquePointer
 
   /// A writer with 1 KiB to begin with.
-  public init() {
+  package init() {
     guard let builder = nylon_builder_new() else {
       preconditionFailure("out of memory: FlatBuffers builder")
     }

@@ -13,22 +13,22 @@ public struct KeyValue: Codable, Sendable, Hashable {
 }
 
 /// The HTTP request that a plugin sees.
-public struct HTTPRequest: Codable, Sendable, Hashable {
+package struct HTTPRequest: Codable, Sendable, Hashable {
   /// `GET`, `POST`, …
-  public var method: String
+  package var method: String
   /// The path without the query, such as `/api/users`.
-  public var path: String
+  package var path: String
   /// The query without `?`, empty when there is none.
-  public var query: String
+  package var query: String
   /// Path parameters of the route.
-  public var params: [KeyValue]
+  package var params: [KeyValue]
   /// Headers, in order; names compare without regard to case.
-  public var headers: [KeyValue]
+  package var headers: [KeyValue]
   /// The body's bytes.
-  public var body: [UInt8]
+  package var body: [UInt8]
 
   /// A request.
-  public init(
+  package init(
     method: String, path: String, query: String = "", params: [KeyValue] = [],
     headers: [KeyValue] = [], body: [UInt8] = []
   ) {
@@ -42,16 +42,16 @@ public struct HTTPRequest: Codable, Sendable, Hashable {
 }
 
 /// The HTTP response that a plugin sees and changes.
-public struct HTTPResponse: Codable, Sendable, Hashable {
+package struct HTTPResponse: Codable, Sendable, Hashable {
   /// The status code, 100-599.
-  public var status: UInt16
+  package var status: UInt16
   /// Headers, in order; names compare without regard to case.
-  public var headers: [KeyValue]
+  package var headers: [KeyValue]
   /// The body's bytes.
-  public var body: [UInt8]
+  package var body: [UInt8]
 
   /// A response.
-  public init(status: UInt16 = 200, headers: [KeyValue] = [], body: [UInt8] = []) {
+  package init(status: UInt16 = 200, headers: [KeyValue] = [], body: [UInt8] = []) {
     self.status = status
     self.headers = headers
     self.body = body

@@ -1,20 +1,20 @@
 /// What a handler changed of the request: a field that is nil stays as it was.
-public struct HTTPRequestChange: Sendable, Hashable {
+package struct HTTPRequestChange: Sendable, Hashable {
   /// The new method.
-  public var method: String?
+  package var method: String?
   /// The new path.
-  public var path: String?
+  package var path: String?
   /// The new query.
-  public var query: String?
+  package var query: String?
   /// All path parameters, as they are to be.
-  public var params: [KeyValue]?
+  package var params: [KeyValue]?
   /// All headers, as they are to be.
-  public var headers: [KeyValue]?
+  package var headers: [KeyValue]?
   /// The new body.
-  public var body: [UInt8]?
+  package var body: [UInt8]?
 
   /// A change; of nothing, unless said.
-  public init(
+  package init(
     method: String? = nil, path: String? = nil, query: String? = nil, params: [KeyValue]? = nil,
     headers: [KeyValue]? = nil, body: [UInt8]? = nil
   ) {
@@ -27,29 +27,29 @@ public struct HTTPRequestChange: Sendable, Hashable {
   }
 
   /// Whether it changes nothing.
-  public var isEmpty: Bool {
+  package var isEmpty: Bool {
     method == nil && path == nil && query == nil && params == nil && headers == nil && body == nil
   }
 }
 
 /// What a handler changed of the response: a field that is nil stays as it was.
-public struct HTTPResponseChange: Sendable, Hashable {
+package struct HTTPResponseChange: Sendable, Hashable {
   /// The new status, 100-599; on the wire 0 stands for nil.
-  public var status: UInt16?
+  package var status: UInt16?
   /// All headers, as they are to be.
-  public var headers: [KeyValue]?
+  package var headers: [KeyValue]?
   /// The new body; an empty one empties it.
-  public var body: [UInt8]?
+  package var body: [UInt8]?
 
   /// A change; of nothing, unless said.
-  public init(status: UInt16? = nil, headers: [KeyValue]? = nil, body: [UInt8]? = nil) {
+  package init(status: UInt16? = nil, headers: [KeyValue]? = nil, body: [UInt8]? = nil) {
     self.status = status
     self.headers = headers
     self.body = body
   }
 
   /// Whether it changes nothing.
-  public var isEmpty: Bool { status == nil && headers == nil && body == nil }
+  package var isEmpty: Bool { status == nil && headers == nil && body == nil }
 }
 
 /// The `data` of a reply in the `reply` dialect: what the handler changed.
@@ -57,14 +57,14 @@ public struct HTTPResponseChange: Sendable, Hashable {
 /// The same FlatBuffers table as the request's `data`, read in another way: each field that is
 /// present replaces, each that is absent leaves as it was. A headers vector is the full
 /// new list; a body may be empty; status 0 is unchanged.
-public struct HTTPContextChange: Sendable, Hashable {
+package struct HTTPContextChange: Sendable, Hashable {
   /// Changes of the request.
-  public var request: HTTPRequestChange
+  package var request: HTTPRequestChange
   /// Changes of the response.
-  public var response: HTTPResponseChange
+  package var response: HTTPResponseChange
 
   /// A change; of nothing, unless said.
-  public init(
+  package init(
     request: HTTPRequestChange = HTTPRequestChange(),
     response: HTTPResponseChange = HTTPResponseChange()
   ) {
@@ -73,25 +73,25 @@ public struct HTTPContextChange: Sendable, Hashable {
   }
 
   /// Whether it changes nothing; then a reply goes without `data`.
-  public var isEmpty: Bool { request.isEmpty && response.isEmpty }
+  package var isEmpty: Bool { request.isEmpty && response.isEmpty }
 }
 
 /// The HTTP request and response as they travel with a phase in the `reply` dialect.
-public struct HTTPContext: Sendable, Hashable {
+package struct HTTPContext: Sendable, Hashable {
   /// The request, nil when it does not travel.
-  public var request: HTTPRequest?
+  package var request: HTTPRequest?
   /// The response, nil before there is one.
-  public var response: HTTPResponse?
+  package var response: HTTPResponse?
 
   /// A context.
-  public init(request: HTTPRequest? = nil, response: HTTPResponse? = nil) {
+  package init(request: HTTPRequest? = nil, response: HTTPResponse? = nil) {
     self.request = request
     self.response = response
   }
 
   /// The context after a change. A change of a part that is absent begins with an empty part:
   /// a request filter that answers by itself makes the response.
-  public func applying(_ change: HTTPContextChange) -> HTTPContext {
+  package func applying(_ change: HTTPContextChange) -> HTTPContext {
     var context = self
     if !change.request.isEmpty {
       context.request = (request ?? HTTPRequest(method: "", path: "")).applying(change.request)
@@ -105,7 +105,7 @@ public struct HTTPContext: Sendable, Hashable {
 
 extension HTTPRequest {
   /// The request after a change.
-  public func applying(_ change: HTTPRequestChange) -> HTTPRequest {
+  package func applying(_ change: HTTPRequestChange) -> HTTPRequest {
     HTTPRequest(
       method: change.method ?? method, path: change.path ?? path, query: change.query ?? query,
       params: change.params ?? params, headers: change.headers ?? headers,
@@ -115,7 +115,7 @@ extension HTTPRequest {
 
 extension HTTPResponse {
   /// The response after a change.
-  public func applying(_ change: HTTPResponseChange) -> HTTPResponse {
+  package func applying(_ change: HTTPResponseChange) -> HTTPResponse {
     HTTPResponse(
       status: change.status ?? status, headers: change.headers ?? headers,
       body: change.body ?? body)

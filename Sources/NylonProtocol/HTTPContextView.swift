@@ -3,11 +3,11 @@ import CNylonFlatBuffers
 /// A verified context that is read in place: nothing is copied until it is asked for.
 ///
 /// Valid only as long as the bytes that it was made from. Fields are nil when absent.
-public struct HTTPContextView {
+package struct HTTPContextView {
   let context: NylonContextView
 
   /// Verifies the bytes; throws `MessageError.notATable`.
-  public init(_ bytes: UnsafeRawBufferPointer) throws(MessageError) {
+  package init(_ bytes: UnsafeRawBufferPointer) throws(MessageError) {
     var context = NylonContextView()
     guard nylon_read_context(bytes.bytePointer, bytes.count, &context) else {
       throw .notATable(what: "NylonHttpContext", byteCount: bytes.count)
@@ -16,31 +16,31 @@ public struct HTTPContextView {
   }
 
   /// A context with neither request nor response.
-  public init() { context = NylonContextView() }
+  package init() { context = NylonContextView() }
 
   /// Whether the response travels.
-  public var hasResponse: Bool { context.response.present }
+  package var hasResponse: Bool { context.response.present }
   /// `GET`, `POST`, …
-  public var method: String? { context.request.method.text }
+  package var method: String? { context.request.method.text }
   /// The path without the query.
-  public var path: String? { context.request.path.text }
+  package var path: String? { context.request.path.text }
   /// The query without `?`.
-  public var query: String? { context.request.query.text }
+  package var query: String? { context.request.query.text }
   /// Path parameters.
-  public var params: [KeyValue]? { context.request.params.keyValues }
+  package var params: [KeyValue]? { context.request.params.keyValues }
   /// The request's headers.
-  public var requestHeaders: [KeyValue]? { context.request.headers.keyValues }
+  package var requestHeaders: [KeyValue]? { context.request.headers.keyValues }
   /// The request's body, in place.
-  public var requestBody: UnsafeRawBufferPointer { context.request.body.raw }
+  package var requestBody: UnsafeRawBufferPointer { context.request.body.raw }
   /// The status, nil when absent.
-  public var status: UInt16? { context.response.status == 0 ? nil : context.response.status }
+  package var status: UInt16? { context.response.status == 0 ? nil : context.response.status }
   /// The response's headers.
-  public var responseHeaders: [KeyValue]? { context.response.headers.keyValues }
+  package var responseHeaders: [KeyValue]? { context.response.headers.keyValues }
   /// The response's body, in place.
-  public var responseBody: UnsafeRawBufferPointer { context.response.body.raw }
+  package var responseBody: UnsafeRawBufferPointer { context.response.body.raw }
 
   /// The value of a request header, names compared without regard to case; nil when absent.
-  public func requestHeader(_ name: String) -> String? {
+  package func requestHeader(_ name: String) -> String? {
     var name = name
     return name.withUTF8 { wanted in
       for index in 0..<context.request.headers.count {
@@ -53,16 +53,16 @@ public struct HTTPContextView {
 }
 
 /// How header names compare: ASCII letters without regard to case (RFC 9110).
-public enum HeaderName {
+package enum HeaderName {
   /// Whether two names are the same.
-  public static func equal(_ left: UnsafeRawBufferPointer, _ right: UnsafeRawBufferPointer) -> Bool {
+  package static func equal(_ left: UnsafeRawBufferPointer, _ right: UnsafeRawBufferPointer) -> Bool {
     guard left.count == right.count else { return false }
     for index in 0..<left.count where lower(left[index]) != lower(right[index]) { return false }
     return true
   }
 
   /// Whether two names are the same.
-  public static func equal(_ left: String, _ right: String) -> Bool {
+  package static func equal(_ left: String, _ right: String) -> Bool {
     guard left.utf8.count == right.utf8.count else { return false }
     return zip(left.utf8, right.utf8).allSatisfy { lower($0) == lower($1) }
   }

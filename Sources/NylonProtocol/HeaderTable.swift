@@ -1,9 +1,9 @@
 import CNylonFlatBuffers
 
 /// FlatBuffers `NylonHttpHeaders`: what `read_request_headers` and `read_response_headers` answer.
-public enum HeaderTable {
+package enum HeaderTable {
   /// The table with these headers, in order.
-  public static func encode(_ headers: [KeyValue]) -> [UInt8] {
+  package static func encode(_ headers: [KeyValue]) -> [UInt8] {
     let writer = FlatBufferWriter()
     for header in headers {
       let key = writer.string(header.key)
@@ -15,7 +15,7 @@ public enum HeaderTable {
   }
 
   /// The headers in the table; throws `MessageError.notATable`.
-  public static func decode(_ bytes: UnsafeRawBufferPointer) throws(MessageError) -> [KeyValue] {
+  package static func decode(_ bytes: UnsafeRawBufferPointer) throws(MessageError) -> [KeyValue] {
     var pairs = NylonPairs()
     guard nylon_read_headers(bytes.bytePointer, bytes.count, &pairs) else {
       throw .notATable(what: "NylonHttpHeaders", byteCount: bytes.count)
@@ -25,22 +25,22 @@ public enum HeaderTable {
 }
 
 /// FlatBuffers `HeaderKeyValue`: what `set_response_header` carries.
-public enum HeaderKeyValueCodec {
+package enum HeaderKeyValueCodec {
   /// The two parts of a decoded header, inside the bytes that were decoded.
-  public struct View {
+  package struct View {
     /// The header's name.
-    public let key: UnsafeRawBufferPointer
+    package let key: UnsafeRawBufferPointer
     /// The header's value.
-    public let value: UnsafeRawBufferPointer
+    package let value: UnsafeRawBufferPointer
   }
 
   /// The table with this header.
-  public static func encode(key: String, value: String) -> [UInt8] {
+  package static func encode(key: String, value: String) -> [UInt8] {
     (try? [UInt8](encode(key: key, value: value, with: FlatBufferWriter()))) ?? []
   }
 
   /// The table with this header, in the writer's memory: valid until its next table.
-  public static func encode(
+  package static func encode(
     key: String, value: String, with writer: FlatBufferWriter
   ) throws(MessageError) -> UnsafeRawBufferPointer {
     writer.reset()
@@ -51,14 +51,14 @@ public enum HeaderKeyValueCodec {
 
   /// The header in the table, or nil when the bytes are none. Allocates nothing: the
   /// parts point into `bytes`.
-  public static func decode(_ bytes: UnsafeRawBufferPointer) -> View? {
+  package static func decode(_ bytes: UnsafeRawBufferPointer) -> View? {
     var pair = NylonPair()
     guard nylon_read_pair(bytes.bytePointer, bytes.count, &pair) else { return nil }
     return View(key: pair.key.raw, value: pair.value.raw)
   }
 
   /// Calls `body` with the header's two parts, or gives nil when the bytes are none.
-  public static func withDecoded<Result, Failure: Error>(
+  package static func withDecoded<Result, Failure: Error>(
     _ bytes: UnsafeRawBufferPointer,
     _ body: (_ key: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) throws(Failure) -> Result
   ) throws(Failure) -> Result? {

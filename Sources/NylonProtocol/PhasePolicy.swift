@@ -1,5 +1,5 @@
 /// What the host does when a phase fails or times out.
-public enum ErrorAction: String, Codable, Sendable, CaseIterable {
+package enum ErrorAction: String, Codable, Sendable, CaseIterable {
   /// Try again with exponential backoff and the same request id.
   case retry
   /// Note the error and go on with the session.
@@ -9,20 +9,20 @@ public enum ErrorAction: String, Codable, Sendable, CaseIterable {
 }
 
 /// Timeout, error action and retries of one phase.
-public struct PhasePolicy: Codable, Sendable, Hashable {
+package struct PhasePolicy: Codable, Sendable, Hashable {
   /// Milliseconds until a phase request without an answer is a timeout.
-  public var timeoutMilliseconds: Int
+  package var timeoutMilliseconds: Int
   /// What follows a failure.
-  public var onError: ErrorAction
+  package var onError: ErrorAction
   /// Attempts in all, the first included; at least 1. More than 1 has effect only with `retry`.
-  public var attempts: Int
+  package var attempts: Int
   /// Milliseconds before the first retry; doubled for each further one.
-  public var backoffFirstMilliseconds: Int
+  package var backoffFirstMilliseconds: Int
   /// The most milliseconds before a retry.
-  public var backoffMostMilliseconds: Int
+  package var backoffMostMilliseconds: Int
 
   /// A policy.
-  public init(
+  package init(
     timeoutMilliseconds: Int, onError: ErrorAction, attempts: Int, backoffFirstMilliseconds: Int,
     backoffMostMilliseconds: Int
   ) {
@@ -34,7 +34,7 @@ public struct PhasePolicy: Codable, Sendable, Hashable {
   }
 
   /// Nylon's "smart defaults": what holds for a phase when nothing is configured.
-  public static func standard(for phase: Phase) -> PhasePolicy {
+  package static func standard(for phase: Phase) -> PhasePolicy {
     switch phase {
     case .zero, .requestFilter:
       PhasePolicy(

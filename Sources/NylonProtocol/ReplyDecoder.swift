@@ -1,5 +1,5 @@
 /// How a handler ended its phase.
-public enum ReplyAction: UInt8, Sendable, Hashable, CaseIterable {
+package enum ReplyAction: UInt8, Sendable, Hashable, CaseIterable {
   /// No `action` in the map: a reply of another dialect.
   case missing
   /// Go on.
@@ -14,7 +14,7 @@ public enum ReplyAction: UInt8, Sendable, Hashable, CaseIterable {
   case unknown
 
   /// The text on the wire, nil when the key is to be left out.
-  public var text: String? {
+  package var text: String? {
     switch self {
     case .missing: nil
     case .next: "next"
@@ -40,36 +40,36 @@ public enum ReplyAction: UInt8, Sendable, Hashable, CaseIterable {
 }
 
 /// A reply that is read in place: valid as long as the bytes.
-public struct ReplyView {
+package struct ReplyView {
   /// How the phase ended.
-  public internal(set) var action = ReplyAction.missing
+  package internal(set) var action = ReplyAction.missing
   /// The id of the request that it answers, nil when the map has none.
-  public internal(set) var requestID: RequestIDView?
+  package internal(set) var requestID: RequestIDView?
   /// The session, nil when the map has none.
-  public internal(set) var sessionID: UInt32?
+  package internal(set) var sessionID: UInt32?
   /// The call, nil when the map has none: in `stream-sdk` then it is the acknowledgement.
-  public internal(set) var method: UInt32?
+  package internal(set) var method: UInt32?
   /// What the call or the phase carries, nil when absent.
-  public internal(set) var data: UnsafeRawBufferPointer?
+  package internal(set) var data: UnsafeRawBufferPointer?
   /// The error's text, nil when absent.
-  public internal(set) var error: UnsafeRawBufferPointer?
+  package internal(set) var error: UnsafeRawBufferPointer?
   /// The version, nil when absent.
-  public internal(set) var version: UInt64?
+  package internal(set) var version: UInt64?
   var headers = PackedMap()
 
   /// The value of a message header, nil when absent or no text.
-  public func header(_ name: StaticString) -> UnsafeRawBufferPointer? {
+  package func header(_ name: StaticString) -> UnsafeRawBufferPointer? {
     headers.text(name)
   }
 }
 
 /// Takes replies of all three dialects apart, without allocating.
-public struct ReplyDecoder: Sendable {
+package struct ReplyDecoder: Sendable {
   /// A decoder.
-  public init() {}
+  package init() {}
 
   /// The reply in the bytes; nil when they are not exactly one map with the right types.
-  public func decode(_ bytes: UnsafeRawBufferPointer) -> ReplyView? {
+  package func decode(_ bytes: UnsafeRawBufferPointer) -> ReplyView? {
     guard var reader = PackedReader(bytes), let entries = reader.enterMap() else { return nil }
     var view = ReplyView()
     for _ in 0..<entries {

@@ -1,16 +1,16 @@
 /// Packs the `reply` dialect's answers into one buffer that is kept: the worker's hot path.
 ///
 /// Not for two threads at once: each thread has its own.
-public final class ReplyEncoder {
+package final class ReplyEncoder {
   private let writer = MessagePackWriter()
   private var stampsOffset: Int?
 
   /// An encoder.
-  public init() {}
+  package init() {}
 
   /// The answer's bytes, valid until the next answer. `data` and `error` are left out when nil,
   /// and so are `stamps`, whose last one `stampPacked` sets.
-  public func encode(
+  package func encode(
     requestID: RequestIDView?, sessionID: UInt32, action: ReplyAction,
     data: UnsafeRawBufferPointer? = nil, error: String? = nil, stamps: WorkerStamps? = nil
   ) -> UnsafeRawBufferPointer {
@@ -59,7 +59,7 @@ public final class ReplyEncoder {
   }
 
   /// Writes into the answer when it was packed, nanoseconds; the answer of the last `encode` has it then.
-  public func stampPacked(_ nanoseconds: UInt64) {
+  package func stampPacked(_ nanoseconds: UInt64) {
     guard let stampsOffset else { return }
     WorkerStamps.write(nanoseconds, to: writer.start + stampsOffset)
   }

@@ -1,39 +1,39 @@
 /// A request that is read in place: valid as long as the bytes.
-public struct RequestView {
+package struct RequestView {
   /// The version; 1.
-  public internal(set) var version: UInt64 = 0
+  package internal(set) var version: UInt64 = 0
   /// The id to echo.
-  public internal(set) var requestID: RequestIDView?
+  package internal(set) var requestID: RequestIDView?
   /// The session, 0 when absent.
-  public internal(set) var sessionID: UInt32 = 0
+  package internal(set) var sessionID: UInt32 = 0
   /// The phase, nil when absent.
-  public internal(set) var phase: Phase?
+  package internal(set) var phase: Phase?
   /// The call, nil in the dialects without one.
-  public internal(set) var method: UInt32?
+  package internal(set) var method: UInt32?
   /// The HTTP context, a read's answer or a configuration; nil when absent.
-  public internal(set) var data: UnsafeRawBufferPointer?
+  package internal(set) var data: UnsafeRawBufferPointer?
   /// Unix milliseconds, 0 when absent.
-  public internal(set) var timestampMilliseconds: UInt64 = 0
+  package internal(set) var timestampMilliseconds: UInt64 = 0
   var headers = PackedMap()
 
   /// The value of a message header (`entry`, `reply`, `method`), nil when absent or no text.
-  public func header(_ name: StaticString) -> UnsafeRawBufferPointer? {
+  package func header(_ name: StaticString) -> UnsafeRawBufferPointer? {
     headers.text(name)
   }
 
   /// All message headers whose name and value are texts.
-  public var headerList: [KeyValue] {
+  package var headerList: [KeyValue] {
     headers.texts
   }
 }
 
 /// Takes requests of all three dialects apart, without allocating.
-public struct RequestDecoder: Sendable {
+package struct RequestDecoder: Sendable {
   /// A decoder.
-  public init() {}
+  package init() {}
 
   /// The request in the bytes; throws `MessageError`.
-  public func decode(_ bytes: UnsafeRawBufferPointer) throws(MessageError) -> RequestView {
+  package func decode(_ bytes: UnsafeRawBufferPointer) throws(MessageError) -> RequestView {
     guard var reader = PackedReader(bytes), let entries = reader.enterMap() else {
       throw .notAMap(what: "request")
     }

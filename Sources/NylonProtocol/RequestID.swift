@@ -1,12 +1,12 @@
 /// A request's id, echoed in the reply with its type.
-public enum RequestID: Sendable, Hashable {
+package enum RequestID: Sendable, Hashable {
   /// A text, by habit a UUID.
   case text(String)
   /// Bytes, by habit the sixteen of a UUID.
   case bytes([UInt8])
 
   /// The sixteen bytes of two words, most significant first.
-  public init(high: UInt64, low: UInt64) {
+  package init(high: UInt64, low: UInt64) {
     self = .bytes(
       withUnsafeBytes(of: high.bigEndian, Array.init)
         + withUnsafeBytes(of: low.bigEndian, Array.init))
@@ -14,21 +14,21 @@ public enum RequestID: Sendable, Hashable {
 }
 
 /// A request's id inside the message that it came with.
-public struct RequestIDView {
+package struct RequestIDView {
   /// The text's or the binary's bytes.
-  public let raw: UnsafeRawBufferPointer
+  package let raw: UnsafeRawBufferPointer
   /// Whether it is a text.
-  public let isText: Bool
+  package let isText: Bool
 
   /// The id of `raw` bytes.
-  public init(raw: UnsafeRawBufferPointer, isText: Bool) {
+  package init(raw: UnsafeRawBufferPointer, isText: Bool) {
     self.raw = raw
     self.isText = isText
   }
 
   /// The two words of a 16-byte id, most significant first; nil for any other.
   @inlinable
-  public var words: (high: UInt64, low: UInt64)? {
+  package var words: (high: UInt64, low: UInt64)? {
     guard !isText, raw.count == 16, let start = raw.baseAddress else { return nil }
     return (
       UInt64(bigEndian: start.loadUnaligned(as: UInt64.self)),
@@ -37,7 +37,7 @@ public struct RequestIDView {
   }
 
   /// A copy that outlives the message.
-  public var requestID: RequestID {
+  package var requestID: RequestID {
     isText ? .text(String(decoding: raw, as: UTF8.self)) : .bytes([UInt8](raw))
   }
 }

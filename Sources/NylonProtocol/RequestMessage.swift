@@ -1,24 +1,24 @@
 /// What the host publishes to a worker, in all three dialects.
-public struct RequestMessage: Sendable, Hashable {
+package struct RequestMessage: Sendable, Hashable {
   /// The version of the messages; 1.
-  public var version: UInt64
+  package var version: UInt64
   /// The id that the reply echoes.
-  public var requestID: RequestID
+  package var requestID: RequestID
   /// The session: one proxied HTTP request.
-  public var sessionID: UInt32
+  package var sessionID: UInt32
   /// The phase; zero for a read's answer.
-  public var phase: Phase
+  package var phase: Phase
   /// nil except in `stream-sdk`, where 0 starts a phase.
-  public var method: UInt32?
+  package var method: UInt32?
   /// The HTTP context (`reply`), a read's answer (`stream-sdk`), a configuration (`initialize`).
-  public var data: [UInt8]?
+  package var data: [UInt8]?
   /// Unix milliseconds.
-  public var timestampMilliseconds: UInt64
+  package var timestampMilliseconds: UInt64
   /// `entry` names the handler; `reply`, `method`: see the interface.
-  public var headers: [KeyValue]
+  package var headers: [KeyValue]
 
   /// A request.
-  public init(
+  package init(
     version: UInt64 = 1, requestID: RequestID, sessionID: UInt32, phase: Phase,
     method: UInt32? = nil, data: [UInt8]? = nil, timestampMilliseconds: UInt64,
     headers: [KeyValue] = []
@@ -34,7 +34,7 @@ public struct RequestMessage: Sendable, Hashable {
   }
 
   /// The request in the bytes; throws `MessageError`.
-  public init(decoding bytes: UnsafeRawBufferPointer) throws(MessageError) {
+  package init(decoding bytes: UnsafeRawBufferPointer) throws(MessageError) {
     let view = try RequestDecoder().decode(bytes)
     guard let id = view.requestID else { throw .missingKey(what: "request", key: "request_id") }
     guard let phase = view.phase else { throw .missingKey(what: "request", key: "phase") }
@@ -45,7 +45,7 @@ public struct RequestMessage: Sendable, Hashable {
   }
 
   /// The request as MessagePack; throws `MessageError.tooLarge` past 4 GiB of data.
-  public func encoded() throws(MessageError) -> [UInt8] {
+  package func encoded() throws(MessageError) -> [UInt8] {
     let writer = MessagePackWriter()
     try writer.checkData(data, what: "request")
     writer.map(6 + (method == nil ? 0 : 1) + (data == nil ? 0 : 1))

@@ -2,20 +2,20 @@
 ///
 /// `request_id` (16 bytes), `session_id` and `timestamp` have a fixed width and are written over
 /// in place; nothing else changes, nothing allocates. Not for two threads at once.
-public final class RequestTemplate {
+package final class RequestTemplate {
   /// The packed request, as it is after the last patch. Lives as long as the template.
-  public let buffer: UnsafeMutableRawBufferPointer
+  package let buffer: UnsafeMutableRawBufferPointer
 
   /// Where in the buffer the 16 bytes of the request's id are.
-  public let requestIDOffset: Int
+  package let requestIDOffset: Int
   /// Where the session's id is: 4 bytes, big-endian.
-  public let sessionIDOffset: Int
+  package let sessionIDOffset: Int
   /// Where the time is: 8 bytes, big-endian, Unix milliseconds.
-  public let timestampOffset: Int
+  package let timestampOffset: Int
 
   /// Packs a request of a phase. `entry` names the handler; `method` is 0 in `stream-sdk` and nil
   /// elsewhere; `headers` come behind `entry`. Throws `MessageError.tooLarge` past 4 GiB of data.
-  public init(
+  package init(
     phase: Phase, entry: String, data: [UInt8]? = nil, method: UInt32? = nil,
     headers: [KeyValue] = []
   ) throws(MessageError) {
@@ -53,7 +53,7 @@ public final class RequestTemplate {
 
   /// Makes it the request of this id, session and time.
   @inlinable
-  public func patch(
+  package func patch(
     requestIDHigh: UInt64, requestIDLow: UInt64, sessionID: UInt32, timestampMilliseconds: UInt64
   ) {
     buffer.storeBytes(of: requestIDHigh.bigEndian, toByteOffset: requestIDOffset, as: UInt64.self)

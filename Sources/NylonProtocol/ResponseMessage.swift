@@ -1,24 +1,24 @@
 /// What a worker answers, in all three dialects.
-public struct ResponseMessage: Sendable, Hashable {
+package struct ResponseMessage: Sendable, Hashable {
   /// The version of the messages; 1.
-  public var version: UInt64
+  package var version: UInt64
   /// The id of the request; nil when the request had none that could be read.
-  public var requestID: RequestID?
+  package var requestID: RequestID?
   /// The session, nil in `reply-sdk`.
-  public var sessionID: UInt32?
+  package var sessionID: UInt32?
   /// How the phase ended; `missing` in the dialects of the real SDK.
-  public var action: ReplyAction
+  package var action: ReplyAction
   /// The call, in `stream-sdk`.
-  public var method: UInt32?
+  package var method: UInt32?
   /// What changed (`reply`) or the call's payload (`stream-sdk`).
-  public var data: [UInt8]?
+  package var data: [UInt8]?
   /// Why the handler failed.
-  public var error: String?
+  package var error: String?
   /// Message headers, by habit none.
-  public var headers: [KeyValue]
+  package var headers: [KeyValue]
 
   /// A response.
-  public init(
+  package init(
     version: UInt64 = 1, requestID: RequestID?, sessionID: UInt32? = nil,
     action: ReplyAction = .missing, method: UInt32? = nil, data: [UInt8]? = nil,
     error: String? = nil, headers: [KeyValue] = []
@@ -34,7 +34,7 @@ public struct ResponseMessage: Sendable, Hashable {
   }
 
   /// The response in the bytes; throws `MessageError`. Message headers are not kept.
-  public init(decoding bytes: UnsafeRawBufferPointer) throws(MessageError) {
+  package init(decoding bytes: UnsafeRawBufferPointer) throws(MessageError) {
     guard let view = ReplyDecoder().decode(bytes) else { throw .notAMap(what: "response") }
     self.init(
       version: view.version ?? 0, requestID: view.requestID?.requestID, sessionID: view.sessionID,
@@ -42,7 +42,7 @@ public struct ResponseMessage: Sendable, Hashable {
   }
 
   /// The response as MessagePack; throws `MessageError.tooLarge` past 4 GiB of data.
-  public func encoded() throws(MessageError) -> [UInt8] {
+  package func encoded() throws(MessageError) -> [UInt8] {
     let writer = MessagePackWriter()
     try writer.checkData(data, what: "response")
     let optional = [

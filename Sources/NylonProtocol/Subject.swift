@@ -1,15 +1,15 @@
 /// The NATS subjects of one plugin: `{prefix}.{plugin}.{phase}`.
-public struct Subject: Sendable, Hashable {
+package struct Subject: Sendable, Hashable {
   /// What Nylon uses when nothing is configured.
-  public static let standardPrefix = "nylon.plugin"
+  package static let standardPrefix = "nylon.plugin"
 
   /// One or more tokens, such as `nylon.plugin`.
-  public let prefix: String
+  package let prefix: String
   /// The plugin's name, one token.
-  public let plugin: String
+  package let plugin: String
 
   /// Checks both parts; throws `MessageError.badSubjectToken`.
-  public init(prefix: String = Subject.standardPrefix, plugin: String) throws(MessageError) {
+  package init(prefix: String = Subject.standardPrefix, plugin: String) throws(MessageError) {
     for token in prefix.split(separator: ".", omittingEmptySubsequences: false) {
       try Subject.check(token, what: "prefix", whole: prefix)
     }
@@ -22,13 +22,13 @@ public struct Subject: Sendable, Hashable {
   }
 
   /// The subject on which the phase's requests go.
-  public func phase(_ phase: Phase) -> String { "\(prefix).\(plugin).\(phase.subjectFragment)" }
+  package func phase(_ phase: Phase) -> String { "\(prefix).\(plugin).\(phase.subjectFragment)" }
 
   /// The subject of `initialize` and `shutdown`, subscribed without a queue group.
-  public var lifecycle: String { "\(prefix).\(plugin).lifecycle" }
+  package var lifecycle: String { "\(prefix).\(plugin).lifecycle" }
 
   /// Checks the name of a queue group: dots are fine, wildcards and spaces are not.
-  public static func checkQueueGroup(_ group: String) throws(MessageError) {
+  package static func checkQueueGroup(_ group: String) throws(MessageError) {
     for token in group.split(separator: ".", omittingEmptySubsequences: false) {
       try check(token, what: "queue group", whole: group)
     }

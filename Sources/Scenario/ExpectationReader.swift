@@ -3,10 +3,10 @@ import Measure
 
 extension Expectation {
   /// The numeric columns of summary.csv, which a line of `expect:` may name.
-  public static let metrics: [String] = SummaryRow.numericColumns
+  package static let metrics: [String] = SummaryRow.numericColumns
 
   /// The comparisons, longest first.
-  public static let comparisons = ["<=", ">=", "==", "<", ">"]
+  package static let comparisons = ["<=", ">=", "==", "<", ">"]
 }
 
 /// Reads `expect:`, lines of the form `target.load.metric < number`, or of two such figures with `/`

@@ -2,9 +2,9 @@ import Foundation
 import NylonProtocol
 
 /// What a file is and what was found in it.
-public struct ValidationSummary: Sendable, Equatable, Encodable {
+package struct ValidationSummary: Sendable, Equatable, Encodable {
   /// The kinds of files that can be checked.
-  public enum Kind: String, Sendable, Codable {
+  package enum Kind: String, Sendable, Codable {
     /// A scenario: what to load and how.
     case scenario
     /// Nylon's own configuration.
@@ -14,18 +14,18 @@ public struct ValidationSummary: Sendable, Equatable, Encodable {
   }
 
   /// What the file was taken for.
-  public var kind: Kind
+  package var kind: Kind
   /// The file.
-  public var file: String
+  package var file: String
   /// The scenario's name; empty for the other kinds.
-  public var name: String
+  package var name: String
   /// One line for each target, plugin, broker or claim, without secrets.
-  public var items: [String]
+  package var items: [String]
   /// What is wrong and what is odd.
-  public var problems: [ScenarioProblem]
+  package var problems: [ScenarioProblem]
 
   /// True when there is no error; warnings do not count.
-  public var isValid: Bool { !problems.contains { $0.severity == .error } }
+  package var isValid: Bool { !problems.contains { $0.severity == .error } }
 }
 
 extension ScenarioLoader {
@@ -35,7 +35,7 @@ extension ScenarioLoader {
   /// file, `plugins`, `messaging` or any other key of Nylon a configuration.
   ///
   /// - Throws: ``ScenarioError`` when the file cannot be read as YAML at all.
-  public static func validate(
+  package static func validate(
     path: String, options: Options = Options()
   ) throws(ScenarioError) -> ValidationSummary {
     let file = try SourceFile(path: path)

@@ -1,4 +1,4 @@
-import Load
+import Engine
 import NylonProtocol
 import Scenario
 import Testing

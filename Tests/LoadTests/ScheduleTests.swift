@@ -1,5 +1,5 @@
 import Foundation
-import Load
+import Engine
 import Scenario
 import Testing
 

@@ -1,4 +1,4 @@
-import Load
+import Engine
 import Measure
 import NylonProtocol
 import Scenario

@@ -1,7 +1,7 @@
 import Behaviour
 import Foundation
 import Lab
-import Load
+import Engine
 import Measure
 import Report
 import Scenario

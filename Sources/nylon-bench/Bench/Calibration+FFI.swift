@@ -1,10 +1,9 @@
 import Floor
 import Foundation
-import Load
+import Engine
 import Measure
 import NylonProtocol
 import Scenario
-import TransportFFI
 
 /// Plugins in this process: the engine against bare C.
 extension Calibration {

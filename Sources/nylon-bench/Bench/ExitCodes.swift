@@ -1,7 +1,7 @@
 import ArgumentParser
 import Foundation
 import Lab
-import Load
+import Engine
 import Report
 import Scenario
 

@@ -1,6 +1,6 @@
 import Foundation
 import Lab
-import Load
+import Engine
 import Measure
 import Scenario
 

@@ -1,12 +1,10 @@
 import ArgumentParser
 import Foundation
 import Lab
-import Load
+import Engine
 import Measure
 import NATSWire
 import Scenario
-import TransportFFI
-import TransportNATS
 
 /// The load process: an order in on standard input, a measurement out as one document.
 ///

@@ -1,11 +1,9 @@
 import Foundation
-import Load
+@testable import Engine
 import Measure
 import NylonProtocol
 import Scenario
 import Testing
-
-@testable import TransportFFI
 
 /// Where and how a plugin calls.
 struct Way: CustomTestStringConvertible {

@@ -1,11 +1,9 @@
 import CNylonABI
-import Load
+@testable import Engine
 import Measure
 import NylonProtocol
 import Scenario
 import Testing
-
-@testable import TransportFFI
 
 private let content = RequestSpec(
   method: "POST", bodyBytes: 100, responseStatus: 201, responseHeaders: [KeyValue(key: "via", value: "up")])

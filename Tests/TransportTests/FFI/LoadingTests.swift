@@ -2,7 +2,7 @@ import Foundation
 import NylonProtocol
 import Testing
 
-@testable import TransportFFI
+@testable import Engine
 
 extension FFITests {
   @Suite struct Loading {

@@ -1,10 +1,9 @@
 import Foundation
-import Load
+import Engine
 import Measure
 import NylonProtocol
 import Scenario
 import Testing
-import TransportFFI
 
 /// One call of a scripted plugin.
 struct ScriptedCall {

@@ -1,11 +1,9 @@
 import CJemalloc
-import Load
+@testable import Engine
 import Measure
 import NylonProtocol
 import Scenario
 import Testing
-
-@testable import TransportFFI
 
 extension FFITests {
   @Suite struct Stress {

@@ -1,12 +1,10 @@
 import Foundation
-import Load
+@testable import Engine
 import Measure
 import NATSWire
 import Scenario
 import Synchronization
 import Testing
-
-@testable import TransportNATS
 
 /// The native client and brokers that break the protocol.
 @Suite(.serialized) struct HostileBrokerTests {

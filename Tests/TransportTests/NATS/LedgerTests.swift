@@ -1,8 +1,6 @@
-import Load
+@testable import Engine
 import Measure
 import Testing
-
-@testable import TransportNATS
 
 /// A broker that handles one connection's messages in order, and workers that answer when they
 /// like, without a socket: what the ledger is told is what a real broker's order allows.

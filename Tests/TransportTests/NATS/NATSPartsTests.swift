@@ -1,13 +1,11 @@
 import Foundation
 import Lab
-import Load
+@testable import Engine
 import Measure
 import NylonProtocol
 import Scenario
 import Synchronization
 import Testing
-
-@testable import TransportNATS
 
 private func monotonicNanoseconds() -> UInt64 {
   var now = timespec()

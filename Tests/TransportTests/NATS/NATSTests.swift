@@ -1,13 +1,11 @@
 import Foundation
 import Lab
-import Load
+@testable import Engine
 import Measure
 import NylonProtocol
 import Scenario
 import Synchronization
 import Testing
-
-@testable import TransportNATS
 
 /// The NATS transport with a real broker and workers that the tests script.
 @Suite(.serialized) struct NATSTests {

@@ -1,14 +1,12 @@
 import Foundation
 import Lab
-import Load
+@testable import Engine
 import Measure
 import NATSWire
 import NylonProtocol
 import Scenario
 import Synchronization
 import Testing
-
-@testable import TransportNATS
 
 /// How the clients meet brokers that refuse, vanish, come back, or are no brokers at all.
 @Suite(.serialized) struct NativeTests {

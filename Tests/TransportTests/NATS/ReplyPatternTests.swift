@@ -1,8 +1,6 @@
-import Load
+@testable import Engine
 import NylonProtocol
 import Testing
-
-@testable import TransportNATS
 
 /// Replies that are compared with one that was read in full.
 @Suite struct ReplyPatternTests {
