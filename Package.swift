@@ -61,13 +61,18 @@ let package = Package(
     .target(name: "Measure", dependencies: ["CZlib"], swiftSettings: strict),
     .target(
       name: "Scenario", dependencies: ["Measure", "NylonProtocol", "NATSWire", "Yams"], swiftSettings: strict),
-    // All that runs under load, in one module: the compiler specialises the driver for each transport.
+    .target(
+      name: "Load", dependencies: ["Measure", "Scenario", "NylonProtocol", "CJemalloc", "CKernel"],
+      swiftSettings: strict),
     // Each import is named: a build that does not know of one keeps what was compiled for an older layout.
     .target(
-      name: "Engine",
-      dependencies: [
-        "Measure", "Scenario", "NylonProtocol", "NATSWire", "CNylonABI", "CNats", "CJemalloc", "CKernel",
-      ], swiftSettings: strict),
+      name: "TransportFFI",
+      dependencies: ["Load", "Measure", "Scenario", "CKernel", "NylonProtocol", "CNylonABI"],
+      path: "Sources/Transports/FFI", swiftSettings: strict),
+    .target(
+      name: "TransportNATS",
+      dependencies: ["Load", "Measure", "Scenario", "CKernel", "NylonProtocol", "NATSWire", "CNats"],
+      path: "Sources/Transports/NATS", swiftSettings: strict),
     .target(name: "Lab", dependencies: ["Scenario", "Measure", "NATSWire", "CLinux"], swiftSettings: strict),
     .target(name: "Report", dependencies: ["Measure", "Scenario", "COpenSSL"], swiftSettings: strict),
     .target(
@@ -77,7 +82,7 @@ let package = Package(
     .executableTarget(
       name: "nylon-bench",
       dependencies: [
-        "Measure", "Scenario", "Engine", "Lab", "Behaviour", "Report",
+        "Measure", "Scenario", "Load", "TransportFFI", "TransportNATS", "Lab", "Behaviour", "Report",
         "NylonProtocol", "NATSWire", "Floor", "CKernel", "CNats", "CJemalloc",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
@@ -127,12 +132,12 @@ let package = Package(
       name: "ScenarioTests", dependencies: ["Scenario", "NylonProtocol", "NATSWire"],
       swiftSettings: strict),
     .testTarget(
-      name: "LoadTests", dependencies: ["Engine", "Measure", "Scenario", "NylonProtocol", "CJemalloc"],
+      name: "LoadTests", dependencies: ["Load", "Measure", "Scenario", "NylonProtocol", "CJemalloc"],
       swiftSettings: strict),
     .testTarget(
       name: "TransportTests",
       dependencies: [
-        "Engine", "Measure", "Scenario", "NylonProtocol", "CNylonABI",
+        "Load", "Measure", "Scenario", "NylonProtocol", "TransportFFI", "TransportNATS", "CNylonABI",
         "CJemalloc", "CNats", "NATSWire", "Lab",
       ],
       swiftSettings: strict),

@@ -6,30 +6,30 @@ import NylonProtocol
 import Scenario
 
 /// A load that a behaviour is tried under.
-package struct BehaviourLoad: Sendable {
+public struct BehaviourLoad: Sendable {
   /// What is loaded; over NATS it names its servers, and its workers run already.
-  package var target: Target
+  public var target: Target
   /// When requests are sent.
-  package var shape: LoadShape
+  public var shape: LoadShape
   /// What each request is.
-  package var request: RequestSpec
+  public var request: RequestSpec
   /// Seconds before the recorded time.
-  package var warmupSeconds: Double
+  public var warmupSeconds: Double
   /// Seconds of the recorded time.
-  package var measureSeconds: Double
+  public var measureSeconds: Double
   /// The most seconds to wait for answers afterwards.
-  package var drainSeconds: Double
+  public var drainSeconds: Double
 }
 
 /// A look at a load under way.
-package struct LoadSample: Sendable, Equatable {
+public struct LoadSample: Sendable, Equatable {
   /// Seconds of the recorded time so far; 0 before it.
-  package var measuredSeconds: Double
+  public var measuredSeconds: Double
   /// Requests that were answered in it so far.
-  package var answered: UInt64
+  public var answered: UInt64
 
   /// A look.
-  package init(measuredSeconds: Double, answered: UInt64) {
+  public init(measuredSeconds: Double, answered: UInt64) {
     self.measuredSeconds = measuredSeconds
     self.answered = answered
   }
@@ -37,28 +37,28 @@ package struct LoadSample: Sendable, Equatable {
 
 /// Runs a load in a process of its own; the closure sees it about twenty times a second, and ends it
 /// early by false.
-package typealias RunBehaviourLoad =
+public typealias RunBehaviourLoad =
   @Sendable (BehaviourLoad, (LoadSample) throws -> Bool) throws -> Measure.Measurement
 
 /// What the tests of behaviour need from outside.
-package struct BehaviourBench: Sendable {
+public struct BehaviourBench: Sendable {
   /// The pool under test: its own workers, group, prefix and dialect. It has workers to start.
-  package var pool: Target
+  public var pool: Target
   /// Why it is not the scenario's; nil when it is.
-  package var poolNote: String?
+  public var poolNote: String?
   /// The scenario's request.
-  package var request: RequestSpec
+  public var request: RequestSpec
   /// Shorter loads and fewer requests: shows that it works, with less to go by.
-  package var isQuick: Bool
+  public var isQuick: Bool
   /// The program that serves as `nylon-bench`, for its worker in C.
-  package var program: String
+  public var program: String
   /// Runs a load.
-  package var runLoad: RunBehaviourLoad
+  public var runLoad: RunBehaviourLoad
   /// Whether the user has interrupted the command.
-  package var isInterrupted: @Sendable () -> Bool
+  public var isInterrupted: @Sendable () -> Bool
 
   /// A bench for the first NATS target of a plan that has workers to start, else for `nylon-worker`.
-  package init(
+  public init(
     plan: Plan?, isQuick: Bool, program: String, runLoad: @escaping RunBehaviourLoad,
     isInterrupted: @escaping @Sendable () -> Bool = { false }
   ) {

@@ -1,26 +1,26 @@
 /// A client as the broker's monitoring shows it.
-package struct BrokerClient: Sendable, Equatable {
+public struct BrokerClient: Sendable, Equatable {
   /// The broker's number for the connection; a client that connects again gets another.
-  package var id: UInt64
+  public var id: UInt64
   /// The name that it gave itself; empty when it gave none.
-  package var name: String
+  public var name: String
   /// Messages that it sent.
-  package var sentMessages: UInt64
+  public var sentMessages: UInt64
   /// Messages that were delivered to it.
-  package var deliveredMessages: UInt64
+  public var deliveredMessages: UInt64
 }
 
 /// A subscription as the broker's monitoring shows it.
-package struct BrokerSubscription: Sendable, Hashable {
+public struct BrokerSubscription: Sendable, Hashable {
   /// The subject, perhaps with wildcards.
-  package var subject: String
+  public var subject: String
   /// The queue group; nil when there is none.
-  package var group: String?
+  public var group: String?
   /// The client's number.
-  package var clientID: UInt64
+  public var clientID: UInt64
 
   /// A subscription.
-  package init(subject: String, group: String? = nil, clientID: UInt64) {
+  public init(subject: String, group: String? = nil, clientID: UInt64) {
     self.subject = subject
     self.group = group
     self.clientID = clientID
@@ -29,7 +29,7 @@ package struct BrokerSubscription: Sendable, Hashable {
 
 extension BrokerMonitor {
   /// All clients that are connected now, from `/connz`.
-  package func clients(timeout: Duration = .seconds(3)) throws(LabError) -> [BrokerClient] {
+  public func clients(timeout: Duration = .seconds(3)) throws(LabError) -> [BrokerClient] {
     let page = try decode(ClientPage.self, path: "/connz?limit=100000", until: .after(timeout))
     return page.connections.map {
       BrokerClient(
@@ -38,7 +38,7 @@ extension BrokerMonitor {
   }
 
   /// All subscriptions of clients now, from `/subsz`.
-  package func subscriptions(timeout: Duration = .seconds(3)) throws(LabError) -> [BrokerSubscription] {
+  public func subscriptions(timeout: Duration = .seconds(3)) throws(LabError) -> [BrokerSubscription] {
     let page = try decode(SubscriptionPage.self, path: "/subsz?subs=1&limit=100000", until: .after(timeout))
     return (page.subscriptions_list ?? []).map {
       BrokerSubscription(subject: $0.subject, group: $0.qgroup, clientID: $0.cid)

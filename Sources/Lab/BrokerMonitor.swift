@@ -1,27 +1,27 @@
 import Foundation
 
 /// What a broker's own monitoring says.
-package struct BrokerStatistics: Codable, Sendable, Equatable {
+public struct BrokerStatistics: Codable, Sendable, Equatable {
   /// Version of the broker.
-  package var version: String
+  public var version: String
   /// Clients that were cut off because they read too slowly.
-  package var slowConsumers: Int
+  public var slowConsumers: Int
   /// Messages that came in.
-  package var inMessages: UInt64
+  public var inMessages: UInt64
   /// Messages that went out.
-  package var outMessages: UInt64
+  public var outMessages: UInt64
   /// Bytes that came in.
-  package var inBytes: UInt64
+  public var inBytes: UInt64
   /// Bytes that went out.
-  package var outBytes: UInt64
+  public var outBytes: UInt64
   /// Clients connected now.
-  package var connections: Int
+  public var connections: Int
   /// Subscriptions now, the broker's own included.
-  package var subscriptions: Int
+  public var subscriptions: Int
   /// Resident memory, bytes.
-  package var memoryBytes: UInt64
+  public var memoryBytes: UInt64
   /// CPU use that the broker states, percent of a core.
-  package var cpuPercent: Double
+  public var cpuPercent: Double
 
   enum CodingKeys: String, CodingKey {
     case version
@@ -37,25 +37,25 @@ package struct BrokerStatistics: Codable, Sendable, Equatable {
 }
 
 /// A broker's monitoring over HTTP.
-package struct BrokerMonitor: Sendable, Equatable {
+public struct BrokerMonitor: Sendable, Equatable {
   /// Host of the monitoring.
-  package var host: String
+  public var host: String
   /// Port of the monitoring.
-  package var port: UInt16
+  public var port: UInt16
 
   /// Monitoring at a place.
-  package init(host: String = "127.0.0.1", port: UInt16) {
+  public init(host: String = "127.0.0.1", port: UInt16) {
     self.host = host
     self.port = port
   }
 
   /// What the broker counts, from `/varz`.
-  package func statistics(timeout: Duration = .seconds(3)) throws(LabError) -> BrokerStatistics {
+  public func statistics(timeout: Duration = .seconds(3)) throws(LabError) -> BrokerStatistics {
     try decode(BrokerStatistics.self, path: "/varz", until: .after(timeout))
   }
 
   /// Bytes that wait in the broker for clients that read slowly, from `/connz`.
-  package func pendingBytes(timeout: Duration = .seconds(3)) throws(LabError) -> UInt64 {
+  public func pendingBytes(timeout: Duration = .seconds(3)) throws(LabError) -> UInt64 {
     try decode(Connections.self, path: "/connz?limit=100000", until: .after(timeout))
       .connections.reduce(0) { $0 &+ ($1.pending_bytes ?? 0) }
   }

@@ -1,7 +1,7 @@
 import Glibc
 
 /// How a process ended.
-package enum ExitStatus: Sendable, Equatable, Codable {
+public enum ExitStatus: Sendable, Equatable, Codable {
   /// By itself, with this code.
   case exited(Int32)
   /// By a signal.
@@ -10,12 +10,12 @@ package enum ExitStatus: Sendable, Equatable, Codable {
   case lost
 
   /// True for exit code 0.
-  package var isSuccess: Bool { self == .exited(0) }
+  public var isSuccess: Bool { self == .exited(0) }
 }
 
 extension ExitStatus: CustomStringConvertible {
   /// To be put behind a name: `exited with code 3`.
-  package var description: String {
+  public var description: String {
     switch self {
     case .exited(let code): return "exited with code \(code)"
     case .signaled(let number): return "was ended by \(ExitStatus.signalName(number))"
@@ -34,21 +34,21 @@ extension ExitStatus: CustomStringConvertible {
 }
 
 /// What a process, with the descendants that it waited for, has used up to its end.
-package struct ResourceUse: Sendable, Equatable, Codable {
+public struct ResourceUse: Sendable, Equatable, Codable {
   /// CPU time in user mode, ns.
-  package var userNanoseconds: UInt64
+  public var userNanoseconds: UInt64
   /// CPU time in the kernel, ns.
-  package var systemNanoseconds: UInt64
+  public var systemNanoseconds: UInt64
   /// The most memory it ever had resident, bytes.
-  package var maxResidentBytes: UInt64
+  public var maxResidentBytes: UInt64
 
   /// A use.
-  package init(userNanoseconds: UInt64, systemNanoseconds: UInt64, maxResidentBytes: UInt64) {
+  public init(userNanoseconds: UInt64, systemNanoseconds: UInt64, maxResidentBytes: UInt64) {
     self.userNanoseconds = userNanoseconds
     self.systemNanoseconds = systemNanoseconds
     self.maxResidentBytes = maxResidentBytes
   }
 
   /// User and kernel together, ns.
-  package var cpuNanoseconds: UInt64 { userNanoseconds &+ systemNanoseconds }
+  public var cpuNanoseconds: UInt64 { userNanoseconds &+ systemNanoseconds }
 }

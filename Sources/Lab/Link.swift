@@ -5,13 +5,13 @@ import Scenario
 
 /// A network link between two parts on this machine: a relay in front of brokers, which holds every
 /// byte back.
-package final class Link: Sendable {
+public final class Link: Sendable {
   /// What was asked for.
-  package let spec: LinkSpec
+  public let spec: LinkSpec
   /// URLs that lead to the brokers through the link, in their order. May hold secrets: never print.
-  package let urls: [String]
+  public let urls: [String]
   /// What probes through it took, before any load.
-  package let accuracy: LinkMeasurement
+  public let accuracy: LinkMeasurement
   private let process: ChildProcess
 
   private init(spec: LinkSpec, urls: [String], accuracy: LinkMeasurement, process: ChildProcess) {
@@ -29,7 +29,7 @@ package final class Link: Sendable {
   ///   - servers: URLs of the brokers; each gets a port of the link.
   ///   - seed: of the jitter.
   ///   - probes: how many probes measure it.
-  package static func start(
+  public static func start(
     _ spec: LinkSpec, to servers: [String], seed: UInt64 = 1, probes: Int = 1000
   ) throws(LabError) -> Link {
     let addresses = try servers.map { (url) throws(LabError) in try address(url) }
@@ -105,25 +105,25 @@ package final class Link: Sendable {
   }
 
   /// The relay's process id, for its CPU time.
-  package var pid: Int32 { process.pid }
+  public var pid: Int32 { process.pid }
 
   /// CPU time that the relay has used, ns; nil when it is gone.
-  package var cpuNanoseconds: UInt64? { ProcessClock.cpuNanoseconds(pid: process.pid) }
+  public var cpuNanoseconds: UInt64? { ProcessClock.cpuNanoseconds(pid: process.pid) }
 
   /// False once the relay has ended, whoever ended it.
-  package var isRunning: Bool { process.isRunning }
+  public var isRunning: Bool { process.isRunning }
 
   /// How the relay ended; nil while it runs.
-  package var exitStatus: ExitStatus? { process.exitStatus }
+  public var exitStatus: ExitStatus? { process.exitStatus }
 
   /// What the relay said last, such as that a broker takes no connections.
-  package var lastWords: String { process.lastWords }
+  public var lastWords: String { process.lastWords }
 
   /// Cuts the link and waits until the relay is gone.
   @discardableResult
-  package func stop() -> ExitStatus? { process.terminate(grace: .seconds(1)) }
+  public func stop() -> ExitStatus? { process.terminate(grace: .seconds(1)) }
 
   /// Kills the relay at once: a fault, to see what clients do.
   @discardableResult
-  package func kill() -> ExitStatus? { process.kill() }
+  public func kill() -> ExitStatus? { process.kill() }
 }

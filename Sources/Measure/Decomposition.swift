@@ -1,14 +1,14 @@
 // Where the time of a phase went: its service time cut into parts that follow on each other.
 
 /// One part of the service time of a phase.
-package struct PhasePart: Codable, Sendable, Equatable {
+public struct PhasePart: Codable, Sendable, Equatable {
   /// What it is called in files, such as `handler`.
-  package var name: String
+  public var name: String
   /// How long it took in each phase request.
-  package var time: LatencyHistogram
+  public var time: LatencyHistogram
 
   /// A part.
-  package init(name: String, time: LatencyHistogram) {
+  public init(name: String, time: LatencyHistogram) {
     self.name = name
     self.time = time
   }
@@ -18,23 +18,23 @@ package struct PhasePart: Codable, Sendable, Equatable {
 ///
 /// The parts of one phase request add up to its service time, to the nanosecond. Only answered ones (ok)
 /// are cut up, so as many values are in each part as were answered, without those counted here.
-package struct Decomposition: Codable, Sendable, Equatable {
+public struct Decomposition: Codable, Sendable, Equatable {
   /// The parts in their order in time.
-  package var parts: [PhasePart]
+  public var parts: [PhasePart]
   /// Answers that brought no stamps: the worker knows nothing of them.
-  package var withoutStamps: UInt64
+  public var withoutStamps: UInt64
   /// Answers whose stamps did not lie between sent and done: another machine, another clock.
-  package var impossibleStamps: UInt64
+  public var impossibleStamps: UInt64
 
   /// Parts.
-  package init(parts: [PhasePart], withoutStamps: UInt64 = 0, impossibleStamps: UInt64 = 0) {
+  public init(parts: [PhasePart], withoutStamps: UInt64 = 0, impossibleStamps: UInt64 = 0) {
     self.parts = parts
     self.withoutStamps = withoutStamps
     self.impossibleStamps = impossibleStamps
   }
 
   /// The sum of the parts' means, nanoseconds; nil when nothing was cut up.
-  package var meanNanoseconds: Double? {
+  public var meanNanoseconds: Double? {
     guard let first = parts.first, !first.time.isEmpty else { return nil }
     return parts.reduce(0) { $0 + ($1.time.meanNanoseconds ?? 0) }
   }
@@ -42,7 +42,7 @@ package struct Decomposition: Codable, Sendable, Equatable {
 
 extension Measurement {
   /// What is worth a warning about answers that could not be cut up.
-  package var decompositionWarnings: [String] {
+  public var decompositionWarnings: [String] {
     let all = scopes.compactMap(\.decomposition)
     let without = all.reduce(0) { $0 + $1.withoutStamps }
     let impossible = all.reduce(0) { $0 + $1.impossibleStamps }
@@ -62,24 +62,25 @@ extension Measurement {
 }
 
 /// Where one load thread records the parts of phases. Recording does not allocate.
-package struct PartRecorder: @unchecked Sendable {
+@frozen
+public struct PartRecorder: @unchecked Sendable {
   // @unchecked: one thread writes; readers tolerate counters of different age.
 
   /// The first histogram's words.
-  package let histograms: UnsafeMutablePointer<UInt64>
+  public let histograms: UnsafeMutablePointer<UInt64>
   /// Parts of each phase.
-  package let count: Int
+  public let count: Int
 
   /// The histogram of a part, from 0, of a phase; scope 1 is the first.
   @inlinable @inline(__always)
-  package func part(_ part: Int, scope: Int) -> RawHistogram {
+  public func part(_ part: Int, scope: Int) -> RawHistogram {
     RawHistogram(words: histograms + ((scope &- 1) &* count &+ part) &* RawHistogram.wordCount)
   }
 }
 
 extension RecordingArea {
   /// Where a load thread records parts; nil when the load is not decomposed.
-  package func partRecorder(_ thread: Int) -> PartRecorder? {
+  public func partRecorder(_ thread: Int) -> PartRecorder? {
     guard !layout.parts.isEmpty else { return nil }
     let first = RawHistogram.wordCount * layout.plainHistogramsPerThread
     return PartRecorder(histograms: threadRecorder(thread).histograms + first, count: layout.parts.count)

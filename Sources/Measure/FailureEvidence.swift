@@ -1,26 +1,26 @@
 /// What was seen first of each way to fail. Counts say how often something failed; this says how.
-package struct FailureEvidence: Codable, Sendable, Equatable {
+public struct FailureEvidence: Codable, Sendable, Equatable {
   /// The first error text that a worker sent.
-  package var workerError: String?
+  public var workerError: String?
   /// The first difference between a response and what `verify:` asks for.
-  package var contentDifference: String?
+  public var contentDifference: String?
   /// The subject of the first request for which the broker found no subscriber.
-  package var subjectWithoutSubscriber: String?
+  public var subjectWithoutSubscriber: String?
   /// What a map of another dialect looked like, and which dialect has such maps.
-  package var otherDialect: String?
+  public var otherDialect: String?
   /// Maps of another dialect, those during the warm-up and the drain included.
-  package var otherDialectMaps: UInt64 = 0
+  public var otherDialectMaps: UInt64 = 0
   /// The first message that breaks the protocol, in words.
-  package var protocolError: String?
+  public var protocolError: String?
 
   /// Nothing was seen.
-  package init() {}
+  public init() {}
 
   /// Whether nothing was seen.
-  package var isEmpty: Bool { self == FailureEvidence() }
+  public var isEmpty: Bool { self == FailureEvidence() }
 
   /// Adds what another load thread saw.
-  package mutating func add(_ other: FailureEvidence) {
+  public mutating func add(_ other: FailureEvidence) {
     workerError = workerError ?? other.workerError
     contentDifference = contentDifference ?? other.contentDifference
     subjectWithoutSubscriber = subjectWithoutSubscriber ?? other.subjectWithoutSubscriber
@@ -30,7 +30,7 @@ package struct FailureEvidence: Codable, Sendable, Equatable {
   }
 
   /// One clause for each thing that was seen.
-  package var clauses: [String] {
+  public var clauses: [String] {
     [
       otherDialect.map { "\(otherDialectMaps) maps came in another dialect: one \($0)" },
       subjectWithoutSubscriber.map { "nobody is subscribed to \($0)" },
@@ -42,16 +42,16 @@ package struct FailureEvidence: Codable, Sendable, Equatable {
 }
 
 /// A stall as a measurement keeps it.
-package struct MeasuredStall: Codable, Sendable, Equatable {
+public struct MeasuredStall: Codable, Sendable, Equatable {
   /// Seconds from the start of the measured time.
-  package var startSeconds: Double
+  public var startSeconds: Double
   /// Length, seconds.
-  package var seconds: Double
+  public var seconds: Double
   /// The service time of the slowest phase that was answered before it, nanoseconds.
-  package var slowestBeforeNanoseconds: UInt64
+  public var slowestBeforeNanoseconds: UInt64
 
   /// A stall of a measured time that began at `measureStart`, monotonic nanoseconds.
-  package init(_ stall: Stall, measureStart: UInt64) {
+  public init(_ stall: Stall, measureStart: UInt64) {
     startSeconds = Double(stall.start - measureStart) / 1e9
     seconds = Double(stall.nanoseconds) / 1e9
     slowestBeforeNanoseconds = stall.slowestBefore

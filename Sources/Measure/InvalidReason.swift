@@ -1,18 +1,18 @@
 /// Why a measurement is invalid.
-package struct InvalidReason: Codable, Sendable, Equatable, Hashable {
+public struct InvalidReason: Codable, Sendable, Equatable, Hashable {
   /// What scripts test.
-  package var code: Code
+  public var code: Code
   /// The figures behind it, in words.
-  package var detail: String
+  public var detail: String
 
   /// A reason.
-  package init(code: Code, detail: String) {
+  public init(code: Code, detail: String) {
     self.code = code
     self.detail = detail
   }
 
   /// Every reason, as `summary.csv` spells it.
-  package enum Code: String, Codable, Sendable, CaseIterable {
+  public enum Code: String, Codable, Sendable, CaseIterable {
     case noAnswers = "no_answers"
     case stalled
     case wrongDialect = "wrong_dialect"
@@ -31,7 +31,7 @@ package struct InvalidReason: Codable, Sendable, Equatable, Hashable {
 
     /// Whether a load beyond what the target or the generator can do brings this reason with it: it says
     /// nothing against the verdict that the rate is out of reach.
-    package var comesWithSaturation: Bool {
+    public var comesWithSaturation: Bool {
       switch self {
       case .saturated, .generatorLate, .neverSteady: true
       case .noAnswers, .stalled, .wrongDialect, .steal, .unoptimisedBuild, .pluginCrashed, .pluginHung,
@@ -44,5 +44,5 @@ package struct InvalidReason: Codable, Sendable, Equatable, Hashable {
 
 extension InvalidReason: CustomStringConvertible {
   /// `steal: the hypervisor took 7.1 % of CPU time`.
-  package var description: String { "\(code.rawValue): \(detail)" }
+  public var description: String { "\(code.rawValue): \(detail)" }
 }

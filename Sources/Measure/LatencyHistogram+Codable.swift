@@ -14,7 +14,7 @@ extension LatencyHistogram: Codable {
   /// Reads `{hdr, count, sum_ns, least_ns, greatest_ns, clamped}`.
   ///
   /// Throws `DecodingError.dataCorrupted` when the counters and the figures beside them disagree.
-  package init(from decoder: any Decoder) throws {
+  public init(from decoder: any Decoder) throws {
     let container = try decoder.container(keyedBy: CodingKeys.self)
     func fail(_ problem: String) -> DecodingError {
       .dataCorrupted(.init(codingPath: container.codingPath, debugDescription: problem))
@@ -36,7 +36,7 @@ extension LatencyHistogram: Codable {
   }
 
   /// Writes `{hdr, count, sum_ns, least_ns, greatest_ns, clamped}`; times are nanoseconds.
-  package func encode(to encoder: any Encoder) throws {
+  public func encode(to encoder: any Encoder) throws {
     var container = encoder.container(keyedBy: CodingKeys.self)
     try container.encode(hdrBase64(), forKey: .hdr)
     try container.encode(count, forKey: .count)

@@ -10,15 +10,15 @@ import CZlib
 import Foundation
 
 /// Why text is not an encoded histogram of this suite.
-package struct HistogramCodingError: Error, Sendable, Equatable, CustomStringConvertible {
+public struct HistogramCodingError: Error, Sendable, Equatable, CustomStringConvertible {
   /// What is wrong, and with which value.
-  package var problem: String
+  public var problem: String
 
   /// An error.
-  package init(_ problem: String) { self.problem = problem }
+  public init(_ problem: String) { self.problem = problem }
 
   /// The problem and what can be done.
-  package var description: String {
+  public var description: String {
     "not a histogram of 3 significant digits from 1 ns to 60 s in HdrHistogram's V2 compressed "
       + "encoding: \(problem); the file was damaged or made by another tool, so measure again"
   }
@@ -38,7 +38,7 @@ extension LatencyHistogram {
   /// The counters in HdrHistogram's V2 compressed encoding, base64.
   ///
   /// Holds counts only: the exact sum, least and greatest are not part of the format.
-  package func hdrBase64() -> String {
+  public func hdrBase64() -> String {
     let plain = plainEncoding()
     var length = compressBound(uLong(plain.count))
     var packed = [UInt8](repeating: 0, count: Int(length))
@@ -56,7 +56,7 @@ extension LatencyHistogram {
   ///
   /// Sum, least and greatest are what the counters tell, so exact to 3 digits only. Throws
   /// `HistogramCodingError`; no input makes it crash or take more than some hundred kilobytes.
-  package init(hdrBase64 text: String) throws {
+  public init(hdrBase64 text: String) throws {
     guard text.utf8.count <= Layout.greatestEncodedBytes * 2 else {
       throw HistogramCodingError("it is \(text.utf8.count) characters long")
     }

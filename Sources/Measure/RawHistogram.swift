@@ -2,22 +2,23 @@
 ///
 /// One writer; readers in other processes may look at any time and see counters that are
 /// each whole. Layout, in 8-byte words: sum, least, greatest, clamped, then the counters.
-package struct RawHistogram: @unchecked Sendable {
+@frozen
+public struct RawHistogram: @unchecked Sendable {
   // @unchecked: a view on memory that outlives it; each histogram has one writing thread,
   // and readers tolerate counters of different age.
 
   /// Words of one histogram.
-  package static let wordCount = 4 + HistogramGeometry.counterCount
+  public static let wordCount = 4 + HistogramGeometry.counterCount
   /// The words.
-  package let words: UnsafeMutablePointer<UInt64>
+  public let words: UnsafeMutablePointer<UInt64>
 
   /// A view on `wordCount` words, which must be zero or hold a histogram.
   @inlinable
-  package init(words: UnsafeMutablePointer<UInt64>) { self.words = words }
+  public init(words: UnsafeMutablePointer<UInt64>) { self.words = words }
 
   /// Adds one value in nanoseconds. Does not allocate.
   @inlinable @inline(__always)
-  package func record(_ nanoseconds: UInt64) {
+  public func record(_ nanoseconds: UInt64) {
     var value = nanoseconds
     if value > HistogramGeometry.highestNanoseconds {
       value = HistogramGeometry.highestNanoseconds
@@ -31,7 +32,7 @@ package struct RawHistogram: @unchecked Sendable {
   }
 
   /// A copy as a value.
-  package func snapshot() -> LatencyHistogram {
+  public func snapshot() -> LatencyHistogram {
     var histogram = LatencyHistogram()
     histogram.merge(self)
     return histogram

@@ -2,16 +2,16 @@
 import Foundation
 
 /// A chi-square test's result.
-package struct ChiSquare: Codable, Sendable, Equatable {
+public struct ChiSquare: Codable, Sendable, Equatable {
   /// The statistic.
-  package var statistic: Double
+  public var statistic: Double
   /// Its degrees of freedom.
-  package var degrees: Int
+  public var degrees: Int
   /// Probability of one at least as great when the hypothesis is true.
-  package var pValue: Double
+  public var pValue: Double
 
   /// A result.
-  package init(statistic: Double, degrees: Int) {
+  public init(statistic: Double, degrees: Int) {
     self.statistic = statistic
     self.degrees = degrees
     pValue = Distributions.chiSquareTail(statistic, degrees: Double(degrees))
@@ -24,7 +24,7 @@ extension Statistics {
   ///
   /// `choices` are numbers of 0 ..< n. Nil with under 2 choices, for n under 2 or over 8, or when a
   /// number is out of range. For n = 2 the one cyclic order is to change each time.
-  package static func roundRobinShare(_ choices: [Int], of n: Int) -> Double? {
+  public static func roundRobinShare(_ choices: [Int], of n: Int) -> Double? {
     guard choices.count >= 2, (2...8).contains(n), let counts = transitions(choices, of: n) else {
       return nil
     }
@@ -46,7 +46,7 @@ extension Statistics {
   /// Pearson's test (1900) that all are chosen equally often.
   ///
   /// Nil for under 2 to choose from, or under 5 expected of each, where the approximation fails (Cochran 1954).
-  package static func evenCounts(_ counts: [Int]) -> ChiSquare? {
+  public static func evenCounts(_ counts: [Int]) -> ChiSquare? {
     let total = counts.reduce(0, +)
     guard counts.count >= 2, total >= 5 * counts.count, counts.allSatisfy({ $0 >= 0 }) else { return nil }
     return ChiSquare(statistic: pearson(counts), degrees: counts.count - 1)
@@ -56,7 +56,7 @@ extension Statistics {
   /// likely: Pearson's statistic of the n² kinds of steps, taken in a circle, less that of the n counts.
   ///
   /// Nil when a number is not of 0 ..< n, for n under 2, or with under 5 n² choices.
-  package static func independentChoices(_ choices: [Int], of n: Int) -> ChiSquare? {
+  public static func independentChoices(_ choices: [Int], of n: Int) -> ChiSquare? {
     guard n >= 2, choices.count >= 5 * n * n, var pairs = transitions(choices, of: n),
       let first = choices.first, let last = choices.last
     else { return nil }

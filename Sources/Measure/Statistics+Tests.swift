@@ -2,12 +2,12 @@
 import Foundation
 
 /// What a test for a trend found in a series.
-package struct Trend: Sendable, Equatable {
+public struct Trend: Sendable, Equatable {
   /// Two-sided probability of such an ordering without a trend.
-  package var pValue: Double
+  public var pValue: Double
   /// Change from the first to the last value along Theil and Sen's slope, relative to the median:
   /// 0.1 is a rise by 10 %; nil when the median is 0.
-  package var relativeChange: Double?
+  public var relativeChange: Double?
 }
 
 extension Statistics {
@@ -19,7 +19,7 @@ extension Statistics {
   /// Exact for up to 40 values in all without ties (Mann and Whitney 1947), else the normal
   /// approximation with correction for ties and continuity. Nil when a side is empty or a value is
   /// not finite. With 3 values on each side the least that it can be is 0.1.
-  package static func mannWhitney(_ a: [Double], _ b: [Double]) -> Double? {
+  public static func mannWhitney(_ a: [Double], _ b: [Double]) -> Double? {
     let all = a + b
     guard !a.isEmpty, !b.isEmpty, all.allSatisfy(\.isFinite) else { return nil }
     let above = a.reduce(0.0) { sum, x in
@@ -43,7 +43,7 @@ extension Statistics {
   ///
   /// Exact for up to 40 values without ties (Kendall 1938), else the normal approximation with
   /// correction for ties and continuity. Nil with under 4 values or one that is not finite.
-  package static func trend(_ values: [Double]) -> Trend? {
+  public static func trend(_ values: [Double]) -> Trend? {
     guard values.count >= 4, values.allSatisfy(\.isFinite), let middle = median(values) else {
       return nil
     }

@@ -3,31 +3,31 @@
 import Foundation
 
 /// A range that a figure lies in, in the figure's unit.
-package struct Interval: Codable, Sendable, Equatable {
+public struct Interval: Codable, Sendable, Equatable {
   /// Lower end.
-  package var low: Double
+  public var low: Double
   /// Upper end; not less than `low`.
-  package var high: Double
+  public var high: Double
 
   /// A range.
-  package init(low: Double, high: Double) {
+  public init(low: Double, high: Double) {
     self.low = low
     self.high = high
   }
 
   /// Whether the value is in the range, ends included.
-  package func contains(_ value: Double) -> Bool { low <= value && value <= high }
+  public func contains(_ value: Double) -> Bool { low <= value && value <= high }
 }
 
 /// The statistics of the reports.
-package enum Statistics {
+public enum Statistics {
   /// The fewest replicates for which an interval is given.
-  package static let fewestReplicates = 3
+  public static let fewestReplicates = 3
   /// Resamples of a bootstrap.
-  package static let resamples = 10_000
+  public static let resamples = 10_000
 
   /// The median; the mean of the middle two for an even number; nil when empty.
-  package static func median(_ values: [Double]) -> Double? {
+  public static func median(_ values: [Double]) -> Double? {
     medianOfSorted(values.sorted())
   }
 
@@ -35,7 +35,7 @@ package enum Statistics {
   ///
   /// Nil with under 3 values, since two tell nothing about a spread. With 3, 4 and 5 values it is
   /// (nearly) their whole range: see `rangeCoverage`.
-  package static func bootstrapMedian(_ values: [Double], seed: UInt64 = 1) -> Interval? {
+  public static func bootstrapMedian(_ values: [Double], seed: UInt64 = 1) -> Interval? {
     guard values.count >= fewestReplicates, values.allSatisfy(\.isFinite) else { return nil }
     var generator = SplitMix64(seed: seed)
     var sample = [Double](repeating: 0, count: values.count)
@@ -47,7 +47,7 @@ package enum Statistics {
   ///
   /// 1 - 2 (1/2)^n: 75 % for 3 values, 87.5 % for 4, 93.75 % for 5. No interval from so few
   /// values can be surer, so reports name this share where they print an interval of under 6.
-  package static func rangeCoverage(_ count: Int) -> Double {
+  public static func rangeCoverage(_ count: Int) -> Double {
     count < 1 ? 0 : 1 - 2 * pow(0.5, Double(count))
   }
 
@@ -56,7 +56,7 @@ package enum Statistics {
   /// The n-th of `a` belongs to the n-th of `b`. Nil when they are not equally many, there are
   /// none, or a value of `a` is 0 or one of either is not finite. The interval is nil with under
   /// 3 pairs.
-  package static func pairedRatio(
+  public static func pairedRatio(
     a: [Double], b: [Double], seed: UInt64 = 1
   ) -> (ratio: Double, interval: Interval?)? {
     guard a.count == b.count, a.allSatisfy({ $0 != 0 }) else { return nil }
@@ -70,7 +70,7 @@ package enum Statistics {
   ///
   /// Nil when a side is empty, a value is not finite or one of `a` is 0. The interval is nil when
   /// a side has under 3 values.
-  package static func unpairedRatio(
+  public static func unpairedRatio(
     a: [Double], b: [Double], seed: UInt64 = 1
   ) -> (ratio: Double, interval: Interval?)? {
     guard a.allSatisfy({ $0.isFinite && $0 != 0 }), b.allSatisfy(\.isFinite),
@@ -91,7 +91,7 @@ package enum Statistics {
   ///
   /// Nil with under 3 windows. Takes windows as independent; neighbours seldom are wholly, so the
   /// true interval is rather wider. No rate is under 0.
-  package static func throughputInterval(_ windows: [MeasurementWindow]) -> Interval? {
+  public static func throughputInterval(_ windows: [MeasurementWindow]) -> Interval? {
     let rates = windows.filter { $0.durationSeconds > 0 }.map {
       Double($0.completed) / $0.durationSeconds
     }
@@ -109,7 +109,7 @@ package enum Statistics {
   /// probability of at least 95 % (Conover, Practical Nonparametric Statistics, 3.2). Holds for
   /// this measurement only: it knows nothing of what differs between replicates. Nil when there
   /// are too few samples for such ranks.
-  package static func percentileInterval(
+  public static func percentileInterval(
     _ histogram: LatencyHistogram, percentile: Double
   ) -> Interval? {
     guard percentile > 0, percentile < 100,
@@ -134,7 +134,7 @@ package enum Statistics {
   /// the load keeps: 0 is none, 0.05 is 5 % more, -0.05 is 5 % less (Little 1961).
   ///
   /// Nil when `inFlight` is not positive.
-  package static func littleDeviation(
+  public static func littleDeviation(
     inFlight: Double, throughputPerSecond: Double, meanResponseNanoseconds: Double
   ) -> Double? {
     guard inFlight > 0 else { return nil }

@@ -2,43 +2,43 @@
 import Foundation
 
 /// What must be known beside a measurement to judge it.
-package struct ValidityContext: Sendable, Equatable {
+public struct ValidityContext: Sendable, Equatable {
   /// How late a timer fires on this machine though nothing is loaded (p99), nanoseconds.
-  package var timerFloorNanoseconds: Double
+  public var timerFloorNanoseconds: Double
   /// Whether the generator's build is optimised.
-  package var optimisedBuild: Bool
+  public var optimisedBuild: Bool
 
   /// A context.
-  package init(timerFloorNanoseconds: Double, optimisedBuild: Bool) {
+  public init(timerFloorNanoseconds: Double, optimisedBuild: Bool) {
     self.timerFloorNanoseconds = timerFloorNanoseconds
     self.optimisedBuild = optimisedBuild
   }
 }
 
 /// The rules by which a measurement is valid.
-package enum Validity {
+public enum Validity {
   /// Send lag at p99 over this share of the response time's median makes the generator late.
-  package static let lagShare = 0.1
+  public static let lagShare = 0.1
   /// An open load must reach this share of its rate.
-  package static let reachedShare = 0.98
+  public static let reachedShare = 0.98
   /// The greatest share of CPU time that the hypervisor may take.
-  package static let stealShare = 0.05
+  public static let stealShare = 0.05
   /// Little's law is kept when the deviation is at most this.
-  package static let littleShare = 0.05
+  public static let littleShare = 0.05
   /// A trend counts when its p is under this ...
-  package static let trendProbability = 0.01
+  public static let trendProbability = 0.01
   /// ... and it changes the figure by over this share from the first to the last window.
-  package static let trendShare = 0.1
+  public static let trendShare = 0.1
   /// Replies that came again, over this share of the phases, are a dialect with several maps a phase.
-  package static let duplicateShare = 0.01
+  public static let duplicateShare = 0.01
   /// The fewest windows in which a trend is looked for: under 6, no ordering has a p under 0.01.
-  package static let fewestWindows = 6
+  public static let fewestWindows = 6
 
   /// What speaks against a measurement, and what is worth knowing about it.
   ///
   /// Judges only what the measurement's own figures show; what only the caller knows
   /// (`broker_died`, `worker_died`, `plugin_crashed`, `interrupted`, `failed`) is the caller's.
-  package static func assess(
+  public static func assess(
     _ measurement: Measurement, context: ValidityContext
   ) -> (reasons: [InvalidReason], warnings: [String]) {
     var reasons: [InvalidReason] = []
@@ -102,7 +102,7 @@ package enum Validity {
   /// Held against what the schedule asked for within the measured time, since Poisson arrivals are
   /// never exactly as many as the rate says; where fewer were sent than chance explains (4 standard
   /// deviations), the generator itself fell short, and the rate is the measure.
-  package static func reached(_ measurement: Measurement) -> Double? {
+  public static func reached(_ measurement: Measurement) -> Double? {
     guard let (asked, answered) = demand(measurement), asked > 0 else { return nil }
     return answered / asked
   }

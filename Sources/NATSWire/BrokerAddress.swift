@@ -1,22 +1,22 @@
 import Foundation
 
 /// A broker's URL, taken apart: where it is, and what must not be shown.
-package struct BrokerAddress: Sendable, Equatable {
+public struct BrokerAddress: Sendable, Equatable {
   /// Name or address, without the brackets of IPv6.
-  package var host: String
+  public var host: String
   /// The port.
-  package var port: UInt16
+  public var port: UInt16
   /// Whether the URL asks for TLS.
-  package var usesTLS: Bool
+  public var usesTLS: Bool
   /// Credentials of the URL itself. Secret.
-  package var auth: NATSAuth
+  public var auth: NATSAuth
 
   /// Host and port, for messages.
-  package var shown: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
+  public var shown: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
 
   /// Takes `nats://host:port`, `tls://…`, or `host:port` apart; user and password, or a token, may
   /// stand before an `@`.
-  package init(_ url: String) throws(BrokerAddressError) {
+  public init(_ url: String) throws(BrokerAddressError) {
     var rest = url.trimmingCharacters(in: .whitespaces)[...]
     usesTLS = false
     if let mark = rest.range(of: "://") {
@@ -68,14 +68,14 @@ package struct BrokerAddress: Sendable, Equatable {
 }
 
 /// Why a broker's URL cannot be used.
-package struct BrokerAddressError: Error, Sendable, Equatable, CustomStringConvertible {
+public struct BrokerAddressError: Error, Sendable, Equatable, CustomStringConvertible {
   /// The URL without its secrets.
-  package var shown: String
+  public var shown: String
   /// What is wrong with it.
-  package var why: String
+  public var why: String
   /// What to do.
-  package static let remedy = "Write it like nats://127.0.0.1:4222."
+  public static let remedy = "Write it like nats://127.0.0.1:4222."
 
   /// Names the URL and what is wrong with it; the remedy stands beside.
-  package var description: String { "The broker URL '\(shown)' cannot be used: \(why)" }
+  public var description: String { "The broker URL '\(shown)' cannot be used: \(why)" }
 }

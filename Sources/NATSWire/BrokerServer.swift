@@ -1,9 +1,9 @@
 import Foundation
 
 /// A broker that a connection may be made to: its addresses, and what is said to it first.
-package struct BrokerServer: Sendable {
+public struct BrokerServer: Sendable {
   /// Host and port, for messages.
-  package let shown: String
+  public let shown: String
   /// Socket addresses in bytes, in the order of the resolver; not empty.
   let addresses: [(family: Int32, bytes: [UInt8])]
   /// Name or address as the URL has it, which the broker's certificate must be for.
@@ -17,7 +17,7 @@ package struct BrokerServer: Sendable {
 
   /// The brokers of those URLs; their names are looked up here and now, since the resolver
   /// keeps its caller waiting. Those without an address are left out, unless all are.
-  package static func all(
+  public static func all(
     _ urls: [String], security: WireSecurity = WireSecurity()
   ) throws(BrokerError) -> [BrokerServer] {
     var servers: [BrokerServer] = []
@@ -110,9 +110,9 @@ package struct BrokerServer: Sendable {
 }
 
 /// What a broker says of itself.
-package struct BrokerInfo: Decodable, Sendable {
+public struct BrokerInfo: Decodable, Sendable {
   /// Its version, such as `2.9.10`.
-  package private(set) var version: String?
+  public private(set) var version: String?
   var max_payload: Int?
   var headers: Bool?
   var auth_required: Bool?
@@ -129,25 +129,25 @@ package struct BrokerInfo: Decodable, Sendable {
   static let ordinaryPayload = 1 << 20
 
   /// Bytes of a message, at most.
-  package var longestPayload: Int { min(max(1, max_payload ?? Self.ordinaryPayload), Self.mostPayload) }
+  public var longestPayload: Int { min(max(1, max_payload ?? Self.ordinaryPayload), Self.mostPayload) }
 }
 
 /// Why there is no connection to a broker.
-package struct BrokerError: Error, CustomStringConvertible {
+public struct BrokerError: Error, CustomStringConvertible {
   /// The broker's address without user and password.
-  package let server: String
+  public let server: String
   /// What the client or the broker says.
-  package let why: String
+  public let why: String
   /// What to do about it.
-  package let remedy: String
+  public let remedy: String
 
   /// An error.
-  package init(server: String, why: String, remedy: String) {
+  public init(server: String, why: String, remedy: String) {
     self.server = server
     self.why = why
     self.remedy = remedy
   }
 
   /// All three.
-  package var description: String { "broker \(server): \(why). \(remedy)" }
+  public var description: String { "broker \(server): \(why). \(remedy)" }
 }

@@ -1,18 +1,18 @@
 /// How a client proves who it is. Every value is a secret.
-package struct NATSAuth: Codable, Sendable, Equatable {
+public struct NATSAuth: Codable, Sendable, Equatable {
   /// A token.
-  package var token: String?
+  public var token: String?
   /// A user name.
-  package var user: String?
+  public var user: String?
   /// Its password.
-  package var password: String?
+  public var password: String?
   /// Path of a credentials file.
-  package var credentials: String?
+  public var credentials: String?
   /// Path of an nkey seed file.
-  package var nkey: String?
+  public var nkey: String?
 
   /// Credentials.
-  package init(
+  public init(
     token: String? = nil, user: String? = nil, password: String? = nil, credentials: String? = nil,
     nkey: String? = nil
   ) {
@@ -25,18 +25,18 @@ package struct NATSAuth: Codable, Sendable, Equatable {
 }
 
 /// Transport security of a broker connection.
-package struct NATSTLS: Codable, Sendable, Equatable {
+public struct NATSTLS: Codable, Sendable, Equatable {
   /// Whether TLS is used. A `tls://` URL or a broker that requires TLS switches it on as well.
-  package var enabled: Bool
+  public var enabled: Bool
   /// Path of the authorities' certificates.
-  package var caFile: String?
+  public var caFile: String?
   /// Path of the client's certificate.
-  package var certFile: String?
+  public var certFile: String?
   /// Path of the client's key.
-  package var keyFile: String?
+  public var keyFile: String?
 
   /// Settings.
-  package init(
+  public init(
     enabled: Bool = false, caFile: String? = nil, certFile: String? = nil, keyFile: String? = nil
   ) {
     self.enabled = enabled
@@ -46,7 +46,7 @@ package struct NATSTLS: Codable, Sendable, Equatable {
   }
 
   /// Whether connections to these servers use TLS from the start, whatever the broker says.
-  package func isUsed(for servers: [String]) -> Bool {
+  public func isUsed(for servers: [String]) -> Bool {
     enabled || servers.contains { (try? BrokerAddress($0))?.usesTLS ?? false }
   }
 }
@@ -54,7 +54,7 @@ package struct NATSTLS: Codable, Sendable, Equatable {
 /// What connections to brokers need to be secure, read once from the files that the settings name.
 ///
 /// Making one checks every file, so it also serves to find a missing or wrong file before anything starts.
-package struct WireSecurity: Sendable {
+public struct WireSecurity: Sendable {
   /// Token, or user and password. Secret.
   let auth: NATSAuth
   /// The nkey that signs the broker's nonce, with its JWT when there is one.
@@ -65,7 +65,7 @@ package struct WireSecurity: Sendable {
   let tls: TLSContext?
 
   /// No credentials and no TLS settings.
-  package init() {
+  public init() {
     auth = NATSAuth()
     identity = nil
     enablesTLS = false
@@ -75,7 +75,7 @@ package struct WireSecurity: Sendable {
   /// Reads the files.
   ///
   /// - Parameter servers: the brokers' URLs; the TLS files count when `tls` is enabled or one of these is `tls://`.
-  package init(auth: NATSAuth, tls: NATSTLS, servers: [String]) throws(SecurityFileError) {
+  public init(auth: NATSAuth, tls: NATSTLS, servers: [String]) throws(SecurityFileError) {
     self.auth = NATSAuth(token: auth.token, user: auth.user, password: auth.password)
     if let path = auth.credentials {
       identity = try SignedIdentity(credentialsFile: path)
@@ -90,7 +90,7 @@ package struct WireSecurity: Sendable {
 }
 
 /// A setting that names a file for TLS or credentials.
-package enum SecurityFileKey: String, Sendable {
+public enum SecurityFileKey: String, Sendable {
   /// The authorities that the broker's certificate is checked against.
   case caFile = "tls.ca_file"
   /// The client's certificate.
@@ -104,18 +104,18 @@ package enum SecurityFileKey: String, Sendable {
 }
 
 /// Why a file for TLS or credentials cannot be used. Never holds what is in the file.
-package struct SecurityFileError: Error, Sendable, Equatable, CustomStringConvertible {
+public struct SecurityFileError: Error, Sendable, Equatable, CustomStringConvertible {
   /// The setting that names it, as a scenario spells it.
-  package let key: SecurityFileKey
+  public let key: SecurityFileKey
   /// The file.
-  package let path: String
+  public let path: String
   /// What is wrong with it.
-  package let why: String
+  public let why: String
   /// What to do.
-  package let remedy: String
+  public let remedy: String
 
   /// An error.
-  package init(_ key: SecurityFileKey, _ path: String, why: String, remedy: String) {
+  public init(_ key: SecurityFileKey, _ path: String, why: String, remedy: String) {
     self.key = key
     self.path = path
     self.why = why
@@ -123,7 +123,7 @@ package struct SecurityFileError: Error, Sendable, Equatable, CustomStringConver
   }
 
   /// All four.
-  package var description: String {
+  public var description: String {
     "The file '\(path)' of `\(key.rawValue)` cannot be used: \(why). \(remedy)"
   }
 }

@@ -2,10 +2,10 @@ import COpenSSL
 import Foundation
 
 /// An nkey: an ed25519 key pair as NATS writes it. The seed is a secret.
-package struct NKey: Sendable {
+public struct NKey: Sendable {
   private let seed: [UInt8]
   /// The public key as text, `U…` for a user.
-  package let publicText: String
+  public let publicText: String
 
   /// The key pair of a user's seed (`SU…`), or why the text is none.
   init(userSeed text: some StringProtocol) throws(NKeyFault) {
@@ -32,7 +32,7 @@ package struct NKey: Sendable {
   }
 
   /// The user's key pair of a seed file; comments, blank lines and the frame of a credentials file are skipped.
-  package init(seedFile path: String) throws(SecurityFileError) {
+  public init(seedFile path: String) throws(SecurityFileError) {
     let text = try SecurityFile.text(.nkey, path)
     let lines = text.split(whereSeparator: \.isNewline).map { $0.trimmingCharacters(in: .whitespaces) }
     let seed = lines.first { !$0.isEmpty && !$0.hasPrefix("#") && !$0.hasPrefix("-") }

@@ -9,7 +9,7 @@ extension WireConnection {
   // MARK: The first connection
 
   /// Tries all servers once; returns when one has taken us. Throws the failure that tells most.
-  package func connectFirst() throws(LinkFailure) {
+  public func connectFirst() throws(LinkFailure) {
     let dialer = dialer.takeUnretainedValue()
     while dial() {
       do throws(LinkFailure) {
@@ -29,7 +29,7 @@ extension WireConnection {
   }
 
   /// Waits for the socket, for owners without an epoll set; what it is ready for, nil when the time is over.
-  package func waitForSocket(until time: UInt64) -> UInt32? {
+  public func waitForSocket(until time: UInt64) -> UInt32? {
     let wantsRoom = state.pointee.stage == .connecting || state.pointee.waitsForRoom
     var entry = pollfd(
       fd: state.pointee.socket, events: Int16(wantsRoom ? POLLIN | POLLOUT : POLLIN), revents: 0)
@@ -179,7 +179,7 @@ extension WireConnection {
   // MARK: Later connections
 
   /// The socket of a connection that is being made is ready; whether it is made now.
-  package func dialOn(_ events: UInt32) -> Bool {
+  public func dialOn(_ events: UInt32) -> Bool {
     do throws(LinkFailure) {
       try advance(events)
       guard state.pointee.stage == .connected else { return false }
@@ -192,7 +192,7 @@ extension WireConnection {
   }
 
   /// Looks whether a stage without a connection is over.
-  package func checkTime() {
+  public func checkTime() {
     guard isOver else { return }
     if state.pointee.stage == .resting {
       if !dial() { rest() }
@@ -218,7 +218,7 @@ extension WireConnection {
   }
 
   /// Gives the connection up, and with it all that the kernel had not taken; it is made again after a rest.
-  package func lose() {
+  public func lose() {
     closeSocket()
     dialer.takeUnretainedValue().startOver()
     rest()

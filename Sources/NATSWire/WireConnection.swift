@@ -2,7 +2,8 @@ import CKernel
 import Glibc
 
 /// How far a connection is.
-package enum WireStage: UInt8, Sendable {
+@frozen
+public enum WireStage: UInt8, Sendable {
   /// Waits before it tries to connect again.
   case resting
   /// The kernel connects.
@@ -20,7 +21,8 @@ package enum WireStage: UInt8, Sendable {
 }
 
 /// What is known of one connection, at a fixed address.
-package struct WireState {
+@frozen
+public struct WireState {
   @usableFromInline var socket: Int32 = -1
   @usableFromInline var stage = WireStage.resting
   /// When the stage is over, monotonic nanoseconds.
@@ -60,15 +62,16 @@ package struct WireState {
 /// Its owner writes messages into the buffer and sends all that waits at once; what came is read and handled
 /// where it lies. A view: copies share the same connection, which lives until `close`. Memory grows only for a
 /// message that is longer than any before.
-package struct WireConnection {
+@frozen
+public struct WireConnection {
   @usableFromInline let state: UnsafeMutablePointer<WireState>
   let dialer: Unmanaged<WireDialer>
   let place: Int
   let epoll: Int32
   /// In place of an epoll set, for an owner that only ever calls `waitForSocket`.
-  package static let noEpoll: Int32 = -1
+  public static let noEpoll: Int32 = -1
   /// Bytes of a buffer, at least.
-  package static let bufferBytes = 256 << 10
+  public static let bufferBytes = 256 << 10
   /// More than the payload that a message may have: its headers.
   @inlinable static var headerBytes: Int { 64 << 10 }
 
@@ -77,7 +80,7 @@ package struct WireConnection {
   /// - Parameters:
   ///   - epoll: the set that the socket is put into, with `place` as what the set tells of it.
   ///   - outBytes: bytes that are to have room unsent, at least.
-  package init(
+  public init(
     to servers: [BrokerServer], first: Int, settings: WireSettings, epoll: Int32, place: Int, outBytes: Int
   ) {
     self.place = place
@@ -93,7 +96,7 @@ package struct WireConnection {
   }
 
   /// Closes the socket and gives all memory back; no call may follow.
-  package func close() {
+  public func close() {
     closeSocket()
     state.pointee.out.deallocate()
     state.pointee.input.deallocate()
@@ -102,31 +105,31 @@ package struct WireConnection {
   }
 
   /// How far it is.
-  @inlinable package var stage: WireStage { state.pointee.stage }
+  @inlinable public var stage: WireStage { state.pointee.stage }
   /// Whether messages go both ways.
-  @inlinable package var isConnected: Bool { state.pointee.stage == .connected }
+  @inlinable public var isConnected: Bool { state.pointee.stage == .connected }
   /// Bytes of a message's payload, at most, as the broker says.
-  @inlinable package var longestPayload: Int { state.pointee.longestPayload }
+  @inlinable public var longestPayload: Int { state.pointee.longestPayload }
   /// Bytes that the kernel took so far, over all connections that this one was.
-  @inlinable package var written: UInt64 { state.pointee.written }
+  @inlinable public var written: UInt64 { state.pointee.written }
   /// Bytes that wait to be sent.
-  @inlinable package var unsentBytes: Int { state.pointee.outEnd &- state.pointee.outStart }
+  @inlinable public var unsentBytes: Int { state.pointee.outEnd &- state.pointee.outStart }
   /// Whether the kernel takes no more for now; epoll tells when it does.
-  @inlinable package var waitsForRoom: Bool { state.pointee.waitsForRoom }
+  @inlinable public var waitsForRoom: Bool { state.pointee.waitsForRoom }
   /// Whether the broker asked for PONGs that are not yet in the buffer.
-  @inlinable package var owesPongs: Bool { state.pointee.pongsOwed > 0 }
+  @inlinable public var owesPongs: Bool { state.pointee.pongsOwed > 0 }
   /// How often it was made again.
-  package var reconnects: UInt64 { state.pointee.reconnects }
+  public var reconnects: UInt64 { state.pointee.reconnects }
   /// Rests since it was there last: one when it was lost, and one for each time that all brokers were tried since.
-  package var rests: UInt64 { state.pointee.rests }
+  public var rests: UInt64 { state.pointee.rests }
   /// When something is to be done about a connection that is not there, monotonic nanoseconds.
-  package var stageEnd: UInt64 { state.pointee.stageEnd }
+  public var stageEnd: UInt64 { state.pointee.stageEnd }
   /// What the broker complained of, each once.
-  package var complaints: [String] { dialer.takeUnretainedValue().complaints }
+  public var complaints: [String] { dialer.takeUnretainedValue().complaints }
   /// What the broker said of itself; nil before it did.
-  package var greeting: BrokerInfo? { dialer.takeUnretainedValue().info }
+  public var greeting: BrokerInfo? { dialer.takeUnretainedValue().info }
   /// Host and port of the server under way, for messages.
-  package var server: String {
+  public var server: String {
     let dialer = dialer.takeUnretainedValue()
     return dialer.servers[dialer.server].shown
   }
@@ -136,7 +139,7 @@ package struct WireConnection {
   /// Room for so many bytes behind all that waits; nil when there is none until something was sent. What is
   /// written there counts with `commit`.
   @inlinable @inline(__always)
-  package func reserve(_ count: Int) -> UnsafeMutableRawPointer? {
+  public func reserve(_ count: Int) -> UnsafeMutableRawPointer? {
     if state.pointee.outEnd &+ count > state.pointee.outCapacity {
       guard makeRoom(count) else { return nil }
     }
@@ -145,11 +148,11 @@ package struct WireConnection {
 
   /// So many of the reserved bytes are to be sent.
   @inlinable @inline(__always)
-  package func commit(_ count: Int) { state.pointee.outEnd &+= count }
+  public func commit(_ count: Int) { state.pointee.outEnd &+= count }
 
   /// Moves what waits to the buffer's front; an empty buffer grows to what it is to hold.
   @inline(never)
-  package func makeRoom(_ count: Int) -> Bool {
+  public func makeRoom(_ count: Int) -> Bool {
     let waiting = state.pointee.outEnd - state.pointee.outStart
     guard waiting + count <= state.pointee.outCapacity || waiting == 0 else { return false }
     if waiting + count > state.pointee.outCapacity {
@@ -166,7 +169,7 @@ package struct WireConnection {
 
   /// Puts a line of the protocol into the buffer; false when it has no room.
   @discardableResult
-  package func put(_ text: some Collection<UInt8>) -> Bool {
+  public func put(_ text: some Collection<UInt8>) -> Bool {
     guard let place = reserve(text.count) else { return false }
     UnsafeMutableRawBufferPointer(start: place, count: text.count).copyBytes(from: text)
     commit(text.count)
@@ -174,7 +177,8 @@ package struct WireConnection {
   }
 
   /// What became of the bytes in the buffer.
-  package enum Sent: Sendable {
+  @frozen
+  public enum Sent: Sendable {
     /// There were none.
     case nothing
     /// The kernel took all.
@@ -187,7 +191,7 @@ package struct WireConnection {
 
   /// Gives the kernel what the buffer holds; when it does not take all, epoll tells of room.
   @inlinable
-  package func send() -> Sent {
+  public func send() -> Sent {
     if state.pointee.pongsOwed > 0 { putPongs() }
     if let tls = state.pointee.tls { return sendSecured(tls) }
     while state.pointee.outStart < state.pointee.outEnd {
@@ -212,7 +216,7 @@ package struct WireConnection {
   }
 
   /// Whether epoll is to tell of room in the socket's buffer.
-  package func wantRoom(_ wants: Bool) {
+  public func wantRoom(_ wants: Bool) {
     guard state.pointee.waitsForRoom != wants else { return }
     state.pointee.waitsForRoom = wants
     listen(wants ? UInt32(KERNEL_READABLE) | UInt32(KERNEL_WRITABLE) : UInt32(KERNEL_READABLE))
@@ -232,7 +236,7 @@ package struct WireConnection {
   /// Reads once; bytes read, 0 when there are none now, -1 when the connection is over. When `holdsMore` is true
   /// afterwards, handle what came and call again before waiting: epoll does not tell of the rest.
   @inlinable
-  package func fill() -> Int {
+  public func fill() -> Int {
     if state.pointee.inStart == state.pointee.inEnd {
       state.pointee.inStart = 0
       state.pointee.inEnd = 0
@@ -253,14 +257,14 @@ package struct WireConnection {
   }
 
   /// Whether TLS may hold more than the buffer had room for: only ever after a `fill`.
-  @inlinable package var holdsMore: Bool { state.pointee.holdsMore }
+  @inlinable public var holdsMore: Bool { state.pointee.holdsMore }
 
   /// Whether something was read and not yet handled.
-  @inlinable package var hasInput: Bool { state.pointee.inStart < state.pointee.inEnd }
+  @inlinable public var hasInput: Bool { state.pointee.inStart < state.pointee.inEnd }
 
   /// The piece that what was read begins with.
   @inlinable @inline(__always)
-  package func nextPiece() -> WirePiece {
+  public func nextPiece() -> WirePiece {
     WireParser.piece(
       UnsafeRawBufferPointer(
         start: state.pointee.input + state.pointee.inStart,
@@ -270,12 +274,12 @@ package struct WireConnection {
 
   /// Goes on behind a piece; its bytes stay where they are until the next `fill`.
   @inlinable @inline(__always)
-  package func consume(_ piece: WirePiece) { state.pointee.inStart &+= piece.byteCount }
+  public func consume(_ piece: WirePiece) { state.pointee.inStart &+= piece.byteCount }
 
   /// Handles a piece that is no message; false when nothing can be read behind it: more is to come, or the
   /// connection was given up. `pongs` counts what agrees with a PING of the owner's.
   @inline(never)
-  package func handleOther(_ piece: WirePiece, pongs: inout Int) -> OtherPiece {
+  public func handleOther(_ piece: WirePiece, pongs: inout Int) -> OtherPiece {
     switch piece.kind {
     case .message, .ok: break
     case .pong: pongs += 1
@@ -295,7 +299,7 @@ package struct WireConnection {
   }
 
   /// What became of a piece that is no message.
-  package enum OtherPiece: Sendable {
+  public enum OtherPiece: Sendable {
     /// It was handled.
     case handled
     /// The rest of it is still to come.

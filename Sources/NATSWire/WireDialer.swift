@@ -1,18 +1,18 @@
 import Foundation
 
 /// What a connection says of itself, and how patient it is.
-package struct WireSettings: Sendable {
+public struct WireSettings: Sendable {
   /// The client's name, as the broker's monitoring shows it.
-  package var name: String
+  public var name: String
   /// The subscriptions' lines, each with its end.
-  package var subscriptions: [UInt8]
+  public var subscriptions: [UInt8]
   /// Nanoseconds that connecting and being greeted may take.
-  package var limitNanoseconds: UInt64
+  public var limitNanoseconds: UInt64
   /// Nanoseconds to wait after all brokers were tried, or a connection was lost.
-  package var restNanoseconds: UInt64
+  public var restNanoseconds: UInt64
 
   /// Settings.
-  package init(
+  public init(
     name: String, subscriptions: [UInt8], limitNanoseconds: UInt64 = 5_000_000_000,
     restNanoseconds: UInt64 = 100_000_000
   ) {
@@ -24,7 +24,7 @@ package struct WireSettings: Sendable {
 }
 
 /// Where a connection may go, and what it says there; used only while none is there.
-package final class WireDialer {
+public final class WireDialer {
   /// Complaints of the broker that are kept.
   private static let mostComplaints = 4
 
@@ -42,7 +42,7 @@ package final class WireDialer {
   /// Why the last round of all servers failed: the one that tells most.
   private(set) var failure: LinkFailure?
   /// What the broker complained of, each once.
-  package private(set) var complaints: [String] = []
+  public private(set) var complaints: [String] = []
 
   /// A dialer that begins with the server at place `first`; nothing here is left to chance.
   init(_ servers: [BrokerServer], first: Int, settings: WireSettings) {
@@ -78,7 +78,7 @@ package final class WireDialer {
   }
 
   /// Keeps what the broker says, for people.
-  package func complain(_ words: String) {
+  public func complain(_ words: String) {
     let sentence = "the broker at \(servers[server].shown): \(words)"
     if complaints.count < Self.mostComplaints, !complaints.contains(sentence) { complaints.append(sentence) }
   }
@@ -97,20 +97,20 @@ package final class WireDialer {
 }
 
 /// Why a broker did not take us.
-package struct LinkFailure: Error {
+public struct LinkFailure: Error {
   /// The broker's address without user and password.
-  package let server: String
+  public let server: String
   /// What it or the system says.
-  package let why: String
+  public let why: String
   /// What to do about it.
-  package let remedy: String
+  public let remedy: String
   /// What kind of failure it is.
-  package let kind: Kind
+  public let kind: Kind
   /// How a broker puts it that does not take the credentials; empty for other failures.
-  package var words = ""
+  public var words = ""
 
   /// The kinds of failures.
-  package enum Kind: Sendable {
+  public enum Kind: Sendable {
     /// Nobody answers, or not in time.
     case silence
     /// Whoever answers does not speak the protocol.
@@ -125,12 +125,12 @@ package struct LinkFailure: Error {
   var isAnswer: Bool { kind != .silence }
 
   /// The error for people.
-  package var error: BrokerError { BrokerError(server: server, why: why, remedy: remedy) }
+  public var error: BrokerError { BrokerError(server: server, why: why, remedy: remedy) }
 }
 
 extension WirePiece {
   /// What the broker says, without its quotes.
-  package var text: String {
+  public var text: String {
     String(decoding: payload.prefix(300), as: UTF8.self).trimmingCharacters(
       in: CharacterSet(charactersIn: " '"))
   }

@@ -3,15 +3,15 @@ import Glibc
 /// What the broker sent, piece by piece, read in place. Pure: bytes in, a piece out, nothing kept.
 ///
 /// Whatever the bytes are, it neither reads beyond them nor asks for more than `longestMessage`.
-package enum WireParser {
+public enum WireParser {
   /// Bytes of a line, its end included, at most; the greeting of a large cluster is the longest.
-  @inlinable package static var longestLine: Int { 64 << 10 }
+  @inlinable public static var longestLine: Int { 64 << 10 }
 
   /// The first piece of the bytes.
   ///
   /// - Parameter longestMessage: bytes of a message's headers and payload, at most.
   @inlinable @inline(__always)
-  package static func piece(_ bytes: UnsafeRawBufferPointer, longestMessage: Int) -> WirePiece {
+  public static func piece(_ bytes: UnsafeRawBufferPointer, longestMessage: Int) -> WirePiece {
     guard let start = bytes.baseAddress, bytes.count > 0 else { return .incomplete(needs: 1) }
     guard let end = memchr(start, newline, min(bytes.count, longestLine)) else {
       return unfinishedLine(start, count: bytes.count)
@@ -110,9 +110,11 @@ package enum WireParser {
 @inlinable var asciiHeaderMessage: StaticString { "HMSG " }
 
 /// One piece of what a broker sends; its parts lie in the bytes that it was read from.
-package struct WirePiece {
+@frozen
+public struct WirePiece {
   /// What it is.
-  package enum Kind: UInt8, Sendable {
+  @frozen
+  public enum Kind: UInt8, Sendable {
     /// `byteCount` bytes in all are needed before there can be a piece.
     case incomplete
     /// A message to a subscription.
@@ -132,25 +134,25 @@ package struct WirePiece {
   }
 
   /// What it is.
-  package var kind: Kind
+  public var kind: Kind
   /// Bytes that the piece takes up, or of `incomplete` that are needed.
-  package var byteCount: Int
+  public var byteCount: Int
   /// What is wrong with a broken one.
-  package var fault = WireFault.none
+  public var fault = WireFault.none
   /// The subject that a message was published to.
-  package var subject = UnsafeRawBufferPointer(start: nil, count: 0)
+  public var subject = UnsafeRawBufferPointer(start: nil, count: 0)
   /// The subscription that it came for.
-  package var sid = 0
+  public var sid = 0
   /// Where its answer is to go; empty when nobody waits for one.
-  package var reply = UnsafeRawBufferPointer(start: nil, count: 0)
+  public var reply = UnsafeRawBufferPointer(start: nil, count: 0)
   /// Empty for a message without headers.
-  package var header = UnsafeRawBufferPointer(start: nil, count: 0)
+  public var header = UnsafeRawBufferPointer(start: nil, count: 0)
   /// A message's bytes, or what `kind` says.
-  package var payload = UnsafeRawBufferPointer(start: nil, count: 0)
+  public var payload = UnsafeRawBufferPointer(start: nil, count: 0)
 
   /// A piece of that size.
   @inlinable
-  package init(kind: Kind, byteCount: Int, fault: WireFault = .none) {
+  public init(kind: Kind, byteCount: Int, fault: WireFault = .none) {
     self.kind = kind
     self.byteCount = byteCount
     self.fault = fault
@@ -165,13 +167,13 @@ package struct WirePiece {
   }
 
   /// Whether the broker found nobody for the request: status 503 and no payload.
-  package var isNoResponders: Bool {
+  public var isNoResponders: Bool {
     payload.isEmpty && header.count >= 12 && header.prefix(12).elementsEqual("NATS/1.0 503".utf8)
   }
 }
 
 /// How bytes break the protocol.
-package enum WireFault: String, Sendable {
+public enum WireFault: String, Sendable {
   // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
   case none
   // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
@@ -189,7 +191,7 @@ package enum WireFault: String, Sendable {
 }
 
 /// The words of one line.
-@usableFromInline
+@frozen @usableFromInline
 struct WireLine {
   @usableFromInline var at: UnsafeRawPointer
   @usableFromInline let end: UnsafeRawPointer

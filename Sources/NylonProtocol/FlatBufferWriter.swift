@@ -3,14 +3,14 @@ import CNylonFlatBuffers
 /// A FlatBuffers builder that keeps its memory: build, use the bytes, build again.
 ///
 /// Not for two threads at once. The bytes that it gives are valid until the next table.
-package final class FlatBufferWriter {
+public final class FlatBufferWriter {
   /// The most bytes of one table.
-  package static let byteCountMost = 1 << 30
+  public static let byteCountMost = 1 << 30
 
   let builder: OpaquePointer
 
   /// A writer with 1 KiB to begin with.
-  package init() {
+  public init() {
     guard let builder = nylon_builder_new() else {
       preconditionFailure("out of memory: FlatBuffers builder")
     }

@@ -2,12 +2,12 @@ import CNylonFlatBuffers
 
 extension HTTPContextChange {
   /// The change as a table. More than 1 GiB gives no bytes: no broker carries that.
-  package func encoded() -> [UInt8] {
+  public func encoded() -> [UInt8] {
     (try? [UInt8](encode(with: FlatBufferWriter()))) ?? []
   }
 
   /// The change as a table in the writer's memory: valid until its next table.
-  package func encode(with writer: FlatBufferWriter) throws(MessageError) -> UnsafeRawBufferPointer {
+  public func encode(with writer: FlatBufferWriter) throws(MessageError) -> UnsafeRawBufferPointer {
     encodeContext(
       with: writer, request: request.isEmpty ? nil : request,
       response: response.isEmpty ? nil : response)
@@ -15,7 +15,7 @@ extension HTTPContextChange {
   }
 
   /// The change in the table; throws `MessageError.notATable`.
-  package init(decoding bytes: UnsafeRawBufferPointer) throws(MessageError) {
+  public init(decoding bytes: UnsafeRawBufferPointer) throws(MessageError) {
     self.init(try HTTPContextView(bytes).context)
   }
 
@@ -33,7 +33,7 @@ extension HTTPContextChange {
 
 extension HTTPContext {
   /// The context as a table. More than 1 GiB gives no bytes: no broker carries that.
-  package func encoded() -> [UInt8] {
+  public func encoded() -> [UInt8] {
     let writer = FlatBufferWriter()
     encodeContext(
       with: writer, request: request.map(HTTPRequestChange.init(full:)),
@@ -43,7 +43,7 @@ extension HTTPContext {
 
   /// The context in the table; a field that is absent is empty, an absent status is 200.
   /// Throws `MessageError.notATable`.
-  package init(decoding bytes: UnsafeRawBufferPointer) throws(MessageError) {
+  public init(decoding bytes: UnsafeRawBufferPointer) throws(MessageError) {
     let view = try HTTPContextView(bytes).context
     let change = HTTPContextChange(view)
     self.init(

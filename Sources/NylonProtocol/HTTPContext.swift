@@ -13,22 +13,22 @@ public struct KeyValue: Codable, Sendable, Hashable {
 }
 
 /// The HTTP request that a plugin sees.
-package struct HTTPRequest: Codable, Sendable, Hashable {
+public struct HTTPRequest: Codable, Sendable, Hashable {
   /// `GET`, `POST`, …
-  package var method: String
+  public var method: String
   /// The path without the query, such as `/api/users`.
-  package var path: String
+  public var path: String
   /// The query without `?`, empty when there is none.
-  package var query: String
+  public var query: String
   /// Path parameters of the route.
-  package var params: [KeyValue]
+  public var params: [KeyValue]
   /// Headers, in order; names compare without regard to case.
-  package var headers: [KeyValue]
+  public var headers: [KeyValue]
   /// The body's bytes.
-  package var body: [UInt8]
+  public var body: [UInt8]
 
   /// A request.
-  package init(
+  public init(
     method: String, path: String, query: String = "", params: [KeyValue] = [],
     headers: [KeyValue] = [], body: [UInt8] = []
   ) {
@@ -42,16 +42,16 @@ package struct HTTPRequest: Codable, Sendable, Hashable {
 }
 
 /// The HTTP response that a plugin sees and changes.
-package struct HTTPResponse: Codable, Sendable, Hashable {
+public struct HTTPResponse: Codable, Sendable, Hashable {
   /// The status code, 100-599.
-  package var status: UInt16
+  public var status: UInt16
   /// Headers, in order; names compare without regard to case.
-  package var headers: [KeyValue]
+  public var headers: [KeyValue]
   /// The body's bytes.
-  package var body: [UInt8]
+  public var body: [UInt8]
 
   /// A response.
-  package init(status: UInt16 = 200, headers: [KeyValue] = [], body: [UInt8] = []) {
+  public init(status: UInt16 = 200, headers: [KeyValue] = [], body: [UInt8] = []) {
     self.status = status
     self.headers = headers
     self.body = body

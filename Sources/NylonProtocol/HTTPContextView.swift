@@ -3,11 +3,11 @@ import CNylonFlatBuffers
 /// A verified context that is read in place: nothing is copied until it is asked for.
 ///
 /// Valid only as long as the bytes that it was made from. Fields are nil when absent.
-package struct HTTPContextView {
+public struct HTTPContextView {
   let context: NylonContextView
 
   /// Verifies the bytes; throws `MessageError.notATable`.
-  package init(_ bytes: UnsafeRawBufferPointer) throws(MessageError) {
+  public init(_ bytes: UnsafeRawBufferPointer) throws(MessageError) {
     var context = NylonContextView()
     guard nylon_read_context(bytes.bytePointer, bytes.count, &context) else {
       throw .notATable(what: "NylonHttpContext", byteCount: bytes.count)
@@ -16,31 +16,31 @@ package struct HTTPContextView {
   }
 
   /// A context with neither request nor response.
-  package init() { context = NylonContextView() }
+  public init() { context = NylonContextView() }
 
   /// Whether the response travels.
-  package var hasResponse: Bool { context.response.present }
+  public var hasResponse: Bool { context.response.present }
   /// `GET`, `POST`, …
-  package var method: String? { context.request.method.text }
+  public var method: String? { context.request.method.text }
   /// The path without the query.
-  package var path: String? { context.request.path.text }
+  public var path: String? { context.request.path.text }
   /// The query without `?`.
-  package var query: String? { context.request.query.text }
+  public var query: String? { context.request.query.text }
   /// Path parameters.
-  package var params: [KeyValue]? { context.request.params.keyValues }
+  public var params: [KeyValue]? { context.request.params.keyValues }
   /// The request's headers.
-  package var requestHeaders: [KeyValue]? { context.request.headers.keyValues }
+  public var requestHeaders: [KeyValue]? { context.request.headers.keyValues }
   /// The request's body, in place.
-  package var requestBody: UnsafeRawBufferPointer { context.request.body.raw }
+  public var requestBody: UnsafeRawBufferPointer { context.request.body.raw }
   /// The status, nil when absent.
-  package var status: UInt16? { context.response.status == 0 ? nil : context.response.status }
+  public var status: UInt16? { context.response.status == 0 ? nil : context.response.status }
   /// The response's headers.
-  package var responseHeaders: [KeyValue]? { context.response.headers.keyValues }
+  public var responseHeaders: [KeyValue]? { context.response.headers.keyValues }
   /// The response's body, in place.
-  package var responseBody: UnsafeRawBufferPointer { context.response.body.raw }
+  public var responseBody: UnsafeRawBufferPointer { context.response.body.raw }
 
   /// The value of a request header, names compared without regard to case; nil when absent.
-  package func requestHeader(_ name: String) -> String? {
+  public func requestHeader(_ name: String) -> String? {
     var name = name
     return name.withUTF8 { wanted in
       for index in 0..<context.request.headers.count {
@@ -53,16 +53,16 @@ package struct HTTPContextView {
 }
 
 /// How header names compare: ASCII letters without regard to case (RFC 9110).
-package enum HeaderName {
+public enum HeaderName {
   /// Whether two names are the same.
-  package static func equal(_ left: UnsafeRawBufferPointer, _ right: UnsafeRawBufferPointer) -> Bool {
+  public static func equal(_ left: UnsafeRawBufferPointer, _ right: UnsafeRawBufferPointer) -> Bool {
     guard left.count == right.count else { return false }
     for index in 0..<left.count where lower(left[index]) != lower(right[index]) { return false }
     return true
   }
 
   /// Whether two names are the same.
-  package static func equal(_ left: String, _ right: String) -> Bool {
+  public static func equal(_ left: String, _ right: String) -> Bool {
     guard left.utf8.count == right.utf8.count else { return false }
     return zip(left.utf8, right.utf8).allSatisfy { lower($0) == lower($1) }
   }

@@ -1,9 +1,9 @@
 import CNylonFlatBuffers
 
 /// FlatBuffers `NylonHttpHeaders`: what `read_request_headers` and `read_response_headers` answer.
-package enum HeaderTable {
+public enum HeaderTable {
   /// The table with these headers, in order.
-  package static func encode(_ headers: [KeyValue]) -> [UInt8] {
+  public static func encode(_ headers: [KeyValue]) -> [UInt8] {
     let writer = FlatBufferWriter()
     for header in headers {
       let key = writer.string(header.key)
@@ -15,7 +15,7 @@ package enum HeaderTable {
   }
 
   /// The headers in the table; throws `MessageError.notATable`.
-  package static func decode(_ bytes: UnsafeRawBufferPointer) throws(MessageError) -> [KeyValue] {
+  public static func decode(_ bytes: UnsafeRawBufferPointer) throws(MessageError) -> [KeyValue] {
     var pairs = NylonPairs()
     guard nylon_read_headers(bytes.bytePointer, bytes.count, &pairs) else {
       throw .notATable(what: "NylonHttpHeaders", byteCount: bytes.count)
@@ -25,22 +25,22 @@ package enum HeaderTable {
 }
 
 /// FlatBuffers `HeaderKeyValue`: what `set_response_header` carries.
-package enum HeaderKeyValueCodec {
+public enum HeaderKeyValueCodec {
   /// The two parts of a decoded header, inside the bytes that were decoded.
-  package struct View {
+  public struct View {
     /// The header's name.
-    package let key: UnsafeRawBufferPointer
+    public let key: UnsafeRawBufferPointer
     /// The header's value.
-    package let value: UnsafeRawBufferPointer
+    public let value: UnsafeRawBufferPointer
   }
 
   /// The table with this header.
-  package static func encode(key: String, value: String) -> [UInt8] {
+  public static func encode(key: String, value: String) -> [UInt8] {
     (try? [UInt8](encode(key: key, value: value, with: FlatBufferWriter()))) ?? []
   }
 
   /// The table with this header, in the writer's memory: valid until its next table.
-  package static func encode(
+  public static func encode(
     key: String, value: String, with writer: FlatBufferWriter
   ) throws(MessageError) -> UnsafeRawBufferPointer {
     writer.reset()
@@ -51,14 +51,14 @@ package enum HeaderKeyValueCodec {
 
   /// The header in the table, or nil when the bytes are none. Allocates nothing: the
   /// parts point into `bytes`.
-  package static func decode(_ bytes: UnsafeRawBufferPointer) -> View? {
+  public static func decode(_ bytes: UnsafeRawBufferPointer) -> View? {
     var pair = NylonPair()
     guard nylon_read_pair(bytes.bytePointer, bytes.count, &pair) else { return nil }
     return View(key: pair.key.raw, value: pair.value.raw)
   }
 
   /// Calls `body` with the header's two parts, or gives nil when the bytes are none.
-  package static func withDecoded<Result, Failure: Error>(
+  public static func withDecoded<Result, Failure: Error>(
     _ bytes: UnsafeRawBufferPointer,
     _ body: (_ key: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer) throws(Failure) -> Result
   ) throws(Failure) -> Result? {

@@ -1,5 +1,5 @@
 /// What the host does when a phase fails or times out.
-package enum ErrorAction: String, Codable, Sendable, CaseIterable {
+public enum ErrorAction: String, Codable, Sendable, CaseIterable {
   /// Try again with exponential backoff and the same request id.
   case retry
   /// Note the error and go on with the session.
@@ -9,20 +9,20 @@ package enum ErrorAction: String, Codable, Sendable, CaseIterable {
 }
 
 /// Timeout, error action and retries of one phase.
-package struct PhasePolicy: Codable, Sendable, Hashable {
+public struct PhasePolicy: Codable, Sendable, Hashable {
   /// Milliseconds until a phase request without an answer is a timeout.
-  package var timeoutMilliseconds: Int
+  public var timeoutMilliseconds: Int
   /// What follows a failure.
-  package var onError: ErrorAction
+  public var onError: ErrorAction
   /// Attempts in all, the first included; at least 1. More than 1 has effect only with `retry`.
-  package var attempts: Int
+  public var attempts: Int
   /// Milliseconds before the first retry; doubled for each further one.
-  package var backoffFirstMilliseconds: Int
+  public var backoffFirstMilliseconds: Int
   /// The most milliseconds before a retry.
-  package var backoffMostMilliseconds: Int
+  public var backoffMostMilliseconds: Int
 
   /// A policy.
-  package init(
+  public init(
     timeoutMilliseconds: Int, onError: ErrorAction, attempts: Int, backoffFirstMilliseconds: Int,
     backoffMostMilliseconds: Int
   ) {
@@ -34,7 +34,7 @@ package struct PhasePolicy: Codable, Sendable, Hashable {
   }
 
   /// Nylon's "smart defaults": what holds for a phase when nothing is configured.
-  package static func standard(for phase: Phase) -> PhasePolicy {
+  public static func standard(for phase: Phase) -> PhasePolicy {
     switch phase {
     case .zero, .requestFilter:
       PhasePolicy(

@@ -1,5 +1,5 @@
 /// How a handler ended its phase.
-package enum ReplyAction: UInt8, Sendable, Hashable, CaseIterable {
+public enum ReplyAction: UInt8, Sendable, Hashable, CaseIterable {
   /// No `action` in the map: a reply of another dialect.
   case missing
   /// Go on.
@@ -14,7 +14,7 @@ package enum ReplyAction: UInt8, Sendable, Hashable, CaseIterable {
   case unknown
 
   /// The text on the wire, nil when the key is to be left out.
-  package var text: String? {
+  public var text: String? {
     switch self {
     case .missing: nil
     case .next: "next"
@@ -40,36 +40,36 @@ package enum ReplyAction: UInt8, Sendable, Hashable, CaseIterable {
 }
 
 /// A reply that is read in place: valid as long as the bytes.
-package struct ReplyView {
+public struct ReplyView {
   /// How the phase ended.
-  package internal(set) var action = ReplyAction.missing
+  public internal(set) var action = ReplyAction.missing
   /// The id of the request that it answers, nil when the map has none.
-  package internal(set) var requestID: RequestIDView?
+  public internal(set) var requestID: RequestIDView?
   /// The session, nil when the map has none.
-  package internal(set) var sessionID: UInt32?
+  public internal(set) var sessionID: UInt32?
   /// The call, nil when the map has none: in `stream-sdk` then it is the acknowledgement.
-  package internal(set) var method: UInt32?
+  public internal(set) var method: UInt32?
   /// What the call or the phase carries, nil when absent.
-  package internal(set) var data: UnsafeRawBufferPointer?
+  public internal(set) var data: UnsafeRawBufferPointer?
   /// The error's text, nil when absent.
-  package internal(set) var error: UnsafeRawBufferPointer?
+  public internal(set) var error: UnsafeRawBufferPointer?
   /// The version, nil when absent.
-  package internal(set) var version: UInt64?
+  public internal(set) var version: UInt64?
   var headers = PackedMap()
 
   /// The value of a message header, nil when absent or no text.
-  package func header(_ name: StaticString) -> UnsafeRawBufferPointer? {
+  public func header(_ name: StaticString) -> UnsafeRawBufferPointer? {
     headers.text(name)
   }
 }
 
 /// Takes replies of all three dialects apart, without allocating.
-package struct ReplyDecoder: Sendable {
+public struct ReplyDecoder: Sendable {
   /// A decoder.
-  package init() {}
+  public init() {}
 
   /// The reply in the bytes; nil when they are not exactly one map with the right types.
-  package func decode(_ bytes: UnsafeRawBufferPointer) -> ReplyView? {
+  public func decode(_ bytes: UnsafeRawBufferPointer) -> ReplyView? {
     guard var reader = PackedReader(bytes), let entries = reader.enterMap() else { return nil }
     var view = ReplyView()
     for _ in 0..<entries {

@@ -1,16 +1,16 @@
 /// Packs the `reply` dialect's answers into one buffer that is kept: the worker's hot path.
 ///
 /// Not for two threads at once: each thread has its own.
-package final class ReplyEncoder {
+public final class ReplyEncoder {
   private let writer = MessagePackWriter()
   private var stampsOffset: Int?
 
   /// An encoder.
-  package init() {}
+  public init() {}
 
   /// The answer's bytes, valid until the next answer. `data` and `error` are left out when nil,
   /// and so are `stamps`, whose last one `stampPacked` sets.
-  package func encode(
+  public func encode(
     requestID: RequestIDView?, sessionID: UInt32, action: ReplyAction,
     data: UnsafeRawBufferPointer? = nil, error: String? = nil, stamps: WorkerStamps? = nil
   ) -> UnsafeRawBufferPointer {
@@ -59,7 +59,7 @@ package final class ReplyEncoder {
   }
 
   /// Writes into the answer when it was packed, nanoseconds; the answer of the last `encode` has it then.
-  package func stampPacked(_ nanoseconds: UInt64) {
+  public func stampPacked(_ nanoseconds: UInt64) {
     guard let stampsOffset else { return }
     WorkerStamps.write(nanoseconds, to: writer.start + stampsOffset)
   }

@@ -1,39 +1,39 @@
 /// A request that is read in place: valid as long as the bytes.
-package struct RequestView {
+public struct RequestView {
   /// The version; 1.
-  package internal(set) var version: UInt64 = 0
+  public internal(set) var version: UInt64 = 0
   /// The id to echo.
-  package internal(set) var requestID: RequestIDView?
+  public internal(set) var requestID: RequestIDView?
   /// The session, 0 when absent.
-  package internal(set) var sessionID: UInt32 = 0
+  public internal(set) var sessionID: UInt32 = 0
   /// The phase, nil when absent.
-  package internal(set) var phase: Phase?
+  public internal(set) var phase: Phase?
   /// The call, nil in the dialects without one.
-  package internal(set) var method: UInt32?
+  public internal(set) var method: UInt32?
   /// The HTTP context, a read's answer or a configuration; nil when absent.
-  package internal(set) var data: UnsafeRawBufferPointer?
+  public internal(set) var data: UnsafeRawBufferPointer?
   /// Unix milliseconds, 0 when absent.
-  package internal(set) var timestampMilliseconds: UInt64 = 0
+  public internal(set) var timestampMilliseconds: UInt64 = 0
   var headers = PackedMap()
 
   /// The value of a message header (`entry`, `reply`, `method`), nil when absent or no text.
-  package func header(_ name: StaticString) -> UnsafeRawBufferPointer? {
+  public func header(_ name: StaticString) -> UnsafeRawBufferPointer? {
     headers.text(name)
   }
 
   /// All message headers whose name and value are texts.
-  package var headerList: [KeyValue] {
+  public var headerList: [KeyValue] {
     headers.texts
   }
 }
 
 /// Takes requests of all three dialects apart, without allocating.
-package struct RequestDecoder: Sendable {
+public struct RequestDecoder: Sendable {
   /// A decoder.
-  package init() {}
+  public init() {}
 
   /// The request in the bytes; throws `MessageError`.
-  package func decode(_ bytes: UnsafeRawBufferPointer) throws(MessageError) -> RequestView {
+  public func decode(_ bytes: UnsafeRawBufferPointer) throws(MessageError) -> RequestView {
     guard var reader = PackedReader(bytes), let entries = reader.enterMap() else {
       throw .notAMap(what: "request")
     }

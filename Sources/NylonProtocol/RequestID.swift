@@ -1,12 +1,12 @@
 /// A request's id, echoed in the reply with its type.
-package enum RequestID: Sendable, Hashable {
+public enum RequestID: Sendable, Hashable {
   /// A text, by habit a UUID.
   case text(String)
   /// Bytes, by habit the sixteen of a UUID.
   case bytes([UInt8])
 
   /// The sixteen bytes of two words, most significant first.
-  package init(high: UInt64, low: UInt64) {
+  public init(high: UInt64, low: UInt64) {
     self = .bytes(
       withUnsafeBytes(of: high.bigEndian, Array.init)
         + withUnsafeBytes(of: low.bigEndian, Array.init))
@@ -14,21 +14,21 @@ package enum RequestID: Sendable, Hashable {
 }
 
 /// A request's id inside the message that it came with.
-package struct RequestIDView {
+public struct RequestIDView {
   /// The text's or the binary's bytes.
-  package let raw: UnsafeRawBufferPointer
+  public let raw: UnsafeRawBufferPointer
   /// Whether it is a text.
-  package let isText: Bool
+  public let isText: Bool
 
   /// The id of `raw` bytes.
-  package init(raw: UnsafeRawBufferPointer, isText: Bool) {
+  public init(raw: UnsafeRawBufferPointer, isText: Bool) {
     self.raw = raw
     self.isText = isText
   }
 
   /// The two words of a 16-byte id, most significant first; nil for any other.
   @inlinable
-  package var words: (high: UInt64, low: UInt64)? {
+  public var words: (high: UInt64, low: UInt64)? {
     guard !isText, raw.count == 16, let start = raw.baseAddress else { return nil }
     return (
       UInt64(bigEndian: start.loadUnaligned(as: UInt64.self)),
@@ -37,7 +37,7 @@ package struct RequestIDView {
   }
 
   /// A copy that outlives the message.
-  package var requestID: RequestID {
+  public var requestID: RequestID {
     isText ? .text(String(decoding: raw, as: UTF8.self)) : .bytes([UInt8](raw))
   }
 }

@@ -1,24 +1,24 @@
 /// What the host publishes to a worker, in all three dialects.
-package struct RequestMessage: Sendable, Hashable {
+public struct RequestMessage: Sendable, Hashable {
   /// The version of the messages; 1.
-  package var version: UInt64
+  public var version: UInt64
   /// The id that the reply echoes.
-  package var requestID: RequestID
+  public var requestID: RequestID
   /// The session: one proxied HTTP request.
-  package var sessionID: UInt32
+  public var sessionID: UInt32
   /// The phase; zero for a read's answer.
-  package var phase: Phase
+  public var phase: Phase
   /// nil except in `stream-sdk`, where 0 starts a phase.
-  package var method: UInt32?
+  public var method: UInt32?
   /// The HTTP context (`reply`), a read's answer (`stream-sdk`), a configuration (`initialize`).
-  package var data: [UInt8]?
+  public var data: [UInt8]?
   /// Unix milliseconds.
-  package var timestampMilliseconds: UInt64
+  public var timestampMilliseconds: UInt64
   /// `entry` names the handler; `reply`, `method`: see the interface.
-  package var headers: [KeyValue]
+  public var headers: [KeyValue]
 
   /// A request.
-  package init(
+  public init(
     version: UInt64 = 1, requestID: RequestID, sessionID: UInt32, phase: Phase,
     method: UInt32? = nil, data: [UInt8]? = nil, timestampMilliseconds: UInt64,
     headers: [KeyValue] = []
@@ -34,7 +34,7 @@ package struct RequestMessage: Sendable, Hashable {
   }
 
   /// The request in the bytes; throws `MessageError`.
-  package init(decoding bytes: UnsafeRawBufferPointer) throws(MessageError) {
+  public init(decoding bytes: UnsafeRawBufferPointer) throws(MessageError) {
     let view = try RequestDecoder().decode(bytes)
     guard let id = view.requestID else { throw .missingKey(what: "request", key: "request_id") }
     guard let phase = view.phase else { throw .missingKey(what: "request", key: "phase") }
@@ -45,7 +45,7 @@ package struct RequestMessage: Sendable, Hashable {
   }
 
   /// The request as MessagePack; throws `MessageError.tooLarge` past 4 GiB of data.
-  package func encoded() throws(MessageError) -> [UInt8] {
+  public func encoded() throws(MessageError) -> [UInt8] {
     let writer = MessagePackWriter()
     try writer.checkData(data, what: "request")
     writer.map(6 + (method == nil ? 0 : 1) + (data == nil ? 0 : 1))

@@ -2,20 +2,20 @@
 ///
 /// `request_id` (16 bytes), `session_id` and `timestamp` have a fixed width and are written over
 /// in place; nothing else changes, nothing allocates. Not for two threads at once.
-package final class RequestTemplate {
+public final class RequestTemplate {
   /// The packed request, as it is after the last patch. Lives as long as the template.
-  package let buffer: UnsafeMutableRawBufferPointer
+  public let buffer: UnsafeMutableRawBufferPointer
 
   /// Where in the buffer the 16 bytes of the request's id are.
-  package let requestIDOffset: Int
+  public let requestIDOffset: Int
   /// Where the session's id is: 4 bytes, big-endian.
-  package let sessionIDOffset: Int
+  public let sessionIDOffset: Int
   /// Where the time is: 8 bytes, big-endian, Unix milliseconds.
-  package let timestampOffset: Int
+  public let timestampOffset: Int
 
   /// Packs a request of a phase. `entry` names the handler; `method` is 0 in `stream-sdk` and nil
   /// elsewhere; `headers` come behind `entry`. Throws `MessageError.tooLarge` past 4 GiB of data.
-  package init(
+  public init(
     phase: Phase, entry: String, data: [UInt8]? = nil, method: UInt32? = nil,
     headers: [KeyValue] = []
   ) throws(MessageError) {
@@ -53,7 +53,7 @@ package final class RequestTemplate {
 
   /// Makes it the request of this id, session and time.
   @inlinable
-  package func patch(
+  public func patch(
     requestIDHigh: UInt64, requestIDLow: UInt64, sessionID: UInt32, timestampMilliseconds: UInt64
   ) {
     buffer.storeBytes(of: requestIDHigh.bigEndian, toByteOffset: requestIDOffset, as: UInt64.self)

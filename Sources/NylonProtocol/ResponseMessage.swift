@@ -1,24 +1,24 @@
 /// What a worker answers, in all three dialects.
-package struct ResponseMessage: Sendable, Hashable {
+public struct ResponseMessage: Sendable, Hashable {
   /// The version of the messages; 1.
-  package var version: UInt64
+  public var version: UInt64
   /// The id of the request; nil when the request had none that could be read.
-  package var requestID: RequestID?
+  public var requestID: RequestID?
   /// The session, nil in `reply-sdk`.
-  package var sessionID: UInt32?
+  public var sessionID: UInt32?
   /// How the phase ended; `missing` in the dialects of the real SDK.
-  package var action: ReplyAction
+  public var action: ReplyAction
   /// The call, in `stream-sdk`.
-  package var method: UInt32?
+  public var method: UInt32?
   /// What changed (`reply`) or the call's payload (`stream-sdk`).
-  package var data: [UInt8]?
+  public var data: [UInt8]?
   /// Why the handler failed.
-  package var error: String?
+  public var error: String?
   /// Message headers, by habit none.
-  package var headers: [KeyValue]
+  public var headers: [KeyValue]
 
   /// A response.
-  package init(
+  public init(
     version: UInt64 = 1, requestID: RequestID?, sessionID: UInt32? = nil,
     action: ReplyAction = .missing, method: UInt32? = nil, data: [UInt8]? = nil,
     error: String? = nil, headers: [KeyValue] = []
@@ -34,7 +34,7 @@ package struct ResponseMessage: Sendable, Hashable {
   }
 
   /// The response in the bytes; throws `MessageError`. Message headers are not kept.
-  package init(decoding bytes: UnsafeRawBufferPointer) throws(MessageError) {
+  public init(decoding bytes: UnsafeRawBufferPointer) throws(MessageError) {
     guard let view = ReplyDecoder().decode(bytes) else { throw .notAMap(what: "response") }
     self.init(
       version: view.version ?? 0, requestID: view.requestID?.requestID, sessionID: view.sessionID,
@@ -42,7 +42,7 @@ package struct ResponseMessage: Sendable, Hashable {
   }
 
   /// The response as MessagePack; throws `MessageError.tooLarge` past 4 GiB of data.
-  package func encoded() throws(MessageError) -> [UInt8] {
+  public func encoded() throws(MessageError) -> [UInt8] {
     let writer = MessagePackWriter()
     try writer.checkData(data, what: "response")
     let optional = [

@@ -1,15 +1,15 @@
 /// The NATS subjects of one plugin: `{prefix}.{plugin}.{phase}`.
-package struct Subject: Sendable, Hashable {
+public struct Subject: Sendable, Hashable {
   /// What Nylon uses when nothing is configured.
-  package static let standardPrefix = "nylon.plugin"
+  public static let standardPrefix = "nylon.plugin"
 
   /// One or more tokens, such as `nylon.plugin`.
-  package let prefix: String
+  public let prefix: String
   /// The plugin's name, one token.
-  package let plugin: String
+  public let plugin: String
 
   /// Checks both parts; throws `MessageError.badSubjectToken`.
-  package init(prefix: String = Subject.standardPrefix, plugin: String) throws(MessageError) {
+  public init(prefix: String = Subject.standardPrefix, plugin: String) throws(MessageError) {
     for token in prefix.split(separator: ".", omittingEmptySubsequences: false) {
       try Subject.check(token, what: "prefix", whole: prefix)
     }
@@ -22,13 +22,13 @@ package struct Subject: Sendable, Hashable {
   }
 
   /// The subject on which the phase's requests go.
-  package func phase(_ phase: Phase) -> String { "\(prefix).\(plugin).\(phase.subjectFragment)" }
+  public func phase(_ phase: Phase) -> String { "\(prefix).\(plugin).\(phase.subjectFragment)" }
 
   /// The subject of `initialize` and `shutdown`, subscribed without a queue group.
-  package var lifecycle: String { "\(prefix).\(plugin).lifecycle" }
+  public var lifecycle: String { "\(prefix).\(plugin).lifecycle" }
 
   /// Checks the name of a queue group: dots are fine, wildcards and spaces are not.
-  package static func checkQueueGroup(_ group: String) throws(MessageError) {
+  public static func checkQueueGroup(_ group: String) throws(MessageError) {
     for token in group.split(separator: ".", omittingEmptySubsequences: false) {
       try check(token, what: "queue group", whole: group)
     }

@@ -3,23 +3,23 @@
 /// One maker never gives the same id twice within 2^32 calls, and its ids of one
 /// millisecond rise: the 12 bits after the time and the 20 highest random bits
 /// are a counter, the other 42 come from the seed.
-package struct UUIDv7: Sendable {
+public struct UUIDv7: Sendable {
   @usableFromInline var state: UInt64
   private let seed: UInt64
   @usableFromInline var count: UInt32 = 0
 
   /// A maker; makers that run side by side need different seeds.
-  package init(seed: UInt64) {
+  public init(seed: UInt64) {
     state = seed
     self.seed = seed
   }
 
   /// The number that the next id has: 0 for the first.
-  @inlinable package var nextNumber: UInt32 { count }
+  @inlinable public var nextNumber: UInt32 { count }
 
   /// Which of this maker's ids it is, from 0; nil when the maker never gave it. Reckoned from
   /// the seed, nothing is kept of ids given; of 2^32 ids or more the last ones count.
-  package func number(high: UInt64, low: UInt64) -> UInt32? {
+  public func number(high: UInt64, low: UInt64) -> UInt32? {
     guard high & 0xf000 == 0x7000, low >> 62 == 0b10 else { return nil }
     let number = UInt32(truncatingIfNeeded: (high & 0xfff) << 20 | (low >> 42) & 0xf_ffff)
     guard number < count else { return nil }
@@ -29,7 +29,7 @@ package struct UUIDv7: Sendable {
 
   /// The next id, most significant word first.
   @inlinable @inline(__always)
-  package mutating func next(timestampMilliseconds: UInt64) -> (high: UInt64, low: UInt64) {
+  public mutating func next(timestampMilliseconds: UInt64) -> (high: UInt64, low: UInt64) {
     let counter = UInt64(count)
     count &+= 1
     let high = (timestampMilliseconds << 16) | 0x7000 | (counter >> 20)
@@ -55,7 +55,7 @@ package struct UUIDv7: Sendable {
   }
 
   /// The usual form: `0192f0c1-….`
-  package static func text(high: UInt64, low: UInt64) -> String {
+  public static func text(high: UInt64, low: UInt64) -> String {
     var text = ""
     for index in 0..<16 {
       let word = index < 8 ? high : low

@@ -3,19 +3,20 @@
 /// **Ours.** A request with the message header `nylon-bench-stamps` asks for them; the reply's message
 /// header of the same name has the four times, as decimal numbers with a comma between, in this order.
 /// They mean something only where host and worker share a clock: on one machine.
-package struct WorkerStamps: Sendable, Equatable {
+@frozen
+public struct WorkerStamps: Sendable, Equatable {
   /// When the request was read from the worker's socket.
-  package var read: UInt64
+  public var read: UInt64
   /// When the handler began.
-  package var begun: UInt64
+  public var begun: UInt64
   /// When the handler had ended.
-  package var ended: UInt64
+  public var ended: UInt64
   /// When the reply was packed.
-  package var packed: UInt64
+  public var packed: UInt64
 
   /// Stamps.
   @inlinable
-  package init(read: UInt64 = 0, begun: UInt64 = 0, ended: UInt64 = 0, packed: UInt64 = 0) {
+  public init(read: UInt64 = 0, begun: UInt64 = 0, ended: UInt64 = 0, packed: UInt64 = 0) {
     self.read = read
     self.begun = begun
     self.ended = ended
@@ -23,16 +24,16 @@ package struct WorkerStamps: Sendable, Equatable {
   }
 
   /// The message header's name.
-  package static let header: StaticString = "nylon-bench-stamps"
+  public static let header: StaticString = "nylon-bench-stamps"
   /// What asks for the stamps.
-  package static let question = KeyValue(key: "nylon-bench-stamps", value: "1")
+  public static let question = KeyValue(key: "nylon-bench-stamps", value: "1")
   /// Digits that each number is written with, so that the last one can be written over.
   static let digits = 20
   /// Bytes of the header's value as this package writes it.
   static let byteCount = 4 * digits + 3
 
   /// The stamps in a header's value; nil when it has not exactly four numbers in it.
-  package init?(_ text: UnsafeRawBufferPointer) {
+  public init?(_ text: UnsafeRawBufferPointer) {
     self.init()
     var place = 0
     guard let read = Self.number(text, &place), let begun = Self.number(text, &place),

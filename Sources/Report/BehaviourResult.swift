@@ -1,20 +1,20 @@
 import Scenario
 
 /// What a test of a documented behaviour came to.
-package struct BehaviourResult: Codable, Sendable, Equatable {
+public struct BehaviourResult: Codable, Sendable, Equatable {
   /// The test's name.
-  package var test: String
+  public var test: String
   /// `holds`, `fails`, `inconclusive` or `not_measured`.
-  package var verdict: ClaimVerdict.Verdict
+  public var verdict: ClaimVerdict.Verdict
   /// The rule and the figures behind the verdict, for people.
-  package var why: String
+  public var why: String
   /// Columns of `rows`; empty when there is no table.
-  package var columns: [String]
+  public var columns: [String]
   /// What was seen, in detail.
-  package var rows: [[String]]
+  public var rows: [[String]]
 
   /// A result.
-  package init(
+  public init(
     test: String, verdict: ClaimVerdict.Verdict, why: String, columns: [String] = [], rows: [[String]] = []
   ) {
     self.test = test
@@ -27,7 +27,7 @@ package struct BehaviourResult: Codable, Sendable, Equatable {
 
 extension ClaimVerdict {
   /// The row of a statement about behaviour: it has no figures of its own.
-  package init(of spec: BehaviourSpec, _ verdict: Verdict, why: String) {
+  public init(of spec: BehaviourSpec, _ verdict: Verdict, why: String) {
     self.init(
       id: spec.id, document: spec.document, line: spec.line, claim: spec.words, documented: "", unit: "",
       condition: Self.overall, verdict: verdict, why: why)

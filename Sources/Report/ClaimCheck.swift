@@ -1,21 +1,21 @@
 import Scenario
 
 /// A documented claim, and where its measurements are.
-package struct ClaimCheck: Sendable, Equatable {
+public struct ClaimCheck: Sendable, Equatable {
   /// Which measurement tests a claim.
-  package struct Condition: Sendable, Equatable {
+  public struct Condition: Sendable, Equatable {
     /// `a` unloaded, `b` open loop at the documented rate, `c` closed loop at the implied concurrency,
     /// `d` the same closed loop for both sides of a comparison.
-    package var letter: String
+    public var letter: String
     /// The target's name.
-    package var target: String
+    public var target: String
     /// The load's label.
-    package var load: String
+    public var load: String
     /// The target that it is held against under the same load; nil for a figure of its own.
-    package var against: String?
+    public var against: String?
 
     /// A condition.
-    package init(letter: String, target: String, load: String, against: String? = nil) {
+    public init(letter: String, target: String, load: String, against: String? = nil) {
       self.letter = letter
       self.target = target
       self.load = load
@@ -27,49 +27,49 @@ package struct ClaimCheck: Sendable, Equatable {
   }
 
   /// The claim's id.
-  package var id: String
+  public var id: String
   /// What it is about, such as `ffi latency`; claims of the same subject whose ranges lie apart
   /// disagree. Nil when no other claim is about it.
-  package var subject: String?
+  public var subject: String?
   /// What it is held against, as `subject`; nil for a figure of its own.
-  package var againstSubject: String?
+  public var againstSubject: String?
   /// The document that says it.
-  package var document: String
+  public var document: String
   /// The line there, from 1.
-  package var line: Int
+  public var line: Int
   /// Other lines that say the same.
-  package var alsoLines: [Int]
+  public var alsoLines: [Int]
   /// What it says, in its words.
-  package var words: String
+  public var words: String
   /// The documented range's lower end, in `unit`; nil when it has none. A single number is a range
   /// of +-10 %, made by the caller.
-  package var low: Double?
+  public var low: Double?
   /// Its upper end, as `low`.
-  package var high: Double?
+  public var high: Double?
   /// `ns`, `us`, `µs`, `ms`, `s`, `req/s`, `K req/s`, or a column's own unit.
-  package var unit: String
+  public var unit: String
   /// `latency` (tested at p50), `throughput`, or a numeric column of summary.csv.
-  package var metric: String
+  public var metric: String
   /// Whether less is better.
-  package var lowerIsBetter: Bool
+  public var lowerIsBetter: Bool
   /// The throughput that the document states beside a latency, requests a second; nil when none.
-  package var documentedRatePerSecond: Double?
+  public var documentedRatePerSecond: Double?
   /// How the figure is held against another target's; nil for a figure of its own.
-  package var relation: ClaimSpec.Relation?
+  public var relation: ClaimSpec.Relation?
   /// What tests it.
-  package var conditions: [Condition]
+  public var conditions: [Condition]
   /// Whether the conditions are a range of circumstances of which the document names none, such as
   /// round trips of a network: then it is true when it is for one of them.
-  package var isOverRange: Bool
+  public var isOverRange: Bool
   /// Why it was not measured, and what to install; nil when it was.
-  package var notMeasuredReason: String?
+  public var notMeasuredReason: String?
   /// For a claim about behaviour: whether it was seen to hold.
-  package var holds: Bool?
+  public var holds: Bool?
   /// For a claim about behaviour: what was seen.
-  package var seen: String
+  public var seen: String
 
   /// A claim.
-  package init(
+  public init(
     id: String, subject: String? = nil, againstSubject: String? = nil, document: String, line: Int,
     alsoLines: [Int] = [], words: String,
     low: Double? = nil, high: Double? = nil, unit: String = "", metric: String,
@@ -131,9 +131,9 @@ package struct ClaimCheck: Sendable, Equatable {
 }
 
 /// What a claim came to under one condition, or overall: a row of claims.csv.
-package struct ClaimVerdict: Codable, Sendable, Equatable {
+public struct ClaimVerdict: Codable, Sendable, Equatable {
   /// What a claim can come to.
-  package enum Verdict: String, Codable, Sendable {
+  public enum Verdict: String, Codable, Sendable {
     /// The interval lies in the documented range.
     case confirmed
     /// The interval lies wholly on the good side of it.
@@ -151,35 +151,35 @@ package struct ClaimVerdict: Codable, Sendable, Equatable {
   }
 
   /// The condition of the row that counts for a gate.
-  package static let overall = "overall"
+  public static let overall = "overall"
   /// The condition of a row about two documents that disagree.
-  package static let disagreement = "disagreement"
+  public static let disagreement = "disagreement"
 
   /// The claim's id; of a disagreement both, with `~` between.
-  package var id: String
+  public var id: String
   /// The document.
-  package var document: String
+  public var document: String
   /// The line there, from 1.
-  package var line: Int
+  public var line: Int
   /// What it says.
-  package var claim: String
+  public var claim: String
   /// The documented range, in `unit`.
-  package var documented: String
+  public var documented: String
   /// The unit of all figures of the row.
-  package var unit: String
+  public var unit: String
   /// `overall`, `disagreement`, or a condition such as `b open-44000 ffi`.
-  package var condition: String
+  public var condition: String
   /// What was measured; nil when nothing was.
-  package var measured: Double?
+  public var measured: Double?
   /// Lower end of its 95 % interval; nil when there is none.
-  package var low: Double?
+  public var low: Double?
   /// Upper end.
-  package var high: Double?
+  public var high: Double?
   /// What it comes to.
-  package var verdict: Verdict
+  public var verdict: Verdict
   /// The figures behind it, for people.
-  package var why: String
+  public var why: String
 
   /// Whether the row counts for a gate: only a claim's overall row does.
-  package var isOverall: Bool { condition == Self.overall }
+  public var isOverall: Bool { condition == Self.overall }
 }

@@ -1,15 +1,15 @@
 import Measure
 
 /// A file that was rendered from a run.
-package struct RenderedFile: Sendable, Equatable {
+public struct RenderedFile: Sendable, Equatable {
   /// Its name within a folder.
-  package var name: String
+  public var name: String
   /// Its text, UTF-8.
-  package var contents: String
+  public var contents: String
 }
 
 /// The formats of `export`.
-package enum ExportFormat: String, Sendable, CaseIterable {
+public enum ExportFormat: String, Sendable, CaseIterable {
   /// The five CSV files, and `parts.csv` of a decomposed run.
   case csv
   /// `run.json`.
@@ -25,10 +25,10 @@ package enum ExportFormat: String, Sendable, CaseIterable {
 }
 
 /// Renders runs; nothing is measured.
-package enum Exporter {
+public enum Exporter {
   /// The files of a format, in the order in which they are to be printed; never empty but for
   /// `hgrm` of a run without measurements. Throws `RunFolderError` when a run has no JSON form.
-  package static func render(_ document: RunDocument, format: ExportFormat) throws -> [RenderedFile] {
+  public static func render(_ document: RunDocument, format: ExportFormat) throws -> [RenderedFile] {
     switch format {
     case .csv: csv(document)
     case .json: [RenderedFile(name: "run.json", contents: try document.json())]

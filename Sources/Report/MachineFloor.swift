@@ -3,18 +3,18 @@ import Measure
 import Scenario
 
 /// What bare C does on the run's machine, measured before its loads.
-package struct MachineFloor: Codable, Sendable, Equatable {
+public struct MachineFloor: Codable, Sendable, Equatable {
   /// Request-reply of one phase through a bare socket, with a bare echo worker.
-  package struct Bare: Codable, Sendable, Equatable {
+  public struct Bare: Codable, Sendable, Equatable {
     /// Phase requests in flight.
-    package var inFlight: Int
+    public var inFlight: Int
     /// Phase requests a second.
-    package var ratePerSecond: Double
+    public var ratePerSecond: Double
     /// Median response time, microseconds.
-    package var p50Microseconds: Double
+    public var p50Microseconds: Double
 
     /// A row.
-    package init(inFlight: Int, ratePerSecond: Double, p50Microseconds: Double) {
+    public init(inFlight: Int, ratePerSecond: Double, p50Microseconds: Double) {
       self.inFlight = inFlight
       self.ratePerSecond = ratePerSecond
       self.p50Microseconds = p50Microseconds
@@ -22,21 +22,21 @@ package struct MachineFloor: Codable, Sendable, Equatable {
   }
 
   /// When it was measured.
-  package var measured: UTCSecond
+  public var measured: UTCSecond
   /// Nanoseconds per phase request of the smallest plugin in a bare C loop.
-  package var ffiNanoseconds: Double
+  public var ffiNanoseconds: Double
   /// The bare-socket client, a row per number in flight.
-  package var nats: [Bare]
+  public var nats: [Bare]
 
   /// A floor.
-  package init(measured: UTCSecond, ffiNanoseconds: Double, nats: [Bare]) {
+  public init(measured: UTCSecond, ffiNanoseconds: Double, nats: [Bare]) {
     self.measured = measured
     self.ffiNanoseconds = ffiNanoseconds
     self.nats = nats
   }
 
   /// A figure that lies within so many times its floor says more of the machine than of the target.
-  package static let nearness = 2.0
+  public static let nearness = 2.0
 
   /// The least median response time of a request that is alone, microseconds: its phases one after
   /// the other, each as fast as the floor; nil when the floor does not know the transport.
@@ -58,7 +58,7 @@ package struct MachineFloor: Codable, Sendable, Equatable {
 
 extension ResultTables {
   /// The floor beside the figures: a row per target and load; empty when the floor is not known.
-  package static func floor(_ document: RunDocument) -> ReportTable {
+  public static func floor(_ document: RunDocument) -> ReportTable {
     let rows = document.floor.map { floor in
       MeasurementGroup.all(document).compactMap { row($0, floor) }
     }

@@ -1,9 +1,9 @@
 import Foundation
 
 /// `report.md`.
-package enum MarkdownReport {
+public enum MarkdownReport {
   /// The whole report.
-  package static func render(_ document: RunDocument) -> String {
+  public static func render(_ document: RunDocument) -> String {
     var blocks = ["# \(escaped(document.scenario.name))"]
     for section in ReportText.sections(document) {
       blocks.append("## \(section.title)")

@@ -1,7 +1,7 @@
 /// A table for people: the same for the terminal, Markdown and HTML.
-package struct ReportTable: Sendable, Equatable {
+public struct ReportTable: Sendable, Equatable {
   /// How a cell is meant; only the terminal and HTML show it.
-  package enum Tone: String, Sendable {
+  public enum Tone: String, Sendable {
     /// As the rest.
     case plain
     /// A good verdict.
@@ -13,14 +13,14 @@ package struct ReportTable: Sendable, Equatable {
   }
 
   /// A cell; a missing value is shown as "–".
-  package struct Cell: Sendable, Equatable {
+  public struct Cell: Sendable, Equatable {
     /// The text; nil when there is no value.
-    package var text: String?
+    public var text: String?
     /// How it is meant.
-    package var tone: Tone
+    public var tone: Tone
 
     /// A cell.
-    package init(_ text: String?, _ tone: Tone = .plain) {
+    public init(_ text: String?, _ tone: Tone = .plain) {
       self.text = text
       self.tone = tone
     }
@@ -35,18 +35,18 @@ package struct ReportTable: Sendable, Equatable {
   }
 
   /// What it shows.
-  package var title: String
+  public var title: String
   /// Heads of the columns.
-  package var columns: [String]
+  public var columns: [String]
   /// How many columns, from the left, hold text and not numbers.
-  package var textColumns: Int
+  public var textColumns: Int
   /// The rows, each with a cell for each column.
-  package var rows: [[Cell]]
+  public var rows: [[Cell]]
   /// Lines below it that explain it.
-  package var notes: [String]
+  public var notes: [String]
 
   /// A table.
-  package init(
+  public init(
     title: String, columns: [String], textColumns: Int, rows: [[Cell]], notes: [String] = []
   ) {
     self.title = title
@@ -57,7 +57,7 @@ package struct ReportTable: Sendable, Equatable {
   }
 
   /// The table for a terminal, with a line end at its end; `colour` adds ANSI colours.
-  package func text(colour: Bool = false) -> String {
+  public func text(colour: Bool = false) -> String {
     let widths = columns.indices.map { column in
       ([columns[column]] + rows.map { $0[column].shown }).map(Self.width).max() ?? 0
     }

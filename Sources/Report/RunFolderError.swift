@@ -1,7 +1,7 @@
 /// Why a run folder could not be read or written.
-package struct RunFolderError: Error, Sendable, Equatable, CustomStringConvertible {
+public struct RunFolderError: Error, Sendable, Equatable, CustomStringConvertible {
   /// What sort of trouble, for the exit code.
-  package enum Kind: String, Sendable, Equatable {
+  public enum Kind: String, Sendable, Equatable {
     /// There is no such run, or it may not be read.
     case missing
     /// It is there and is not a run that this version reads.
@@ -13,16 +13,16 @@ package struct RunFolderError: Error, Sendable, Equatable, CustomStringConvertib
   }
 
   /// The sort.
-  package var kind: Kind
+  public var kind: Kind
   /// The file or folder.
-  package var path: String
+  public var path: String
   /// What is wrong, with key and value where there are any.
-  package var problem: String
+  public var problem: String
   /// What can be done.
-  package var remedy: String
+  public var remedy: String
 
   /// An error.
-  package init(kind: Kind, path: String, problem: String, remedy: String) {
+  public init(kind: Kind, path: String, problem: String, remedy: String) {
     self.kind = kind
     self.path = path
     self.problem = problem
@@ -30,5 +30,5 @@ package struct RunFolderError: Error, Sendable, Equatable, CustomStringConvertib
   }
 
   /// One line: path, problem, remedy.
-  package var description: String { "\(path): \(problem); \(remedy)" }
+  public var description: String { "\(path): \(problem); \(remedy)" }
 }

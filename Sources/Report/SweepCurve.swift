@@ -3,20 +3,20 @@ import Measure
 import Scenario
 
 /// What must hold of a response time for a rate to count as served.
-package struct ServiceLevel: Codable, Sendable, Equatable {
+public struct ServiceLevel: Codable, Sendable, Equatable {
   /// A column of summary.csv, such as `response_p99_us`.
-  package var metric: String
+  public var metric: String
   /// The bound, microseconds; the figure must be under it.
-  package var microseconds: Double
+  public var microseconds: Double
 
   /// An objective.
-  package init(metric: String, microseconds: Double) {
+  public init(metric: String, microseconds: Double) {
     self.metric = metric
     self.microseconds = microseconds
   }
 
   /// Reads `p99<5ms`, `p50 < 800us`; nil when it is something else.
-  package init?(_ text: String) {
+  public init?(_ text: String) {
     let sides = text.replacing(" ", with: "").lowercased().split(
       separator: "<", omittingEmptySubsequences: false)
     let columns = ["p50": "50", "p90": "90", "p99": "99", "p99.9": "999", "p999": "999"]
@@ -29,13 +29,13 @@ package struct ServiceLevel: Codable, Sendable, Equatable {
   }
 
   /// Such as `response_p99_us < 5 ms`.
-  package var text: String { "\(metric) < \(Number.time(microseconds: microseconds) ?? "?")" }
+  public var text: String { "\(metric) < \(Number.time(microseconds: microseconds) ?? "?")" }
 
   /// Whether a measurement of an open load served its rate; nil when it cannot be said.
   ///
   /// A late generator makes response times longer, never shorter, since they count from when the
   /// schedule wanted a request: what is served all the same is served.
-  package func isServed(_ measurement: Measurement) -> Bool? {
+  public func isServed(_ measurement: Measurement) -> Bool? {
     let codes = Set(measurement.invalidReasons.map(\.code))
     if codes.contains(.saturated) { return false }
     guard let figure = measurement.figure(metric) else { return nil }
@@ -46,15 +46,15 @@ package struct ServiceLevel: Codable, Sendable, Equatable {
 }
 
 /// One target's closed loads, by requests in flight.
-package struct SweepCurve: Sendable {
+public struct SweepCurve: Sendable {
   /// A load of the curve.
-  package struct Point: Sendable {
+  public struct Point: Sendable {
     /// Requests in flight.
-    package var concurrency: Int
+    public var concurrency: Int
     /// Requests a second.
-    package var ratePerSecond: Double
+    public var ratePerSecond: Double
     /// Mean response time, microseconds.
-    package var meanMicroseconds: Double
+    public var meanMicroseconds: Double
     var group: MeasurementGroup
 
     /// The generator's CPU time per request, microseconds; nil when it was not measured.
@@ -62,20 +62,20 @@ package struct SweepCurve: Sendable {
   }
 
   /// The target's name.
-  package var target: String
+  public var target: String
   /// By requests in flight, the fewest first.
-  package var points: [Point]
+  public var points: [Point]
 
   /// Workers of the pool; nil where there is none or it is not ours.
-  package var workers: Int? { points.first?.group.measurements.first?.workers }
+  public var workers: Int? { points.first?.group.measurements.first?.workers }
   /// NATS connections of the generator; nil for FFI, and where it is not known.
-  package var connections: Int? { points.first?.group.measurements.first?.connections }
+  public var connections: Int? { points.first?.group.measurements.first?.connections }
 
   /// The fewest loads that make a curve.
   static let fewest = 3
 
   /// The curves of a run.
-  package static func all(_ document: RunDocument) -> [SweepCurve] {
+  public static func all(_ document: RunDocument) -> [SweepCurve] {
     let groups = MeasurementGroup.all(document)
     return groups.map(\.target).uniqued().compactMap { target in
       let points = groups.filter { $0.target == target && $0.load.hasPrefix("closed-") }.compactMap(point)
@@ -93,16 +93,16 @@ package struct SweepCurve: Sendable {
 
   /// Where one more in flight begins to cost more time than it brings throughput: the greatest power,
   /// throughput / response time (Kleinrock 1979).
-  package var knee: Point? {
+  public var knee: Point? {
     points.max { $0.ratePerSecond / $0.meanMicroseconds < $1.ratePerSecond / $1.meanMicroseconds }
   }
 
   /// The greatest throughput.
-  package var highest: Point? { points.max { $0.ratePerSecond < $1.ratePerSecond } }
+  public var highest: Point? { points.max { $0.ratePerSecond < $1.ratePerSecond } }
 
   /// The generator's CPU time per request with the most in flight, over that of the cheapest load; 1 is
   /// a cost that does not grow. Nil when it was not measured.
-  package var costGrowth: Double? {
+  public var costGrowth: Double? {
     let costs = points.compactMap(\.cost)
     guard costs.count == points.count, let last = costs.last, let least = costs.min() else { return nil }
     return last / least
@@ -112,7 +112,7 @@ package struct SweepCurve: Sendable {
 extension ResultTables {
   /// Latency and throughput by workers, connections and requests in flight: a row per point; no rows
   /// without a curve.
-  package static func sweep(_ document: RunDocument) -> ReportTable {
+  public static func sweep(_ document: RunDocument) -> ReportTable {
     let curves = SweepCurve.all(document)
     let rows = curves.flatMap { curve in
       curve.points.map { row($0, of: curve) }

@@ -2,9 +2,9 @@
 ///
 /// A figure of one target, or of one target held against another's under the same load: a difference
 /// ("+2-3 ms") or a change in percent ("-30 %").
-package struct ClaimSpec: Codable, Sendable, Equatable {
+public struct ClaimSpec: Codable, Sendable, Equatable {
   /// Which side of the range is good.
-  package enum Better: String, Codable, Sendable, CaseIterable {
+  public enum Better: String, Codable, Sendable, CaseIterable {
     /// Less is better: a latency.
     case lower
     /// More is better: a throughput.
@@ -12,7 +12,7 @@ package struct ClaimSpec: Codable, Sendable, Equatable {
   }
 
   /// The unit that the document uses.
-  package enum Unit: String, Codable, Sendable, CaseIterable {
+  public enum Unit: String, Codable, Sendable, CaseIterable {
     /// Milliseconds.
     case milliseconds = "ms"
     /// Microseconds.
@@ -24,7 +24,7 @@ package struct ClaimSpec: Codable, Sendable, Equatable {
   }
 
   /// What is measured to test the claim.
-  package enum Role: String, Codable, Sendable, CaseIterable {
+  public enum Role: String, Codable, Sendable, CaseIterable {
     /// A plugin in the host's process.
     case ffi
     /// Workers behind a broker on this machine.
@@ -34,7 +34,7 @@ package struct ClaimSpec: Codable, Sendable, Equatable {
   }
 
   /// The circumstances of a test.
-  package enum Circumstance: String, Codable, Sendable, CaseIterable, Comparable {
+  public enum Circumstance: String, Codable, Sendable, CaseIterable, Comparable {
     /// Unloaded: one request in flight.
     case unloaded = "a"
     /// Open loop at the documented throughput.
@@ -45,11 +45,11 @@ package struct ClaimSpec: Codable, Sendable, Equatable {
     case sameLoad = "d"
 
     /// Orders a before b before c.
-    package static func < (lhs: Self, rhs: Self) -> Bool { lhs.rawValue < rhs.rawValue }
+    public static func < (lhs: Self, rhs: Self) -> Bool { lhs.rawValue < rhs.rawValue }
   }
 
   /// How a figure is held against another target's.
-  package enum Relation: String, Codable, Sendable {
+  public enum Relation: String, Codable, Sendable {
     /// This target's figure less the other's, in the claim's unit.
     case difference
     /// How much more or less than the other's it is, percent.
@@ -57,54 +57,54 @@ package struct ClaimSpec: Codable, Sendable, Equatable {
   }
 
   /// A circumstance and the load that makes it.
-  package struct Condition: Codable, Sendable, Equatable {
+  public struct Condition: Codable, Sendable, Equatable {
     /// a, b or c.
-    package var circumstance: Circumstance
+    public var circumstance: Circumstance
     /// The load's label, such as `open-44000`.
-    package var load: String
+    public var load: String
 
     /// A condition.
-    package init(circumstance: Circumstance, load: String) {
+    public init(circumstance: Circumstance, load: String) {
       self.circumstance = circumstance
       self.load = load
     }
   }
 
   /// The claim's name in claims.csv; unique.
-  package var id: String
+  public var id: String
   /// The document's file name.
-  package var document: String
+  public var document: String
   /// The line of the document, from 1.
-  package var line: Int
+  public var line: Int
   /// Other lines of the same document that say the same.
-  package var alsoLines: [Int]
+  public var alsoLines: [Int]
   /// The words of the document.
-  package var words: String
+  public var words: String
   /// The lower end of the documented range, in `unit`; nil when it has none.
-  package var low: Double?
+  public var low: Double?
   /// The upper end, in `unit`; nil when it has none. One of the two is there.
-  package var high: Double?
+  public var high: Double?
   /// The document's unit.
-  package var unit: Unit
+  public var unit: Unit
   /// The column of summary.csv that tests it, such as `response_p50_us`.
-  package var metric: String
+  public var metric: String
   /// Which side is good.
-  package var better: Better
+  public var better: Better
   /// What is measured.
-  package var target: Role
+  public var target: Role
   /// What the target is held against, and how; nil for a figure of its own.
-  package var against: Role?
+  public var against: Role?
   /// As `against`.
-  package var relation: Relation?
+  public var relation: Relation?
   /// The throughput that the document states beside a latency, requests a second; nil when none.
-  package var documentedRatePerSecond: Double?
+  public var documentedRatePerSecond: Double?
   /// The circumstances, in the order a, b, c, d.
-  package var conditions: [Condition]
+  public var conditions: [Condition]
   /// Why it is not measured; nil when it is.
-  package var notMeasured: String?
+  public var notMeasured: String?
 
   /// A claim.
-  package init(
+  public init(
     id: String, document: String, line: Int, alsoLines: [Int] = [], words: String, low: Double?,
     high: Double?,
     unit: Unit, metric: String, better: Better, target: Role, against: Role? = nil,
@@ -131,16 +131,16 @@ package struct ClaimSpec: Codable, Sendable, Equatable {
 }
 
 /// Something known about where a documented figure comes from.
-package struct ClaimOrigin: Codable, Sendable, Equatable {
+public struct ClaimOrigin: Codable, Sendable, Equatable {
   /// Ids of the claims that it is about.
-  package var about: [String]
+  public var about: [String]
   /// What is known.
-  package var fact: String
+  public var fact: String
   /// Where that can be read.
-  package var source: String
+  public var source: String
 
   /// A fact.
-  package init(about: [String], fact: String, source: String) {
+  public init(about: [String], fact: String, source: String) {
     self.about = about
     self.fact = fact
     self.source = source

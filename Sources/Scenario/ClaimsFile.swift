@@ -1,5 +1,5 @@
 /// Reads `claims.yaml`, the documented figures.
-package enum ClaimsFile {
+public enum ClaimsFile {
   static let keys = [
     "id", "document", "line", "also_lines", "words", "documented", "unit", "metric", "better", "target",
     "minus", "relative_to", "documented_rate_per_second", "conditions", "not_measured",
@@ -8,19 +8,19 @@ package enum ClaimsFile {
   static let originKeys = ["about", "fact", "source"]
 
   /// How far a single documented number reaches on both sides: 10 %.
-  package static let tolerance = 0.1
+  public static let tolerance = 0.1
 
   /// Reads the claims in the order written.
   ///
   /// - Throws: ``ScenarioError`` with everything that was found wrong.
-  package static func load(path: String) throws(ScenarioError) -> [ClaimSpec] {
+  public static func load(path: String) throws(ScenarioError) -> [ClaimSpec] {
     try read(path: path).claims
   }
 
   /// What is known about where the figures come from, in the order written.
   ///
   /// - Throws: ``ScenarioError`` with everything that was found wrong.
-  package static func origins(path: String) throws(ScenarioError) -> [ClaimOrigin] {
+  public static func origins(path: String) throws(ScenarioError) -> [ClaimOrigin] {
     try read(path: path).origins
   }
 

@@ -3,10 +3,10 @@ import Measure
 
 extension Expectation {
   /// The numeric columns of summary.csv, which a line of `expect:` may name.
-  package static let metrics: [String] = SummaryRow.numericColumns
+  public static let metrics: [String] = SummaryRow.numericColumns
 
   /// The comparisons, longest first.
-  package static let comparisons = ["<=", ">=", "==", "<", ">"]
+  public static let comparisons = ["<=", ">=", "==", "<", ">"]
 }
 
 /// Reads `expect:`, lines of the form `target.load.metric < number`, or of two such figures with `/`

@@ -1,24 +1,24 @@
 import Foundation
 
 /// The scenarios of a folder: what `nylon-bench scenarios` lists.
-package enum ScenarioCatalog {
+public enum ScenarioCatalog {
   /// One scenario that can be run.
-  package struct Entry: Sendable, Equatable, Codable {
+  public struct Entry: Sendable, Equatable, Codable {
     /// The file's name without `.yaml`; the name to give on the command line.
-    package var name: String
+    public var name: String
     /// The path of the file.
-    package var file: String
+    public var file: String
     /// The first comment line; empty when there is none.
-    package var summary: String
+    public var summary: String
   }
 
   /// The file of the documented claims, which is no scenario.
-  package static let claimsFileName = "claims.yaml"
+  public static let claimsFileName = "claims.yaml"
 
   /// The folder `Scenarios` in `root`, or in the nearest folder above it.
   ///
   /// - Throws: ``ScenarioError`` when there is none.
-  package static func folder(under root: String) throws(ScenarioError) -> String {
+  public static func folder(under root: String) throws(ScenarioError) -> String {
     var url = URL(fileURLWithPath: root).standardized
     while true {
       let candidate = url.appendingPathComponent("Scenarios").path
@@ -40,7 +40,7 @@ package enum ScenarioCatalog {
   /// The scenarios of a folder by name; `claims.yaml` and files that cannot be read are left out.
   ///
   /// - Throws: ``ScenarioError`` when the folder cannot be read.
-  package static func entries(in folder: String) throws(ScenarioError) -> [Entry] {
+  public static func entries(in folder: String) throws(ScenarioError) -> [Entry] {
     let names: [String]
     do {
       names = try FileManager.default.contentsOfDirectory(atPath: folder)

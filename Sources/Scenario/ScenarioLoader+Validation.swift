@@ -2,9 +2,9 @@ import Foundation
 import NylonProtocol
 
 /// What a file is and what was found in it.
-package struct ValidationSummary: Sendable, Equatable, Encodable {
+public struct ValidationSummary: Sendable, Equatable, Encodable {
   /// The kinds of files that can be checked.
-  package enum Kind: String, Sendable, Codable {
+  public enum Kind: String, Sendable, Codable {
     /// A scenario: what to load and how.
     case scenario
     /// Nylon's own configuration.
@@ -14,18 +14,18 @@ package struct ValidationSummary: Sendable, Equatable, Encodable {
   }
 
   /// What the file was taken for.
-  package var kind: Kind
+  public var kind: Kind
   /// The file.
-  package var file: String
+  public var file: String
   /// The scenario's name; empty for the other kinds.
-  package var name: String
+  public var name: String
   /// One line for each target, plugin, broker or claim, without secrets.
-  package var items: [String]
+  public var items: [String]
   /// What is wrong and what is odd.
-  package var problems: [ScenarioProblem]
+  public var problems: [ScenarioProblem]
 
   /// True when there is no error; warnings do not count.
-  package var isValid: Bool { !problems.contains { $0.severity == .error } }
+  public var isValid: Bool { !problems.contains { $0.severity == .error } }
 }
 
 extension ScenarioLoader {
@@ -35,7 +35,7 @@ extension ScenarioLoader {
   /// file, `plugins`, `messaging` or any other key of Nylon a configuration.
   ///
   /// - Throws: ``ScenarioError`` when the file cannot be read as YAML at all.
-  package static func validate(
+  public static func validate(
     path: String, options: Options = Options()
   ) throws(ScenarioError) -> ValidationSummary {
     let file = try SourceFile(path: path)

@@ -2,20 +2,20 @@ import Foundation
 import NylonProtocol
 
 /// Turns a scenario file into a validated ``Plan``: the only reader of scenarios.
-package struct ScenarioLoader: Sendable {
+public struct ScenarioLoader: Sendable {
   /// What the command line says over the file.
-  package struct Options: Sendable, Equatable {
+  public struct Options: Sendable, Equatable {
     /// Arguments of `--set`, such as `loads.0.concurrency=8`, in order; the last one wins.
-    package var overrides: [String]
+    public var overrides: [String]
     /// `--seed`; nil leaves the file's.
-    package var seed: UInt64?
+    public var seed: UInt64?
     /// `--quick`: see ``Plan/quick()``. It comes after everything else.
-    package var quick: Bool
+    public var quick: Bool
     /// `--server`: one broker URL, or several joined by commas, in place of all `servers:`.
-    package var server: String?
+    public var server: String?
 
     /// Options; by default the file alone counts.
-    package init(overrides: [String] = [], seed: UInt64? = nil, quick: Bool = false, server: String? = nil) {
+    public init(overrides: [String] = [], seed: UInt64? = nil, quick: Bool = false, server: String? = nil) {
       self.overrides = overrides
       self.seed = seed
       self.quick = quick
@@ -33,7 +33,7 @@ package struct ScenarioLoader: Sendable {
   /// Reads, checks and completes a scenario.
   ///
   /// - Throws: ``ScenarioError`` with everything that was found wrong in one pass.
-  package static func load(path: String, options: Options = Options()) throws(ScenarioError) -> Plan {
+  public static func load(path: String, options: Options = Options()) throws(ScenarioError) -> Plan {
     let problems = ProblemCollector()
     let file = try SourceFile(path: path)
     let plan = try read(file, options: options, problems: problems)

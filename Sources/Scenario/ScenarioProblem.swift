@@ -1,9 +1,9 @@
 /// One thing that is wrong, or odd, in a scenario, a Nylon configuration or a claims file.
 ///
 /// Never holds a secret: values of credentials are left out and URLs have no user part.
-package struct ScenarioProblem: Sendable, Equatable, CustomStringConvertible {
+public struct ScenarioProblem: Sendable, Equatable, CustomStringConvertible {
   /// How bad it is.
-  package enum Severity: String, Sendable, Codable {
+  public enum Severity: String, Sendable, Codable {
     /// The file cannot be used.
     case error
     /// The file can be used, though something in it has no effect or looks like a slip.
@@ -11,7 +11,7 @@ package struct ScenarioProblem: Sendable, Equatable, CustomStringConvertible {
   }
 
   /// Where the value was written.
-  package enum Place: Sendable, Equatable, CustomStringConvertible {
+  public enum Place: Sendable, Equatable, CustomStringConvertible {
     /// The file as a whole, by path.
     case file(String)
     /// A line and a column, both from 1, of a file.
@@ -20,7 +20,7 @@ package struct ScenarioProblem: Sendable, Equatable, CustomStringConvertible {
     case argument(String)
 
     /// `file`, `file:line:column` or the argument.
-    package var description: String {
+    public var description: String {
       switch self {
       case .file(let path): path
       case .position(let file, let line, let column): "\(file):\(line):\(column)"
@@ -30,22 +30,22 @@ package struct ScenarioProblem: Sendable, Equatable, CustomStringConvertible {
   }
 
   /// Error or warning.
-  package var severity: Severity
+  public var severity: Severity
   /// Where it was written.
-  package var place: Place
+  public var place: Place
   /// The key as `--set` names it, such as `targets.1.workers.count`; empty for the whole file.
-  package var key: String
+  public var key: String
   /// The value as written, nil when there is none or when it may be a secret.
-  package var value: String?
+  public var value: String?
   /// What is wrong and what is allowed.
-  package var message: String
+  public var message: String
   /// The nearest right name, nil when nothing is near.
-  package var suggestion: String?
+  public var suggestion: String?
   /// What to do about it, nil when the message says it.
-  package var remedy: String?
+  public var remedy: String?
 
   /// A problem.
-  package init(
+  public init(
     severity: Severity = .error, place: Place, key: String = "", value: String? = nil, message: String,
     suggestion: String? = nil, remedy: String? = nil
   ) {
@@ -69,7 +69,7 @@ package struct ScenarioProblem: Sendable, Equatable, CustomStringConvertible {
   }
 
   /// One line: place, key, value, what is wrong, the nearest name, the remedy.
-  package var description: String {
+  public var description: String {
     var text = "\(place): "
     if severity == .warning { text += "warning: " }
     if !key.isEmpty {
@@ -90,7 +90,7 @@ extension ScenarioProblem: Encodable {
   }
 
   /// One flat object: `file`, `line` and `column`, or `argument`; absent parts are left out.
-  package func encode(to encoder: any Encoder) throws {
+  public func encode(to encoder: any Encoder) throws {
     var container = encoder.container(keyedBy: CodingKeys.self)
     try container.encode(severity, forKey: .severity)
     switch place {
@@ -110,15 +110,15 @@ extension ScenarioProblem: Encodable {
 }
 
 /// All that is wrong with a file, found in one pass. The command's exit code for it is 65.
-package struct ScenarioError: Error, Sendable, Equatable, CustomStringConvertible {
+public struct ScenarioError: Error, Sendable, Equatable, CustomStringConvertible {
   /// The problems, in the order of the file; at least one is an error.
-  package var problems: [ScenarioProblem]
+  public var problems: [ScenarioProblem]
 
   /// An error of these problems.
-  package init(problems: [ScenarioProblem]) { self.problems = problems }
+  public init(problems: [ScenarioProblem]) { self.problems = problems }
 
   /// One problem per line.
-  package var description: String { problems.map(\.description).joined(separator: "\n") }
+  public var description: String { problems.map(\.description).joined(separator: "\n") }
 }
 
 /// Collects problems while a file is read, so that one pass shows them all.

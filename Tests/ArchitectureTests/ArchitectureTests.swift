@@ -34,11 +34,14 @@ import Testing
     return names.filter { endings.contains(($0 as NSString).pathExtension) }.map { "\(folder)/\($0)" }
   }
 
-  /// The rooms and their folders.
+  /// The rooms and their folders; the two transports are a room each.
   private static func rooms() throws -> [String: String] {
     let sources = try FileManager.default.contentsOfDirectory(atPath: "\(package)/Sources")
     var rooms = Dictionary(uniqueKeysWithValues: sources.map { ($0, "Sources/\($0)") })
+    rooms["Transports"] = nil
     rooms["BrokerSecurity"] = "Tests/BrokerSecurity"
+    rooms["TransportFFI"] = "Sources/Transports/FFI"
+    rooms["TransportNATS"] = "Sources/Transports/NATS"
     return rooms
   }
 

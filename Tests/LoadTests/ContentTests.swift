@@ -1,4 +1,4 @@
-import Engine
+import Load
 import NylonProtocol
 import Scenario
 import Testing

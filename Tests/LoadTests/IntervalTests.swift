@@ -2,7 +2,7 @@ import Dispatch
 import Measure
 import Testing
 
-@testable import Engine
+@testable import Load
 
 @Suite struct IntervalTests {
   /// Samples that were taken, each with its own number in all that it says.

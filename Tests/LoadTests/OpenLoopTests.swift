@@ -1,4 +1,4 @@
-import Engine
+import Load
 import Measure
 import NylonProtocol
 import Scenario

@@ -1,5 +1,5 @@
 import Foundation
-import Engine
+import Load
 import Scenario
 import Testing
 

@@ -2,7 +2,7 @@ import Lab
 import NylonProtocol
 import Report
 import Scenario
-import Engine
+import TransportFFI
 
 extension Calibration {
   /// Only what bare C does here, for the transports of a plan: a few seconds before its loads.

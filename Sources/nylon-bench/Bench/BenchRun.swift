@@ -1,7 +1,7 @@
 import Behaviour
 import Foundation
 import Lab
-import Engine
+import Load
 import Measure
 import Report
 import Scenario

@@ -1,9 +1,10 @@
 import Floor
 import Foundation
-import Engine
+import Load
 import Measure
 import NylonProtocol
 import Scenario
+import TransportFFI
 
 /// Plugins in this process: the engine against bare C.
 extension Calibration {

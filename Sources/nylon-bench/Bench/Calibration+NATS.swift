@@ -1,6 +1,6 @@
 import Foundation
 import Lab
-import Engine
+import Load
 import Measure
 import NylonProtocol
 import Scenario

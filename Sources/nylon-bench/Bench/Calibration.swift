@@ -2,7 +2,7 @@ import CKernel
 import Floor
 import Foundation
 import Lab
-import Engine
+import Load
 import Measure
 import NylonProtocol
 import Scenario

@@ -1,7 +1,7 @@
 import ArgumentParser
 import Foundation
 import Lab
-import Engine
+import Load
 import Report
 import Scenario
 

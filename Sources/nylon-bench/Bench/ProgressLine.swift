@@ -1,6 +1,6 @@
 import CKernel
 import Foundation
-import Engine
+import Load
 import Measure
 
 /// The clock that the load processes record with.

@@ -1,6 +1,6 @@
 import Foundation
 import Lab
-import Engine
+import Load
 import Measure
 
 /// Reads in the load process, at both ends of the measured time and in between, what the kernel accounts to

@@ -1,6 +1,6 @@
 import Foundation
 import Lab
-import Engine
+import Load
 import Measure
 
 /// The memory that a load process records into, seen from here.

@@ -1,10 +1,12 @@
 import ArgumentParser
 import Foundation
 import Lab
-import Engine
+import Load
 import Measure
 import NATSWire
 import Scenario
+import TransportFFI
+import TransportNATS
 
 /// The load process: an order in on standard input, a measurement out as one document.
 ///

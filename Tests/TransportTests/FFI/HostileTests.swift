@@ -1,9 +1,11 @@
 import CNylonABI
-@testable import Engine
+import Load
 import Measure
 import NylonProtocol
 import Scenario
 import Testing
+
+@testable import TransportFFI
 
 private let content = RequestSpec(
   method: "POST", bodyBytes: 100, responseStatus: 201, responseHeaders: [KeyValue(key: "via", value: "up")])

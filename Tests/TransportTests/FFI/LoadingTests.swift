@@ -2,7 +2,7 @@ import Foundation
 import NylonProtocol
 import Testing
 
-@testable import Engine
+@testable import TransportFFI
 
 extension FFITests {
   @Suite struct Loading {

@@ -1,8 +1,10 @@
-@testable import Engine
+import Load
 import Measure
 import NylonProtocol
 import Scenario
 import Testing
+
+@testable import TransportFFI
 
 /// Every answered phase was cut up, and its parts add up to its service time to the nanosecond.
 func expectParts(_ measurement: Measure.Measurement, names: [String]) throws {

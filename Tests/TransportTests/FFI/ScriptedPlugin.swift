@@ -1,9 +1,10 @@
 import Foundation
-import Engine
+import Load
 import Measure
 import NylonProtocol
 import Scenario
 import Testing
+import TransportFFI
 
 /// One call of a scripted plugin.
 struct ScriptedCall {

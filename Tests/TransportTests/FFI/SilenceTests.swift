@@ -1,9 +1,11 @@
 import Foundation
-@testable import Engine
+import Load
 import Measure
 import NylonProtocol
 import Scenario
 import Testing
+
+@testable import TransportFFI
 
 extension FFITests {
   @Suite struct Silence {

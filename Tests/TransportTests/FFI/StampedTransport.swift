@@ -1,8 +1,10 @@
-@testable import Engine
+import Load
 import Measure
 import NylonProtocol
 import Scenario
 import Synchronization
+
+@testable import TransportFFI
 
 /// A transport that looks, at the end of each answered session, whether the plugin's header
 /// `x-sid` is the session's own id.

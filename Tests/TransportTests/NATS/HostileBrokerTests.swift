@@ -1,10 +1,12 @@
 import Foundation
-@testable import Engine
+import Load
 import Measure
 import NATSWire
 import Scenario
 import Synchronization
 import Testing
+
+@testable import TransportNATS
 
 /// The native client and brokers that break the protocol.
 @Suite(.serialized) struct HostileBrokerTests {

@@ -1,6 +1,8 @@
-@testable import Engine
+import Load
 import Measure
 import Testing
+
+@testable import TransportNATS
 
 /// A broker that handles one connection's messages in order, and workers that answer when they
 /// like, without a socket: what the ledger is told is what a real broker's order allows.

@@ -1,11 +1,13 @@
 import Foundation
 import Lab
-@testable import Engine
+import Load
 import Measure
 import NylonProtocol
 import Scenario
 import Synchronization
 import Testing
+
+@testable import TransportNATS
 
 private func monotonicNanoseconds() -> UInt64 {
   var now = timespec()

@@ -1,11 +1,13 @@
 import Foundation
 import Lab
-@testable import Engine
+import Load
 import Measure
 import NylonProtocol
 import Scenario
 import Synchronization
 import Testing
+
+@testable import TransportNATS
 
 /// The NATS transport with a real broker and workers that the tests script.
 @Suite(.serialized) struct NATSTests {

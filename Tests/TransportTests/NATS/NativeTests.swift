@@ -1,12 +1,14 @@
 import Foundation
 import Lab
-@testable import Engine
+import Load
 import Measure
 import NATSWire
 import NylonProtocol
 import Scenario
 import Synchronization
 import Testing
+
+@testable import TransportNATS
 
 /// How the clients meet brokers that refuse, vanish, come back, or are no brokers at all.
 @Suite(.serialized) struct NativeTests {

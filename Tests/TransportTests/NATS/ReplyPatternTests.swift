@@ -1,6 +1,8 @@
-@testable import Engine
+import Load
 import NylonProtocol
 import Testing
+
+@testable import TransportNATS
 
 /// Replies that are compared with one that was read in full.
 @Suite struct ReplyPatternTests {

@@ -1,12 +1,14 @@
 import CNats
 import Foundation
-@testable import Engine
+import Load
 import Measure
 import NATSWire
 import NylonProtocol
 import Scenario
 import Synchronization
 import Testing
+
+@testable import TransportNATS
 
 /// What a responder of a test does with a request: what it publishes, to which subjects.
 typealias Respond = @Sendable (_ request: RequestMessage, _ reply: String) -> [Publication]

@@ -1,0 +1,24 @@
+import Measure
+import NylonProtocol
+import Scenario
+
+/// The HTTP messages of a scenario, as every session of a load carries them.
+public struct RequestContent: Sendable {
+  /// What the client sent.
+  public let request: HTTPRequest
+  /// What the upstream answers before a plugin changed it.
+  public let response: HTTPResponse
+
+  /// Makes both; bodies are bytes from the seed, so that runs can be told apart and repeated.
+  public init(_ spec: RequestSpec, seed: UInt64) {
+    let parts = spec.path.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false)
+    var random = SplitMix64(seed: seed)
+    // Printable text: a plugin may take the body for a string.
+    let body = (0..<spec.bodyBytes).map { _ in UInt8(97 + random.next() % 26) }
+    request = HTTPRequest(
+      method: spec.method, path: String(parts.first ?? "/"),
+      query: parts.count > 1 ? String(parts[1]) : "", params: spec.params, headers: spec.headers,
+      body: body)
+    response = HTTPResponse(status: spec.responseStatus, headers: spec.responseHeaders, body: body)
+  }
+}
