@@ -6,7 +6,8 @@ import Scenario
 /// `compare SCENARIO`, or `compare RUN_A RUN_B`.
 struct CompareCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "compare", abstract: "Compares targets side by side, such as FFI and NATS; or two stored runs.",
+    commandName: "compare",
+    abstract: "Compares targets side by side, such as FFI and NATS; or two stored runs.",
     discussion: """
       With a scenario, its targets are measured alternately and compared: FFI and NATS, two \
       plugins, or a target twice, which shows the noise floor. With two run folders nothing is measured.

@@ -107,7 +107,8 @@ struct ValidateCommand: ParsableCommand {
 /// `doctor`.
 struct DoctorCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "doctor", abstract: "Checks whether this machine is fit to measure, and says what to install.")
+    commandName: "doctor",
+    abstract: "Checks whether this machine is fit to measure, and says what to install.")
 
   @Flag(help: "As JSON.")
   var json = false
