@@ -12,7 +12,9 @@ private func closed(_ concurrency: Int, rate: UInt64, around nanoseconds: UInt64
   return one
 }
 
-private func open(_ rate: Double, around nanoseconds: UInt64, invalid: [InvalidReason.Code] = []) -> Measurement {
+private func open(_ rate: Double, around nanoseconds: UInt64, invalid: [InvalidReason.Code] = [])
+  -> Measurement
+{
   var one = measurement("nats", load: "open-\(Int(rate))", around: nanoseconds, invalid: invalid)
   one.offeredRatePerSecond = rate
   return one
