@@ -2,7 +2,7 @@ import Foundation
 
 /// Small scenarios.
 enum Small {
-  static let times = "warmup_seconds: 0.1\nmeasure_seconds: 0.3\ndrain_seconds: 0.3\n"
+  static let times = "warmup_seconds: 0.1\nmeasure_seconds: 0.5\ndrain_seconds: 0.3\n"
 
   /// The smallest plugin, one request in flight.
   static let ffi = """

@@ -155,7 +155,7 @@ extension EndToEnd {
     func steal() throws {
       let file = try sandbox.write(Self.times(stolen: 0), as: "stat")
       let scenario = try sandbox.write(
-        Small.ffi.replacingOccurrences(of: "measure_seconds: 0.3", with: "measure_seconds: 1"), as: "s.yaml")
+        Small.ffi.replacingOccurrences(of: "measure_seconds: 0.5", with: "measure_seconds: 1"), as: "s.yaml")
       let command = try sandbox.start(
         program: "/usr/bin/unshare",
         [
