@@ -6,30 +6,30 @@ import NylonProtocol
 import Scenario
 
 /// A load that a behaviour is tried under.
-public struct BehaviourLoad: Sendable {
+package struct BehaviourLoad: Sendable {
   /// What is loaded; over NATS it names its servers, and its workers run already.
-  public var target: Target
+  package var target: Target
   /// When requests are sent.
-  public var shape: LoadShape
+  package var shape: LoadShape
   /// What each request is.
-  public var request: RequestSpec
+  package var request: RequestSpec
   /// Seconds before the recorded time.
-  public var warmupSeconds: Double
+  package var warmupSeconds: Double
   /// Seconds of the recorded time.
-  public var measureSeconds: Double
+  package var measureSeconds: Double
   /// The most seconds to wait for answers afterwards.
-  public var drainSeconds: Double
+  package var drainSeconds: Double
 }
 
 /// A look at a load under way.
-public struct LoadSample: Sendable, Equatable {
+package struct LoadSample: Sendable, Equatable {
   /// Seconds of the recorded time so far; 0 before it.
-  public var measuredSeconds: Double
+  package var measuredSeconds: Double
   /// Requests that were answered in it so far.
-  public var answered: UInt64
+  package var answered: UInt64
 
   /// A look.
-  public init(measuredSeconds: Double, answered: UInt64) {
+  package init(measuredSeconds: Double, answered: UInt64) {
     self.measuredSeconds = measuredSeconds
     self.answered = answered
   }
@@ -37,28 +37,28 @@ public struct LoadSample: Sendable, Equatable {
 
 /// Runs a load in a process of its own; the closure sees it about twenty times a second, and ends it
 /// early by false.
-public typealias RunBehaviourLoad =
+package typealias RunBehaviourLoad =
   @Sendable (BehaviourLoad, (LoadSample) throws -> Bool) throws -> Measure.Measurement
 
 /// What the tests of behaviour need from outside.
-public struct BehaviourBench: Sendable {
+package struct BehaviourBench: Sendable {
   /// The pool under test: its own workers, group, prefix and dialect. It has workers to start.
-  public var pool: Target
+  package var pool: Target
   /// Why it is not the scenario's; nil when it is.
-  public var poolNote: String?
+  package var poolNote: String?
   /// The scenario's request.
-  public var request: RequestSpec
+  package var request: RequestSpec
   /// Shorter loads and fewer requests: shows that it works, with less to go by.
-  public var isQuick: Bool
+  package var isQuick: Bool
   /// The program that serves as `nylon-bench`, for its worker in C.
-  public var program: String
+  package var program: String
   /// Runs a load.
-  public var runLoad: RunBehaviourLoad
+  package var runLoad: RunBehaviourLoad
   /// Whether the user has interrupted the command.
-  public var isInterrupted: @Sendable () -> Bool
+  package var isInterrupted: @Sendable () -> Bool
 
   /// A bench for the first NATS target of a plan that has workers to start, else for `nylon-worker`.
-  public init(
+  package init(
     plan: Plan?, isQuick: Bool, program: String, runLoad: @escaping RunBehaviourLoad,
     isInterrupted: @escaping @Sendable () -> Bool = { false }
   ) {

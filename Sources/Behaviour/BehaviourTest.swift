@@ -17,14 +17,14 @@ struct BehaviourTest: Sendable {
 }
 
 /// All tests, and how they are run.
-public enum Behaviours {
+package enum Behaviours {
   /// In the order in which they are run: the quick ones first.
   static let all: [BehaviourTest] =
     DeliveryTests.all + LayoutTests.all + SettingTests.all + HandlerTests.all + FaultTests.all
     + ScalingTests.all
 
   /// The names that `test:` may have.
-  public static var names: Set<String> { Set(all.map(\.name)) }
+  package static var names: Set<String> { Set(all.map(\.name)) }
 
   /// Runs the tests that the statements name, each once.
   ///
@@ -34,7 +34,7 @@ public enum Behaviours {
   ///   - bench: what they are tried with.
   ///   - onStart: is told each test's place, how many there are, and its name.
   ///   - onResult: gets each result as soon as it is there.
-  public static func run(
+  package static func run(
     _ specs: [BehaviourSpec], bench: BehaviourBench, onStart: (Int, Int, String) -> Void = { _, _, _ in },
     onResult: (BehaviourResult) throws -> Void
   ) rethrows {
@@ -64,7 +64,7 @@ public enum Behaviours {
   }
 
   /// A row for each statement; those whose test has no result are left out.
-  public static func verdicts(_ specs: [BehaviourSpec], results: [BehaviourResult]) -> [ClaimVerdict] {
+  package static func verdicts(_ specs: [BehaviourSpec], results: [BehaviourResult]) -> [ClaimVerdict] {
     specs.compactMap { spec -> ClaimVerdict? in
       let result = results.first { $0.test == spec.test }
       let isMeasured = spec.notMeasured == nil

@@ -3,13 +3,13 @@ import NATSWire
 import Scenario
 
 /// A nats-server of ours on a free loopback port, or the questions to one that the user runs.
-public final class Broker: Sendable {
+package final class Broker: Sendable {
   /// Where it listens.
-  public let port: UInt16
+  package let port: UInt16
   /// Its monitoring.
-  public let monitor: BrokerMonitor
+  package let monitor: BrokerMonitor
   /// Its version.
-  public let version: String?
+  package let version: String?
   private let process: ChildProcess
 
   private init(port: UInt16, monitorPort: UInt16, version: String?, process: ChildProcess) {
@@ -28,7 +28,7 @@ public final class Broker: Sendable {
   ///   - port: a port of its own choice when nil; a certain one for a broker that comes back.
   ///   - program: another program than the nats-server that is found.
   ///   - timeout: until it must answer.
-  public static func start(
+  package static func start(
     auth: NATSAuth = NATSAuth(), port: UInt16? = nil, program: String? = nil,
     timeout: Duration = .seconds(15)
   ) throws(LabError) -> Broker {
@@ -68,7 +68,7 @@ public final class Broker: Sendable {
   }
 
   /// Makes sure that a broker which is started for a run can have such clients.
-  public static func checkStartable(auth: NATSAuth, tls: NATSTLS = NATSTLS()) throws(LabError) {
+  package static func checkStartable(auth: NATSAuth, tls: NATSTLS = NATSTLS()) throws(LabError) {
     guard auth.credentials == nil, auth.nkey == nil else {
       throw .invalid(
         "A broker that is started for a run knows no credentials files and no nkeys",
@@ -109,36 +109,36 @@ public final class Broker: Sendable {
   }
 
   /// Its URL, without credentials.
-  public var url: String { "nats://127.0.0.1:\(port)" }
+  package var url: String { "nats://127.0.0.1:\(port)" }
 
   /// Its process id, for its CPU time.
-  public var pid: Int32 { process.pid }
+  package var pid: Int32 { process.pid }
 
   /// False once it has ended, whoever ended it.
-  public var isRunning: Bool { process.isRunning }
+  package var isRunning: Bool { process.isRunning }
 
   /// How it ended; nil while it runs.
-  public var exitStatus: ExitStatus? { process.exitStatus }
+  package var exitStatus: ExitStatus? { process.exitStatus }
 
   /// The last lines of its log, without secrets.
-  public var lastWords: String { process.lastWords }
+  package var lastWords: String { process.lastWords }
 
   /// What it counts.
-  public func statistics() throws(LabError) -> BrokerStatistics { try monitor.statistics() }
+  package func statistics() throws(LabError) -> BrokerStatistics { try monitor.statistics() }
 
   /// Ends it and waits until it is gone.
   @discardableResult
-  public func stop(grace: Duration = .seconds(3)) -> ExitStatus? { process.terminate(grace: grace) }
+  package func stop(grace: Duration = .seconds(3)) -> ExitStatus? { process.terminate(grace: grace) }
 
   /// Kills it at once: a fault, to see what clients do.
   @discardableResult
-  public func kill() -> ExitStatus? { process.kill() }
+  package func kill() -> ExitStatus? { process.kill() }
 
   /// Stops it where it is, as if its machine hung: a fault.
-  public func pause() { process.pause() }
+  package func pause() { process.pause() }
 
   /// Lets it go on.
-  public func resume() { process.resume() }
+  package func resume() { process.resume() }
 }
 
 extension NATSAuth {

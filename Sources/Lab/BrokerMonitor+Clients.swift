@@ -1,26 +1,26 @@
 /// A client as the broker's monitoring shows it.
-public struct BrokerClient: Sendable, Equatable {
+package struct BrokerClient: Sendable, Equatable {
   /// The broker's number for the connection; a client that connects again gets another.
-  public var id: UInt64
+  package var id: UInt64
   /// The name that it gave itself; empty when it gave none.
-  public var name: String
+  package var name: String
   /// Messages that it sent.
-  public var sentMessages: UInt64
+  package var sentMessages: UInt64
   /// Messages that were delivered to it.
-  public var deliveredMessages: UInt64
+  package var deliveredMessages: UInt64
 }
 
 /// A subscription as the broker's monitoring shows it.
-public struct BrokerSubscription: Sendable, Hashable {
+package struct BrokerSubscription: Sendable, Hashable {
   /// The subject, perhaps with wildcards.
-  public var subject: String
+  package var subject: String
   /// The queue group; nil when there is none.
-  public var group: String?
+  package var group: String?
   /// The client's number.
-  public var clientID: UInt64
+  package var clientID: UInt64
 
   /// A subscription.
-  public init(subject: String, group: String? = nil, clientID: UInt64) {
+  package init(subject: String, group: String? = nil, clientID: UInt64) {
     self.subject = subject
     self.group = group
     self.clientID = clientID
@@ -29,7 +29,7 @@ public struct BrokerSubscription: Sendable, Hashable {
 
 extension BrokerMonitor {
   /// All clients that are connected now, from `/connz`.
-  public func clients(timeout: Duration = .seconds(3)) throws(LabError) -> [BrokerClient] {
+  package func clients(timeout: Duration = .seconds(3)) throws(LabError) -> [BrokerClient] {
     let page = try decode(ClientPage.self, path: "/connz?limit=100000", until: .after(timeout))
     return page.connections.map {
       BrokerClient(
@@ -38,7 +38,7 @@ extension BrokerMonitor {
   }
 
   /// All subscriptions of clients now, from `/subsz`.
-  public func subscriptions(timeout: Duration = .seconds(3)) throws(LabError) -> [BrokerSubscription] {
+  package func subscriptions(timeout: Duration = .seconds(3)) throws(LabError) -> [BrokerSubscription] {
     let page = try decode(SubscriptionPage.self, path: "/subsz?subs=1&limit=100000", until: .after(timeout))
     return (page.subscriptions_list ?? []).map {
       BrokerSubscription(subject: $0.subject, group: $0.qgroup, clientID: $0.cid)

@@ -1,27 +1,27 @@
 import Foundation
 
 /// What a broker's own monitoring says.
-public struct BrokerStatistics: Codable, Sendable, Equatable {
+package struct BrokerStatistics: Codable, Sendable, Equatable {
   /// Version of the broker.
-  public var version: String
+  package var version: String
   /// Clients that were cut off because they read too slowly.
-  public var slowConsumers: Int
+  package var slowConsumers: Int
   /// Messages that came in.
-  public var inMessages: UInt64
+  package var inMessages: UInt64
   /// Messages that went out.
-  public var outMessages: UInt64
+  package var outMessages: UInt64
   /// Bytes that came in.
-  public var inBytes: UInt64
+  package var inBytes: UInt64
   /// Bytes that went out.
-  public var outBytes: UInt64
+  package var outBytes: UInt64
   /// Clients connected now.
-  public var connections: Int
+  package var connections: Int
   /// Subscriptions now, the broker's own included.
-  public var subscriptions: Int
+  package var subscriptions: Int
   /// Resident memory, bytes.
-  public var memoryBytes: UInt64
+  package var memoryBytes: UInt64
   /// CPU use that the broker states, percent of a core.
-  public var cpuPercent: Double
+  package var cpuPercent: Double
 
   enum CodingKeys: String, CodingKey {
     case version
@@ -37,25 +37,25 @@ public struct BrokerStatistics: Codable, Sendable, Equatable {
 }
 
 /// A broker's monitoring over HTTP.
-public struct BrokerMonitor: Sendable, Equatable {
+package struct BrokerMonitor: Sendable, Equatable {
   /// Host of the monitoring.
-  public var host: String
+  package var host: String
   /// Port of the monitoring.
-  public var port: UInt16
+  package var port: UInt16
 
   /// Monitoring at a place.
-  public init(host: String = "127.0.0.1", port: UInt16) {
+  package init(host: String = "127.0.0.1", port: UInt16) {
     self.host = host
     self.port = port
   }
 
   /// What the broker counts, from `/varz`.
-  public func statistics(timeout: Duration = .seconds(3)) throws(LabError) -> BrokerStatistics {
+  package func statistics(timeout: Duration = .seconds(3)) throws(LabError) -> BrokerStatistics {
     try decode(BrokerStatistics.self, path: "/varz", until: .after(timeout))
   }
 
   /// Bytes that wait in the broker for clients that read slowly, from `/connz`.
-  public func pendingBytes(timeout: Duration = .seconds(3)) throws(LabError) -> UInt64 {
+  package func pendingBytes(timeout: Duration = .seconds(3)) throws(LabError) -> UInt64 {
     try decode(Connections.self, path: "/connz?limit=100000", until: .after(timeout))
       .connections.reduce(0) { $0 &+ ($1.pending_bytes ?? 0) }
   }

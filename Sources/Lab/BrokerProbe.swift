@@ -2,11 +2,11 @@ import Foundation
 import NATSWire
 
 /// What a broker said of itself when it was asked whether it is there.
-public struct BrokerGreeting: Sendable, Equatable {
+package struct BrokerGreeting: Sendable, Equatable {
   /// Its version, such as `2.9.10`.
-  public var version: String?
+  package var version: String?
   /// The most bytes of a message.
-  public var maxPayload: Int
+  package var maxPayload: Int
 }
 
 extension Broker {
@@ -15,7 +15,7 @@ extension Broker {
   ///
   /// - Parameter timeout: for each address of the broker's name.
   @discardableResult
-  public static func probe(
+  package static func probe(
     url: String, auth: NATSAuth = NATSAuth(), tls: NATSTLS = NATSTLS(), timeout: Duration = .seconds(5)
   ) throws(LabError) -> BrokerGreeting {
     do {
@@ -46,7 +46,7 @@ extension Broker {
   }
 
   /// Reads the files of credentials and TLS, so that one that is missing or wrong is found before anything starts.
-  public static func checkFiles(auth: NATSAuth, tls: NATSTLS, servers: [String]) throws(LabError) {
+  package static func checkFiles(auth: NATSAuth, tls: NATSTLS, servers: [String]) throws(LabError) {
     _ = try security(auth: auth, tls: tls, servers: servers)
   }
 

@@ -6,7 +6,7 @@ import Measure
 ///
 /// What the broker counts is read once at each end of the measured time. What waits in it for clients
 /// that read slowly can only be looked at: ten times in a measurement, and at most twice a second.
-public final class BrokerWatch: Sendable {
+package final class BrokerWatch: Sendable {
   private let state = Guarded(State())
 
   private struct State {
@@ -20,7 +20,7 @@ public final class BrokerWatch: Sendable {
   ///   - monitor: the broker's monitoring.
   ///   - area: tells when the measured time begins and ends.
   ///   - seconds: how long the measured time is to be.
-  public init(_ monitor: BrokerMonitor, area: RecordingArea, seconds: Double) {
+  package init(_ monitor: BrokerMonitor, area: RecordingArea, seconds: Double) {
     let interval = UInt64(max(0.5, seconds / 10) * 1e9)
     let thread = Thread { [state] in
       let activity = Self.watch(monitor, area: area, interval: interval) {
@@ -40,7 +40,7 @@ public final class BrokerWatch: Sendable {
 
   /// Ends the watch when the load is over; nil when the monitoring did not answer at both ends, or the
   /// load did not come to the end of its measured time. The shared memory must be there until then.
-  public func finish() -> BrokerActivity? {
+  package func finish() -> BrokerActivity? {
     state.withLock { $0.isStopping = true }
     // Each question to the broker has a deadline of its own, so the thread ends well before this.
     return state.wait(until: .after(.seconds(30))) { $0.isOver ? $0 : nil }?.activity

@@ -5,9 +5,9 @@ import Foundation
 /// descends from it. It also ends when this object does.
 ///
 /// All calls may be made from any thread; those that wait block theirs.
-public final class ChildProcess: Sendable {
+package final class ChildProcess: Sendable {
   /// The program, for messages.
-  public let program: String
+  package let program: String
   private let lifeline: Descriptor
   private let state: Guarded<KeptState>
   private let secrets: Secrets
@@ -20,7 +20,7 @@ public final class ChildProcess: Sendable {
   }
 
   /// Starts a program, and returns when it is executing.
-  public static func start(_ launch: Launch) throws(LabError) -> ChildProcess {
+  package static func start(_ launch: Launch) throws(LabError) -> ChildProcess {
     let state = Guarded(KeptState())
     let (keeper, lifeline, sources) = try startKeeper(launch)
     Pump(keeper: keeper, sources: sources, documentLimit: launch.documentLimit, state: state).start()
@@ -82,32 +82,32 @@ public final class ChildProcess: Sendable {
   }
 
   /// The process id; not to be signalled, since it may be another's once the process has ended.
-  public var pid: Int32 { state.withLock { $0.pid ?? 0 } }
+  package var pid: Int32 { state.withLock { $0.pid ?? 0 } }
 
   /// True until the process and all that descends from it have ended.
-  public var isRunning: Bool { !state.withLock { $0.isFinished } }
+  package var isRunning: Bool { !state.withLock { $0.isFinished } }
 
   /// How the process ended; nil while it runs.
-  public var exitStatus: ExitStatus? { state.withLock { $0.isFinished ? $0.status : nil } }
+  package var exitStatus: ExitStatus? { state.withLock { $0.isFinished ? $0.status : nil } }
 
   /// What the process has used up to its end; nil while it runs, or when it was killed with its keeper.
-  public var resourceUse: ResourceUse? { state.withLock { $0.isFinished ? $0.use : nil } }
+  package var resourceUse: ResourceUse? { state.withLock { $0.isFinished ? $0.use : nil } }
 
   /// What came through the document pipe until now; nil when it was longer than allowed.
-  public var document: [UInt8]? { state.withLock { $0.documentIsCut ? nil : $0.document } }
+  package var document: [UInt8]? { state.withLock { $0.documentIsCut ? nil : $0.document } }
 
   /// The last lines of standard error, or of standard output when there are none; no secrets.
-  public var lastWords: String {
+  package var lastWords: String {
     let (errors, output) = state.withLock { ($0.errors, $0.output) }
     let words = errors.text(without: secrets)
     return words.isEmpty ? output.text(without: secrets) : words
   }
 
   /// The last lines of standard output, without secrets.
-  public var outputText: String { state.withLock { $0.output }.text(without: secrets) }
+  package var outputText: String { state.withLock { $0.output }.text(without: secrets) }
 
   /// Waits until the process and all that descends from it have ended; nil at the timeout.
-  public func wait(timeout: Duration) -> ExitStatus? {
+  package func wait(timeout: Duration) -> ExitStatus? {
     state.wait(until: .after(timeout)) { $0.isFinished ? $0.status : nil }
   }
 
@@ -124,26 +124,26 @@ public final class ChildProcess: Sendable {
   /// Asks the process and its group to end (SIGTERM), and kills them when the grace is over.
   /// Returns when they are gone and reaped; nil only for a process that hangs in the kernel.
   @discardableResult
-  public func terminate(grace: Duration = .seconds(2)) -> ExitStatus? {
+  package func terminate(grace: Duration = .seconds(2)) -> ExitStatus? {
     askToEnd()
     return wait(timeout: grace) ?? kill()
   }
 
   /// Sends SIGTERM to the process and its group, and returns at once.
-  public func askToEnd() { lifeline.send(Array("T".utf8)) }
+  package func askToEnd() { lifeline.send(Array("T".utf8)) }
 
   /// Kills the process and all that descends from it, and waits until they are gone.
   @discardableResult
-  public func kill() -> ExitStatus? {
+  package func kill() -> ExitStatus? {
     lifeline.send(Array("K".utf8))
     return wait(timeout: .seconds(10))
   }
 
   /// Stops the process and its group where they are, as if their machine hung.
-  public func pause() { lifeline.send(Array("S".utf8)) }
+  package func pause() { lifeline.send(Array("S".utf8)) }
 
   /// Lets a paused process go on.
-  public func resume() { lifeline.send(Array("C".utf8)) }
+  package func resume() { lifeline.send(Array("C".utf8)) }
 }
 
 /// Starts a program with exactly these descriptors, as 0, 1, 2, …

@@ -3,9 +3,9 @@ import Foundation
 import Measure
 
 /// One thing that was looked at to see whether this machine is fit to measure on.
-public struct DoctorFinding: Codable, Sendable, Equatable {
+package struct DoctorFinding: Codable, Sendable, Equatable {
   /// How it is.
-  public enum State: String, Codable, Sendable {
+  package enum State: String, Codable, Sendable {
     /// As it should be.
     case ok
     /// Figures may suffer.
@@ -15,20 +15,20 @@ public struct DoctorFinding: Codable, Sendable, Equatable {
   }
 
   /// What was looked at.
-  public var name: String
+  package var name: String
   /// How it is.
-  public var state: State
+  package var state: State
   /// What was found.
-  public var detail: String
+  package var detail: String
   /// What to do about it; nil when there is nothing to do.
-  public var remedy: String?
+  package var remedy: String?
   /// What it does to the machine's grade; nil when it does nothing to it.
   var grade: MachineFitness.Grade?
 
   enum CodingKeys: String, CodingKey { case name, state, detail, remedy }
 
   /// A finding.
-  public init(_ name: String, _ state: State, _ detail: String, remedy: String? = nil) {
+  package init(_ name: String, _ state: State, _ detail: String, remedy: String? = nil) {
     self.init(name, state, detail, remedy: remedy, grade: nil)
   }
 
@@ -44,10 +44,10 @@ public struct DoctorFinding: Codable, Sendable, Equatable {
 }
 
 /// Looks whether this machine is fit: what is missing, and what would spoil figures.
-public enum Doctor {
+package enum Doctor {
   /// Looks at everything; takes about two seconds.
   /// - Parameter optimisedBuild: whether the caller was built with optimisation.
-  public static func examine(
+  package static func examine(
     optimisedBuild: Bool
   ) -> (findings: [DoctorFinding], fitness: MachineFitness) {
     let facts = MachineFacts.read(optimisedBuild: optimisedBuild)
@@ -57,7 +57,7 @@ public enum Doctor {
   }
 
   /// Looks at the machine alone, before a run; takes about a fifth of a second.
-  public static func fitness(_ facts: MachineFacts) -> MachineFitness {
+  package static func fitness(_ facts: MachineFacts) -> MachineFitness {
     let (findings, jitter) = machine(facts, sleeps: 50, jitterMilliseconds: 50)
     return judge(findings, jitter)
   }

@@ -1,15 +1,15 @@
 import Foundation
 
 /// Where programs and products of this package are found.
-public enum Executables {
+package enum Executables {
   /// Folder of the running program, where this package's other products are too.
-  public static var ownFolder: String {
+  package static var ownFolder: String {
     (ownPath as NSString).deletingLastPathComponent
   }
 
   /// The running program. When its file was replaced since (by a new build), a path of /proc that
   /// still leads to it.
-  public static var ownPath: String {
+  package static var ownPath: String {
     let path = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
     guard let path, isExecutable(path) else { return "/proc/\(getpid())/exe" }
     return path
@@ -17,7 +17,7 @@ public enum Executables {
 
   /// The path of a program: as it is when it has a slash, else beside the running program, else
   /// in PATH, else where Debian keeps servers.
-  public static func find(_ name: String, remedy: String) throws(LabError) -> String {
+  package static func find(_ name: String, remedy: String) throws(LabError) -> String {
     if name.contains("/") {
       guard isExecutable(name) else { throw .missing("The program \(name)", remedy: remedy) }
       return name
@@ -32,7 +32,7 @@ public enum Executables {
   }
 
   /// The broker's program.
-  public static func broker() throws(LabError) -> String {
+  package static func broker() throws(LabError) -> String {
     do {
       return try find("nats-server", remedy: "")
     } catch {
@@ -41,12 +41,12 @@ public enum Executables {
   }
 
   /// A program of this package.
-  public static func own(_ name: String) throws(LabError) -> String {
+  package static func own(_ name: String) throws(LabError) -> String {
     try find(name, remedy: "It is built into the folder of nylon-bench: swift build.")
   }
 
   /// The path of a shared library product of this package, nil when it is not built.
-  public static func library(_ product: String) -> String? {
+  package static func library(_ product: String) -> String? {
     let path = "\(ownFolder)/lib\(product).so"
     return FileManager.default.fileExists(atPath: path) ? path : nil
   }

@@ -1,7 +1,7 @@
 import Glibc
 
 /// How a process ended.
-public enum ExitStatus: Sendable, Equatable, Codable {
+package enum ExitStatus: Sendable, Equatable, Codable {
   /// By itself, with this code.
   case exited(Int32)
   /// By a signal.
@@ -10,12 +10,12 @@ public enum ExitStatus: Sendable, Equatable, Codable {
   case lost
 
   /// True for exit code 0.
-  public var isSuccess: Bool { self == .exited(0) }
+  package var isSuccess: Bool { self == .exited(0) }
 }
 
 extension ExitStatus: CustomStringConvertible {
   /// To be put behind a name: `exited with code 3`.
-  public var description: String {
+  package var description: String {
     switch self {
     case .exited(let code): return "exited with code \(code)"
     case .signaled(let number): return "was ended by \(ExitStatus.signalName(number))"
@@ -34,21 +34,21 @@ extension ExitStatus: CustomStringConvertible {
 }
 
 /// What a process, with the descendants that it waited for, has used up to its end.
-public struct ResourceUse: Sendable, Equatable, Codable {
+package struct ResourceUse: Sendable, Equatable, Codable {
   /// CPU time in user mode, ns.
-  public var userNanoseconds: UInt64
+  package var userNanoseconds: UInt64
   /// CPU time in the kernel, ns.
-  public var systemNanoseconds: UInt64
+  package var systemNanoseconds: UInt64
   /// The most memory it ever had resident, bytes.
-  public var maxResidentBytes: UInt64
+  package var maxResidentBytes: UInt64
 
   /// A use.
-  public init(userNanoseconds: UInt64, systemNanoseconds: UInt64, maxResidentBytes: UInt64) {
+  package init(userNanoseconds: UInt64, systemNanoseconds: UInt64, maxResidentBytes: UInt64) {
     self.userNanoseconds = userNanoseconds
     self.systemNanoseconds = systemNanoseconds
     self.maxResidentBytes = maxResidentBytes
   }
 
   /// User and kernel together, ns.
-  public var cpuNanoseconds: UInt64 { userNanoseconds &+ systemNanoseconds }
+  package var cpuNanoseconds: UInt64 { userNanoseconds &+ systemNanoseconds }
 }

@@ -2,7 +2,7 @@ import NATSWire
 
 /// What can go wrong around a load. Every text names the thing, what is the matter with it, and
 /// what to do; none holds a secret.
-public enum LabError: Error, Sendable, Equatable {
+package enum LabError: Error, Sendable, Equatable {
   /// Something that must be installed or built is not there (exit code 69).
   case missing(String, remedy: String)
   /// A program is there but cannot be executed.
@@ -25,7 +25,7 @@ public enum LabError: Error, Sendable, Equatable {
   case system(String, errno: Int32)
 
   /// True when something needed is missing: the command then ends with code 69.
-  public var isMissing: Bool {
+  package var isMissing: Bool {
     switch self {
     case .missing, .brokerUnreachable, .brokerRefusesCredentials, .noTLS, .unusableFile: true
     default: false
@@ -33,14 +33,14 @@ public enum LabError: Error, Sendable, Equatable {
   }
 
   /// True when a value of the user's cannot be used: the command then ends with code 65.
-  public var isInvalidInput: Bool {
+  package var isInvalidInput: Bool {
     if case .invalid = self { true } else { false }
   }
 }
 
 extension LabError: CustomStringConvertible {
   /// The text for people.
-  public var description: String {
+  package var description: String {
     switch self {
     case .missing(let thing, let remedy):
       return "\(thing) is missing. \(remedy)"

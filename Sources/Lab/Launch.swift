@@ -1,24 +1,24 @@
 /// What is to be started, and with what.
-public struct Launch: Sendable {
+package struct Launch: Sendable {
   /// A path, or a name to be found in PATH.
-  public var program: String
+  package var program: String
   /// Its arguments, without its own name. They are public: no secrets here.
-  public var arguments: [String]
+  package var arguments: [String]
   /// Environment on top of our own.
-  public var environment: [String: String]
+  package var environment: [String: String]
   /// What it reads from standard input; nil is `/dev/null`.
-  public var input: [UInt8]?
+  package var input: [UInt8]?
   /// Open descriptors of ours that it gets as 3, 4, … (as 4, 5, … with `collectsDocument`).
-  public var descriptors: [Int32]
+  package var descriptors: [Int32]
   /// Whether it gets a pipe as descriptor 3, of which we keep everything that comes.
-  public var collectsDocument: Bool
+  package var collectsDocument: Bool
   /// The most bytes of a document.
-  public var documentLimit: Int
+  package var documentLimit: Int
   /// What must not be seen in its last words.
-  public var secrets: [String]
+  package var secrets: [String]
 
   /// A launch.
-  public init(
+  package init(
     _ program: String, _ arguments: [String] = [], environment: [String: String] = [:],
     input: [UInt8]? = nil, descriptors: [Int32] = [], collectsDocument: Bool = false,
     documentLimit: Int = 256 << 20, secrets: [String] = []

@@ -5,13 +5,13 @@ import Scenario
 
 /// A network link between two parts on this machine: a relay in front of brokers, which holds every
 /// byte back.
-public final class Link: Sendable {
+package final class Link: Sendable {
   /// What was asked for.
-  public let spec: LinkSpec
+  package let spec: LinkSpec
   /// URLs that lead to the brokers through the link, in their order. May hold secrets: never print.
-  public let urls: [String]
+  package let urls: [String]
   /// What probes through it took, before any load.
-  public let accuracy: LinkMeasurement
+  package let accuracy: LinkMeasurement
   private let process: ChildProcess
 
   private init(spec: LinkSpec, urls: [String], accuracy: LinkMeasurement, process: ChildProcess) {
@@ -29,7 +29,7 @@ public final class Link: Sendable {
   ///   - servers: URLs of the brokers; each gets a port of the link.
   ///   - seed: of the jitter.
   ///   - probes: how many probes measure it.
-  public static func start(
+  package static func start(
     _ spec: LinkSpec, to servers: [String], seed: UInt64 = 1, probes: Int = 1000
   ) throws(LabError) -> Link {
     let addresses = try servers.map { (url) throws(LabError) in try address(url) }
@@ -105,25 +105,25 @@ public final class Link: Sendable {
   }
 
   /// The relay's process id, for its CPU time.
-  public var pid: Int32 { process.pid }
+  package var pid: Int32 { process.pid }
 
   /// CPU time that the relay has used, ns; nil when it is gone.
-  public var cpuNanoseconds: UInt64? { ProcessClock.cpuNanoseconds(pid: process.pid) }
+  package var cpuNanoseconds: UInt64? { ProcessClock.cpuNanoseconds(pid: process.pid) }
 
   /// False once the relay has ended, whoever ended it.
-  public var isRunning: Bool { process.isRunning }
+  package var isRunning: Bool { process.isRunning }
 
   /// How the relay ended; nil while it runs.
-  public var exitStatus: ExitStatus? { process.exitStatus }
+  package var exitStatus: ExitStatus? { process.exitStatus }
 
   /// What the relay said last, such as that a broker takes no connections.
-  public var lastWords: String { process.lastWords }
+  package var lastWords: String { process.lastWords }
 
   /// Cuts the link and waits until the relay is gone.
   @discardableResult
-  public func stop() -> ExitStatus? { process.terminate(grace: .seconds(1)) }
+  package func stop() -> ExitStatus? { process.terminate(grace: .seconds(1)) }
 
   /// Kills the relay at once: a fault, to see what clients do.
   @discardableResult
-  public func kill() -> ExitStatus? { process.kill() }
+  package func kill() -> ExitStatus? { process.kill() }
 }

@@ -1,17 +1,17 @@
 import Foundation
 
 /// How a load process ended, and what it brought.
-public struct LoadOutcome: Sendable, Equatable {
+package struct LoadOutcome: Sendable, Equatable {
   /// The result document; nil when there is none, or it was too long.
-  public var document: [UInt8]?
+  package var document: [UInt8]?
   /// How the process ended.
-  public var status: ExitStatus
+  package var status: ExitStatus
   /// What it said last, without secrets.
-  public var lastWords: String
+  package var lastWords: String
   /// What it used; nil when it was killed with its keeper.
-  public var use: ResourceUse?
+  package var use: ResourceUse?
   /// True when it ran into its deadline and was ended for that.
-  public var ranOver: Bool
+  package var ranOver: Bool
 }
 
 /// A process that loads: it gets its order on standard input and brings its result as one document.
@@ -19,15 +19,15 @@ public struct LoadOutcome: Sendable, Equatable {
 /// It writes the document to descriptor 3 (`documentDescriptor`), and has the shared memory, when
 /// there is some, as descriptor 4 (`sharedMemoryDescriptor`); both numbers also stand in its
 /// environment. A plugin that crashes takes only this process down.
-public final class LoadProcess: Sendable {
+package final class LoadProcess: Sendable {
   /// Where the process writes its document.
-  public static let documentDescriptor: Int32 = 3
+  package static let documentDescriptor: Int32 = 3
   /// Where the process has the shared memory.
-  public static let sharedMemoryDescriptor: Int32 = 4
+  package static let sharedMemoryDescriptor: Int32 = 4
   /// Name of the environment variable that holds the first number.
-  public static let documentVariable = "NYLON_BENCH_DOCUMENT_FD"
+  package static let documentVariable = "NYLON_BENCH_DOCUMENT_FD"
   /// Name of the environment variable that holds the second number; not set without shared memory.
-  public static let sharedMemoryVariable = "NYLON_BENCH_SHARED_FD"
+  package static let sharedMemoryVariable = "NYLON_BENCH_SHARED_FD"
 
   private let process: ChildProcess
 
@@ -43,7 +43,7 @@ public final class LoadProcess: Sendable {
   ///   - sharedMemory: a descriptor of ours that it gets.
   ///   - environment: on top of our own.
   ///   - secrets: what must not be seen in its last words.
-  public static func start(
+  package static func start(
     order: [UInt8], arguments: [String] = ["__measure"], program: String? = nil,
     sharedMemory: Int32? = nil, environment: [String: String] = [:], secrets: [String] = []
   ) throws(LabError) -> LoadProcess {
@@ -58,16 +58,16 @@ public final class LoadProcess: Sendable {
   }
 
   /// Its process id.
-  public var pid: Int32 { process.pid }
+  package var pid: Int32 { process.pid }
 
   /// False once it has ended.
-  public var isRunning: Bool { process.isRunning }
+  package var isRunning: Bool { process.isRunning }
 
   /// Asks it to end (SIGTERM) and returns at once; it may still bring what it has measured.
-  public func askToEnd() { process.askToEnd() }
+  package func askToEnd() { process.askToEnd() }
 
   /// Ends it, and waits until it is gone.
-  public func terminate(grace: Duration = .seconds(3)) { process.terminate(grace: grace) }
+  package func terminate(grace: Duration = .seconds(3)) { process.terminate(grace: grace) }
 
   /// Waits for its end, and looks after something else meanwhile.
   /// - Parameters:
@@ -75,7 +75,7 @@ public final class LoadProcess: Sendable {
   ///   - interval: how often `onPoll` is called.
   ///   - grace: how long it may take to end when it is asked to.
   ///   - onPoll: draws progress, say; false asks the process to end (Ctrl-C).
-  public func wait(
+  package func wait(
     limit: Duration, every interval: Duration = .milliseconds(250), grace: Duration = .seconds(5),
     onPoll: () -> Bool = { true }
   ) -> LoadOutcome {

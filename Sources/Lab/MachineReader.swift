@@ -8,7 +8,7 @@ extension MachineFacts {
   ///   - optimisedBuild: whether the caller was built with optimisation.
   ///   - versions: of the tool and the libraries that the caller links; that of `nats-server` is
   ///     added when one is installed.
-  public static func read(optimisedBuild: Bool, versions: [String: String] = [:]) -> MachineFacts {
+  package static func read(optimisedBuild: Bool, versions: [String: String] = [:]) -> MachineFacts {
     var facts = MachineReader(root: "").facts()
     let cores = clinux_allowed_cores()
     if cores > 0 { facts.cores = Int(cores) }
@@ -21,7 +21,7 @@ extension MachineFacts {
 
 extension Broker {
   /// Version of the nats-server that would be started; nil when there is none, or it does not say.
-  public static func installedVersion() -> String? {
+  package static func installedVersion() -> String? {
     guard let path = try? Executables.broker(),
       let child = try? ChildProcess.start(Launch(path, ["--version"])),
       child.wait(timeout: .seconds(5)) == .exited(0)

@@ -4,7 +4,7 @@ import Measure
 /// Memory and context switches of processes.
 extension ProcessClock {
   /// This process's own. The kernel's count for a whole process holds the threads that have ended, too.
-  public static func ownReading() -> ProcessReading {
+  package static func ownReading() -> ProcessReading {
     var usage = rusage()
     guard getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage) == 0 else {
       return ProcessReading(residentBytes: residentBytes(pid: getpid()), switches: nil)
@@ -16,11 +16,11 @@ extension ProcessClock {
   }
 
   /// Those of another process; nil when it is gone.
-  public static func reading(pid: Int32) -> ProcessReading? { reading(of: [pid]) }
+  package static func reading(pid: Int32) -> ProcessReading? { reading(of: [pid]) }
 
   /// Those of processes that each head a session, with all others in their sessions, such as the worker
   /// behind a shell; nil when there is none, or one of the heads is gone: a pool is not half measured.
-  public static func reading(sessions leaders: [Int32]) -> ProcessReading? {
+  package static func reading(sessions leaders: [Int32]) -> ProcessReading? {
     guard !leaders.isEmpty, leaders.allSatisfy({ residentBytes(pid: $0) != nil }) else { return nil }
     return reading(of: Set(leaders.flatMap { [$0] + members(ofSession: $0) }))
   }

@@ -2,23 +2,23 @@ import CLinux
 import Foundation
 
 /// What other processes cost.
-public enum ProcessClock {
+package enum ProcessClock {
   /// CPU time that a process has used, all its threads together, ns; nil when it is gone.
-  public static func cpuNanoseconds(pid: Int32) -> UInt64? {
+  package static func cpuNanoseconds(pid: Int32) -> UInt64? {
     let time = clinux_cpu_ns(pid)
     return pid > 0 && time >= 0 ? UInt64(time) : nil
   }
 
   /// CPU time of a process that heads a session, and of all others in the session, such as the
   /// worker behind a shell, ns; nil when it is gone. Who has left meanwhile is not in it.
-  public static func cpuNanoseconds(session leader: Int32) -> UInt64? {
+  package static func cpuNanoseconds(session leader: Int32) -> UInt64? {
     guard let own = cpuNanoseconds(pid: leader) else { return nil }
     return members(ofSession: leader).filter { $0 != leader }
       .reduce(own) { $0 &+ (cpuNanoseconds(pid: $1) ?? 0) }
   }
 
   /// Resident memory of a process, bytes; nil when it is gone.
-  public static func residentBytes(pid: Int32) -> UInt64? {
+  package static func residentBytes(pid: Int32) -> UInt64? {
     guard let pages = words("/proc/\(pid)/statm")?.dropFirst().first.flatMap({ UInt64($0) }) else {
       return nil
     }
@@ -26,7 +26,7 @@ public enum ProcessClock {
   }
 
   /// All processes of the session that a process heads, itself among them. It reads all of `/proc`.
-  public static func members(ofSession leader: Int32) -> [Int32] {
+  package static func members(ofSession leader: Int32) -> [Int32] {
     let entries = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
     return entries.compactMap { Int32($0) }.filter { pid in
       // Behind the name in brackets: state, parent, group, session.
@@ -44,20 +44,20 @@ public enum ProcessClock {
 }
 
 /// The machine's CPU time up to a moment, from `/proc/stat`.
-public struct SystemTimes: Sendable, Equatable {
+package struct SystemTimes: Sendable, Equatable {
   /// All of it, ticks.
-  public var total: UInt64
+  package var total: UInt64
   /// What the hypervisor gave to others while we wanted to run, ticks.
-  public var stolen: UInt64
+  package var stolen: UInt64
 
   /// The times of a moment.
-  public init(total: UInt64, stolen: UInt64) {
+  package init(total: UInt64, stolen: UInt64) {
     self.total = total
     self.stolen = stolen
   }
 
   /// The times now; nil where there is no `/proc/stat`.
-  public static func now() -> SystemTimes? {
+  package static func now() -> SystemTimes? {
     (try? String(contentsOfFile: "/proc/stat", encoding: .utf8)).flatMap(parse)
   }
 
@@ -71,7 +71,7 @@ public struct SystemTimes: Sendable, Equatable {
   }
 
   /// The share of CPU time, 0 to 1, that was stolen since an earlier moment; 0 when none passed.
-  public func stealShare(since earlier: SystemTimes) -> Double {
+  package func stealShare(since earlier: SystemTimes) -> Double {
     guard total > earlier.total, stolen >= earlier.stolen else { return 0 }
     return Double(stolen - earlier.stolen) / Double(total - earlier.total)
   }

@@ -1,14 +1,14 @@
 import Foundation
 
 /// Takes secrets out of text that goes to people or files.
-public struct Secrets: Sendable {
+package struct Secrets: Sendable {
   /// What is replaced, the longest first.
   private let words: [String]
   /// Length of the longest secret, bytes.
   let longest: Int
 
   /// Takes these words, and their percent-encoded forms, out of texts.
-  public init(_ secrets: [String]) {
+  package init(_ secrets: [String]) {
     var all: Set<String> = []
     for secret in secrets where !secret.isEmpty {
       all.insert(secret)
@@ -21,7 +21,7 @@ public struct Secrets: Sendable {
   }
 
   /// The text without the secrets, and without what stands before the `@` of any URL.
-  public func scrub(_ text: String) -> String {
+  package func scrub(_ text: String) -> String {
     var result = text
     for word in words {
       result = result.replacingOccurrences(of: word, with: "***")

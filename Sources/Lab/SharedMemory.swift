@@ -2,9 +2,9 @@ import CLinux
 import Foundation
 
 /// Nameless memory that processes share by handing on a descriptor; gone with its last holder.
-public enum SharedMemory {
+package enum SharedMemory {
   /// So many zero bytes; the descriptor is the caller's to close, and closed on exec.
-  public static func create(byteCount: Int) throws(LabError) -> Int32 {
+  package static func create(byteCount: Int) throws(LabError) -> Int32 {
     let descriptor = clinux_memory_file("nylon-bench-results", nil, 0)
     guard descriptor >= 0 else { throw .system("No memory file could be made", errno: errno) }
     guard ftruncate(descriptor, off_t(byteCount)) == 0 else {

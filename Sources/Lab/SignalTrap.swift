@@ -4,7 +4,7 @@ import Foundation
 /// Catches signals such as Ctrl-C, so that the command can end in order instead of at once.
 ///
 /// One trap at a time. It gives the signals back when it is released, or no longer used.
-public final class SignalTrap: Sendable {
+package final class SignalTrap: Sendable {
   /// Signals that came, in order.
   private let caught: Guarded<[Int32]>
   /// Closing it ends the thread that reads the other end.
@@ -15,7 +15,7 @@ public final class SignalTrap: Sendable {
   ///   - signals: SIGINT and SIGTERM unless others are named.
   ///   - onSignal: called for each signal with its number, and how many have come with it; on a
   ///     thread of the trap's own, so it may do anything.
-  public init(
+  package init(
     _ signals: [Int32] = [SIGINT, SIGTERM], onSignal: @escaping @Sendable (Int32, Int) -> Void = { _, _ in }
   ) throws(LabError) {
     let ends = try Descriptor.socketPair()
@@ -48,18 +48,18 @@ public final class SignalTrap: Sendable {
   }
 
   /// True once a signal has come.
-  public var isSprung: Bool { !signals.isEmpty }
+  package var isSprung: Bool { !signals.isEmpty }
 
   /// The signals that came, in order.
-  public var signals: [Int32] { caught.withLock { $0 } }
+  package var signals: [Int32] { caught.withLock { $0 } }
 
   /// Waits for a signal; the first that came, or nil at the timeout.
-  public func wait(timeout: Duration) -> Int32? {
+  package func wait(timeout: Duration) -> Int32? {
     caught.wait(until: .after(timeout)) { $0.first }
   }
 
   /// Gives the signals back to whoever had them before.
-  public func release() {
+  package func release() {
     writing.withLock { descriptor in
       guard descriptor != nil else { return }
       clinux_untrap()

@@ -3,19 +3,19 @@ import NATSWire
 import Scenario
 
 /// A worker that ended although nobody asked it to.
-public struct WorkerDeath: Sendable, Equatable {
+package struct WorkerDeath: Sendable, Equatable {
   /// Which one, from 0.
-  public var index: Int
+  package var index: Int
   /// Its process id, when it had one.
-  public var pid: Int32
+  package var pid: Int32
   /// How it ended.
-  public var status: ExitStatus
+  package var status: ExitStatus
   /// What it said last, without secrets.
-  public var lastWords: String
+  package var lastWords: String
 }
 
 /// The workers of a pool, started by us.
-public final class WorkerPool: Sendable {
+package final class WorkerPool: Sendable {
   private let workers: [ChildProcess]
   /// Those that we ended ourselves.
   private let ended = Guarded<Set<Int>>([])
@@ -39,7 +39,7 @@ public final class WorkerPool: Sendable {
   ///   - target: what is loaded; the `workers` of its pool say what is started.
   ///   - servers: URLs of the brokers; those of the pool when empty.
   ///   - monitor: monitoring of the broker, when it is known.
-  public static func start(
+  package static func start(
     for target: Target, servers: [String] = [], monitor: BrokerMonitor?
   ) throws(LabError) -> WorkerPool {
     guard case .nats(let pool) = target.transport, let spec = pool.workers,
@@ -93,20 +93,20 @@ public final class WorkerPool: Sendable {
   }
 
   /// Process ids of the workers, in order.
-  public var pids: [Int32] { workers.map(\.pid) }
+  package var pids: [Int32] { workers.map(\.pid) }
 
   /// CPU time of all workers that run, with the processes that they started, ns.
-  public var cpuNanoseconds: UInt64 {
+  package var cpuNanoseconds: UInt64 {
     pids.reduce(0) { $0 &+ (ProcessClock.cpuNanoseconds(session: $1) ?? 0) }
   }
 
   /// Resident memory of the workers' own processes, bytes.
-  public var residentBytes: UInt64 {
+  package var residentBytes: UInt64 {
     pids.reduce(0) { $0 &+ (ProcessClock.residentBytes(pid: $1) ?? 0) }
   }
 
   /// The workers that ended unasked until now.
-  public func deaths() -> [WorkerDeath] {
+  package func deaths() -> [WorkerDeath] {
     let asked = ended.withLock { $0 }
     return workers.enumerated().compactMap { index, worker in
       guard !asked.contains(index), let status = worker.exitStatus else { return nil }
@@ -117,7 +117,7 @@ public final class WorkerPool: Sendable {
   /// Asks all workers to end, gives them time to finish what they have, kills who is left, and waits
   /// until all are gone. The list is of those that had ended unasked before.
   @discardableResult
-  public func stop(grace: Duration = .seconds(3)) -> [WorkerDeath] {
+  package func stop(grace: Duration = .seconds(3)) -> [WorkerDeath] {
     let died = deaths()
     ended.withLock { $0.formUnion(workers.indices) }
     let deadline = Deadline.after(grace)
@@ -130,7 +130,7 @@ public final class WorkerPool: Sendable {
 
   /// Kills one worker: a fault, so it does not count as a death. False when there is no such worker.
   @discardableResult
-  public func kill(_ index: Int) -> Bool {
+  package func kill(_ index: Int) -> Bool {
     guard workers.indices.contains(index) else { return false }
     ended.withLock { _ = $0.insert(index) }
     workers[index].kill()
@@ -139,7 +139,7 @@ public final class WorkerPool: Sendable {
 
   /// Stops one worker where it is, as if its machine hung: a fault. False when there is no such worker.
   @discardableResult
-  public func pause(_ index: Int) -> Bool {
+  package func pause(_ index: Int) -> Bool {
     guard workers.indices.contains(index) else { return false }
     workers[index].pause()
     return true
@@ -147,7 +147,7 @@ public final class WorkerPool: Sendable {
 
   /// Lets a paused worker go on. False when there is no such worker.
   @discardableResult
-  public func resume(_ index: Int) -> Bool {
+  package func resume(_ index: Int) -> Bool {
     guard workers.indices.contains(index) else { return false }
     workers[index].resume()
     return true
@@ -156,7 +156,7 @@ public final class WorkerPool: Sendable {
 
 extension NATSSpec {
   /// Every word of the settings, and of the servers' URLs, that must not be seen.
-  public func secretWords(servers others: [String] = []) -> [String] {
+  package func secretWords(servers others: [String] = []) -> [String] {
     let addresses = (servers + others).compactMap { try? BrokerAddress($0) }
     return auth.secretWords + addresses.flatMap(\.auth.secretWords)
   }

@@ -1,20 +1,20 @@
 import Scenario
 
 /// What a test of a documented behaviour came to.
-public struct BehaviourResult: Codable, Sendable, Equatable {
+package struct BehaviourResult: Codable, Sendable, Equatable {
   /// The test's name.
-  public var test: String
+  package var test: String
   /// `holds`, `fails`, `inconclusive` or `not_measured`.
-  public var verdict: ClaimVerdict.Verdict
+  package var verdict: ClaimVerdict.Verdict
   /// The rule and the figures behind the verdict, for people.
-  public var why: String
+  package var why: String
   /// Columns of `rows`; empty when there is no table.
-  public var columns: [String]
+  package var columns: [String]
   /// What was seen, in detail.
-  public var rows: [[String]]
+  package var rows: [[String]]
 
   /// A result.
-  public init(
+  package init(
     test: String, verdict: ClaimVerdict.Verdict, why: String, columns: [String] = [], rows: [[String]] = []
   ) {
     self.test = test
@@ -27,7 +27,7 @@ public struct BehaviourResult: Codable, Sendable, Equatable {
 
 extension ClaimVerdict {
   /// The row of a statement about behaviour: it has no figures of its own.
-  public init(of spec: BehaviourSpec, _ verdict: Verdict, why: String) {
+  package init(of spec: BehaviourSpec, _ verdict: Verdict, why: String) {
     self.init(
       id: spec.id, document: spec.document, line: spec.line, claim: spec.words, documented: "", unit: "",
       condition: Self.overall, verdict: verdict, why: why)

@@ -4,9 +4,9 @@ import Foundation
 import Measure
 
 /// The CSV files of a run, each a pure function of it.
-public enum CSV {
+package enum CSV {
   /// `summary.csv`: a row per target, load, phase (`request` first) and replicate.
-  public static func summary(_ document: RunDocument) -> String {
+  package static func summary(_ document: RunDocument) -> String {
     let rows = document.measurements.flatMap { measurement in
       measurement.scopes.map {
         SummaryRow(
@@ -19,13 +19,13 @@ public enum CSV {
   }
 
   /// The percentiles of `percentiles.csv`; 100 is the exact greatest.
-  public static let percentiles: [Double] = [50, 75, 90, 95, 99, 99.9, 99.99, 100]
+  package static let percentiles: [Double] = [50, 75, 90, 95, 99, 99.9, 99.99, 100]
 
   /// `percentiles.csv`: microseconds; a value is empty where under 10 samples lie beyond.
   ///
   /// `count` is the histogram's number of samples. Replicate `all` is all valid replicates merged,
   /// or all replicates where none is valid.
-  public static func percentiles(_ document: RunDocument) -> String {
+  package static func percentiles(_ document: RunDocument) -> String {
     let rows = MeasurementGroup.all(document).flatMap { group in
       group.scopeNames.flatMap { scope in
         HistogramKind.allCases.flatMap { kind -> [[String]] in
@@ -49,7 +49,7 @@ public enum CSV {
 
   /// `timeline.csv`: a row per target, load, replicate and interval; times are of responses, CPU times for
   /// each request that ended in the interval, and memory is that of the interval's end.
-  public static func timeline(_ document: RunDocument) -> String {
+  package static func timeline(_ document: RunDocument) -> String {
     func micro(_ nanoseconds: UInt64?) -> String {
       Number.text(nanoseconds.map { Double($0) / 1000 }) ?? ""
     }
@@ -80,12 +80,12 @@ public enum CSV {
   }
 
   /// `comparison.csv`: ratios are b / a; `noise_floor` is a share, 0.03 is 3 %.
-  public static func comparison(_ document: RunDocument) -> String {
+  package static func comparison(_ document: RunDocument) -> String {
     comparison(document.comparisons)
   }
 
   /// `comparison.csv` of these rows.
-  public static func comparison(_ rows: [ComparisonRow]) -> String {
+  package static func comparison(_ rows: [ComparisonRow]) -> String {
     file(
       [
         "metric", "condition", "a", "b", "a_value", "b_value", "unit", "ratio", "ratio_low", "ratio_high",
@@ -103,7 +103,7 @@ public enum CSV {
   }
 
   /// `claims.csv`: measured, low and high are in the row's unit.
-  public static func claims(_ document: RunDocument) -> String {
+  package static func claims(_ document: RunDocument) -> String {
     file(
       [
         "id", "document", "line", "claim", "documented", "unit", "condition", "measured", "low", "high",

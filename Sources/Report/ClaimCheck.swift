@@ -1,21 +1,21 @@
 import Scenario
 
 /// A documented claim, and where its measurements are.
-public struct ClaimCheck: Sendable, Equatable {
+package struct ClaimCheck: Sendable, Equatable {
   /// Which measurement tests a claim.
-  public struct Condition: Sendable, Equatable {
+  package struct Condition: Sendable, Equatable {
     /// `a` unloaded, `b` open loop at the documented rate, `c` closed loop at the implied concurrency,
     /// `d` the same closed loop for both sides of a comparison.
-    public var letter: String
+    package var letter: String
     /// The target's name.
-    public var target: String
+    package var target: String
     /// The load's label.
-    public var load: String
+    package var load: String
     /// The target that it is held against under the same load; nil for a figure of its own.
-    public var against: String?
+    package var against: String?
 
     /// A condition.
-    public init(letter: String, target: String, load: String, against: String? = nil) {
+    package init(letter: String, target: String, load: String, against: String? = nil) {
       self.letter = letter
       self.target = target
       self.load = load
@@ -27,49 +27,49 @@ public struct ClaimCheck: Sendable, Equatable {
   }
 
   /// The claim's id.
-  public var id: String
+  package var id: String
   /// What it is about, such as `ffi latency`; claims of the same subject whose ranges lie apart
   /// disagree. Nil when no other claim is about it.
-  public var subject: String?
+  package var subject: String?
   /// What it is held against, as `subject`; nil for a figure of its own.
-  public var againstSubject: String?
+  package var againstSubject: String?
   /// The document that says it.
-  public var document: String
+  package var document: String
   /// The line there, from 1.
-  public var line: Int
+  package var line: Int
   /// Other lines that say the same.
-  public var alsoLines: [Int]
+  package var alsoLines: [Int]
   /// What it says, in its words.
-  public var words: String
+  package var words: String
   /// The documented range's lower end, in `unit`; nil when it has none. A single number is a range
   /// of +-10 %, made by the caller.
-  public var low: Double?
+  package var low: Double?
   /// Its upper end, as `low`.
-  public var high: Double?
+  package var high: Double?
   /// `ns`, `us`, `µs`, `ms`, `s`, `req/s`, `K req/s`, or a column's own unit.
-  public var unit: String
+  package var unit: String
   /// `latency` (tested at p50), `throughput`, or a numeric column of summary.csv.
-  public var metric: String
+  package var metric: String
   /// Whether less is better.
-  public var lowerIsBetter: Bool
+  package var lowerIsBetter: Bool
   /// The throughput that the document states beside a latency, requests a second; nil when none.
-  public var documentedRatePerSecond: Double?
+  package var documentedRatePerSecond: Double?
   /// How the figure is held against another target's; nil for a figure of its own.
-  public var relation: ClaimSpec.Relation?
+  package var relation: ClaimSpec.Relation?
   /// What tests it.
-  public var conditions: [Condition]
+  package var conditions: [Condition]
   /// Whether the conditions are a range of circumstances of which the document names none, such as
   /// round trips of a network: then it is true when it is for one of them.
-  public var isOverRange: Bool
+  package var isOverRange: Bool
   /// Why it was not measured, and what to install; nil when it was.
-  public var notMeasuredReason: String?
+  package var notMeasuredReason: String?
   /// For a claim about behaviour: whether it was seen to hold.
-  public var holds: Bool?
+  package var holds: Bool?
   /// For a claim about behaviour: what was seen.
-  public var seen: String
+  package var seen: String
 
   /// A claim.
-  public init(
+  package init(
     id: String, subject: String? = nil, againstSubject: String? = nil, document: String, line: Int,
     alsoLines: [Int] = [], words: String,
     low: Double? = nil, high: Double? = nil, unit: String = "", metric: String,
@@ -131,9 +131,9 @@ public struct ClaimCheck: Sendable, Equatable {
 }
 
 /// What a claim came to under one condition, or overall: a row of claims.csv.
-public struct ClaimVerdict: Codable, Sendable, Equatable {
+package struct ClaimVerdict: Codable, Sendable, Equatable {
   /// What a claim can come to.
-  public enum Verdict: String, Codable, Sendable {
+  package enum Verdict: String, Codable, Sendable {
     /// The interval lies in the documented range.
     case confirmed
     /// The interval lies wholly on the good side of it.
@@ -151,35 +151,35 @@ public struct ClaimVerdict: Codable, Sendable, Equatable {
   }
 
   /// The condition of the row that counts for a gate.
-  public static let overall = "overall"
+  package static let overall = "overall"
   /// The condition of a row about two documents that disagree.
-  public static let disagreement = "disagreement"
+  package static let disagreement = "disagreement"
 
   /// The claim's id; of a disagreement both, with `~` between.
-  public var id: String
+  package var id: String
   /// The document.
-  public var document: String
+  package var document: String
   /// The line there, from 1.
-  public var line: Int
+  package var line: Int
   /// What it says.
-  public var claim: String
+  package var claim: String
   /// The documented range, in `unit`.
-  public var documented: String
+  package var documented: String
   /// The unit of all figures of the row.
-  public var unit: String
+  package var unit: String
   /// `overall`, `disagreement`, or a condition such as `b open-44000 ffi`.
-  public var condition: String
+  package var condition: String
   /// What was measured; nil when nothing was.
-  public var measured: Double?
+  package var measured: Double?
   /// Lower end of its 95 % interval; nil when there is none.
-  public var low: Double?
+  package var low: Double?
   /// Upper end.
-  public var high: Double?
+  package var high: Double?
   /// What it comes to.
-  public var verdict: Verdict
+  package var verdict: Verdict
   /// The figures behind it, for people.
-  public var why: String
+  package var why: String
 
   /// Whether the row counts for a gate: only a claim's overall row does.
-  public var isOverall: Bool { condition == Self.overall }
+  package var isOverall: Bool { condition == Self.overall }
 }

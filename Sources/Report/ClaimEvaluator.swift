@@ -2,10 +2,10 @@
 import Measure
 
 /// Judges claims on measurements. Pure: the same measurements give the same verdicts.
-public enum ClaimEvaluator {
+package enum ClaimEvaluator {
   /// A row for each condition of each claim, then its overall row; after all claims, a row for each
   /// pair of documents that disagree.
-  public static func verdicts(
+  package static func verdicts(
     _ checks: [ClaimCheck], measurements: [Measurement], seed: UInt64 = 1
   ) -> [ClaimVerdict] {
     checks.flatMap { rows($0, measurements, seed) } + ClaimDisagreement.rows(checks)

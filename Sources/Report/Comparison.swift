@@ -4,9 +4,9 @@ import Measure
 import Scenario
 
 /// Makes comparisons.
-public enum Comparison {
+package enum Comparison {
   /// The metrics that are compared, columns of summary.csv.
-  public static let metrics = [
+  package static let metrics = [
     "response_p50_us", "response_p99_us", "service_p50_us", "throughput_rps", "cpu_generator_us",
     "allocated_bytes",
   ]
@@ -15,7 +15,7 @@ public enum Comparison {
   /// that one of them has. The FFI target of a mixed pair is `a`, else the one written first. Pools
   /// over different network links are no pair: a table by round trip has them. A target that stands
   /// there a second time, for the noise floor, is only held against its first.
-  public static func rows(
+  package static func rows(
     measurements: [Measurement], targets: [Target], seed: UInt64
   ) -> [ComparisonRow] {
     let pairs = targetPairs(targets)
@@ -39,7 +39,7 @@ public enum Comparison {
   ///
   /// The runs' replicates are not pairs, so the ratio is that of medians; what drifted between
   /// the runs is in it. Names of the sides are `run:target`.
-  public static func rows(_ a: RunDocument, _ b: RunDocument) -> [ComparisonRow] {
+  package static func rows(_ a: RunDocument, _ b: RunDocument) -> [ComparisonRow] {
     let groups = a.measurements.map { [$0.target, $0.load] }.uniqued()
     return groups.flatMap { group -> [ComparisonRow] in
       let isMine = { (one: Measurement) in one.target == group[0] && one.load == group[1] }
@@ -58,7 +58,7 @@ public enum Comparison {
   }
 
   /// What differs between two runs beside what they measured, a sentence each.
-  public static func cautions(_ a: RunDocument, _ b: RunDocument) -> [String] {
+  package static func cautions(_ a: RunDocument, _ b: RunDocument) -> [String] {
     var found: [String] = []
     func check(_ what: String, _ one: String?, _ other: String?) {
       guard one != other else { return }

@@ -1,7 +1,7 @@
 /// Two targets under the same load, by one metric: a row of comparison.csv.
-public struct ComparisonRow: Codable, Sendable, Equatable {
+package struct ComparisonRow: Codable, Sendable, Equatable {
   /// What a comparison can come to.
-  public enum Verdict: String, Codable, Sendable {
+  package enum Verdict: String, Codable, Sendable {
     /// The interval of the ratio leaves 1, and the difference is over the noise floor.
     case different
     /// The interval lies within the noise floor, or the difference does.
@@ -11,39 +11,39 @@ public struct ComparisonRow: Codable, Sendable, Equatable {
   }
 
   /// A numeric column of summary.csv.
-  public var metric: String
+  package var metric: String
   /// The load's label.
-  public var condition: String
+  package var condition: String
   /// The first target.
-  public var a: String
+  package var a: String
   /// The second.
-  public var b: String
+  package var b: String
   /// Median over replicates, in `unit`; nil when missing.
-  public var aValue: Double?
+  package var aValue: Double?
   /// As `aValue`.
-  public var bValue: Double?
+  package var bValue: Double?
   /// `us`, `req/s` or `B`.
-  public var unit: String
+  package var unit: String
   /// Median of b / a over pairs of replicates; nil when there is none.
-  public var ratio: Double?
+  package var ratio: Double?
   /// Lower end of its 95 % bootstrap interval; nil with under 3 pairs.
-  public var ratioLow: Double?
+  package var ratioLow: Double?
   /// Upper end.
-  public var ratioHigh: Double?
+  package var ratioHigh: Double?
   /// Mann and Whitney's two-sided p of the two sides' values; nil with under 3 pairs.
-  public var pValue: Double?
+  package var pValue: Double?
   /// How far an A/A pair is apart under this load by this metric, the median over its replicates: 0.03
   /// is 3 %; nil without such a pair.
-  public var noiseFloor: Double?
+  package var noiseFloor: Double?
   /// What it comes to.
-  public var verdict: Verdict
+  package var verdict: Verdict
   /// Why, for people.
-  public var why: String
+  package var why: String
 
   /// Whether less of this metric is better.
-  public var lowerIsBetter: Bool { metric != "throughput_rps" }
+  package var lowerIsBetter: Bool { metric != "throughput_rps" }
   /// Whether `b` is different from `a` and worse.
-  public var isRegression: Bool {
+  package var isRegression: Bool {
     guard verdict == .different, let ratio else { return false }
     return lowerIsBetter ? ratio > 1 : ratio < 1
   }

@@ -2,9 +2,9 @@ import Measure
 import Scenario
 
 /// What became of a line of `expect:`.
-public struct ExpectationResult: Codable, Sendable, Equatable {
+package struct ExpectationResult: Codable, Sendable, Equatable {
   /// What a line can become.
-  public enum Verdict: String, Codable, Sendable {
+  package enum Verdict: String, Codable, Sendable {
     /// The condition is true, of valid measurements.
     case met
     /// The condition is false.
@@ -14,20 +14,20 @@ public struct ExpectationResult: Codable, Sendable, Equatable {
   }
 
   /// The line as written.
-  public var text: String
+  package var text: String
   /// The median over replicates, in the column's unit, or of the ratios of the pairs of the same
   /// replicate; nil when there is no figure.
-  public var measured: Double?
+  package var measured: Double?
   /// What became of it.
-  public var verdict: Verdict
+  package var verdict: Verdict
   /// The figures behind it, for people.
-  public var why: String
+  package var why: String
 
   /// Judges a condition on rows of phase `request`.
   ///
   /// A bad figure of an invalid measurement is not met; a good one is `unmeasured`, since a
   /// figure that may not be believed proves nothing good.
-  public init(_ expectation: Expectation, measurements: [Measurement]) {
+  package init(_ expectation: Expectation, measurements: [Measurement]) {
     text = expectation.text
     let mine = measurements.filter {
       $0.target == expectation.target && $0.load == expectation.load

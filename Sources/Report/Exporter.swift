@@ -1,15 +1,15 @@
 import Measure
 
 /// A file that was rendered from a run.
-public struct RenderedFile: Sendable, Equatable {
+package struct RenderedFile: Sendable, Equatable {
   /// Its name within a folder.
-  public var name: String
+  package var name: String
   /// Its text, UTF-8.
-  public var contents: String
+  package var contents: String
 }
 
 /// The formats of `export`.
-public enum ExportFormat: String, Sendable, CaseIterable {
+package enum ExportFormat: String, Sendable, CaseIterable {
   /// The five CSV files, and `parts.csv` of a decomposed run.
   case csv
   /// `run.json`.
@@ -25,10 +25,10 @@ public enum ExportFormat: String, Sendable, CaseIterable {
 }
 
 /// Renders runs; nothing is measured.
-public enum Exporter {
+package enum Exporter {
   /// The files of a format, in the order in which they are to be printed; never empty but for
   /// `hgrm` of a run without measurements. Throws `RunFolderError` when a run has no JSON form.
-  public static func render(_ document: RunDocument, format: ExportFormat) throws -> [RenderedFile] {
+  package static func render(_ document: RunDocument, format: ExportFormat) throws -> [RenderedFile] {
     switch format {
     case .csv: csv(document)
     case .json: [RenderedFile(name: "run.json", contents: try document.json())]

@@ -2,9 +2,9 @@ import Foundation
 import Measure
 
 /// `report.html`: one file, with its style and charts inside, and nothing fetched from elsewhere.
-public enum HTMLReport {
+package enum HTMLReport {
   /// The whole report.
-  public static func render(_ document: RunDocument) -> String {
+  package static func render(_ document: RunDocument) -> String {
     let title = escaped("\(document.scenario.name) – nylon-bench")
     var body = "<h1>\(escaped(document.scenario.name))</h1>\n"
     for section in ReportText.sections(document) {

@@ -2,29 +2,29 @@
 import Measure
 
 /// A documented latency with the throughput stated beside it, held against one measured target.
-public struct ImpliedPair: Codable, Sendable, Equatable {
+package struct ImpliedPair: Codable, Sendable, Equatable {
   /// The latency claim's id.
-  public var claim: String
+  package var claim: String
   /// The target that was measured.
-  public var target: String
+  package var target: String
   /// The documented latency, the middle of its range, microseconds.
-  public var latencyMicroseconds: Double
+  package var latencyMicroseconds: Double
   /// The documented throughput, requests a second.
-  public var ratePerSecond: Double
+  package var ratePerSecond: Double
   /// The measured median response time of a request, unloaded, microseconds; nil without one.
-  public var unloadedMicroseconds: Double?
+  package var unloadedMicroseconds: Double?
   /// Phases of a request.
-  public var phases: Int
+  package var phases: Int
 
   /// Requests in flight that the pair implies (Little 1961: throughput x time).
-  public var inFlight: Double { ratePerSecond * latencyMicroseconds / 1e6 }
+  package var inFlight: Double { ratePerSecond * latencyMicroseconds / 1e6 }
 
   /// Work of the plugin that would make the documented latency true of an unloaded request,
   /// microseconds for all its phases; 0 or less where the request already takes that long.
-  public var workMicroseconds: Double? { unloadedMicroseconds.map { latencyMicroseconds - $0 } }
+  package var workMicroseconds: Double? { unloadedMicroseconds.map { latencyMicroseconds - $0 } }
 
   /// The pairs that claims state, for each target that is measured for them.
-  public static func pairs(_ checks: [ClaimCheck], measurements: [Measurement]) -> [ImpliedPair] {
+  package static func pairs(_ checks: [ClaimCheck], measurements: [Measurement]) -> [ImpliedPair] {
     checks.flatMap { check -> [ImpliedPair] in
       guard check.column == "response_p50_us", check.relation == nil, let low = check.low,
         let high = check.high, let rate = check.documentedRatePerSecond, let factor = check.unitFactor
@@ -44,7 +44,7 @@ public struct ImpliedPair: Codable, Sendable, Equatable {
 
 extension ResultTables {
   /// What documented pairs imply: a row per pair and target.
-  public static func implied(_ pairs: [ImpliedPair]) -> ReportTable {
+  package static func implied(_ pairs: [ImpliedPair]) -> ReportTable {
     ReportTable(
       title: "What the documented pairs imply",
       columns: [

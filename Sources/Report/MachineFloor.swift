@@ -3,18 +3,18 @@ import Measure
 import Scenario
 
 /// What bare C does on the run's machine, measured before its loads.
-public struct MachineFloor: Codable, Sendable, Equatable {
+package struct MachineFloor: Codable, Sendable, Equatable {
   /// Request-reply of one phase through a bare socket, with a bare echo worker.
-  public struct Bare: Codable, Sendable, Equatable {
+  package struct Bare: Codable, Sendable, Equatable {
     /// Phase requests in flight.
-    public var inFlight: Int
+    package var inFlight: Int
     /// Phase requests a second.
-    public var ratePerSecond: Double
+    package var ratePerSecond: Double
     /// Median response time, microseconds.
-    public var p50Microseconds: Double
+    package var p50Microseconds: Double
 
     /// A row.
-    public init(inFlight: Int, ratePerSecond: Double, p50Microseconds: Double) {
+    package init(inFlight: Int, ratePerSecond: Double, p50Microseconds: Double) {
       self.inFlight = inFlight
       self.ratePerSecond = ratePerSecond
       self.p50Microseconds = p50Microseconds
@@ -22,21 +22,21 @@ public struct MachineFloor: Codable, Sendable, Equatable {
   }
 
   /// When it was measured.
-  public var measured: UTCSecond
+  package var measured: UTCSecond
   /// Nanoseconds per phase request of the smallest plugin in a bare C loop.
-  public var ffiNanoseconds: Double
+  package var ffiNanoseconds: Double
   /// The bare-socket client, a row per number in flight.
-  public var nats: [Bare]
+  package var nats: [Bare]
 
   /// A floor.
-  public init(measured: UTCSecond, ffiNanoseconds: Double, nats: [Bare]) {
+  package init(measured: UTCSecond, ffiNanoseconds: Double, nats: [Bare]) {
     self.measured = measured
     self.ffiNanoseconds = ffiNanoseconds
     self.nats = nats
   }
 
   /// A figure that lies within so many times its floor says more of the machine than of the target.
-  public static let nearness = 2.0
+  package static let nearness = 2.0
 
   /// The least median response time of a request that is alone, microseconds: its phases one after
   /// the other, each as fast as the floor; nil when the floor does not know the transport.
@@ -58,7 +58,7 @@ public struct MachineFloor: Codable, Sendable, Equatable {
 
 extension ResultTables {
   /// The floor beside the figures: a row per target and load; empty when the floor is not known.
-  public static func floor(_ document: RunDocument) -> ReportTable {
+  package static func floor(_ document: RunDocument) -> ReportTable {
     let rows = document.floor.map { floor in
       MeasurementGroup.all(document).compactMap { row($0, floor) }
     }

@@ -1,9 +1,9 @@
 import Foundation
 
 /// `report.md`.
-public enum MarkdownReport {
+package enum MarkdownReport {
   /// The whole report.
-  public static func render(_ document: RunDocument) -> String {
+  package static func render(_ document: RunDocument) -> String {
     var blocks = ["# \(escaped(document.scenario.name))"]
     for section in ReportText.sections(document) {
       blocks.append("## \(section.title)")

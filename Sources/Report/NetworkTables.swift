@@ -18,7 +18,7 @@ enum DocumentedNetwork {
 
 extension ResultTables {
   /// The network links: what was asked for, and what probes took; no rows without links.
-  public static func links(_ document: RunDocument) -> ReportTable {
+  package static func links(_ document: RunDocument) -> ReportTable {
     let rows = (document.links ?? []).map { link -> [Cell] in
       let added = link.oneWay.p50Microseconds.map { $0 - link.askedOneWayMicroseconds }
       return [
@@ -50,7 +50,7 @@ extension ResultTables {
   }
 
   /// The targets behind links, a table for each kind: a row per round trip.
-  public static func network(_ document: RunDocument) -> [ReportTable] {
+  package static func network(_ document: RunDocument) -> [ReportTable] {
     let groups = MeasurementGroup.all(document)
     return NetworkSeries.all(document.scenario.targets).map { series in
       NetworkSeriesTable(series: series, groups: groups).table

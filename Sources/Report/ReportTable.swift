@@ -1,7 +1,7 @@
 /// A table for people: the same for the terminal, Markdown and HTML.
-public struct ReportTable: Sendable, Equatable {
+package struct ReportTable: Sendable, Equatable {
   /// How a cell is meant; only the terminal and HTML show it.
-  public enum Tone: String, Sendable {
+  package enum Tone: String, Sendable {
     /// As the rest.
     case plain
     /// A good verdict.
@@ -13,14 +13,14 @@ public struct ReportTable: Sendable, Equatable {
   }
 
   /// A cell; a missing value is shown as "–".
-  public struct Cell: Sendable, Equatable {
+  package struct Cell: Sendable, Equatable {
     /// The text; nil when there is no value.
-    public var text: String?
+    package var text: String?
     /// How it is meant.
-    public var tone: Tone
+    package var tone: Tone
 
     /// A cell.
-    public init(_ text: String?, _ tone: Tone = .plain) {
+    package init(_ text: String?, _ tone: Tone = .plain) {
       self.text = text
       self.tone = tone
     }
@@ -35,18 +35,18 @@ public struct ReportTable: Sendable, Equatable {
   }
 
   /// What it shows.
-  public var title: String
+  package var title: String
   /// Heads of the columns.
-  public var columns: [String]
+  package var columns: [String]
   /// How many columns, from the left, hold text and not numbers.
-  public var textColumns: Int
+  package var textColumns: Int
   /// The rows, each with a cell for each column.
-  public var rows: [[Cell]]
+  package var rows: [[Cell]]
   /// Lines below it that explain it.
-  public var notes: [String]
+  package var notes: [String]
 
   /// A table.
-  public init(
+  package init(
     title: String, columns: [String], textColumns: Int, rows: [[Cell]], notes: [String] = []
   ) {
     self.title = title
@@ -57,7 +57,7 @@ public struct ReportTable: Sendable, Equatable {
   }
 
   /// The table for a terminal, with a line end at its end; `colour` adds ANSI colours.
-  public func text(colour: Bool = false) -> String {
+  package func text(colour: Bool = false) -> String {
     let widths = columns.indices.map { column in
       ([columns[column]] + rows.map { $0[column].shown }).map(Self.width).max() ?? 0
     }

@@ -52,7 +52,7 @@ struct LengthCosts {
 
 extension ResultTables {
   /// Cost, throughput and memory at both ends of long loads: a row per target and load; no rows without one.
-  public static func costsOverLength(_ document: RunDocument) -> ReportTable {
+  package static func costsOverLength(_ document: RunDocument) -> ReportTable {
     let rows = MeasurementGroup.all(document).compactMap { group -> [Cell]? in
       let all = group.used.compactMap(LengthCosts.init)
       guard !all.isEmpty else { return nil }

@@ -33,7 +33,7 @@ extension MeasurementGroup {
 extension ResultTables {
   /// Parts: a row per target, load, phase and part, and one for their sum; empty when nothing was
   /// decomposed.
-  public static func parts(_ document: RunDocument) -> ReportTable {
+  package static func parts(_ document: RunDocument) -> ReportTable {
     let rows = MeasurementGroup.all(document).flatMap { group in
       group.partsOfPhases.flatMap { partRows($0, of: group) }
     }
@@ -115,7 +115,7 @@ extension ResultTables {
 extension CSV {
   /// `parts.csv`: a row per target, load, phase, replicate and part of a decomposed load; p50 and p99 are
   /// empty where under 10 samples lie beyond. Part `service` is the phase's whole service time.
-  public static func parts(_ document: RunDocument) -> String {
+  package static func parts(_ document: RunDocument) -> String {
     let rows = document.measurements.flatMap { one in
       one.scopes.flatMap { scope -> [[String]] in
         guard let cut = scope.decomposition else { return [] }

@@ -3,7 +3,7 @@ import Measure
 
 extension ResultTables {
   /// Memory and context switches: a row per target and load.
-  public static func resources(_ document: RunDocument) -> ReportTable {
+  package static func resources(_ document: RunDocument) -> ReportTable {
     let rows = MeasurementGroup.all(document).map { group -> [Cell] in
       [Cell(group.target), Cell(group.load)]
         + ["generator", "broker", "workers"].map { memory(group, $0) }
@@ -24,7 +24,7 @@ extension ResultTables {
   }
 
   /// What the broker said of itself: a row per target and load behind a broker of ours.
-  public static func broker(_ document: RunDocument) -> ReportTable {
+  package static func broker(_ document: RunDocument) -> ReportTable {
     let rows = MeasurementGroup.all(document).compactMap { group -> [Cell]? in
       guard group.measurements.contains(where: { $0.brokerActivity != nil }) else { return nil }
       let slow = group.measurements.compactMap { $0.brokerActivity?.slowConsumers }.reduce(0, +)

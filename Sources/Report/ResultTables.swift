@@ -2,11 +2,11 @@
 import Measure
 
 /// Makes the tables.
-public enum ResultTables {
+package enum ResultTables {
   typealias Cell = ReportTable.Cell
 
   /// Requests: a row per target and load, each figure the median over replicates.
-  public static func results(_ document: RunDocument) -> ReportTable {
+  package static func results(_ document: RunDocument) -> ReportTable {
     let rows = MeasurementGroup.all(document).map { group -> [Cell] in
       let failures = group.failures()
       let isValid = group.measurements.allSatisfy(\.isValid)
@@ -47,7 +47,7 @@ public enum ResultTables {
   }
 
   /// Intervals of the figures that matter most, a row per target and load.
-  public static func intervals(_ document: RunDocument) -> ReportTable {
+  package static func intervals(_ document: RunDocument) -> ReportTable {
     let columns = ["throughput_rps", "response_p50_us", "response_p99_us"]
     let rows = MeasurementGroup.all(document).map { group in
       [Cell(group.target), Cell(group.load)]
@@ -69,7 +69,7 @@ public enum ResultTables {
   }
 
   /// Phases: a row per target, load and phase.
-  public static func phases(_ document: RunDocument) -> ReportTable {
+  package static func phases(_ document: RunDocument) -> ReportTable {
     let rows = MeasurementGroup.all(document).flatMap { group in
       group.phaseNames.map { phase -> [Cell] in
         [
@@ -88,7 +88,7 @@ public enum ResultTables {
   }
 
   /// What a request costs: a row per target and load.
-  public static func costs(_ document: RunDocument) -> ReportTable {
+  package static func costs(_ document: RunDocument) -> ReportTable {
     let rows = MeasurementGroup.all(document).map { group -> [Cell] in
       [
         Cell(group.target), Cell(group.load), time(group, "cpu_generator_us"), time(group, "cpu_broker_us"),
@@ -111,7 +111,7 @@ public enum ResultTables {
   }
 
   /// Comparisons: a row per metric, load and pair.
-  public static func comparison(_ rows: [ComparisonRow]) -> ReportTable {
+  package static func comparison(_ rows: [ComparisonRow]) -> ReportTable {
     ReportTable(
       title: "Comparison: ratio b / a of paired replicates",
       columns: [
@@ -140,7 +140,7 @@ public enum ResultTables {
   }
 
   /// Claims: a row per condition, and the overall row.
-  public static func claims(_ rows: [ClaimVerdict]) -> ReportTable {
+  package static func claims(_ rows: [ClaimVerdict]) -> ReportTable {
     ReportTable(
       title: "Documented claims",
       columns: ["claim", "where", "condition", "verdict", "documented", "measured", "95 % interval", "unit"],
@@ -165,7 +165,7 @@ public enum ResultTables {
   }
 
   /// What was seen of each documented behaviour: a row per test.
-  public static func behaviours(_ results: [BehaviourResult]) -> ReportTable {
+  package static func behaviours(_ results: [BehaviourResult]) -> ReportTable {
     ReportTable(
       title: "Documented behaviour, tried", columns: ["test", "verdict", "what was seen"], textColumns: 3,
       rows: results.map { [Cell($0.test), Cell($0.verdict.rawValue, tone($0.verdict)), Cell($0.why)] })
@@ -181,7 +181,7 @@ public enum ResultTables {
   }
 
   /// Results of `expect:`.
-  public static func expectations(_ results: [ExpectationResult]) -> ReportTable {
+  package static func expectations(_ results: [ExpectationResult]) -> ReportTable {
     ReportTable(
       title: "Expectations", columns: ["expectation", "verdict", "why"], textColumns: 3,
       rows: results.map { result in

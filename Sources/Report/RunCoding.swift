@@ -21,7 +21,7 @@ extension RunDocument {
   /// The document as JSON text, sorted and indented, with a line end at its end.
   ///
   /// Throws `RunFolderError` when a value cannot be encoded.
-  public func json() throws -> String {
+  package func json() throws -> String {
     do {
       return try RunJSON.text(self)
     } catch {
@@ -35,7 +35,7 @@ extension RunDocument {
   ///
   /// Throws `RunFolderError` for text that is not JSON, ends early, has another schema, lacks a
   /// key, or has a value of the wrong type.
-  public init(json data: Data, path: String) throws {
+  package init(json data: Data, path: String) throws {
     let decoder = JSONDecoder()
     decoder.keyDecodingStrategy = .custom { path in
       RunKey(RunKeys.property(path.map(\.stringValue)))

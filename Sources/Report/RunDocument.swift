@@ -2,59 +2,59 @@ import Measure
 import Scenario
 
 /// All that one command measured: `run.json`. Every other file is made from it.
-public struct RunDocument: Codable, Sendable, Equatable {
+package struct RunDocument: Codable, Sendable, Equatable {
   /// The version of this layout that the suite writes and reads.
-  public static let currentSchema = 1
+  package static let currentSchema = 1
 
   /// The layout's version.
-  public var schema: Int
+  package var schema: Int
   /// The run's name, which is also its folder's.
-  public var runID: String
+  package var runID: String
   /// Version of nylon-bench; those of the libraries are in `machine.versions`.
-  public var toolVersion: String
+  package var toolVersion: String
   /// The command line. The caller has removed secrets.
-  public var commandLine: [String]
+  package var commandLine: [String]
   /// The resolved scenario. The caller has removed secrets.
-  public var scenario: Plan
+  package var scenario: Plan
   /// SHA-256 of the scenario file's text, lower-case hexadecimal; nil when it was not a file.
-  public var scenarioSHA256: String?
+  package var scenarioSHA256: String?
   /// The plugins that were loaded.
-  public var plugins: [PluginFile]
+  package var plugins: [PluginFile]
   /// Seed of arrivals, ids and bootstraps.
-  public var seed: UInt64
+  package var seed: UInt64
   /// The machine, and versions of what took part.
-  public var machine: MachineFacts
+  package var machine: MachineFacts
   /// When the run began.
-  public var started: UTCSecond
+  package var started: UTCSecond
   /// When it ended; nil while it runs.
-  public var ended: UTCSecond?
+  package var ended: UTCSecond?
   /// Whether it was interrupted, so that measurements are missing.
-  public var interrupted: Bool
+  package var interrupted: Bool
   /// What was measured, in that order.
-  public var measurements: [Measurement]
+  package var measurements: [Measurement]
   /// Targets held against each other.
-  public var comparisons: [ComparisonRow]
+  package var comparisons: [ComparisonRow]
   /// Verdicts on documented claims.
-  public var claims: [ClaimVerdict]
+  package var claims: [ClaimVerdict]
   /// What documented pairs of latency and throughput imply; nil in runs that judge no claims.
-  public var implied: [ImpliedPair]?
+  package var implied: [ImpliedPair]?
   /// What is known about where documented figures come from; nil in runs that judge no claims.
-  public var origins: [ClaimOrigin]?
+  package var origins: [ClaimOrigin]?
   /// This machine's own floor; nil when it is not known.
-  public var floor: MachineFloor?
+  package var floor: MachineFloor?
   /// What was tried for the claims about behaviour, in detail; nil when none was.
-  public var behaviours: [BehaviourResult]?
+  package var behaviours: [BehaviourResult]?
   /// What a sweep's search held rates against; nil without one.
-  public var serviceLevel: ServiceLevel?
+  package var serviceLevel: ServiceLevel?
   /// Results of `expect:`.
-  public var expectations: [ExpectationResult]
+  package var expectations: [ExpectationResult]
   /// Things to know about the run as a whole.
-  public var warnings: [String]
+  package var warnings: [String]
   /// Network links that were put between the parts, measured before the loads; nil when there were none.
-  public var links: [LinkMeasurement]?
+  package var links: [LinkMeasurement]?
 
   /// A run without results yet.
-  public init(
+  package init(
     runID: String, toolVersion: String, commandLine: [String], scenario: Plan,
     scenarioSHA256: String? = nil, plugins: [PluginFile] = [], seed: UInt64? = nil,
     machine: MachineFacts, started: UTCSecond = UTCSecond(), ended: UTCSecond? = nil,
@@ -83,31 +83,31 @@ public struct RunDocument: Codable, Sendable, Equatable {
   }
 
   /// Whether every measurement is valid.
-  public var isValid: Bool { measurements.allSatisfy(\.isValid) }
+  package var isValid: Bool { measurements.allSatisfy(\.isValid) }
 
   /// Fills in comparisons and expectations from the measurements.
-  public mutating func judge() {
+  package mutating func judge() {
     comparisons = Comparison.rows(measurements: measurements, targets: scenario.targets, seed: seed)
     expectations = scenario.expectations.map { ExpectationResult($0, measurements: measurements) }
   }
 }
 
 /// A plugin that took part in a run.
-public struct PluginFile: Codable, Sendable, Equatable {
+package struct PluginFile: Codable, Sendable, Equatable {
   /// Its name in the scenario.
-  public var name: String
+  package var name: String
   /// The file or the program.
-  public var file: String
+  package var file: String
   /// SHA-256 of its bytes, lower-case hexadecimal; nil when it could not be read.
-  public var sha256: String?
+  package var sha256: String?
 
   /// A plugin; hashes the file.
-  public init(name: String, file: String) {
+  package init(name: String, file: String) {
     self.init(name: name, file: file, sha256: SHA256Text.ofFile(file))
   }
 
   /// A plugin with a known hash.
-  public init(name: String, file: String, sha256: String?) {
+  package init(name: String, file: String, sha256: String?) {
     self.name = name
     self.file = file
     self.sha256 = sha256

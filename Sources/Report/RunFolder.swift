@@ -1,16 +1,16 @@
 import Foundation
 
 /// The folder of one run.
-public struct RunFolder: Sendable, Equatable {
+package struct RunFolder: Sendable, Equatable {
   /// The folder's path.
-  public let path: String
+  package let path: String
   /// Its name, which is the run's id.
-  public var runID: String { (path as NSString).lastPathComponent }
+  package var runID: String { (path as NSString).lastPathComponent }
 
   /// Makes `directory/<UTC time>-<scenario>/`, with `-2`, `-3`, … when taken. Makes `directory` too.
   ///
   /// Call it before measuring: throws `RunFolderError` when nothing could be saved there.
-  public static func create(
+  package static func create(
     in directory: String, scenario: String, at time: UTCSecond = UTCSecond()
   ) throws -> RunFolder {
     do {
@@ -33,7 +33,7 @@ public struct RunFolder: Sendable, Equatable {
   ///
   /// May be called after each measurement. Each file is replaced whole. When `run.json` itself
   /// cannot be written, it is put into the temporary folder, and the error names that file.
-  public func save(_ document: RunDocument) throws {
+  package func save(_ document: RunDocument) throws {
     let text = try document.json()
     do {
       try AtomicFile.write(text, to: "\(path)/run.json")
@@ -52,7 +52,7 @@ public struct RunFolder: Sendable, Equatable {
   }
 
   /// Reads a run: its folder, a link to it such as `results/latest`, or its `run.json`.
-  public static func open(path: String) throws -> (folder: RunFolder, document: RunDocument) {
+  package static func open(path: String) throws -> (folder: RunFolder, document: RunDocument) {
     var isFolder: ObjCBool = false
     guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
       throw RunFolderError(

@@ -1,7 +1,7 @@
 /// Why a run folder could not be read or written.
-public struct RunFolderError: Error, Sendable, Equatable, CustomStringConvertible {
+package struct RunFolderError: Error, Sendable, Equatable, CustomStringConvertible {
   /// What sort of trouble, for the exit code.
-  public enum Kind: String, Sendable, Equatable {
+  package enum Kind: String, Sendable, Equatable {
     /// There is no such run, or it may not be read.
     case missing
     /// It is there and is not a run that this version reads.
@@ -13,16 +13,16 @@ public struct RunFolderError: Error, Sendable, Equatable, CustomStringConvertibl
   }
 
   /// The sort.
-  public var kind: Kind
+  package var kind: Kind
   /// The file or folder.
-  public var path: String
+  package var path: String
   /// What is wrong, with key and value where there are any.
-  public var problem: String
+  package var problem: String
   /// What can be done.
-  public var remedy: String
+  package var remedy: String
 
   /// An error.
-  public init(kind: Kind, path: String, problem: String, remedy: String) {
+  package init(kind: Kind, path: String, problem: String, remedy: String) {
     self.kind = kind
     self.path = path
     self.problem = problem
@@ -30,5 +30,5 @@ public struct RunFolderError: Error, Sendable, Equatable, CustomStringConvertibl
   }
 
   /// One line: path, problem, remedy.
-  public var description: String { "\(path): \(problem); \(remedy)" }
+  package var description: String { "\(path): \(problem); \(remedy)" }
 }

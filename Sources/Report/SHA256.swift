@@ -2,9 +2,9 @@ import COpenSSL
 import Foundation
 
 /// SHA-256 (FIPS 180-4) as lower-case hexadecimal text, by OpenSSL.
-public enum SHA256Text {
+package enum SHA256Text {
   /// The hash of bytes.
-  public static func of(_ bytes: some Sequence<UInt8>) -> String {
+  package static func of(_ bytes: some Sequence<UInt8>) -> String {
     let input = Array(bytes)
     var digest = [UInt8](repeating: 0, count: Int(SHA256_DIGEST_LENGTH))
     _ = COpenSSL.SHA256(input, input.count, &digest)
@@ -12,10 +12,10 @@ public enum SHA256Text {
   }
 
   /// The hash of a text's UTF-8 bytes.
-  public static func of(_ text: String) -> String { of(text.utf8) }
+  package static func of(_ text: String) -> String { of(text.utf8) }
 
   /// The hash of a file's bytes; nil when it cannot be read.
-  public static func ofFile(_ path: String) -> String? {
+  package static func ofFile(_ path: String) -> String? {
     guard let data = FileManager.default.contents(atPath: path) else { return nil }
     return of(data)
   }

@@ -3,20 +3,20 @@ import Measure
 import Scenario
 
 /// What must hold of a response time for a rate to count as served.
-public struct ServiceLevel: Codable, Sendable, Equatable {
+package struct ServiceLevel: Codable, Sendable, Equatable {
   /// A column of summary.csv, such as `response_p99_us`.
-  public var metric: String
+  package var metric: String
   /// The bound, microseconds; the figure must be under it.
-  public var microseconds: Double
+  package var microseconds: Double
 
   /// An objective.
-  public init(metric: String, microseconds: Double) {
+  package init(metric: String, microseconds: Double) {
     self.metric = metric
     self.microseconds = microseconds
   }
 
   /// Reads `p99<5ms`, `p50 < 800us`; nil when it is something else.
-  public init?(_ text: String) {
+  package init?(_ text: String) {
     let sides = text.replacing(" ", with: "").lowercased().split(
       separator: "<", omittingEmptySubsequences: false)
     let columns = ["p50": "50", "p90": "90", "p99": "99", "p99.9": "999", "p999": "999"]
@@ -29,13 +29,13 @@ public struct ServiceLevel: Codable, Sendable, Equatable {
   }
 
   /// Such as `response_p99_us < 5 ms`.
-  public var text: String { "\(metric) < \(Number.time(microseconds: microseconds) ?? "?")" }
+  package var text: String { "\(metric) < \(Number.time(microseconds: microseconds) ?? "?")" }
 
   /// Whether a measurement of an open load served its rate; nil when it cannot be said.
   ///
   /// A late generator makes response times longer, never shorter, since they count from when the
   /// schedule wanted a request: what is served all the same is served.
-  public func isServed(_ measurement: Measurement) -> Bool? {
+  package func isServed(_ measurement: Measurement) -> Bool? {
     let codes = Set(measurement.invalidReasons.map(\.code))
     if codes.contains(.saturated) { return false }
     guard let figure = measurement.figure(metric) else { return nil }
@@ -46,15 +46,15 @@ public struct ServiceLevel: Codable, Sendable, Equatable {
 }
 
 /// One target's closed loads, by requests in flight.
-public struct SweepCurve: Sendable {
+package struct SweepCurve: Sendable {
   /// A load of the curve.
-  public struct Point: Sendable {
+  package struct Point: Sendable {
     /// Requests in flight.
-    public var concurrency: Int
+    package var concurrency: Int
     /// Requests a second.
-    public var ratePerSecond: Double
+    package var ratePerSecond: Double
     /// Mean response time, microseconds.
-    public var meanMicroseconds: Double
+    package var meanMicroseconds: Double
     var group: MeasurementGroup
 
     /// The generator's CPU time per request, microseconds; nil when it was not measured.
@@ -62,20 +62,20 @@ public struct SweepCurve: Sendable {
   }
 
   /// The target's name.
-  public var target: String
+  package var target: String
   /// By requests in flight, the fewest first.
-  public var points: [Point]
+  package var points: [Point]
 
   /// Workers of the pool; nil where there is none or it is not ours.
-  public var workers: Int? { points.first?.group.measurements.first?.workers }
+  package var workers: Int? { points.first?.group.measurements.first?.workers }
   /// NATS connections of the generator; nil for FFI, and where it is not known.
-  public var connections: Int? { points.first?.group.measurements.first?.connections }
+  package var connections: Int? { points.first?.group.measurements.first?.connections }
 
   /// The fewest loads that make a curve.
   static let fewest = 3
 
   /// The curves of a run.
-  public static func all(_ document: RunDocument) -> [SweepCurve] {
+  package static func all(_ document: RunDocument) -> [SweepCurve] {
     let groups = MeasurementGroup.all(document)
     return groups.map(\.target).uniqued().compactMap { target in
       let points = groups.filter { $0.target == target && $0.load.hasPrefix("closed-") }.compactMap(point)
@@ -93,16 +93,16 @@ public struct SweepCurve: Sendable {
 
   /// Where one more in flight begins to cost more time than it brings throughput: the greatest power,
   /// throughput / response time (Kleinrock 1979).
-  public var knee: Point? {
+  package var knee: Point? {
     points.max { $0.ratePerSecond / $0.meanMicroseconds < $1.ratePerSecond / $1.meanMicroseconds }
   }
 
   /// The greatest throughput.
-  public var highest: Point? { points.max { $0.ratePerSecond < $1.ratePerSecond } }
+  package var highest: Point? { points.max { $0.ratePerSecond < $1.ratePerSecond } }
 
   /// The generator's CPU time per request with the most in flight, over that of the cheapest load; 1 is
   /// a cost that does not grow. Nil when it was not measured.
-  public var costGrowth: Double? {
+  package var costGrowth: Double? {
     let costs = points.compactMap(\.cost)
     guard costs.count == points.count, let last = costs.last, let least = costs.min() else { return nil }
     return last / least
@@ -112,7 +112,7 @@ public struct SweepCurve: Sendable {
 extension ResultTables {
   /// Latency and throughput by workers, connections and requests in flight: a row per point; no rows
   /// without a curve.
-  public static func sweep(_ document: RunDocument) -> ReportTable {
+  package static func sweep(_ document: RunDocument) -> ReportTable {
     let curves = SweepCurve.all(document)
     let rows = curves.flatMap { curve in
       curve.points.map { row($0, of: curve) }

@@ -1,30 +1,30 @@
 import Foundation
 
 /// A moment in whole seconds UTC, so that it is the same after it was stored and read again.
-public struct UTCSecond: Codable, Sendable, Equatable, Comparable, CustomStringConvertible {
+package struct UTCSecond: Codable, Sendable, Equatable, Comparable, CustomStringConvertible {
   /// Seconds since 1970-01-01T00:00:00Z.
-  public var epochSeconds: Int
+  package var epochSeconds: Int
 
   /// The second of a date, now unless told.
-  public init(_ date: Date = Date()) {
+  package init(_ date: Date = Date()) {
     let seconds = date.timeIntervalSince1970.rounded(.down)
     epochSeconds = Int(exactly: seconds) ?? 0
   }
 
   /// A second since 1970.
-  public init(epochSeconds: Int) { self.epochSeconds = epochSeconds }
+  package init(epochSeconds: Int) { self.epochSeconds = epochSeconds }
 
   /// Such as `2026-11-22T05:04:20Z`.
-  public var description: String { formatted("%Y-%m-%dT%H:%M:%SZ") }
+  package var description: String { formatted("%Y-%m-%dT%H:%M:%SZ") }
 
   /// Such as `20261122T050420Z`, for names of folders.
-  public var compact: String { formatted("%Y%m%dT%H%M%SZ") }
+  package var compact: String { formatted("%Y%m%dT%H%M%SZ") }
 
   /// Earlier is less.
-  public static func < (lhs: UTCSecond, rhs: UTCSecond) -> Bool { lhs.epochSeconds < rhs.epochSeconds }
+  package static func < (lhs: UTCSecond, rhs: UTCSecond) -> Bool { lhs.epochSeconds < rhs.epochSeconds }
 
   /// Reads `2026-11-22T05:04:20Z`.
-  public init(from decoder: any Decoder) throws {
+  package init(from decoder: any Decoder) throws {
     let container = try decoder.singleValueContainer()
     let text = try container.decode(String.self)
     let numbers = text.split(whereSeparator: { "-T:Z".contains($0) }).map { Int32($0) ?? 0 }
@@ -43,7 +43,7 @@ public struct UTCSecond: Codable, Sendable, Equatable, Comparable, CustomStringC
   }
 
   /// Writes `2026-11-22T05:04:20Z`.
-  public func encode(to encoder: any Encoder) throws {
+  package func encode(to encoder: any Encoder) throws {
     var container = encoder.singleValueContainer()
     try container.encode(description)
   }
