@@ -28,7 +28,6 @@ package struct LoadSample: Sendable, Equatable {
   /// Requests that were answered in it so far.
   package var answered: UInt64
 
-  /// A look.
   package init(measuredSeconds: Double, answered: UInt64) {
     self.measuredSeconds = measuredSeconds
     self.answered = answered
@@ -46,13 +45,11 @@ package struct BehaviourBench: Sendable {
   package var pool: Target
   /// Why it is not the scenario's; nil when it is.
   package var poolNote: String?
-  /// The scenario's request.
   package var request: RequestSpec
   /// Shorter loads and fewer requests: shows that it works, with less to go by.
   package var isQuick: Bool
   /// The program that serves as `nylon-bench`, for its worker in C.
   package var program: String
-  /// Runs a load.
   package var runLoad: RunBehaviourLoad
   /// Whether the user has interrupted the command.
   package var isInterrupted: @Sendable () -> Bool

@@ -66,7 +66,6 @@ final class ScriptedWorker: @unchecked Sendable {
   /// The most requests that waited for their answer at once.
   var mostWaiting: Int { state.withLock { $0.mostWaiting } }
 
-  /// Closes the connection.
   func stop() {
     guard
       !state.withLock({ state in

@@ -6,9 +6,7 @@ import Scenario
 package final class Broker: Sendable {
   /// Where it listens.
   package let port: UInt16
-  /// Its monitoring.
   package let monitor: BrokerMonitor
-  /// Its version.
   package let version: String?
   private let process: ChildProcess
 

@@ -16,10 +16,8 @@ package struct BrokerSubscription: Sendable, Hashable {
   package var subject: String
   /// The queue group; nil when there is none.
   package var group: String?
-  /// The client's number.
   package var clientID: UInt64
 
-  /// A subscription.
   package init(subject: String, group: String? = nil, clientID: UInt64) {
     self.subject = subject
     self.group = group

@@ -4,7 +4,6 @@ import Measure
 
 /// One thing that was looked at to see whether this machine is fit to measure on.
 package struct DoctorFinding: Codable, Sendable, Equatable {
-  /// How it is.
   package enum State: String, Codable, Sendable {
     /// As it should be.
     case ok
@@ -16,9 +15,7 @@ package struct DoctorFinding: Codable, Sendable, Equatable {
 
   /// What was looked at.
   package var name: String
-  /// How it is.
   package var state: State
-  /// What was found.
   package var detail: String
   /// What to do about it; nil when there is nothing to do.
   package var remedy: String?
@@ -27,7 +24,6 @@ package struct DoctorFinding: Codable, Sendable, Equatable {
 
   enum CodingKeys: String, CodingKey { case name, state, detail, remedy }
 
-  /// A finding.
   package init(_ name: String, _ state: State, _ detail: String, remedy: String? = nil) {
     self.init(name, state, detail, remedy: remedy, grade: nil)
   }

@@ -4,7 +4,6 @@ import Glibc
 package enum ExitStatus: Sendable, Equatable, Codable {
   /// By itself, with this code.
   case exited(Int32)
-  /// By a signal.
   case signaled(Int32)
   /// Unknown: its keeper was killed, and the kernel killed the process with it.
   case lost
@@ -42,7 +41,6 @@ package struct ResourceUse: Sendable, Equatable, Codable {
   /// The most memory it ever had resident, bytes.
   package var maxResidentBytes: UInt64
 
-  /// A use.
   package init(userNanoseconds: UInt64, systemNanoseconds: UInt64, maxResidentBytes: UInt64) {
     self.userNanoseconds = userNanoseconds
     self.systemNanoseconds = systemNanoseconds

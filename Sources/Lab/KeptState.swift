@@ -6,11 +6,9 @@ struct KeptState: Sendable {
   var startErrno: Int32?
   /// How it ended, as its keeper told.
   var status: ExitStatus?
-  /// What it used.
   var use: ResourceUse?
   /// True when it has ended, all that descended from it too, and its keeper is reaped.
   var isFinished = false
-  /// What it said.
   var output = OutputTail()
   /// What it said on standard error.
   var errors = OutputTail()

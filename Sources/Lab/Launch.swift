@@ -17,7 +17,6 @@ package struct Launch: Sendable {
   /// What must not be seen in its last words.
   package var secrets: [String]
 
-  /// A launch.
   package init(
     _ program: String, _ arguments: [String] = [], environment: [String: String] = [:],
     input: [UInt8]? = nil, descriptors: [Int32] = [], collectsDocument: Bool = false,

@@ -57,7 +57,6 @@ package final class LoadProcess: Sendable {
           descriptors: sharedMemory.map { [$0] } ?? [], collectsDocument: true, secrets: secrets)))
   }
 
-  /// Its process id.
   package var pid: Int32 { process.pid }
 
   /// False once it has ended.

@@ -8,7 +8,6 @@ package struct WorkerDeath: Sendable, Equatable {
   package var index: Int
   /// Its process id, when it had one.
   package var pid: Int32
-  /// How it ended.
   package var status: ExitStatus
   /// What it said last, without secrets.
   package var lastWords: String

@@ -2,7 +2,6 @@ import Scenario
 
 /// What a test of a documented behaviour came to.
 package struct BehaviourResult: Codable, Sendable, Equatable {
-  /// The test's name.
   package var test: String
   /// `holds`, `fails`, `inconclusive` or `not_measured`.
   package var verdict: ClaimVerdict.Verdict
@@ -13,7 +12,6 @@ package struct BehaviourResult: Codable, Sendable, Equatable {
   /// What was seen, in detail.
   package var rows: [[String]]
 
-  /// A result.
   package init(
     test: String, verdict: ClaimVerdict.Verdict, why: String, columns: [String] = [], rows: [[String]] = []
   ) {

@@ -7,14 +7,11 @@ package struct ClaimCheck: Sendable, Equatable {
     /// `a` unloaded, `b` open loop at the documented rate, `c` closed loop at the implied concurrency,
     /// `d` the same closed loop for both sides of a comparison.
     package var letter: String
-    /// The target's name.
     package var target: String
-    /// The load's label.
     package var load: String
     /// The target that it is held against under the same load; nil for a figure of its own.
     package var against: String?
 
-    /// A condition.
     package init(letter: String, target: String, load: String, against: String? = nil) {
       self.letter = letter
       self.target = target
@@ -26,7 +23,6 @@ package struct ClaimCheck: Sendable, Equatable {
     var label: String { "\(letter) \(load) \(target)" + (against.map { " against \($0)" } ?? "") }
   }
 
-  /// The claim's id.
   package var id: String
   /// What it is about, such as `ffi latency`; claims of the same subject whose ranges lie apart
   /// disagree. Nil when no other claim is about it.
@@ -68,7 +64,6 @@ package struct ClaimCheck: Sendable, Equatable {
   /// For a claim about behaviour: what was seen.
   package var seen: String
 
-  /// A claim.
   package init(
     id: String, subject: String? = nil, againstSubject: String? = nil, document: String, line: Int,
     alsoLines: [Int] = [], words: String,
@@ -157,7 +152,6 @@ package struct ClaimVerdict: Codable, Sendable, Equatable {
 
   /// The claim's id; of a disagreement both, with `~` between.
   package var id: String
-  /// The document.
   package var document: String
   /// The line there, from 1.
   package var line: Int
@@ -173,7 +167,6 @@ package struct ClaimVerdict: Codable, Sendable, Equatable {
   package var measured: Double?
   /// Lower end of its 95 % interval; nil when there is none.
   package var low: Double?
-  /// Upper end.
   package var high: Double?
   /// What it comes to.
   package var verdict: Verdict

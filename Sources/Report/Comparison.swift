@@ -3,7 +3,6 @@
 import Measure
 import Scenario
 
-/// Makes comparisons.
 package enum Comparison {
   /// The metrics that are compared, columns of summary.csv.
   package static let metrics = [

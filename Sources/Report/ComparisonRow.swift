@@ -12,15 +12,11 @@ package struct ComparisonRow: Codable, Sendable, Equatable {
 
   /// A numeric column of summary.csv.
   package var metric: String
-  /// The load's label.
   package var condition: String
-  /// The first target.
   package var a: String
-  /// The second.
   package var b: String
   /// Median over replicates, in `unit`; nil when missing.
   package var aValue: Double?
-  /// As `aValue`.
   package var bValue: Double?
   /// `us`, `req/s` or `B`.
   package var unit: String
@@ -28,7 +24,6 @@ package struct ComparisonRow: Codable, Sendable, Equatable {
   package var ratio: Double?
   /// Lower end of its 95 % bootstrap interval; nil with under 3 pairs.
   package var ratioLow: Double?
-  /// Upper end.
   package var ratioHigh: Double?
   /// Mann and Whitney's two-sided p of the two sides' values; nil with under 3 pairs.
   package var pValue: Double?

@@ -6,7 +6,6 @@ struct ConditionTest {
   var condition: ClaimCheck.Condition
   /// How many of the column's units the claim's unit is.
   var factor: Double
-  /// All replicates.
   var all: [Measurement]
   /// All replicates of the target that it is held against; nil for a figure of its own.
   var others: [Measurement]?

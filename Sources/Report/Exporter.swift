@@ -4,7 +4,6 @@ import Measure
 package struct RenderedFile: Sendable, Equatable {
   /// Its name within a folder.
   package var name: String
-  /// Its text, UTF-8.
   package var contents: String
 }
 
@@ -12,15 +11,11 @@ package struct RenderedFile: Sendable, Equatable {
 package enum ExportFormat: String, Sendable, CaseIterable {
   /// The five CSV files, and `parts.csv` of a decomposed run.
   case csv
-  /// `run.json`.
   case json
-  /// `report.md`.
   case markdown
-  /// `report.html`.
   case html
   /// HdrHistogram percentile distributions, a file for each target, load, phase and metric.
   case hgrm
-  /// `histograms.hlog`.
   case hlog
 }
 

@@ -3,7 +3,6 @@ import Measure
 
 /// `report.html`: one file, with its style and charts inside, and nothing fetched from elsewhere.
 package enum HTMLReport {
-  /// The whole report.
   package static func render(_ document: RunDocument) -> String {
     let title = escaped("\(document.scenario.name) – nylon-bench")
     var body = "<h1>\(escaped(document.scenario.name))</h1>\n"

@@ -13,7 +13,6 @@ package struct MachineFloor: Codable, Sendable, Equatable {
     /// Median response time, microseconds.
     package var p50Microseconds: Double
 
-    /// A row.
     package init(inFlight: Int, ratePerSecond: Double, p50Microseconds: Double) {
       self.inFlight = inFlight
       self.ratePerSecond = ratePerSecond
@@ -28,7 +27,6 @@ package struct MachineFloor: Codable, Sendable, Equatable {
   /// The bare-socket client, a row per number in flight.
   package var nats: [Bare]
 
-  /// A floor.
   package init(measured: UTCSecond, ffiNanoseconds: Double, nats: [Bare]) {
     self.measured = measured
     self.ffiNanoseconds = ffiNanoseconds

@@ -1,8 +1,6 @@
 import Foundation
 
-/// `report.md`.
 package enum MarkdownReport {
-  /// The whole report.
   package static func render(_ document: RunDocument) -> String {
     var blocks = ["# \(escaped(document.scenario.name))"]
     for section in ReportText.sections(document) {

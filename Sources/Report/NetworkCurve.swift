@@ -1,7 +1,6 @@
 /// A figure over the round trip of the network, from a few measured points; between them it is taken
 /// for straight.
 struct NetworkCurve {
-  /// A measured point.
   struct Point: Equatable {
     var roundTripMilliseconds: Double
     var value: Double

@@ -2,7 +2,6 @@
 package struct ReportTable: Sendable, Equatable {
   /// How a cell is meant; only the terminal and HTML show it.
   package enum Tone: String, Sendable {
-    /// As the rest.
     case plain
     /// A good verdict.
     case good
@@ -19,7 +18,6 @@ package struct ReportTable: Sendable, Equatable {
     /// How it is meant.
     package var tone: Tone
 
-    /// A cell.
     package init(_ text: String?, _ tone: Tone = .plain) {
       self.text = text
       self.tone = tone
@@ -34,7 +32,6 @@ package struct ReportTable: Sendable, Equatable {
     }
   }
 
-  /// What it shows.
   package var title: String
   /// Heads of the columns.
   package var columns: [String]
@@ -45,7 +42,6 @@ package struct ReportTable: Sendable, Equatable {
   /// Lines below it that explain it.
   package var notes: [String]
 
-  /// A table.
   package init(
     title: String, columns: [String], textColumns: Int, rows: [[Cell]], notes: [String] = []
   ) {

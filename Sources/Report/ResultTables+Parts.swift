@@ -4,7 +4,6 @@ import Measure
 /// The parts of one phase over the replicates of a target and load.
 struct PartsOfPhase {
   var phase: String
-  /// The replicates merged.
   var cut: Decomposition
   /// The phase's service time in the same replicates.
   var service: LatencyHistogram

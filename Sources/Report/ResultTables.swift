@@ -1,7 +1,6 @@
 // The tables of a run, for terminal, Markdown and HTML.
 import Measure
 
-/// Makes the tables.
 package enum ResultTables {
   typealias Cell = ReportTable.Cell
 

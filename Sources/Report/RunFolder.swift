@@ -2,7 +2,6 @@ import Foundation
 
 /// The folder of one run.
 package struct RunFolder: Sendable, Equatable {
-  /// The folder's path.
   package let path: String
   /// Its name, which is the run's id.
   package var runID: String { (path as NSString).lastPathComponent }

@@ -12,7 +12,6 @@ package struct RunFolderError: Error, Sendable, Equatable, CustomStringConvertib
     case full
   }
 
-  /// The sort.
   package var kind: Kind
   /// The file or folder.
   package var path: String
@@ -21,7 +20,6 @@ package struct RunFolderError: Error, Sendable, Equatable, CustomStringConvertib
   /// What can be done.
   package var remedy: String
 
-  /// An error.
   package init(kind: Kind, path: String, problem: String, remedy: String) {
     self.kind = kind
     self.path = path

@@ -9,7 +9,6 @@ package struct ServiceLevel: Codable, Sendable, Equatable {
   /// The bound, microseconds; the figure must be under it.
   package var microseconds: Double
 
-  /// An objective.
   package init(metric: String, microseconds: Double) {
     self.metric = metric
     self.microseconds = microseconds
@@ -49,7 +48,6 @@ package struct ServiceLevel: Codable, Sendable, Equatable {
 package struct SweepCurve: Sendable {
   /// A load of the curve.
   package struct Point: Sendable {
-    /// Requests in flight.
     package var concurrency: Int
     /// Requests a second.
     package var ratePerSecond: Double
@@ -61,7 +59,6 @@ package struct SweepCurve: Sendable {
     var cost: Double? { group.median("cpu_generator_us").flatMap { $0 > 0 ? $0 : nil } }
   }
 
-  /// The target's name.
   package var target: String
   /// By requests in flight, the fewest first.
   package var points: [Point]

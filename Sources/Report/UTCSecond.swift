@@ -23,7 +23,6 @@ package struct UTCSecond: Codable, Sendable, Equatable, Comparable, CustomString
   /// Earlier is less.
   package static func < (lhs: UTCSecond, rhs: UTCSecond) -> Bool { lhs.epochSeconds < rhs.epochSeconds }
 
-  /// Reads `2026-11-22T05:04:20Z`.
   package init(from decoder: any Decoder) throws {
     let container = try decoder.singleValueContainer()
     let text = try container.decode(String.self)
@@ -42,7 +41,6 @@ package struct UTCSecond: Codable, Sendable, Equatable, Comparable, CustomString
     }
   }
 
-  /// Writes `2026-11-22T05:04:20Z`.
   package func encode(to encoder: any Encoder) throws {
     var container = encoder.singleValueContainer()
     try container.encode(description)
