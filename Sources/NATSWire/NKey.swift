@@ -137,7 +137,7 @@ enum SecurityFile {
     guard stat(path, &facts) == 0, access(path, R_OK) == 0 else {
       throw SecurityFileError(
         key, path, why: String(cString: strerror(errno)),
-        remedy: "Correct the path, or make the file readable for whoever runs this.")
+        remedy: "Correct the path, or make the file readable for the user who runs this.")
     }
     guard facts.st_mode & S_IFMT != S_IFDIR, facts.st_size <= mostBytes else {
       throw SecurityFileError(
