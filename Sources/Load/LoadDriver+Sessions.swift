@@ -109,12 +109,9 @@ extension LoadDriver {
     switch completion.end {
     case .next: succeed(place, at: completion.doneAt, next: index &+ 1)
     case .end: succeed(place, at: completion.doneAt, next: steps[index].afterEnd)
-    case .handlerError:
+    case .handlerError, .malformed:
+      if completion.end == .malformed { count(.protocolErrors, slot) }
       noteAnswer(at: completion.doneAt, took: completion.doneAt &- slot.pointee.phaseSent)
-      fail(place, .handlerError, at: completion.doneAt, now: completion.doneAt)
-    case .malformed:
-      noteAnswer(at: completion.doneAt, took: completion.doneAt &- slot.pointee.phaseSent)
-      count(.protocolErrors, slot)
       fail(place, .handlerError, at: completion.doneAt, now: completion.doneAt)
     case .noResponders:
       count(.noResponders, slot)

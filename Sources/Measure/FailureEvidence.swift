@@ -29,10 +29,15 @@ public struct FailureEvidence: Codable, Sendable, Equatable {
     protocolError = protocolError ?? other.protocolError
   }
 
+  /// How many maps came in another dialect and how that shows; nil when none came.
+  var otherDialectClause: String? {
+    otherDialect.map { "\(otherDialectMaps) maps came in another dialect: one \($0)" }
+  }
+
   /// One clause for each thing that was seen.
   public var clauses: [String] {
     [
-      otherDialect.map { "\(otherDialectMaps) maps came in another dialect: one \($0)" },
+      otherDialectClause,
       subjectWithoutSubscriber.map { "nobody is subscribed to \($0)" },
       workerError.map { "the first error of a worker: \"\($0)\"" },
       contentDifference.map { "verify: \($0)" },

@@ -78,7 +78,7 @@ public enum Validity {
     let foreign = measurement.evidence?.otherDialectMaps ?? 0
     guard Double(max(duplicates, foreign)) > most else { return nil }
     let seen =
-      measurement.evidence?.otherDialect.map { "\(foreign) maps are of another dialect: one \($0)" }
+      measurement.evidence?.otherDialectClause
       ?? "\(duplicates) replies came again for \(phases) phases (over 1 %)"
     return InvalidReason(
       code: .wrongDialect,

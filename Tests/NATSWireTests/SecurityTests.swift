@@ -80,7 +80,9 @@ private func failure(
 
   private var trust: NATSTLS { NATSTLS(enabled: true, caFile: authority.file) }
 
-  @Test("messages go both ways, of any length, by address and by name, whoever asks for TLS")
+  @Test(
+    "messages go both ways, of any length, by address and by name, whether the client or the broker asks for TLS"
+  )
   func serves() throws {
     try broker.start(SecureBroker.tls(server))
     #expect(try Client(broker.url(), tls: trust).echoes(5))

@@ -3,7 +3,7 @@ import Glibc
 import NylonProtocol
 import Synchronization
 
-/// Carries a worker's messages by libnats, on an event loop of ours, where it is asked for.
+/// Carries a worker's messages by libnats, on an event loop of the package, where it is asked for.
 final class LibnatsEngine: WorkerEngine {
   private let service: WorkerService
   private let loop: NATSLoop
