@@ -32,69 +32,63 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
   ],
   targets: [
-    // The NATS client of the generator and of the worker (Debian: libnats-dev).
-    .systemLibrary(name: "CNats", pkgConfig: "libnats", providers: [.apt(["libnats-dev"])]),
+    // Libraries and Linux calls for Swift.
+    // The well-kept NATS client: behaviour tests, and a peer in `calibrate` (libnats-dev).
+    .systemLibrary(
+      name: "CNats", path: "Sources/System/CNats", pkgConfig: "libnats", providers: [.apt(["libnats-dev"])]),
     // malloc with a per-thread counter, for bytes allocated per request (libjemalloc-dev).
-    .systemLibrary(name: "CJemalloc", pkgConfig: "jemalloc", providers: [.apt(["libjemalloc-dev"])]),
+    .systemLibrary(
+      name: "CJemalloc", path: "Sources/System/CJemalloc", pkgConfig: "jemalloc",
+      providers: [.apt(["libjemalloc-dev"])]),
     // msgpack-c, which reads in the tests what we write: a second opinion on the format (libmsgpack-dev).
-    .systemLibrary(name: "CMsgpack", pkgConfig: "msgpack", providers: [.apt(["libmsgpack-dev"])]),
+    .systemLibrary(
+      name: "CMsgpack", path: "Sources/System/CMsgpack", pkgConfig: "msgpack",
+      providers: [.apt(["libmsgpack-dev"])]),
     // zlib, for the HdrHistogram V2 compressed encoding (zlib1g-dev).
-    .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+    .systemLibrary(
+      name: "CZlib", path: "Sources/System/CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
     // TLS and signatures for brokers, SHA-256 in run.json (libssl-dev; swift-nio-ssl builds for minutes).
-    .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
+    .systemLibrary(
+      name: "COpenSSL", path: "Sources/System/COpenSSL", pkgConfig: "openssl",
+      providers: [.apt(["libssl-dev"])]),
+    // The Linux calls that Swift cannot import: variadic, or missing in its Glibc module.
+    .target(name: "CLinux", path: "Sources/System/CLinux", cSettings: strictC),
 
-    .target(name: "CNylonABI", cSettings: strictC),
-    // Futex, epoll with nanoseconds, timer slack: variadic or macro calls that Swift cannot import.
-    .target(name: "CKernel", cSettings: strictC),
-    // The Linux calls that Swift's Glibc module lacks: memory files, spawning, CPU clocks.
-    .target(name: "CLinux", cSettings: strictC),
+    // The plugin interface, and what speaks it.
+    .target(name: "CNylonABI", path: "Sources/Nylon/ABI", cSettings: strictC),
     // FlatBuffers' official C++ library behind C functions (libflatbuffers-dev).
     .target(
-      name: "CNylonFlatBuffers", exclude: ["nylon_plugin.fbs"], cxxSettings: strictCXX),
+      name: "CNylonFlatBuffers", path: "Sources/Nylon/FlatBuffers", exclude: ["nylon_plugin.fbs"],
+      cxxSettings: strictCXX),
+    .target(
+      name: "Nylon", dependencies: ["CNylonFlatBuffers"], exclude: ["ABI", "FlatBuffers"],
+      swiftSettings: strict),
+    .target(name: "NATS", dependencies: ["CLinux", "COpenSSL"], swiftSettings: strict),
+    .target(
+      name: "NylonPlugin", dependencies: ["Nylon", "CNylonABI", "CNats", "NATS", "CLinux"],
+      swiftSettings: strict),
 
+    // The benchmark.
+    .target(name: "Scenario", dependencies: ["Nylon", "NATS", "Yams"], swiftSettings: strict),
     .target(
-      name: "NylonProtocol", dependencies: ["CNylonFlatBuffers"], swiftSettings: strict),
-    .target(name: "NATSWire", dependencies: ["CKernel", "COpenSSL"], swiftSettings: strict),
-    .target(
-      name: "NylonPlugin", dependencies: ["NylonProtocol", "CNylonABI", "CNats", "NATSWire", "CKernel"],
+      name: "Engine",
+      dependencies: ["Scenario", "Nylon", "NATS", "CNylonABI", "CNats", "CJemalloc", "CLinux", "CZlib"],
       swiftSettings: strict),
-    .target(name: "Measure", dependencies: ["CZlib"], swiftSettings: strict),
+    .target(name: "Lab", dependencies: ["Scenario", "Engine", "NATS", "CLinux"], swiftSettings: strict),
     .target(
-      name: "Scenario", dependencies: ["Measure", "NylonProtocol", "NATSWire", "Yams"], swiftSettings: strict),
-    .target(
-      name: "Load", dependencies: ["Measure", "Scenario", "NylonProtocol", "CJemalloc", "CKernel"],
+      name: "Results", dependencies: ["Engine", "Lab", "Scenario", "Nylon", "COpenSSL"],
       swiftSettings: strict),
-    // Each import is named: a build that does not know of one keeps what was compiled for an older layout.
-    .target(
-      name: "TransportFFI",
-      dependencies: ["Load", "Measure", "Scenario", "CKernel", "NylonProtocol", "CNylonABI"],
-      path: "Sources/Transports/FFI", swiftSettings: strict),
-    .target(
-      name: "TransportNATS",
-      dependencies: ["Load", "Measure", "Scenario", "CKernel", "NylonProtocol", "NATSWire", "CNats"],
-      path: "Sources/Transports/NATS", swiftSettings: strict),
-    .target(name: "Lab", dependencies: ["Scenario", "Measure", "NATSWire", "CLinux"], swiftSettings: strict),
-    .target(name: "Report", dependencies: ["Measure", "Scenario", "COpenSSL"], swiftSettings: strict),
-    .target(
-      name: "Behaviour",
-      dependencies: ["Lab", "Scenario", "Measure", "NylonProtocol", "NATSWire", "Report", "CNats"],
-      swiftSettings: strict),
+    .target(name: "Report", dependencies: ["Results", "Engine", "Lab", "Scenario"], swiftSettings: strict),
+    .target(name: "Baseline", dependencies: ["CNylonABI"], cSettings: strictC),
     .executableTarget(
       name: "nylon-bench",
       dependencies: [
-        "Measure", "Scenario", "Load", "TransportFFI", "TransportNATS", "Lab", "Behaviour", "Report",
-        "NylonProtocol", "NATSWire", "Floor", "CKernel", "CNats", "CJemalloc",
-        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "Scenario", "Engine", "Lab", "Results", "Report", "Nylon", "NATS", "Baseline", "CLinux", "CNats",
+        "CJemalloc", .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: strict),
-    .executableTarget(
-      name: "nylon-worker",
-      dependencies: [
-        "NylonPlugin", "ExampleHandlers",
-        .product(name: "ArgumentParser", package: "swift-argument-parser"),
-      ],
-      swiftSettings: strict),
-    .executableTarget(name: "nylon-keeper", cSettings: strictC),
+
+    .executableTarget(name: "nylon-keeper", path: "Sources/Helpers/Keeper", cSettings: strictC),
     .executableTarget(
       name: "nylon-link",
       dependencies: [
@@ -102,61 +96,64 @@ let package = Package(
         .product(name: "NIOPosix", package: "swift-nio"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
+      path: "Sources/Helpers/Link", swiftSettings: strict),
+
+    .executableTarget(
+      name: "nylon-worker",
+      dependencies: [
+        "NylonPlugin", "ExampleHandlers",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      path: "Sources/Examples/Worker", swiftSettings: strict),
+    .target(
+      name: "ExampleHandlers", dependencies: ["NylonPlugin"], path: "Sources/Examples/Handlers",
       swiftSettings: strict),
-    .target(name: "ExampleHandlers", dependencies: ["NylonPlugin"], swiftSettings: strict),
     .target(
       name: "ExamplePlugin", dependencies: ["NylonPlugin", "ExampleHandlers", "CNylonABI"],
-      swiftSettings: strict),
-    .target(name: "NullPlugin", dependencies: ["CNylonABI"], cSettings: strictC),
-    .target(name: "ThreadedPlugin", dependencies: ["CNylonABI"], cSettings: strictC),
-    .target(name: "Floor", dependencies: ["CNylonABI"], cSettings: strictC),
+      path: "Sources/Examples/Plugin", swiftSettings: strict),
+    .target(
+      name: "NullPlugin", dependencies: ["CNylonABI"], path: "Sources/Examples/NullPlugin",
+      cSettings: strictC),
+    .target(
+      name: "ThreadedPlugin", dependencies: ["CNylonABI"], path: "Sources/Examples/ThreadedPlugin",
+      cSettings: strictC),
+
     // Certificates, nkeys, JWTs and a broker that wants them, for the tests below.
     .target(
       name: "BrokerSecurity", dependencies: ["COpenSSL"], path: "Tests/BrokerSecurity", swiftSettings: strict),
     .testTarget(
-      name: "NylonProtocolTests", dependencies: ["NylonProtocol", "CMsgpack", "CJemalloc"],
-      swiftSettings: strict),
+      name: "NylonTests", dependencies: ["Nylon", "CMsgpack", "CJemalloc"], swiftSettings: strict),
     .testTarget(
-      name: "NATSWireTests", dependencies: ["NATSWire", "Measure", "CKernel", "BrokerSecurity"],
-      swiftSettings: strict),
+      name: "NATSTests", dependencies: ["NATS", "Engine", "CLinux", "BrokerSecurity"], swiftSettings: strict),
     .testTarget(
       name: "NylonPluginTests",
+      dependencies: ["NylonPlugin", "Nylon", "ExampleHandlers", "CNylonABI", "CNats", "BrokerSecurity"],
+      swiftSettings: strict),
+    .testTarget(
+      name: "ScenarioTests", dependencies: ["Scenario", "Results", "Nylon", "NATS"], swiftSettings: strict),
+    .testTarget(
+      name: "EngineTests",
       dependencies: [
-        "NylonPlugin", "NylonProtocol", "ExampleHandlers", "CNylonABI", "CNats", "BrokerSecurity",
+        "Engine", "Scenario", "Nylon", "NATS", "Lab", "Results", "CNylonABI", "CJemalloc", "CNats",
       ],
       swiftSettings: strict),
     .testTarget(
-      name: "MeasureTests", dependencies: ["Measure"],
+      name: "LabTests", dependencies: ["Lab", "Scenario", "Engine", "NATS", "CLinux", "BrokerSecurity"],
       swiftSettings: strict),
     .testTarget(
-      name: "ScenarioTests", dependencies: ["Scenario", "NylonProtocol", "NATSWire"],
+      name: "ResultsTests", dependencies: ["Results", "Report", "Engine", "Lab", "Scenario", "Nylon"],
       swiftSettings: strict),
     .testTarget(
-      name: "LoadTests", dependencies: ["Load", "Measure", "Scenario", "NylonProtocol", "CJemalloc"],
-      swiftSettings: strict),
-    .testTarget(
-      name: "TransportTests",
+      name: "BenchTests",
       dependencies: [
-        "Load", "Measure", "Scenario", "NylonProtocol", "TransportFFI", "TransportNATS", "CNylonABI",
-        "CJemalloc", "CNats", "NATSWire", "Lab",
-      ],
-      swiftSettings: strict),
-    .testTarget(
-      name: "LabTests", dependencies: ["Lab", "Scenario", "Measure", "NATSWire", "CLinux", "BrokerSecurity"],
-      swiftSettings: strict),
-    .testTarget(
-      name: "ReportTests", dependencies: ["Report", "Measure", "Scenario", "NylonProtocol"],
-      swiftSettings: strict),
-    .testTarget(
-      name: "BehaviourTests",
-      dependencies: [
-        "Behaviour", "Lab", "Scenario", "Measure", "NylonProtocol", "Report", "ExampleHandlers",
+        "nylon-bench", "Lab", "Scenario", "Engine", "Nylon", "Results", "Report", "ExampleHandlers",
         "NylonPlugin",
       ],
       swiftSettings: strict),
     .testTarget(name: "ArchitectureTests", swiftSettings: strict),
     .testTarget(
-      name: "EndToEndTests", dependencies: ["Report", "Measure", "Scenario", "Lab", "BrokerSecurity"],
+      name: "EndToEndTests",
+      dependencies: ["Report", "Results", "Engine", "Scenario", "Lab", "BrokerSecurity"],
       swiftSettings: strict),
   ]
 )

@@ -1,5 +1,5 @@
 import Foundation
-import NATSWire
+import NATS
 import Scenario
 
 /// A nats-server of ours on a free loopback port, or the questions to one that the user runs.

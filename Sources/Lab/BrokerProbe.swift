@@ -1,5 +1,5 @@
 import Foundation
-import NATSWire
+import NATS
 
 /// What a broker said of itself when it was asked whether it is there.
 package struct BrokerGreeting: Sendable, Equatable {

@@ -1,5 +1,5 @@
 import Foundation
-import Measure
+import Engine
 
 /// Asks a broker's monitoring what it did during the measured time of one load, on a thread of its
 /// own in the orchestrator, so that the load process has nothing to do with it.

@@ -1,6 +1,6 @@
 import CLinux
 import Foundation
-import Measure
+import Engine
 
 /// One thing that was looked at to see whether this machine is fit to measure on.
 package struct DoctorFinding: Codable, Sendable, Equatable {

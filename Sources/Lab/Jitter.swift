@@ -1,5 +1,5 @@
 import CLinux
-import Measure
+import Engine
 
 /// What the operating system takes from a core while a thread does nothing but read the clock.
 enum Jitter {

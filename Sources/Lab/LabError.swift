@@ -1,4 +1,4 @@
-import NATSWire
+import NATS
 
 /// What can go wrong around a load. Every text names the thing, what is the matter with it, and
 /// what to do; none holds a secret.

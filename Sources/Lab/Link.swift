@@ -1,6 +1,6 @@
 import Foundation
-import Measure
-import NATSWire
+import Engine
+import NATS
 import Scenario
 
 /// A network link between two parts on this machine: a relay in front of brokers, which holds every

@@ -1,5 +1,5 @@
 import Foundation
-import Measure
+import Engine
 import Scenario
 import Synchronization
 

@@ -1,6 +1,6 @@
 import CLinux
 import Foundation
-import Measure
+import Engine
 
 extension MachineFacts {
   /// Reads what machine this is. What cannot be read stays nil.

@@ -1,5 +1,5 @@
 import Foundation
-import Measure
+import Engine
 
 /// Memory and context switches of processes.
 extension ProcessClock {

@@ -1,5 +1,5 @@
 import Foundation
-import NATSWire
+import NATS
 import Scenario
 
 /// A worker that ended although nobody asked it to.

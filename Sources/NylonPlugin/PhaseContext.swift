@@ -1,5 +1,5 @@
 import FoundationEssentials
-import NylonProtocol
+import Nylon
 
 /// The way on which a phase reached the plugin.
 public enum Transport: String, Sendable, CaseIterable {

@@ -1,5 +1,5 @@
 import Glibc
-import NylonProtocol
+import Nylon
 import Synchronization
 
 /// A plugin: handlers by name, written once and served in-process or through NATS.

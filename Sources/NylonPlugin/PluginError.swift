@@ -1,4 +1,4 @@
-import NylonProtocol
+import Nylon
 
 /// What can go wrong inside a handler. `description` names the call and the remedy.
 public enum PluginError: Error, Equatable, Sendable {

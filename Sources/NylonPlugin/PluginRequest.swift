@@ -1,4 +1,4 @@
-import NylonProtocol
+import Nylon
 
 /// The HTTP request of a phase. Every property is read from the host when it is asked for.
 public struct PluginRequest {

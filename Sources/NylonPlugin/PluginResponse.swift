@@ -1,5 +1,5 @@
 import FoundationEssentials
-import NylonProtocol
+import Nylon
 
 /// The HTTP response of a phase. Changes are sent when they are made (FFI) or with the reply (NATS).
 public struct PluginResponse {

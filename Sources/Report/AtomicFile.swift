@@ -1,3 +1,5 @@
+import Results
+import Engine
 import Foundation
 
 /// Files that are there whole or not at all.

@@ -1,7 +1,9 @@
 // RFC 4180 as far as it goes, and a little for spreadsheets: text that they would take for a
 // formula gets an apostrophe in front, inside quotes.
 import Foundation
-import Measure
+import Engine
+import Lab
+import Results
 
 /// The CSV files of a run, each a pure function of it.
 package enum CSV {

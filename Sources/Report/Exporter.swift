@@ -1,4 +1,6 @@
-import Measure
+import Engine
+import Lab
+import Results
 
 /// A file that was rendered from a run.
 package struct RenderedFile: Sendable, Equatable {

@@ -1,5 +1,7 @@
 import Foundation
-import Measure
+import Engine
+import Lab
+import Results
 
 /// `report.html`: one file, with its style and charts inside, and nothing fetched from elsewhere.
 package enum HTMLReport {

@@ -1,6 +1,8 @@
 // HdrHistogram's own two text formats, so that its tools can read and plot what was measured.
 import Foundation
-import Measure
+import Engine
+import Lab
+import Results
 
 /// Writers of HdrHistogram's formats.
 enum HistogramFiles {

@@ -1,13 +1,16 @@
+import Results
+import Engine
+
 /// A figure over the round trip of the network, from a few measured points; between them it is taken
 /// for straight.
-struct NetworkCurve {
-  struct Point: Equatable {
-    var roundTripMilliseconds: Double
-    var value: Double
+package struct NetworkCurve {
+  package struct Point: Equatable {
+    package var roundTripMilliseconds: Double
+    package var value: Double
   }
 
   /// Where the figure is in a range.
-  enum Finding: Equatable {
+  package enum Finding: Equatable {
     /// Nothing was measured.
     case unknown
     /// At no measured round trip: it has passed the range already at the least of them.
@@ -19,14 +22,14 @@ struct NetworkCurve {
   }
 
   /// In order of round trips.
-  let points: [Point]
+  package let points: [Point]
 
-  init(_ points: [Point]) {
+  package init(_ points: [Point]) {
     self.points = points.sorted { $0.roundTripMilliseconds < $1.roundTripMilliseconds }
   }
 
   /// For which round trips a figure that grows with them is in a range.
-  func whereGrowing(in range: ClosedRange<Double>) -> Finding {
+  package func whereGrowing(in range: ClosedRange<Double>) -> Finding {
     guard let first = points.first, let last = points.last else { return .unknown }
     if first.value > range.upperBound { return .passedAtLeast(first) }
     guard let from = crossing(range.lowerBound) else { return .notReachedAt(last) }
@@ -37,7 +40,7 @@ struct NetworkCurve {
   }
 
   /// For which round trips a figure that falls with them is in a range.
-  func whereFalling(in range: ClosedRange<Double>) -> Finding {
+  package func whereFalling(in range: ClosedRange<Double>) -> Finding {
     let mirrored = NetworkCurve(
       points.map { Point(roundTripMilliseconds: $0.roundTripMilliseconds, value: -$0.value) })
     switch mirrored.whereGrowing(in: -range.upperBound ... -range.lowerBound) {

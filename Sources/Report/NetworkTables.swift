@@ -1,6 +1,8 @@
 // What a network between the parts does: the links as they were measured, and the targets behind
 // links, by round trip.
-import Measure
+import Engine
+import Lab
+import Results
 import Scenario
 
 /// The figures that the guide states for NATS over a network (nats-plugin-quick-start-guide.md, lines

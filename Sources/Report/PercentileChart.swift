@@ -1,5 +1,7 @@
 import Foundation
-import Measure
+import Engine
+import Lab
+import Results
 
 /// Charts of response time by percentile, a chart per load, as inline SVG.
 enum PercentileChart {
@@ -14,7 +16,7 @@ enum PercentileChart {
   /// A curve: the percentile and its microseconds.
   private struct Curve {
     var name: String
-    var points: [(percentile: Double, microseconds: Double)]
+    package var points: [(percentile: Double, microseconds: Double)]
   }
 
   /// A chart for each load of which something can be drawn.

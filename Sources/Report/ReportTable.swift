@@ -1,3 +1,5 @@
+import Results
+
 /// A table for people: the same for the terminal, Markdown and HTML.
 package struct ReportTable: Sendable, Equatable {
   /// How a cell is meant; only the terminal and HTML show it.

@@ -1,5 +1,7 @@
 // What report.md and report.html say, in the order in which they say it.
-import Measure
+import Engine
+import Lab
+import Results
 
 /// A part of a report under a heading.
 struct ReportSection {

@@ -1,5 +1,7 @@
 // Whether a request costs more at the end of a long load than at its beginning.
-import Measure
+import Engine
+import Lab
+import Results
 
 /// A measurement's first fifth held against its last.
 struct LengthCosts {

@@ -1,5 +1,7 @@
 // Where the time goes: the parts of each phase's service time.
-import Measure
+import Engine
+import Lab
+import Results
 
 /// The parts of one phase over the replicates of a target and load.
 struct PartsOfPhase {

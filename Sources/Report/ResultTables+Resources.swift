@@ -1,5 +1,7 @@
 // Memory, context switches and the broker's own monitoring, for the reports: too wide for a terminal.
-import Measure
+import Engine
+import Lab
+import Results
 
 extension ResultTables {
   /// Memory and context switches: a row per target and load.

@@ -1,5 +1,7 @@
 // The tables of a run, for terminal, Markdown and HTML.
-import Measure
+import Engine
+import Lab
+import Results
 
 package enum ResultTables {
   typealias Cell = ReportTable.Cell

@@ -1,3 +1,5 @@
+import Results
+import Engine
 import Foundation
 
 /// The folder of one run.

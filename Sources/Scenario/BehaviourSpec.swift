@@ -1,20 +1,20 @@
 /// One documented statement about behaviour, and the test that tries it.
-public struct BehaviourSpec: Codable, Sendable, Equatable {
+package struct BehaviourSpec: Codable, Sendable, Equatable {
   /// Its name in claims.csv; unique among all claims.
-  public var id: String
+  package var id: String
   /// The document's file name.
-  public var document: String
+  package var document: String
   /// The line of the document, from 1.
-  public var line: Int
+  package var line: Int
   /// The words of the document.
-  public var words: String
+  package var words: String
   /// The test's name; nil when it is not measured.
-  public var test: String?
+  package var test: String?
   /// Why it is not measured and what to install; nil when it is.
-  public var notMeasured: String?
+  package var notMeasured: String?
 
   /// A statement.
-  public init(
+  package init(
     id: String, document: String, line: Int, words: String, test: String? = nil, notMeasured: String? = nil
   ) {
     self.id = id

@@ -1,12 +1,12 @@
 /// Reads `behaviours:` of `claims.yaml`, what the documents say that is no figure.
-public enum BehavioursFile {
+package enum BehavioursFile {
   static let keys = ["id", "document", "line", "words", "test", "not_measured"]
 
   /// Reads the statements in the order written; none when the file has no `behaviours:`.
   ///
   /// - Parameter tests: names of the tests that there are; nil checks no names.
   /// - Throws: ``ScenarioError`` with everything that was found wrong.
-  public static func load(path: String, tests: Set<String>? = nil) throws(ScenarioError) -> [BehaviourSpec] {
+  package static func load(path: String, tests: Set<String>? = nil) throws(ScenarioError) -> [BehaviourSpec] {
     let file = try SourceFile(path: path)
     let problems = ProblemCollector()
     let tree = try file.tree(what: "a list of claims")

@@ -2,9 +2,9 @@
 ///
 /// A figure of one target, or of one target held against another's under the same load: a difference
 /// ("+2-3 ms") or a change in percent ("-30 %").
-public struct ClaimSpec: Codable, Sendable, Equatable {
+package struct ClaimSpec: Codable, Sendable, Equatable {
   /// Which side of the range is good.
-  public enum Better: String, Codable, Sendable, CaseIterable {
+  package enum Better: String, Codable, Sendable, CaseIterable {
     /// Less is better: a latency.
     case lower
     /// More is better: a throughput.
@@ -12,7 +12,7 @@ public struct ClaimSpec: Codable, Sendable, Equatable {
   }
 
   /// The unit that the document uses.
-  public enum Unit: String, Codable, Sendable, CaseIterable {
+  package enum Unit: String, Codable, Sendable, CaseIterable {
     /// Milliseconds.
     case milliseconds = "ms"
     /// Microseconds.
@@ -24,7 +24,7 @@ public struct ClaimSpec: Codable, Sendable, Equatable {
   }
 
   /// What is measured to test the claim.
-  public enum Role: String, Codable, Sendable, CaseIterable {
+  package enum Role: String, Codable, Sendable, CaseIterable {
     /// A plugin in the host's process.
     case ffi
     /// Workers behind a broker on this machine.
@@ -34,7 +34,7 @@ public struct ClaimSpec: Codable, Sendable, Equatable {
   }
 
   /// The circumstances of a test.
-  public enum Circumstance: String, Codable, Sendable, CaseIterable, Comparable {
+  package enum Circumstance: String, Codable, Sendable, CaseIterable, Comparable {
     /// Unloaded: one request in flight.
     case unloaded = "a"
     /// Open loop at the documented throughput.
@@ -45,11 +45,11 @@ public struct ClaimSpec: Codable, Sendable, Equatable {
     case sameLoad = "d"
 
     /// Orders a before b before c.
-    public static func < (lhs: Self, rhs: Self) -> Bool { lhs.rawValue < rhs.rawValue }
+    package static func < (lhs: Self, rhs: Self) -> Bool { lhs.rawValue < rhs.rawValue }
   }
 
   /// How a figure is held against another target's.
-  public enum Relation: String, Codable, Sendable {
+  package enum Relation: String, Codable, Sendable {
     /// This target's figure less the other's, in the claim's unit.
     case difference
     /// How much more or less than the other's it is, percent.
@@ -57,54 +57,54 @@ public struct ClaimSpec: Codable, Sendable, Equatable {
   }
 
   /// A circumstance and the load that makes it.
-  public struct Condition: Codable, Sendable, Equatable {
+  package struct Condition: Codable, Sendable, Equatable {
     /// a, b or c.
-    public var circumstance: Circumstance
+    package var circumstance: Circumstance
     /// The load's label, such as `open-44000`.
-    public var load: String
+    package var load: String
 
     /// A condition.
-    public init(circumstance: Circumstance, load: String) {
+    package init(circumstance: Circumstance, load: String) {
       self.circumstance = circumstance
       self.load = load
     }
   }
 
   /// The claim's name in claims.csv; unique.
-  public var id: String
+  package var id: String
   /// The document's file name.
-  public var document: String
+  package var document: String
   /// The line of the document, from 1.
-  public var line: Int
+  package var line: Int
   /// Other lines of the same document that say the same.
-  public var alsoLines: [Int]
+  package var alsoLines: [Int]
   /// The words of the document.
-  public var words: String
+  package var words: String
   /// The lower end of the documented range, in `unit`; nil when it has none.
-  public var low: Double?
+  package var low: Double?
   /// The upper end, in `unit`; nil when it has none. One of the two is there.
-  public var high: Double?
+  package var high: Double?
   /// The document's unit.
-  public var unit: Unit
+  package var unit: Unit
   /// The column of summary.csv that tests it, such as `response_p50_us`.
-  public var metric: String
+  package var metric: String
   /// Which side is good.
-  public var better: Better
+  package var better: Better
   /// What is measured.
-  public var target: Role
+  package var target: Role
   /// What the target is held against, and how; nil for a figure of its own.
-  public var against: Role?
+  package var against: Role?
   /// As `against`.
-  public var relation: Relation?
+  package var relation: Relation?
   /// The throughput that the document states beside a latency, requests a second; nil when none.
-  public var documentedRatePerSecond: Double?
+  package var documentedRatePerSecond: Double?
   /// The circumstances, in the order a, b, c, d.
-  public var conditions: [Condition]
+  package var conditions: [Condition]
   /// Why it is not measured; nil when it is.
-  public var notMeasured: String?
+  package var notMeasured: String?
 
   /// A claim.
-  public init(
+  package init(
     id: String, document: String, line: Int, alsoLines: [Int] = [], words: String, low: Double?,
     high: Double?,
     unit: Unit, metric: String, better: Better, target: Role, against: Role? = nil,
@@ -131,16 +131,16 @@ public struct ClaimSpec: Codable, Sendable, Equatable {
 }
 
 /// Something known about where a documented figure comes from.
-public struct ClaimOrigin: Codable, Sendable, Equatable {
+package struct ClaimOrigin: Codable, Sendable, Equatable {
   /// Ids of the claims that it is about.
-  public var about: [String]
+  package var about: [String]
   /// What is known.
-  public var fact: String
+  package var fact: String
   /// Where that can be read.
-  public var source: String
+  package var source: String
 
   /// A fact.
-  public init(about: [String], fact: String, source: String) {
+  package init(about: [String], fact: String, source: String) {
     self.about = about
     self.fact = fact
     self.source = source

@@ -1,5 +1,5 @@
 /// Reads `claims.yaml`, the documented figures.
-public enum ClaimsFile {
+package enum ClaimsFile {
   static let keys = [
     "id", "document", "line", "also_lines", "words", "documented", "unit", "metric", "better", "target",
     "minus", "relative_to", "documented_rate_per_second", "conditions", "not_measured",
@@ -8,24 +8,24 @@ public enum ClaimsFile {
   static let originKeys = ["about", "fact", "source"]
 
   /// How far a single documented number reaches on both sides: 10 %.
-  public static let tolerance = 0.1
+  package static let tolerance = 0.1
 
   /// Reads the claims in the order written.
   ///
   /// - Throws: ``ScenarioError`` with everything that was found wrong.
-  public static func load(path: String) throws(ScenarioError) -> [ClaimSpec] {
-    try read(path: path).claims
+  package static func load(path: String, metrics: [String]) throws(ScenarioError) -> [ClaimSpec] {
+    try read(path: path, metrics: metrics).claims
   }
 
   /// What is known about where the figures come from, in the order written.
   ///
   /// - Throws: ``ScenarioError`` with everything that was found wrong.
-  public static func origins(path: String) throws(ScenarioError) -> [ClaimOrigin] {
-    try read(path: path).origins
+  package static func origins(path: String, metrics: [String]) throws(ScenarioError) -> [ClaimOrigin] {
+    try read(path: path, metrics: metrics).origins
   }
 
   private static func read(
-    path: String
+    path: String, metrics: [String]
   ) throws(ScenarioError) -> (claims: [ClaimSpec], origins: [ClaimOrigin]) {
     let file = try SourceFile(path: path)
     let problems = ProblemCollector()
@@ -37,7 +37,7 @@ public enum ClaimsFile {
       if items.isEmpty { root.fail("claims", "is missing or empty", remedy: "list at least one claim") }
       for (index, item) in items.enumerated() {
         guard let block = Block(item, path: "claims.\(index)", keys: keys, in: problems),
-          let claim = claim(block)
+          let claim = claim(block, metrics: metrics)
         else { continue }
         if claims.contains(where: { $0.id == claim.id }) { block.fail("id", "is the id of an earlier claim") }
         claims.append(claim)
@@ -68,11 +68,11 @@ public enum ClaimsFile {
     }
   }
 
-  private static func claim(_ block: Block) -> ClaimSpec? {
+  private static func claim(_ block: Block, metrics: [String]) -> ClaimSpec? {
     let id = block.required("id", "write a short name, such as ffi-latency")
     let document = block.required("document", "write the document's file name")
     let words = block.required("words", "quote the document")
-    let metric = metric(block)
+    let metric = metric(block, of: metrics)
     let range = documented(block)
     let conditions = conditions(block)
     for key in ["line", "unit", "better", "target"] where block.get(key) == nil {
@@ -113,12 +113,12 @@ public enum ClaimsFile {
     return lines
   }
 
-  private static func metric(_ block: Block) -> String? {
+  private static func metric(_ block: Block, of metrics: [String]) -> String? {
     guard let metric = block.required("metric", "name a column of summary.csv") else { return nil }
-    guard Expectation.metrics.contains(metric) else {
+    guard metrics.contains(metric) else {
       block.fail(
         "metric", "is not a numeric column of summary.csv",
-        suggestion: Suggestion.nearest(to: metric, among: Expectation.metrics))
+        suggestion: Suggestion.nearest(to: metric, among: metrics))
       return nil
     }
     return metric

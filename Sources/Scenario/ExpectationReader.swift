@@ -1,12 +1,8 @@
 import Foundation
-import Measure
 
 extension Expectation {
-  /// The numeric columns of summary.csv, which a line of `expect:` may name.
-  public static let metrics: [String] = SummaryRow.numericColumns
-
   /// The comparisons, longest first.
-  public static let comparisons = ["<=", ">=", "==", "<", ">"]
+  package static let comparisons = ["<=", ">=", "==", "<", ">"]
 }
 
 /// Reads `expect:`, lines of the form `target.load.metric < number`, or of two such figures with `/`
@@ -16,6 +12,8 @@ struct ExpectationReader {
   let targets: [Target]
   /// The names of all targets as written, also of those that have errors.
   let knownNames: Set<String>
+  /// The numeric columns of summary.csv, which a line may name.
+  let metrics: [String]
 
   func expectations(of root: Block) -> [Expectation] {
     guard let items = root.list("expect", of: "conditions") else { return [] }
@@ -75,9 +73,9 @@ struct ExpectationReader {
       fail("must name target, load and metric, joined by dots", nil, Self.form)
       return nil
     }
-    guard Expectation.metrics.contains(metric) else {
-      let near = Suggestion.nearest(to: metric, among: Expectation.metrics)
-      let all = Expectation.metrics.joined(separator: ", ")
+    guard metrics.contains(metric) else {
+      let near = Suggestion.nearest(to: metric, among: metrics)
+      let all = metrics.joined(separator: ", ")
       fail(
         "names the metric '\(metric)', which is not a numeric column of summary.csv", near,
         near == nil ? "allowed: \(all)" : nil)

@@ -1,16 +1,16 @@
 /// A network link that is put between two parts on this machine, as if they were on two.
-public struct LinkSpec: Codable, Sendable, Equatable, Hashable {
+package struct LinkSpec: Codable, Sendable, Equatable, Hashable {
   /// Between which parts.
-  public var between: LinkPlace
+  package var between: LinkPlace
   /// What each byte is held back, each way, ms; a round trip takes twice that.
-  public var delayMilliseconds: Double
+  package var delayMilliseconds: Double
   /// The delay is spread evenly from so much less to so much more, ms; at most the delay.
-  public var jitterMilliseconds: Double
+  package var jitterMilliseconds: Double
   /// Bandwidth each way, Mbit/s; nil when it has no limit.
-  public var bandwidthMegabitPerSecond: Double?
+  package var bandwidthMegabitPerSecond: Double?
 
   /// A link.
-  public init(
+  package init(
     between: LinkPlace = .generatorBroker, delayMilliseconds: Double, jitterMilliseconds: Double = 0,
     bandwidthMegabitPerSecond: Double? = nil
   ) {
@@ -22,7 +22,7 @@ public struct LinkSpec: Codable, Sendable, Equatable, Hashable {
 }
 
 /// Where a link is.
-public enum LinkPlace: String, Codable, Sendable, CaseIterable {
+package enum LinkPlace: String, Codable, Sendable, CaseIterable {
   /// Between the generator, which stands for the proxy, and the broker.
   case generatorBroker = "generator-broker"
   /// Between the broker and the workers.
@@ -31,12 +31,12 @@ public enum LinkPlace: String, Codable, Sendable, CaseIterable {
 
 extension Target {
   /// The network links on the way to it; empty when there are none.
-  public var links: [LinkSpec] {
+  package var links: [LinkSpec] {
     if case .nats(let pool) = transport { pool.links ?? [] } else { [] }
   }
 
   /// What the links on its way add to a phase request at least, without jitter, ms; nil without a link.
-  public var roundTripMilliseconds: Double? {
+  package var roundTripMilliseconds: Double? {
     links.isEmpty ? nil : links.reduce(0) { $0 + 2 * $1.delayMilliseconds }
   }
 }

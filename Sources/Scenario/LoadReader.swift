@@ -1,4 +1,4 @@
-import NylonProtocol
+import Nylon
 
 /// Reads `loads:` and `phases:`, which a scenario and each of its targets may have.
 struct LoadReader {

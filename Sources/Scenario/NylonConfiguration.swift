@@ -1,5 +1,5 @@
-import NATSWire
-import NylonProtocol
+import NATS
+import Nylon
 
 /// Nylon's own `messaging:` and `plugins:` blocks, as read from a scenario or from Nylon's file.
 struct NylonConfiguration {

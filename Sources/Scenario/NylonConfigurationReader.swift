@@ -1,6 +1,6 @@
 import Foundation
-import NATSWire
-import NylonProtocol
+import NATS
+import Nylon
 
 /// Reads Nylon's `messaging:` and `plugins:` blocks and notes what is wrong with them.
 struct NylonConfigurationReader {

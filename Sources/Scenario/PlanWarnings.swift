@@ -1,4 +1,4 @@
-import NylonProtocol
+import Nylon
 
 /// Notes what is allowed but probably not meant.
 struct PlanWarnings {

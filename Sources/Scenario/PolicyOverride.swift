@@ -1,4 +1,4 @@
-import NylonProtocol
+import Nylon
 
 /// The part of a phase's policy that a configuration sets; nil parts fall to the next layer.
 struct PolicyOverride: Equatable {

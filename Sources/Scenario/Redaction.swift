@@ -1,17 +1,17 @@
 import Foundation
-import NATSWire
-import NylonProtocol
+import NATS
+import Nylon
 
 /// Keeps secrets out of messages, logs and run folders.
-public enum Redaction {
+package enum Redaction {
   /// What stands for a secret.
-  public static let mask = "***"
+  package static let mask = "***"
 
   /// A URL, or text with URLs, without user, password, token and query: `nats://***@host:4222`.
   ///
   /// Everything up to the last `@` of a word is taken for a secret, whatever it holds, so that a
   /// password with `/` or `@` in it does not show either.
-  public static func redactedURL(_ text: String) -> String {
+  package static func redactedURL(_ text: String) -> String {
     var result = ""
     var word = ""
     func finish() {
@@ -34,7 +34,7 @@ public enum Redaction {
   static func prose(_ text: String) -> String { text.contains("://") ? redactedURL(text) : text }
 
   /// True when a value of that name is a secret: a token, a password, a key, credentials.
-  public static func isSecret(name: String) -> Bool {
+  package static func isSecret(name: String) -> Bool {
     let plain = name.lowercased().filter { $0.isLetter }
     return secretWords.contains { plain.contains($0) } || plain == "user" || plain == "auth"
       || plain == "key" || plain == "cookie"
@@ -46,7 +46,7 @@ public enum Redaction {
   ]
 
   /// `path.to.key=value` with the value masked when the path, or the value's own keys, name a secret.
-  public static func assignment(_ text: String) -> String {
+  package static func assignment(_ text: String) -> String {
     guard let equals = text.firstIndex(of: "=") else {
       return mentionsSecret(text) ? mask : redactedURL(text)
     }
@@ -110,12 +110,12 @@ public enum Redaction {
 }
 
 /// A URL without its user part and query; see ``Redaction/redactedURL(_:)``.
-public func redactedURL(_ url: String) -> String { Redaction.redactedURL(url) }
+package func redactedURL(_ url: String) -> String { Redaction.redactedURL(url) }
 
 extension Plan {
   /// A copy fit for run.json: credentials, user parts of URLs, and secrets in environments, commands,
   /// headers and plugin configurations are `***`.
-  public func redacted() -> Plan {
+  package func redacted() -> Plan {
     var plan = self
     plan.targets = targets.map { $0.redacted() }
     plan.request.headers = Self.redacted(request.headers)

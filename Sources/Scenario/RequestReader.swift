@@ -1,5 +1,5 @@
 import Foundation
-import NylonProtocol
+import Nylon
 
 /// Reads `request:`, `response:` and `verify:`: the HTTP side of a scenario.
 struct RequestReader {

@@ -1,24 +1,24 @@
 import Foundation
 
 /// The scenarios of a folder: what `nylon-bench scenarios` lists.
-public enum ScenarioCatalog {
+package enum ScenarioCatalog {
   /// One scenario that can be run.
-  public struct Entry: Sendable, Equatable, Codable {
+  package struct Entry: Sendable, Equatable, Codable {
     /// The file's name without `.yaml`; the name to give on the command line.
-    public var name: String
+    package var name: String
     /// The path of the file.
-    public var file: String
+    package var file: String
     /// The first comment line; empty when there is none.
-    public var summary: String
+    package var summary: String
   }
 
   /// The file of the documented claims, which is no scenario.
-  public static let claimsFileName = "claims.yaml"
+  package static let claimsFileName = "claims.yaml"
 
   /// The folder `Scenarios` in `root`, or in the nearest folder above it.
   ///
   /// - Throws: ``ScenarioError`` when there is none.
-  public static func folder(under root: String) throws(ScenarioError) -> String {
+  package static func folder(under root: String) throws(ScenarioError) -> String {
     var url = URL(fileURLWithPath: root).standardized
     while true {
       let candidate = url.appendingPathComponent("Scenarios").path
@@ -40,7 +40,7 @@ public enum ScenarioCatalog {
   /// The scenarios of a folder by name; `claims.yaml` and files that cannot be read are left out.
   ///
   /// - Throws: ``ScenarioError`` when the folder cannot be read.
-  public static func entries(in folder: String) throws(ScenarioError) -> [Entry] {
+  package static func entries(in folder: String) throws(ScenarioError) -> [Entry] {
     let names: [String]
     do {
       names = try FileManager.default.contentsOfDirectory(atPath: folder)

@@ -1,10 +1,10 @@
 import Foundation
-import NylonProtocol
+import Nylon
 
 /// What a file is and what was found in it.
-public struct ValidationSummary: Sendable, Equatable, Encodable {
+package struct ValidationSummary: Sendable, Equatable, Encodable {
   /// The kinds of files that can be checked.
-  public enum Kind: String, Sendable, Codable {
+  package enum Kind: String, Sendable, Codable {
     /// A scenario: what to load and how.
     case scenario
     /// Nylon's own configuration.
@@ -14,18 +14,18 @@ public struct ValidationSummary: Sendable, Equatable, Encodable {
   }
 
   /// What the file was taken for.
-  public var kind: Kind
+  package var kind: Kind
   /// The file.
-  public var file: String
+  package var file: String
   /// The scenario's name; empty for the other kinds.
-  public var name: String
+  package var name: String
   /// One line for each target, plugin, broker or claim, without secrets.
-  public var items: [String]
+  package var items: [String]
   /// What is wrong and what is odd.
-  public var problems: [ScenarioProblem]
+  package var problems: [ScenarioProblem]
 
   /// True when there is no error; warnings do not count.
-  public var isValid: Bool { !problems.contains { $0.severity == .error } }
+  package var isValid: Bool { !problems.contains { $0.severity == .error } }
 }
 
 extension ScenarioLoader {
@@ -35,14 +35,14 @@ extension ScenarioLoader {
   /// file, `plugins`, `messaging` or any other key of Nylon a configuration.
   ///
   /// - Throws: ``ScenarioError`` when the file cannot be read as YAML at all.
-  public static func validate(
-    path: String, options: Options = Options()
+  package static func validate(
+    path: String, options: Options
   ) throws(ScenarioError) -> ValidationSummary {
     let file = try SourceFile(path: path)
     let keys = Set((try file.tree(what: "a scenario or a Nylon configuration").entries ?? []).map(\.key))
     let ofNylon = Set(NylonConfiguration.otherTopLevelKeys + ["plugins", "messaging"])
     let ofScenario = Set(Self.keys).subtracting(["plugins", "messaging", "name"])
-    if keys.contains("claims") { return claims(file) }
+    if keys.contains("claims") { return claims(file, metrics: options.metrics) }
     if keys.isDisjoint(with: ofScenario), !keys.isDisjoint(with: ofNylon) { return try nylon(file) }
     let problems = ProblemCollector()
     let plan = try read(file, options: options, problems: problems)
@@ -51,10 +51,12 @@ extension ScenarioLoader {
       problems: problems.sorted)
   }
 
-  private static func claims(_ file: SourceFile) -> ValidationSummary {
+  private static func claims(_ file: SourceFile, metrics: [String]) -> ValidationSummary {
     var summary = ValidationSummary(kind: .claims, file: file.path, name: "", items: [], problems: [])
     do throws(ScenarioError) {
-      summary.items = try ClaimsFile.load(path: file.path).map { "claim \($0.id): \($0.words)" }
+      summary.items = try ClaimsFile.load(path: file.path, metrics: metrics).map {
+        "claim \($0.id): \($0.words)"
+      }
       summary.items += try BehavioursFile.load(path: file.path).map { "behaviour \($0.id): \($0.words)" }
     } catch {
       summary.problems = error.problems

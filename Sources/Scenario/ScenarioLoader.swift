@@ -1,21 +1,27 @@
 import Foundation
-import NylonProtocol
+import Nylon
 
 /// Turns a scenario file into a validated ``Plan``: the only reader of scenarios.
-public struct ScenarioLoader: Sendable {
+package struct ScenarioLoader: Sendable {
   /// What the command line says over the file.
-  public struct Options: Sendable, Equatable {
+  package struct Options: Sendable, Equatable {
+    /// The numeric columns of summary.csv, which `expect:` and claims may name.
+    package var metrics: [String]
     /// Arguments of `--set`, such as `loads.0.concurrency=8`, in order; the last one wins.
-    public var overrides: [String]
+    package var overrides: [String]
     /// `--seed`; nil leaves the file's.
-    public var seed: UInt64?
+    package var seed: UInt64?
     /// `--quick`: see ``Plan/quick()``. It comes after everything else.
-    public var quick: Bool
+    package var quick: Bool
     /// `--server`: one broker URL, or several joined by commas, in place of all `servers:`.
-    public var server: String?
+    package var server: String?
 
     /// Options; by default the file alone counts.
-    public init(overrides: [String] = [], seed: UInt64? = nil, quick: Bool = false, server: String? = nil) {
+    package init(
+      metrics: [String], overrides: [String] = [], seed: UInt64? = nil, quick: Bool = false,
+      server: String? = nil
+    ) {
+      self.metrics = metrics
       self.overrides = overrides
       self.seed = seed
       self.quick = quick
@@ -33,7 +39,7 @@ public struct ScenarioLoader: Sendable {
   /// Reads, checks and completes a scenario.
   ///
   /// - Throws: ``ScenarioError`` with everything that was found wrong in one pass.
-  public static func load(path: String, options: Options = Options()) throws(ScenarioError) -> Plan {
+  package static func load(path: String, options: Options) throws(ScenarioError) -> Plan {
     let problems = ProblemCollector()
     let file = try SourceFile(path: path)
     let plan = try read(file, options: options, problems: problems)
@@ -63,8 +69,9 @@ public struct ScenarioLoader: Sendable {
       name: name(root, file), summary: file.summary, file: file.path, targets: targets,
       request: RequestReader(problems: problems).request(of: root), phases: phases,
       loads: (loads ?? []).map(\.load), seed: options.seed ?? seed(root) ?? 1,
-      expectations: ExpectationReader(problems: problems, targets: targets, knownNames: known)
-        .expectations(of: root))
+      expectations: ExpectationReader(
+        problems: problems, targets: targets, knownNames: known, metrics: options.metrics
+      ).expectations(of: root))
     readTimes(root, into: &plan)
     PlanWarnings(problems: problems, root: root).check(plan)
     plan.warnings = problems.warnings.map(\.description)

@@ -1,9 +1,9 @@
 /// One thing that is wrong, or odd, in a scenario, a Nylon configuration or a claims file.
 ///
 /// Never holds a secret: values of credentials are left out and URLs have no user part.
-public struct ScenarioProblem: Sendable, Equatable, CustomStringConvertible {
+package struct ScenarioProblem: Sendable, Equatable, CustomStringConvertible {
   /// How bad it is.
-  public enum Severity: String, Sendable, Codable {
+  package enum Severity: String, Sendable, Codable {
     /// The file cannot be used.
     case error
     /// The file can be used, though something in it has no effect or looks like a slip.
@@ -11,7 +11,7 @@ public struct ScenarioProblem: Sendable, Equatable, CustomStringConvertible {
   }
 
   /// Where the value was written.
-  public enum Place: Sendable, Equatable, CustomStringConvertible {
+  package enum Place: Sendable, Equatable, CustomStringConvertible {
     /// The file as a whole, by path.
     case file(String)
     /// A line and a column, both from 1, of a file.
@@ -20,7 +20,7 @@ public struct ScenarioProblem: Sendable, Equatable, CustomStringConvertible {
     case argument(String)
 
     /// `file`, `file:line:column` or the argument.
-    public var description: String {
+    package var description: String {
       switch self {
       case .file(let path): path
       case .position(let file, let line, let column): "\(file):\(line):\(column)"
@@ -30,22 +30,22 @@ public struct ScenarioProblem: Sendable, Equatable, CustomStringConvertible {
   }
 
   /// Error or warning.
-  public var severity: Severity
+  package var severity: Severity
   /// Where it was written.
-  public var place: Place
+  package var place: Place
   /// The key as `--set` names it, such as `targets.1.workers.count`; empty for the whole file.
-  public var key: String
+  package var key: String
   /// The value as written, nil when there is none or when it may be a secret.
-  public var value: String?
+  package var value: String?
   /// What is wrong and what is allowed.
-  public var message: String
+  package var message: String
   /// The nearest right name, nil when nothing is near.
-  public var suggestion: String?
+  package var suggestion: String?
   /// What to do about it, nil when the message says it.
-  public var remedy: String?
+  package var remedy: String?
 
   /// A problem.
-  public init(
+  package init(
     severity: Severity = .error, place: Place, key: String = "", value: String? = nil, message: String,
     suggestion: String? = nil, remedy: String? = nil
   ) {
@@ -69,7 +69,7 @@ public struct ScenarioProblem: Sendable, Equatable, CustomStringConvertible {
   }
 
   /// One line: place, key, value, what is wrong, the nearest name, the remedy.
-  public var description: String {
+  package var description: String {
     var text = "\(place): "
     if severity == .warning { text += "warning: " }
     if !key.isEmpty {
@@ -90,7 +90,7 @@ extension ScenarioProblem: Encodable {
   }
 
   /// One flat object: `file`, `line` and `column`, or `argument`; absent parts are left out.
-  public func encode(to encoder: any Encoder) throws {
+  package func encode(to encoder: any Encoder) throws {
     var container = encoder.container(keyedBy: CodingKeys.self)
     try container.encode(severity, forKey: .severity)
     switch place {
@@ -110,15 +110,15 @@ extension ScenarioProblem: Encodable {
 }
 
 /// All that is wrong with a file, found in one pass. The command's exit code for it is 65.
-public struct ScenarioError: Error, Sendable, Equatable, CustomStringConvertible {
+package struct ScenarioError: Error, Sendable, Equatable, CustomStringConvertible {
   /// The problems, in the order of the file; at least one is an error.
-  public var problems: [ScenarioProblem]
+  package var problems: [ScenarioProblem]
 
   /// An error of these problems.
-  public init(problems: [ScenarioProblem]) { self.problems = problems }
+  package init(problems: [ScenarioProblem]) { self.problems = problems }
 
   /// One problem per line.
-  public var description: String { problems.map(\.description).joined(separator: "\n") }
+  package var description: String { problems.map(\.description).joined(separator: "\n") }
 }
 
 /// Collects problems while a file is read, so that one pass shows them all.

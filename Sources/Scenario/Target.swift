@@ -1,37 +1,37 @@
-import NylonProtocol
+import Nylon
 
 /// One thing that is loaded: a plugin or a pool, with its handler.
-public struct Target: Codable, Sendable, Equatable {
+package struct Target: Codable, Sendable, Equatable {
   /// The name in results.
-  public var name: String
+  package var name: String
   /// The plugin's name in `plugins:`.
-  public var plugin: String
+  package var plugin: String
   /// The handler's name: `entry` of `register_session_stream`, `headers.entry` over NATS.
-  public var handler: String
+  package var handler: String
   /// The way to it.
-  public var transport: TransportSpec
+  package var transport: TransportSpec
   /// The phases of a session, the plan's unless the target has its own.
-  public var phases: [Phase]
+  package var phases: [Phase]
   /// The loads, the plan's unless the target has its own.
-  public var loads: [LoadShape]
+  package var loads: [LoadShape]
   /// How each phase is timed and retried; has an entry for each of the four phases.
-  public var policies: [Phase: PhasePolicy]
+  package var policies: [Phase: PhasePolicy]
   /// The most sessions in flight in an open load.
-  public var maxInFlight: Int
+  package var maxInFlight: Int
   /// What happens to a request when `maxInFlight` are in flight.
-  public var overflow: OverflowPolicy
+  package var overflow: OverflowPolicy
   /// What an answered session must have done to the response.
-  public var verify: Verification
+  package var verify: Verification
   /// NATS connections of the generator for this target; nil: the plan's.
-  public var connections: Int?
+  package var connections: Int?
   /// Whether it is measured where the time of each phase goes; nil, as in older runs, means no.
-  public var decompose: Bool?
+  package var decompose: Bool?
 
   /// Whether it is measured where the time of each phase goes.
-  public var isDecomposed: Bool { decompose == true }
+  package var isDecomposed: Bool { decompose == true }
 
   /// A target.
-  public init(
+  package init(
     name: String, plugin: String, handler: String, transport: TransportSpec,
     phases: [Phase] = Phase.session, loads: [LoadShape],
     policies: [Phase: PhasePolicy] = Target.standardPolicies, maxInFlight: Int = 1024,
@@ -52,12 +52,12 @@ public struct Target: Codable, Sendable, Equatable {
   }
 
   /// Nylon's defaults for all four phases.
-  public static let standardPolicies: [Phase: PhasePolicy] = Dictionary(
+  package static let standardPolicies: [Phase: PhasePolicy] = Dictionary(
     uniqueKeysWithValues: Phase.session.map { ($0, PhasePolicy.standard(for: $0)) })
 }
 
 /// What happens to a request that finds all places taken.
-public enum OverflowPolicy: String, Codable, Sendable, CaseIterable {
+package enum OverflowPolicy: String, Codable, Sendable, CaseIterable {
   /// It waits; its intended time stands.
   case queue
   /// It fails at once, counted as rejected.
@@ -67,18 +67,18 @@ public enum OverflowPolicy: String, Codable, Sendable, CaseIterable {
 }
 
 /// What the response must look like after a session's last phase; empty parts are not checked.
-public struct Verification: Codable, Sendable, Equatable {
+package struct Verification: Codable, Sendable, Equatable {
   /// The status, nil when not checked.
-  public var status: UInt16?
+  package var status: UInt16?
   /// Headers that must be there; an empty value means any value.
-  public var responseHeaders: [KeyValue]
+  package var responseHeaders: [KeyValue]
   /// True when the response body must be the one that the upstream sent, byte for byte.
-  public var bodyUnchanged: Bool
+  package var bodyUnchanged: Bool
   /// The exact response body as text, nil when not checked.
-  public var body: String?
+  package var body: String?
 
   /// A check.
-  public init(
+  package init(
     status: UInt16? = nil, responseHeaders: [KeyValue] = [], bodyUnchanged: Bool = false,
     body: String? = nil
   ) {
@@ -89,7 +89,7 @@ public struct Verification: Codable, Sendable, Equatable {
   }
 
   /// True when nothing is checked.
-  public var isEmpty: Bool {
+  package var isEmpty: Bool {
     status == nil && responseHeaders.isEmpty && !bodyUnchanged && body == nil
   }
 }

@@ -1,4 +1,4 @@
-import NylonProtocol
+import Nylon
 
 /// Reads `targets:` against the plugins and brokers that are configured.
 struct TargetReader {

@@ -1,15 +1,15 @@
 /// Targets with other numbers of workers and of connections: every combination, each with a name of its own.
-public struct TargetVariants: Sendable {
+package struct TargetVariants: Sendable {
   /// Workers of a pool that the run starts, beside the target's own number.
-  public var workers: [Int]
+  package var workers: [Int]
   /// NATS connections of the generator, beside the target's own number.
-  public var connections: [Int]
+  package var connections: [Int]
 
   /// The longest name that a target may have.
   private static let longestName = 64
 
   /// Numbers to combine; none leaves a target's own.
-  public init(workers: [Int] = [], connections: [Int] = []) {
+  package init(workers: [Int] = [], connections: [Int] = []) {
     self.workers = workers
     self.connections = connections
   }
@@ -18,7 +18,7 @@ public struct TargetVariants: Sendable {
   /// `nats-4w-2c`. A plugin has none, and a pool that runs already keeps its workers.
   ///
   /// - Parameter planned: the connections of a target that does not say how many it has.
-  public func applied(to targets: [Target], connections planned: Int) -> [Target] {
+  package func applied(to targets: [Target], connections planned: Int) -> [Target] {
     var names = Set(targets.map(\.name))
     return targets.flatMap { target -> [Target] in
       guard case .nats(let spec) = target.transport else { return [target] }

@@ -1,14 +1,14 @@
-import NATSWire
+import NATS
 
 /// The way to a target.
-public enum TransportSpec: Codable, Sendable, Equatable {
+package enum TransportSpec: Codable, Sendable, Equatable {
   /// A shared library in the load process.
   case ffi(FFISpec)
   /// A pool of workers behind a broker.
   case nats(NATSSpec)
 
   /// `ffi` or `nats`, as in CSV.
-  public var name: String {
+  package var name: String {
     switch self {
     case .ffi: "ffi"
     case .nats: "nats"
@@ -17,16 +17,16 @@ public enum TransportSpec: Codable, Sendable, Equatable {
 }
 
 /// A plugin in the host's own process.
-public struct FFISpec: Codable, Sendable, Equatable {
+package struct FFISpec: Codable, Sendable, Equatable {
   /// A path, or the name of a product of this package (such as `ExamplePlugin`).
-  public var file: String
+  package var file: String
   /// The plugin's configuration, JSON text, given to `initialize`; empty when none.
-  public var configJSON: String
+  package var configJSON: String
   /// Where the plugin's calls are handled.
-  public var dispatch: Dispatch
+  package var dispatch: Dispatch
 
   /// A plugin.
-  public init(file: String, configJSON: String = "", dispatch: Dispatch = .queued) {
+  package init(file: String, configJSON: String = "", dispatch: Dispatch = .queued) {
     self.file = file
     self.configJSON = configJSON
     self.dispatch = dispatch
@@ -34,7 +34,7 @@ public struct FFISpec: Codable, Sendable, Equatable {
 }
 
 /// Where the host handles what a plugin calls.
-public enum Dispatch: String, Codable, Sendable, CaseIterable {
+package enum Dispatch: String, Codable, Sendable, CaseIterable {
   /// Copied and handed to the thread that owns the session, as the real host does.
   case queued
   /// Handled inside the callback, on the plugin's thread.
@@ -42,33 +42,33 @@ public enum Dispatch: String, Codable, Sendable, CaseIterable {
 }
 
 /// A pool of workers behind a broker.
-public struct NATSSpec: Codable, Sendable, Equatable {
+package struct NATSSpec: Codable, Sendable, Equatable {
   /// Broker URLs; empty means that a broker is started. May hold secrets: never print.
-  public var servers: [String]
+  package var servers: [String]
   /// First part of the subjects.
-  public var subjectPrefix: String
+  package var subjectPrefix: String
   /// The queue group.
-  public var group: String
+  package var group: String
   /// The wire dialect.
-  public var dialect: Dialect
+  package var dialect: Dialect
   /// When the client writes.
-  public var flush: FlushMode
+  package var flush: FlushMode
   /// The generator's NATS client; nil when the scenario does not say.
-  public var client: NATSClient?
+  package var client: NATSClient?
   /// Credentials. Secret: never print.
-  public var auth: NATSAuth
+  package var auth: NATSAuth
   /// Transport security.
-  public var tls: NATSTLS
+  package var tls: NATSTLS
   /// The workers to start; nil when they run already.
-  public var workers: WorkersSpec?
+  package var workers: WorkersSpec?
   /// The plugin's configuration, JSON text, for the `initialize` message; empty when none.
-  public var configJSON: String
+  package var configJSON: String
   /// The network links that are put between the parts, at most one on each side of the broker; nil
   /// when there are none.
-  public var links: [LinkSpec]?
+  package var links: [LinkSpec]?
 
   /// A pool.
-  public init(
+  package init(
     servers: [String] = [], subjectPrefix: String = "nylon.plugin", group: String = "default",
     dialect: Dialect = .reply, flush: FlushMode = .immediate, client: NATSClient? = nil,
     auth: NATSAuth = NATSAuth(), tls: NATSTLS = NATSTLS(), workers: WorkersSpec? = nil,
@@ -89,7 +89,7 @@ public struct NATSSpec: Codable, Sendable, Equatable {
 }
 
 /// The wire dialects of NATS workers.
-public enum Dialect: String, Codable, Sendable, CaseIterable {
+package enum Dialect: String, Codable, Sendable, CaseIterable {
   /// One reply with `action`; the HTTP context travels with the request.
   case reply
   /// The real Go SDK with one reply.
@@ -99,7 +99,7 @@ public enum Dialect: String, Codable, Sendable, CaseIterable {
 }
 
 /// When the generator's NATS client writes what it published.
-public enum FlushMode: String, Codable, Sendable, CaseIterable {
+package enum FlushMode: String, Codable, Sendable, CaseIterable {
   /// As soon as there is something to write, as the real host does.
   case immediate
   /// The C client's own default: a flusher thread that sleeps about 1 ms.
@@ -107,34 +107,34 @@ public enum FlushMode: String, Codable, Sendable, CaseIterable {
 }
 
 /// The NATS clients that the generator has.
-public enum NATSClient: String, Codable, Sendable, CaseIterable {
+package enum NATSClient: String, Codable, Sendable, CaseIterable {
   /// The C client, on the load thread's own loop.
   case libnats
   /// The package's own: one socket, one buffer each way, nothing else.
   case native
 
   /// What is taken where the scenario does not say.
-  public static let standard = NATSClient.native
+  package static let standard = NATSClient.native
 
   /// Why the native client cannot serve a target; nil when it can.
-  public static func needsLibrary(_ spec: NATSSpec) -> String? {
+  package static func needsLibrary(_ spec: NATSSpec) -> String? {
     spec.flush == .libraryDefault ? "flush: library-default is libnats' own" : nil
   }
 }
 
 /// Workers that the suite starts for a pool.
-public struct WorkersSpec: Codable, Sendable, Equatable {
+package struct WorkersSpec: Codable, Sendable, Equatable {
   /// How many.
-  public var count: Int
+  package var count: Int
   /// The program and its arguments; a bare `nylon-worker` is this package's own.
-  public var command: [String]
+  package var command: [String]
   /// Extra environment.
-  public var environment: [String: String]
+  package var environment: [String: String]
   /// Seconds that a worker may take until it answers.
-  public var startSeconds: Double
+  package var startSeconds: Double
 
   /// Workers.
-  public init(
+  package init(
     count: Int, command: [String], environment: [String: String] = [:], startSeconds: Double = 10
   ) {
     self.count = count

@@ -1,5 +1,6 @@
 import Foundation
 import Lab
+import Results
 import Report
 import Testing
 

@@ -1,5 +1,7 @@
 import Foundation
-import Measure
+import Engine
+import Lab
+import Results
 import Report
 import Testing
 

@@ -1,5 +1,6 @@
 import BrokerSecurity
 import Foundation
+import Results
 import Report
 import Testing
 

@@ -1,5 +1,5 @@
 import Foundation
-import NATSWire
+import NATS
 import Scenario
 import Testing
 

@@ -1,5 +1,6 @@
 import Foundation
-import Measure
+import Engine
+import Results
 import Testing
 
 @testable import Lab

@@ -1,6 +1,7 @@
 import Foundation
-import Measure
-import NATSWire
+import Engine
+import Results
+import NATS
 import Scenario
 import Testing
 

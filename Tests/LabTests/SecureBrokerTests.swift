@@ -1,6 +1,6 @@
 import BrokerSecurity
 import Foundation
-import NATSWire
+import NATS
 import Scenario
 import Testing
 

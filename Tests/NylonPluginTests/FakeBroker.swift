@@ -1,7 +1,7 @@
 import CNats
 import Glibc
 import NylonPlugin
-import NylonProtocol
+import Nylon
 
 /// A real nats-server on a free loopback port, ended by its process id.
 final class Broker {

@@ -1,6 +1,6 @@
 import CNylonABI
 import Glibc
-import NylonProtocol
+import Nylon
 import Synchronization
 
 /// The host's side of a session, as the proxy has it: answers reads, applies changes.

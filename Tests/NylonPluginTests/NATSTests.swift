@@ -1,7 +1,7 @@
 import ExampleHandlers
 import Glibc
 @testable import NylonPlugin
-import NylonProtocol
+import Nylon
 import Synchronization
 import Testing
 

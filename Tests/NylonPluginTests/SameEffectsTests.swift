@@ -1,5 +1,5 @@
 import NylonPlugin
-import NylonProtocol
+import Nylon
 import Synchronization
 import Testing
 

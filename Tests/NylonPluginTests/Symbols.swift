@@ -1,7 +1,7 @@
 import CNylonABI
 import Glibc
 import NylonPlugin
-import NylonProtocol
+import Nylon
 
 extension PluginSymbols {
   /// The symbols of a server in this process.

@@ -1,6 +1,6 @@
 import BrokerSecurity
 import Glibc
-import NylonProtocol
+import Nylon
 import Testing
 
 /// The built command, beside the tests.

@@ -265,9 +265,9 @@ struct BrokenFileTests {
     ]
     for (path, part) in wanted {
       #expect {
-        _ = try ScenarioLoader.load(path: path)
+        _ = try ScenarioLoader.load(path: path, options: .init())
       } throws: { "\($0)".contains(part) }
-      #expect(throws: ScenarioError.self) { try ScenarioLoader.validate(path: path) }
+      #expect(throws: ScenarioError.self) { try ScenarioLoader.validate(path: path, options: .init()) }
     }
   }
 
@@ -292,7 +292,7 @@ struct BrokenFileTests {
       let path = folder.path + "/m.yaml"
       try Data(changed).write(to: URL(fileURLWithPath: path))
       do {
-        _ = try ScenarioLoader.load(path: path)
+        _ = try ScenarioLoader.load(path: path, options: .init())
       } catch {
         #expect(!error.problems.isEmpty)
       }

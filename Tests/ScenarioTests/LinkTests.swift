@@ -1,5 +1,5 @@
 import Foundation
-import NylonProtocol
+import Nylon
 import Testing
 
 @testable import Scenario
@@ -103,7 +103,7 @@ struct LinkTests {
 
   @Test("nats-net has sessions and single phases over the same round trips, told by the names")
   func shipped() throws {
-    let plan = try ScenarioLoader.load(path: repository + "/Scenarios/nats-net.yaml")
+    let plan = try ScenarioLoader.load(path: repository + "/Scenarios/nats-net.yaml", options: .init())
     let sessions = plan.targets.filter { $0.phases == Phase.session }
     let phases = plan.targets.filter { $0.phases == [.requestFilter] }
     #expect(sessions.count + phases.count == plan.targets.count)

@@ -1,5 +1,5 @@
 import Foundation
-import NylonProtocol
+import Nylon
 import Testing
 
 @testable import Scenario
@@ -110,7 +110,7 @@ struct LoadingTests {
         - {plugin: pool}
       loads: [{mode: closed, concurrency: 1}]
       """)
-    let plan = try ScenarioLoader.load(path: path)
+    let plan = try ScenarioLoader.load(path: path, options: .init())
     #expect(plan.targets.map(\.name) == ["fast", "pool"])
     guard case .ffi(let ffi) = plan.targets[0].transport else {
       Issue.record("not FFI")
@@ -119,10 +119,10 @@ struct LoadingTests {
     #expect(ffi.file == folder.path + "/etc/plugin.so")
     #expect(ffi.configJSON == #"{"debug":true,"list":[1,"2",0.5,null],"text":"0b"}"#)
     #expect(plan.warnings.count == 1 && plan.warnings[0].contains("newer_key"))
-    let summary = try ScenarioLoader.validate(path: folder.path + "/etc/nylon.yaml")
+    let summary = try ScenarioLoader.validate(path: folder.path + "/etc/nylon.yaml", options: .init())
     #expect(summary.kind == .nylonConfiguration && summary.isValid)
     #expect(summary.items.count == 4)
-    let scenario = try ScenarioLoader.validate(path: path)
+    let scenario = try ScenarioLoader.validate(path: path, options: .init())
     #expect(scenario.kind == .scenario && scenario.items.count == 2 && scenario.isValid)
   }
 

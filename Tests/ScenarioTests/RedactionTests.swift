@@ -1,5 +1,5 @@
 import Foundation
-import NylonProtocol
+import Nylon
 import Testing
 
 @testable import Scenario

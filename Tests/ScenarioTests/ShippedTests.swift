@@ -1,5 +1,6 @@
 import Foundation
-import NylonProtocol
+import Nylon
+import Results
 import Testing
 
 @testable import Scenario
@@ -13,7 +14,7 @@ struct ShippedTests {
     #expect(Set(entries.map(\.name)).isSuperset(of: ["ffi-baseline", "nats-local", "compare", "headline"]))
     #expect(!entries.contains { $0.name == "claims" })
     for entry in entries {
-      let plan = try ScenarioLoader.load(path: entry.file)
+      let plan = try ScenarioLoader.load(path: entry.file, options: .init())
       #expect(plan.name == entry.name)
       #expect(!entry.summary.isEmpty && plan.summary == entry.summary)
       #expect(plan.warnings.isEmpty)
@@ -27,7 +28,7 @@ struct ShippedTests {
       ScenarioLoader.keys + TargetReader.keys + TargetReader.workersKeys + LoadReader.keys + LinkReader.keys
       + RequestReader.verifyKeys + NylonConfiguration.messagingKeys + NylonConfiguration.pluginKeys
       + PolicyOverride.keys + PolicyOverride.retryKeys + ClaimsFile.keys + BehavioursFile.keys
-      + Expectation.metrics
+      + SummaryRow.numericColumns
       + RequestReader.requestKeys.map { "request.\($0)" }
       + RequestReader.responseKeys.map { "response.\($0)" }
     for key in keys { #expect(manual.contains("`\(key)`"), "\(key)") }
@@ -50,7 +51,7 @@ struct ShippedTests {
 
   @Test("headline has the documented pairs for whole sessions and for single phases")
   func headline() throws {
-    let plan = try ScenarioLoader.load(path: repository + "/Scenarios/headline.yaml")
+    let plan = try ScenarioLoader.load(path: repository + "/Scenarios/headline.yaml", options: .init())
     #expect(plan.targets.prefix(4).map(\.name) == ["ffi", "nats", "ffi-phase", "nats-phase"])
     #expect(plan.targets.dropFirst(4).allSatisfy { $0.name.hasPrefix("nats-net-") })
     #expect(
@@ -65,7 +66,8 @@ struct ShippedTests {
 
   @Test("The claims are those of both guides, and their loads are in headline")
   func claims() throws {
-    let claims = try ClaimsFile.load(path: repository + "/Scenarios/claims.yaml")
+    let claims = try ClaimsFile.load(
+      path: repository + "/Scenarios/claims.yaml", metrics: SummaryRow.numericColumns)
     #expect(claims.count == 12 && Set(claims.map(\.id)).count == 12)
     let ffi = try #require(claims.first { $0.id == "ffi-latency" })
     #expect(ffi.low == 0.72 && ffi.high == 0.88)
@@ -73,7 +75,7 @@ struct ShippedTests {
     #expect(ffi.conditions.map(\.load) == ["closed-1", "open-44000", "closed-35"])
     let loss = try #require(claims.first { $0.id == "nats-throughput-loss" })
     #expect(loss.low == -33 && loss.high == -27 && loss.relation == .change && loss.against == .ffi)
-    let plan = try ScenarioLoader.load(path: repository + "/Scenarios/headline.yaml")
+    let plan = try ScenarioLoader.load(path: repository + "/Scenarios/headline.yaml", options: .init())
     for claim in claims where claim.notMeasured == nil && claim.target != .natsNet {
       let roles = [claim.target, claim.against].compactMap { $0 }
       for role in roles {
@@ -81,9 +83,12 @@ struct ShippedTests {
         for condition in claim.conditions { #expect(target.loads.map(\.label).contains(condition.load)) }
       }
     }
-    let origins = try ClaimsFile.origins(path: repository + "/Scenarios/claims.yaml")
+    let origins = try ClaimsFile.origins(
+      path: repository + "/Scenarios/claims.yaml", metrics: SummaryRow.numericColumns)
     #expect(!origins.isEmpty)
-    #expect(try ScenarioLoader.validate(path: repository + "/Scenarios/claims.yaml").kind == .claims)
+    #expect(
+      try ScenarioLoader.validate(path: repository + "/Scenarios/claims.yaml", options: .init()).kind
+        == .claims)
   }
 
   @Test("A wrong claim is named by line and key")
@@ -96,7 +101,7 @@ struct ShippedTests {
         - {id: x, document: d.md, line: 0, words: w, documented: [3, 2], unit: req/s, metric: response_p5_us, better: lower, target: fi}
       """, as: "claims.yaml")
     #expect {
-      _ = try ClaimsFile.load(path: path)
+      _ = try ClaimsFile.load(path: path, metrics: SummaryRow.numericColumns)
     } throws: { error in
       let text = "\(error)"
       return ["claims.yaml:2:", "claims.0.documented", "response_p50_us", "conditions: is missing"]

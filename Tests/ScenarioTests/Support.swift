@@ -1,7 +1,16 @@
 import Foundation
+import Results
 import Testing
 
 @testable import Scenario
+
+extension ScenarioLoader.Options {
+  /// Options of a test: all metrics are known.
+  init(overrides: [String] = [], seed: UInt64? = nil, quick: Bool = false, server: String? = nil) {
+    self.init(
+      metrics: SummaryRow.numericColumns, overrides: overrides, seed: seed, quick: quick, server: server)
+  }
+}
 
 /// A folder for one test's files.
 struct Folder {

@@ -1,6 +1,6 @@
 import CNylonABI
 import FoundationEssentials
-import NylonProtocol
+import Nylon
 
 /// A phase that came through `event_stream`: every call goes to the host's callback at once.
 final class FFIBackend: PhaseBackend {

@@ -1,6 +1,6 @@
 import CNylonABI
 import Glibc
-import NylonProtocol
+import Nylon
 import Synchronization
 
 /// Serves a plugin through the six C symbols.

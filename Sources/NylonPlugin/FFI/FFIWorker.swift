@@ -1,5 +1,5 @@
 import CNylonABI
-import NylonProtocol
+import Nylon
 import Synchronization
 
 /// One thread, the sessions that are its own, and the phases that wait for it.

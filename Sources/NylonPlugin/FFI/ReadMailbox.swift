@@ -1,5 +1,5 @@
 import Glibc
-import NylonProtocol
+import Nylon
 import Synchronization
 
 /// Where the host's answer to a read meets the handler's thread that waits for it.

@@ -1,5 +1,5 @@
 import Glibc
-import NylonProtocol
+import Nylon
 
 /// A phase whose HTTP context came with the request: reads are local, changes are collected.
 final class NATSBackend: PhaseBackend {

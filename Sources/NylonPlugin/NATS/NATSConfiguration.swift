@@ -1,5 +1,5 @@
-import NATSWire
-import NylonProtocol
+import NATS
+import Nylon
 
 /// How a worker reaches its broker, and under which name it serves.
 public struct NATSConfiguration: Sendable {

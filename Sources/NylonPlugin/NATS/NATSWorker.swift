@@ -1,5 +1,5 @@
 import Glibc
-import NylonProtocol
+import Nylon
 import Synchronization
 
 /// Serves a plugin as a worker of a NATS queue group, in the `reply` dialect.

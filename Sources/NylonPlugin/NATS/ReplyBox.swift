@@ -1,5 +1,5 @@
 import Glibc
-import NylonProtocol
+import Nylon
 import Synchronization
 
 /// A publication as it goes over the wire: `PUB subject 312`, CR LF, the payload, CR LF.

@@ -1,4 +1,4 @@
-import NylonProtocol
+import Nylon
 
 /// Turns a request's bytes into the reply's bytes: the whole of the `reply` dialect, without I/O.
 ///

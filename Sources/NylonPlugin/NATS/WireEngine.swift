@@ -1,7 +1,7 @@
-import CKernel
+import CLinux
 import Glibc
-import NATSWire
-import NylonProtocol
+import NATS
+import Nylon
 import Synchronization
 
 /// Carries a worker's messages by the package's own connection, all on one thread: read, handle, write once.

@@ -1,7 +1,7 @@
-import CKernel
+import CLinux
 import Glibc
-import NATSWire
-import NylonProtocol
+import NATS
+import Nylon
 import Synchronization
 
 /// The loop of a native worker's connection. All calls come from its thread.

@@ -1,4 +1,4 @@
-import NylonProtocol
+import Nylon
 
 /// What carries a worker's messages: connects, serves on threads of its own, stops.
 protocol WorkerEngine: Sendable {

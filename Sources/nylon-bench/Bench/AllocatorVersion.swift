@@ -1,3 +1,4 @@
+import Results
 import CJemalloc
 
 /// Which malloc is linked.

@@ -1,8 +1,9 @@
 import Lab
-import NylonProtocol
+import Nylon
+import Results
 import Report
 import Scenario
-import TransportFFI
+import Engine
 
 extension Calibration {
   /// Only what bare C does here, for the transports of a plan: a few seconds before its loads.

@@ -1,4 +1,4 @@
-import Behaviour
+import Results
 import Foundation
 import Lab
 import Scenario

@@ -1,8 +1,7 @@
-import Behaviour
 import Foundation
 import Lab
-import Load
-import Measure
+import Engine
+import Results
 import Report
 import Scenario
 
@@ -200,7 +199,7 @@ final class BenchRun {
     try checkCounts(measurement)
   }
 
-  private func report(_ measurement: Measure.Measurement) {
+  private func report(_ measurement: Engine.Measurement) {
     progress.clear()
     for reason in measurement.invalidReasons {
       Console.error("invalid: \(measurement.target) \(measurement.load): \(reason)")
@@ -210,7 +209,7 @@ final class BenchRun {
     }
   }
 
-  private func checkCounts(_ measurement: Measure.Measurement) throws {
+  private func checkCounts(_ measurement: Engine.Measurement) throws {
     for scope in measurement.scopes where !scope.counts.closes {
       throw CountsDoNotClose(
         target: measurement.target, load: measurement.load, scope: scope.scope, sent: scope.counts.sent,

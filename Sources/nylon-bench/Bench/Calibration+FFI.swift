@@ -1,10 +1,10 @@
-import Floor
+import Baseline
 import Foundation
-import Load
-import Measure
-import NylonProtocol
+import Engine
+import Lab
+import Results
+import Nylon
 import Scenario
-import TransportFFI
 
 /// Plugins in this process: the engine against bare C.
 extension Calibration {

@@ -1,8 +1,8 @@
 import Foundation
 import Lab
-import Load
-import Measure
-import NylonProtocol
+import Engine
+import Results
+import Nylon
 import Scenario
 
 /// Request-reply: the engine's clients against a bare-socket client, and the worker against a bare one.

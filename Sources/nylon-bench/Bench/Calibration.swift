@@ -1,10 +1,10 @@
-import CKernel
-import Floor
+import CLinux
+import Baseline
 import Foundation
 import Lab
-import Load
-import Measure
-import NylonProtocol
+import Engine
+import Results
+import Nylon
 import Scenario
 
 /// A part of `calibrate` that can be asked for alone.
@@ -87,16 +87,16 @@ struct Calibration {
   }
 
   /// Nanoseconds of the measured time for each answered phase request.
-  static func nanosecondsPerPhase(_ measurement: Measure.Measurement) -> Double {
+  static func nanosecondsPerPhase(_ measurement: Engine.Measurement) -> Double {
     measurement.durationSeconds * 1e9 / Double(max(1, answeredPhases(measurement)))
   }
 
   /// Bytes that the load threads allocated for each answered phase request; nil when not measured.
-  static func allocatedPerPhase(_ measurement: Measure.Measurement) -> Double? {
+  static func allocatedPerPhase(_ measurement: Engine.Measurement) -> Double? {
     measurement.allocatedBytes.map { Double($0) / Double(max(1, answeredPhases(measurement))) }
   }
 
-  private static func answeredPhases(_ measurement: Measure.Measurement) -> UInt64 {
+  private static func answeredPhases(_ measurement: Engine.Measurement) -> UInt64 {
     measurement.scopes.dropFirst().reduce(0) { $0 + $1.okInWindow }
   }
 
@@ -146,7 +146,7 @@ struct Calibration {
     try round % 2 == 0 ? second() : first()
   }
 
-  func engine(_ bench: Workbench, _ target: Target, concurrency: Int) throws -> Measure.Measurement {
+  func engine(_ bench: Workbench, _ target: Target, concurrency: Int) throws -> Engine.Measurement {
     let measurement = try bench.measure(
       target: target, load: .closed(concurrency: concurrency), replicate: 1, onGlance: { _ in true })
     guard let request = measurement.request, request.counts.ok > 0, request.counts.ok == request.counts.sent

@@ -1,3 +1,4 @@
+import Results
 import Foundation
 
 /// What the engine must reach beside bare C on the same machine, and what it did.

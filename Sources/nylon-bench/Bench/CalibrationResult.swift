@@ -1,6 +1,7 @@
 import Foundation
 import Lab
-import Measure
+import Engine
+import Results
 import Report
 import Scenario
 

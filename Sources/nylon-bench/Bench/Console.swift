@@ -1,3 +1,4 @@
+import Results
 import Foundation
 
 /// What goes to people: results to standard output, the rest to standard error.

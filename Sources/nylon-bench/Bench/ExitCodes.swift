@@ -1,7 +1,8 @@
 import ArgumentParser
 import Foundation
 import Lab
-import Load
+import Engine
+import Results
 import Report
 import Scenario
 

@@ -1,7 +1,7 @@
 import Foundation
 import Lab
-import Load
-import Measure
+import Engine
+import Results
 import Scenario
 
 /// The network links of one run. A link is started when it is first needed, and then stays: all
@@ -56,7 +56,7 @@ final class NetworkLinks {
   }
 
   /// Judges a measurement over links: a relay that died makes it invalid, a busy one is told.
-  func judge(_ used: Used, _ measurement: inout Measure.Measurement) {
+  func judge(_ used: Used, _ measurement: inout Engine.Measurement) {
     let elapsed = Double(MonotonicClock.now() - used.since)
     for (link, before) in zip(used.links, used.cpuBefore) {
       let place = link.spec.between.rawValue

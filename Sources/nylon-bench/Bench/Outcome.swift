@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import Results
 import Report
 
 /// What a command prints of a run, and the exit code that follows from it.

@@ -1,7 +1,8 @@
-import CKernel
+import CLinux
 import Foundation
-import Load
-import Measure
+import Engine
+import Lab
+import Results
 
 /// The clock that the load processes record with.
 enum MonotonicClock {

@@ -1,7 +1,7 @@
 import Foundation
 import Lab
-import Load
-import Measure
+import Engine
+import Results
 
 /// Reads in the load process, at both ends of the measured time and in between, what the kernel accounts to
 /// the processes that take part. The broker's monitoring is not asked here but by the orchestrator: see `BrokerWatch`.

@@ -1,7 +1,7 @@
 import Foundation
 import Lab
-import Load
-import Measure
+import Engine
+import Results
 
 /// The memory that a load process records into, seen from here.
 ///

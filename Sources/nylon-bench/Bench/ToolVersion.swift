@@ -1,3 +1,4 @@
+import Results
 import CNats
 
 /// What this build is.

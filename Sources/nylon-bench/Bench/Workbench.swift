@@ -1,7 +1,7 @@
 import Foundation
 import Lab
-import Load
-import Measure
+import Engine
+import Results
 import Report
 import Scenario
 
@@ -87,7 +87,7 @@ final class Workbench {
   /// - Parameter onGlance: sees the load under way; false ends it early.
   func measure(
     target: Target, load: LoadShape, replicate: Int, onGlance: (LoadGlanceAt) -> Bool
-  ) throws -> Measure.Measurement {
+  ) throws -> Engine.Measurement {
     var order = LoadOrder(
       target: target, load: load, request: plan.request, warmupSeconds: plan.warmupSeconds,
       measureSeconds: plan.measureSeconds, drainSeconds: plan.drainSeconds, threads: plan.threads,
@@ -126,7 +126,7 @@ final class Workbench {
 
   private func runLoad(
     _ order: LoadOrder, onGlance: (LoadGlanceAt) -> Bool
-  ) throws -> Measure.Measurement {
+  ) throws -> Engine.Measurement {
     let shared = try SharedRecording(layout: order.layout)
     let process = try LoadProcess.start(
       order: Array(try JSONEncoder().encode(order)), sharedMemory: shared.descriptor,
@@ -159,7 +159,7 @@ final class Workbench {
 
   private func measurement(
     of outcome: LoadOutcome, order: LoadOrder, shared: SharedRecording
-  ) throws -> Measure.Measurement {
+  ) throws -> Engine.Measurement {
     if let bytes = outcome.document,
       let reply = try? JSONDecoder().decode(LoadReply.self, from: Data(bytes))
     {
@@ -186,7 +186,7 @@ final class Workbench {
     return measurement
   }
 
-  private func judge(_ measurement: inout Measure.Measurement, timerFloor: UInt64) {
+  private func judge(_ measurement: inout Engine.Measurement, timerFloor: UInt64) {
     let context = ValidityContext(
       timerFloorNanoseconds: Double(timerFloor), optimisedBuild: ToolVersion.isOptimised)
     let (reasons, warnings) = Validity.assess(measurement, context: context)
@@ -194,7 +194,7 @@ final class Workbench {
     measurement.warnings += warnings
   }
 
-  private func noteDeaths(_ pool: WorkerPool?, order: LoadOrder, in measurement: inout Measure.Measurement) {
+  private func noteDeaths(_ pool: WorkerPool?, order: LoadOrder, in measurement: inout Engine.Measurement) {
     for death in pool?.deaths() ?? [] {
       measurement.invalidReasons.append(
         InvalidReason(

@@ -1,8 +1,9 @@
 import ArgumentParser
-import Floor
+import Baseline
 import Foundation
 import Lab
-import Measure
+import Engine
+import Results
 import Report
 
 /// `calibrate`.

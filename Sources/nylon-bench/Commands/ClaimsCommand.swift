@@ -1,6 +1,6 @@
 import ArgumentParser
-import Behaviour
-import NylonProtocol
+import Nylon
+import Results
 import Report
 import Scenario
 
@@ -51,7 +51,7 @@ struct ClaimsCommand: ParsableCommand {
     try Exit.guarding {
       let folder = try headline == nil || claims == nil ? PackageFiles.scenarios() : ""
       let file = claims ?? "\(folder)/claims.yaml"
-      let specs = try ClaimsFile.load(path: file)
+      let specs = try ClaimsFile.load(path: file, metrics: SummaryRow.numericColumns)
       let behaviours = try BehavioursFile.load(path: file, tests: Behaviours.names)
       var plan = try ScenarioLoader.load(
         path: headline ?? "\(folder)/headline.yaml", options: options.loaderOptions)
@@ -59,7 +59,7 @@ struct ClaimsCommand: ParsableCommand {
       let run = try BenchRun(plan: plan, options: options)
       if only != .behaviours {
         run.checks = ClaimChecks.make(specs, plan: plan)
-        run.origins = try ClaimsFile.origins(path: file)
+        run.origins = try ClaimsFile.origins(path: file, metrics: SummaryRow.numericColumns)
       }
       if only != .figures { run.behaviours = behaviours }
       run.measuresTargets = only != .behaviours

@@ -1,3 +1,4 @@
+import Results
 import ArgumentParser
 import Scenario
 
@@ -37,6 +38,7 @@ struct CommonOptions: ParsableArguments {
 
   /// What the scenario reader needs of it.
   var loaderOptions: ScenarioLoader.Options {
-    ScenarioLoader.Options(overrides: overrides, seed: seed, quick: quick, server: server)
+    ScenarioLoader.Options(
+      metrics: SummaryRow.numericColumns, overrides: overrides, seed: seed, quick: quick, server: server)
   }
 }

@@ -1,12 +1,10 @@
 import ArgumentParser
 import Foundation
 import Lab
-import Load
-import Measure
-import NATSWire
+import Engine
+import Results
+import NATS
 import Scenario
-import TransportFFI
-import TransportNATS
 
 /// The load process: an order in on standard input, a measurement out as one document.
 ///
@@ -58,7 +56,7 @@ struct MeasureCommand: ParsableCommand {
 
   private static func loadPlugin(
     _ spec: FFISpec, _ order: LoadOrder, _ area: RecordingArea, _ runner: LoadRunner
-  ) throws -> Measure.Measurement {
+  ) throws -> Engine.Measurement {
     let plugin = try PluginLibrary(path: order.pluginPath)
     plugin.start(configJSON: spec.configJSON)
     let transports = try FFITransport.make(order: order, spec: spec, plugin: plugin, area: area)

@@ -1,7 +1,8 @@
 import ArgumentParser
 import Foundation
 import Lab
-import Measure
+import Engine
+import Results
 import Report
 import Scenario
 

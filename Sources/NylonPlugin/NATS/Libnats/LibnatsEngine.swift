@@ -1,6 +1,6 @@
 import CNats
 import Glibc
-import NylonProtocol
+import Nylon
 import Synchronization
 
 /// Carries a worker's messages by libnats, on an event loop of the package, where it is asked for.

@@ -1,7 +1,7 @@
 import CNats
 import Glibc
-import NATSWire
-import NylonProtocol
+import NATS
+import Nylon
 import Synchronization
 
 /// What libnats reports while a connection lives. libnats gets a reference that it keeps.

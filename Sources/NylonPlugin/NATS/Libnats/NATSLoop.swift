@@ -1,6 +1,6 @@
 import CNats
 import Glibc
-import NylonProtocol
+import Nylon
 import Synchronization
 
 /// A pointer of libnats. `@unchecked`: libnats locks its objects by itself.

@@ -1,5 +1,5 @@
 import CNats
-import NylonProtocol
+import Nylon
 
 /// A subscription and what its messages are about; nil is the lifecycle.
 struct NATSSubscription: Sendable {

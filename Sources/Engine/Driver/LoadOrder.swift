@@ -1,0 +1,104 @@
+import Foundation
+import Nylon
+import Scenario
+
+/// What a load process is told to do: one target under one load, once.
+///
+/// It goes to the load process's standard input and nowhere else: it may hold secrets.
+package struct LoadOrder: Codable, Sendable, Equatable {
+  /// The target, with its handler, phases, policies and way.
+  package var target: Target
+  /// When requests are sent.
+  package var load: LoadShape
+  /// What each request is.
+  package var request: RequestSpec
+  /// Seconds of load before the measured time.
+  package var warmupSeconds: Double
+  /// Seconds of the measured time.
+  package var measureSeconds: Double
+  /// The most seconds to wait for answers afterwards.
+  package var drainSeconds: Double
+  /// Load threads.
+  package var threads: Int
+  /// NATS connections of all threads.
+  package var connections: Int
+  /// Seed of arrivals, ids and bodies.
+  package var seed: UInt64
+  /// 1 for the first replicate.
+  package var replicate: Int
+  /// The broker's URLs; empty for FFI.
+  package var servers: [String]
+  /// The shared library's path; empty for NATS.
+  package var pluginPath: String
+  /// The broker's process, when it is ours.
+  package var brokerPID: Int32?
+  /// The workers' processes, when they are ours.
+  package var workerPIDs: [Int32]
+  /// Ids of this load's NATS sessions are greater: workers that keep running may keep what they know of a
+  /// session, so ids must not repeat between loads.
+  package var sessionIDsAfter = SessionNumbering.lastID(atUnixNanoseconds: Self.unixNanoseconds())
+
+  /// An order.
+  package init(
+    target: Target, load: LoadShape, request: RequestSpec, warmupSeconds: Double,
+    measureSeconds: Double, drainSeconds: Double, threads: Int, connections: Int, seed: UInt64,
+    replicate: Int, servers: [String] = [], pluginPath: String = "", brokerPID: Int32? = nil,
+    workerPIDs: [Int32] = []
+  ) {
+    self.target = target
+    self.load = load
+    self.request = request
+    self.warmupSeconds = warmupSeconds
+    self.measureSeconds = measureSeconds
+    self.drainSeconds = drainSeconds
+    self.threads = threads
+    self.connections = connections
+    self.seed = seed
+    self.replicate = replicate
+    self.servers = servers
+    self.pluginPath = pluginPath
+    self.brokerPID = brokerPID
+    self.workerPIDs = workerPIDs
+  }
+
+  private static func unixNanoseconds() -> UInt64 { UInt64(Date().timeIntervalSince1970 * 1e9) }
+
+  /// Intervals of the measured time.
+  package static let windows = 10
+
+  /// Sessions that may be in flight at once.
+  package var placeCount: Int {
+    switch load {
+    case .closed(let concurrency): concurrency
+    case .open: target.maxInFlight
+    }
+  }
+
+  /// Load threads that have work: at least a place each, and over NATS a connection each.
+  package var effectiveThreads: Int {
+    var count = min(threads, placeCount)
+    if case .nats = target.transport { count = min(count, connections) }
+    return max(1, count)
+  }
+
+  /// How the results lie in shared memory.
+  package var layout: RecordingLayout {
+    RecordingLayout(
+      threads: effectiveThreads, scopes: ["request"] + target.phases.map(\.subjectFragment),
+      windows: Self.windows, parts: target.isDecomposed ? target.transport.partNames : [])
+  }
+
+  /// Places of a thread: the first of all places and how many.
+  package func places(ofThread thread: Int) -> (first: Int, count: Int) {
+    let total = placeCount
+    let threads = effectiveThreads
+    let first = thread * total / threads
+    return (first, (thread + 1) * total / threads - first)
+  }
+
+  /// NATS connections of a thread.
+  package func connectionCount(ofThread thread: Int) -> Int {
+    let threads = effectiveThreads
+    return (thread + 1) * connections / threads - thread * connections / threads
+  }
+}

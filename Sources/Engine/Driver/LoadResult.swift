@@ -1,0 +1,141 @@
+import Scenario
+
+/// Makes a measurement from what the load threads recorded.
+package enum LoadResult {
+  /// The measurement in shared memory: of a load that ended, was interrupted, or died.
+  ///
+  /// Requests without an end (a load process that died) are counted as lost, so that counts close.
+  package static func measurement(order: LoadOrder, area: RecordingArea) -> Measurement {
+    let recorders = (0..<area.layout.threads).map(area.threadRecorder)
+    let start = area.measureStart
+    let end = area.measureEnd
+    let seconds = start > 0 && end > start ? Double(end - start) / 1e9 : 0
+    let isOpen = if case .open = order.load { true } else { false }
+    let scopes = area.layout.scopes.indices.map { place in
+      var scope = scope(place, layout: area.layout, recorders: recorders, isOpen: isOpen)
+      scope.decomposition = decomposition(place, area: area, recorders: recorders)
+      return scope
+    }
+    var measurement = Measurement(
+      target: order.target.name, transport: order.target.transport.name,
+      handler: order.target.handler, load: order.load.label, concurrency: order.placeCount,
+      payloadBytes: order.request.bodyBytes, replicate: order.replicate, durationSeconds: seconds,
+      scopes: scopes,
+      windows: windows(
+        layout: area.layout, recorders: recorders, seconds: seconds,
+        plannedSeconds: order.measureSeconds))
+    if case .open(let rate, _) = order.load { measurement.offeredRatePerSecond = rate }
+    measurement.stall = stall(of: recorders, measureStart: start)
+    if case .nats(let pool) = order.target.transport {
+      measurement.workers = pool.workers?.count
+      measurement.connections = order.connections
+    }
+    return measurement
+  }
+
+  /// The stall that all load threads saw: a target that answers one of them does not stand still.
+  private static func stall(of recorders: [ThreadRecorder], measureStart: UInt64) -> MeasuredStall? {
+    let stalls = recorders.compactMap(\.stall)
+    guard stalls.count == recorders.count, let first = stalls.first else { return nil }
+    let shared = stalls.dropFirst().reduce(first as Stall?) { $0?.intersection($1) }
+    return shared.map { MeasuredStall($0, measureStart: measureStart) }
+  }
+
+  private static func scope(
+    _ place: Int, layout: RecordingLayout, recorders: [ThreadRecorder], isOpen: Bool
+  ) -> ScopeMeasurement {
+    var counts = OutcomeCounts()
+    var okInWindow: UInt64 = 0
+    var response = LatencyHistogram()
+    var service = LatencyHistogram()
+    var lag = LatencyHistogram()
+    // A session of one phase is recorded once, as the request: its phase has the same times,
+    // and those of answers whose content was wrong besides.
+    let usesRequest = place == 0 || layout.scopes.count == 2
+    for recorder in recorders {
+      counts.add(recorder.counts(scope: place))
+      okInWindow += recorder.value(.okInWindow, scope: place)
+      if usesRequest {
+        for window in 0...layout.windows { response.merge(recorder.requestResponse(window: window)) }
+        service.merge(recorder.requestService)
+        lag.merge(recorder.requestLag)
+      }
+      if place > 0 {
+        response.merge(recorder.phaseResponse(scope: place))
+        service.merge(recorder.phaseService(scope: place))
+        lag.merge(recorder.phaseLag(scope: place))
+      }
+    }
+    if counts.sent > counts.ended { counts.lost += counts.sent - counts.ended }
+    return ScopeMeasurement(
+      scope: layout.scopes[place], counts: counts, okInWindow: okInWindow, response: response,
+      service: isOpen ? service : response, sendLag: lag)
+  }
+
+  /// The parts of a phase's time; nil for the request, and when the load is not decomposed.
+  private static func decomposition(
+    _ place: Int, area: RecordingArea, recorders: [ThreadRecorder]
+  ) -> Decomposition? {
+    guard place > 0, !area.layout.parts.isEmpty else { return nil }
+    let parts = (0..<area.layout.threads).compactMap(area.partRecorder)
+    return Decomposition(
+      parts: area.layout.parts.enumerated().map { number, name in
+        var time = LatencyHistogram()
+        for recorder in parts { time.merge(recorder.part(number, scope: place)) }
+        return PhasePart(name: name, time: time)
+      },
+      withoutStamps: recorders.reduce(0) { $0 + $1.value(.withoutStamps, scope: place) },
+      impossibleStamps: recorders.reduce(0) { $0 + $1.value(.impossibleStamps, scope: place) })
+  }
+
+  private static func windows(
+    layout: RecordingLayout, recorders: [ThreadRecorder], seconds: Double, plannedSeconds: Double
+  ) -> [MeasurementWindow] {
+    let length = plannedSeconds / Double(layout.windows)
+    return (0..<layout.windows).compactMap { place in
+      let start = Double(place) * length
+      guard start + length * 0.999 <= seconds else { return nil }
+      var histogram = LatencyHistogram()
+      for recorder in recorders { histogram.merge(recorder.requestResponse(window: place)) }
+      return MeasurementWindow(
+        startSeconds: start, durationSeconds: length, completed: histogram.count,
+        p50Nanoseconds: histogram.printableValue(atPercentile: 50),
+        p99Nanoseconds: histogram.printableValue(atPercentile: 99),
+        maxNanoseconds: histogram.isEmpty ? nil : histogram.greatestNanoseconds)
+    }
+  }
+}
+
+/// A glance at a load under way, for the progress line.
+package struct LoadGlance: Sendable {
+  /// Where it stands.
+  package var state: LoadState
+  /// Requests that were answered within the measured time so far.
+  package var answered: UInt64
+  /// Response time of measured requests so far, nanoseconds; nil when there is none.
+  package var p50Nanoseconds: UInt64?
+  /// As `p50Nanoseconds`.
+  package var p99Nanoseconds: UInt64?
+  /// Requests that ended otherwise.
+  package var errors: UInt64
+
+  /// Reads the shared memory.
+  package init(_ area: RecordingArea) {
+    var histogram = LatencyHistogram()
+    var counts = OutcomeCounts()
+    var answered: UInt64 = 0
+    for thread in 0..<area.layout.threads {
+      let recorder = area.threadRecorder(thread)
+      for window in 0...area.layout.windows {
+        histogram.merge(recorder.requestResponse(window: window))
+      }
+      counts.add(recorder.counts(scope: 0))
+      answered += recorder.value(.okInWindow, scope: 0)
+    }
+    state = area.state
+    self.answered = answered
+    p50Nanoseconds = histogram.value(atPercentile: 50)
+    p99Nanoseconds = histogram.value(atPercentile: 99)
+    errors = counts.ended - counts.ok
+  }
+}

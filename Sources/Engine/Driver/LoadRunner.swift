@@ -1,0 +1,262 @@
+import CJemalloc
+import CLinux
+import Foundation
+import Scenario
+import Synchronization
+
+/// What the machine spent until a moment of the measured time.
+package struct ResourceSample: Sendable {
+  /// CPU time of this process, nanoseconds.
+  package var generatorNanoseconds: UInt64?
+  /// CPU time of the broker, nanoseconds.
+  package var brokerNanoseconds: UInt64?
+  /// CPU time of all workers, nanoseconds.
+  package var workersNanoseconds: UInt64?
+  /// Memory and context switches of this process.
+  package var generator: ProcessReading?
+  /// Those of the broker.
+  package var broker: ProcessReading?
+  /// Those of all workers.
+  package var workers: ProcessReading?
+  /// CPU time that the hypervisor took and all CPU time, in ticks.
+  package var steal: (stolen: UInt64, total: UInt64)?
+
+  /// A sample.
+  package init(
+    generatorNanoseconds: UInt64? = nil, brokerNanoseconds: UInt64? = nil,
+    workersNanoseconds: UInt64? = nil, generator: ProcessReading? = nil, broker: ProcessReading? = nil,
+    workers: ProcessReading? = nil, steal: (stolen: UInt64, total: UInt64)? = nil
+  ) {
+    self.generatorNanoseconds = generatorNanoseconds
+    self.brokerNanoseconds = brokerNanoseconds
+    self.workersNanoseconds = workersNanoseconds
+    self.generator = generator
+    self.broker = broker
+    self.workers = workers
+    self.steal = steal
+  }
+}
+
+/// Runs the load threads of one measurement and makes the `Measurement`.
+package struct LoadRunner {
+  let order: LoadOrder
+  let area: RecordingArea
+  let sample: () -> ResourceSample
+  let between: (() -> ResourceSample)?
+
+  /// A runner that records into `area`, which has `order.layout`.
+  ///
+  /// - Parameters:
+  ///   - sample: taken at both ends of the measured time.
+  ///   - between: taken where an interval of the measured time ends, so it must cost little; without it the
+  ///     intervals have no costs.
+  package init(
+    order: LoadOrder, area: RecordingArea, sample: @escaping () -> ResourceSample,
+    between: (() -> ResourceSample)? = nil
+  ) {
+    self.order = order
+    self.area = area
+    self.sample = sample
+    self.between = between
+  }
+
+  private static let wakeMarginNanoseconds: UInt64 = 60_000
+
+  /// Runs the load with one transport for each thread; returns when all is recorded, or when a
+  /// plugin has kept a load thread for longer than every timeout allows.
+  package func run<Transport: SessionTransport>(transports: [Transport]) -> Measurement {
+    area.timerFloorNanoseconds = TimerFloor.measure()
+    // As late as a short sleep ends on a machine that is busy, not on the idle one of a moment ago. Longer would
+    // take the CPU of a plugin or worker that shares the cores.
+    for transport in transports { transport.wakeMargin = Self.wakeMarginNanoseconds }
+    let window = makeWindow()
+    area.measureEnd = window.measureEnd
+    area.measureStart = window.measureStart
+    let threads = transports.enumerated().map { thread, transport in
+      LoadThread(driver: makeDriver(transport, thread: thread, window: window))
+    }
+    for thread in threads { thread.start() }
+    area.state = .warmup
+    let before = watch(until: window.measureStart, threads: threads)
+    area.state = .measuring
+    var samples = IntervalSamples(window: window, intervals: area.layout.windows)
+    samples.add(before.0, at: 0, taken: MonotonicClock.nanoseconds)
+    watchIntervals(&samples)
+    let after = watch(until: window.measureEnd, threads: threads)
+    area.state = .draining
+    let ended = waitForEnd(threads, window: window)
+    var measurement = LoadResult.measurement(order: order, area: area)
+    measurement.add(from: before, to: after)
+    if samplesIntervals { samples.addCosts(to: &measurement.windows) }
+    if ended {
+      var evidence = FailureEvidence()
+      for transport in transports { evidence.add(transport.evidence) }
+      measurement.evidence = evidence.isEmpty ? nil : evidence
+    } else {
+      measurement.invalidReasons.append(
+        InvalidReason(
+          code: .pluginHung,
+          detail: "a call into the plugin did not return; its requests are counted as lost"))
+    }
+    area.state = .done
+    return measurement
+  }
+
+  private func makeWindow() -> LoadWindow {
+    let start = MonotonicClock.nanoseconds + 20_000_000
+    let measureStart = start + UInt64(order.warmupSeconds * 1e9)
+    return LoadWindow(
+      start: start, measureStart: measureStart,
+      measureEnd: measureStart + UInt64(order.measureSeconds * 1e9),
+      drainNanoseconds: UInt64(order.drainSeconds * 1e9))
+  }
+
+  private func makeDriver<Transport: SessionTransport>(
+    _ transport: Transport, thread: Int, window: LoadWindow
+  ) -> LoadDriver<Transport> {
+    var schedule: ArrivalSchedule?
+    if case .open(let rate, let arrivals) = order.load {
+      schedule = ArrivalSchedule(
+        ratePerSecond: rate, arrivals: arrivals, seed: order.seed &+ UInt64(order.replicate),
+        thread: thread, threads: order.effectiveThreads)
+    }
+    return LoadDriver(
+      transport: transport, steps: PhaseStep.steps(of: order.target),
+      slotCount: order.places(ofThread: thread).count, schedule: schedule,
+      overflow: order.target.overflow, window: window, area: area, thread: thread)
+  }
+
+  /// Sleeps until a time, or until the orchestrator asks to stop; then takes a sample.
+  private func watch<T: SessionTransport>(
+    until time: UInt64, threads: [LoadThread<T>]
+  ) -> (ResourceSample, allocated: UInt64) {
+    sleep(until: time)
+    return (sample(), threads.reduce(0) { $0 + $1.allocatedBytes })
+  }
+
+  /// Reading ten times what was spent would disturb a measured time of fewer seconds.
+  private static let shortestWithIntervals = 2.0
+  private var samplesIntervals: Bool {
+    between != nil && order.measureSeconds >= Self.shortestWithIntervals
+  }
+
+  /// Takes a sample at the end of each interval; the last one's is not that of the whole, which takes longer.
+  private func watchIntervals(_ samples: inout IntervalSamples) {
+    guard samplesIntervals, let between else { return }
+    for place in 1...max(1, area.layout.windows) {
+      let boundary = samples.boundary(place)
+      sleep(until: boundary)
+      guard boundary <= area.measureEnd else { return }
+      samples.add(between(), at: place, taken: MonotonicClock.nanoseconds)
+    }
+  }
+
+  /// Sleeps until a time, or until the measured time ends, also earlier than planned.
+  private func sleep(until time: UInt64) {
+    while MonotonicClock.nanoseconds < min(time, area.measureEnd) {
+      // A little ahead, so that every load thread knows the end before it has come.
+      if area.stopRequested {
+        area.measureEnd = min(area.measureEnd, MonotonicClock.nanoseconds + 25_000_000)
+      }
+      kernel_sleep_until(min(time, area.measureEnd, MonotonicClock.nanoseconds + 20_000_000))
+    }
+  }
+
+  private func waitForEnd<T: SessionTransport>(_ threads: [LoadThread<T>], window: LoadWindow) -> Bool {
+    let longest = order.target.policies.values.map(\.timeoutMilliseconds).max() ?? 0
+    let limit =
+      area.measureEnd + window.drainNanoseconds + min(UInt64(longest), 5000) * 1_000_000
+      + 2_000_000_000
+    while !threads.allSatisfy(\.isDone) {
+      if MonotonicClock.nanoseconds > limit { return false }
+      kernel_sleep_until(MonotonicClock.nanoseconds + 2_000_000)
+    }
+    return true
+  }
+}
+
+extension Measurement {
+  fileprivate mutating func add(
+    from before: (ResourceSample, allocated: UInt64), to after: (ResourceSample, allocated: UInt64)
+  ) {
+    func difference(_ field: (ResourceSample) -> UInt64?) -> UInt64? {
+      guard let first = field(before.0), let last = field(after.0), last >= first else { return nil }
+      return last - first
+    }
+    cpuGeneratorNanoseconds = difference(\.generatorNanoseconds)
+    cpuBrokerNanoseconds = difference(\.brokerNanoseconds)
+    cpuWorkersNanoseconds = difference(\.workersNanoseconds)
+    generator = ProcessCosts(from: before.0.generator, to: after.0.generator)
+    broker = ProcessCosts(from: before.0.broker, to: after.0.broker)
+    workerProcesses = ProcessCosts(from: before.0.workers, to: after.0.workers)
+    allocatedBytes = after.allocated >= before.allocated ? after.allocated - before.allocated : nil
+    if let first = before.0.steal, let last = after.0.steal, last.total > first.total {
+      stealShare = Double(last.stolen - first.stolen) / Double(last.total - first.total)
+    }
+  }
+}
+
+/// A thread that runs a driver.
+final class LoadThread<Transport: SessionTransport>: @unchecked Sendable {
+  // @unchecked: the driver is made before the thread starts and touched by nobody else after;
+  // the rest is atomic.
+  private let driver: LoadDriver<Transport>
+  private let done = Atomic<Bool>(false)
+  private let counter = Atomic<UInt>(0)
+  private let allocatedAtEnd = Atomic<UInt64>(0)
+
+  init(driver: LoadDriver<Transport>) { self.driver = driver }
+
+  var isDone: Bool { done.load(ordering: .acquiring) }
+
+  /// Bytes that this thread has allocated so far, by jemalloc's counter; 0 before it runs.
+  var allocatedBytes: UInt64 {
+    // The counter's memory is the thread's own and goes with it.
+    if isDone { return allocatedAtEnd.load(ordering: .acquiring) }
+    guard let address = UnsafePointer<UInt64>(bitPattern: counter.load(ordering: .acquiring)) else {
+      return 0
+    }
+    return address.pointee
+  }
+
+  func start() {
+    let thread = Thread { [self] in
+      kernel_exact_timers()
+      // Asked for once: asking allocates.
+      let allocated = ThreadAllocations.counter
+      counter.store(UInt(bitPattern: allocated), ordering: .releasing)
+      Transport.run(driver)
+      allocatedAtEnd.store(allocated?.pointee ?? 0, ordering: .releasing)
+      done.store(true, ordering: .releasing)
+    }
+    thread.stackSize = 4 << 20
+    thread.name = "load"
+    thread.start()
+  }
+}
+
+/// jemalloc's count of bytes that a thread has allocated.
+package enum ThreadAllocations {
+  /// The calling thread's counter, which its allocations go on to raise; nil without jemalloc.
+  package static var counter: UnsafePointer<UInt64>? {
+    var address: UnsafePointer<UInt64>?
+    var size = MemoryLayout<UnsafePointer<UInt64>?>.size
+    let status = mallctl("thread.allocatedp", &address, &size, nil, 0)
+    return status == 0 ? address : nil
+  }
+}
+
+/// How late this machine's timers are.
+package enum TimerFloor {
+  /// The p99 of the overshoot of 100 short sleeps, nanoseconds.
+  package static func measure() -> UInt64 {
+    kernel_exact_timers()
+    var histogram = LatencyHistogram()
+    for _ in 0..<100 {
+      let until = MonotonicClock.nanoseconds + 50_000
+      kernel_sleep_until(until)
+      histogram.record(MonotonicClock.nanoseconds - until)
+    }
+    return histogram.value(atPercentile: 99) ?? 0
+  }
+}

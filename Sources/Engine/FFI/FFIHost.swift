@@ -1,0 +1,188 @@
+import CNylonABI
+import Glibc
+import Nylon
+import Synchronization
+
+/// The host's side of one plugin in this process: where its callbacks arrive.
+///
+/// The ABI's callback has no user pointer, so there is one host for a process, reached
+/// through a global. It is set once, before the first session, and never freed: a plugin's
+/// thread may call back at any later time.
+struct FFIHost: ~Copyable {
+  let numbering: SessionNumbering
+  let slotCount: Int
+  /// Ids of this host's sessions are greater: a plugin of an earlier host may still call back.
+  let lastForeignSID: UInt32
+  /// The session of each slot, 0 when none.
+  let currentSID: UnsafeMutablePointer<Atomic<UInt32>>
+  /// Which thread's queue a slot belongs to.
+  let ownerOfSlot: UnsafeMutablePointer<UInt16>
+  let lanes: UnsafeMutablePointer<FFILane>
+  let laneCount: Int
+  let isInline: Bool
+  /// Whether a thread that is no owner ever called: only then inline dispatch locks.
+  let foreignSeen = Atomic<Bool>(false)
+
+  /// `slotCounts`: slots of each load thread; `after`: the greatest id that any plugin may know.
+  init(slotCounts: [Int], isInline: Bool, queueBytes: Int, after lastSID: UInt32) {
+    let total = slotCounts.reduce(0, +)
+    numbering = SessionNumbering(slots: total)
+    slotCount = total
+    lastForeignSID = lastSID
+    self.isInline = isInline
+    currentSID = .allocate(capacity: total)
+    ownerOfSlot = .allocate(capacity: total)
+    lanes = .allocate(capacity: slotCounts.count)
+    laneCount = slotCounts.count
+    var place = 0
+    for (lane, count) in slotCounts.enumerated() {
+      (lanes + lane).initialize(to: FFILane(firstSlot: place, queueBytes: queueBytes))
+      for slot in place..<place + count {
+        (currentSID + slot).initialize(to: Atomic(0))
+        ownerOfSlot[slot] = UInt16(lane)
+      }
+      place += count
+    }
+  }
+}
+
+extension FFIHost {
+  /// The greatest session id that was given out.
+  var lastSID: UInt32 {
+    (0..<laneCount).reduce(lastForeignSID) { last, lane in
+      lanes[lane].transport.map { max(last, $0.takeUnretainedValue().lastSID) } ?? last
+    }
+  }
+
+  /// What the ids of a slot's sessions start after.
+  func firstSID(ofSlot slot: Int) -> UInt32 {
+    lastForeignSID == 0 ? numbering.first(ofSlot: slot) : numbering.first(ofSlot: slot, after: lastForeignSID)
+  }
+}
+
+/// What belongs to one load thread.
+struct FFILane: ~Copyable {
+  let firstSlot: Int
+  /// The load thread, once it runs.
+  var owner: pthread_t = 0
+  var local: LocalQueue
+  let foreign: ForeignQueue
+  /// Callbacks for a session that is over.
+  let stale = Atomic<UInt64>(0)
+  /// Callbacks for a session that never was.
+  let unexpected = Atomic<UInt64>(0)
+  /// Callbacks that break the ABI, or that found the queue full for too long.
+  let broken = Atomic<UInt64>(0)
+  /// The transport, for inline dispatch; it outlives the load.
+  var transport: Unmanaged<FFITransport>?
+
+  init(firstSlot: Int, queueBytes: Int) {
+    self.firstSlot = firstSlot
+    local = LocalQueue(capacity: 64 << 10)
+    foreign = ForeignQueue(capacity: queueBytes)
+  }
+}
+
+/// The one host of this process.
+nonisolated(unsafe) var theHost: UnsafeMutablePointer<FFIHost>?
+
+/// What every plugin is given as its callback.
+let hostCallback: NylonCallback = { hostReceived($0, isStamping: false) }
+
+/// Takes a callback, on any thread: finds the session's owner, copies, and hands over. In a
+/// decomposed load it stamps the call first.
+@inline(__always)
+func hostReceived(_ buffer: UnsafePointer<NylonFfiBuffer>?, isStamping: Bool) {
+  guard let buffer, let host = theHost else { return }
+  let calledAt = isStamping ? MonotonicClock.nanoseconds : 0
+  let sid = buffer.pointee.sid
+  let slot = host.pointee.numbering.slot(of: sid)
+  guard slot < host.pointee.slotCount else {
+    host.pointee.lanes.pointee.unexpected.add(1, ordering: .relaxed)
+    return
+  }
+  let lane = host.pointee.lanes + Int(host.pointee.ownerOfSlot[slot])
+  let current = host.pointee.currentSID[slot].load(ordering: .acquiring)
+  let method = buffer.pointee.method
+  // 0 is no session's id, though a slot without one has it.
+  guard current == sid, sid != 0 else {
+    countStray(sid: sid, current: current, method: method, lane: lane)
+    return
+  }
+  // The end of a phase carries nothing, and reading what a plugin has just written costs: stores of
+  // another width than the load stall it for longer than all else here takes.
+  if Method(rawValue: method).endsPhase {
+    let end = PhaseEndCall(sid: sid, phase: buffer.pointee.phase & 0x7F, method: method)
+    if !isStamping, !host.pointee.isInline, pthread_self() == lane.pointee.owner,
+      lane.pointee.local.pushFirst(end)
+    {
+      return
+    }
+    received(PluginMessage(end, calledAt: calledAt), host, lane, isStamping: isStamping)
+    return
+  }
+  receivedCall(buffer, host, lane, calledAt: calledAt, isStamping: isStamping)
+}
+
+/// A call with a payload.
+@inline(never)
+private func receivedCall(
+  _ buffer: UnsafePointer<NylonFfiBuffer>, _ host: UnsafeMutablePointer<FFIHost>,
+  _ lane: UnsafeMutablePointer<FFILane>, calledAt: UInt64, isStamping: Bool
+) {
+  let count = Int(truncatingIfNeeded: buffer.pointee.len)
+  guard count == 0 || (buffer.pointee.ptr != nil && count > 0) else {
+    lane.pointee.broken.add(1, ordering: .relaxed)
+    return
+  }
+  let message = PluginMessage(
+    sid: buffer.pointee.sid, phase: buffer.pointee.phase & 0x7F, method: buffer.pointee.method,
+    calledAt: calledAt, payload: UnsafeRawBufferPointer(start: buffer.pointee.ptr, count: count))
+  received(message, host, lane, isStamping: isStamping)
+}
+
+@inline(never)
+private func received(
+  _ message: PluginMessage, _ host: UnsafeMutablePointer<FFIHost>, _ lane: UnsafeMutablePointer<FFILane>,
+  isStamping: Bool
+) {
+  if pthread_self() == lane.pointee.owner {
+    if host.pointee.isInline {
+      lane.pointee.transport?._withUnsafeGuaranteedRef { $0.handleInline(message, onOwner: true) }
+    } else {
+      lane.pointee.local.push(message)
+    }
+    return
+  }
+  guard host.pointee.isInline else {
+    handOver(message, to: lane)
+    return
+  }
+  host.pointee.foreignSeen.store(true, ordering: .sequentiallyConsistent)
+  var stamped = message
+  if !isStamping { stamped.calledAt = MonotonicClock.nanoseconds }
+  lane.pointee.transport?._withUnsafeGuaranteedRef { $0.handleInline(stamped, onOwner: false) }
+}
+
+/// Puts a message into the owner's queue; waits a while when it is full.
+func handOver(_ message: PluginMessage, to lane: UnsafeMutablePointer<FFILane>) {
+  if lane.pointee.foreign.push(message) { return }
+  let limit = MonotonicClock.nanoseconds + 2_000_000_000
+  while MonotonicClock.nanoseconds < limit {
+    sched_yield()
+    if lane.pointee.foreign.push(message) { return }
+  }
+  lane.pointee.broken.add(1, ordering: .relaxed)
+}
+
+/// A callback for another session than the slot has now.
+private func countStray(
+  sid: UInt32, current: UInt32, method: UInt32, lane: UnsafeMutablePointer<FFILane>
+) {
+  // The slot's number goes up with each session; between two of them it is 0.
+  if sid == 0 || current != 0 && sid > current {
+    lane.pointee.unexpected.add(1, ordering: .relaxed)
+  } else if method == 1 || method == 2 || method == 105 {
+    lane.pointee.stale.add(1, ordering: .relaxed)
+  }
+}

@@ -1,0 +1,162 @@
+import Glibc
+import Nylon
+import Scenario
+
+/// The HTTP contexts that sessions pass through, each with its packed requests.
+///
+/// With the `reply` dialect a request carries the context, and a reply what the handler changed. A
+/// handler does the same to every session as a rule, so sessions share few contexts: each is
+/// encoded once, and a reply whose bytes were seen before leads to the context that it led to
+/// before, by a comparison. Replies that are always new cost a decoding each, and have a context
+/// of their own for each slot.
+final class ContextStates {
+  /// Contexts that sessions share, at most.
+  static let mostShared = 256
+  /// Replies remembered for each context and phase.
+  private static let mostTransitions = 4
+
+  private final class State {
+    let context: HTTPContext
+    let requests: [PackedRequest]
+    let isRight: Bool
+    var transitions: [[(bytes: [UInt8], state: Int)]]
+
+    init(context: HTTPContext, requests: [PackedRequest], isRight: Bool) {
+      self.context = context
+      self.requests = requests
+      self.isRight = isRight
+      transitions = Array(repeating: [], count: requests.count)
+    }
+
+    deinit { requests.forEach { $0.deallocate() } }
+  }
+
+  private var states: [State]
+  /// Each state's requests and verdict once more, in raw memory: the hot path counts no references.
+  private let packed: UnsafeMutablePointer<PackedRequest>
+  private let right: UnsafeMutablePointer<Bool>
+  private let firstPrivate: Int
+  private var sharedCount = 1
+  private var byContext: [HTTPContext: Int]
+  private let phases: [Phase]
+  private let phaseCount: Int
+  private let entry: String
+  private let sendsContext: Bool
+  /// Message headers beside `entry`.
+  private let headers: [KeyValue]
+  /// What a session's response must look like at its end.
+  private let verify: Verification
+  private let upstreamBody: [UInt8]
+
+  /// Contexts of `slots` sessions that begin with `base`.
+  init(
+    base: HTTPContext, phases: [Phase], entry: String, sendsContext: Bool, headers: [KeyValue] = [],
+    slots: Int, verify: Verification = Verification()
+  ) throws(MessageError) {
+    self.phases = phases
+    phaseCount = phases.count
+    self.entry = entry
+    self.sendsContext = sendsContext
+    self.headers = headers
+    self.verify = verify
+    upstreamBody = base.response?.body ?? []
+    firstPrivate = Self.mostShared
+    states = []
+    byContext = [base: 0]
+    let count = Self.mostShared + slots
+    packed = .allocate(capacity: count * phases.count)
+    right = .allocate(capacity: count)
+    let first = try makeState(base)
+    states = Array(repeating: first, count: count)
+    for place in 0..<count { set(first, at: place) }
+  }
+
+  deinit {
+    packed.deallocate()
+    right.deallocate()
+  }
+
+  private func set(_ state: State, at place: Int) {
+    states[place] = state
+    right[place] = state.isRight
+    for (index, request) in state.requests.enumerated() {
+      packed[place * phases.count + index] = request
+    }
+  }
+
+  /// Bytes of the longest request of the context that sessions begin with.
+  var longestRequest: Int { states[0].requests.map(\.payloadCount).max() ?? 0 }
+
+  private func makeState(_ context: HTTPContext) throws(MessageError) -> State {
+    let data = sendsContext ? context.encoded() : nil
+    var requests: [PackedRequest] = []
+    for phase in phases {
+      requests.append(
+        PackedRequest(try RequestTemplate(phase: phase, entry: entry, data: data, headers: headers)))
+    }
+    return State(context: context, requests: requests, isRight: difference(context) == nil)
+  }
+
+  private func difference(_ context: HTTPContext) -> String? {
+    verify.difference(from: context.response, upstreamBody: upstreamBody)
+  }
+
+  /// The first difference between a session's response and what it must look like, in words.
+  func difference(_ state: Int) -> String? { difference(states[state].context) }
+
+  /// The packed request of a context and phase, to be patched.
+  @inline(__always)
+  func request(_ state: Int, phaseIndex: Int) -> PackedRequest {
+    packed[state &* phaseCount &+ phaseIndex]
+  }
+
+  /// Whether a session may end with this context.
+  @inline(__always)
+  func isRight(_ state: Int) -> Bool { right[state] }
+
+  /// The context after a reply's `data`; nil when the bytes are no context.
+  @inline(__always)
+  func state(after state: Int, phaseIndex: Int, data: UnsafeRawBufferPointer, slot: Int) -> Int? {
+    for transition in states[state].transitions[phaseIndex]
+    where transition.bytes.count == data.count && equal(transition.bytes, data) {
+      return transition.state
+    }
+    return newState(after: state, phaseIndex: phaseIndex, data: data, slot: slot)
+  }
+
+  @inline(__always)
+  private func equal(_ known: [UInt8], _ data: UnsafeRawBufferPointer) -> Bool {
+    guard let base = data.baseAddress else { return known.isEmpty }
+    return memcmp(known, base, known.count) == 0
+  }
+
+  @inline(never)
+  private func newState(
+    after state: Int, phaseIndex: Int, data: UnsafeRawBufferPointer, slot: Int
+  ) -> Int? {
+    guard let change = try? HTTPContextChange(decoding: data) else { return nil }
+    let context = states[state].context.applying(change)
+    if let known = byContext[context] {
+      remember(data, from: state, phaseIndex: phaseIndex, leadsTo: known)
+      return known
+    }
+    guard let made = try? makeState(context) else { return nil }
+    guard sharedCount < Self.mostShared else {
+      set(made, at: firstPrivate + slot)
+      return firstPrivate + slot
+    }
+    let place = sharedCount
+    sharedCount += 1
+    set(made, at: place)
+    byContext[context] = place
+    remember(data, from: state, phaseIndex: phaseIndex, leadsTo: place)
+    return place
+  }
+
+  private func remember(_ data: UnsafeRawBufferPointer, from state: Int, phaseIndex: Int, leadsTo: Int) {
+    guard state < firstPrivate, states[state].transitions[phaseIndex].count < Self.mostTransitions else {
+      return
+    }
+    states[state].transitions[phaseIndex].append((Array(data), leadsTo))
+  }
+}

@@ -1,0 +1,117 @@
+// Before the first request the workers get the plugin's configuration, as the interface says: a
+// message on the lifecycle subject, which every worker hears.
+import CLinux
+import Foundation
+import NATS
+import Nylon
+import Scenario
+
+/// Gives workers their configuration and waits until they have taken it.
+package struct WorkerInitialization {
+  let order: LoadOrder
+  let spec: NATSSpec
+
+  /// The configuration of an order's pool.
+  package init(order: LoadOrder, spec: NATSSpec) {
+    self.order = order
+    self.spec = spec
+  }
+
+  /// Workers of ours must all answer within this; a real SDK's older dialects may not answer at all.
+  private static let longestMilliseconds: UInt64 = 5000
+  /// Of workers that ran already nobody knows how many there are: so long without an answer ends it.
+  private static let silenceMilliseconds: UInt64 = 300
+
+  /// Sends the configuration when there is one.
+  ///
+  /// - Throws: ``BrokerError`` without a broker, ``SecurityFileError`` for a file that cannot be used,
+  ///   ``LoadFailure`` when a worker refuses the configuration.
+  package func run() throws {
+    guard !spec.configJSON.isEmpty else { return }
+    let security = try WireSecurity(auth: spec.auth, tls: spec.tls, servers: order.servers)
+    let servers = try BrokerServer.all(order.servers, security: security)
+    let message = try message()
+    let inbox = "_INBOX.nylon-bench.\(UUID().uuidString)"
+    let subject = try Subject(prefix: spec.subjectPrefix, plugin: order.target.plugin).lifecycle
+    let publication = Array("PUB \(subject) \(inbox) \(message.count)\r\n".utf8) + message + [13, 10]
+    let wire = WireConnection(
+      to: servers, first: 0,
+      settings: WireSettings(name: "nylon-bench", subscriptions: Array("SUB \(inbox) 1\r\n".utf8)),
+      epoll: WireConnection.noEpoll, place: 0, outBytes: publication.count)
+    defer { wire.close() }
+    do throws(LinkFailure) {
+      try wire.connectFirst()
+    } catch {
+      throw error.error
+    }
+    wire.put(publication)
+    try collect(wire)
+  }
+
+  private func message() throws -> [UInt8] {
+    try RequestMessage(
+      requestID: .text(UUID().uuidString), sessionID: 0, phase: .zero, data: Array(spec.configJSON.utf8),
+      timestampMilliseconds: UInt64(Date().timeIntervalSince1970 * 1000),
+      headers: [KeyValue(key: "method", value: "initialize")]
+    ).encoded()
+  }
+
+  private func collect(_ wire: WireConnection) throws {
+    let ours = order.workerPIDs.count
+    var answers = 0
+    while ours == 0 || answers < ours {
+      let patience =
+        ours > 0 && order.workersAnswerInitialize ? Self.longestMilliseconds : Self.silenceMilliseconds
+      guard let reply = Self.next(wire, milliseconds: patience) else { break }
+      answers += 1
+      guard let response = try? reply.withUnsafeBytes({ try ResponseMessage(decoding: $0) }),
+        let error = response.error, !error.isEmpty
+      else { continue }
+      throw LoadFailure(
+        kind: .scenario,
+        message: "target '\(order.target.name)': a worker refused `config:` of plugin "
+          + "'\(order.target.plugin)': \(error)")
+    }
+    if order.workersAnswerInitialize, answers < ours {
+      throw LoadFailure(
+        kind: .failed,
+        message:
+          "target '\(order.target.name)': \(answers) of \(ours) workers took the plugin's `config:` in time")
+    }
+  }
+
+  /// The next reply; nil when none comes in time, nobody is there to send one, or the connection is over.
+  private static func next(_ wire: WireConnection, milliseconds: UInt64) -> [UInt8]? {
+    let end = kernel_now_ns() + milliseconds * 1_000_000
+    while true {
+      handling: while wire.hasInput {
+        let piece = wire.nextPiece()
+        if piece.kind == .message {
+          wire.consume(piece)
+          return piece.isNoResponders ? nil : Array(piece.payload)
+        }
+        var pongs = 0
+        switch wire.handleOther(piece, pongs: &pongs) {
+        case .handled: continue
+        case .needsMore: break handling
+        case .broken: return nil
+        }
+      }
+      switch wire.send() {
+      case .broken: return nil
+      case .nothing, .all: wire.wantRoom(false)
+      case .some: break
+      }
+      if !wire.holdsMore, wire.waitForSocket(until: end) == nil { return nil }
+      if wire.fill() < 0 { return nil }
+    }
+  }
+}
+
+extension LoadOrder {
+  /// Whether the workers are ours, which answer an `initialize` message.
+  fileprivate var workersAnswerInitialize: Bool {
+    guard case .nats(let spec) = target.transport else { return false }
+    return spec.workers?.command.first == "nylon-worker"
+  }
+}

@@ -1,0 +1,207 @@
+// HdrHistogram's V2 compressed encoding, so that a stored histogram can be read by any of its
+// tools. The layout is that of `encodeIntoCompressedByteBuffer` of the Java library
+// (http://hdrhistogram.org), which the C and Python libraries share:
+//
+//   compressed:  cookie, length of what follows (both big-endian 32 bits), zlib stream of
+//   plain:       cookie, payload length, normalizing offset, digits (32 bits each),
+//                lowest, highest, conversion ratio (64 bits each), payload
+//   payload:     counters as zigzag LEB128 of at most 9 bytes; -n stands for n zeros.
+import CZlib
+import Foundation
+
+/// Why text is not an encoded histogram of this suite.
+package struct HistogramCodingError: Error, Sendable, Equatable, CustomStringConvertible {
+  /// What is wrong, and with which value.
+  package var problem: String
+
+  /// An error.
+  package init(_ problem: String) { self.problem = problem }
+
+  /// The problem and what can be done.
+  package var description: String {
+    "not a histogram of 3 significant digits from 1 ns to 60 s in HdrHistogram's V2 compressed "
+      + "encoding: \(problem); the file was damaged or made by another tool, so measure again"
+  }
+}
+
+private enum Layout {
+  static let plainCookie: UInt32 = 0x1c84_9303 | 0x10
+  static let compressedCookie: UInt32 = 0x1c84_9304 | 0x10
+  static let headerBytes = 40
+  static let bytesPerCounter = 9
+  static let greatestPlainBytes = headerBytes + HistogramGeometry.counterCount * bytesPerCounter
+  /// More than zlib can make of the greatest plain form.
+  static let greatestEncodedBytes = 2 * greatestPlainBytes
+}
+
+extension LatencyHistogram {
+  /// The counters in HdrHistogram's V2 compressed encoding, base64.
+  ///
+  /// Holds counts only: the exact sum, least and greatest are not part of the format.
+  package func hdrBase64() -> String {
+    let plain = plainEncoding()
+    var length = compressBound(uLong(plain.count))
+    var packed = [UInt8](repeating: 0, count: Int(length))
+    // `compress2` into `compressBound` bytes fails only without memory.
+    let status = compress2(&packed, &length, plain, uLong(plain.count), Z_DEFAULT_COMPRESSION)
+    precondition(status == Z_OK, "zlib could not compress \(plain.count) bytes: status \(status)")
+    var bytes: [UInt8] = []
+    bytes.appendBigEndian(Layout.compressedCookie)
+    bytes.appendBigEndian(UInt32(length))
+    bytes += packed[0..<Int(length)]
+    return Data(bytes).base64EncodedString()
+  }
+
+  /// Reads counters from HdrHistogram's V2 compressed encoding, base64.
+  ///
+  /// Sum, least and greatest are what the counters tell, so exact to 3 digits only. Throws
+  /// `HistogramCodingError`; no input makes it crash or take more than some hundred kilobytes.
+  package init(hdrBase64 text: String) throws {
+    guard text.utf8.count <= Layout.greatestEncodedBytes * 2 else {
+      throw HistogramCodingError("it is \(text.utf8.count) characters long")
+    }
+    guard let data = Data(base64Encoded: text) else { throw HistogramCodingError("it is not base64") }
+    var reader = ByteReader(bytes: [UInt8](data))
+    let cookie = try reader.read(UInt32.self)
+    guard cookie == Layout.compressedCookie else {
+      throw HistogramCodingError("its cookie is 0x\(String(cookie, radix: 16))")
+    }
+    let length = try reader.read(UInt32.self)
+    guard Int(length) == reader.remaining.count else {
+      throw HistogramCodingError("it promises \(length) bytes and has \(reader.remaining.count)")
+    }
+    try self.init(plain: Self.inflate(Array(reader.remaining)))
+  }
+
+  private func plainEncoding() -> [UInt8] {
+    let payload = counterPayload()
+    var bytes: [UInt8] = []
+    bytes.reserveCapacity(Layout.headerBytes + payload.count)
+    bytes.appendBigEndian(Layout.plainCookie)
+    bytes.appendBigEndian(UInt32(payload.count))
+    bytes.appendBigEndian(UInt32(0))
+    bytes.appendBigEndian(UInt32(HistogramGeometry.significantDigits))
+    bytes.appendBigEndian(HistogramGeometry.lowestNanoseconds)
+    bytes.appendBigEndian(HistogramGeometry.highestNanoseconds)
+    bytes.appendBigEndian((1.0).bitPattern)
+    return bytes + payload
+  }
+
+  private func counterPayload() -> [UInt8] {
+    guard let last = counters.lastIndex(where: { $0 > 0 }) else { return [] }
+    var bytes: [UInt8] = []
+    var index = 0
+    while index <= last {
+      guard counters[index] == 0 else {
+        bytes.appendZigZag(Int64(clamping: counters[index]))
+        index += 1
+        continue
+      }
+      let start = index
+      while counters[index] == 0 { index += 1 }
+      // One zero is a zero; more are their number, negative.
+      bytes.appendZigZag(index - start == 1 ? 0 : -Int64(index - start))
+    }
+    return bytes
+  }
+
+  private static func inflate(_ packed: [UInt8]) throws -> [UInt8] {
+    var plain = [UInt8](repeating: 0, count: Layout.greatestPlainBytes)
+    var length = uLong(plain.count)
+    let status = uncompress(&plain, &length, packed, uLong(packed.count))
+    guard status == Z_OK else { throw HistogramCodingError("its zlib stream is damaged (status \(status))") }
+    return Array(plain[0..<Int(length)])
+  }
+
+  private init(plain: [UInt8]) throws {
+    var reader = ByteReader(bytes: plain)
+    let cookie = try reader.read(UInt32.self)
+    let payloadLength = try reader.read(UInt32.self)
+    let offset = try reader.read(UInt32.self)
+    let digits = try reader.read(UInt32.self)
+    let lowest = try reader.read(UInt64.self)
+    let highest = try reader.read(UInt64.self)
+    _ = try reader.read(UInt64.self)
+    guard cookie == Layout.plainCookie else {
+      throw HistogramCodingError("its inner cookie is 0x\(String(cookie, radix: 16))")
+    }
+    guard offset == 0, digits == HistogramGeometry.significantDigits,
+      lowest == HistogramGeometry.lowestNanoseconds, highest == HistogramGeometry.highestNanoseconds
+    else {
+      throw HistogramCodingError(
+        "it has offset \(offset), \(digits) digits and the range \(lowest) to \(highest)")
+    }
+    guard Int(payloadLength) == reader.remaining.count else {
+      throw HistogramCodingError(
+        "its payload promises \(payloadLength) bytes and has \(reader.remaining.count)")
+    }
+    self.init()
+    try readCounters(&reader)
+  }
+
+  private mutating func readCounters(_ reader: inout ByteReader) throws {
+    var index = 0
+    while !reader.remaining.isEmpty {
+      let number = try reader.readZigZag()
+      let step = number < 0 ? number.magnitude : 1
+      guard step <= UInt64(HistogramGeometry.counterCount - index) else {
+        throw HistogramCodingError("it has over \(HistogramGeometry.counterCount) counters")
+      }
+      if number > 0 {
+        guard UInt64(number) <= UInt64(Int64.max) - count else {
+          throw HistogramCodingError("its counters overflow")
+        }
+        let value = min(HistogramGeometry.highestValue(at: index), HistogramGeometry.highestNanoseconds)
+        guard HistogramGeometry.index(of: value) == index else {
+          throw HistogramCodingError("it counts values over 60 s")
+        }
+        record(value, times: UInt64(number))
+      }
+      index += Int(step)
+    }
+  }
+}
+
+private struct ByteReader {
+  var remaining: ArraySlice<UInt8>
+
+  init(bytes: [UInt8]) { remaining = bytes[...] }
+
+  mutating func read<Word: FixedWidthInteger>(_: Word.Type) throws -> Word {
+    let width = Word.bitWidth / 8
+    guard remaining.count >= width else { throw HistogramCodingError("it ends too early") }
+    let word = remaining.prefix(width).reduce(Word(0)) { ($0 << 8) | Word($1) }
+    remaining = remaining.dropFirst(width)
+    return word
+  }
+
+  /// Zigzag LEB128; the ninth byte, if there is one, holds 8 bits.
+  mutating func readZigZag() throws -> Int64 {
+    var bits: UInt64 = 0
+    for place in 0..<Layout.bytesPerCounter {
+      let byte = try read(UInt8.self)
+      let isLast = place == Layout.bytesPerCounter - 1
+      bits |= UInt64(isLast ? byte : byte & 0x7f) << UInt64(7 * place)
+      if isLast || byte & 0x80 == 0 { break }
+    }
+    return Int64(bitPattern: (bits >> 1) ^ (0 &- (bits & 1)))
+  }
+}
+
+extension [UInt8] {
+  fileprivate mutating func appendBigEndian<Word: FixedWidthInteger>(_ word: Word) {
+    for shift in stride(from: Word.bitWidth - 8, through: 0, by: -8) {
+      append(UInt8(truncatingIfNeeded: word >> Word(shift)))
+    }
+  }
+
+  fileprivate mutating func appendZigZag(_ number: Int64) {
+    var bits = UInt64(bitPattern: (number << 1) ^ (number >> 63))
+    for _ in 0..<(Layout.bytesPerCounter - 1) {
+      guard bits > 0x7f else { break }
+      append(UInt8(bits & 0x7f) | 0x80)
+      bits >>= 7
+    }
+    append(UInt8(truncatingIfNeeded: bits))
+  }
+}

@@ -1,0 +1,117 @@
+/// Latencies as counts: merged, asked for percentiles, stored.
+///
+/// 3 significant digits, 1 ns to 60 s; sum, least and greatest are exact.
+package struct LatencyHistogram: Sendable, Equatable {
+  /// A counter for each place of `HistogramGeometry`; empty until something is recorded.
+  package internal(set) var counters: [UInt64] = []
+  /// Values recorded.
+  package internal(set) var count: UInt64 = 0
+  /// Sum of all values, nanoseconds.
+  package internal(set) var sumNanoseconds: UInt64 = 0
+  /// Exact least value; 0 when empty.
+  package internal(set) var leastNanoseconds: UInt64 = 0
+  /// Exact greatest value; 0 when empty.
+  package internal(set) var greatestNanoseconds: UInt64 = 0
+  /// Values over 60 s, recorded as 60 s.
+  package internal(set) var clampedCount: UInt64 = 0
+
+  /// An empty histogram.
+  package init() {}
+
+  /// True when nothing was recorded.
+  package var isEmpty: Bool { count == 0 }
+
+  /// Adds `times` equal values.
+  package mutating func record(_ nanoseconds: UInt64, times: UInt64 = 1) {
+    guard times > 0 else { return }
+    reserve()
+    let value = min(nanoseconds, HistogramGeometry.highestNanoseconds)
+    if value < nanoseconds { clampedCount += times }
+    counters[HistogramGeometry.index(of: value)] += times
+    widen(least: nanoseconds, greatest: nanoseconds)
+    count += times
+    sumNanoseconds &+= nanoseconds &* times
+  }
+
+  /// Adds all of another histogram.
+  package mutating func merge(_ other: LatencyHistogram) {
+    guard other.count > 0 else { return }
+    reserve()
+    for index in other.counters.indices where other.counters[index] > 0 {
+      counters[index] += other.counters[index]
+    }
+    widen(least: other.leastNanoseconds, greatest: other.greatestNanoseconds)
+    count += other.count
+    sumNanoseconds &+= other.sumNanoseconds
+    clampedCount += other.clampedCount
+  }
+
+  /// Adds all of a histogram in raw memory.
+  package mutating func merge(_ raw: RawHistogram) {
+    var added: UInt64 = 0
+    reserve()
+    for index in 0..<HistogramGeometry.counterCount {
+      let here = raw.words[4 + index]
+      counters[index] += here
+      added += here
+    }
+    guard added > 0 else { return }
+    widen(least: ~raw.words[1], greatest: raw.words[2])
+    count += added
+    sumNanoseconds &+= raw.words[0]
+    clampedCount += raw.words[3]
+  }
+
+  /// The mean, nanoseconds; nil when empty.
+  package var meanNanoseconds: Double? {
+    count == 0 ? nil : Double(sumNanoseconds) / Double(count)
+  }
+
+  /// The value at a percentile (0-100), nanoseconds; nil when empty.
+  ///
+  /// The highest value of the counter in which the percentile lies, at most the exact greatest
+  /// (HdrHistogram's rule). Whether enough samples lie beyond it is `isPrintable`'s question.
+  package func value(atPercentile percentile: Double) -> UInt64? {
+    guard count > 0 else { return nil }
+    // Two steps less, so that 99.9 % of 10,000 is rank 9,990 though its product is a little more.
+    let product = min(max(percentile, 0), 100) * Double(count) / 100
+    return value(atRank: max(1, UInt64((product - 2 * product.ulp).rounded(.up))))
+  }
+
+  /// The value of the sample with that rank (1 is the least), nanoseconds; nil when empty.
+  package func value(atRank rank: UInt64) -> UInt64? {
+    guard count > 0 else { return nil }
+    var seen: UInt64 = 0
+    for (index, here) in counters.enumerated() where here > 0 {
+      seen += here
+      if seen >= rank {
+        return max(leastNanoseconds, min(HistogramGeometry.highestValue(at: index), greatestNanoseconds))
+      }
+    }
+    return greatestNanoseconds
+  }
+
+  /// Samples that lie beyond a percentile.
+  package func samplesBeyond(percentile: Double) -> Double { Double(count) * (1 - percentile / 100) }
+
+  /// Whether at least 10 samples lie beyond the percentile, so that it may be printed.
+  package func isPrintable(percentile: Double) -> Bool {
+    samplesBeyond(percentile: percentile) >= 10 - 1e-9
+  }
+
+  /// `value(atPercentile:)` when it may be printed, else nil: an empty cell.
+  package func printableValue(atPercentile percentile: Double) -> UInt64? {
+    isPrintable(percentile: percentile) ? value(atPercentile: percentile) : nil
+  }
+
+  private mutating func reserve() {
+    if counters.isEmpty {
+      counters = [UInt64](repeating: 0, count: HistogramGeometry.counterCount)
+    }
+  }
+
+  private mutating func widen(least: UInt64, greatest: UInt64) {
+    leastNanoseconds = count == 0 ? least : min(leastNanoseconds, least)
+    greatestNanoseconds = max(greatestNanoseconds, greatest)
+  }
+}

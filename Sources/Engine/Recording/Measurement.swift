@@ -1,0 +1,228 @@
+/// How requests ended. `sent` closes: it is the sum of the six ends.
+package struct OutcomeCounts: Codable, Sendable, Equatable {
+  /// Requests that the schedule wanted within the measured time.
+  package var sent: UInt64 = 0
+  /// Answered, and the answer's content was right.
+  package var ok: UInt64 = 0
+  /// Answered with an error, or with content that was wrong.
+  package var handlerErrors: UInt64 = 0
+  /// Not answered within the timeout.
+  package var timeouts: UInt64 = 0
+  /// Refused by the host because all places were taken.
+  package var rejected: UInt64 = 0
+  /// Dropped by the host because all places were taken.
+  package var shed: UInt64 = 0
+  /// No answer when the drain ended, no worker subscribed, or the connection or plugin died.
+  package var lost: UInt64 = 0
+
+  /// Replies that came after their timeout.
+  package var late: UInt64 = 0
+  /// Replies that came again.
+  package var duplicates: UInt64 = 0
+  /// Replies to nothing that was asked.
+  package var unexpected: UInt64 = 0
+  /// Messages that broke the protocol: unknown methods, malformed maps.
+  package var protocolErrors: UInt64 = 0
+  /// "No responders" answers of the broker; each is also in `lost` unless a retry succeeded.
+  package var noResponders: UInt64 = 0
+  /// Attempts after the first.
+  package var retries: UInt64 = 0
+  /// Answers whose content was not what the scenario's `verify` asks; each is in `handlerErrors`.
+  package var wrongContent: UInt64 = 0
+
+  /// Nothing counted.
+  package init() {}
+
+  /// Adds another's counts.
+  package mutating func add(_ other: OutcomeCounts) {
+    sent += other.sent
+    ok += other.ok
+    handlerErrors += other.handlerErrors
+    timeouts += other.timeouts
+    rejected += other.rejected
+    shed += other.shed
+    lost += other.lost
+    late += other.late
+    duplicates += other.duplicates
+    unexpected += other.unexpected
+    protocolErrors += other.protocolErrors
+    noResponders += other.noResponders
+    retries += other.retries
+    wrongContent += other.wrongContent
+  }
+
+  /// The sum of the six ends.
+  package var ended: UInt64 { ok + handlerErrors + timeouts + rejected + shed + lost }
+  /// Whether the counts close.
+  package var closes: Bool { sent == ended }
+}
+
+/// Counts and times of whole sessions, or of one phase.
+package struct ScopeMeasurement: Codable, Sendable, Equatable {
+  /// `request` for the session, else the phase's subject fragment.
+  package var scope: String
+  /// How they ended.
+  package var counts: OutcomeCounts
+  /// Answers (ok) that came within the measured time, whenever they were asked: the throughput.
+  package var okInWindow: UInt64
+  /// done - intended.
+  package var response: LatencyHistogram
+  /// done - sent.
+  package var service: LatencyHistogram
+  /// sent - intended; empty in a closed load, where it is 0 by definition.
+  package var sendLag: LatencyHistogram
+  /// The service time in parts; nil where the scenario does not ask for it, and for the request.
+  package var decomposition: Decomposition?
+
+  /// A scope's results.
+  package init(
+    scope: String, counts: OutcomeCounts, okInWindow: UInt64, response: LatencyHistogram,
+    service: LatencyHistogram, sendLag: LatencyHistogram
+  ) {
+    self.scope = scope
+    self.counts = counts
+    self.okInWindow = okInWindow
+    self.response = response
+    self.service = service
+    self.sendLag = sendLag
+  }
+}
+
+/// One interval of a measurement: sessions that ended in it.
+package struct MeasurementWindow: Codable, Sendable, Equatable {
+  /// Seconds from the start of the measured time.
+  package var startSeconds: Double
+  /// Length, seconds.
+  package var durationSeconds: Double
+  /// Sessions that ended in it with an answer (ok) or without one (timeout).
+  package var completed: UInt64
+  /// Percentiles of their response time, nanoseconds; nil when too few samples lie beyond.
+  package var p50Nanoseconds: UInt64?
+  /// As `p50Nanoseconds`.
+  package var p99Nanoseconds: UInt64?
+  /// Greatest response time, nanoseconds; nil when nothing ended.
+  package var maxNanoseconds: UInt64?
+  /// CPU time of the load process in it, nanoseconds; nil when not measured.
+  package var cpuGeneratorNanoseconds: UInt64?
+  /// CPU time of the broker, as above.
+  package var cpuBrokerNanoseconds: UInt64?
+  /// CPU time of all workers, as above.
+  package var cpuWorkersNanoseconds: UInt64?
+  /// Resident memory of the load process at its end, bytes; nil when not measured.
+  package var residentGeneratorBytes: UInt64?
+
+  /// A window, of which no costs are known.
+  package init(
+    startSeconds: Double, durationSeconds: Double, completed: UInt64, p50Nanoseconds: UInt64?,
+    p99Nanoseconds: UInt64?, maxNanoseconds: UInt64?
+  ) {
+    self.startSeconds = startSeconds
+    self.durationSeconds = durationSeconds
+    self.completed = completed
+    self.p50Nanoseconds = p50Nanoseconds
+    self.p99Nanoseconds = p99Nanoseconds
+    self.maxNanoseconds = maxNanoseconds
+  }
+}
+
+/// One target under one load, once.
+package struct Measurement: Codable, Sendable, Equatable {
+  /// The target's name.
+  package var target: String
+  /// `ffi` or `nats`.
+  package var transport: String
+  /// The handler's name.
+  package var handler: String
+  /// Such as `closed-64`.
+  package var load: String
+  /// Requests per second asked of an open load; nil in a closed one.
+  package var offeredRatePerSecond: Double?
+  /// Sessions in flight of a closed load, or the most of an open one.
+  package var concurrency: Int
+  /// Workers of the pool; nil where there is none or it is not ours.
+  package var workers: Int?
+  /// Body bytes of the request.
+  package var payloadBytes: Int
+  /// 1 for the first replicate.
+  package var replicate: Int
+  /// Seconds of the measured time.
+  package var durationSeconds: Double
+  /// `request` first, then each phase in order.
+  package var scopes: [ScopeMeasurement]
+  /// The measured time in equal intervals.
+  package var windows: [MeasurementWindow]
+  /// CPU time of the load process during the measured time, nanoseconds; nil when not measured.
+  package var cpuGeneratorNanoseconds: UInt64?
+  /// CPU time of the broker, as above.
+  package var cpuBrokerNanoseconds: UInt64?
+  /// CPU time of all workers, as above.
+  package var cpuWorkersNanoseconds: UInt64?
+  /// Bytes allocated by the load threads during the measured time (jemalloc); nil when not measured.
+  package var allocatedBytes: UInt64?
+  /// Memory and context switches of the load process; nil when not measured.
+  package var generator: ProcessCosts?
+  /// Those of the broker, when it is ours.
+  package var broker: ProcessCosts?
+  /// Those of all workers together, when they are ours.
+  package var workerProcesses: ProcessCosts?
+  /// What the broker's own monitoring said; nil where it is not known.
+  package var brokerActivity: BrokerActivity?
+  /// Share of CPU time that the hypervisor took during the measured time, 0-1; nil when unknown.
+  package var stealShare: Double?
+  /// Empty when the measurement is valid.
+  package var invalidReasons: [InvalidReason]
+  /// Things to know that do not make it invalid.
+  package var warnings: [String]
+  /// The generator's NATS client, `native` or `libnats`; nil for FFI, and where it is not known.
+  package var client: String?
+  /// NATS connections of the generator; nil for FFI, and where it is not known.
+  package var connections: Int?
+  /// The longest time of the measured time in which requests were in flight and none was answered; nil
+  /// when there was none that counts.
+  package var stall: MeasuredStall?
+  /// What was seen first of each way to fail; nil when nothing failed, and where it is not known.
+  package var evidence: FailureEvidence?
+
+  /// A measurement.
+  package init(
+    target: String, transport: String, handler: String, load: String,
+    offeredRatePerSecond: Double? = nil, concurrency: Int, workers: Int? = nil, payloadBytes: Int,
+    replicate: Int, durationSeconds: Double, scopes: [ScopeMeasurement] = [],
+    windows: [MeasurementWindow] = [], cpuGeneratorNanoseconds: UInt64? = nil,
+    cpuBrokerNanoseconds: UInt64? = nil, cpuWorkersNanoseconds: UInt64? = nil,
+    allocatedBytes: UInt64? = nil, stealShare: Double? = nil, invalidReasons: [InvalidReason] = [],
+    warnings: [String] = [], client: String? = nil, connections: Int? = nil
+  ) {
+    self.target = target
+    self.transport = transport
+    self.handler = handler
+    self.load = load
+    self.offeredRatePerSecond = offeredRatePerSecond
+    self.concurrency = concurrency
+    self.workers = workers
+    self.payloadBytes = payloadBytes
+    self.replicate = replicate
+    self.durationSeconds = durationSeconds
+    self.scopes = scopes
+    self.windows = windows
+    self.cpuGeneratorNanoseconds = cpuGeneratorNanoseconds
+    self.cpuBrokerNanoseconds = cpuBrokerNanoseconds
+    self.cpuWorkersNanoseconds = cpuWorkersNanoseconds
+    self.allocatedBytes = allocatedBytes
+    self.stealShare = stealShare
+    self.invalidReasons = invalidReasons
+    self.warnings = warnings
+    self.client = client
+    self.connections = connections
+  }
+
+  /// The whole sessions' results.
+  package var request: ScopeMeasurement? { scopes.first { $0.scope == "request" } }
+  /// Whether nothing speaks against the measurement.
+  package var isValid: Bool { invalidReasons.isEmpty }
+  /// Answered requests per second within the measured time; nil when nothing was measured.
+  package var throughputPerSecond: Double? {
+    guard let request, durationSeconds > 0 else { return nil }
+    return Double(request.okInWindow) / durationSeconds
+  }
+}

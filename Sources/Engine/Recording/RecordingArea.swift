@@ -1,0 +1,233 @@
+/// What a load records, laid out in memory that the load process and the orchestrator share.
+///
+/// The load threads write, one block each; the orchestrator reads it for the progress line,
+/// and when the load process died, so that nothing measured is lost. Words of 8 bytes:
+/// a header, then a block for each thread: counters of each scope, then histograms.
+package struct RecordingLayout: Codable, Sendable, Equatable {
+  /// Load threads.
+  package var threads: Int
+  /// `request`, then each phase.
+  package var scopes: [String]
+  /// Equal intervals of the measured time; one more holds what ended in the drain.
+  package var windows: Int
+  /// Parts that the time of each phase is cut into; none as a rule.
+  package var parts: [String]
+
+  /// A layout.
+  package init(threads: Int, scopes: [String], windows: Int, parts: [String] = []) {
+    self.threads = threads
+    self.scopes = scopes
+    self.windows = windows
+    self.parts = parts
+  }
+
+  /// Words of the header.
+  package static let headerWords = 64
+  /// Words of counters of one scope.
+  static let counterWords = 32
+  /// Histograms of one thread: request's response per window, its service and lag, and
+  /// three for each phase.
+  var plainHistogramsPerThread: Int { windows + 1 + 2 + 3 * (scopes.count - 1) }
+  /// And one for each part of each phase.
+  var histogramsPerThread: Int { plainHistogramsPerThread + parts.count * (scopes.count - 1) }
+  /// Words of one thread's block.
+  var wordsPerThread: Int {
+    Self.counterWords * scopes.count + RawHistogram.wordCount * histogramsPerThread
+  }
+  /// Bytes in all.
+  package var byteCount: Int { 8 * (Self.headerWords + threads * wordsPerThread) }
+}
+
+/// Where a load stands.
+package enum LoadState: UInt64, Sendable {
+  /// Connecting, loading the plugin.
+  case preparing = 0
+  /// Under load, not recorded.
+  case warmup = 1
+  /// Under load, recorded.
+  case measuring = 2
+  /// Waiting for answers.
+  case draining = 3
+  /// All recorded.
+  case done = 4
+}
+
+/// A view on the shared memory of `RecordingLayout`.
+package struct RecordingArea: @unchecked Sendable {
+  // @unchecked: memory that outlives every view; each word has one writer.
+
+  /// How the memory is laid out.
+  package let layout: RecordingLayout
+  private let words: UnsafeMutablePointer<UInt64>
+
+  /// A view on `layout.byteCount` zeroed bytes, aligned to 8.
+  package init(layout: RecordingLayout, memory: UnsafeMutableRawPointer) {
+    self.layout = layout
+    words = memory.assumingMemoryBound(to: UInt64.self)
+  }
+
+  /// Where the load stands.
+  package var state: LoadState {
+    get { LoadState(rawValue: words[0]) ?? .preparing }
+    nonmutating set { words[0] = newValue.rawValue }
+  }
+
+  /// Set by the orchestrator to end the load early.
+  package var stopRequested: Bool {
+    get { words[1] != 0 }
+    nonmutating set { words[1] = newValue ? 1 : 0 }
+  }
+
+  /// Monotonic time at which the measured time starts, nanoseconds; 0 until known.
+  package var measureStart: UInt64 {
+    get { words[2] }
+    nonmutating set { words[2] = newValue }
+  }
+
+  /// Monotonic time at which it ends; earlier than planned after an interruption.
+  package var measureEnd: UInt64 {
+    get { words[3] }
+    nonmutating set { words[3] = newValue }
+  }
+
+  /// The p99 of this machine's timer overshoot, nanoseconds, measured before the load.
+  package var timerFloorNanoseconds: UInt64 {
+    get { words[4] }
+    nonmutating set { words[4] = newValue }
+  }
+
+  /// The block of a load thread.
+  package func threadRecorder(_ thread: Int) -> ThreadRecorder {
+    ThreadRecorder(
+      layout: layout, block: words + RecordingLayout.headerWords + thread * layout.wordsPerThread)
+  }
+}
+
+/// A time in which requests were in flight and none was answered, monotonic nanoseconds.
+package struct Stall: Sendable, Equatable {
+  /// The last answer before it, or the start of the measured time.
+  package var start: UInt64
+  /// The first answer after it, or the end of the measured time.
+  package var end: UInt64
+  /// The service time of the slowest phase that was answered before it.
+  package var slowestBefore: UInt64
+
+  /// A stall is over this share of the measured time long ...
+  package static let leastShare = 0.1
+  /// ... and over so many times as long as the slowest answer before.
+  package static let leastTimesSlowest: UInt64 = 5
+
+  /// A stall between two times.
+  package init(start: UInt64, end: UInt64, slowestBefore: UInt64) {
+    self.start = start
+    self.end = end
+    self.slowestBefore = slowestBefore
+  }
+
+  /// Its length, nanoseconds.
+  package var nanoseconds: UInt64 { end > start ? end - start : 0 }
+
+  /// What two threads saw at the same time; nil when one of them got answers.
+  package func intersection(_ other: Stall) -> Stall? {
+    let both = Stall(
+      start: max(start, other.start), end: min(end, other.end),
+      slowestBefore: max(slowestBefore, other.slowestBefore))
+    return both.nanoseconds > 0 ? both : nil
+  }
+}
+
+/// One load thread's counters and histograms. Recording does not allocate.
+package struct ThreadRecorder: @unchecked Sendable {
+  // @unchecked: one thread writes; readers tolerate counters of different age.
+
+  /// Places of the counters of one scope.
+  package enum Counter: Int, CaseIterable, Sendable {
+    // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+    case sent, ok, handlerErrors, timeouts, rejected, shed, lost, late, duplicates, unexpected
+    // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+    case protocolErrors, noResponders, retries, wrongContent, okInWindow, withoutStamps, impossibleStamps
+  }
+
+  /// The counters, `counterWords` for each scope.
+  package let counters: UnsafeMutablePointer<UInt64>
+  /// The first histogram's words.
+  package let histograms: UnsafeMutablePointer<UInt64>
+  /// Equal intervals of the measured time.
+  package let windows: Int
+
+  init(layout: RecordingLayout, block: UnsafeMutablePointer<UInt64>) {
+    counters = block
+    histograms = block + RecordingLayout.counterWords * layout.scopes.count
+    windows = layout.windows
+  }
+
+  /// The longest stall that this thread saw, in words that the counters of scope 0 leave free.
+  package var stall: Stall? {
+    get {
+      guard counters[Self.stallWord + 1] > counters[Self.stallWord] else { return nil }
+      return Stall(
+        start: counters[Self.stallWord], end: counters[Self.stallWord + 1],
+        slowestBefore: counters[Self.stallWord + 2])
+    }
+    nonmutating set {
+      counters[Self.stallWord] = newValue?.start ?? 0
+      counters[Self.stallWord + 1] = newValue?.end ?? 0
+      counters[Self.stallWord + 2] = newValue?.slowestBefore ?? 0
+    }
+  }
+
+  private static let stallWord = RecordingLayout.counterWords - 3
+
+  /// Adds to a counter; scope 0 is the request.
+  @inline(__always)
+  package func add(_ counter: Counter, scope: Int, _ amount: UInt64 = 1) {
+    counters[scope &* 32 &+ counter.rawValue] &+= amount
+  }
+
+  /// A counter's value.
+  package func value(_ counter: Counter, scope: Int) -> UInt64 {
+    counters[scope * RecordingLayout.counterWords + counter.rawValue]
+  }
+
+  /// The response histogram of requests that ended in a window; `windows` is the drain's.
+  @inline(__always)
+  package func requestResponse(window: Int) -> RawHistogram { histogram(window) }
+  /// The service histogram of requests.
+  package var requestService: RawHistogram { histogram(windows &+ 1) }
+  /// The send lag of requests.
+  package var requestLag: RawHistogram { histogram(windows &+ 2) }
+  /// The response histogram of a phase, scope 1 the first.
+  @inline(__always)
+  package func phaseResponse(scope: Int) -> RawHistogram { histogram(windows &+ 3 &* scope) }
+  /// The service histogram of a phase.
+  @inline(__always)
+  package func phaseService(scope: Int) -> RawHistogram { histogram(windows &+ 3 &* scope &+ 1) }
+  /// The send lag of a phase.
+  @inline(__always)
+  package func phaseLag(scope: Int) -> RawHistogram { histogram(windows &+ 3 &* scope &+ 2) }
+
+  @inline(__always)
+  func histogram(_ place: Int) -> RawHistogram {
+    RawHistogram(words: histograms + place &* RawHistogram.wordCount)
+  }
+
+  /// All counters of a scope.
+  package func counts(scope: Int) -> OutcomeCounts {
+    var counts = OutcomeCounts()
+    counts.sent = value(.sent, scope: scope)
+    counts.ok = value(.ok, scope: scope)
+    counts.handlerErrors = value(.handlerErrors, scope: scope)
+    counts.timeouts = value(.timeouts, scope: scope)
+    counts.rejected = value(.rejected, scope: scope)
+    counts.shed = value(.shed, scope: scope)
+    counts.lost = value(.lost, scope: scope)
+    counts.late = value(.late, scope: scope)
+    counts.duplicates = value(.duplicates, scope: scope)
+    counts.unexpected = value(.unexpected, scope: scope)
+    counts.protocolErrors = value(.protocolErrors, scope: scope)
+    counts.noResponders = value(.noResponders, scope: scope)
+    counts.retries = value(.retries, scope: scope)
+    counts.wrongContent = value(.wrongContent, scope: scope)
+    return counts
+  }
+}

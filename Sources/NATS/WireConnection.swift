@@ -1,0 +1,327 @@
+import CLinux
+import Glibc
+
+/// How far a connection is.
+@frozen
+package enum WireStage: UInt8, Sendable {
+  /// Waits before it tries to connect again.
+  case resting
+  /// The kernel connects.
+  case connecting
+  /// The broker is to greet.
+  case greeting
+  /// The TLS handshake is under way.
+  case securing
+  /// The broker has our CONNECT, and is to agree.
+  case introducing
+  /// The broker has our subscriptions, and is to agree.
+  case subscribing
+  /// Messages go both ways.
+  case connected
+}
+
+/// What is known of one connection, at a fixed address.
+@frozen
+package struct WireState {
+  @usableFromInline var socket: Int32 = -1
+  @usableFromInline var stage = WireStage.resting
+  /// When the stage is over, monotonic nanoseconds.
+  var stageEnd: UInt64 = 0
+  /// To be written: from `outStart` to `outEnd`.
+  @usableFromInline var out: UnsafeMutableRawPointer
+  @usableFromInline var outCapacity: Int
+  @usableFromInline var outStart = 0
+  @usableFromInline var outEnd = 0
+  /// Bytes that the kernel took, over all connections that this one was.
+  @usableFromInline var written: UInt64 = 0
+  /// Whether the socket's buffer was full, so that epoll tells when it is not.
+  @usableFromInline var waitsForRoom = false
+  /// PONGs to be written.
+  @usableFromInline var pongsOwed = 0
+  /// Read and not yet handled: from `inStart` to `inEnd`.
+  @usableFromInline var input: UnsafeMutableRawPointer
+  @usableFromInline var inCapacity: Int
+  @usableFromInline var inStart = 0
+  @usableFromInline var inEnd = 0
+  /// OpenSSL's side of the socket; nil without TLS.
+  @usableFromInline var tls: OpaquePointer?
+  /// Whether the last read over TLS may have left something that epoll does not know of.
+  @usableFromInline var holdsMore = false
+  /// OpenSSL's code of what ended the connection; 0 when it was nothing of TLS.
+  var tlsError: UInt = 0
+  /// Bytes of a message, at most.
+  @usableFromInline var longestPayload: Int
+  /// How often the connection was made again.
+  var reconnects: UInt64 = 0
+  /// Rests since it was there last.
+  var rests: UInt64 = 0
+}
+
+/// A connection to a broker: one socket that never blocks, a buffer each way. For one thread.
+///
+/// Its owner writes messages into the buffer and sends all that waits at once; what came is read and handled
+/// where it lies. A view: copies share the same connection, which lives until `close`. Memory grows only for a
+/// message that is longer than any before.
+@frozen
+package struct WireConnection {
+  @usableFromInline let state: UnsafeMutablePointer<WireState>
+  let dialer: Unmanaged<WireDialer>
+  let place: Int
+  let epoll: Int32
+  /// In place of an epoll set, for an owner that only ever calls `waitForSocket`.
+  package static let noEpoll: Int32 = -1
+  /// Bytes of a buffer, at least.
+  package static let bufferBytes = 256 << 10
+  /// More than the payload that a message may have: its headers.
+  @inlinable static var headerBytes: Int { 64 << 10 }
+
+  /// A connection that is not yet made.
+  ///
+  /// - Parameters:
+  ///   - epoll: the set that the socket is put into, with `place` as what the set tells of it.
+  ///   - outBytes: bytes that are to have room unsent, at least.
+  package init(
+    to servers: [BrokerServer], first: Int, settings: WireSettings, epoll: Int32, place: Int, outBytes: Int
+  ) {
+    self.place = place
+    self.epoll = epoll
+    let outCapacity = max(Self.bufferBytes, outBytes)
+    state = .allocate(capacity: 1)
+    state.initialize(
+      to: WireState(
+        out: .allocate(byteCount: outCapacity, alignment: 64), outCapacity: outCapacity,
+        input: .allocate(byteCount: Self.bufferBytes, alignment: 64), inCapacity: Self.bufferBytes,
+        longestPayload: BrokerInfo.ordinaryPayload))
+    dialer = .passRetained(WireDialer(servers, first: first, settings: settings))
+  }
+
+  /// Closes the socket and gives all memory back; no call may follow.
+  package func close() {
+    closeSocket()
+    state.pointee.out.deallocate()
+    state.pointee.input.deallocate()
+    state.deallocate()
+    dialer.release()
+  }
+
+  /// How far it is.
+  @inlinable package var stage: WireStage { state.pointee.stage }
+  /// Whether messages go both ways.
+  @inlinable package var isConnected: Bool { state.pointee.stage == .connected }
+  /// Bytes of a message's payload, at most, as the broker says.
+  @inlinable package var longestPayload: Int { state.pointee.longestPayload }
+  /// Bytes that the kernel took so far, over all connections that this one was.
+  @inlinable package var written: UInt64 { state.pointee.written }
+  /// Bytes that wait to be sent.
+  @inlinable package var unsentBytes: Int { state.pointee.outEnd &- state.pointee.outStart }
+  /// Whether the kernel takes no more for now; epoll tells when it does.
+  @inlinable package var waitsForRoom: Bool { state.pointee.waitsForRoom }
+  /// Whether the broker asked for PONGs that are not yet in the buffer.
+  @inlinable package var owesPongs: Bool { state.pointee.pongsOwed > 0 }
+  /// How often it was made again.
+  package var reconnects: UInt64 { state.pointee.reconnects }
+  /// Rests since it was there last: one when it was lost, and one for each time that all brokers were tried since.
+  package var rests: UInt64 { state.pointee.rests }
+  /// When something is to be done about a connection that is not there, monotonic nanoseconds.
+  package var stageEnd: UInt64 { state.pointee.stageEnd }
+  /// What the broker complained of, each once.
+  package var complaints: [String] { dialer.takeUnretainedValue().complaints }
+  /// What the broker said of itself; nil before it did.
+  package var greeting: BrokerInfo? { dialer.takeUnretainedValue().info }
+  /// Host and port of the server under way, for messages.
+  package var server: String {
+    let dialer = dialer.takeUnretainedValue()
+    return dialer.servers[dialer.server].shown
+  }
+
+  // MARK: Out
+
+  /// Room for so many bytes behind all that waits; nil when there is none until something was sent. What is
+  /// written there counts with `commit`.
+  @inlinable @inline(__always)
+  package func reserve(_ count: Int) -> UnsafeMutableRawPointer? {
+    if state.pointee.outEnd &+ count > state.pointee.outCapacity {
+      guard makeRoom(count) else { return nil }
+    }
+    return state.pointee.out + state.pointee.outEnd
+  }
+
+  /// So many of the reserved bytes are to be sent.
+  @inlinable @inline(__always)
+  package func commit(_ count: Int) { state.pointee.outEnd &+= count }
+
+  /// Moves what waits to the buffer's front; an empty buffer grows to what it is to hold.
+  @inline(never)
+  package func makeRoom(_ count: Int) -> Bool {
+    let waiting = state.pointee.outEnd - state.pointee.outStart
+    guard waiting + count <= state.pointee.outCapacity || waiting == 0 else { return false }
+    if waiting + count > state.pointee.outCapacity {
+      state.pointee.out.deallocate()
+      state.pointee.outCapacity = count * 2
+      state.pointee.out = .allocate(byteCount: count * 2, alignment: 64)
+    } else {
+      memmove(state.pointee.out, state.pointee.out + state.pointee.outStart, waiting)
+    }
+    state.pointee.outStart = 0
+    state.pointee.outEnd = waiting
+    return true
+  }
+
+  /// Puts a line of the protocol into the buffer; false when it has no room.
+  @discardableResult
+  package func put(_ text: some Collection<UInt8>) -> Bool {
+    guard let place = reserve(text.count) else { return false }
+    UnsafeMutableRawBufferPointer(start: place, count: text.count).copyBytes(from: text)
+    commit(text.count)
+    return true
+  }
+
+  /// What became of the bytes in the buffer.
+  @frozen
+  package enum Sent: Sendable {
+    /// There were none.
+    case nothing
+    /// The kernel took all.
+    case all
+    /// The kernel takes no more for now.
+    case some
+    /// The connection is over.
+    case broken
+  }
+
+  /// Gives the kernel what the buffer holds; when it does not take all, epoll tells of room.
+  @inlinable
+  package func send() -> Sent {
+    if state.pointee.pongsOwed > 0 { putPongs() }
+    if let tls = state.pointee.tls { return sendSecured(tls) }
+    while state.pointee.outStart < state.pointee.outEnd {
+      let count = Glibc.send(
+        state.pointee.socket, state.pointee.out + state.pointee.outStart,
+        state.pointee.outEnd &- state.pointee.outStart, Int32(MSG_NOSIGNAL))
+      if count > 0 {
+        state.pointee.written &+= UInt64(count)
+        state.pointee.outStart &+= count
+        guard state.pointee.outStart == state.pointee.outEnd else { continue }
+        state.pointee.outStart = 0
+        state.pointee.outEnd = 0
+        return .all
+      }
+      if errno == Int32(KERNEL_WOULD_WAIT) {
+        wantRoom(true)
+        return .some
+      }
+      if errno != Int32(KERNEL_INTERRUPTED) { return .broken }
+    }
+    return .nothing
+  }
+
+  /// Whether epoll is to tell of room in the socket's buffer.
+  package func wantRoom(_ wants: Bool) {
+    guard state.pointee.waitsForRoom != wants else { return }
+    state.pointee.waitsForRoom = wants
+    listen(wants ? UInt32(KERNEL_READABLE) | UInt32(KERNEL_WRITABLE) : UInt32(KERNEL_READABLE))
+  }
+
+  func listen(_ events: UInt32) {
+    _ = kernel_epoll_set(epoll, state.pointee.socket, events, UInt64(place))
+  }
+
+  @usableFromInline
+  func putPongs() {
+    while state.pointee.pongsOwed > 0, put("PONG\r\n".utf8) { state.pointee.pongsOwed -= 1 }
+  }
+
+  // MARK: In
+
+  /// Reads once; bytes read, 0 when there are none now, -1 when the connection is over. When `holdsMore` is true
+  /// afterwards, handle what came and call again before waiting: epoll does not tell of the rest.
+  @inlinable
+  package func fill() -> Int {
+    if state.pointee.inStart == state.pointee.inEnd {
+      state.pointee.inStart = 0
+      state.pointee.inEnd = 0
+    }
+    if let tls = state.pointee.tls { return fillSecured(tls) }
+    while true {
+      let count = recv(
+        state.pointee.socket, state.pointee.input + state.pointee.inEnd,
+        state.pointee.inCapacity &- state.pointee.inEnd, 0)
+      if count > 0 {
+        state.pointee.inEnd &+= count
+        return count
+      }
+      if count == 0 { return -1 }
+      if errno == Int32(KERNEL_WOULD_WAIT) { return 0 }
+      if errno != Int32(KERNEL_INTERRUPTED) { return -1 }
+    }
+  }
+
+  /// Whether TLS may hold more than the buffer had room for: only ever after a `fill`.
+  @inlinable package var holdsMore: Bool { state.pointee.holdsMore }
+
+  /// Whether something was read and not yet handled.
+  @inlinable package var hasInput: Bool { state.pointee.inStart < state.pointee.inEnd }
+
+  /// The piece that what was read begins with.
+  @inlinable @inline(__always)
+  package func nextPiece() -> WirePiece {
+    WireParser.piece(
+      UnsafeRawBufferPointer(
+        start: state.pointee.input + state.pointee.inStart,
+        count: state.pointee.inEnd &- state.pointee.inStart),
+      longestMessage: state.pointee.longestPayload &+ Self.headerBytes)
+  }
+
+  /// Goes on behind a piece; its bytes stay where they are until the next `fill`.
+  @inlinable @inline(__always)
+  package func consume(_ piece: WirePiece) { state.pointee.inStart &+= piece.byteCount }
+
+  /// Handles a piece that is no message; false when nothing can be read behind it: more is to come, or the
+  /// connection was given up. `pongs` counts what agrees with a PING of the owner's.
+  @inline(never)
+  package func handleOther(_ piece: WirePiece, pongs: inout Int) -> OtherPiece {
+    switch piece.kind {
+    case .message, .ok: break
+    case .pong: pongs += 1
+    case .ping: state.pointee.pongsOwed += 1
+    case .info:
+      if let info = WireDialer.info(piece) { state.pointee.longestPayload = info.longestPayload }
+    case .error: dialer.takeUnretainedValue().complain(piece.text)
+    case .incomplete:
+      keep(piece.byteCount)
+      return .needsMore
+    case .broken:
+      dialer.takeUnretainedValue().complain(piece.fault.rawValue)
+      return .broken
+    }
+    consume(piece)
+    return .handled
+  }
+
+  /// What became of a piece that is no message.
+  package enum OtherPiece: Sendable {
+    /// It was handled.
+    case handled
+    /// The rest of it is still to come.
+    case needsMore
+    /// The bytes are no protocol: the connection is to be given up.
+    case broken
+  }
+
+  /// Makes room for a piece of so many bytes, whose beginning is here.
+  func keep(_ count: Int) {
+    let have = state.pointee.inEnd - state.pointee.inStart
+    let start = state.pointee.input + state.pointee.inStart
+    if count > state.pointee.inCapacity {
+      let larger = UnsafeMutableRawPointer.allocate(byteCount: count + count / 2, alignment: 64)
+      memcpy(larger, start, have)
+      state.pointee.input.deallocate()
+      state.pointee.input = larger
+      state.pointee.inCapacity = count + count / 2
+    } else if state.pointee.inStart > 0 {
+      memmove(state.pointee.input, start, have)
+    }
+    state.pointee.inStart = 0
+    state.pointee.inEnd = have
+  }
+}

@@ -1,0 +1,252 @@
+import Glibc
+
+/// What the broker sent, piece by piece, read in place. Pure: bytes in, a piece out, nothing kept.
+///
+/// Whatever the bytes are, it neither reads beyond them nor asks for more than `longestMessage`.
+package enum WireParser {
+  /// Bytes of a line, its end included, at most; the greeting of a large cluster is the longest.
+  @inlinable package static var longestLine: Int { 64 << 10 }
+
+  /// The first piece of the bytes.
+  ///
+  /// - Parameter longestMessage: bytes of a message's headers and payload, at most.
+  @inlinable @inline(__always)
+  package static func piece(_ bytes: UnsafeRawBufferPointer, longestMessage: Int) -> WirePiece {
+    guard let start = bytes.baseAddress, bytes.count > 0 else { return .incomplete(needs: 1) }
+    guard let end = memchr(start, newline, min(bytes.count, longestLine)) else {
+      return unfinishedLine(start, count: bytes.count)
+    }
+    let length = UnsafeRawPointer(end) - start
+    guard length > 0, start.byte(length - 1) == carriageReturn else { return .broken(.lineEnd) }
+    var line = WireLine(at: start, end: start + (length - 1))
+    if line.takes(asciiMessage) {
+      return message(&line, of: bytes, body: length + 1, withHeader: false, longestMessage)
+    }
+    return other(&line, of: bytes, lineLength: length + 1, longestMessage)
+  }
+
+  /// No end of a line: more is to come, unless nothing of the broker's begins like this.
+  @usableFromInline @inline(never)
+  static func unfinishedLine(_ start: UnsafeRawPointer, count: Int) -> WirePiece {
+    guard count < longestLine else { return .broken(.lineTooLong) }
+    return isKnown(start.byte(0)) ? .incomplete(needs: count + 1) : .broken(.unknownWord)
+  }
+
+  private static func isKnown(_ first: UInt8) -> Bool {
+    switch first {
+    case UInt8(ascii: "M"), UInt8(ascii: "H"), UInt8(ascii: "P"), UInt8(ascii: "I"), UInt8(ascii: "+"),
+      UInt8(ascii: "-"):
+      true
+    default: false
+    }
+  }
+
+  /// `subject sid [reply] [header bytes] bytes`, then the bytes and an end of line.
+  @inlinable @inline(__always)
+  static func message(
+    _ line: inout WireLine, of bytes: UnsafeRawBufferPointer, body: Int, withHeader: Bool,
+    _ longestMessage: Int
+  ) -> WirePiece {
+    guard let subject = line.word(), let sid = line.number() else { return .broken(.messageLine) }
+    let mark = line.at
+    var reply = UnsafeRawBufferPointer(start: nil, count: 0)
+    var sizes = sizes(&line, withHeader: withHeader)
+    if sizes == nil {
+      line.at = mark
+      guard let word = line.word() else { return .broken(.messageLine) }
+      reply = word
+      sizes = self.sizes(&line, withHeader: withHeader)
+    }
+    guard let (header, total) = sizes, header <= total else { return .broken(.messageLine) }
+    guard total <= longestMessage else { return .broken(.messageTooLong) }
+    let whole = body + total + 2
+    guard bytes.count >= whole, let start = bytes.baseAddress else { return .incomplete(needs: whole) }
+    guard start.byte(whole - 2) == carriageReturn, start.byte(whole - 1) == UInt8(newline) else {
+      return .broken(.messageEnd)
+    }
+    var piece = WirePiece(kind: .message, byteCount: whole)
+    piece.subject = subject
+    piece.sid = sid
+    piece.reply = reply
+    piece.header = UnsafeRawBufferPointer(start: start + body, count: header)
+    piece.payload = UnsafeRawBufferPointer(start: start + body + header, count: total - header)
+    return piece
+  }
+
+  /// The numbers that end a message's line; nil when a word is in between.
+  @inlinable @inline(__always)
+  static func sizes(_ line: inout WireLine, withHeader: Bool) -> (header: Int, total: Int)? {
+    guard let first = line.number() else { return nil }
+    guard withHeader else { return line.isAtEnd ? (0, first) : nil }
+    guard let second = line.number(), line.isAtEnd else { return nil }
+    return (first, second)
+  }
+
+  @usableFromInline @inline(never)
+  static func other(
+    _ line: inout WireLine, of bytes: UnsafeRawBufferPointer, lineLength: Int, _ longestMessage: Int
+  ) -> WirePiece {
+    if line.takes(asciiHeaderMessage) {
+      return message(&line, of: bytes, body: lineLength, withHeader: true, longestMessage)
+    }
+    let text = line.rest
+    if text.elementsEqual("PING".utf8) { return WirePiece(kind: .ping, byteCount: lineLength) }
+    if text.elementsEqual("PONG".utf8) { return WirePiece(kind: .pong, byteCount: lineLength) }
+    if text.elementsEqual("+OK".utf8) { return WirePiece(kind: .ok, byteCount: lineLength) }
+    for (word, kind) in [("INFO ", WirePiece.Kind.info), ("-ERR ", .error)]
+    where text.starts(with: word.utf8) {
+      var piece = WirePiece(kind: kind, byteCount: lineLength)
+      piece.payload = UnsafeRawBufferPointer(rebasing: text.dropFirst(5))
+      return piece
+    }
+    return .broken(.unknownWord)
+  }
+}
+
+@inlinable var newline: Int32 { 10 }
+@inlinable var carriageReturn: UInt8 { 13 }
+@inlinable var space: UInt8 { 32 }
+@inlinable var asciiMessage: StaticString { "MSG " }
+@inlinable var asciiHeaderMessage: StaticString { "HMSG " }
+
+/// One piece of what a broker sends; its parts lie in the bytes that it was read from.
+@frozen
+package struct WirePiece {
+  /// What it is.
+  @frozen
+  package enum Kind: UInt8, Sendable {
+    /// `byteCount` bytes in all are needed before there can be a piece.
+    case incomplete
+    /// A message to a subscription.
+    case message
+    /// Asks for a PONG.
+    case ping
+    /// Answers a PING.
+    case pong
+    /// Agrees.
+    case ok
+    /// `payload` is JSON.
+    case info
+    /// `payload` is what the broker says.
+    case error
+    /// The bytes are no piece of the protocol, nor begin one.
+    case broken
+  }
+
+  /// What it is.
+  package var kind: Kind
+  /// Bytes that the piece takes up, or of `incomplete` that are needed.
+  package var byteCount: Int
+  /// What is wrong with a broken one.
+  package var fault = WireFault.none
+  /// The subject that a message was published to.
+  package var subject = UnsafeRawBufferPointer(start: nil, count: 0)
+  /// The subscription that it came for.
+  package var sid = 0
+  /// Where its answer is to go; empty when nobody waits for one.
+  package var reply = UnsafeRawBufferPointer(start: nil, count: 0)
+  /// Empty for a message without headers.
+  package var header = UnsafeRawBufferPointer(start: nil, count: 0)
+  /// A message's bytes, or what `kind` says.
+  package var payload = UnsafeRawBufferPointer(start: nil, count: 0)
+
+  /// A piece of that size.
+  @inlinable
+  package init(kind: Kind, byteCount: Int, fault: WireFault = .none) {
+    self.kind = kind
+    self.byteCount = byteCount
+    self.fault = fault
+  }
+
+  @inlinable
+  static func incomplete(needs count: Int) -> WirePiece { WirePiece(kind: .incomplete, byteCount: count) }
+
+  @inlinable
+  static func broken(_ fault: WireFault) -> WirePiece {
+    WirePiece(kind: .broken, byteCount: 0, fault: fault)
+  }
+
+  /// Whether the broker found nobody for the request: status 503 and no payload.
+  package var isNoResponders: Bool {
+    payload.isEmpty && header.count >= 12 && header.prefix(12).elementsEqual("NATS/1.0 503".utf8)
+  }
+}
+
+/// How bytes break the protocol.
+package enum WireFault: String, Sendable {
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  case none
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  case lineEnd = "a line does not end with CR LF"
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  case lineTooLong = "a line is too long"
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  case unknownWord = "a line begins with no word of the protocol"
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  case messageLine = "a message's line cannot be read"
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  case messageTooLong = "a message is announced that is longer than the broker allows"
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  case messageEnd = "a message does not end where its length says"
+}
+
+/// The words of one line.
+@frozen @usableFromInline
+struct WireLine {
+  @usableFromInline var at: UnsafeRawPointer
+  @usableFromInline let end: UnsafeRawPointer
+
+  @inlinable
+  init(at: UnsafeRawPointer, end: UnsafeRawPointer) {
+    self.at = at
+    self.end = end
+  }
+
+  @inlinable var isAtEnd: Bool { at >= end }
+
+  var rest: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: at, count: end - at) }
+
+  /// Steps over a text when the line goes on with it.
+  @inlinable @inline(__always)
+  mutating func takes(_ text: StaticString) -> Bool {
+    let count = text.utf8CodeUnitCount
+    guard end - at > count, memcmp(at, text.utf8Start, count) == 0 else { return false }
+    at += count
+    return true
+  }
+
+  /// A word and the space behind it, or nil.
+  @inlinable @inline(__always)
+  mutating func word() -> UnsafeRawBufferPointer? {
+    guard let stop = memchr(at, Int32(space), end - at) else { return nil }
+    let count = UnsafeRawPointer(stop) - at
+    guard count > 0 else { return nil }
+    defer { at += count + 1 }
+    return UnsafeRawBufferPointer(start: at, count: count)
+  }
+
+  /// A number with a space or the end of the line behind it, or nil.
+  @inlinable @inline(__always)
+  mutating func number() -> Int? {
+    var value = 0
+    var digits = 0
+    while at < end, digits <= WireLine.mostDigits {
+      let character = at.byte(0)
+      if character == space { break }
+      guard character >= 48, character <= 57 else { return nil }
+      value = value &* 10 &+ Int(character &- 48)
+      digits &+= 1
+      at += 1
+    }
+    guard digits > 0, digits <= WireLine.mostDigits else { return nil }
+    if at < end { at += 1 }
+    return value
+  }
+
+  @inlinable static var mostDigits: Int { 9 }
+}
+
+extension UnsafeRawPointer {
+  @inlinable @inline(__always)
+  func byte(_ offset: Int) -> UInt8 { load(fromByteOffset: offset, as: UInt8.self) }
+}

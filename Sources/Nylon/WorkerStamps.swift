@@ -1,0 +1,79 @@
+/// A worker's own monotonic times of one request, nanoseconds: they tell where its time went.
+///
+/// **Ours.** A request with the message header `nylon-bench-stamps` asks for them; the reply's message
+/// header of the same name has the four times, as decimal numbers with a comma between, in this order.
+/// They mean something only where host and worker share a clock: on one machine.
+@frozen
+package struct WorkerStamps: Sendable, Equatable {
+  /// When the request was read from the worker's socket.
+  package var read: UInt64
+  /// When the handler began.
+  package var begun: UInt64
+  /// When the handler had ended.
+  package var ended: UInt64
+  /// When the reply was packed.
+  package var packed: UInt64
+
+  /// Stamps.
+  @inlinable
+  package init(read: UInt64 = 0, begun: UInt64 = 0, ended: UInt64 = 0, packed: UInt64 = 0) {
+    self.read = read
+    self.begun = begun
+    self.ended = ended
+    self.packed = packed
+  }
+
+  /// The message header's name.
+  package static let header: StaticString = "nylon-bench-stamps"
+  /// What asks for the stamps.
+  package static let question = KeyValue(key: "nylon-bench-stamps", value: "1")
+  /// Digits that each number is written with, so that the last one can be written over.
+  static let digits = 20
+  /// Bytes of the header's value as this package writes it.
+  static let byteCount = 4 * digits + 3
+
+  /// The stamps in a header's value; nil when it has not exactly four numbers in it.
+  package init?(_ text: UnsafeRawBufferPointer) {
+    self.init()
+    var place = 0
+    guard let read = Self.number(text, &place), let begun = Self.number(text, &place),
+      let ended = Self.number(text, &place), let packed = Self.number(text, &place), place > text.count
+    else { return nil }
+    (self.read, self.begun, self.ended, self.packed) = (read, begun, ended, packed)
+  }
+
+  /// The number at a place, which goes on behind the comma after it, or behind the end.
+  @inline(__always)
+  private static func number(_ text: UnsafeRawBufferPointer, _ place: inout Int) -> UInt64? {
+    let start = place
+    var number: UInt64 = 0
+    while place < text.count, text[place] != 44 {
+      let digit = text[place] &- 48
+      let (product, isTooLarge) = number.multipliedReportingOverflow(by: 10)
+      let (sum, isTooLargeNow) = product.addingReportingOverflow(UInt64(digit))
+      guard digit < 10, !isTooLarge, !isTooLargeNow else { return nil }
+      number = sum
+      place += 1
+    }
+    defer { place += 1 }
+    return place > start ? number : nil
+  }
+
+  /// Writes `byteCount` bytes.
+  func write(to place: UnsafeMutableRawPointer) {
+    for (index, number) in [read, begun, ended].enumerated() {
+      Self.write(number, to: place + index * (Self.digits + 1))
+      place.storeBytes(of: 44, toByteOffset: (index + 1) * (Self.digits + 1) - 1, as: UInt8.self)
+    }
+    Self.write(packed, to: place + 3 * (Self.digits + 1))
+  }
+
+  /// Writes a number with all its digits.
+  static func write(_ number: UInt64, to place: UnsafeMutableRawPointer) {
+    var rest = number
+    for digit in stride(from: digits - 1, through: 0, by: -1) {
+      place.storeBytes(of: UInt8(48 + rest % 10), toByteOffset: digit, as: UInt8.self)
+      rest /= 10
+    }
+  }
+}

@@ -1,0 +1,244 @@
+// Targets held against each other, by method: ratio of paired replicates, its interval, and the
+// noise floor that an A/A pair shows.
+import Engine
+import Lab
+import Scenario
+
+package enum Comparison {
+  /// The metrics that are compared, columns of summary.csv.
+  package static let metrics = [
+    "response_p50_us", "response_p99_us", "service_p50_us", "throughput_rps", "cpu_generator_us",
+    "allocated_bytes",
+  ]
+
+  /// A row for each pair of targets with the same phases, each load that both had, and each metric
+  /// that one of them has. The FFI target of a mixed pair is `a`, else the one written first. Pools
+  /// over different network links are no pair: a table by round trip has them. A target that stands
+  /// there a second time, for the noise floor, is only held against its first.
+  package static func rows(
+    measurements: [Measurement], targets: [Target], seed: UInt64
+  ) -> [ComparisonRow] {
+    let pairs = targetPairs(targets)
+    let loads = measurements.map(\.load).uniqued()
+    return pairs.flatMap { a, b in
+      loads.flatMap { load -> [ComparisonRow] in
+        let sides = Sides(measurements, a: a.name, b: b.name, load: load)
+        guard !sides.a.isEmpty else { return [] }
+        return metrics.compactMap { metric in
+          let floor = pairs.filter { isSame($0, $1) }.compactMap {
+            noise(Sides(measurements, a: $0.name, b: $1.name, load: load), metric: metric)
+          }.max()
+          return row(
+            sides, metric: metric, paired: true, floor: floor, isAA: isSame(a, b), seed: seed)
+        }
+      }
+    }
+  }
+
+  /// Two stored runs, target by target of the same name and load by load: `a` is the older side.
+  ///
+  /// The runs' replicates are not pairs, so the ratio is that of medians; what drifted between
+  /// the runs is in it. Names of the sides are `run:target`.
+  package static func rows(_ a: RunDocument, _ b: RunDocument) -> [ComparisonRow] {
+    let groups = a.measurements.map { [$0.target, $0.load] }.uniqued()
+    return groups.flatMap { group -> [ComparisonRow] in
+      let isMine = { (one: Measurement) in one.target == group[0] && one.load == group[1] }
+      let sides = Sides(
+        nameA: "\(a.runID):\(group[0])", nameB: "\(b.runID):\(group[0])", load: group[1],
+        a: a.measurements.filter(isMine), b: b.measurements.filter(isMine))
+      guard !sides.b.isEmpty else { return [] }
+      return metrics.compactMap { metric in
+        let stored = (a.comparisons + b.comparisons).filter {
+          $0.metric == metric && $0.condition == group[1]
+        }.compactMap(\.noiseFloor)
+        return row(
+          sides, metric: metric, paired: false, floor: stored.max(), isAA: false, seed: a.seed)
+      }
+    }
+  }
+
+  /// What differs between two runs beside what they measured, a sentence each.
+  package static func cautions(_ a: RunDocument, _ b: RunDocument) -> [String] {
+    var found: [String] = []
+    func check(_ what: String, _ one: String?, _ other: String?) {
+      guard one != other else { return }
+      found.append("\(what) differs: \(one ?? "unknown") and \(other ?? "unknown")")
+    }
+    check("the CPU", a.machine.cpuModel, b.machine.cpuModel)
+    check("the number of cores", a.machine.cores.map(String.init), b.machine.cores.map(String.init))
+    check("the kernel", a.machine.kernel, b.machine.kernel)
+    check("the scenario's SHA-256", a.scenarioSHA256, b.scenarioSHA256)
+    for name in Set(a.machine.versions.keys).union(b.machine.versions.keys).sorted() {
+      check("the version of \(name)", a.machine.versions[name], b.machine.versions[name])
+    }
+    for plugin in a.plugins {
+      guard let other = b.plugins.first(where: { $0.name == plugin.name }) else { continue }
+      check("plugin '\(plugin.name)'", plugin.sha256, other.sha256)
+    }
+    return found
+  }
+
+  private static func targetPairs(_ targets: [Target]) -> [(Target, Target)] {
+    let twins = Set(
+      targets.indices.filter { place in targets[..<place].contains { isSame($0, targets[place]) } })
+    return targets.indices.flatMap { first in
+      targets.indices.dropFirst(first + 1).compactMap { second -> (Target, Target)? in
+        let pair = (targets[first], targets[second])
+        guard pair.0.phases == pair.1.phases else { return nil }
+        let isOfTwins = twins.contains(first) || twins.contains(second)
+        guard !isOfTwins || (!twins.contains(first) && isSame(pair.0, pair.1)) else { return nil }
+        if !pair.0.links.isEmpty, !pair.1.links.isEmpty, pair.0.links != pair.1.links { return nil }
+        return pair.1.transport.name == "ffi" && pair.0.transport.name == "nats"
+          ? (pair.1, pair.0) : pair
+      }
+    }
+  }
+
+  /// Whether two targets are the same thing twice, an A/A pair.
+  private static func isSame(_ a: Target, _ b: Target) -> Bool {
+    var twin = b
+    twin.name = a.name
+    twin.loads = a.loads
+    return twin == a
+  }
+
+  /// How far a valid A/A pair is apart: the median over its replicates of each one's distance from 1.
+  ///
+  /// Not the farthest: one odd replicate of five would hide any difference behind it.
+  private static func noise(_ sides: Sides, metric: String) -> Double? {
+    let used = sides.usable(paired: true).withBoth(metric)
+    guard used.invalid.isEmpty else { return nil }
+    let distances = zip(used.a, used.b).compactMap { first, second -> Double? in
+      guard let a = first.figure(metric), let b = second.figure(metric), a > 0 else { return nil }
+      return distance(b / a)
+    }
+    return Statistics.median(distances)
+  }
+
+  private static func row(
+    _ sides: Sides, metric: String, paired: Bool, floor: Double?, isAA: Bool, seed: UInt64
+  ) -> ComparisonRow? {
+    let used = sides.usable(paired: paired)
+    let complete = paired ? used.withBoth(metric) : used
+    let a = complete.a.compactMap { $0.figure(metric) }
+    let b = complete.b.compactMap { $0.figure(metric) }
+    guard !a.isEmpty || !b.isEmpty else {
+      return missingRow(used, metric: metric)
+    }
+    let estimate =
+      paired
+      ? Statistics.pairedRatio(a: a, b: b, seed: seed)
+      : Statistics.unpairedRatio(a: a, b: b, seed: seed)
+    let isEnough = min(a.count, b.count) >= Statistics.fewestReplicates
+    let pValue = isEnough ? Statistics.mannWhitney(a, b) : nil
+    let evidence = Evidence(
+      ratio: estimate?.ratio, interval: estimate?.interval, floor: floor,
+      spread: [a, b].compactMap(spread).max(), pValue: pValue, isAA: isAA, invalid: used.invalid)
+    let isNothing = used.invalid.isEmpty && isEnough && (a + b).allSatisfy { $0 == 0 }
+    let (verdict, why) = isNothing ? (.same, "0 on both sides") : evidence.verdict
+    return ComparisonRow(
+      metric: metric, condition: sides.load, a: sides.nameA, b: sides.nameB,
+      aValue: Statistics.median(a), bValue: Statistics.median(b), unit: unit(of: metric),
+      ratio: estimate?.ratio, ratioLow: estimate?.interval?.low, ratioHigh: estimate?.interval?.high,
+      pValue: pValue, noiseFloor: floor, verdict: verdict,
+      why: why + sides.note(on: used))
+  }
+
+  /// The row of a metric that no pair of replicates has on both sides; nil when neither has it.
+  private static func missingRow(_ sides: Sides, metric: String) -> ComparisonRow? {
+    let a = Statistics.median(sides.a.compactMap { $0.figure(metric) })
+    let b = Statistics.median(sides.b.compactMap { $0.figure(metric) })
+    guard a != nil || b != nil else { return nil }
+    return ComparisonRow(
+      metric: metric, condition: sides.load, a: sides.nameA, b: sides.nameB, aValue: a, bValue: b,
+      unit: unit(of: metric), verdict: .unclear, why: "only one side has this figure")
+  }
+
+  static func unit(of metric: String) -> String {
+    metric.hasSuffix("_us") ? "us" : metric.hasSuffix("_rps") ? "req/s" : "B"
+  }
+
+  /// How far a ratio is from 1, the same for x and 1/x: 0.1 is 10 %.
+  static func distance(_ ratio: Double) -> Double? {
+    ratio > 0 ? max(ratio, 1 / ratio) - 1 : nil
+  }
+
+  private static func spread(_ values: [Double]) -> Double? {
+    guard let least = values.min(), let most = values.max(), least > 0 else { return nil }
+    return most / least - 1
+  }
+}
+
+/// The replicates of two targets under one load; in a run, the n-th of each side are a pair.
+private struct Sides {
+  var nameA: String
+  var nameB: String
+  var load: String
+  var a: [Measurement]
+  var b: [Measurement]
+
+  /// Pairs of the same replicate.
+  init(_ measurements: [Measurement], a: String, b: String, load: String) {
+    func side(_ name: String) -> [Int: Measurement] {
+      let mine = measurements.filter { $0.target == name && $0.load == load }
+      return Dictionary(mine.map { ($0.replicate, $0) }, uniquingKeysWith: { $1 })
+    }
+    let (first, second) = (side(a), side(b))
+    let common = first.keys.filter { second[$0] != nil }.sorted()
+    self.init(
+      nameA: a, nameB: b, load: load, a: common.compactMap { first[$0] },
+      b: common.compactMap { second[$0] })
+  }
+
+  init(nameA: String, nameB: String, load: String, a: [Measurement], b: [Measurement]) {
+    self.nameA = nameA
+    self.nameB = nameB
+    self.load = load
+    self.a = a
+    self.b = b
+  }
+
+  /// Why measurements are invalid, each once.
+  var invalid: [String] {
+    (a + b).filter { !$0.isValid }.map(\.invalidCodes).uniqued().sorted()
+  }
+
+  /// The valid ones (as pairs, the pairs of two valid ones) where they are the most, else all.
+  func usable(paired: Bool) -> Sides {
+    let kept = paired ? keeping { $0.isValid && $1.isValid } : valid
+    let isMost = kept.a.count * 2 > a.count && kept.b.count * 2 > b.count
+    return isMost ? kept : self
+  }
+
+  /// The pairs of which both have a figure.
+  func withBoth(_ metric: String) -> Sides {
+    keeping { $0.figure(metric) != nil && $1.figure(metric) != nil }
+  }
+
+  /// How many replicates a narrower choice leaves out, for people.
+  func note(on used: Sides) -> String {
+    let dropped = a.count + b.count - used.a.count - used.b.count
+    return dropped == 0
+      ? "" : "; \(dropped) of \(a.count + b.count) measurements left out as invalid or without a valid pair"
+  }
+
+  private var valid: Sides {
+    var kept = self
+    kept.a = a.filter(\.isValid)
+    kept.b = b.filter(\.isValid)
+    return kept
+  }
+
+  private func keeping(_ isKept: (Measurement, Measurement) -> Bool) -> Sides {
+    let pairs = zip(a, b).filter(isKept)
+    return Sides(nameA: nameA, nameB: nameB, load: load, a: pairs.map(\.0), b: pairs.map(\.1))
+  }
+}
+
+extension Sequence where Element: Hashable {
+  /// Each element once, in the order of first occurrence.
+  package func uniqued() -> [Element] {
+    var seen: Set<Element> = []
+    return filter { seen.insert($0).inserted }
+  }
+}

@@ -1,0 +1,56 @@
+// The least that this machine allows, to stand beside what was measured.
+import Engine
+import Lab
+import Scenario
+
+/// What bare C does on the run's machine, measured before its loads.
+package struct MachineFloor: Codable, Sendable, Equatable {
+  /// Request-reply of one phase through a bare socket, with a bare echo worker.
+  package struct Bare: Codable, Sendable, Equatable {
+    /// Phase requests in flight.
+    package var inFlight: Int
+    /// Phase requests a second.
+    package var ratePerSecond: Double
+    /// Median response time, microseconds.
+    package var p50Microseconds: Double
+
+    package init(inFlight: Int, ratePerSecond: Double, p50Microseconds: Double) {
+      self.inFlight = inFlight
+      self.ratePerSecond = ratePerSecond
+      self.p50Microseconds = p50Microseconds
+    }
+  }
+
+  /// When it was measured.
+  package var measured: UTCSecond
+  /// Nanoseconds per phase request of the smallest plugin in a bare C loop.
+  package var ffiNanoseconds: Double
+  /// The bare-socket client, a row per number in flight.
+  package var nats: [Bare]
+
+  package init(measured: UTCSecond, ffiNanoseconds: Double, nats: [Bare]) {
+    self.measured = measured
+    self.ffiNanoseconds = ffiNanoseconds
+    self.nats = nats
+  }
+
+  /// A figure that lies within so many times its floor says more of the machine than of the target.
+  package static let nearness = 2.0
+
+  /// The least median response time of a request that is alone, microseconds: its phases one after
+  /// the other, each as fast as the floor; nil when the floor does not know the transport.
+  package func leastMicroseconds(transport: String, phases: Int) -> Double? {
+    guard phases > 0 else { return nil }
+    if transport == "ffi" { return ffiNanoseconds * Double(phases) / 1000 }
+    return nats.first { $0.inFlight == 1 }.map { $0.p50Microseconds * Double(phases) }
+  }
+
+  /// The most requests a second that the floor reached at this concurrency (the nearest that it knows
+  /// from above); nil when it does not know it.
+  package func mostPerSecond(transport: String, phases: Int, concurrency: Int) -> Double? {
+    guard phases > 0 else { return nil }
+    if transport == "ffi" { return ffiNanoseconds > 0 ? 1e9 / ffiNanoseconds / Double(phases) : nil }
+    return nats.sorted { $0.inFlight < $1.inFlight }.first { $0.inFlight >= concurrency }
+      .map { $0.ratePerSecond / Double(phases) }
+  }
+}

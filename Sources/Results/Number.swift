@@ -1,0 +1,44 @@
+import Engine
+import Foundation
+
+/// Numbers as text, the same in every locale.
+package enum Number {
+  /// At most so many decimals, without zeros at the end; a value that is not finite is nil.
+  package static func text(_ value: Double?, digits: Int = 3) -> String? {
+    guard let value, value.isFinite else { return nil }
+    var text = String(format: "%.\(digits)f", value)
+    if text.contains(".") {
+      while text.hasSuffix("0") { text.removeLast() }
+      if text.hasSuffix(".") { text.removeLast() }
+    }
+    return text == "-0" ? "0" : text
+  }
+
+  /// So many significant digits, without exponent, such as `0.1234` or `1235` for 4.
+  package static func significant(_ value: Double?, _ digits: Int = 4) -> String? {
+    guard let value, value.isFinite else { return nil }
+    guard value != 0 else { return "0" }
+    let magnitude = Int(log10(abs(value)).rounded(.down))
+    return text(value, digits: min(12, max(0, digits - 1 - magnitude)))
+  }
+
+  /// Microseconds in the unit that reads best, such as `12.3 µs`, `4.56 ms` or `1.2 s`.
+  package static func time(microseconds: Double?) -> String? {
+    guard let value = microseconds, value.isFinite else { return nil }
+    if value >= 999_500 { return significant(value / 1e6, 3).map { "\($0) s" } }
+    if value >= 999.5 { return significant(value / 1e3, 3).map { "\($0) ms" } }
+    return significant(value, 3).map { "\($0) µs" }
+  }
+
+  /// A whole number with commas between thousands.
+  package static func grouped(_ value: Double?) -> String? {
+    guard let value, value.isFinite, abs(value) < 1e15 else { return nil }
+    let digits = String(Int(abs(value).rounded()))
+    var text = ""
+    for (place, digit) in digits.enumerated() {
+      if place > 0, (digits.count - place).isMultiple(of: 3) { text += "," }
+      text.append(digit)
+    }
+    return value <= -0.5 ? "-" + text : text
+  }
+}

@@ -1,0 +1,159 @@
+// How a run becomes JSON: sorted, indented, keys in snake_case. Foundation's own snake_case
+// cannot be read back (`runID` comes back as `runId`), so the way back is spelled out here.
+import Engine
+import Foundation
+
+/// JSON for scripts: every command spells keys as run.json does.
+package enum RunJSON {
+  /// Any value as JSON text, sorted and indented, with a line end at its end.
+  package static func text(_ value: some Encodable) throws -> String {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
+    encoder.keyEncodingStrategy = .custom { path in
+      RunKey(RunKeys.stored(path.last?.stringValue ?? ""))
+    }
+    encoder.nonConformingFloatEncodingStrategy = .convertToString(
+      positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
+    return String(decoding: try encoder.encode(value), as: UTF8.self) + "\n"
+  }
+}
+
+extension RunDocument {
+  /// The document as JSON text, sorted and indented, with a line end at its end.
+  ///
+  /// Throws `RunFolderError` when a value cannot be encoded.
+  package func json() throws -> String {
+    do {
+      return try RunJSON.text(self)
+    } catch {
+      throw RunFolderError(
+        kind: .invalid, path: runID, problem: "the run cannot be written as JSON: \(error)",
+        remedy: "report this; it is an error of nylon-bench")
+    }
+  }
+
+  /// Reads JSON text; `path` is what errors call it.
+  ///
+  /// Throws `RunFolderError` for text that is not JSON, ends early, has another schema, lacks a
+  /// key, or has a value of the wrong type.
+  package init(json data: Data, path: String) throws {
+    let decoder = JSONDecoder()
+    decoder.keyDecodingStrategy = .custom { path in
+      RunKey(RunKeys.property(path.map(\.stringValue)))
+    }
+    decoder.nonConformingFloatDecodingStrategy = .convertFromString(
+      positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
+    do {
+      let schema = try decoder.decode(SchemaOnly.self, from: data).schema
+      guard schema == RunDocument.currentSchema else {
+        throw RunFolderError(
+          kind: .invalid, path: path,
+          problem: "key 'schema' is \(schema); this version reads \(RunDocument.currentSchema)",
+          remedy: "use the nylon-bench that made the run, or measure again")
+      }
+      self = try decoder.decode(RunDocument.self, from: data)
+      try checkCounts(path)
+    } catch let error as DecodingError {
+      throw RunFolderError(
+        kind: .invalid, path: path, problem: Self.problem(of: error),
+        remedy: "restore the file from where it was copied, or measure again")
+    }
+  }
+
+  /// Refuses counts that nothing real can have, so that sums of them cannot overflow, and whole
+  /// requests that do not add up.
+  private func checkCounts(_ path: String) throws {
+    for (place, measurement) in measurements.enumerated() {
+      for (number, scope) in measurement.scopes.enumerated() {
+        let counts = scope.counts
+        let all = [
+          counts.sent, counts.ok, counts.handlerErrors, counts.timeouts, counts.rejected, counts.shed,
+          counts.lost, scope.okInWindow, scope.response.count, scope.service.count, scope.sendLag.count,
+        ]
+        let problem =
+          all.contains { $0 > Self.greatestCount }
+          ? "counts over \(Self.greatestCount)"
+          : scope.scope == "request" && !counts.closes
+            ? "'sent' is \(counts.sent), and its ends add up to \(counts.ended)" : nil
+        guard let problem else { continue }
+        throw RunFolderError(
+          kind: .invalid, path: path,
+          problem: "key 'measurements.\(place).scopes.\(number)' is wrong: \(problem)",
+          remedy: "restore the file from where it was copied, or measure again")
+      }
+    }
+  }
+
+  /// Ten million requests a second for twenty days.
+  private static let greatestCount: UInt64 = 1 << 44
+
+  private struct SchemaOnly: Decodable { var schema: Int }
+
+  private static func problem(of error: DecodingError) -> String {
+    func place(_ context: DecodingError.Context, _ key: (any CodingKey)? = nil) -> String {
+      let keys = (context.codingPath + [key].compactMap { $0 }).map {
+        $0.intValue.map(String.init) ?? RunKeys.stored($0.stringValue)
+      }
+      return keys.isEmpty ? "the document" : "key '\(keys.joined(separator: "."))'"
+    }
+    switch error {
+    case .keyNotFound(let key, let context): return "\(place(context, key)) is missing"
+    case .valueNotFound(_, let context): return "\(place(context)) has no value"
+    case .typeMismatch(let type, let context): return "\(place(context)) is not a \(type)"
+    case .dataCorrupted(let context):
+      guard context.codingPath.isEmpty else {
+        return "\(place(context)) is wrong: \(context.debugDescription)"
+      }
+      // Foundation does not say where, nor which of the two it is.
+      return "it is not whole JSON, or a number in it is negative, too great or not whole"
+    @unknown default: return "it cannot be read: \(error)"
+    }
+  }
+}
+
+private struct RunKey: CodingKey {
+  var stringValue: String
+  var intValue: Int? { nil }
+  init(_ text: String) { stringValue = text }
+  init?(stringValue: String) { self.stringValue = stringValue }
+  init?(intValue: Int) { return nil }
+}
+
+/// Names of properties and of JSON keys.
+enum RunKeys {
+  /// Words that properties write in capitals.
+  private static let capitals: Set<String> = ["id", "ip", "json", "url", "sha256", "tls", "http"]
+  /// Objects whose keys are data.
+  private static let verbatimParents: Set<String> = ["policies", "environment", "versions"]
+
+  /// `runID` -> `run_id`, `scenarioSHA256` -> `scenario_sha256`; a name with `_` or `-` stays.
+  static func stored(_ property: String) -> String {
+    guard !property.contains(where: { $0 == "_" || $0 == "-" || $0 == "." }) else { return property }
+    var words = ""
+    let letters = Array(property)
+    for (place, letter) in letters.enumerated() {
+      let begins =
+        letter.isUppercase && place > 0
+        && (!letters[place - 1].isUppercase
+          || (place + 1 < letters.count && letters[place + 1].isLowercase))
+      words += (begins ? "_" : "") + letter.lowercased()
+    }
+    return words
+  }
+
+  /// The property of a stored key, whose path from the document's root is given.
+  static func property(_ path: [String]) -> String {
+    guard let key = path.last else { return "" }
+    if path.count > 1, verbatimParents.contains(path[path.count - 2]) { return key }
+    // Histograms name their own keys.
+    if key.hasSuffix("_ns") || key.hasPrefix("_") { return key }
+    let words = key.split(separator: "_").map(String.init)
+    return words.enumerated().map { place, word in
+      place == 0 ? word : capitals.contains(word) ? word.uppercased() : word.capitalizedFirst
+    }.joined()
+  }
+}
+
+extension String {
+  fileprivate var capitalizedFirst: String { prefix(1).uppercased() + dropFirst() }
+}

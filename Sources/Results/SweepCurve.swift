@@ -1,0 +1,108 @@
+// Latency against throughput: what a target does as more and more is in flight.
+import Engine
+import Lab
+import Scenario
+
+/// What must hold of a response time for a rate to count as served.
+package struct ServiceLevel: Codable, Sendable, Equatable {
+  /// A column of summary.csv, such as `response_p99_us`.
+  package var metric: String
+  /// The bound, microseconds; the figure must be under it.
+  package var microseconds: Double
+
+  package init(metric: String, microseconds: Double) {
+    self.metric = metric
+    self.microseconds = microseconds
+  }
+
+  /// Reads `p99<5ms`, `p50 < 800us`; nil when it is something else.
+  package init?(_ text: String) {
+    let sides = text.replacing(" ", with: "").lowercased().split(
+      separator: "<", omittingEmptySubsequences: false)
+    let columns = ["p50": "50", "p90": "90", "p99": "99", "p99.9": "999", "p999": "999"]
+    guard sides.count == 2, let column = columns[String(sides[0])] else { return nil }
+    let units = [("us", 1.0), ("µs", 1), ("ms", 1000), ("s", 1_000_000)]
+    guard let (unit, factor) = units.first(where: { sides[1].hasSuffix($0.0) }),
+      let value = Double(sides[1].dropLast(unit.count)), value > 0, value.isFinite
+    else { return nil }
+    self.init(metric: "response_p\(column)_us", microseconds: value * factor)
+  }
+
+  /// Such as `response_p99_us < 5 ms`.
+  package var text: String { "\(metric) < \(Number.time(microseconds: microseconds) ?? "?")" }
+
+  /// Whether a measurement of an open load served its rate; nil when it cannot be said.
+  ///
+  /// A late generator makes response times longer, never shorter, since they count from when the
+  /// schedule wanted a request: what is served all the same is served.
+  package func isServed(_ measurement: Measurement) -> Bool? {
+    let codes = Set(measurement.invalidReasons.map(\.code))
+    if codes.contains(.saturated) { return false }
+    guard let figure = measurement.figure(metric) else { return nil }
+    let isUnder = figure < microseconds
+    guard codes.allSatisfy(\.comesWithSaturation) else { return nil }
+    return isUnder || codes.isEmpty ? isUnder : nil
+  }
+}
+
+/// One target's closed loads, by requests in flight.
+package struct SweepCurve: Sendable {
+  /// A load of the curve.
+  package struct Point: Sendable {
+    package var concurrency: Int
+    /// Requests a second.
+    package var ratePerSecond: Double
+    /// Mean response time, microseconds.
+    package var meanMicroseconds: Double
+    package var group: MeasurementGroup
+
+    /// The generator's CPU time per request, microseconds; nil when it was not measured.
+    var cost: Double? { group.median("cpu_generator_us").flatMap { $0 > 0 ? $0 : nil } }
+  }
+
+  package var target: String
+  /// By requests in flight, the fewest first.
+  package var points: [Point]
+
+  /// Workers of the pool; nil where there is none or it is not ours.
+  package var workers: Int? { points.first?.group.measurements.first?.workers }
+  /// NATS connections of the generator; nil for FFI, and where it is not known.
+  package var connections: Int? { points.first?.group.measurements.first?.connections }
+
+  /// The fewest loads that make a curve.
+  static let fewest = 3
+
+  /// The curves of a run.
+  package static func all(_ document: RunDocument) -> [SweepCurve] {
+    let groups = MeasurementGroup.all(document)
+    return groups.map(\.target).uniqued().compactMap { target in
+      let points = groups.filter { $0.target == target && $0.load.hasPrefix("closed-") }.compactMap(point)
+        .sorted { $0.concurrency < $1.concurrency }
+      return points.count < fewest ? nil : SweepCurve(target: target, points: points)
+    }
+  }
+
+  private static func point(_ group: MeasurementGroup) -> Point? {
+    guard let concurrency = group.measurements.first?.concurrency, let rate = group.median("throughput_rps"),
+      let mean = group.median("response_mean_us"), mean > 0
+    else { return nil }
+    return Point(concurrency: concurrency, ratePerSecond: rate, meanMicroseconds: mean, group: group)
+  }
+
+  /// Where one more in flight begins to cost more time than it brings throughput: the greatest power,
+  /// throughput / response time (Kleinrock 1979).
+  package var knee: Point? {
+    points.max { $0.ratePerSecond / $0.meanMicroseconds < $1.ratePerSecond / $1.meanMicroseconds }
+  }
+
+  /// The greatest throughput.
+  package var highest: Point? { points.max { $0.ratePerSecond < $1.ratePerSecond } }
+
+  /// The generator's CPU time per request with the most in flight, over that of the cheapest load; 1 is
+  /// a cost that does not grow. Nil when it was not measured.
+  package var costGrowth: Double? {
+    let costs = points.compactMap(\.cost)
+    guard costs.count == points.count, let last = costs.last, let least = costs.min() else { return nil }
+    return last / least
+  }
+}

@@ -1,0 +1,216 @@
+// Whether a measurement may be believed: the rules that make it invalid, and what is worth a warning.
+import Engine
+import Foundation
+import struct Engine.Measurement
+
+/// What must be known beside a measurement to judge it.
+package struct ValidityContext: Sendable, Equatable {
+  /// How late a timer fires on this machine though nothing is loaded (p99), nanoseconds.
+  package var timerFloorNanoseconds: Double
+  /// Whether the generator's build is optimised.
+  package var optimisedBuild: Bool
+
+  /// A context.
+  package init(timerFloorNanoseconds: Double, optimisedBuild: Bool) {
+    self.timerFloorNanoseconds = timerFloorNanoseconds
+    self.optimisedBuild = optimisedBuild
+  }
+}
+
+/// The rules by which a measurement is valid.
+package enum Validity {
+  /// Send lag at p99 over this share of the response time's median makes the generator late.
+  package static let lagShare = 0.1
+  /// An open load must reach this share of its rate.
+  package static let reachedShare = 0.98
+  /// The greatest share of CPU time that the hypervisor may take.
+  package static let stealShare = 0.05
+  /// Little's law is kept when the deviation is at most this.
+  package static let littleShare = 0.05
+  /// A trend counts when its p is under this ...
+  package static let trendProbability = 0.01
+  /// ... and it changes the figure by over this share from the first to the last window.
+  package static let trendShare = 0.1
+  /// Replies that came again, over this share of the phases, are a dialect with several maps a phase.
+  package static let duplicateShare = 0.01
+  /// The fewest windows in which a trend is looked for: under 6, no ordering has a p under 0.01.
+  package static let fewestWindows = 6
+
+  /// What speaks against a measurement, and what is worth knowing about it.
+  ///
+  /// Judges only what the measurement's own figures show; what only the caller knows
+  /// (`broker_died`, `worker_died`, `plugin_crashed`, `interrupted`, `failed`) is the caller's.
+  package static func assess(
+    _ measurement: Measurement, context: ValidityContext
+  ) -> (reasons: [InvalidReason], warnings: [String]) {
+    var reasons: [InvalidReason] = []
+    var warnings: [String] = []
+    if !context.optimisedBuild {
+      reasons.append(
+        InvalidReason(code: .unoptimisedBuild, detail: "built without optimisation; build with -c release"))
+    }
+    if let steal = measurement.stealShare, steal > stealShare {
+      reasons.append(
+        InvalidReason(code: .steal, detail: "the hypervisor took \(percent(steal)) of CPU time (over 5 %)"))
+    }
+    guard let request = measurement.request else { return (reasons, warnings) }
+    if measurement.durationSeconds > 0, request.counts.ok == 0, request.okInWindow == 0 {
+      // Nothing else can be said of answers that are not there.
+      reasons.append(FailureWords.noAnswers(measurement))
+      return (reasons + [otherDialect(measurement)].compactMap { $0 }, warnings)
+    }
+    reasons += [
+      otherDialect(measurement), stall(measurement), lateness(request, measurement, context),
+      saturation(request, measurement), unsteadiness(measurement),
+    ].compactMap { $0 }
+    if !reasons.contains(where: \.code.comesWithSaturation) {
+      warnings += [littleWarning(request, measurement)].compactMap { $0 }
+    }
+    warnings += FailureWords.warnings(measurement) + sampleWarnings(request, measurement)
+    return (reasons, warnings)
+  }
+
+  /// Answers in another dialect: the time to the first of several maps is not the time of the phase.
+  private static func otherDialect(_ measurement: Measurement) -> InvalidReason? {
+    guard measurement.transport == "nats", let counts = measurement.request?.counts else { return nil }
+    let phases = measurement.scopes.dropFirst().reduce(UInt64(0)) { $0 + $1.counts.sent }
+    let most = duplicateShare * Double(max(phases, 1))
+    // A retried request may rightly be answered more than once.
+    let duplicates = counts.duplicates - min(counts.duplicates, counts.retries)
+    let foreign = measurement.evidence?.otherDialectMaps ?? 0
+    guard Double(max(duplicates, foreign)) > most else { return nil }
+    let seen =
+      measurement.evidence?.otherDialectClause
+      ?? "\(duplicates) replies came again for \(phases) phases (over 1 %)"
+    return InvalidReason(
+      code: .wrongDialect,
+      detail: "\(seen); the time to a phase's end is not known then. Write the dialect that the workers "
+        + "speak as the target's `dialect:`")
+  }
+
+  private static func stall(_ measurement: Measurement) -> InvalidReason? {
+    guard let stall = measurement.stall else { return nil }
+    let what = measurement.transport == "ffi" ? "the plugin" : "the broker or the workers"
+    return InvalidReason(
+      code: .stalled,
+      detail: "from \(decimal(stall.startSeconds, 2)) s of the measured time on, requests were in flight and "
+        + "none was answered for \(decimal(stall.seconds, 2)) s (over 10 % of the measured time); the slowest "
+        + "answer before took \(micro(Double(stall.slowestBeforeNanoseconds))). Find out what \(what) waited "
+        + "for; a load that stands still for part of its time has no throughput and no latency")
+  }
+
+  /// How much of the offered rate was answered, 0-1; nil in a closed load or when nothing was sent.
+  ///
+  /// Held against what the schedule asked for within the measured time, since Poisson arrivals are
+  /// never exactly as many as the rate says; where fewer were sent than chance explains (4 standard
+  /// deviations), the generator itself fell short, and the rate is the measure.
+  package static func reached(_ measurement: Measurement) -> Double? {
+    guard let (asked, answered) = demand(measurement), asked > 0 else { return nil }
+    return answered / asked
+  }
+
+  private static func demand(_ measurement: Measurement) -> (asked: Double, answered: Double)? {
+    guard let request = measurement.request, let rate = measurement.offeredRatePerSecond else { return nil }
+    let expected = rate * measurement.durationSeconds
+    let sent = Double(request.counts.sent)
+    let fellShort = sent < expected - 4 * expected.squareRoot() - 1
+    return (fellShort ? expected : sent, Double(request.okInWindow + request.counts.handlerErrors))
+  }
+
+  private static func saturation(
+    _ request: ScopeMeasurement, _ measurement: Measurement
+  ) -> InvalidReason? {
+    guard let (asked, answered) = demand(measurement), asked > 0, answered < reachedShare * asked else {
+      return nil
+    }
+    // Those in flight at both ends make the answers differ from the questions by chance.
+    let inFlight = asked / measurement.durationSeconds * (request.response.meanNanoseconds ?? 0) / 1e9
+    guard asked - answered > 1 + 3 * (2 * inFlight).squareRoot() else { return nil }
+    return InvalidReason(
+      code: .saturated,
+      detail: "answered \(percent(answered / asked)) of the offered rate (under 98 %): "
+        + "it is too high for the target or for the generator")
+  }
+
+  private static func lateness(
+    _ request: ScopeMeasurement, _ measurement: Measurement, _ context: ValidityContext
+  ) -> InvalidReason? {
+    guard measurement.offeredRatePerSecond != nil,
+      let lag = request.sendLag.value(atPercentile: 99),
+      let response = request.response.value(atPercentile: 50),
+      Double(lag) > lagShare * Double(response), Double(lag) > context.timerFloorNanoseconds
+    else { return nil }
+    return InvalidReason(
+      code: .generatorLate,
+      detail: "p99 of the send lag is \(micro(Double(lag))), over 10 % of the median response time "
+        + "(\(micro(Double(response)))) and over this machine's timer floor "
+        + "(\(micro(context.timerFloorNanoseconds)))")
+  }
+
+  private static func unsteadiness(_ measurement: Measurement) -> InvalidReason? {
+    var series = [
+      (
+        "median response time",
+        measurement.windows.compactMap { window in window.p50Nanoseconds.map { Double($0) } }
+      )
+    ]
+    if measurement.offeredRatePerSecond == nil {
+      series.append(
+        (
+          "throughput",
+          measurement.windows.filter { $0.durationSeconds > 0 }.map {
+            Double($0.completed) / $0.durationSeconds
+          }
+        ))
+    }
+    for (name, values) in series where values.count >= fewestWindows {
+      guard let trend = Statistics.trend(values), trend.pValue < trendProbability,
+        let change = trend.relativeChange, abs(change) > trendShare
+      else { continue }
+      return InvalidReason(
+        code: .neverSteady,
+        detail: "the \(name) \(change > 0 ? "rose" : "fell") by \(percent(abs(change))) over "
+          + "\(values.count) windows (Mann-Kendall p \(decimal(trend.pValue, 4))); warm up for longer")
+    }
+    return nil
+  }
+
+  private static func littleWarning(
+    _ request: ScopeMeasurement, _ measurement: Measurement
+  ) -> String? {
+    guard measurement.offeredRatePerSecond == nil, measurement.durationSeconds > 0,
+      let mean = request.response.meanNanoseconds,
+      let deviation = Statistics.littleDeviation(
+        inFlight: Double(measurement.concurrency),
+        throughputPerSecond: Double(request.counts.ended) / measurement.durationSeconds,
+        meanResponseNanoseconds: mean),
+      abs(deviation) > littleShare
+    else { return nil }
+    return "Little's law: throughput x mean response time is "
+      + "\(percent(abs(deviation))) \(deviation > 0 ? "over" : "under") the concurrency of "
+      + "\(measurement.concurrency); "
+      + (deviation < 0
+        ? "the rest of the time passed between an answer and the next request"
+        : "requests overlap more than the load allows, so a figure is wrong")
+  }
+
+  private static func sampleWarnings(
+    _ request: ScopeMeasurement, _ measurement: Measurement
+  ) -> [String] {
+    let perSecond = Double(request.response.count) / measurement.durationSeconds
+    return [50, 90, 99, 99.9].compactMap { percentile in
+      guard !request.response.isPrintable(percentile: percentile) else { return nil }
+      let name = "p" + (percentile == 99.9 ? "99.9" : String(Int(percentile)))
+      guard perSecond > 0, perSecond.isFinite else { return "\(name) has no samples" }
+      let needed = 10 / (1 - percentile / 100)
+      let more = (needed - Double(request.response.count)) / perSecond
+      return "\(name) needs \(decimal(max(more, 0.1), 1)) s more: under 10 samples lie beyond it"
+    }
+  }
+
+  private static func percent(_ share: Double) -> String { decimal(share * 100, 1) + " %" }
+  private static func micro(_ nanoseconds: Double) -> String { decimal(nanoseconds / 1000, 1) + " µs" }
+  private static func decimal(_ value: Double, _ digits: Int) -> String {
+    String(format: "%.\(digits)f", value)
+  }
+}

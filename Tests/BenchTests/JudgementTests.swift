@@ -1,0 +1,150 @@
+import Foundation
+import Lab
+import Engine
+import Results
+import Nylon
+import Report
+import Scenario
+import Testing
+
+@testable import nylon_bench
+
+@Suite("Verdicts on what was seen")
+struct JudgementTests {
+  @Test("One delivery and one answer of each request holds; a second or a missing one fails")
+  func one() {
+    #expect(DeliveryTests.judgeOne(count: 3, deliveries: [1, 2], answers: [1, 1, 1]).verdict == .holds)
+    #expect(DeliveryTests.judgeOne(count: 3, deliveries: [2, 2], answers: [1, 1, 1]).verdict == .fails)
+    #expect(DeliveryTests.judgeOne(count: 3, deliveries: [1, 2], answers: [1, 0, 2]).verdict == .fails)
+  }
+
+  @Test("Two groups mean two deliveries and two answers, one group means one of each")
+  func groups() {
+    func verdict(_ groups: Int, _ deliveries: [UInt64], _ answers: [Int]) -> ClaimVerdict.Verdict {
+      DeliveryTests.judgeGroups(count: 2, groups: groups, deliveries: deliveries, answers: answers).verdict
+    }
+    #expect(verdict(1, [2], [1, 1]) == .holds)
+    #expect(verdict(1, [4], [2, 2]) == .fails)
+    #expect(verdict(2, [2, 2], [2, 2]) == .holds)
+    #expect(verdict(2, [2, 0], [1, 1]) == .fails)
+  }
+
+  @Test("Round-robin holds, the broker's own random choice fails, and a handful says nothing")
+  func order() {
+    func choices(_ sequence: [Int]) -> DeliveryTests.Choices {
+      DeliveryTests.Choices(sequence: sequence, workers: 4, unclear: 0)
+    }
+    var generator = SplitMix64(seed: 7)
+    let random = (0..<200).map { _ in Int(generator.next() >> 62) }
+    #expect(DeliveryTests.roundRobin(choices((0..<200).map { $0 % 4 })).verdict == .holds)
+    #expect(DeliveryTests.roundRobin(choices(random)).verdict == .fails)
+    #expect(DeliveryTests.roundRobin(choices(random)).why.contains("chooses at random"))
+    #expect(DeliveryTests.roundRobin(choices([0, 1, 2])).verdict == .inconclusive)
+    #expect(DeliveryTests.evenLoad(choices(random)).verdict == .holds)
+    #expect(DeliveryTests.evenLoad(choices((0..<200).map { $0 < 150 ? 0 : $0 % 4 })).verdict == .fails)
+    #expect(DeliveryTests.evenLoad(choices((0..<201).map { $0 % 3 })).verdict == .fails)
+  }
+
+  @Test("The layout is the four documented subjects in the group, no more and no fewer")
+  func layout() {
+    let fragments = ["request_filter", "response_filter", "response_body_filter", "logging"]
+    let all = fragments.map {
+      BrokerSubscription(subject: "nylon.plugin.my-plugin.\($0)", group: "production-workers", clientID: 5)
+    }
+    let lifecycle = BrokerSubscription(subject: "nylon.plugin.my-plugin.lifecycle", group: nil, clientID: 5)
+    #expect(LayoutTests.judgeLayout(all + [lifecycle], answered: 4).verdict == .holds)
+    #expect(LayoutTests.judgeLayout(all, answered: 3).verdict == .fails)
+    #expect(LayoutTests.judgeLayout(Array(all.dropLast()), answered: 4).verdict == .fails)
+    var other = all
+    other[0].group = "default"
+    #expect(LayoutTests.judgeLayout(other, answered: 4).verdict == .fails)
+  }
+
+  private func seen(
+    _ phase: Phase, attempts: [Int], took: Double? = nil, timeout: Int? = nil, policy: PhasePolicy? = nil
+  ) -> SettingTests.Seen {
+    let standard = PhasePolicy.standard(for: phase)
+    return SettingTests.Seen(
+      phase: phase, policy: policy ?? standard, timeoutMilliseconds: timeout ?? standard.timeoutMilliseconds,
+      attempts: attempts, tookMilliseconds: took)
+  }
+
+  @Test("Defaults hold with the documented attempts and a timeout that is not early")
+  func defaults() {
+    #expect(seen(.requestFilter, attempts: [3, 3], timeout: 100).isRight)
+    #expect(!seen(.requestFilter, attempts: [3, 2], timeout: 100).isRight)
+    #expect(!seen(.requestFilter, attempts: [], timeout: 100).isRight)
+    #expect(seen(.logging, attempts: [1], took: 203).isRight)
+    #expect(!seen(.logging, attempts: [1], took: 150).isRight)
+    #expect(!seen(.logging, attempts: [1], took: 900).isRight)
+    #expect(!seen(.logging, attempts: [2], took: 203).isRight)
+    #expect(!seen(.logging, attempts: [1], took: 203, policy: .standard(for: .responseFilter)).isRight)
+    #expect(
+      SettingTests.judge([seen(.logging, attempts: [2], took: 203)]).why.contains(
+        "not as documented: logging"))
+  }
+
+  @Test("Scaling holds while there is CPU left, fails when more workers bring nothing, else is unclear")
+  func scaling() {
+    func points(_ values: [(Double, Double?)]) -> [ScalingTests.Point] {
+      values.enumerated().map { place, value in
+        ScalingTests.Point(workers: 1 << place, throughputPerSecond: value.0, busyShare: value.1)
+      }
+    }
+    func verdict(_ values: [(Double, Double?)]) -> ClaimVerdict.Verdict {
+      ScalingTests.judgeScaling(points(values)).verdict
+    }
+    #expect(verdict([(100, 0.2), (195, 0.3), (390, 0.6)]) == .holds)
+    #expect(verdict([(100, 0.2), (195, 0.3), (200, 0.95)]) == .holds)
+    #expect(verdict([(100, 0.2), (110, 0.3), (390, 0.6)]) == .fails)
+    #expect(verdict([(100, 0.9), (110, 0.9)]) == .inconclusive)
+    #expect(verdict([(100, 0.9), (190, 1)]) == .holds)
+    #expect(verdict([(100, nil), (120, nil)]) == .inconclusive)
+    #expect(ScalingTests.bound(points([(1, 0.9)])).contains("others on this machine"))
+  }
+
+  @Test("CPU time of the machine is read from the kernel's line")
+  func machineTime() throws {
+    let first = try #require(MachineTime.parse("cpu  10 0 10 70 10 0 0 0 0 0\ncpu0 1 1 1 1 1 1 1 1\n"))
+    let last = try #require(MachineTime.parse("cpu  40 0 30 110 20 0 0 0 0 0\n"))
+    #expect(MachineTime.busyShare(first, last) == 0.5)
+    #expect(MachineTime.busyShare(first, first) == nil)
+    #expect(MachineTime.parse("intr 5") == nil)
+  }
+}
+
+@Suite("Answers around a fault")
+struct RecoveryTests {
+  /// A look each 50 ms; `rate` gives answers a second at a time.
+  private func timeline(seconds: Double, rate: (Double) -> Double) -> RecoveryTimeline {
+    var timeline = RecoveryTimeline()
+    var answered = 0.0
+    for step in 0...Int(seconds / 0.05) {
+      let at = Double(step) * 0.05
+      timeline.add(LoadSample(measuredSeconds: at, answered: UInt64(answered)))
+      answered += rate(at) * 0.05
+    }
+    return timeline
+  }
+
+  @Test("A rate that comes back is seen when it does")
+  func back() throws {
+    let timeline = timeline(seconds: 6) { $0 >= 2 && $0 < 3.5 ? 0 : 1000 }
+    let recovery = try #require(timeline.recoverySeconds(after: 2, before: 2))
+    #expect(abs(recovery - 1.5) < 0.06)
+    #expect(try #require(timeline.recoverySeconds(after: 3, before: 2)) < 0.56)
+    #expect(timeline.ratePerSecond(from: 0, to: 2).map { abs($0 - 1000) < 1 } == true)
+  }
+
+  @Test("A rate that stays lower, or dies, never comes back")
+  func gone() {
+    #expect(timeline(seconds: 6) { $0 >= 2 ? 700 : 1000 }.recoverySeconds(after: 2, before: 2) == nil)
+    #expect(timeline(seconds: 6) { $0 >= 2 ? 0 : 1000 }.recoverySeconds(after: 2, before: 2) == nil)
+    #expect(RecoveryTimeline().recoverySeconds(after: 0, before: 0) == nil)
+  }
+
+  @Test("A rate that never fell was back at once")
+  func unharmed() {
+    #expect(timeline(seconds: 4) { _ in 500 }.recoverySeconds(after: 2, before: 2) == 0)
+  }
+}

@@ -1,0 +1,63 @@
+import Lab
+import Results
+import Nylon
+import Scenario
+import Synchronization
+
+@testable import Engine
+
+/// A transport that looks, at the end of each answered session, whether the plugin's header
+/// `x-sid` is the session's own id.
+final class StampedTransport: SessionTransport {
+  let inner: FFITransport
+  private(set) var right = 0
+  private(set) var wrong = 0
+  /// Sessions that have ended, of all that were opened.
+  private(set) var opened = 0
+  private(set) var ended = 0
+
+  init(_ inner: FFITransport) { self.inner = inner }
+
+  var completions: CompletionRing { inner.completions }
+  var isInProcess: Bool { inner.isInProcess }
+  var wakeMargin: UInt64 {
+    get { inner.wakeMargin }
+    set { inner.wakeMargin = newValue }
+  }
+  func open(slot: Int, at time: UInt64) -> Bool {
+    opened += 1
+    return inner.open(slot: slot, at: time)
+  }
+  func start(slot: Int, phaseIndex: Int, attempt: Int, at time: UInt64) {
+    inner.start(slot: slot, phaseIndex: phaseIndex, attempt: attempt, at: time)
+  }
+  func abandon(slot: Int) { inner.abandon(slot: slot) }
+  func poll(until time: UInt64) { inner.poll(until: time) }
+  func tally() { inner.tally() }
+
+  func finish(slot: Int, verify: Bool) -> Bool {
+    ended += 1
+    guard verify else { return inner.finish(slot: slot, verify: verify) }
+    let state = inner.slots + slot
+    let stamp = "x-sid".utf8CString.withUnsafeBytes { name in
+      state.pointee.response.header(UnsafeRawBufferPointer(rebasing: name.dropLast()))
+        .map { String(decoding: $0, as: UTF8.self) }
+    }
+    if stamp == String(state.pointee.lastSID) { right += 1 } else { wrong += 1 }
+    return inner.finish(slot: slot, verify: verify)
+  }
+}
+
+extension FFILoad {
+  /// Runs with the stamps looked at.
+  func runStamped(_ plugin: PluginLibrary) throws -> (Engine.Measurement, [StampedTransport]) {
+    let order = order
+    let memory = LoadRecording(order.layout)
+    let transports = try FFITransport.make(
+      order: order, spec: FFISpec(file: "p.so", dispatch: dispatch), plugin: plugin, area: memory.area
+    ).map(StampedTransport.init)
+    let measurement = LoadRunner(order: order, area: memory.area) { ResourceSample() }.run(
+      transports: transports)
+    return (measurement, transports)
+  }
+}

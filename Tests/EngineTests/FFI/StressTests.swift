@@ -1,0 +1,77 @@
+import CJemalloc
+import Lab
+import Results
+import Nylon
+import Scenario
+import Testing
+
+@testable import Engine
+
+extension FFITests {
+  @Suite struct Stress {
+    @Test(arguments: Way.all.filter { $0.pluginThreads > 0 })
+    func threadsThatAnswer64SessionsLoseNoneAndMixNone(way: Way) throws {
+      // Writes, a read that is waited for, and an end, from six threads.
+      let calls =
+        [ScriptedCall.stamp(1), ScriptedCall(2, .readRequestPath), ScriptedCall.stamp(3)]
+        + ScriptedCall.next()
+      let plugin = try ScriptedPlugin(calls, threads: 6)
+      var load = FFILoad(load: .closed(concurrency: 64), dispatch: way.dispatch, threads: way.loadThreads)
+      load.measureSeconds = 1
+      let (measurement, transports) = try load.runStamped(plugin.library)
+      try expectOnlyAnswers(measurement)
+      #expect(transports.allSatisfy { $0.wrong == 0 && $0.right > 64 })
+      #expect(transports.allSatisfy { $0.opened == $0.ended })
+      #expect(try #require(measurement.request).counts.sent > 128)
+      #expect(try plugin.answer(to: .readRequestPath).times == transports.reduce(0) { $0 + $1.opened })
+    }
+
+    @Test(arguments: [Dispatch.queued, .inline])
+    func aFullQueueMakesThreadsWaitAndLosesNothing(dispatch: Dispatch) throws {
+      // 64 sessions of 40 calls of 30,000 bytes: far more than the queue holds.
+      let piece = [UInt8](repeating: 120, count: 30_000)
+      let calls = (0..<40).map { _ in ScriptedCall(1, .setResponseStreamData, piece) }
+      let plugin = try ScriptedPlugin(
+        [ScriptedCall.stamp(1), ScriptedCall(1, .setResponseFullBody, [])] + calls + ScriptedCall.next(),
+        threads: 4)
+      var load = FFILoad(load: .closed(concurrency: 64), dispatch: dispatch)
+      load.verify = Verification(body: String(repeating: "x", count: 40 * 30_000))
+      load.drainSeconds = 5
+      let (measurement, transports) = try load.runStamped(plugin.library)
+      try expectOnlyAnswers(measurement)
+      #expect(transports[0].wrong == 0)
+    }
+
+    @Test(
+      arguments: [Dispatch.queued, .inline],
+      [(Phase.session, false), ([.requestFilter], false), (Phase.session, true), ([.requestFilter], true)])
+    func theLoadThreadAllocatesNothingWithTheNullPlugin(
+      dispatch: Dispatch, load of: (phases: [Phase], decompose: Bool)
+    ) throws {
+      let workshop = try Workshop()
+      let plugin = try PluginLibrary(
+        path: try workshop.compile(
+          file: Workshop.package + "/Sources/NullPlugin/null_plugin.c", name: "null"))
+      for shape in [LoadShape.closed(concurrency: 8), .open(ratePerSecond: 40_000, arrivals: .poisson)] {
+        var load = FFILoad(load: shape, dispatch: dispatch)
+        load.phases = of.phases
+        load.decompose = of.decompose
+        load.warmupSeconds = 0.05
+        load.measureSeconds = 0.5
+        let measurement = try load.run(plugin)
+        try expectOnlyAnswers(measurement)
+        #expect(measurement.allocatedBytes == 0, "\(shape.label)")
+        #expect(measurement.scopes.dropFirst().allSatisfy { ($0.decomposition != nil) == of.decompose })
+        #expect(measurement.scopes.dropFirst().reduce(0) { $0 + $1.counts.ok } > 1000)
+      }
+    }
+
+    @Test func theCounterOfAllocationsCounts() throws {
+      let counter = try #require(ThreadAllocations.counter)
+      let before = counter.pointee
+      let memory = UnsafeMutableRawPointer.allocate(byteCount: 100_000, alignment: 8)
+      memory.deallocate()
+      #expect(counter.pointee >= before + 100_000)
+    }
+  }
+}

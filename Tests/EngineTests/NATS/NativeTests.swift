@@ -1,0 +1,199 @@
+import Foundation
+import Lab
+import Results
+import NATS
+import Nylon
+import Scenario
+import Synchronization
+import Testing
+
+@testable import Engine
+
+/// How the clients meet brokers that refuse, vanish, come back, or are no brokers at all.
+@Suite(.serialized) struct NativeTests {
+  private func answering(_ url: String, auth: NATSAuth = NATSAuth()) throws -> Responder {
+    try Responder(url, auth: auth) { request, to in [Publication(subject: to, bytes: reply(to: request))] }
+  }
+
+  @Test(arguments: NATSClient.allCases)
+  func aWrongTokenIsAnErrorThatDoesNotShowIt(client: NATSClient) throws {
+    let broker = try Broker.start(auth: NATSAuth(token: "right-s3cret"))
+    defer { broker.stop() }
+    for wrong in ["", "wrong-s3cret"] {
+      var load = NATSLoad(client: client)
+      load.auth = NATSAuth(token: wrong.isEmpty ? nil : wrong)
+      let error = try #require(throws: BrokerError.self) { try load.run(broker.url) }
+      #expect(error.description.contains(":\(broker.port)"))
+      #expect(error.description.contains("`auth:`"))
+      #expect(!error.description.contains("s3cret"))
+    }
+  }
+
+  @Test(
+    arguments: [NATSAuth(token: "t0/k€n"), NATSAuth(user: "ann", password: "p@ss/ w")], [false, true])
+  func credentialsLetInFromTheScenarioAndFromTheURL(auth: NATSAuth, inURL: Bool) throws {
+    let broker = try Broker.start(auth: auth)
+    defer { broker.stop() }
+    let words = [auth.token, auth.user, auth.password].compactMap {
+      $0?.addingPercentEncoding(withAllowedCharacters: .alphanumerics)
+    }
+    let url = "nats://\(words.joined(separator: ":"))@127.0.0.1:\(broker.port)"
+    let responder = try answering(broker.url, auth: auth)
+    defer { responder.stop() }
+    var load = NATSLoad()
+    if !inURL { load.auth = auth }
+    try expectOnlyAnswers(try load.run(inURL ? url : broker.url))
+  }
+
+  @Test(arguments: NATSClient.allCases)
+  func serversThatAreNotThereArePassedOver(client: NATSClient) throws {
+    let broker = try Broker.start()
+    defer { broker.stop() }
+    let responder = try answering(broker.url)
+    defer { responder.stop() }
+    let load = NATSLoad(client: client, load: .closed(concurrency: 8), connections: 3)
+    try expectOnlyAnswers(try load.run("nats://127.0.0.1:1", "nats://localhost:\(broker.port)"))
+  }
+
+  @Test(arguments: NATSClient.allCases) func whereNobodyListensIsAnError(client: NATSClient) throws {
+    let error = try #require(throws: BrokerError.self) {
+      try NATSLoad(client: client).run("nats://s3cret@127.0.0.1:1", "nats://[::1]:1")
+    }
+    #expect(error.description.contains("Start one (nats-server)"))
+    #expect(!error.description.contains("s3cret"))
+  }
+
+  @Test(arguments: NATSClient.allCases)
+  func aBrokerThatDiesAndComesBackIsUsedAgainAndNothingHangs(client: NATSClient) throws {
+    let first = try Broker.start()
+    let responder = try answering(first.url)
+    let back = Mutex<(broker: Broker?, responder: Responder?)>((nil, nil))
+    let restarted = DispatchSemaphore(value: 0)
+    Thread.detachNewThread {
+      usleep(400_000)
+      first.kill()
+      usleep(100_000)
+      let second = try? Broker.start(port: first.port)
+      back.withLock { $0 = (second, second.flatMap { try? self.answering($0.url) }) }
+      restarted.signal()
+    }
+    var load = NATSLoad(client: client, load: .closed(concurrency: 8), connections: 2, measureSeconds: 4)
+    load.policy = PhasePolicy(
+      timeoutMilliseconds: 300, onError: .retry, attempts: 2, backoffFirstMilliseconds: 5,
+      backoffMostMilliseconds: 10)
+    let measurement = try load.run(first.url)
+    restarted.wait()
+    responder.stop()
+    back.withLock {
+      $0.responder?.stop()
+      $0.broker?.stop()
+    }
+    let request = try #require(measurement.request)
+    #expect(request.counts.closes)
+    #expect(request.counts.timeouts + request.counts.retries > 0)
+    #expect(measurement.windows.first?.completed ?? 0 > 0)
+    let last = try #require(measurement.windows.last)
+    // Two attempts that time out take at least 600 ms: these were answered.
+    #expect(last.completed > 0 && last.p50Nanoseconds ?? .max < 600_000_000)
+    #expect(measurement.warnings.contains { $0.contains("lost and made again") })
+  }
+
+  @Test func bodiesThatFillTheSocketAreAllAnsweredThoughTheBrokerPauses() throws {
+    let broker = try Broker.start()
+    defer { broker.stop() }
+    let responder = try answering(broker.url)
+    defer { responder.stop() }
+    var load = NATSLoad(load: .closed(concurrency: 48), measureSeconds: 1, drainSeconds: 10)
+    load.request.bodyBytes = 500_000  // it travels twice
+    load.policy.timeoutMilliseconds = 60_000
+    let paused = DispatchSemaphore(value: 0)
+    Thread.detachNewThread {
+      usleep(300_000)
+      broker.pause()
+      usleep(300_000)
+      broker.resume()
+      paused.signal()
+    }
+    let measurement = try load.run(broker.url)
+    paused.wait()
+    try expectOnlyAnswers(measurement)
+    #expect(measurement.warnings.filter { $0.contains("lost") }.isEmpty)
+  }
+
+  @Test(arguments: NATSClient.allCases)
+  func aRequestOverTheBrokersLimitIsAnErrorBeforeTheLoad(client: NATSClient) throws {
+    let broker = try Broker.start()
+    defer { broker.stop() }
+    var load = NATSLoad(client: client)
+    load.request.bodyBytes = 600_000
+    let error = try #require(throws: BrokerError.self) { try load.run(broker.url) }
+    #expect(error.description.contains("1048576") && error.description.contains("max_payload"))
+  }
+
+  @Test(arguments: NATSClient.allCases)
+  func aRequestThatGrowsOverTheBrokersLimitFailsAlone(client: NATSClient) throws {
+    let broker = try Broker.start()
+    defer { broker.stop() }
+    let body = [UInt8](repeating: 7, count: 700_000)
+    let responder = try Responder(broker.url) { request, to in
+      let change: HTTPContextChange? =
+        switch request.phase {
+        case .requestFilter: HTTPContextChange(request: HTTPRequestChange(body: body))
+        case .responseFilter: HTTPContextChange(response: HTTPResponseChange(body: body))
+        default: nil
+        }
+      return [Publication(subject: to, bytes: reply(to: request, data: change?.encoded()))]
+    }
+    defer { responder.stop() }
+    var load = NATSLoad(client: client, load: .closed(concurrency: 1), phases: Phase.session)
+    load.drainSeconds = 5
+    load.policy.timeoutMilliseconds = 30_000
+    let measurement = try load.run(broker.url)
+    let request = try #require(measurement.request)
+    #expect(request.counts.sent > 0 && request.counts.handlerErrors == request.counts.sent)
+    #expect(request.counts.protocolErrors == request.counts.sent)
+    #expect(measurement.scopes[2].counts.ok == request.counts.sent)
+    #expect(measurement.scopes[3].counts.handlerErrors == request.counts.sent)
+  }
+
+  @Test func manyConnectionsOfSeveralThreadsAreAllUsed() throws {
+    let broker = try Broker.start()
+    defer { broker.stop() }
+    let inboxes = Mutex<Set<String>>([])
+    let responder = try Responder(broker.url) { request, to in
+      inboxes.withLock { _ = $0.insert(String(to.dropLast(8))) }
+      return [Publication(subject: to, bytes: reply(to: request))]
+    }
+    defer { responder.stop() }
+    let load = NATSLoad(load: .closed(concurrency: 200), threads: 3, connections: 100)
+    try expectOnlyAnswers(try load.run(broker.url))
+    #expect(inboxes.withLock(\.count) == 100)
+  }
+
+  @Test(arguments: [1, 40]) func theLoadThreadAllocatesNothing(concurrency: Int) throws {
+    let broker = try Broker.start()
+    defer { broker.stop() }
+    let responder = try Responder(broker.url) { request, to in
+      let change = HTTPContextChange(
+        response: HTTPResponseChange(headers: [KeyValue(key: "x-new", value: "1")]))
+      return [
+        Publication(
+          subject: to, bytes: reply(to: request, data: request.phase == .logging ? nil : change.encoded()))
+      ]
+    }
+    defer { responder.stop() }
+    var load = NATSLoad(load: .closed(concurrency: concurrency), phases: Phase.session)
+    load.warmupSeconds = 0.3
+    let measurement = try load.run(broker.url)
+    try expectOnlyAnswers(measurement)
+    let bytes = try #require(measurement.allocatedBytes)
+    let requests = try #require(measurement.request).okInWindow
+    #expect(requests > 10)
+    #if DEBUG
+      // Unoptimised code boxes what closures share.
+      #expect(bytes / max(1, requests) < 10_000)
+    #else
+      #expect(bytes == 0)
+    #endif
+  }
+}

@@ -1,0 +1,147 @@
+import CNats
+import Foundation
+import Lab
+import Results
+import NATS
+import Nylon
+import Scenario
+import Synchronization
+import Testing
+
+@testable import Engine
+
+/// What a responder of a test does with a request: what it publishes, to which subjects.
+typealias Respond = @Sendable (_ request: RequestMessage, _ reply: String) -> [Publication]
+
+/// Something that a responder publishes.
+struct Publication {
+  var subject: String
+  var bytes: [UInt8]
+  /// Before it goes out; the replies behind it wait too.
+  var delayMilliseconds = 0
+}
+
+/// A worker that a test scripts: one connection of its own, one thread of libnats' own.
+final class Responder: @unchecked Sendable {
+  // @unchecked: set up in `init`; then libnats' delivery thread alone uses it.
+  private let connection: OpaquePointer
+  private var subscriptions: [OpaquePointer] = []
+  private let respond: Respond
+  private let seen = Mutex<[RequestMessage]>([])
+
+  init(
+    _ url: String, auth: NATSAuth = NATSAuth(), phases: [Phase] = Phase.session, respond: @escaping Respond
+  ) throws {
+    self.respond = respond
+    var options: OpaquePointer?
+    try #require(natsOptions_Create(&options) == NATS_OK)
+    defer { natsOptions_Destroy(options) }
+    let spec = NATSSpec(auth: auth)
+    let statuses = ConnectionOptions.apply(spec, servers: [url], to: try #require(options))
+    try #require(statuses.allSatisfy { $0 == NATS_OK })
+    var made: OpaquePointer?
+    try #require(natsConnection_Connect(&made, options) == NATS_OK)
+    connection = try #require(made)
+    let subject = try Subject(prefix: "nylon.plugin", plugin: "p")
+    for phase in phases {
+      var subscription: OpaquePointer?
+      let status = natsConnection_QueueSubscribe(
+        &subscription, connection, subject.phase(phase), "default", responderReceived,
+        Unmanaged.passUnretained(self).toOpaque())
+      try #require(status == NATS_OK)
+      subscriptions.append(try #require(subscription))
+    }
+    try #require(natsConnection_Flush(connection) == NATS_OK)
+  }
+
+  /// The requests so far.
+  var requests: [RequestMessage] { seen.withLock { $0 } }
+
+  fileprivate func received(_ message: OpaquePointer) {
+    let bytes = UnsafeRawBufferPointer(
+      start: natsMsg_GetData(message), count: Int(natsMsg_GetDataLength(message)))
+    guard let request = try? RequestMessage(decoding: bytes), let reply = natsMsg_GetReply(message) else {
+      Issue.record("a request cannot be read")
+      return
+    }
+    seen.withLock { $0.append(request) }
+    for publication in respond(request, String(cString: reply)) {
+      if publication.delayMilliseconds > 0 { usleep(UInt32(publication.delayMilliseconds) * 1000) }
+      _ = publication.bytes.withUnsafeBytes {
+        natsConnection_Publish(connection, publication.subject, $0.baseAddress, Int32($0.count))
+      }
+    }
+    natsConnection_Flush(connection)
+  }
+
+  func stop() {
+    subscriptions.forEach { natsSubscription_Destroy($0) }
+    natsConnection_Close(connection)
+    natsConnection_Destroy(connection)
+  }
+}
+
+private func responderReceived(
+  connection: OpaquePointer?, subscription: OpaquePointer?, message: OpaquePointer?,
+  closure: UnsafeMutableRawPointer?
+) {
+  guard let message, let closure else { return }
+  Unmanaged<Responder>.fromOpaque(closure).takeUnretainedValue().received(message)
+  natsMsg_Destroy(message)
+}
+
+/// A reply in the `reply` dialect.
+func reply(
+  to request: RequestMessage, _ action: ReplyAction = .next, id: RequestID? = nil, data: [UInt8]? = nil,
+  error: String? = nil
+) -> [UInt8] {
+  let message = ResponseMessage(
+    requestID: id ?? request.requestID, sessionID: request.sessionID, action: action, data: data, error: error
+  )
+  return (try? message.encoded()) ?? []
+}
+
+/// A load on a pool.
+struct NATSLoad {
+  var client = NATSClient.native
+  var load = LoadShape.closed(concurrency: 4)
+  var phases: [Phase] = [.requestFilter]
+  var threads = 1
+  var connections = 1
+  var flush = FlushMode.immediate
+  var verify = Verification()
+  var request = RequestSpec()
+  var warmupSeconds = 0.0
+  var measureSeconds = 0.2
+  var drainSeconds = 0.5
+  var decompose = false
+  var policy = PhasePolicy(
+    timeoutMilliseconds: 2000, onError: .end, attempts: 3, backoffFirstMilliseconds: 5,
+    backoffMostMilliseconds: 10)
+
+  func order(_ url: String) -> LoadOrder {
+    let target = Target(
+      name: "t", plugin: "p", handler: "h", transport: .nats(spec), phases: phases,
+      loads: [load], policies: Dictionary(uniqueKeysWithValues: Phase.session.map { ($0, policy) }),
+      maxInFlight: 256, verify: verify, decompose: decompose)
+    return LoadOrder(
+      target: target, load: load, request: request, warmupSeconds: warmupSeconds,
+      measureSeconds: measureSeconds,
+      drainSeconds: drainSeconds, threads: threads, connections: connections, seed: 1, replicate: 1,
+      servers: [url])
+  }
+
+  var auth = NATSAuth()
+  var spec: NATSSpec { NATSSpec(flush: flush, client: client, auth: auth) }
+
+  /// Runs the load; the client that took part is the one that was asked for.
+  func run(_ servers: String...) throws -> Engine.Measurement {
+    var order = order(servers[0])
+    order.servers = servers
+    let memory = LoadRecording(order.layout)
+    let runner = LoadRunner(order: order, area: memory.area) { ResourceSample() }
+    let measurement = try NATSEngines.measure(order: order, spec: spec, area: memory.area, runner: runner)
+    #expect(measurement.client == (flush == .immediate ? client : .libnats).rawValue)
+    return measurement
+  }
+}

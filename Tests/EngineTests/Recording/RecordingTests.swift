@@ -1,0 +1,136 @@
+import Testing
+
+@testable import Lab
+@testable import Results
+
+@testable import Engine
+
+/// A small seeded generator (SplitMix64).
+private struct Random: RandomNumberGenerator {
+  var state: UInt64
+
+  mutating func next() -> UInt64 {
+    state &+= 0x9E37_79B9_7F4A_7C15
+    var mixed = (state ^ (state >> 30)) &* 0xBF58_476D_1CE4_E5B9
+    mixed = (mixed ^ (mixed >> 27)) &* 0x94D0_49BB_1331_11EB
+    return mixed ^ (mixed >> 31)
+  }
+}
+
+private func zeroed(words: Int) -> UnsafeMutablePointer<UInt64> {
+  let memory = UnsafeMutablePointer<UInt64>.allocate(capacity: words)
+  memory.initialize(repeating: 0, count: words)
+  return memory
+}
+
+@Suite("What the hot path records into")
+struct RecordingTests {
+  @Test("counts as the histogram that is a value", arguments: [1, 2, 3] as [UInt64])
+  func agreesWithTheValue(seed: UInt64) {
+    let words = zeroed(words: RawHistogram.wordCount)
+    defer { words.deallocate() }
+    let raw = RawHistogram(words: words)
+    var value = LatencyHistogram()
+    var random = Random(state: seed)
+    for _ in 0..<20_000 {
+      // All magnitudes alike, past the greatest of 60 s too.
+      let number = UInt64.random(in: 0..<1 << UInt64.random(in: 1...37, using: &random), using: &random)
+      raw.record(number)
+      value.record(number)
+    }
+    #expect(raw.snapshot() == value)
+    #expect(value.clampedCount > 0)
+    #expect(value.count == 20_000)
+  }
+
+  @Test("is empty when its memory is zero, and keeps one value exactly")
+  func startsEmpty() {
+    let words = zeroed(words: RawHistogram.wordCount)
+    defer { words.deallocate() }
+    let raw = RawHistogram(words: words)
+    #expect(raw.snapshot().isEmpty)
+    raw.record(0)
+    #expect(raw.snapshot().count == 1)
+    #expect(raw.snapshot().greatestNanoseconds == 0)
+    raw.record(123_456_789)
+    #expect(raw.snapshot().greatestNanoseconds == 123_456_789)
+    #expect(raw.snapshot().leastNanoseconds == 0)
+  }
+
+  @Test("covers every value with exactly one counter, without gaps")
+  func geometryHasNoGaps() {
+    var expected: UInt64 = 0
+    for index in 0..<HistogramGeometry.counterCount {
+      let lowest = HistogramGeometry.lowestValue(at: index)
+      let highest = HistogramGeometry.highestValue(at: index)
+      #expect(lowest == expected)
+      #expect(HistogramGeometry.index(of: lowest) == index)
+      #expect(HistogramGeometry.index(of: highest) == index)
+      // A counter is at most 1/1024 of its value wide: three significant digits.
+      #expect((highest - lowest) <= lowest / 1024)
+      expected = highest + 1
+    }
+    #expect(expected > HistogramGeometry.highestNanoseconds)
+  }
+
+  @Test("has a block of its own for each counter and histogram", arguments: [1, 2, 5])
+  func blocksDoNotOverlap(threads: Int) {
+    let layout = RecordingLayout(threads: threads, scopes: ["request", "a", "b"], windows: 3)
+    let words = zeroed(words: layout.byteCount / 8)
+    defer { words.deallocate() }
+    let area = RecordingArea(layout: layout, memory: words)
+    area.measureStart = 11
+    area.measureEnd = 12
+    area.timerFloorNanoseconds = 13
+    area.state = .draining
+    area.stopRequested = true
+    var next: UInt64 = 1
+    for thread in 0..<threads {
+      let recorder = area.threadRecorder(thread)
+      for scope in 0..<3 {
+        for counter in ThreadRecorder.Counter.allCases {
+          recorder.add(counter, scope: scope, next)
+          next += 1
+        }
+      }
+      for (place, histogram) in histograms(of: recorder).enumerated() {
+        for _ in 0...place { histogram.record(UInt64(1000 * (thread + 1) + place)) }
+      }
+    }
+    check(area, threads: threads)
+    #expect(area.measureStart == 11)
+    #expect(area.measureEnd == 12)
+    #expect(area.timerFloorNanoseconds == 13)
+    #expect(area.state == .draining)
+    #expect(area.stopRequested)
+    // The last word of the memory belongs to the last histogram: nothing lies behind it.
+    let last = area.threadRecorder(threads - 1).phaseLag(scope: 2).words + RawHistogram.wordCount
+    #expect(last == words + layout.byteCount / 8)
+  }
+
+  private func histograms(of recorder: ThreadRecorder) -> [RawHistogram] {
+    (0...3).map { recorder.requestResponse(window: $0) } + [recorder.requestService, recorder.requestLag]
+      + (1...2).flatMap {
+        [recorder.phaseResponse(scope: $0), recorder.phaseService(scope: $0), recorder.phaseLag(scope: $0)]
+      }
+  }
+
+  private func check(_ area: RecordingArea, threads: Int) {
+    var next: UInt64 = 1
+    for thread in 0..<threads {
+      let recorder = area.threadRecorder(thread)
+      for scope in 0..<3 {
+        for counter in ThreadRecorder.Counter.allCases {
+          #expect(recorder.value(counter, scope: scope) == next)
+          next += 1
+        }
+      }
+      for (place, histogram) in histograms(of: recorder).enumerated() {
+        let copy = histogram.snapshot()
+        #expect(copy.count == UInt64(place + 1))
+        #expect(copy.leastNanoseconds == UInt64(1000 * (thread + 1) + place))
+        #expect(copy.greatestNanoseconds == UInt64(1000 * (thread + 1) + place))
+      }
+    }
+  }
+}

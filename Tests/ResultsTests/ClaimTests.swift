@@ -1,0 +1,180 @@
+import Lab
+import Testing
+
+@testable import Engine
+@testable import Report
+@testable import Results
+
+private func latency(
+  _ low: Double?, _ high: Double?, conditions: [(String, String)] = [("b", "open-1000")],
+  id: String = "nats-latency",
+  unit: String = "ms", metric: String = "latency"
+) -> ClaimCheck {
+  ClaimCheck(
+    id: id, subject: "nats latency", document: "guide.md", line: 38, words: "0.9-1.1 ms", low: low,
+    high: high, unit: unit, metric: metric,
+    conditions: conditions.map { ClaimCheck.Condition(letter: $0.0, target: "nats", load: $0.1) })
+}
+
+private func rate(
+  _ low: Double, _ high: Double, conditions: [(String, String)] = [("b", "open-1000")]
+) -> ClaimCheck {
+  ClaimCheck(
+    id: "nats-rate", document: "guide.md", line: 39, words: "1K req/s", low: low, high: high, unit: "req/s",
+    metric: "throughput", lowerIsBetter: false,
+    conditions: conditions.map { ClaimCheck.Condition(letter: $0.0, target: "nats", load: $0.1) })
+}
+
+private func overall(_ check: ClaimCheck, _ measurements: [Measurement]) throws -> ClaimVerdict {
+  try #require(ClaimEvaluator.verdicts([check], measurements: measurements).first { $0.isOverall })
+}
+
+@Suite("A claim about latency")
+struct LatencyClaimTests {
+  @Test(
+    "is judged by where the interval of the median lies",
+    arguments: [
+      (0.9, 1.1, .confirmed), (2, 3, .better), (0.1, 0.5, .worse), (1.01, 1.2, .inconclusive),
+      (nil, 1.5, .confirmed), (nil, 0.5, .worse), (0.5, nil, .confirmed),
+    ] as [(Double?, Double?, ClaimVerdict.Verdict)])
+  func verdicts(low: Double?, high: Double?, verdict: ClaimVerdict.Verdict) throws {
+    let row = try overall(latency(low, high), replicates("nats", around: 1_000_000))
+    #expect(row.verdict == verdict)
+    let measured = try #require(row.measured)
+    #expect(abs(measured - 1.02) < 0.002)
+    #expect(row.low.map { abs($0 - 1) < 0.002 } == true)
+    #expect(row.high.map { abs($0 - 1.04) < 0.002 } == true)
+  }
+
+  @Test("says p99, the interval's kind and the requests in flight")
+  func why() throws {
+    let row = try overall(latency(0.9, 1.1), replicates("nats", around: 1_000_000))
+    for part in [
+      "by b open-1000 nats", "covers at most 93.8 %", "p99 1.52 ms",
+      "Little's law: 1,000 req/s x 1.02 ms = 1.02 in flight",
+    ] {
+      #expect(row.why.contains(part), "\(part) in \(row.why)")
+    }
+  }
+
+  @Test("is judged within the histogram when there is one replicate, and says so")
+  func oneReplicate() throws {
+    let row = try overall(latency(0.9, 1.1), replicates("nats", around: 1_000_000, count: 1))
+    #expect(row.verdict == .confirmed)
+    #expect(row.why.contains("1 replicate: order-statistic interval within the histogram"))
+    let low = try #require(row.low), high = try #require(row.high), measured = try #require(row.measured)
+    #expect(low < measured && measured < high)
+  }
+
+  @Test("is decided under load, whatever the unloaded time is")
+  func loadDecides() throws {
+    let check = latency(0.9, 1.1, conditions: [("a", "closed-1"), ("b", "open-1000"), ("c", "closed-64")])
+    let measurements =
+      replicates("nats", load: "closed-1", around: 1_000_000) + replicates("nats", around: 5_000_000)
+      + replicates("nats", load: "closed-64", around: 1_000_000)
+    let rows = ClaimEvaluator.verdicts([check], measurements: measurements)
+    #expect(rows.map(\.verdict) == [.confirmed, .worse, .confirmed, .worse])
+    #expect(
+      rows.map(\.condition) == ["a closed-1 nats", "b open-1000 nats", "c closed-64 nats", "overall"])
+  }
+
+  @Test("is worse when the documented rate cannot be reached, and only then")
+  func saturated() throws {
+    let tired = replicates("nats", around: 1_000_000, invalid: [.generatorLate, .saturated])
+    #expect(try overall(latency(0.9, 1.1), tired).verdict == .worse)
+    #expect(
+      try overall(latency(0.9, 1.1, conditions: [("a", "open-1000")]), tired).verdict == .inconclusive)
+    let stolen = replicates("nats", around: 1_000_000, invalid: [.saturated, .steal])
+    #expect(try overall(latency(0.9, 1.1), stolen).verdict == .inconclusive)
+  }
+
+  @Test("is inconclusive when the measurement is invalid or too small, and shows the figure")
+  func invalid() throws {
+    let row = try overall(latency(0.9, 1.1), replicates("nats", around: 1_000_000, invalid: [.steal]))
+    #expect(row.verdict == .inconclusive)
+    #expect(row.measured != nil)
+    #expect(row.why.contains("invalid (steal): seen steal"))
+    let small = replicates("nats", around: 1_000_000, count: 1, samples: 4)
+    #expect(try overall(latency(0.9, 1.1), small).verdict == .inconclusive)
+  }
+
+  @Test("is not measured with the reason when nothing was")
+  func notMeasured() throws {
+    var check = latency(0.9, 1.1)
+    #expect(try overall(check, []).verdict == .notMeasured)
+    #expect(try overall(check, []).why == "target 'nats' was not measured under load 'open-1000'")
+    check.notMeasuredReason = "needs Go; apt install golang"
+    let rows = ClaimEvaluator.verdicts([check], measurements: replicates("nats", around: 1_000_000))
+    #expect(rows.map(\.verdict) == [.notMeasured])
+    #expect(rows[0].why == "needs Go; apt install golang")
+    let odd = latency(1, 2, unit: "parsecs")
+    #expect(try overall(odd, replicates("nats", around: 1_000_000)).verdict == .notMeasured)
+  }
+}
+
+@Suite("A claim about throughput")
+struct ThroughputClaimTests {
+  @Test(
+    "is judged by where the interval of the rate lies",
+    arguments: [(900, 1100, .confirmed), (450, 550, .better), (1800, 2200, .worse)]
+      as [(Double, Double, ClaimVerdict.Verdict)])
+  func verdicts(low: Double, high: Double, verdict: ClaimVerdict.Verdict) throws {
+    #expect(try overall(rate(low, high), replicates("nats", around: 1_000_000)).verdict == verdict)
+  }
+
+  @Test("is worse when the load at the documented rate is saturated below the range")
+  func saturated() throws {
+    let tired = replicates("nats", around: 1_000_000, invalid: [.saturated, .neverSteady])
+    #expect(try overall(rate(1800, 2200), tired).verdict == .worse)
+    #expect(try overall(rate(900, 1100), tired).verdict == .inconclusive)
+  }
+
+  @Test("is the highest rate seen: a slower closed loop says nothing against it")
+  func highest() throws {
+    let check = rate(900, 1100, conditions: [("b", "open-1000"), ("c", "closed-1")])
+    let slow = replicates("nats", load: "closed-1", around: 1_000_000, samples: 400)
+    #expect(try overall(check, replicates("nats", around: 1_000_000) + slow).verdict == .confirmed)
+    #expect(try overall(check, slow).verdict == .inconclusive)
+    let fast = replicates("nats", load: "closed-1", around: 1_000_000, samples: 4000)
+    let row = try overall(check, replicates("nats", around: 1_000_000) + fast)
+    #expect(row.verdict == .better)
+    #expect(row.measured == 2000)
+  }
+
+  @Test("of one replicate is judged by its windows")
+  func oneReplicate() throws {
+    let row = try overall(rate(900, 1100), replicates("nats", around: 1_000_000, count: 1))
+    #expect(row.verdict == .confirmed)
+    #expect(row.why.contains("t-interval over windows"))
+  }
+}
+
+@Suite("Other claims")
+struct OtherClaimTests {
+  @Test("about behaviour hold or fail")
+  func behaviour() throws {
+    var check = ClaimCheck(
+      id: "one-worker", document: "guide.md", line: 5, words: "one worker per request", metric: "behaviour",
+      holds: true, seen: "1000 requests, 1000 answers")
+    #expect(try overall(check, []).verdict == .holds)
+    check.holds = false
+    #expect(try overall(check, []).verdict == .fails)
+  }
+
+  @Test("of two documents that disagree have a row about it, which is not an overall one")
+  func disagreement() throws {
+    let other = latency(500, 900, id: "other", unit: "us")
+    let rows = ClaimEvaluator.verdicts([latency(2, 3), other], measurements: [])
+    let row = try #require(rows.last)
+    #expect(row.condition == ClaimVerdict.disagreement)
+    #expect(row.id == "nats-latency~other")
+    #expect(row.verdict == .fails)
+    #expect(!row.isOverall)
+    #expect(row.why == "guide.md:38 says 2 to 3 ms, guide.md:38 says 500 to 900 us; both cannot be true")
+    let agreeing = latency(2900, 3100, id: "other", unit: "us")
+    #expect(
+      ClaimEvaluator.verdicts([latency(2, 3), agreeing], measurements: []).allSatisfy {
+        $0.isOverall || $0.verdict == .notMeasured
+      })
+  }
+}

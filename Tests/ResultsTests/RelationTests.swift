@@ -1,0 +1,188 @@
+import Foundation
+import struct Engine.Measurement
+import Lab
+import Scenario
+import Testing
+
+@testable import Engine
+@testable import Report
+@testable import Results
+
+private func check(
+  _ low: Double?, _ high: Double?, unit: String, metric: String, relation: ClaimSpec.Relation,
+  lowerIsBetter: Bool = true
+) -> ClaimCheck {
+  ClaimCheck(
+    id: "nats-against-ffi", document: "guide.md", line: 269, words: "+2-3ms latency", low: low, high: high,
+    unit: unit, metric: metric, lowerIsBetter: lowerIsBetter, relation: relation,
+    conditions: [.init(letter: "d", target: "nats", load: "closed-64", against: "ffi")])
+}
+
+private func overall(_ check: ClaimCheck, _ measurements: [Measurement]) throws -> ClaimVerdict {
+  try #require(ClaimEvaluator.verdicts([check], measurements: measurements).first { $0.isOverall })
+}
+
+private func both(
+  ffi: UInt64 = 1_000_000, nats: UInt64 = 3_000_000, count: Int = 5, natsSamples: UInt64 = 2000,
+  invalid: [InvalidReason.Code] = []
+) -> [Measurement] {
+  replicates("ffi", load: "closed-64", around: ffi, count: count, transport: "ffi", invalid: invalid)
+    + replicates("nats", load: "closed-64", around: nats, count: count, samples: natsSamples)
+}
+
+@Suite("A claim that holds one target against another")
+struct RelationTests {
+  @Test(
+    "about a difference is judged by the differences of paired replicates",
+    arguments: [(1.9, 2.2, .confirmed), (3, 4, .better), (0.5, 1, .worse), (2.05, 3, .inconclusive)]
+      as [(Double, Double, ClaimVerdict.Verdict)])
+  func difference(low: Double, high: Double, verdict: ClaimVerdict.Verdict) throws {
+    let claim = check(low, high, unit: "ms", metric: "response_p50_us", relation: .difference)
+    let row = try overall(claim, both())
+    #expect(row.verdict == verdict, "\(row)")
+    // Replicate k is (1 + k %) of 3 ms less (1 + k %) of 1 ms: the middle one is 2.04 ms.
+    #expect(try abs(#require(row.measured) - 2.04) < 0.01)
+    #expect(row.why.contains("5 paired replicates") && row.why.contains("nats 3.06 ms, ffi 1.02 ms"))
+  }
+
+  @Test(
+    "about a change is judged by its percentage",
+    arguments: [(-33, -27, .confirmed), (-60, -40, .better), (-10, -5, .worse)]
+      as [(Double, Double, ClaimVerdict.Verdict)])
+  func change(low: Double, high: Double, verdict: ClaimVerdict.Verdict) throws {
+    let claim = check(
+      low, high, unit: "%", metric: "throughput_rps", relation: .change, lowerIsBetter: false)
+    let row = try overall(claim, both(natsSamples: 1400))
+    #expect(row.verdict == verdict, "\(row)")
+    #expect(try abs(#require(row.measured) + 30) < 0.001)
+  }
+
+  @Test("of one replicate has an interval from both sides' own, wider than either")
+  func oneReplicate() throws {
+    let claim = check(1.5, 2.5, unit: "ms", metric: "response_p50_us", relation: .difference)
+    let row = try overall(claim, both(count: 1))
+    #expect(row.verdict == .confirmed)
+    let measured = try #require(row.measured), low = try #require(row.low), high = try #require(row.high)
+    #expect(low < measured && measured < high)
+    #expect(row.why.contains("from the ends of both sides'"))
+  }
+
+  @Test("is inconclusive when the other side is invalid, and not measured when it is not there")
+  func otherSide() throws {
+    let claim = check(1.9, 2.2, unit: "ms", metric: "response_p50_us", relation: .difference)
+    #expect(try overall(claim, both(invalid: [.steal])).verdict == .inconclusive)
+    let alone = both().filter { $0.target == "nats" }
+    let row = try overall(claim, alone)
+    #expect(row.verdict == .notMeasured && row.why.contains("target 'ffi' was not measured"))
+  }
+
+  @Test("disagrees with the document's own two figures when they give another difference")
+  func implied() throws {
+    func latency(_ id: String, _ subject: String, _ low: Double, _ high: Double) -> ClaimCheck {
+      ClaimCheck(
+        id: id, subject: subject, document: "guide.md", line: 37, words: "", low: low, high: high,
+        unit: "ms", metric: "response_p50_us", notMeasuredReason: "not here")
+    }
+    var claim = check(2, 3, unit: "ms", metric: "response_p50_us", relation: .difference)
+    claim.subject = "nats latency"
+    claim.againstSubject = "ffi latency"
+    func rows(_ nats: ClosedRange<Double>) -> [ClaimVerdict] {
+      let figures = [
+        latency("ffi", "ffi latency", 0.7, 0.9),
+        latency("nats", "nats latency", nats.lowerBound, nats.upperBound),
+      ]
+      return ClaimEvaluator.verdicts(figures + [claim], measurements: [])
+        .filter { $0.condition == ClaimVerdict.disagreement }
+    }
+    #expect(rows(2...3).isEmpty)
+    let row = try #require(rows(0.9...1).first)
+    #expect(row.why.contains("give 0 to 0.3 ms"), "\(row.why)")
+  }
+
+  @Test("over circumstances that the document does not name is true when it is for one of them")
+  func range() throws {
+    let targets = ["net-1ms", "net-2ms", "net-4ms"]
+    func claim(_ low: Double, _ high: Double) -> ClaimCheck {
+      ClaimCheck(
+        id: "net", document: "guide.md", line: 37, words: "3-5ms", low: low, high: high, unit: "ms",
+        metric: "response_p50_us",
+        conditions: targets.map { .init(letter: "a", target: $0, load: "closed-1") }, isOverRange: true)
+    }
+    let measurements =
+      replicates("net-1ms", load: "closed-1", around: 1_000_000)
+      + replicates("net-2ms", load: "closed-1", around: 2_000_000)
+      + replicates("net-4ms", load: "closed-1", around: 4_000_000)
+    let row = try overall(claim(1.8, 2.5), measurements)
+    #expect(row.verdict == .confirmed)
+    #expect(row.why.contains("net-1ms: better (1.02 ms), net-2ms: confirmed (2.04 ms), net-4ms: worse"))
+    #expect(try overall(claim(0.1, 0.2), measurements).verdict == .worse)
+    #expect(try overall(claim(5, 6), measurements).verdict == .better)
+    #expect(try overall(claim(2.8, 3.2), measurements).verdict == .inconclusive)
+  }
+}
+
+@Suite("What a documented pair implies")
+struct ImpliedTests {
+  @Test("is the concurrency of Little's law, and the plugin work that would make the latency true")
+  func pair() throws {
+    var claim = ClaimCheck(
+      id: "ffi-latency", document: "guide.md", line: 37, words: "0.8ms", low: 0.72, high: 0.88, unit: "ms",
+      metric: "response_p50_us", documentedRatePerSecond: 44000,
+      conditions: [.init(letter: "a", target: "ffi", load: "closed-1")])
+    let measurements = replicates("ffi", load: "closed-1", around: 100_000, transport: "ffi")
+    let pair = try #require(ImpliedPair.pairs([claim], measurements: measurements).first)
+    #expect(abs(pair.inFlight - 35.2) < 1e-9)
+    #expect(try abs(#require(pair.workMicroseconds) - (800 - 102)) < 1)
+    let table = ResultTables.implied([pair])
+    #expect(table.rows[0].map(\.text).contains("698 µs"))
+    let slow = replicates("ffi", load: "closed-1", around: 2_000_000, transport: "ffi")
+    let none = ResultTables.implied(ImpliedPair.pairs([claim], measurements: slow))
+    #expect(none.rows[0].contains { $0.text?.hasPrefix("none") == true })
+    claim.documentedRatePerSecond = nil
+    #expect(ImpliedPair.pairs([claim], measurements: measurements).isEmpty)
+  }
+}
+
+@Suite("The machine's floor beside the figures")
+struct FloorTests {
+  @Test("is warned of where a figure is within twice of it, and not where it is farther")
+  func near() throws {
+    var run = document(
+      replicates("near", load: "closed-1", around: 150_000).map(alone)
+        + replicates("far", load: "closed-1", around: 900_000).map(alone))
+    #expect(ResultTables.floor(run).rows.isEmpty && ResultTables.nearFloor(run).isEmpty)
+    run.floor = MachineFloor(
+      measured: UTCSecond(epochSeconds: 1_795_323_860), ffiNanoseconds: 50,
+      nats: [.init(inFlight: 1, ratePerSecond: 10_000, p50Microseconds: 100)])
+    #expect(ResultTables.floor(run).rows.count == 2)
+    let warnings = ResultTables.nearFloor(run)
+    #expect(warnings.count == 1 && warnings[0].hasPrefix("near, closed-1: p50 is within 1.53 times"))
+    #expect(try run.json().contains("\"floor\""))
+    let back = try RunDocument(json: try #require(run.json().data(using: .utf8)), path: "run.json")
+    #expect(back == run)
+  }
+
+  private func alone(_ measurement: Measurement) -> Measurement {
+    var one = measurement
+    one.concurrency = 1
+    return one
+  }
+}
+
+@Suite("A condition on two targets")
+struct RatioExpectationTests {
+  @Test("is about the median of paired ratios", arguments: [(2.5, true), (3.5, false)])
+  func ratio(bound: Double, isMet: Bool) {
+    let expectation = Expectation(
+      text: "x", target: "nats", load: "closed-64", metric: "response_p50_us",
+      divisor: .init(target: "ffi", load: "closed-64", metric: "response_p50_us"), comparison: ">",
+      bound: bound)
+    let result = ExpectationResult(expectation, measurements: both())
+    #expect(result.verdict == (isMet ? .met : .notMet))
+    #expect(result.measured.map { abs($0 - 3) < 0.01 } == true)
+    let alone = ExpectationResult(expectation, measurements: both().filter { $0.target == "nats" })
+    #expect(alone.verdict == .unmeasured && alone.why.contains("'ffi' was not measured"))
+    let invalid = ExpectationResult(expectation, measurements: both(invalid: [.steal]))
+    #expect(invalid.verdict == (isMet ? .unmeasured : .notMet))
+  }
+}

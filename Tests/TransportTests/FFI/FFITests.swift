@@ -1,4 +1,0 @@
-import Testing
-
-/// All that loads a plugin into this process: there is one host in a process, so one at a time.
-@Suite(.serialized) struct FFITests {}
