@@ -51,7 +51,7 @@ extension FFITests {
       let workshop = try Workshop()
       let plugin = try PluginLibrary(
         path: try workshop.compile(
-          file: Workshop.package + "/Sources/NullPlugin/null_plugin.c", name: "null"))
+          file: Workshop.package + "/Sources/Examples/NullPlugin/null_plugin.c", name: "null"))
       for shape in [LoadShape.closed(concurrency: 8), .open(ratePerSecond: 40_000, arrivals: .poisson)] {
         var load = FFILoad(load: shape, dispatch: dispatch)
         load.phases = of.phases

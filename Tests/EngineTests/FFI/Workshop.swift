@@ -27,7 +27,7 @@ final class Workshop {
   func compile(file: String, name: String) throws -> String {
     let library = "\(folder)/\(name).so"
     let arguments = [
-      "cc", "-shared", "-fPIC", "-O2", "-pthread", "-I\(Self.package)/Sources/CNylonABI/include", file, "-o",
+      "cc", "-shared", "-fPIC", "-O2", "-pthread", "-I\(Self.package)/Sources/Nylon/ABI/include", file, "-o",
       library,
     ]
     let words = arguments.map { strdup($0) } + [nil]
