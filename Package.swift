@@ -65,18 +65,18 @@ let package = Package(
       swiftSettings: strict),
     .target(name: "NATS", dependencies: ["CLinux", "COpenSSL"], swiftSettings: strict),
     .target(
-      name: "NylonPlugin", dependencies: ["Nylon", "CNylonABI", "CNats", "NATS", "CLinux"],
+      name: "NylonPlugin", dependencies: ["Nylon", "CNylonABI", "NATS", "CLinux"],
       swiftSettings: strict),
 
     // The benchmark.
     .target(name: "Scenario", dependencies: ["Nylon", "NATS", "Yams"], swiftSettings: strict),
     .target(
       name: "Engine",
-      dependencies: ["Scenario", "Nylon", "NATS", "CNylonABI", "CNats", "CJemalloc", "CLinux", "CZlib"],
+      dependencies: ["Scenario", "Nylon", "NATS", "CNylonABI", "CJemalloc", "CLinux", "CZlib"],
       swiftSettings: strict),
     .target(name: "Lab", dependencies: ["Scenario", "Engine", "NATS", "CLinux"], swiftSettings: strict),
     .target(
-      name: "Results", dependencies: ["Engine", "Lab", "Scenario", "Nylon", "COpenSSL"],
+      name: "Results", dependencies: ["Engine", "Lab", "Scenario", "COpenSSL"],
       swiftSettings: strict),
     .target(name: "Report", dependencies: ["Results", "Engine", "Lab", "Scenario"], swiftSettings: strict),
     .target(name: "Baseline", dependencies: ["CNylonABI"], cSettings: strictC),

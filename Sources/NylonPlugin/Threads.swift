@@ -93,10 +93,3 @@ func logLine(_ text: String) {
   var line = "[NatsPlugin] \(text)\n"
   line.withUTF8 { bytes in _ = write(STDERR_FILENO, bytes.baseAddress, bytes.count) }
 }
-
-/// The monotonic clock, nanoseconds; on one machine all processes have the same.
-func monotonicNanoseconds() -> UInt64 {
-  var now = timespec()
-  clock_gettime(CLOCK_MONOTONIC, &now)
-  return UInt64(now.tv_sec) &* 1_000_000_000 &+ UInt64(now.tv_nsec)
-}

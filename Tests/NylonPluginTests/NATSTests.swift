@@ -7,17 +7,16 @@ import Testing
 
 @Suite("A worker in a queue group", .serialized)
 struct NATSTests {
-  /// Both clients, with one handler thread and with several.
-  static let kinds = NATSWorkerClient.allCases.flatMap { client in [1, 3].map { (client, $0) } }
+  /// One handler thread and several.
+  static let kinds = [1, 3]
 
   private func withWorker(
-    _ client: NATSWorkerClient = .native, maxWorkers: Int = 1,
+    maxWorkers: Int = 1,
     plugin: Plugin = ExampleHandlers.makePlugin(), _ body: (NATSHost, NATSWorker, Broker) throws -> Void
   ) throws {
     let broker = try Broker()
     var configuration = NATSConfiguration(name: "p", url: broker.url, group: "g")
     configuration.maxWorkers = maxWorkers
-    configuration.client = client
     configuration.reconnectWaitMilliseconds = 20
     let worker = try NATSWorker(
       plugin: plugin, configuration: configuration)
@@ -27,8 +26,8 @@ struct NATSTests {
   }
 
   @Test("serves authz as the guide says, with one thread and with several", arguments: kinds)
-  func authz(client: NATSWorkerClient, maxWorkers: Int) throws {
-    try withWorker(client, maxWorkers: maxWorkers) { host, _, _ in
+  func authz(maxWorkers: Int) throws {
+    try withWorker(maxWorkers: maxWorkers) { host, _, _ in
       for _ in 0..<20 {
         let (context, actions) = try host.session(plugin: "p", entry: "authz", context: sampleContext)
         #expect(actions == [.next, .next, .next, .next])
@@ -55,8 +54,8 @@ struct NATSTests {
   }
 
   @Test("a request that asks for stamps gets them in their order, and no other does", arguments: kinds)
-  func stamps(client: NATSWorkerClient, maxWorkers: Int) throws {
-    try withWorker(client, maxWorkers: maxWorkers) { host, _, _ in
+  func stamps(maxWorkers: Int) throws {
+    try withWorker(maxWorkers: maxWorkers) { host, _, _ in
       let decoder = ReplyDecoder()
       var last = WorkerStamps()
       for place in 0..<20 {
@@ -104,8 +103,8 @@ struct NATSTests {
   }
 
   @Test("malformed bytes get an empty action and the reason, and the worker serves on", arguments: kinds)
-  func malformed(client: NATSWorkerClient, maxWorkers: Int) throws {
-    try withWorker(client, maxWorkers: maxWorkers) { host, _, _ in
+  func malformed(maxWorkers: Int) throws {
+    try withWorker(maxWorkers: maxWorkers) { host, _, _ in
       let subject = "nylon.plugin.p.request_filter"
       for bytes in [[], [0xc1], [0xdf, 0xff, 0xff, 0xff, 0xff], [0x80], Array("hello".utf8)] as [[UInt8]] {
         let reply = try #require(host.raw(subject, bytes))
@@ -152,12 +151,12 @@ struct NATSTests {
   }
 
   @Test("a reply that the broker would not carry becomes an error", arguments: kinds)
-  func tooLarge(client: NATSWorkerClient, maxWorkers: Int) throws {
+  func tooLarge(maxWorkers: Int) throws {
     let plugin = Plugin()
     plugin.addPhaseHandler("large") { phase in
       phase.responseBodyFilter { try $0.response.setBody([UInt8](repeating: 1, count: 2_000_000)) }
     }
-    try withWorker(client, maxWorkers: maxWorkers, plugin: plugin) { host, _, _ in
+    try withWorker(maxWorkers: maxWorkers, plugin: plugin) { host, _, _ in
       let reply = try host.request(
         .responseBodyFilter, plugin: "p", entry: nil, context: nil)
       #expect(reply?.action == .error)
@@ -166,8 +165,8 @@ struct NATSTests {
   }
 
   @Test("a worker whose broker went away serves again when it is back", arguments: kinds)
-  func reconnects(client: NATSWorkerClient, maxWorkers: Int) throws {
-    try withWorker(client, maxWorkers: maxWorkers) { host, _, broker in
+  func reconnects(maxWorkers: Int) throws {
+    try withWorker(maxWorkers: maxWorkers) { host, _, broker in
       #expect(try host.request(.logging, plugin: "p", entry: "noop", context: nil)?.action == .next)
       broker.stop()
       try broker.start()
@@ -182,8 +181,8 @@ struct NATSTests {
   }
 
   @Test("a worker that stops answers first what it was sent", arguments: kinds)
-  func drains(client: NATSWorkerClient, maxWorkers: Int) throws {
-    try withWorker(client, maxWorkers: maxWorkers) { host, worker, _ in
+  func drains(maxWorkers: Int) throws {
+    try withWorker(maxWorkers: maxWorkers) { host, worker, _ in
       let requests = try (0..<3000).map { index in
         try RequestMessage(
           requestID: RequestID(high: 1, low: UInt64(index)), sessionID: 1, phase: .requestFilter,
@@ -198,12 +197,12 @@ struct NATSTests {
   }
 
   @Test("replies that are more than every buffer holds come all the same", arguments: kinds)
-  func largeReplies(client: NATSWorkerClient, maxWorkers: Int) throws {
+  func largeReplies(maxWorkers: Int) throws {
     let plugin = Plugin()
     plugin.addPhaseHandler("large") { phase in
       phase.responseBodyFilter { try $0.response.setBody([UInt8](repeating: 7, count: 500_000)) }
     }
-    try withWorker(client, maxWorkers: maxWorkers, plugin: plugin) { host, _, _ in
+    try withWorker(maxWorkers: maxWorkers, plugin: plugin) { host, _, _ in
       let requests = try (0..<100).map { index in
         try RequestMessage(
           requestID: RequestID(high: 1, low: UInt64(index)), sessionID: 1, phase: .responseBodyFilter,
@@ -216,12 +215,10 @@ struct NATSTests {
   }
 
   @Test(
-    "a worker that may not reconnect says that the connection is lost, with both clients",
-    arguments: NATSWorkerClient.allCases)
-  func givesUp(client: NATSWorkerClient) throws {
+    "a worker that may not reconnect says that the connection is lost")
+  func givesUp() throws {
     let broker = try Broker()
     var configuration = NATSConfiguration(name: "p", url: broker.url, group: "g")
-    configuration.client = client
     configuration.maxReconnects = 2
     configuration.reconnectWaitMilliseconds = 20
     let worker = try NATSWorker(plugin: Plugin(), configuration: configuration)

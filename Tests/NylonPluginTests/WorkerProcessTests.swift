@@ -146,7 +146,7 @@ struct WorkerProcessTests {
     try expectRefused(64, "'/no/such' (NATS_CA)", [servers, "NATS_CA=/no/such"] + pair)
   }
 
-  @Test("signs with an nkey or a credentials file of its environment, with both clients")
+  @Test("signs with an nkey or a credentials file of its environment")
   func signing() throws {
     let user = Identity(.user)
     let broker = try SecureBroker()
@@ -157,11 +157,8 @@ struct WorkerProcessTests {
     let managed = try SecureBroker()
     try managed.start(operated.configuration)
     let credentials = try managed.write(try operated.credentials(), as: "user.creds")
-    for client in ["native", "libnats"] {
-      try expectServing(["NATS_SERVERS=\(broker.url())", "NATS_NKEY=\(seed)"], ["--client", client])
-      try expectServing(
-        ["NATS_SERVERS=\(managed.url())", "NATS_CREDS=\(credentials)"], ["--client", client])
-    }
+    try expectServing(["NATS_SERVERS=\(broker.url())", "NATS_NKEY=\(seed)"])
+    try expectServing(["NATS_SERVERS=\(managed.url())", "NATS_CREDS=\(credentials)"])
     try expectServing(["NATS_SERVERS=\(broker.url())", "NATS_CREDS=\(credentials)"], ["--nkey-file", seed])
     try expectRefused(
       69, "refused the credentials", ["NATS_SERVERS=\(broker.url())", "NATS_NKEY=\(other)"])

@@ -1,3 +1,5 @@
+import NATS
+
 /// What a load process brings: a measurement, or why there is none.
 package struct LoadReply: Codable, Sendable {
   /// The measurement; nil when the load could not start.
@@ -33,5 +35,14 @@ package struct LoadFailure: Codable, Sendable, Equatable, Error {
   package init(kind: Kind, message: String) {
     self.kind = kind
     self.message = message
+  }
+  /// The failure that an error of a load means.
+  package init(_ error: any Error) {
+    switch error {
+    case let failure as LoadFailure: self = failure
+    case PluginError.noSuchEntry: self.init(kind: .scenario, message: "\(error)")
+    case is PluginError, is BrokerError, is SecurityFileError: self.init(kind: .missing, message: "\(error)")
+    default: self.init(kind: .failed, message: "\(error)")
+    }
   }
 }

@@ -60,6 +60,32 @@ package struct LoadRunner {
     self.between = between
   }
 
+  /// Loads the order's target: a plugin that it loads here, or a pool that it connects to.
+  ///
+  /// - Throws: ``PluginError``, ``BrokerError``, ``SecurityFileError`` or ``LoadFailure`` when the load cannot
+  ///   start.
+  package func measure() throws -> Measurement {
+    switch order.target.transport {
+    case .ffi(let spec):
+      let plugin = try PluginLibrary(path: order.pluginPath)
+      plugin.start(configJSON: spec.configJSON)
+      let measurement = run(
+        transports: try FFITransport.make(order: order, spec: spec, plugin: plugin, area: area))
+      // A plugin that did not come back from a call must not be called again.
+      if !measurement.invalidReasons.contains(where: { $0.code == .pluginHung }) { plugin.shutdown() }
+      return measurement
+    case .nats(let spec):
+      try WorkerInitialization(order: order, spec: spec).run()
+      let transports = try NATSTransport.make(order: order, spec: spec, area: area)
+      var measurement = run(transports: transports)
+      measurement.client = "native"
+      for remark in transports.flatMap(\.remarks) where !measurement.warnings.contains(remark) {
+        measurement.warnings.append(remark)
+      }
+      return measurement
+    }
+  }
+
   private static let wakeMarginNanoseconds: UInt64 = 60_000
 
   /// Runs the load with one transport for each thread; returns when all is recorded, or when a

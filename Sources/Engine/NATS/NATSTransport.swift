@@ -5,24 +5,21 @@ import NATS
 import Nylon
 import Scenario
 
-/// The way to a pool of workers, for one load thread; `Link` is the client that it goes by.
+/// The way to a pool of workers, for one load thread.
 ///
 /// All on the load thread: requests are patched templates, published with the place of their
 /// session in the reply subject; one write for all that waits; replies are drained from
 /// one inbox, and verified: the subject tells the slot, the request's id whether it is its answer.
-///
-/// A witness of a generic class is not specialised: drivers see it as `NativeTransport` or
-/// `LibnatsTransport`, whose calls into it are.
-final class NATSTransport<Link: BrokerLink> {
+final class NATSTransport: SessionTransport {
   /// Ends of phases for the driver.
   let completions: CompletionRing
   let slots: UnsafeMutablePointer<NATSSlot>
   let slotCount: Int
   let numbering: SessionNumbering
-  let links: UnsafeMutablePointer<Link>
-  let linkCount: Int
+  let connections: UnsafeMutablePointer<PoolConnection>
+  let connectionCount: Int
   let contexts: ContextStates
-  let subjects: [UnsafeMutablePointer<CChar>]
+  let subjects: [String]
   let replySubject: ReplySubject
   let decoder = ReplyDecoder()
   let patterns: ReplyPatterns
@@ -39,8 +36,6 @@ final class NATSTransport<Link: BrokerLink> {
   /// Makes the requests' ids. In raw memory, where no access is checked.
   let ids = UnsafeMutablePointer<UUIDv7>.allocate(capacity: 1)
   let fates = RequestFates()
-  /// Requests published so far, for a link that needs their order.
-  var sequence: UInt64 = 0
   private var unflushed = 0
   /// What was seen first of each way to fail.
   var evidence = FailureEvidence()
@@ -52,9 +47,15 @@ final class NATSTransport<Link: BrokerLink> {
   /// workers would take turns instead of working side by side.
   private static var mostUnflushed: Int { 64 }
 
-  /// Connects; `lane` is the load thread's place.
-  init(order: LoadOrder, spec: NATSSpec, lane: Int, recorder: ThreadRecorder) throws {
-    let (first, count) = order.places(ofThread: lane)
+  /// The transports of all load threads of an order, connected.
+  static func make(order: LoadOrder, spec: NATSSpec, area: RecordingArea) throws -> [NATSTransport] {
+    try (0..<order.effectiveThreads).map {
+      try NATSTransport(order: order, spec: spec, thread: $0, recorder: area.threadRecorder($0))
+    }
+  }
+
+  private init(order: LoadOrder, spec: NATSSpec, thread: Int, recorder: ThreadRecorder) throws {
+    let (first, count) = order.places(ofThread: thread)
     slotCount = count
     numbering = SessionNumbering(slots: order.placeCount)
     patterns = ReplyPatterns(phases: order.target.phases.count)
@@ -67,75 +68,66 @@ final class NATSTransport<Link: BrokerLink> {
       headers: order.target.isDecomposed ? [WorkerStamps.question] : [], slots: count,
       verify: spec.dialect == .reply ? order.target.verify : Verification())
     let subject = try Subject(prefix: spec.subjectPrefix, plugin: order.target.plugin)
+    subjects = order.target.phases.map { subject.phase($0) }
     ids.initialize(to: UUIDv7(seed: UInt64.random(in: .min ... .max)))
     unixOffset = UInt64(Date().timeIntervalSince1970 * 1e9) &- MonotonicClock.nanoseconds
-    replySubject = ReplySubject(seed: order.seed &+ UInt64(order.replicate) &* 64 &+ UInt64(lane))
-    let connections = max(1, order.connectionCount(ofThread: lane))
-    let setup = LinkSetup(
-      spec: spec, servers: order.servers, subjects: order.target.phases.map { strdup(subject.phase($0)) },
-      replySubject: replySubject, epoll: kernel_epoll_create(), slotCount: count, linkCount: connections,
-      longestRequest: contexts.longestRequest, lane: lane)
-    let made: [Link]
+    connectionCount = max(1, order.connectionCount(ofThread: thread))
+    replySubject = ReplySubject(
+      seed: order.seed &+ UInt64(order.replicate) &* 64 &+ UInt64(thread), connections: connectionCount)
+    let setup = PoolConnection.Setup(
+      security: try WireSecurity(auth: spec.auth, tls: spec.tls, servers: order.servers),
+      servers: order.servers, subjects: subjects, replySubject: replySubject, epoll: kernel_epoll_create(),
+      slotCount: count, connectionCount: connectionCount, longestRequest: contexts.longestRequest,
+      thread: thread)
+    epoll = setup.epoll
+    let made: [PoolConnection]
     do {
-      made = try Self.connect(setup)
+      made = try PoolConnection.connect(setup)
     } catch {
-      setup.subjects.forEach { free($0) }
       Glibc.close(setup.epoll)
       throw error
     }
-    subjects = setup.subjects
-    epoll = setup.epoll
-    linkCount = connections
-    links = .allocate(capacity: connections)
-    links.initialize(from: made, count: connections)
+    connections = .allocate(capacity: connectionCount)
+    connections.initialize(from: made, count: connectionCount)
     completions = CompletionRing(slots: count)
     stamps = order.target.isDecomposed ? .allocate(capacity: count) : nil
     stamps?.initialize(repeating: WorkerStamps(), count: count)
     slots = .allocate(capacity: count)
     for slot in 0..<count {
       slots[slot] = NATSSlot(
-        lastSID: numbering.first(ofSlot: first + slot, after: order.sessionIDsAfter), token: UInt32(slot))
-    }
-  }
-
-  /// All connections, or none and why.
-  private static func connect(_ setup: LinkSetup) throws -> [Link] {
-    var made: [Link] = []
-    do {
-      for place in 0..<setup.linkCount { made.append(try Link(place: place, setup: setup)) }
-      if let most = made.map(\.longestPayload).min(), setup.longestRequest > most {
-        throw BrokerError.tooLong(servers: setup.servers, request: setup.longestRequest, most: most)
-      }
-      return made
-    } catch {
-      made.forEach { $0.close() }
-      throw error
+        lastSID: numbering.first(ofSlot: first + slot, after: order.sessionIDsAfter),
+        tokenText: ReplySubject.text(of: UInt32(slot)))
     }
   }
 
   deinit {
     completions.deallocate()
     ids.deallocate()
-    for place in 0..<linkCount { links[place].close() }
-    links.deinitialize(count: linkCount)
-    links.deallocate()
+    for place in 0..<connectionCount { connections[place].close() }
+    connections.deinitialize(count: connectionCount)
+    connections.deallocate()
     slots.deallocate()
     stamps?.deallocate()
-    subjects.forEach { free($0) }
     Glibc.close(epoll)
   }
 
-  /// What to tell people of the connections; each sentence once.
+  /// What the user should know about the connections' life; each sentence once.
   var remarks: [String] {
     var all: [String] = []
-    for place in 0..<linkCount {
-      for remark in links[place].remarks where !all.contains(remark) { all.append(remark) }
+    for place in 0..<connectionCount {
+      for remark in connections[place].remarks where !all.contains(remark) { all.append(remark) }
     }
     return all
   }
 
+  /// A worker that is too slow is another process.
+  var isInProcess: Bool { false }
+
+  /// Makes one piece of the driver and this transport.
+  static func run(_ driver: LoadDriver<NATSTransport>) { driver.run() }
+
   @inline(__always)
-  func open(slot: Int) -> Bool {
+  func open(slot: Int, at time: UInt64) -> Bool {
     let state = slots + slot
     guard let sid = numbering.next(after: state.pointee.lastSID) else { return false }
     state.pointee.lastSID = sid
@@ -155,14 +147,14 @@ final class NATSTransport<Link: BrokerLink> {
     }
     state.pointee.isWaiting = true
     fates.began(state.pointee.number)
-    links[place(ofSlot: slot)].publish(slot: slot, of: self)
+    connections[place(ofSlot: slot)].publish(slot: slot, of: self)
     unflushed &+= 1
     if unflushed >= Self.mostUnflushed { flush() }
   }
 
   /// The connection of a slot.
   @inline(__always)
-  func place(ofSlot slot: Int) -> Int { linkCount == 1 ? 0 : slot % linkCount }
+  func place(ofSlot slot: Int) -> Int { connectionCount == 1 ? 0 : slot % connectionCount }
 
   @inline(__always)
   private var unixMilliseconds: UInt64 { (recentTime &+ unixOffset) / 1_000_000 }
@@ -182,17 +174,10 @@ final class NATSTransport<Link: BrokerLink> {
       timestampMilliseconds: unixMilliseconds)
   }
 
-  /// The place of the next request in the order of publishing.
-  @inline(__always)
-  func nextSequence() -> UInt64 {
-    sequence &+= 1
-    return sequence
-  }
-
   @inline(__always)
   func flush() {
     unflushed = 0
-    for place in 0..<linkCount { links[place].flush(self) }
+    for place in 0..<connectionCount { connections[place].flush(self) }
   }
 
   func abandon(slot: Int) {
@@ -200,7 +185,6 @@ final class NATSTransport<Link: BrokerLink> {
     guard state.pointee.isWaiting else { return }
     state.pointee.isWaiting = false
     fates.timedOut(state.pointee.number)
-    links[place(ofSlot: slot)].resolved(slot, self)
   }
 
   @inline(__always)
@@ -213,7 +197,10 @@ final class NATSTransport<Link: BrokerLink> {
   @inline(__always)
   func poll(until time: UInt64) {
     flush()
-    Link.wait(until: time, self)
+    for place in 0..<connectionCount where !connections[place].wire.isConnected {
+      connections[place].wire.checkTime()
+    }
+    waitForSockets(sleepNanoseconds(until: time))
     flush()
   }
 
@@ -231,7 +218,7 @@ final class NATSTransport<Link: BrokerLink> {
       withUnsafeTemporaryAllocation(of: UInt32.self, capacity: 64) { events in
         let count = kernel_epoll_wait_ns(epoll, places.baseAddress, events.baseAddress, 64, wait)
         guard count > 0 else { return }
-        for ready in 0..<Int(count) { links[Int(places[ready])].handle(events[ready], self) }
+        for ready in 0..<Int(count) { connections[Int(places[ready])].handle(events[ready], self) }
       }
     }
   }
@@ -247,23 +234,18 @@ struct NATSSlot {
   var number: UInt32 = 0
   /// Which of `ContextStates` the session is in.
   var context: Int32 = 0
-  /// Place of the attempt in the order of publishing, or where its bytes end in what was written.
-  var sequence: UInt64 = 0
+  /// Where the bytes of its request end in what was written to its connection.
+  var end: UInt64 = 0
   /// The last part of its reply subject: 8 digits, as they lie in memory.
   let tokenText: UInt64
   /// A phase is under way: its answer is waited for.
   var isWaiting = false
   /// It is in its connection's list of requests that found no room.
   var isPostponed = false
-
-  init(lastSID: UInt32, token: UInt32) {
-    self.lastSID = lastSID
-    tokenText = ReplySubject.text(of: token)
-  }
 }
 
-/// How the last million requests ended, as a bit each: what comes again or after all is told
-/// apart by it.
+/// A bit for each of the last million requests says whether it timed out: a reply that comes too late is
+/// told from a duplicate by it.
 final class RequestFates {
   private let bits: UnsafeMutablePointer<UInt64>
   private static let count: UInt32 = 1 << 20

@@ -39,8 +39,6 @@ struct NylonWorker: ParsableCommand {
   var prefix = "nylon.plugin"
   @Option(help: "Threads that run handlers; 1 is the fastest unless handlers wait.")
   var maxWorkers = 1
-  @Option(help: "What carries the messages: native or libnats.")
-  var client = NATSWorkerClient.native
   @Option(help: "JSON for the handlers' initialize hooks.")
   var config: String?
   @Option(help: "A file with a JWT and its seed.")
@@ -75,7 +73,6 @@ struct NylonWorker: ParsableCommand {
     if let group { settings.queueGroup = group }
     settings.subjectPrefix = prefix
     settings.maxWorkers = maxWorkers
-    settings.client = client
     let json = config ?? Self.environment("NYLON_PLUGIN_CONFIG") ?? ""
     settings.pluginConfiguration = PluginConfiguration(json: Array(json.utf8))
     // An identity of the command line replaces the environment's, whichever kind that is.
@@ -104,5 +101,3 @@ struct NylonWorker: ParsableCommand {
     }
   }
 }
-
-extension NATSWorkerClient: ExpressibleByArgument {}

@@ -14,8 +14,6 @@ public struct NATSConfiguration: Sendable {
   /// Threads that run handlers; 1 runs them on the connection's own thread, which is the
   /// fastest as long as handlers do not wait.
   public var maxWorkers = 1
-  /// What carries the messages.
-  public var client = NATSWorkerClient.native
   /// The JSON that `Plugin.onInitialize` gets at the start.
   public var pluginConfiguration = PluginConfiguration()
 
@@ -103,14 +101,6 @@ public struct NATSConfiguration: Sendable {
 
   /// All URLs for people.
   var redactedServers: String { servers.map(Self.redacted).joined(separator: ", ") }
-}
-
-/// What carries a worker's messages.
-public enum NATSWorkerClient: String, Sendable, CaseIterable {
-  /// The package's own connection: one socket, one buffer each way.
-  case native
-  /// The C client.
-  case libnats
 }
 
 extension NATSConfiguration {

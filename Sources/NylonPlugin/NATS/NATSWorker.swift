@@ -16,7 +16,7 @@ public final class NATSWorker: Sendable {
   private let running = Mutex(Running())
 
   private struct Running: Sendable {
-    var engine: (any WorkerEngine)?
+    var engine: WireEngine?
     /// Somebody waits for the end already, and will say that it has come.
     var isAwaited = false
   }
@@ -72,20 +72,10 @@ public final class NATSWorker: Sendable {
     } catch {
       throw .initializeFailed(reason: "\(error)")
     }
-    let started = try startEngine()
-    running.withLock { $0 = Running(engine: started) }
-    logLine("Plugin \(service.configuration.name) started successfully")
-  }
-
-  /// Starts the engine of the client that is configured.
-  private func startEngine() throws(NATSWorkerError) -> any WorkerEngine {
-    let engine: any WorkerEngine =
-      switch service.configuration.client {
-      case .native: try WireEngine(service)
-      case .libnats: try LibnatsEngine(service)
-      }
+    let engine = try WireEngine(service)
     try engine.start()
-    return engine
+    running.withLock { $0 = Running(engine: engine) }
+    logLine("Plugin \(service.configuration.name) started successfully")
   }
 
   /// Asks the worker to finish what it has and to stop; returns at once.
@@ -93,7 +83,7 @@ public final class NATSWorker: Sendable {
 
   /// Waits until the worker has stopped. Throws when the connection was lost for good.
   public func wait() throws(NATSWorkerError) {
-    let engine = running.withLock { running -> (any WorkerEngine)? in
+    let engine = running.withLock { running -> WireEngine? in
       defer { running.isAwaited = true }
       return running.isAwaited ? nil : running.engine
     }

@@ -155,34 +155,40 @@ final class ReplyBox: @unchecked Sendable {
   }
 }
 
-/// A request on its way to a handler thread, with bytes of its own.
-struct WireJob: Sendable {
-  private let payload: [UInt8]
-  private let reply: [UInt8]
-  private let phase: Phase?
-  private let readAt: UInt64
+/// A descriptor that becomes readable when somebody wants its owner's loop to turn.
+final class WakePipe: Sendable {
+  private let isWoken = Atomic<Bool>(false)
+  /// Readable when the loop is to wake.
+  let descriptor: Int32
+  private let writeEnd: Int32
 
-  init(payload: UnsafeRawBufferPointer, reply: UnsafeRawBufferPointer, phase: Phase?, readAt: UInt64) {
-    self.payload = Array(payload)
-    self.reply = Array(reply)
-    self.phase = phase
-    self.readAt = readAt
+  /// nil when the system has no descriptors left.
+  init?() {
+    var ends: [Int32] = [-1, -1]
+    guard pipe(&ends) == 0 else { return nil }
+    for end in ends {
+      _ = fcntl(end, F_SETFL, O_NONBLOCK)
+      _ = fcntl(end, F_SETFD, FD_CLOEXEC)
+    }
+    (descriptor, writeEnd) = (ends[0], ends[1])
   }
 
-  /// Runs the handler and leaves its reply in the box.
-  func serve(with runner: RequestRunner, into box: ReplyBox) {
-    payload.withUnsafeBytes { bytes in
-      reply.withUnsafeBytes { subject in
-        let answer =
-          phase.map { runner.reply(to: bytes, phase: $0, readAt: readAt) } ?? runner.lifecycleReply(to: bytes)
-        if runner.isStamping { box.stampsReads.store(true, ordering: .relaxed) }
-        guard !subject.isEmpty else { return }
-        let most = box.longestPayload.load(ordering: .relaxed)
-        box.add(
-          answer.count <= most
-            ? answer : runner.tooLargeReply(to: bytes, byteCount: answer.count, byteCountMost: most),
-          to: subject)
-      }
-    }
+  deinit {
+    Glibc.close(descriptor)
+    Glibc.close(writeEnd)
+  }
+
+  /// Makes the loop's turn end soon, from any thread; cheap when it is about to anyway.
+  func wake() {
+    if isWoken.exchange(true, ordering: .acquiringAndReleasing) { return }
+    var byte: UInt8 = 1
+    _ = write(writeEnd, &byte, 1)
+  }
+
+  /// The wake-up was seen; on the loop's thread.
+  func woken() {
+    var bytes: (UInt64, UInt64) = (0, 0)
+    while read(descriptor, &bytes, 16) == 16 {}
+    _ = isWoken.exchange(false, ordering: .acquiringAndReleasing)
   }
 }

@@ -1,3 +1,4 @@
+import CLinux
 import Nylon
 
 /// Turns a request's bytes into the reply's bytes: the whole of the `reply` dialect, without I/O.
@@ -45,7 +46,7 @@ final class RequestRunner {
     do {
       isStamping = request.header(WorkerStamps.header) != nil
       guard isStamping else { return try run(request, phase: phase) }
-      return try runStamped(request, phase: phase, readAt: readAt != 0 ? readAt : monotonicNanoseconds())
+      return try runStamped(request, phase: phase, readAt: readAt != 0 ? readAt : kernel_now_ns())
     } catch {
       return fail(request, error.action, error.text)
     }
@@ -119,9 +120,9 @@ final class RequestRunner {
     }
     current.pointee.context.begin(phase: phase, sessionID: request.sessionID)
     defer { release() }
-    if isStamping { stamps?.begun = monotonicNanoseconds() }
+    if isStamping { stamps?.begun = kernel_now_ns() }
     let error = current.pointee.context.run(handler)
-    if isStamping { stamps?.ended = monotonicNanoseconds() }
+    if isStamping { stamps?.ended = kernel_now_ns() }
     if let error { throw .failed("\(error)") }
     return try answer(request)
   }
@@ -133,7 +134,7 @@ final class RequestRunner {
     stamps = WorkerStamps(read: readAt)
     defer { stamps = nil }
     let reply = try run(request, phase: phase)
-    encoder.stampPacked(monotonicNanoseconds())
+    encoder.stampPacked(kernel_now_ns())
     return reply
   }
 

@@ -9,11 +9,11 @@ import Synchronization
 /// With several handler threads the loop hands copies of the requests over and writes the replies that they
 /// leave in its box. A reply to a connection that broke is gone with it, as core NATS has it: whoever asked
 /// tries again.
-final class WireEngine: WorkerEngine {
+final class WireEngine: Sendable {
   private let service: WorkerService
   private let servers: [BrokerServer]
   private let box: ReplyBox
-  private let pool: NATSPool<WireJob>?
+  private let pool: HandlerThreads?
   private let stopRequested = Atomic<Bool>(false)
   private let connectionLost = Atomic<Bool>(false)
   private let thread = Mutex<WorkerThread?>(nil)
@@ -31,9 +31,10 @@ final class WireEngine: WorkerEngine {
     }
     self.box = box
     self.service = service
-    pool = configuration.maxWorkers > 1 ? NATSPool() : nil
+    pool = configuration.maxWorkers > 1 ? HandlerThreads() : nil
   }
 
+  /// Connects, subscribes and serves; returns when the broker has all subscriptions.
   func start() throws(NATSWorkerError) {
     let wire = try connect()
     logLine("Connected to NATS: nats://\(wire.value.server)")
@@ -101,16 +102,38 @@ final class WireEngine: WorkerEngine {
     }
   }
 
+  /// Asks it to finish what it has and to stop; returns at once.
   func stop() {
     stopRequested.store(true, ordering: .releasing)
     box.pipe.wake()
   }
 
+  /// Waits until it has stopped; whether the connection was lost for good.
   func wait() -> Bool {
     guard let thread = thread.withLock({ $0.take() }) else { return false }
     thread.join()
     pool?.stop()
     return connectionLost.load(ordering: .acquiring)
+  }
+}
+
+/// What a worker serves.
+struct WorkerService: Sendable {
+  let plugin: Plugin
+  let configuration: NATSConfiguration
+  let subject: Subject
+
+  /// The phases' subjects with the queue group, and the lifecycle's without.
+  var subscriptions: [(subject: String, group: String?, phase: Phase?)] {
+    Phase.session.map { (subject.phase($0), configuration.queueGroup, $0) } + [(subject.lifecycle, nil, nil)]
+  }
+
+  /// Logs what was subscribed to.
+  func logSubscriptions() {
+    for phase in Phase.session {
+      logLine("Subscribed to \(subject.phase(phase)) with queue group \(configuration.queueGroup)")
+    }
+    logLine("Subscribed to \(subject.lifecycle)")
   }
 }
 

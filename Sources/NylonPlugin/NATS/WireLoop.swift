@@ -4,7 +4,7 @@ import NATS
 import Nylon
 import Synchronization
 
-/// The loop of a native worker's connection. All calls come from its thread.
+/// The loop of a worker's connection. All calls come from its thread.
 final class WireLoop {
   /// What the epoll set tells of the connection's socket, and of the box's descriptor.
   static let socketPlace: UInt64 = 0
@@ -18,7 +18,7 @@ final class WireLoop {
   private let epoll: Int32
   private let box: ReplyBox
   private let runner: RequestRunner
-  private let pool: NATSPool<WireJob>?
+  private let pool: HandlerThreads?
   private let service: WorkerService
   /// Phases by subscription id, from 1; nil is the lifecycle's.
   private let phases: [Phase?]
@@ -30,7 +30,7 @@ final class WireLoop {
 
   init(
     _ wire: WireConnection, epoll: Int32, box: ReplyBox, runner: RequestRunner,
-    pool: NATSPool<WireJob>?, service: WorkerService
+    pool: HandlerThreads?, service: WorkerService
   ) {
     self.wire = wire
     self.epoll = epoll

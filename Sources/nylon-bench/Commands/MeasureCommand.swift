@@ -3,8 +3,6 @@ import Foundation
 import Lab
 import Engine
 import Results
-import NATS
-import Scenario
 
 /// The load process: an order in on standard input, a measurement out as one document.
 ///
@@ -18,7 +16,7 @@ struct MeasureCommand: ParsableCommand {
     do {
       reply = try Self.load()
     } catch {
-      reply = LoadReply(failure: Self.failure(of: error))
+      reply = LoadReply(failure: LoadFailure(error))
     }
     try Self.send(reply)
     // A plugin's own threads and exit handlers are not waited for: all is measured and sent.
@@ -45,40 +43,7 @@ struct MeasureCommand: ParsableCommand {
     } between: {
       sampler.sampleBetween()
     }
-    switch order.target.transport {
-    case .ffi(let spec): return LoadReply(measurement: try loadPlugin(spec, order, shared.area, runner))
-    case .nats(let spec):
-      try WorkerInitialization(order: order, spec: spec).run()
-      return LoadReply(
-        measurement: try NATSEngines.measure(order: order, spec: spec, area: shared.area, runner: runner))
-    }
-  }
-
-  private static func loadPlugin(
-    _ spec: FFISpec, _ order: LoadOrder, _ area: RecordingArea, _ runner: LoadRunner
-  ) throws -> Engine.Measurement {
-    let plugin = try PluginLibrary(path: order.pluginPath)
-    plugin.start(configJSON: spec.configJSON)
-    let transports = try FFITransport.make(order: order, spec: spec, plugin: plugin, area: area)
-    let measurement = runner.run(transports: transports)
-    // A plugin that did not come back from a call must not be called again.
-    if !measurement.invalidReasons.contains(where: { $0.code == .pluginHung }) { plugin.shutdown() }
-    return measurement
-  }
-
-  private static func failure(of error: any Error) -> LoadFailure {
-    switch error {
-    case let failure as LoadFailure: failure
-    case let error as PluginError:
-      if case .noSuchEntry = error {
-        LoadFailure(kind: .scenario, message: error.description)
-      } else {
-        LoadFailure(kind: .missing, message: error.description)
-      }
-    case let error as BrokerError: LoadFailure(kind: .missing, message: error.description)
-    case let error as SecurityFileError: LoadFailure(kind: .missing, message: error.description)
-    default: LoadFailure(kind: .failed, message: "\(error)")
-    }
+    return LoadReply(measurement: try runner.measure())
   }
 
   private static func send(_ reply: LoadReply) throws {

@@ -19,7 +19,7 @@ private func monotonicNanoseconds() -> UInt64 {
   static let names = ["to_worker", "worker_wait", "handler", "worker_reply", "to_host"]
 
   private func run(
-    phases: [Phase] = [.requestFilter, .logging], client: NATSClient = .native, decompose: Bool = true,
+    phases: [Phase] = [.requestFilter, .logging], decompose: Bool = true,
     _ stamps: @escaping @Sendable (_ received: UInt64) -> String?
   ) throws -> (Engine.Measurement, [RequestMessage]) {
     let broker = try Broker.start()
@@ -34,16 +34,15 @@ private func monotonicNanoseconds() -> UInt64 {
     }
     defer { responder.stop() }
     var load = NATSLoad(load: .closed(concurrency: 4), phases: phases)
-    load.client = client
     load.decompose = decompose
     let measurement = try load.run(broker.url)
     try expectOnlyAnswers(measurement)
     return (measurement, responder.requests)
   }
 
-  @Test(arguments: [[Phase.requestFilter], [.requestFilter, .logging]], [NATSClient.native, .libnats])
-  func thePartsOfEveryPhaseAddUpToItsServiceTime(phases: [Phase], client: NATSClient) throws {
-    let (measurement, requests) = try run(phases: phases, client: client) {
+  @Test(arguments: [[Phase.requestFilter], [.requestFilter, .logging]])
+  func thePartsOfEveryPhaseAddUpToItsServiceTime(phases: [Phase]) throws {
+    let (measurement, requests) = try run(phases: phases) {
       "\($0),\($0),\($0 + 1),\($0 + 2)"
     }
     try expectParts(measurement, names: Self.names)

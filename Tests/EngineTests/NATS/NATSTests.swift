@@ -20,15 +20,10 @@ import Testing
     return (try load.run(broker.url), responder.requests)
   }
 
-  /// A client, and when it writes.
-  enum Way: CaseIterable { case native, libnats, libnatsByItself }
-
-  @Test(arguments: [(1, 1), (1, 3), (2, 2), (2, 5)], Way.allCases)
-  func everyRequestIsAnsweredOnceOverAllConnections(shape: (Int, Int), way: Way) throws {
-    var load = NATSLoad(
-      client: way == .native ? .native : .libnats, load: .closed(concurrency: 16), phases: Phase.session,
-      threads: shape.0, connections: shape.1)
-    load.flush = way == .libnatsByItself ? .libraryDefault : .immediate
+  @Test(arguments: [(1, 1), (1, 3), (2, 2), (2, 5)])
+  func everyRequestIsAnsweredOnceOverAllConnections(shape: (Int, Int)) throws {
+    let load = NATSLoad(
+      load: .closed(concurrency: 16), phases: Phase.session, threads: shape.0, connections: shape.1)
     let inboxes = Mutex<Set<String>>([])
     let (measurement, requests) = try with(load) { request, to in
       inboxes.withLock { _ = $0.insert(String(to.dropLast(8))) }
@@ -43,57 +38,52 @@ import Testing
     #expect(sessions.values.allSatisfy { $0.map(\.phase) == Phase.session })
   }
 
-  @Test(arguments: NATSClient.allCases) func aReplyWithAnothersRequestIDIsAnErrorAndNotAnAnswer(
-    client: NATSClient
-  ) throws {
-    let (measurement, _) = try with(NATSLoad(client: client)) { request, to in
+  @Test func aReplyWithAnothersRequestIDIsAnErrorAndNotAnAnswer() throws {
+    let (measurement, _) = try with(NATSLoad()) { request, to in
       [Publication(subject: to, bytes: reply(to: request, id: RequestID(high: 1, low: 2)))]
     }
     try expectErrors(measurement, protocolErrors: true)
   }
 
   @Test(
-    arguments: [[], [0xC1], [0x93, 1, 2, 3], Array("next".utf8), [0x81, 0xA6]] as [[UInt8]],
-    NATSClient.allCases)
-  func malformedBytesAreAnErrorAndNotAnAnswer(bytes: [UInt8], client: NATSClient) throws {
-    let (measurement, _) = try with(NATSLoad(client: client, measureSeconds: 0.3)) { _, to in
+    arguments: [[], [0xC1], [0x93, 1, 2, 3], Array("next".utf8), [0x81, 0xA6]] as [[UInt8]])
+  func malformedBytesAreAnErrorAndNotAnAnswer(bytes: [UInt8]) throws {
+    let (measurement, _) = try with(NATSLoad(measureSeconds: 0.3)) { _, to in
       [Publication(subject: to, bytes: bytes)]
     }
     try expectErrors(measurement, protocolErrors: true)
   }
 
-  @Test(arguments: NATSClient.allCases) func aReplyWhoseContextIsNoneIsAnError(client: NATSClient) throws {
-    let (measurement, _) = try with(NATSLoad(client: client, measureSeconds: 0.3)) { request, to in
+  @Test func aReplyWhoseContextIsNoneIsAnError() throws {
+    let (measurement, _) = try with(NATSLoad(measureSeconds: 0.3)) { request, to in
       [Publication(subject: to, bytes: reply(to: request, data: [1, 2, 3, 4, 5]))]
     }
     try expectErrors(measurement, protocolErrors: true)
   }
 
-  @Test(arguments: [ReplyAction.error, .empty], NATSClient.allCases)
-  func anErrorOfTheHandlerIsAnErrorAndNoBreachOfTheProtocol(action: ReplyAction, client: NATSClient) throws {
-    let (measurement, _) = try with(NATSLoad(client: client, measureSeconds: 0.3)) { request, to in
+  @Test(arguments: [ReplyAction.error, .empty])
+  func anErrorOfTheHandlerIsAnErrorAndNoBreachOfTheProtocol(action: ReplyAction) throws {
+    let (measurement, _) = try with(NATSLoad(measureSeconds: 0.3)) { request, to in
       [Publication(subject: to, bytes: reply(to: request, action, error: "broken"))]
     }
     try expectErrors(measurement, protocolErrors: false)
   }
 
-  @Test(arguments: NATSClient.allCases) func unknownAndMissingActionsBreakTheProtocol(client: NATSClient)
+  @Test func unknownAndMissingActionsBreakTheProtocol()
     throws
   {
     for action in [ReplyAction.unknown, .missing] {
-      let (measurement, _) = try with(NATSLoad(client: client, measureSeconds: 0.3)) { request, to in
+      let (measurement, _) = try with(NATSLoad(measureSeconds: 0.3)) { request, to in
         [Publication(subject: to, bytes: reply(to: request, action))]
       }
       try expectErrors(measurement, protocolErrors: true)
     }
   }
 
-  @Test(arguments: NATSClient.allCases) func withoutAWorkerEveryRequestIsLostAfterItsRetries(
-    client: NATSClient
-  ) throws {
+  @Test func withoutAWorkerEveryRequestIsLostAfterItsRetries() throws {
     let broker = try Broker.start()
     defer { broker.stop() }
-    var load = NATSLoad(client: client)
+    var load = NATSLoad()
     load.policy.onError = .retry
     let measurement = try load.run(broker.url)
     let request = try #require(measurement.request)
@@ -106,11 +96,9 @@ import Testing
     #expect(request.okInWindow == 0)
   }
 
-  @Test(arguments: NATSClient.allCases) func aPhaseWithoutAWorkerIsLostWhileTheOthersAreAnswered(
-    client: NATSClient
-  ) throws {
+  @Test func aPhaseWithoutAWorkerIsLostWhileTheOthersAreAnswered() throws {
     var load = NATSLoad(
-      client: client, load: .closed(concurrency: 8), phases: [.requestFilter, .responseFilter, .logging])
+      load: .closed(concurrency: 8), phases: [.requestFilter, .responseFilter, .logging])
     load.policy.onError = .continue
     load.policy.attempts = 1
     let (measurement, _) = try with(load, phases: [.requestFilter, .logging]) { request, to in
@@ -126,9 +114,9 @@ import Testing
     #expect(request.counts.duplicates + request.counts.late + request.counts.unexpected == 0)
   }
 
-  @Test(arguments: NATSClient.allCases) func aReplyAfterTheTimeoutIsLate(client: NATSClient) throws {
+  @Test func aReplyAfterTheTimeoutIsLate() throws {
     let first = Mutex(true)
-    var load = NATSLoad(client: client, load: .closed(concurrency: 1), measureSeconds: 0.4)
+    var load = NATSLoad(load: .closed(concurrency: 1), measureSeconds: 0.4)
     load.policy.timeoutMilliseconds = 60
     let (measurement, _) = try with(load) { request, to in
       let isFirst = first.withLock { value in
@@ -147,8 +135,8 @@ import Testing
     #expect(request.response.count == request.counts.sent)
   }
 
-  @Test(arguments: NATSClient.allCases) func aReplyThatComesTwiceIsADuplicate(client: NATSClient) throws {
-    let (measurement, requests) = try with(NATSLoad(client: client, measureSeconds: 0.3)) { request, to in
+  @Test func aReplyThatComesTwiceIsADuplicate() throws {
+    let (measurement, requests) = try with(NATSLoad(measureSeconds: 0.3)) { request, to in
       let bytes = reply(to: request)
       return [Publication(subject: to, bytes: bytes), Publication(subject: to, bytes: bytes)]
     }
@@ -162,10 +150,10 @@ import Testing
     #expect(request.counts.unexpected == 0)
   }
 
-  @Test(arguments: NATSClient.allCases) func aReplyToNothingThatWasAskedIsUnexpected(client: NATSClient)
+  @Test func aReplyToNothingThatWasAskedIsUnexpected()
     throws
   {
-    let (measurement, requests) = try with(NATSLoad(client: client, measureSeconds: 0.3)) { request, to in
+    let (measurement, requests) = try with(NATSLoad(measureSeconds: 0.3)) { request, to in
       let root = to.dropLast(8)
       return ["fffe0000", "12345678", "0001fff0", "zz000000", "1"].map {
         Publication(subject: root + $0, bytes: reply(to: request))
@@ -177,10 +165,8 @@ import Testing
     #expect(request.counts.duplicates == 0)
   }
 
-  @Test(arguments: NATSClient.allCases) func whatAHandlerChangedTravelsToTheNextPhaseAndIsVerified(
-    client: NATSClient
-  ) throws {
-    var load = NATSLoad(client: client, phases: Phase.session)
+  @Test func whatAHandlerChangedTravelsToTheNextPhaseAndIsVerified() throws {
+    var load = NATSLoad(phases: Phase.session)
     load.request = RequestSpec(
       method: "POST", path: "/a?b=c", headers: [KeyValue(key: "host", value: "h")], bodyBytes: 10,
       responseStatus: 200, responseHeaders: [KeyValue(key: "via", value: "up")])
@@ -213,10 +199,10 @@ import Testing
     }
   }
 
-  @Test(arguments: NATSClient.allCases) func manyDifferentContextsStayApart(client: NATSClient) throws {
+  @Test func manyDifferentContextsStayApart() throws {
     // More contexts than sessions may share: each session's own must come back to it.
     var load = NATSLoad(
-      client: client, load: .closed(concurrency: 8), phases: [.requestFilter, .logging], measureSeconds: 1)
+      load: .closed(concurrency: 8), phases: [.requestFilter, .logging], measureSeconds: 1)
     load.verify = Verification(responseHeaders: [KeyValue(key: "x-session", value: "")])
     let mixed = Mutex(0)
     let (measurement, requests) = try with(load) { request, to in
@@ -235,8 +221,8 @@ import Testing
     #expect(mixed.withLock { $0 } == 0)
   }
 
-  @Test(arguments: NATSClient.allCases) func aRetryIsTheSameRequestAgain(client: NATSClient) throws {
-    var load = NATSLoad(client: client, load: .closed(concurrency: 1), measureSeconds: 0.3)
+  @Test func aRetryIsTheSameRequestAgain() throws {
+    var load = NATSLoad(load: .closed(concurrency: 1), measureSeconds: 0.3)
     load.policy.onError = .retry
     let count = Mutex(0)
     let (measurement, requests) = try with(load) { request, to in

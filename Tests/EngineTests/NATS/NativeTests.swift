@@ -15,12 +15,12 @@ import Testing
     try Responder(url, auth: auth) { request, to in [Publication(subject: to, bytes: reply(to: request))] }
   }
 
-  @Test(arguments: NATSClient.allCases)
-  func aWrongTokenIsAnErrorThatDoesNotShowIt(client: NATSClient) throws {
+  @Test
+  func aWrongTokenIsAnErrorThatDoesNotShowIt() throws {
     let broker = try Broker.start(auth: NATSAuth(token: "right-s3cret"))
     defer { broker.stop() }
     for wrong in ["", "wrong-s3cret"] {
-      var load = NATSLoad(client: client)
+      var load = NATSLoad()
       load.auth = NATSAuth(token: wrong.isEmpty ? nil : wrong)
       let error = try #require(throws: BrokerError.self) { try load.run(broker.url) }
       #expect(error.description.contains(":\(broker.port)"))
@@ -45,26 +45,26 @@ import Testing
     try expectOnlyAnswers(try load.run(inURL ? url : broker.url))
   }
 
-  @Test(arguments: NATSClient.allCases)
-  func serversThatAreNotThereArePassedOver(client: NATSClient) throws {
+  @Test
+  func serversThatAreNotThereArePassedOver() throws {
     let broker = try Broker.start()
     defer { broker.stop() }
     let responder = try answering(broker.url)
     defer { responder.stop() }
-    let load = NATSLoad(client: client, load: .closed(concurrency: 8), connections: 3)
+    let load = NATSLoad(load: .closed(concurrency: 8), connections: 3)
     try expectOnlyAnswers(try load.run("nats://127.0.0.1:1", "nats://localhost:\(broker.port)"))
   }
 
-  @Test(arguments: NATSClient.allCases) func whereNobodyListensIsAnError(client: NATSClient) throws {
+  @Test func whereNobodyListensIsAnError() throws {
     let error = try #require(throws: BrokerError.self) {
-      try NATSLoad(client: client).run("nats://s3cret@127.0.0.1:1", "nats://[::1]:1")
+      try NATSLoad().run("nats://s3cret@127.0.0.1:1", "nats://[::1]:1")
     }
     #expect(error.description.contains("Start one (nats-server)"))
     #expect(!error.description.contains("s3cret"))
   }
 
-  @Test(arguments: NATSClient.allCases)
-  func aBrokerThatDiesAndComesBackIsUsedAgainAndNothingHangs(client: NATSClient) throws {
+  @Test
+  func aBrokerThatDiesAndComesBackIsUsedAgainAndNothingHangs() throws {
     let first = try Broker.start()
     let responder = try answering(first.url)
     let back = Mutex<(broker: Broker?, responder: Responder?)>((nil, nil))
@@ -77,7 +77,7 @@ import Testing
       back.withLock { $0 = (second, second.flatMap { try? self.answering($0.url) }) }
       restarted.signal()
     }
-    var load = NATSLoad(client: client, load: .closed(concurrency: 8), connections: 2, measureSeconds: 4)
+    var load = NATSLoad(load: .closed(concurrency: 8), connections: 2, measureSeconds: 4)
     load.policy = PhasePolicy(
       timeoutMilliseconds: 300, onError: .retry, attempts: 2, backoffFirstMilliseconds: 5,
       backoffMostMilliseconds: 10)
@@ -120,18 +120,18 @@ import Testing
     #expect(measurement.warnings.filter { $0.contains("lost") }.isEmpty)
   }
 
-  @Test(arguments: NATSClient.allCases)
-  func aRequestOverTheBrokersLimitIsAnErrorBeforeTheLoad(client: NATSClient) throws {
+  @Test
+  func aRequestOverTheBrokersLimitIsAnErrorBeforeTheLoad() throws {
     let broker = try Broker.start()
     defer { broker.stop() }
-    var load = NATSLoad(client: client)
+    var load = NATSLoad()
     load.request.bodyBytes = 600_000
     let error = try #require(throws: BrokerError.self) { try load.run(broker.url) }
     #expect(error.description.contains("1048576") && error.description.contains("max_payload"))
   }
 
-  @Test(arguments: NATSClient.allCases)
-  func aRequestThatGrowsOverTheBrokersLimitFailsAlone(client: NATSClient) throws {
+  @Test
+  func aRequestThatGrowsOverTheBrokersLimitFailsAlone() throws {
     let broker = try Broker.start()
     defer { broker.stop() }
     let body = [UInt8](repeating: 7, count: 700_000)
@@ -145,7 +145,7 @@ import Testing
       return [Publication(subject: to, bytes: reply(to: request, data: change?.encoded()))]
     }
     defer { responder.stop() }
-    var load = NATSLoad(client: client, load: .closed(concurrency: 1), phases: Phase.session)
+    var load = NATSLoad(load: .closed(concurrency: 1), phases: Phase.session)
     load.drainSeconds = 5
     load.policy.timeoutMilliseconds = 30_000
     let measurement = try load.run(broker.url)

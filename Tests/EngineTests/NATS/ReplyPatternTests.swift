@@ -26,7 +26,7 @@ import Testing
   }
 
   private static func slot(sid: UInt32, id: (high: UInt64, low: UInt64) = id) -> NATSSlot {
-    var slot = NATSSlot(lastSID: sid, token: 0)
+    var slot = NATSSlot(lastSID: sid, tokenText: ReplySubject.text(of: 0))
     slot.requestID = id
     slot.isWaiting = true
     slot.context = 3

@@ -38,13 +38,6 @@ extension NATSTransport {
   /// The phase under way in a slot has ended.
   @inline(__always)
   func end(_ slot: Int, _ end: PhaseEnd) {
-    complete(slot, end)
-    links[place(ofSlot: slot)].resolved(slot, self)
-  }
-
-  /// As `end`, for a link that knows it already.
-  @inline(__always)
-  func complete(_ slot: Int, _ end: PhaseEnd) {
     slots[slot].isWaiting = false
     completions.push(
       PhaseCompletion(slot: Int32(truncatingIfNeeded: slot), end: end, doneAt: MonotonicClock.nanoseconds))
@@ -150,97 +143,98 @@ extension NATSTransport {
   }
 }
 
-/// The reply subjects of one load thread: one inbox for each connection, and in the last part
-/// the place of the session. Patched in place.
-final class ReplySubject {
-  /// The token of the first message to ourselves; there are 65,536.
-  static let firstFence = UInt32.max - 0xFFFF
-  private static let digits = 8
-  private let root: String
-  private var texts: [UnsafeMutablePointer<CChar>] = []
-  private let prefixCount: Int
+/// Keeps what was seen first of each way to fail. Only the first one allocates.
+extension NATSTransport {
+  private static var mostErrorBytes: Int { 300 }
 
-  /// Subjects that no other thread, connection or run has.
-  init(seed: UInt64) {
-    root = "_INBOX." + Self.hex(seed) + Self.hex(UInt64.random(in: .min ... .max))
-    prefixCount = root.utf8.count + 6
+  @inline(never)
+  func noteForeignMap(_ sign: ForeignSign) {
+    evidence.otherDialectMaps += 1
+    guard sign.rawValue > clearestSign?.rawValue ?? -1 else { return }
+    clearestSign = sign
+    evidence.otherDialect = sign.words
   }
 
-  deinit { texts.forEach { free($0) } }
-
-  private static func hex(_ number: UInt64) -> String {
-    let text = String(number, radix: 16)
-    return String(repeating: "0", count: 16 - text.count) + text
+  @inline(never)
+  func noteProtocolError(_ words: StaticString) {
+    if evidence.protocolError == nil { evidence.protocolError = words.description }
   }
 
-  /// What the connection with that place subscribes to; places come in order from 0, at most 65,535.
-  func pattern(connection place: Int) -> String {
-    let text = "\(root).\(Self.hex(UInt64(place)).suffix(4))."
-    while texts.count <= place { texts.append(strdup(text + String(repeating: "0", count: Self.digits))) }
-    return text + "*"
+  @inline(never)
+  func noteWorkerError(_ reply: ReplyView) {
+    guard evidence.workerError == nil, let error = reply.error, !error.isEmpty else { return }
+    evidence.workerError = String(decoding: error.prefix(Self.mostErrorBytes), as: UTF8.self)
   }
 
-  /// The reply subject of a slot, or a fence; valid until the next call.
-  @inline(__always)
-  func with(token: UInt32, connection place: Int) -> UnsafeMutablePointer<CChar> {
-    let text = texts[place]
-    var rest = token
-    for position in stride(from: prefixCount + Self.digits - 1, through: prefixCount, by: -1) {
-      text[position] = digit(rest & 15)
-      rest >>= 4
+  @inline(never)
+  func noteNoSubscriber(_ slot: Int) {
+    guard evidence.subjectWithoutSubscriber == nil else { return }
+    evidence.subjectWithoutSubscriber = subjects[Int(slots[slot].phaseIndex)]
+  }
+
+  @inline(never)
+  func noteDifference(_ slot: Int) {
+    guard evidence.contentDifference == nil else { return }
+    evidence.contentDifference = contexts.difference(Int(slots[slot].context))
+  }
+}
+
+/// Where the time of a phase goes; nothing of this runs in a load that is not decomposed.
+extension NATSTransport {
+  /// Keeps the stamps of a reply until the driver asks for them.
+  @inline(never)
+  func keepStamps(of reply: ReplyView, slot: Int, _ stamps: UnsafeMutablePointer<WorkerStamps>) {
+    stamps[slot] = reply.header(WorkerStamps.header).flatMap(WorkerStamps.init) ?? WorkerStamps()
+  }
+
+  /// See `TransportSpec.partNames`. The attempts before the one that was answered are in the first part.
+  func split(
+    slot: Int, from sent: UInt64, to done: UInt64, into parts: UnsafeMutablePointer<UInt64>
+  ) -> PhaseSplit {
+    guard let stamps, stamps[slot].packed != 0 else { return .noStamps }
+    let stamp = stamps[slot]
+    guard sent <= stamp.read, stamp.read <= stamp.begun, stamp.begun <= stamp.ended,
+      stamp.ended <= stamp.packed, stamp.packed <= done
+    else { return .impossible }
+    parts[0] = stamp.read &- sent
+    parts[1] = stamp.begun &- stamp.read
+    parts[2] = stamp.ended &- stamp.begun
+    parts[3] = stamp.packed &- stamp.ended
+    parts[4] = done &- stamp.packed
+    return .whole
+  }
+}
+
+/// A sign that a map belongs to another dialect than the scenario's.
+enum ForeignSign: Int {
+  // The more a sign tells, the later it stands: a worker's acknowledgement tells less than its calls.
+  case noAction, sessionID, action, method
+
+  /// What the map looks like, and whose maps do.
+  var words: String {
+    switch self {
+    case .method: "has `method`, as those of dialect stream-sdk"
+    case .action: "has `action`, as those of dialect reply"
+    case .sessionID: "has `session_id`, as those of dialects reply and stream-sdk"
+    case .noAction: "has no `action`, as those of dialects reply-sdk and stream-sdk"
     }
-    return text
   }
+}
 
-  @inline(__always)
-  private func digit(_ value: UInt32) -> CChar {
-    CChar(truncatingIfNeeded: value < 10 ? 48 + value : 87 + value)
-  }
-
-  /// The 8 digits of a token, as they lie in memory.
-  static func text(of token: UInt32) -> UInt64 {
-    let digits = hex(UInt64(token)).utf8.suffix(Self.digits)
-    return digits.reversed().reduce(0) { $0 << 8 | UInt64($1) }.littleEndian
-  }
-
-  /// What the reply subjects of a connection have before their token.
-  func prefix(connection place: Int) -> UnsafeRawBufferPointer {
-    UnsafeRawBufferPointer(start: texts[place], count: prefixCount)
-  }
-
-  /// The token of a reply's subject; nil when it is none of ours.
-  @inline(__always)
-  func token(in subject: UnsafePointer<CChar>) -> UInt32? {
-    // A shorter one ends with a 0, which is no digit.
-    guard let token = Self.token(subject + prefixCount), subject[prefixCount + Self.digits] == 0 else {
-      return nil
-    }
-    return token
-  }
-
-  /// The token of a reply's subject that is not ended by a 0; nil when it is none of the connection's.
-  @inline(__always)
-  func token(in subject: UnsafeRawBufferPointer, connection place: Int) -> UInt32? {
-    guard subject.count == prefixCount + Self.digits, let start = subject.baseAddress,
-      memcmp(start, texts[place], prefixCount) == 0
-    else { return nil }
-    return Self.token((start + prefixCount).assumingMemoryBound(to: CChar.self))
-  }
-
-  /// The token in 8 digits.
-  @inline(__always)
-  static func token(_ text: UnsafePointer<CChar>) -> UInt32? {
-    var token: UInt32 = 0
-    for position in 0..<Self.digits {
-      let character = text[position]
-      let digit: UInt32
-      switch character {
-      case 48...57: digit = UInt32(character - 48)
-      case 97...102: digit = UInt32(character - 87)
-      default: return nil
+extension Dialect {
+  /// Why a map cannot be a reply in this dialect; nil when it can.
+  func foreignSign(in reply: ReplyView) -> ForeignSign? {
+    switch self {
+    case .reply: reply.method != nil ? .method : reply.action == .missing ? .noAction : nil
+    case .replySDK:
+      if reply.method != nil {
+        .method
+      } else if reply.action != .missing {
+        .action
+      } else {
+        reply.sessionID != nil ? .sessionID : nil
       }
-      token = token << 4 | digit
+    case .streamSDK: nil
     }
-    return token
   }
 }
