@@ -6,7 +6,7 @@ package struct BrokerGreeting: Sendable, Equatable {
   /// Its version, such as `2.9.10`.
   package var version: String?
   /// The most bytes of a message.
-  package var maxPayload: Int
+  var maxPayload: Int
 }
 
 extension Broker {

@@ -1,5 +1,6 @@
 import CLinux
 import Foundation
+import Glibc
 
 /// A process under a keeper: whatever happens to us, even SIGKILL, it ends, and so does all that
 /// descends from it. It also ends when this object does.
@@ -91,7 +92,7 @@ package final class ChildProcess: Sendable {
   package var exitStatus: ExitStatus? { state.withLock { $0.isFinished ? $0.status : nil } }
 
   /// What the process has used up to its end; nil while it runs, or when it was killed with its keeper.
-  package var resourceUse: ResourceUse? { state.withLock { $0.isFinished ? $0.use : nil } }
+  var resourceUse: ResourceUse? { state.withLock { $0.isFinished ? $0.use : nil } }
 
   /// What came through the document pipe until now; nil when it was longer than allowed.
   package var document: [UInt8]? { state.withLock { $0.documentIsCut ? nil : $0.document } }
@@ -104,7 +105,7 @@ package final class ChildProcess: Sendable {
   }
 
   /// The last lines of standard output, without secrets.
-  package var outputText: String { state.withLock { $0.output }.text(without: secrets) }
+  var outputText: String { state.withLock { $0.output }.text(without: secrets) }
 
   /// Waits until the process and all that descends from it have ended; nil at the timeout.
   package func wait(timeout: Duration) -> ExitStatus? {
@@ -130,7 +131,7 @@ package final class ChildProcess: Sendable {
   }
 
   /// Sends SIGTERM to the process and its group, and returns at once.
-  package func askToEnd() { lifeline.send(Array("T".utf8)) }
+  func askToEnd() { lifeline.send(Array("T".utf8)) }
 
   /// Kills the process and all that descends from it, and waits until they are gone.
   @discardableResult
@@ -165,4 +166,194 @@ private func spawn(
     throw .cannotStart(program: words[0], why: systemErrorText(errno))
   }
   return pid
+}
+
+/// What is to be started, and with what.
+package struct Launch: Sendable {
+  /// A path, or a name to be found in PATH.
+  package var program: String
+  /// Its arguments, without its own name. They are public: no secrets here.
+  package var arguments: [String]
+  /// Environment on top of our own.
+  package var environment: [String: String]
+  /// What it reads from standard input; nil is `/dev/null`.
+  package var input: [UInt8]?
+  /// Open descriptors of ours that it gets as 3, 4, … (as 4, 5, … with `collectsDocument`).
+  package var descriptors: [Int32]
+  /// Whether it gets a pipe as descriptor 3, of which we keep everything that comes.
+  var collectsDocument: Bool
+  /// The most bytes of a document.
+  var documentLimit: Int
+  /// What must not be seen in its last words.
+  package var secrets: [String]
+
+  package init(
+    _ program: String, _ arguments: [String] = [], environment: [String: String] = [:],
+    input: [UInt8]? = nil, descriptors: [Int32] = [], collectsDocument: Bool = false,
+    documentLimit: Int = 256 << 20, secrets: [String] = []
+  ) {
+    self.program = program
+    self.arguments = arguments
+    self.environment = environment
+    self.input = input
+    self.descriptors = descriptors
+    self.collectsDocument = collectsDocument
+    self.documentLimit = documentLimit
+    self.secrets = secrets
+  }
+}
+
+/// How a process ended.
+package enum ExitStatus: Sendable, Equatable, Codable {
+  /// By itself, with this code.
+  case exited(Int32)
+  case signaled(Int32)
+  /// Unknown: its keeper was killed, and the kernel killed the process with it.
+  case lost
+
+  /// True for exit code 0.
+  var isSuccess: Bool { self == .exited(0) }
+}
+
+extension ExitStatus: CustomStringConvertible {
+  /// To be put behind a name: `exited with code 3`.
+  package var description: String {
+    switch self {
+    case .exited(let code): return "exited with code \(code)"
+    case .signaled(let number): return "was ended by \(ExitStatus.signalName(number))"
+    case .lost: return "was killed together with its keeper"
+    }
+  }
+
+  private static func signalName(_ number: Int32) -> String {
+    let names: [Int32: String] = [
+      SIGABRT: "SIGABRT", SIGBUS: "SIGBUS", SIGFPE: "SIGFPE", SIGHUP: "SIGHUP", SIGILL: "SIGILL",
+      SIGINT: "SIGINT", SIGKILL: "SIGKILL", SIGPIPE: "SIGPIPE", SIGSEGV: "SIGSEGV",
+      SIGTERM: "SIGTERM", SIGTRAP: "SIGTRAP", SIGXCPU: "SIGXCPU",
+    ]
+    return names[number].map { "\($0) (signal \(number))" } ?? "signal \(number)"
+  }
+}
+
+/// What a process, with the descendants that it waited for, has used up to its end.
+package struct ResourceUse: Sendable, Equatable, Codable {
+  /// CPU time in user mode, ns.
+  var userNanoseconds: UInt64
+  /// CPU time in the kernel, ns.
+  var systemNanoseconds: UInt64
+  /// The most memory it ever had resident, bytes.
+  var maxResidentBytes: UInt64
+
+  /// User and kernel together, ns.
+  package var cpuNanoseconds: UInt64 { userNanoseconds &+ systemNanoseconds }
+}
+
+/// The last bytes of what a process said.
+struct OutputTail: Sendable {
+  private var bytes: [UInt8] = []
+  private var isCut = false
+  private let capacity: Int
+
+  init(capacity: Int = 65536) {
+    self.capacity = capacity
+  }
+
+  mutating func append(_ more: [UInt8]) {
+    bytes += more
+    guard bytes.count > 2 * capacity else { return }
+    bytes.removeFirst(bytes.count - capacity)
+    isCut = true
+  }
+
+  /// Everything kept, secrets included: only for finding something in it.
+  var raw: String { String(decoding: bytes, as: UTF8.self) }
+
+  /// The last whole lines, without secrets. A cut may go through a secret, so what stands before
+  /// the first line end is dropped, or, where there is none, as much as the longest secret.
+  func text(without secrets: Secrets) -> String {
+    var kept = bytes[...]
+    if isCut {
+      kept =
+        kept.firstIndex(of: 10).map { kept[($0 + 1)...] } ?? kept.dropFirst(secrets.longest)
+    }
+    let scrubbed = secrets.scrub(String(decoding: kept, as: UTF8.self))
+    return String(scrubbed.suffix(capacity)).trimmingTrailingWhitespace()
+  }
+}
+
+extension String {
+  func trimmingTrailingWhitespace() -> String {
+    var view = self[...]
+    while let last = view.last, last.isWhitespace { view.removeLast() }
+    return String(view)
+  }
+}
+
+/// Reads what a kept process and its keeper say, on a thread of its own, so that the process never
+/// waits for us; and reaps the keeper.
+struct Pump: Sendable {
+  /// What a descriptor carries.
+  enum Channel: Sendable {
+    case status, output, errors, document
+  }
+
+  /// A descriptor and what it carries.
+  typealias Source = (channel: Channel, descriptor: Descriptor)
+
+  let keeper: Int32
+  let sources: [Source]
+  let documentLimit: Int
+  let state: Guarded<KeptState>
+
+  func start() {
+    let thread = Thread { run() }
+    thread.name = "lab-pump"
+    thread.stackSize = 256 << 10
+    thread.start()
+  }
+
+  private func run() {
+    var open = sources
+    while open.contains(where: { $0.channel == .status }) {
+      var watched = open.map { pollfd(fd: $0.descriptor.raw, events: Int16(POLLIN), revents: 0) }
+      guard poll(&watched, nfds_t(watched.count), -1) > 0 else { continue }
+      let ready = zip(open, watched).filter { $0.1.revents != 0 }.map(\.0)
+      // A worker may write a line for each request. Its pipe holds a megabyte, so reading it a hundred
+      // times a second is enough, and takes little of the CPU that is being measured.
+      if ready.contains(where: { $0.channel == .output || $0.channel == .errors }) { nap(milliseconds: 10) }
+      for source in ready where !take(from: source.channel, source.descriptor, all: false) {
+        open.removeAll { $0.channel == source.channel }
+      }
+    }
+    // The keeper has ended, and so has all below it: what was said lies in the pipes.
+    for source in open {
+      _ = take(from: source.channel, source.descriptor, all: true)
+    }
+    var ignored: Int32 = 0
+    while waitpid(keeper, &ignored, 0) < 0 && errno == EINTR {}
+    state.withLock { state in
+      if state.status == nil { state.status = .lost }
+      state.isFinished = true
+    }
+  }
+
+  /// Reads once, or all that is there; false at the end.
+  private func take(from channel: Channel, _ descriptor: Descriptor, all: Bool) -> Bool {
+    repeat {
+      switch descriptor.read() {
+      case .end: return false
+      case .nothingYet: return true
+      case .bytes(let bytes):
+        state.withLock { state in
+          switch channel {
+          case .status: state.note(bytes)
+          case .output: state.output.append(bytes)
+          case .errors: state.errors.append(bytes)
+          case .document: state.collect(bytes, limit: documentLimit)
+          }
+        }
+      }
+    } while all
+    return true
+  }
 }

@@ -1,3 +1,4 @@
+import CLinux
 import Foundation
 
 /// How a load process ended, and what it brought.
@@ -21,9 +22,9 @@ package struct LoadOutcome: Sendable, Equatable {
 /// environment. A plugin that crashes takes only this process down.
 package final class LoadProcess: Sendable {
   /// Where the process writes its document.
-  package static let documentDescriptor: Int32 = 3
+  static let documentDescriptor: Int32 = 3
   /// Where the process has the shared memory.
-  package static let sharedMemoryDescriptor: Int32 = 4
+  static let sharedMemoryDescriptor: Int32 = 4
   /// Name of the environment variable that holds the first number.
   package static let documentVariable = "NYLON_BENCH_DOCUMENT_FD"
   /// Name of the environment variable that holds the second number; not set without shared memory.
@@ -63,7 +64,7 @@ package final class LoadProcess: Sendable {
   package var isRunning: Bool { process.isRunning }
 
   /// Asks it to end (SIGTERM) and returns at once; it may still bring what it has measured.
-  package func askToEnd() { process.askToEnd() }
+  func askToEnd() { process.askToEnd() }
 
   /// Ends it, and waits until it is gone.
   package func terminate(grace: Duration = .seconds(3)) { process.terminate(grace: grace) }
@@ -89,5 +90,20 @@ package final class LoadProcess: Sendable {
     return LoadOutcome(
       document: process.document.flatMap { $0.isEmpty ? nil : $0 }, status: status,
       lastWords: process.lastWords, use: process.resourceUse, ranOver: ranOver)
+  }
+}
+
+/// Nameless memory that processes share by handing on a descriptor; gone with its last holder.
+package enum SharedMemory {
+  /// So many zero bytes; the descriptor is the caller's to close, and closed on exec.
+  package static func create(byteCount: Int) throws(LabError) -> Int32 {
+    let descriptor = clinux_memory_file("nylon-bench-results", nil, 0)
+    guard descriptor >= 0 else { throw .system("No memory file could be made", errno: errno) }
+    guard ftruncate(descriptor, off_t(byteCount)) == 0 else {
+      let number = errno
+      close(descriptor)
+      throw .system("The memory file cannot hold \(byteCount) bytes", errno: number)
+    }
+    return descriptor
   }
 }

@@ -2,44 +2,36 @@ import Nylon
 import Scenario
 
 /// The times of one load, monotonic nanoseconds.
-package struct LoadWindow: Sendable {
+struct LoadWindow: Sendable {
   /// The first request.
-  package var start: UInt64
+  var start: UInt64
   /// From here on requests are measured.
-  package var measureStart: UInt64
+  var measureStart: UInt64
   /// From here on no request starts.
-  package var measureEnd: UInt64
+  var measureEnd: UInt64
   /// From here on nothing is waited for.
-  package var drainNanoseconds: UInt64
-
-  /// Times of a load.
-  package init(start: UInt64, measureStart: UInt64, measureEnd: UInt64, drainNanoseconds: UInt64) {
-    self.start = start
-    self.measureStart = measureStart
-    self.measureEnd = measureEnd
-    self.drainNanoseconds = drainNanoseconds
-  }
+  var drainNanoseconds: UInt64
 }
 
 /// A phase as the driver needs it.
-package struct PhaseStep: Sendable {
+struct PhaseStep: Sendable {
   /// Which phase.
-  package var phase: Phase
+  var phase: Phase
   /// Nanoseconds until a timeout.
-  package var timeout: UInt64
+  var timeout: UInt64
   /// What follows a failure.
-  package var onError: ErrorAction
+  var onError: ErrorAction
   /// Attempts in all.
-  package var attempts: Int
+  var attempts: Int
   /// Nanoseconds before the first retry.
-  package var backoffFirst: UInt64
+  var backoffFirst: UInt64
   /// The most nanoseconds before a retry.
-  package var backoffMost: UInt64
+  var backoffMost: UInt64
   /// The phase that follows END, or the number of phases.
-  package var afterEnd: Int
+  var afterEnd: Int
 
   /// The steps of a session.
-  package static func steps(of target: Target) -> [PhaseStep] {
+  static func steps(of target: Target) -> [PhaseStep] {
     target.phases.enumerated().map { place, phase in
       let policy = target.policies[phase] ?? .standard(for: phase)
       let logging = target.phases.firstIndex(of: .logging)
@@ -83,7 +75,7 @@ struct DriverState {
 ///
 /// The closed loop keeps every slot busy; the open loop starts a session when the schedule wants
 /// it, in a free slot. Everything is allocated in `init`; `run` does not allocate.
-package final class LoadDriver<Transport: SessionTransport> {
+final class LoadDriver<Transport: SessionTransport> {
   let transport: Transport
   let hasOwnClock: Bool
   let completions: CompletionRing
@@ -114,7 +106,7 @@ package final class LoadDriver<Transport: SessionTransport> {
   let partTimes: UnsafeMutablePointer<UInt64>
 
   /// A driver of `slotCount` slots; `schedule` is nil in a closed loop.
-  package init(
+  init(
     transport: Transport, steps: [PhaseStep], slotCount: Int, schedule: ArrivalSchedule?,
     overflow: OverflowPolicy, window: LoadWindow, area: RecordingArea, thread: Int
   ) {
@@ -163,7 +155,7 @@ package final class LoadDriver<Transport: SessionTransport> {
   }
 
   /// Runs the load: warm-up, measured time, drain. Returns when all is recorded.
-  package func run() {
+  func run() {
     while time() < state.pointee.window.start { transport.poll(until: state.pointee.window.start) }
     if schedule != nil { advanceArrival() }
     while true {
@@ -334,5 +326,361 @@ package final class LoadDriver<Transport: SessionTransport> {
   @inline(__always)
   func isInWindow(_ done: UInt64) -> Bool {
     done >= state.pointee.window.measureStart && done < state.pointee.window.measureEnd
+  }
+}
+
+/// Where the session of a slot stands.
+enum SlotState: UInt8 {
+  case idle
+  /// A phase is under way.
+  case waiting
+  /// The phase failed and is tried again at `deadline`.
+  case backoff
+}
+
+/// How a session or phase ended.
+enum Outcome: UInt8 {
+  case ok
+  case handlerError
+  case timeout
+  case lost
+
+  var counter: ThreadRecorder.Counter {
+    switch self {
+    case .ok: .ok
+    case .handlerError: .handlerErrors
+    case .timeout: .timeouts
+    case .lost: .lost
+    }
+  }
+}
+
+/// A place for one session at a time.
+struct SessionSlot {
+  var intended: UInt64 = 0
+  var sent: UInt64 = 0
+  var phaseIntended: UInt64 = 0
+  var phaseSent: UInt64 = 0
+  /// When the phase times out, or is tried again.
+  var deadline = UInt64.max
+  var phaseIndex: Int32 = 0
+  var attempt: Int16 = 1
+  var state = SlotState.idle
+  /// The first failure of the session.
+  var outcome = Outcome.ok
+  var isMeasured = false
+
+  init() {}
+}
+
+extension LoadDriver {
+  /// Opens a session in a free slot and starts its first phase; intended nil means now.
+  @inline(__always)
+  func begin(slot place: Int, intended: UInt64?) {
+    let slot = slots + place
+    let now = time()
+    let wanted = intended ?? now
+    slot.pointee.intended = wanted
+    slot.pointee.sent = now
+    slot.pointee.outcome = .ok
+    let measured = isMeasured(wanted)
+    slot.pointee.isMeasured = measured
+    if measured { recorder.add(.sent, scope: 0) }
+    guard transport.open(slot: place, at: now) else {
+      refused(place)
+      return
+    }
+    startPhase(place, index: 0, intended: wanted, sent: now)
+  }
+
+  /// The plugin did not take the session.
+  @inline(never)
+  func refused(_ place: Int) {
+    _ = transport.finish(slot: place, verify: false)
+    if slots[place].isMeasured {
+      recorder.add(.handlerErrors, scope: 0)
+      if stepCount == 1 {
+        recorder.add(.sent, scope: 1)
+        recorder.add(.handlerErrors, scope: 1)
+      }
+    }
+    release(place)
+  }
+
+  @inline(__always)
+  func startPhase(_ place: Int, index: Int, intended: UInt64, sent: UInt64) {
+    let slot = slots + place
+    slot.pointee.phaseIndex = Int32(truncatingIfNeeded: index)
+    slot.pointee.attempt = 1
+    slot.pointee.phaseIntended = intended
+    slot.pointee.phaseSent = sent
+    slot.pointee.deadline = sent &+ steps[index].timeout
+    slot.pointee.state = .waiting
+    if slot.pointee.isMeasured { recorder.add(.sent, scope: index &+ 1) }
+    transport.start(slot: place, phaseIndex: index, attempt: 1, at: sent)
+  }
+
+  @inline(__always)
+  func complete(_ completion: PhaseCompletion) {
+    let place = Int(completion.slot)
+    let slot = slots + place
+    guard slot.pointee.state == .waiting else { return }
+    let index = Int(slot.pointee.phaseIndex)
+    if completion.doneAt > slot.pointee.deadline {
+      count(.late, slot)
+      fail(place, .timeout, at: slot.pointee.deadline, now: completion.doneAt)
+      return
+    }
+    switch completion.end {
+    case .next: succeed(place, at: completion.doneAt, next: index &+ 1)
+    case .end: succeed(place, at: completion.doneAt, next: steps[index].afterEnd)
+    case .handlerError, .malformed:
+      if completion.end == .malformed { count(.protocolErrors, slot) }
+      noteAnswer(at: completion.doneAt, took: completion.doneAt &- slot.pointee.phaseSent)
+      fail(place, .handlerError, at: completion.doneAt, now: completion.doneAt)
+    case .noResponders:
+      count(.noResponders, slot)
+      fail(place, .lost, at: completion.doneAt, now: completion.doneAt)
+    }
+  }
+
+  /// Counts something that happened to a measured session, in its phase and in the request.
+  @inline(never)
+  func count(_ counter: ThreadRecorder.Counter, _ slot: UnsafeMutablePointer<SessionSlot>) {
+    guard slot.pointee.isMeasured else { return }
+    recorder.add(counter, scope: Int(slot.pointee.phaseIndex) + 1)
+    recorder.add(counter, scope: 0)
+  }
+
+  @inline(__always)
+  func succeed(_ place: Int, at done: UInt64, next: Int) {
+    let slot = slots + place
+    let scope = Int(slot.pointee.phaseIndex) &+ 1
+    noteAnswer(at: done, took: done &- slot.pointee.phaseSent)
+    if slot.pointee.isMeasured { recorder.add(.ok, scope: scope) }
+    if isInWindow(done) { recorder.add(.okInWindow, scope: scope) }
+    // With one phase its times are the request's, which `finish` records: see `LoadResult`.
+    if stepCount > 1, slot.pointee.isMeasured { recordPhase(slot, scope: scope, done: done) }
+    if let parts, slot.pointee.isMeasured { recordParts(parts, place, slot, scope: scope, done: done) }
+    goOn(place, next: next, at: done)
+  }
+
+  @inline(__always)
+  func recordPhase(_ slot: UnsafeMutablePointer<SessionSlot>, scope: Int, done: UInt64) {
+    recorder.phaseResponse(scope: scope).record(done &- slot.pointee.phaseIntended)
+    // In a closed loop intended is sent: service equals response and the lag is 0.
+    if schedule != nil {
+      recorder.phaseService(scope: scope).record(done &- slot.pointee.phaseSent)
+      recorder.phaseLag(scope: scope).record(slot.pointee.phaseSent &- slot.pointee.phaseIntended)
+    }
+  }
+
+  @inline(__always)
+  func goOn(_ place: Int, next: Int, at done: UInt64) {
+    guard next < stepCount else {
+      finish(place, at: done)
+      return
+    }
+    let now = time()
+    startPhase(place, index: next, intended: schedule == nil ? now : done, sent: now)
+  }
+
+  /// Ends the slot's session, records it, and starts the next one of a closed loop.
+  @inline(__always)
+  func finish(_ place: Int, at done: UInt64) {
+    let slot = slots + place
+    let ok = slot.pointee.outcome == .ok
+    if !transport.finish(slot: place, verify: ok), ok {
+      slot.pointee.outcome = .handlerError
+      if slot.pointee.isMeasured { recorder.add(.wrongContent, scope: 0) }
+      // The phase itself was answered: with one phase nobody else keeps its time.
+      if stepCount == 1, slot.pointee.isMeasured { recordPhase(slot, scope: 1, done: done) }
+    }
+    recordSession(slot, done: done)
+    slot.pointee.state = .idle
+    slot.pointee.deadline = .max
+    if schedule == nil, done < state.pointee.window.measureEnd, slot.pointee.outcome == .ok {
+      begin(slot: place, intended: nil)
+    } else {
+      release(place)
+    }
+  }
+
+  /// A failed session frees its slot, and a closed loop begins the next from the main loop, so that
+  /// a plugin that refuses everything cannot recurse without end.
+  @inline(never)
+  func release(_ place: Int) {
+    let end = state.pointee.freeHead + state.pointee.freeCount
+    free[end < slotCount ? end : end - slotCount] = Int32(place)
+    state.pointee.freeCount += 1
+    let wasAnswered = slots[place].outcome == .ok || slots[place].outcome == .handlerError
+    if state.pointee.freeCount == slotCount, wasAnswered { state.pointee.isQuiet = true }
+    if schedule == nil { state.pointee.nextCheck = 0 }
+  }
+
+  @inline(__always)
+  func recordSession(_ slot: UnsafeMutablePointer<SessionSlot>, done: UInt64) {
+    let outcome = slot.pointee.outcome
+    if outcome == .ok, isInWindow(done) { recorder.add(.okInWindow, scope: 0) }
+    guard slot.pointee.isMeasured else { return }
+    recorder.add(outcome.counter, scope: 0)
+    // An error says nothing about how long an answer takes; an unanswered request shows its age.
+    if outcome == .ok || outcome == .timeout { recordRequest(slot, done: done) }
+  }
+
+  @inline(__always)
+  func recordRequest(_ slot: UnsafeMutablePointer<SessionSlot>, done: UInt64) {
+    while done >= state.pointee.windowLimit, state.pointee.windowIndex < recorder.windows {
+      state.pointee.windowIndex &+= 1
+      state.pointee.windowLimit &+= windowNanoseconds
+    }
+    recorder.requestResponse(window: state.pointee.windowIndex).record(done &- slot.pointee.intended)
+    if schedule != nil {
+      recorder.requestService.record(done &- slot.pointee.sent)
+      recorder.requestLag.record(slot.pointee.sent &- slot.pointee.intended)
+    }
+  }
+}
+
+extension LoadDriver {
+  /// A phase failed: tried again, passed over, or the session's end, as its policy says.
+  ///
+  /// - Parameters:
+  ///   - done: when it failed; a timeout's deadline.
+  ///   - now: when that was seen.
+  @inline(never)
+  func fail(_ place: Int, _ outcome: Outcome, at done: UInt64, now: UInt64) {
+    let slot = slots + place
+    let index = Int(slot.pointee.phaseIndex)
+    let step = steps[index]
+    if outcome == .timeout { transport.abandon(slot: place) }
+    // A handler that still runs in this process would answer for whatever comes next.
+    let sessionIsStuck = outcome == .timeout && transport.isInProcess
+    if step.onError == .retry, !sessionIsStuck, Int(slot.pointee.attempt) < step.attempts {
+      retryLater(slot, step: step, now: now)
+      return
+    }
+    if outcome != .handlerError { measureUnanswered(slot, until: done) }
+    if slot.pointee.isMeasured {
+      recorder.add(outcome.counter, scope: index + 1)
+      if outcome == .timeout, stepCount > 1 { recordPhase(slot, scope: index + 1, done: done) }
+    }
+    if slot.pointee.outcome == .ok { slot.pointee.outcome = outcome }
+    if step.onError == .continue, !sessionIsStuck {
+      goOn(place, next: index + 1, at: done)
+    } else {
+      finish(place, at: done)
+    }
+  }
+
+  /// A session of the warm-up that was in flight when the measured time began and is never answered belongs
+  /// to the measured ones: a target that hangs from the warm-up on would appear in no count otherwise.
+  private func measureUnanswered(_ slot: UnsafeMutablePointer<SessionSlot>, until done: UInt64) {
+    let start = state.pointee.window.measureStart
+    guard !slot.pointee.isMeasured, slot.pointee.intended < start, done >= start else { return }
+    slot.pointee.isMeasured = true
+    recorder.add(.sent, scope: 0)
+    recorder.add(.sent, scope: Int(slot.pointee.phaseIndex) + 1)
+  }
+
+  private func retryLater(
+    _ slot: UnsafeMutablePointer<SessionSlot>, step: PhaseStep, now: UInt64
+  ) {
+    slot.pointee.attempt += 1
+    slot.pointee.state = .backoff
+    slot.pointee.deadline = now + step.backoff(beforeAttempt: Int(slot.pointee.attempt))
+    state.pointee.nextSweep = min(state.pointee.nextSweep, slot.pointee.deadline)
+    state.pointee.nextCheck = min(state.pointee.nextCheck, state.pointee.nextSweep)
+  }
+
+  /// Finds timeouts and due retries. Nothing that starts later can be due before `nextSweep`.
+  @inline(never)
+  func sweep(at now: UInt64) {
+    state.pointee.nextSweep = now + shortestTimeout
+    for place in 0..<slotCount {
+      let slot = slots + place
+      guard slot.pointee.state != .idle else { continue }
+      if slot.pointee.deadline <= now {
+        if slot.pointee.state == .backoff { tryAgain(place, at: now) } else { timeOut(place, now: now) }
+      }
+      if slot.pointee.state != .idle {
+        state.pointee.nextSweep = min(state.pointee.nextSweep, slot.pointee.deadline)
+      }
+    }
+  }
+
+  /// A phase's deadline has passed. Its end may be here already and only not be looked at yet: the
+  /// thread was late, or the transport learned it when another phase was given up.
+  private func timeOut(_ place: Int, now: UInt64) {
+    takePending()
+    let slot = slots + place
+    guard slot.pointee.state == .waiting, slot.pointee.deadline <= now else { return }
+    fail(place, .timeout, at: slot.pointee.deadline, now: now)
+  }
+
+  private func tryAgain(_ place: Int, at now: UInt64) {
+    let slot = slots + place
+    let index = Int(slot.pointee.phaseIndex)
+    count(.retries, slot)
+    slot.pointee.state = .waiting
+    slot.pointee.deadline = now + steps[index].timeout
+    transport.start(slot: place, phaseIndex: index, attempt: Int(slot.pointee.attempt), at: now)
+  }
+
+  /// The drain is over: what has no answer yet is lost, with the age that it reached.
+  @inline(never)
+  func loseTheRest(at now: UInt64) {
+    for place in 0..<slotCount where slots[place].state != .idle {
+      let slot = slots + place
+      let scope = Int(slot.pointee.phaseIndex) + 1
+      transport.abandon(slot: place)
+      _ = transport.finish(slot: place, verify: false)
+      slot.pointee.state = .idle
+      measureUnanswered(slot, until: now)
+      guard slot.pointee.isMeasured else { continue }
+      recorder.add(.lost, scope: scope)
+      if stepCount > 1 { recordPhase(slot, scope: scope, done: now) }
+      if slot.pointee.outcome == .ok { slot.pointee.outcome = .lost }
+      recorder.add(slot.pointee.outcome.counter, scope: 0)
+      if slot.pointee.outcome != .handlerError { recordRequest(slot, done: now) }
+    }
+    loseBacklog(at: now)
+  }
+
+  /// Requests that the schedule wanted and that never found a place.
+  private func loseBacklog(at now: UInt64) {
+    guard schedule != nil else { return }
+    while state.pointee.nextArrival < state.pointee.window.measureEnd {
+      if isMeasured(state.pointee.nextArrival) {
+        if overflow == .queue {
+          countUnsent(.lost)
+          recorder.requestResponse(window: recorder.windows).record(
+            now &- min(now, state.pointee.nextArrival))
+        } else {
+          countUnsent(overflow == .shed ? .shed : .rejected)
+        }
+      }
+      advanceArrival()
+    }
+  }
+}
+
+/// When a sleep for a deadline is to end, so that the schedule is kept without staying awake all the time.
+///
+/// The kernel wakes late, and the later the longer it slept: a core that was idle for long is woken from deeper,
+/// a virtual one by its host, which looks for work for some 200 us before it lets a core go. So a long sleep ends
+/// early, a second, short one goes on from there, and the last stretch, as long as a short sleep is late, is not
+/// slept at all.
+enum Nap {
+  /// A sleep of at most so long ends within the margin, nanoseconds.
+  static let shortNanoseconds: UInt64 = 200_000
+
+  /// The end of the next sleep, monotonic nanoseconds; nil when the deadline is too near for any.
+  ///
+  /// - Parameter margin: how late a short sleep ends, nanoseconds.
+  static func end(before deadline: UInt64, now: UInt64, margin: UInt64) -> UInt64? {
+    guard deadline > now &+ margin else { return nil }
+    let early = max(margin, shortNanoseconds)
+    return deadline &- now > early &+ margin ? deadline &- early : deadline &- margin
   }
 }

@@ -1,4 +1,5 @@
 import Foundation
+import NATS
 import Nylon
 import Scenario
 
@@ -36,7 +37,7 @@ package struct LoadOrder: Codable, Sendable, Equatable {
   package var workerPIDs: [Int32]
   /// Ids of this load's NATS sessions are greater: workers that keep running may keep what they know of a
   /// session, so ids must not repeat between loads.
-  package var sessionIDsAfter = SessionNumbering.lastID(atUnixNanoseconds: Self.unixNanoseconds())
+  var sessionIDsAfter = SessionNumbering.lastID(atUnixNanoseconds: Self.unixNanoseconds())
 
   /// An order.
   package init(
@@ -67,7 +68,7 @@ package struct LoadOrder: Codable, Sendable, Equatable {
   package static let windows = 10
 
   /// Sessions that may be in flight at once.
-  package var placeCount: Int {
+  var placeCount: Int {
     switch load {
     case .closed(let concurrency): concurrency
     case .open: target.maxInFlight
@@ -75,7 +76,7 @@ package struct LoadOrder: Codable, Sendable, Equatable {
   }
 
   /// Load threads that have work: at least a place each, and over NATS a connection each.
-  package var effectiveThreads: Int {
+  var effectiveThreads: Int {
     var count = min(threads, placeCount)
     if case .nats = target.transport { count = min(count, connections) }
     return max(1, count)
@@ -97,8 +98,76 @@ package struct LoadOrder: Codable, Sendable, Equatable {
   }
 
   /// NATS connections of a thread.
-  package func connectionCount(ofThread thread: Int) -> Int {
+  func connectionCount(ofThread thread: Int) -> Int {
     let threads = effectiveThreads
     return (thread + 1) * connections / threads - thread * connections / threads
+  }
+}
+
+/// What a load process brings: a measurement, or why there is none.
+package struct LoadReply: Codable, Sendable {
+  /// The measurement; nil when the load could not start.
+  package var measurement: Measurement?
+  /// Why the load could not start; nil when it did.
+  package var failure: LoadFailure?
+
+  /// A reply.
+  package init(measurement: Measurement? = nil, failure: LoadFailure? = nil) {
+    self.measurement = measurement
+    self.failure = failure
+  }
+}
+
+/// Why a load could not start.
+package struct LoadFailure: Codable, Sendable, Equatable, Error {
+  /// What kind of fault it is, which decides the command's exit code.
+  package enum Kind: String, Codable, Sendable {
+    /// Something needed is missing or unusable: a plugin file, a broker.
+    case missing
+    /// The scenario is wrong: a handler that the plugin does not have.
+    case scenario
+    /// Anything else.
+    case failed
+  }
+
+  /// What kind.
+  package var kind: Kind
+  /// What is wrong and what to do about it, without secrets.
+  package var message: String
+
+  /// A failure.
+  package init(kind: Kind, message: String) {
+    self.kind = kind
+    self.message = message
+  }
+  /// The failure that an error of a load means.
+  package init(_ error: any Error) {
+    switch error {
+    case let failure as LoadFailure: self = failure
+    case PluginError.noSuchEntry: self.init(kind: .scenario, message: "\(error)")
+    case is PluginError, is BrokerError, is SecurityFileError: self.init(kind: .missing, message: "\(error)")
+    default: self.init(kind: .failed, message: "\(error)")
+    }
+  }
+}
+
+/// The HTTP messages of a scenario, as every session of a load carries them.
+package struct RequestContent: Sendable {
+  /// What the client sent.
+  package let request: HTTPRequest
+  /// What the upstream answers before a plugin changed it.
+  package let response: HTTPResponse
+
+  /// Makes both; bodies are bytes from the seed, so that runs can be told apart and repeated.
+  package init(_ spec: RequestSpec, seed: UInt64) {
+    let parts = spec.path.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false)
+    var random = SplitMix64(seed: seed)
+    // Printable text: a plugin may take the body for a string.
+    let body = (0..<spec.bodyBytes).map { _ in UInt8(97 + random.next() % 26) }
+    request = HTTPRequest(
+      method: spec.method, path: String(parts.first ?? "/"),
+      query: parts.count > 1 ? String(parts[1]) : "", params: spec.params, headers: spec.headers,
+      body: body)
+    response = HTTPResponse(status: spec.responseStatus, headers: spec.responseHeaders, body: body)
   }
 }

@@ -90,7 +90,7 @@ package struct LoadRunner {
 
   /// Runs the load with one transport for each thread; returns when all is recorded, or when a
   /// plugin has kept a load thread for longer than every timeout allows.
-  package func run<Transport: SessionTransport>(transports: [Transport]) -> Measurement {
+  func run<Transport: SessionTransport>(transports: [Transport]) -> Measurement {
     area.timerFloorNanoseconds = TimerFloor.measure()
     // As late as a short sleep ends on a machine that is busy, not on the idle one of a moment ago. Longer would
     // take the CPU of a plugin or worker that shares the cores.
@@ -262,7 +262,7 @@ final class LoadThread<Transport: SessionTransport>: @unchecked Sendable {
 }
 
 /// jemalloc's count of bytes that a thread has allocated.
-package enum ThreadAllocations {
+enum ThreadAllocations {
   /// The calling thread's counter, which its allocations go on to raise; nil without jemalloc.
   package static var counter: UnsafePointer<UInt64>? {
     var address: UnsafePointer<UInt64>?
@@ -284,5 +284,50 @@ package enum TimerFloor {
       histogram.record(MonotonicClock.nanoseconds - until)
     }
     return histogram.value(atPercentile: 99) ?? 0
+  }
+}
+
+/// What the machine spent until each boundary of a measurement's intervals.
+struct IntervalSamples {
+  private let start: UInt64
+  private let length: UInt64
+  /// One more than there are intervals; nil where none was taken in time.
+  private var samples: [ResourceSample?]
+
+  /// No samples yet.
+  init(window: LoadWindow, intervals: Int) {
+    start = window.measureStart
+    length = (window.measureEnd - window.measureStart) / UInt64(max(1, intervals))
+    samples = Array(repeating: nil, count: intervals + 1)
+  }
+
+  /// When an interval begins and the one before it ends.
+  func boundary(_ place: Int) -> UInt64 { start + length * UInt64(place) }
+
+  /// Keeps the sample of a boundary. One that came late, or before it (a load that was ended early), is
+  /// dropped: it holds what belongs to another interval.
+  mutating func add(_ sample: ResourceSample, at place: Int, taken: UInt64) {
+    let due = boundary(place)
+    // At most 5 % of the interval's costs are then its neighbour's.
+    guard taken >= due, taken - due <= length / 20 else { return }
+    samples[place] = sample
+  }
+
+  /// Gives each interval, as far as the load came, what was spent between its two ends; what is not known of
+  /// both stays nil.
+  func addCosts(to windows: inout [MeasurementWindow]) {
+    for place in windows.indices where place + 1 < samples.count {
+      guard let end = samples[place + 1] else { continue }
+      func spent(_ time: (ResourceSample) -> UInt64?) -> UInt64? {
+        guard let first = samples[place].flatMap(time), let last = time(end), last >= first else {
+          return nil
+        }
+        return last - first
+      }
+      windows[place].cpuGeneratorNanoseconds = spent(\.generatorNanoseconds)
+      windows[place].cpuBrokerNanoseconds = spent(\.brokerNanoseconds)
+      windows[place].cpuWorkersNanoseconds = spent(\.workersNanoseconds)
+      windows[place].residentGeneratorBytes = end.generator?.residentBytes
+    }
   }
 }

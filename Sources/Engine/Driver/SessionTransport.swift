@@ -1,5 +1,7 @@
+import Scenario
+
 /// How a phase ended, as a transport tells the driver.
-package enum PhaseEnd: UInt8, Sendable {
+enum PhaseEnd: UInt8, Sendable {
   /// NEXT, or the end of a stream: the session goes on.
   case next
   /// END: the plugin's response is the answer.
@@ -13,34 +15,27 @@ package enum PhaseEnd: UInt8, Sendable {
 }
 
 /// The end of a phase in a slot.
-package struct PhaseCompletion: Sendable {
+struct PhaseCompletion: Sendable {
   /// The slot that the session is in.
-  package var slot: Int32
+  var slot: Int32
   /// How it ended.
-  package var end: PhaseEnd
+  var end: PhaseEnd
   /// Monotonic time at which it ended, nanoseconds.
-  package var doneAt: UInt64
-
-  /// A completion.
-  package init(slot: Int32, end: PhaseEnd, doneAt: UInt64) {
-    self.slot = slot
-    self.end = end
-    self.doneAt = doneAt
-  }
+  var doneAt: UInt64
 }
 
 /// Completions on their way from a transport to the driver of the same thread.
 ///
 /// A slot has at most one phase under way, so a ring of as many places as there are slots never
 /// overflows. A view: copies share the same ring, which lives until `deallocate`.
-package struct CompletionRing {
+struct CompletionRing {
   let places: UnsafeMutablePointer<PhaseCompletion>
   /// Places taken and places filled so far: in raw memory, where no access is checked twice.
   let ends: UnsafeMutablePointer<(head: Int, tail: Int)>
   let mask: Int
 
   /// A ring for at least `slots` completions.
-  package init(slots: Int) {
+  init(slots: Int) {
     var capacity = 2
     while capacity < slots { capacity *= 2 }
     mask = capacity - 1
@@ -51,27 +46,27 @@ package struct CompletionRing {
   }
 
   /// Gives the memory back; no view may be used after.
-  package func deallocate() {
+  func deallocate() {
     places.deallocate()
     ends.deallocate()
   }
 
   /// Whether nothing waits.
-  package var isEmpty: Bool { ends.pointee.head == ends.pointee.tail }
+  var isEmpty: Bool { ends.pointee.head == ends.pointee.tail }
 
   /// How many wait.
-  package var count: Int { ends.pointee.tail &- ends.pointee.head }
+  var count: Int { ends.pointee.tail &- ends.pointee.head }
 
   /// Adds a completion.
   @inline(__always)
-  package func push(_ completion: PhaseCompletion) {
+  func push(_ completion: PhaseCompletion) {
     places[ends.pointee.tail & mask] = completion
     ends.pointee.tail &+= 1
   }
 
   /// Takes the oldest completion.
   @inline(__always)
-  package func pop() -> PhaseCompletion? {
+  func pop() -> PhaseCompletion? {
     let head = ends.pointee.head
     guard head != ends.pointee.tail else { return nil }
     ends.pointee.head = head &+ 1
@@ -84,7 +79,7 @@ package struct CompletionRing {
 /// A slot is a place for one session at a time. The driver opens a session in a slot, starts its
 /// phases one after the other, and finishes it. Ends of phases come through `completions`, at
 /// once or from `poll`. Nothing here may allocate once the load runs.
-package protocol SessionTransport: AnyObject, SendableMetatype {
+protocol SessionTransport: AnyObject, SendableMetatype {
   /// Where ends of phases are put.
   var completions: CompletionRing { get }
   /// Whether a phase that timed out still runs in this process, so that its session is over.
@@ -123,13 +118,117 @@ package protocol SessionTransport: AnyObject, SendableMetatype {
 
 extension SessionTransport {
   /// Runs it, each call going through the protocol.
-  package static func run(_ driver: LoadDriver<Self>) { driver.run() }
+  static func run(_ driver: LoadDriver<Self>) { driver.run() }
   /// It does not.
-  package static var hasOwnClock: Bool { false }
+  static var hasOwnClock: Bool { false }
   /// The usual clock.
-  package func now() -> UInt64 { MonotonicClock.nanoseconds }
+  func now() -> UInt64 { MonotonicClock.nanoseconds }
   /// Nothing is counted elsewhere.
-  package func tally() {}
+  func tally() {}
   /// Nothing was seen.
-  package var evidence: FailureEvidence { FailureEvidence() }
+  var evidence: FailureEvidence { FailureEvidence() }
+}
+
+/// Numbers sessions so that whoever has only the number finds the slot without a lock.
+///
+/// The low bits are the slot's place among all threads' slots, the rest counts the sessions that
+/// the slot has had. No id comes twice in a load: a plugin may keep what it knows of an old one.
+struct SessionNumbering: Sendable {
+  let slotBits: UInt32
+  /// The bits of a session's id that are its slot.
+  let slotMask: UInt32
+
+  /// Numbers for so many slots of all threads together.
+  init(slots: Int) {
+    var bits: UInt32 = 0
+    while 1 << bits < slots { bits += 1 }
+    slotBits = bits
+    slotMask = (1 << bits) &- 1
+  }
+
+  /// Session ids that pass with each second: more than a load over NATS opens in that time.
+  private static let idsPerSecond: UInt64 = 1 << 18
+  /// Ids that a load has at least, before the numbers are used up.
+  private static let leastIDs: UInt64 = 1 << 30
+
+  /// What the ids of a load that begins at a time start after, so that loads one after the other have no id
+  /// in common. Ids have 32 bits, so they come again after three hours.
+  static func lastID(atUnixNanoseconds time: UInt64) -> UInt32 {
+    let steps = time / 1_000_000 * idsPerSecond / 1000
+    return UInt32(steps % (UInt64(UInt32.max) - leastIDs))
+  }
+
+  /// The slot of a session.
+  @inline(__always)
+  func slot(of sid: UInt32) -> Int { Int(sid & slotMask) }
+
+  /// What a slot's numbers start after.
+  @inline(__always)
+  func first(ofSlot slot: Int) -> UInt32 { UInt32(truncatingIfNeeded: slot) }
+
+  /// What a slot's numbers start after so that all are greater than `sid`.
+  func first(ofSlot slot: Int, after sid: UInt32) -> UInt32 {
+    (sid >> slotBits) << slotBits | UInt32(truncatingIfNeeded: slot)
+  }
+
+  /// The id after `sid` in the same slot; nil when the numbers are used up.
+  @inline(__always)
+  func next(after sid: UInt32) -> UInt32? {
+    let (next, overflow) = sid.addingReportingOverflow(1 << slotBits)
+    return overflow ? nil : next
+  }
+}
+
+extension TransportSpec {
+  /// The parts that the service time of a phase has on this way, in their order in time.
+  ///
+  /// FFI: until `event_stream` was called (of the first phase: with `register_session_stream`); inside it,
+  /// until it returned or the callback came that ended the phase; from its return until that callback;
+  /// from the callback until `event_stream` returned; the host's own queueing and handling.
+  /// NATS: until the worker read the request from its socket; until the handler began; the handler; until the reply
+  /// was packed; until the host had read it.
+  var partNames: [String] {
+    switch self {
+    case .ffi: ["before_call", "in_event_stream", "until_callback", "until_return", "host"]
+    case .nats: ["to_worker", "worker_wait", "handler", "worker_reply", "to_host"]
+    }
+  }
+
+  /// Parts of either way, at most.
+  static let mostParts = 8
+}
+
+/// Whether the time of a phase could be cut up.
+enum PhaseSplit: Sendable {
+  /// All parts are known.
+  case whole
+  /// The worker sent no stamps.
+  case noStamps
+  /// The stamps do not lie between sent and done.
+  case impossible
+}
+
+extension SessionTransport {
+  /// Nothing is known of the parts.
+  func split(
+    slot: Int, from sent: UInt64, to done: UInt64, into parts: UnsafeMutablePointer<UInt64>
+  ) -> PhaseSplit { .noStamps }
+}
+
+extension LoadDriver {
+  /// Records where the time of an answered phase went.
+  @inline(never)
+  func recordParts(
+    _ recorderOfParts: PartRecorder, _ place: Int, _ slot: UnsafeMutablePointer<SessionSlot>, scope: Int,
+    done: UInt64
+  ) {
+    switch transport.split(slot: place, from: slot.pointee.phaseSent, to: done, into: partTimes) {
+    case .whole:
+      for part in 0..<recorderOfParts.count {
+        recorderOfParts.part(part, scope: scope).record(partTimes[part])
+      }
+    case .noStamps: recorder.add(.withoutStamps, scope: scope)
+    case .impossible: recorder.add(.impossibleStamps, scope: scope)
+    }
+  }
 }

@@ -10,11 +10,11 @@ import Synchronization
 /// `dispatch: queued` copies each call of the plugin and handles it on the load thread after
 /// `event_stream` returned, as the real host does. `dispatch: inline` handles it inside the
 /// callback, on whatever thread that is; only ends of phases from other threads are queued.
-package final class FFITransport: SessionTransport {
+final class FFITransport: SessionTransport {
   /// Ends of phases for the driver.
-  package let completions: CompletionRing
+  let completions: CompletionRing
   /// A phase that timed out may still run in the plugin.
-  package let isInProcess = true
+  let isInProcess = true
   let plugin: PluginLibrary
   let host: UnsafeMutablePointer<FFIHost>
   let lane: UnsafeMutablePointer<FFILane>
@@ -37,9 +37,9 @@ package final class FFITransport: SessionTransport {
   /// would always find the other asleep, at twenty times the cost of two that are awake.
   private var spinNanoseconds: UInt64 { wakeMargin }
   /// See `SessionTransport`.
-  package var wakeMargin: UInt64 = 10_000
+  var wakeMargin: UInt64 = 10_000
   /// What was seen first of each way to fail.
-  package private(set) var evidence = FailureEvidence()
+  private(set) var evidence = FailureEvidence()
   private var countedStale: UInt64 = 0
   private var countedUnexpected: UInt64 = 0
   private var countedBroken: UInt64 = 0
@@ -52,7 +52,7 @@ package final class FFITransport: SessionTransport {
   ///
   /// One set in a process at a time: the callback has no user pointer, so there is one host. A
   /// later set is safe from callbacks for an earlier one's sessions; its memory is never freed.
-  package static func make(
+  static func make(
     order: LoadOrder, spec: FFISpec, plugin: PluginLibrary, area: RecordingArea
   ) throws(PluginError) -> [FFITransport] {
     let counts = (0..<order.effectiveThreads).map { order.places(ofThread: $0).count }
@@ -150,10 +150,10 @@ package final class FFITransport: SessionTransport {
   var lastSID: UInt32 { (0..<slotCount).reduce(0) { max($0, slots[$1].lastSID) } }
 
   /// See `SessionTransport`.
-  package static func run(_ driver: LoadDriver<FFITransport>) { driver.run() }
+  static func run(_ driver: LoadDriver<FFITransport>) { driver.run() }
 
   /// Opens a session in a slot; false when there is none to be had.
-  package func open(slot: Int, at time: UInt64) -> Bool {
+  func open(slot: Int, at time: UInt64) -> Bool {
     let state = slots + slot
     guard let sid = host.pointee.numbering.next(after: state.pointee.lastSID) else { return false }
     if lane.pointee.owner == 0 { lane.pointee.owner = pthread_self() }
@@ -173,7 +173,7 @@ package final class FFITransport: SessionTransport {
 
   /// Starts a phase of the session in a slot.
   @inline(__always)
-  package func start(slot: Int, phaseIndex: Int, attempt: Int, at time: UInt64) {
+  func start(slot: Int, phaseIndex: Int, attempt: Int, at time: UInt64) {
     let state = slots + slot
     let phase = phases[phaseIndex]
     state.pointee.isPhaseOpen = true
@@ -198,10 +198,10 @@ package final class FFITransport: SessionTransport {
   }
 
   /// Gives up the phase under way.
-  package func abandon(slot: Int) { slots[slot].isPhaseOpen = false }
+  func abandon(slot: Int) { slots[slot].isPhaseOpen = false }
 
   /// Ends the session in a slot; whether its response is right, if asked.
-  package func finish(slot: Int, verify: Bool) -> Bool {
+  func finish(slot: Int, verify: Bool) -> Bool {
     let state = slots + slot
     guard host.pointee.currentSID[firstSlot &+ slot].load(ordering: .relaxed) != 0 else { return true }
     host.pointee.currentSID[firstSlot &+ slot].store(0, ordering: .releasing)
@@ -219,7 +219,7 @@ package final class FFITransport: SessionTransport {
   }
 
   /// Waits for ends of phases, at most until that time.
-  package func poll(until time: UInt64) {
+  func poll(until time: UInt64) {
     if lane.pointee.owner == 0 { lane.pointee.owner = pthread_self() }
     countStrays()
     if handleForeign() { return }
@@ -263,7 +263,7 @@ package final class FFITransport: SessionTransport {
   }
 
   /// Counts the strays that came since the last wait.
-  package func tally() {
+  func tally() {
     _ = handleForeign()
     countStrays()
   }
@@ -293,4 +293,208 @@ struct FFISlot {
   var isPhaseOpen = false
   /// 1 while a thread works on `response`; used with inline dispatch only.
   var lock: UInt32 = 0
+}
+
+/// What the plugin's calls do.
+extension FFITransport {
+  /// Handles a call on the load thread.
+  @inline(__always)
+  func handle(_ message: PluginMessage) {
+    let slot = host.pointee.numbering.slot(of: message.sid) &- firstSlot
+    let state = slots + slot
+    guard host.pointee.currentSID[firstSlot &+ slot].load(ordering: .relaxed) == message.sid else {
+      if Method(rawValue: message.method).endsPhase { lane.pointee.stale.add(1, ordering: .relaxed) }
+      return
+    }
+    switch message.method {
+    case 1, 105: endPhase(slot, .next, phase: message.phase, calledAt: message.calledAt)
+    case 2: endPhase(slot, .end, phase: message.phase, calledAt: message.calledAt)
+    default: call(message, state)
+    }
+  }
+
+  @inline(__always)
+  func endPhase(_ slot: Int, _ end: PhaseEnd, phase: UInt8, calledAt: UInt64) {
+    let state = slots + slot
+    // An end that names another phase is an old one's.
+    guard state.pointee.isPhaseOpen, phase == 0 || phase == state.pointee.phase else {
+      recorder.add(.duplicates, scope: 0)
+      recorder.add(.duplicates, scope: state.pointee.scope)
+      return
+    }
+    state.pointee.isPhaseOpen = false
+    let doneAt: UInt64
+    if let stamps {
+      doneAt = stampEnd(slot, calledAt: calledAt, stamps)
+    } else {
+      doneAt = calledAt != 0 ? calledAt : MonotonicClock.nanoseconds
+    }
+    completions.push(PhaseCompletion(slot: Int32(truncatingIfNeeded: slot), end: end, doneAt: doneAt))
+  }
+
+  /// Handles a call inside the callback: on the load thread, or on a thread of the plugin's.
+  func handleInline(_ message: PluginMessage, onOwner: Bool) {
+    if onOwner {
+      handle(message)
+    } else if Method(rawValue: message.method).endsPhase {
+      handOver(message, to: lane)
+    } else {
+      call(message, slots + (host.pointee.numbering.slot(of: message.sid) &- firstSlot))
+    }
+  }
+
+  /// A write or a read.
+  @inline(never)
+  private func call(_ message: PluginMessage, _ state: UnsafeMutablePointer<FFISlot>) {
+    let method = Method(rawValue: message.method)
+    if let answer = answers.answer(method, payload: message.payload) {
+      send(answer, for: message)
+    } else if method.isRead {
+      answerFromResponse(method, message, state)
+    } else if !write(method, message, state) {
+      lane.pointee.broken.add(1, ordering: .relaxed)
+    }
+  }
+
+  /// Changes the response; false for an unknown method or a payload that is none.
+  private func write(
+    _ method: Nylon.Method, _ message: PluginMessage, _ state: UnsafeMutablePointer<FFISlot>
+  ) -> Bool {
+    let payload = message.payload
+    let current = host.pointee.currentSID + host.pointee.numbering.slot(of: message.sid)
+    return withSlotLock(state) {
+      // On a thread of the plugin's the session may have ended since, and the next one begun.
+      guard current.pointee.load(ordering: .acquiring) == message.sid else { return true }
+      switch method {
+      case .setResponseHeader:
+        guard let header = HeaderKeyValueCodec.decode(payload) else { return false }
+        state.pointee.response.setHeader(name: header.key, value: header.value)
+      case .removeResponseHeader: state.pointee.response.removeHeader(name: payload)
+      case .setResponseStatus:
+        guard payload.count == 2 else { return false }
+        state.pointee.response.setStatus(UInt16(payload[0]) << 8 | UInt16(payload[1]))
+      case .setResponseFullBody: state.pointee.response.setBody(payload)
+      case .setResponseStreamData: state.pointee.response.appendBody(payload)
+      case .setResponseStreamHeader: break
+      default: return false
+      }
+      return true
+    }
+  }
+
+  /// Answers a read of the session's own response or clock.
+  private func answerFromResponse(
+    _ method: Nylon.Method, _ message: PluginMessage, _ state: UnsafeMutablePointer<FFISlot>
+  ) {
+    switch method {
+    case .readResponseStatus: send(decimal: UInt64(state.pointee.response.status), for: message)
+    case .readResponseBytes: send(decimal: UInt64(state.pointee.response.body.count), for: message)
+    case .readResponseDuration:
+      send(decimal: (MonotonicClock.nanoseconds - state.pointee.openedAt) / 1_000_000, for: message)
+    case .readRequestTimestamp:
+      send(decimal: (state.pointee.openedAt + unixOffset) / 1_000_000, for: message)
+    case .readResponseHeaders:
+      let table = HeaderTable.encode(withSlotLock(state) { state.pointee.response.allHeaders() })
+      table.withUnsafeBytes { send($0, for: message) }
+    case .readResponseFullBody:
+      // Inline on a foreign thread the body might be replaced while it is sent: a copy cannot.
+      if isInline {
+        let copy = withSlotLock(state) { [UInt8](state.pointee.response.body) }
+        copy.withUnsafeBytes { send($0, for: message) }
+      } else {
+        send(state.pointee.response.body, for: message)
+      }
+    default: lane.pointee.broken.add(1, ordering: .relaxed)
+    }
+  }
+
+  private func send(decimal value: UInt64, for message: PluginMessage) {
+    withUnsafeTemporaryAllocation(byteCount: 20, alignment: 1) { digits in
+      var place = 20
+      var rest = value
+      repeat {
+        place -= 1
+        digits[place] = UInt8(48 + rest % 10)
+        rest /= 10
+      } while rest > 0
+      send(UnsafeRawBufferPointer(rebasing: digits[place...]), for: message)
+    }
+  }
+
+  /// Answers a read: the same method, phase 0.
+  private func send(_ answer: UnsafeRawBufferPointer, for message: PluginMessage) {
+    var event = NylonFfiBuffer(
+      sid: message.sid, phase: 0, method: message.method,
+      ptr: answer.baseAddress?.assumingMemoryBound(to: UInt8.self), len: UInt64(answer.count))
+    plugin.eventStream(&event)
+  }
+
+  /// Runs `body` alone on a slot's response. Only a plugin that calls from threads of its own, with
+  /// inline dispatch, can meet the load thread there; everybody else pays one load.
+  @inline(__always)
+  func withSlotLock<Result>(_ state: UnsafeMutablePointer<FFISlot>, _ body: () -> Result) -> Result {
+    guard isInline, host.pointee.foreignSeen.load(ordering: .acquiring) else { return body() }
+    let lock = UnsafeMutableRawPointer(state).advanced(by: MemoryLayout<FFISlot>.offset(of: \.lock) ?? 0)
+      .assumingMemoryBound(to: Atomic<UInt32>.self)
+    while lock.pointee.exchange(1, ordering: .acquiring) != 0 { kernel_relax() }
+    defer { lock.pointee.store(0, ordering: .releasing) }
+    return body()
+  }
+}
+
+/// When the call that started a slot's phase was made, and what came of it; nanoseconds.
+struct CallStamps {
+  /// `event_stream` was called.
+  var called: UInt64 = 0
+  /// It returned.
+  var returned: UInt64 = 0
+  /// The callback came that ended the phase.
+  var callback: UInt64 = 0
+}
+
+/// The callback of decomposed loads: stamps each call as it comes.
+let stampingHostCallback: NylonCallback = { hostReceived($0, isStamping: true) }
+
+/// Where the time of a phase goes; nothing of this runs in a load that is not decomposed.
+extension FFITransport {
+  /// Calls the plugin and stamps both ends of the call.
+  @inline(never)
+  func startStamped(_ event: inout NylonFfiBuffer, slot: Int, _ stamps: UnsafeMutablePointer<CallStamps>) {
+    stamps[slot].called = MonotonicClock.nanoseconds
+    plugin.eventStream(&event)
+    stamps[slot].returned = MonotonicClock.nanoseconds
+    handleLocal()
+  }
+
+  /// Stamps the end of a phase; when it is complete. Queued, it is complete now; inline, it was
+  /// within the callback.
+  @inline(never)
+  func stampEnd(
+    _ slot: Int, calledAt: UInt64, _ stamps: UnsafeMutablePointer<CallStamps>
+  ) -> UInt64 {
+    let now = MonotonicClock.nanoseconds
+    stamps[slot].callback = calledAt != 0 ? calledAt : now
+    return isInline ? stamps[slot].callback : now
+  }
+
+  /// See `TransportSpec.partNames`. A callback may come inside `event_stream`, or after it, from
+  /// another thread: one of the two times between is 0 then.
+  func split(
+    slot: Int, from sent: UInt64, to done: UInt64, into parts: UnsafeMutablePointer<UInt64>
+  ) -> PhaseSplit {
+    guard let stamps else { return .noStamps }
+    let stamp = stamps[slot]
+    guard sent <= stamp.called, stamp.called <= stamp.callback, stamp.called <= stamp.returned,
+      stamp.callback <= done
+    else { return .impossible }
+    let first = min(stamp.callback, stamp.returned)
+    // Inline, the phase is complete before `event_stream` returns.
+    let last = min(max(stamp.callback, stamp.returned), done)
+    parts[0] = stamp.called &- sent
+    parts[1] = first &- stamp.called
+    parts[2] = stamp.callback &- first
+    parts[3] = last &- stamp.callback
+    parts[4] = done &- last
+    return .whole
+  }
 }

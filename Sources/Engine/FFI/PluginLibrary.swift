@@ -85,7 +85,7 @@ package struct PluginLibrary: @unchecked Sendable {
   }
 
   /// What can be told without loading: there, readable, an ELF file.
-  package static func checkFile(_ path: String) throws(PluginError) {
+  static func checkFile(_ path: String) throws(PluginError) {
     var status = stat()
     guard stat(path, &status) == 0 else {
       if errno == ENOENT || errno == ENOTDIR { throw .missing(path: path) }

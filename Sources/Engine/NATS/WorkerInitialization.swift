@@ -7,12 +7,12 @@ import Nylon
 import Scenario
 
 /// Gives workers their configuration and waits until they have taken it.
-package struct WorkerInitialization {
+struct WorkerInitialization {
   let order: LoadOrder
   let spec: NATSSpec
 
   /// The configuration of an order's pool.
-  package init(order: LoadOrder, spec: NATSSpec) {
+  init(order: LoadOrder, spec: NATSSpec) {
     self.order = order
     self.spec = spec
   }
@@ -26,7 +26,7 @@ package struct WorkerInitialization {
   ///
   /// - Throws: ``BrokerError`` without a broker, ``SecurityFileError`` for a file that cannot be used,
   ///   ``LoadFailure`` when a worker refuses the configuration.
-  package func run() throws {
+  func run() throws {
     guard !spec.configJSON.isEmpty else { return }
     let security = try WireSecurity(auth: spec.auth, tls: spec.tls, servers: order.servers)
     let servers = try BrokerServer.all(order.servers, security: security)

@@ -92,7 +92,7 @@ package struct LatencyHistogram: Sendable, Equatable {
   }
 
   /// Samples that lie beyond a percentile.
-  package func samplesBeyond(percentile: Double) -> Double { Double(count) * (1 - percentile / 100) }
+  func samplesBeyond(percentile: Double) -> Double { Double(count) * (1 - percentile / 100) }
 
   /// Whether at least 10 samples lie beyond the percentile, so that it may be printed.
   package func isPrintable(percentile: Double) -> Bool {
@@ -113,5 +113,80 @@ package struct LatencyHistogram: Sendable, Equatable {
   private mutating func widen(least: UInt64, greatest: UInt64) {
     leastNanoseconds = count == 0 ? least : min(leastNanoseconds, least)
     greatestNanoseconds = max(greatestNanoseconds, greatest)
+  }
+}
+
+/// Where a value lies in a histogram: HdrHistogram's layout for 3 significant digits,
+/// 1 ns to 60 s (Gil Tene, http://hdrhistogram.org).
+///
+/// The counts are one flat array of 27 half-buckets of 1,024 counters. A value below 2,048
+/// has a counter of its own; above, a counter covers at most 1/1024 of its value.
+package enum HistogramGeometry {
+  /// Significant decimal digits.
+  static let significantDigits = 3
+  /// Smallest value that is told apart, nanoseconds.
+  static let lowestNanoseconds: UInt64 = 1
+  /// Greatest value that is recorded, nanoseconds; a greater one is recorded as this.
+  static let highestNanoseconds: UInt64 = 60_000_000_000
+  /// Counters of one histogram.
+  static let counterCount = 27 * 1024
+
+  /// The counter of a value; the value must be at most `highestNanoseconds`.
+  @inline(__always)
+  package static func index(of value: UInt64) -> Int {
+    let bucket = 53 &- (value | 2047).leadingZeroBitCount
+    let sub = Int(truncatingIfNeeded: value &>> UInt64(truncatingIfNeeded: bucket))
+    return (bucket &<< 10) &+ sub
+  }
+
+  /// The smallest value that has this counter.
+  package static func lowestValue(at index: Int) -> UInt64 {
+    let bucket = max(0, (index >> 10) - 1)
+    return UInt64(index - (bucket << 10)) << UInt64(bucket)
+  }
+
+  /// The greatest value that has this counter.
+  package static func highestValue(at index: Int) -> UInt64 {
+    let bucket = max(0, (index >> 10) - 1)
+    return lowestValue(at: index) + (1 << UInt64(bucket)) - 1
+  }
+}
+
+/// A histogram in memory that somebody else owns: what the hot path records into.
+///
+/// One writer; readers in other processes may look at any time and see counters that are
+/// each whole. Layout, in 8-byte words: sum, least, greatest, clamped, then the counters.
+package struct RawHistogram: @unchecked Sendable {
+  // @unchecked: a view on memory that outlives it; each histogram has one writing thread,
+  // and readers tolerate counters of different age.
+
+  /// Words of one histogram.
+  package static let wordCount = 4 + HistogramGeometry.counterCount
+  /// The words.
+  package let words: UnsafeMutablePointer<UInt64>
+
+  /// A view on `wordCount` words, which must be zero or hold a histogram.
+  package init(words: UnsafeMutablePointer<UInt64>) { self.words = words }
+
+  /// Adds one value in nanoseconds. Does not allocate.
+  @inline(__always)
+  package func record(_ nanoseconds: UInt64) {
+    var value = nanoseconds
+    if value > HistogramGeometry.highestNanoseconds {
+      value = HistogramGeometry.highestNanoseconds
+      words[3] &+= 1
+    }
+    words[0] &+= nanoseconds
+    // Least is kept inverted, so that zeroed memory is an empty histogram.
+    if ~nanoseconds > words[1] { words[1] = ~nanoseconds }
+    if nanoseconds > words[2] { words[2] = nanoseconds }
+    words[4 &+ HistogramGeometry.index(of: value)] &+= 1
+  }
+
+  /// A copy as a value.
+  func snapshot() -> LatencyHistogram {
+    var histogram = LatencyHistogram()
+    histogram.merge(self)
+    return histogram
   }
 }

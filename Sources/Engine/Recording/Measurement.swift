@@ -226,3 +226,117 @@ package struct Measurement: Codable, Sendable, Equatable {
     return Double(request.okInWindow) / durationSeconds
   }
 }
+
+/// What was seen first of each way to fail. Counts say how often something failed; this says how.
+package struct FailureEvidence: Codable, Sendable, Equatable {
+  /// The first error text that a worker sent.
+  package var workerError: String?
+  /// The first difference between a response and what `verify:` asks for.
+  package var contentDifference: String?
+  /// The subject of the first request for which the broker found no subscriber.
+  package var subjectWithoutSubscriber: String?
+  /// What a map of another dialect looked like, and which dialect has such maps.
+  package var otherDialect: String?
+  /// Maps of another dialect, those during the warm-up and the drain included.
+  package var otherDialectMaps: UInt64 = 0
+  /// The first message that breaks the protocol, in words.
+  var protocolError: String?
+
+  /// Nothing was seen.
+  package init() {}
+
+  /// Whether nothing was seen.
+  package var isEmpty: Bool { self == FailureEvidence() }
+
+  /// Adds what another load thread saw.
+  package mutating func add(_ other: FailureEvidence) {
+    workerError = workerError ?? other.workerError
+    contentDifference = contentDifference ?? other.contentDifference
+    subjectWithoutSubscriber = subjectWithoutSubscriber ?? other.subjectWithoutSubscriber
+    otherDialect = otherDialect ?? other.otherDialect
+    otherDialectMaps += other.otherDialectMaps
+    protocolError = protocolError ?? other.protocolError
+  }
+
+  /// How many maps came in another dialect and how that shows; nil when none came.
+  package var otherDialectClause: String? {
+    otherDialect.map { "\(otherDialectMaps) maps came in another dialect: one \($0)" }
+  }
+
+  /// One clause for each thing that was seen.
+  package var clauses: [String] {
+    [
+      otherDialectClause,
+      subjectWithoutSubscriber.map { "nobody is subscribed to \($0)" },
+      workerError.map { "the first error of a worker: \"\($0)\"" },
+      contentDifference.map { "verify: \($0)" },
+      protocolError,
+    ].compactMap { $0 }
+  }
+}
+
+/// A stall as a measurement keeps it.
+package struct MeasuredStall: Codable, Sendable, Equatable {
+  /// Seconds from the start of the measured time.
+  package var startSeconds: Double
+  /// Length, seconds.
+  package var seconds: Double
+  /// The service time of the slowest phase that was answered before it, nanoseconds.
+  package var slowestBeforeNanoseconds: UInt64
+
+  /// A stall of a measured time that began at `measureStart`, monotonic nanoseconds.
+  package init(_ stall: Stall, measureStart: UInt64) {
+    startSeconds = Double(stall.start - measureStart) / 1e9
+    seconds = Double(stall.nanoseconds) / 1e9
+    slowestBeforeNanoseconds = stall.slowestBefore
+  }
+}
+
+/// Why a measurement is invalid.
+package struct InvalidReason: Codable, Sendable, Equatable, Hashable {
+  /// What scripts test.
+  package var code: Code
+  /// The figures behind it, in words.
+  package var detail: String
+
+  /// A reason.
+  package init(code: Code, detail: String) {
+    self.code = code
+    self.detail = detail
+  }
+
+  /// Every reason, as `summary.csv` spells it.
+  package enum Code: String, Codable, Sendable, CaseIterable {
+    case noAnswers = "no_answers"
+    case stalled
+    case wrongDialect = "wrong_dialect"
+    case generatorLate = "generator_late"
+    case saturated
+    case neverSteady = "never_steady"
+    case steal
+    case unoptimisedBuild = "unoptimised_build"
+    case pluginCrashed = "plugin_crashed"
+    case pluginHung = "plugin_hung"
+    case workerDied = "worker_died"
+    case brokerDied = "broker_died"
+    case linkDied = "link_died"
+    case interrupted
+    case failed
+
+    /// Whether a load beyond what the target or the generator can do brings this reason with it: it says
+    /// nothing against the verdict that the rate is out of reach.
+    package var comesWithSaturation: Bool {
+      switch self {
+      case .saturated, .generatorLate, .neverSteady: true
+      case .noAnswers, .stalled, .wrongDialect, .steal, .unoptimisedBuild, .pluginCrashed, .pluginHung,
+        .workerDied, .brokerDied, .linkDied, .interrupted, .failed:
+        false
+      }
+    }
+  }
+}
+
+extension InvalidReason: CustomStringConvertible {
+  /// `steal: the hypervisor took 7.1 % of CPU time`.
+  package var description: String { "\(code.rawValue): \(detail)" }
+}

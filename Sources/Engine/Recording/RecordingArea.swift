@@ -1,3 +1,5 @@
+import Glibc
+
 /// What a load records, laid out in memory that the load process and the orchestrator share.
 ///
 /// The load threads write, one block each; the orchestrator reads it for the progress line,
@@ -11,18 +13,10 @@ package struct RecordingLayout: Codable, Sendable, Equatable {
   /// Equal intervals of the measured time; one more holds what ended in the drain.
   package var windows: Int
   /// Parts that the time of each phase is cut into; none as a rule.
-  package var parts: [String]
-
-  /// A layout.
-  package init(threads: Int, scopes: [String], windows: Int, parts: [String] = []) {
-    self.threads = threads
-    self.scopes = scopes
-    self.windows = windows
-    self.parts = parts
-  }
+  package var parts: [String] = []
 
   /// Words of the header.
-  package static let headerWords = 64
+  static let headerWords = 64
   /// Words of counters of one scope.
   static let counterWords = 32
   /// Histograms of one thread: request's response per window, its service and lag, and
@@ -97,7 +91,7 @@ package struct RecordingArea: @unchecked Sendable {
   }
 
   /// The block of a load thread.
-  package func threadRecorder(_ thread: Int) -> ThreadRecorder {
+  func threadRecorder(_ thread: Int) -> ThreadRecorder {
     ThreadRecorder(
       layout: layout, block: words + RecordingLayout.headerWords + thread * layout.wordsPerThread)
   }
@@ -110,25 +104,18 @@ package struct Stall: Sendable, Equatable {
   /// The first answer after it, or the end of the measured time.
   package var end: UInt64
   /// The service time of the slowest phase that was answered before it.
-  package var slowestBefore: UInt64
+  var slowestBefore: UInt64
 
   /// A stall is over this share of the measured time long ...
-  package static let leastShare = 0.1
+  static let leastShare = 0.1
   /// ... and over so many times as long as the slowest answer before.
-  package static let leastTimesSlowest: UInt64 = 5
-
-  /// A stall between two times.
-  package init(start: UInt64, end: UInt64, slowestBefore: UInt64) {
-    self.start = start
-    self.end = end
-    self.slowestBefore = slowestBefore
-  }
+  static let leastTimesSlowest: UInt64 = 5
 
   /// Its length, nanoseconds.
   package var nanoseconds: UInt64 { end > start ? end - start : 0 }
 
   /// What two threads saw at the same time; nil when one of them got answers.
-  package func intersection(_ other: Stall) -> Stall? {
+  func intersection(_ other: Stall) -> Stall? {
     let both = Stall(
       start: max(start, other.start), end: min(end, other.end),
       slowestBefore: max(slowestBefore, other.slowestBefore))
@@ -137,7 +124,7 @@ package struct Stall: Sendable, Equatable {
 }
 
 /// One load thread's counters and histograms. Recording does not allocate.
-package struct ThreadRecorder: @unchecked Sendable {
+struct ThreadRecorder: @unchecked Sendable {
   // @unchecked: one thread writes; readers tolerate counters of different age.
 
   /// Places of the counters of one scope.
@@ -191,20 +178,20 @@ package struct ThreadRecorder: @unchecked Sendable {
 
   /// The response histogram of requests that ended in a window; `windows` is the drain's.
   @inline(__always)
-  package func requestResponse(window: Int) -> RawHistogram { histogram(window) }
+  func requestResponse(window: Int) -> RawHistogram { histogram(window) }
   /// The service histogram of requests.
-  package var requestService: RawHistogram { histogram(windows &+ 1) }
+  var requestService: RawHistogram { histogram(windows &+ 1) }
   /// The send lag of requests.
-  package var requestLag: RawHistogram { histogram(windows &+ 2) }
+  var requestLag: RawHistogram { histogram(windows &+ 2) }
   /// The response histogram of a phase, scope 1 the first.
   @inline(__always)
-  package func phaseResponse(scope: Int) -> RawHistogram { histogram(windows &+ 3 &* scope) }
+  func phaseResponse(scope: Int) -> RawHistogram { histogram(windows &+ 3 &* scope) }
   /// The service histogram of a phase.
   @inline(__always)
-  package func phaseService(scope: Int) -> RawHistogram { histogram(windows &+ 3 &* scope &+ 1) }
+  func phaseService(scope: Int) -> RawHistogram { histogram(windows &+ 3 &* scope &+ 1) }
   /// The send lag of a phase.
   @inline(__always)
-  package func phaseLag(scope: Int) -> RawHistogram { histogram(windows &+ 3 &* scope &+ 2) }
+  func phaseLag(scope: Int) -> RawHistogram { histogram(windows &+ 3 &* scope &+ 2) }
 
   @inline(__always)
   func histogram(_ place: Int) -> RawHistogram {
@@ -229,5 +216,106 @@ package struct ThreadRecorder: @unchecked Sendable {
     counts.retries = value(.retries, scope: scope)
     counts.wrongContent = value(.wrongContent, scope: scope)
     return counts
+  }
+}
+
+/// The clock of everything that is measured: CLOCK_MONOTONIC.
+///
+/// Read here and not through a function of C, which Swift does not inline: that call would cost a tenth of the
+/// read, twice for each phase.
+package enum MonotonicClock {
+  /// Now, nanoseconds.
+  @inline(__always)
+  package static var nanoseconds: UInt64 {
+    var now = timespec()
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return UInt64(truncatingIfNeeded: now.tv_sec) &* 1_000_000_000
+      &+ UInt64(truncatingIfNeeded: now.tv_nsec)
+  }
+}
+
+/// One part of the service time of a phase.
+package struct PhasePart: Codable, Sendable, Equatable {
+  /// What it is called in files, such as `handler`.
+  package var name: String
+  /// How long it took in each phase request.
+  package var time: LatencyHistogram
+
+  /// A part.
+  package init(name: String, time: LatencyHistogram) {
+    self.name = name
+    self.time = time
+  }
+}
+
+/// The service time of a phase in parts.
+///
+/// The parts of one phase request add up to its service time, to the nanosecond. Only answered ones (ok)
+/// are cut up, so as many values are in each part as were answered, without those counted here.
+package struct Decomposition: Codable, Sendable, Equatable {
+  /// The parts in their order in time.
+  package var parts: [PhasePart]
+  /// Answers that brought no stamps: the worker knows nothing of them.
+  package var withoutStamps: UInt64
+  /// Answers whose stamps did not lie between sent and done: another machine, another clock.
+  package var impossibleStamps: UInt64
+
+  /// Parts.
+  package init(parts: [PhasePart], withoutStamps: UInt64 = 0, impossibleStamps: UInt64 = 0) {
+    self.parts = parts
+    self.withoutStamps = withoutStamps
+    self.impossibleStamps = impossibleStamps
+  }
+
+  /// The sum of the parts' means, nanoseconds; nil when nothing was cut up.
+  package var meanNanoseconds: Double? {
+    guard let first = parts.first, !first.time.isEmpty else { return nil }
+    return parts.reduce(0) { $0 + ($1.time.meanNanoseconds ?? 0) }
+  }
+}
+
+extension Measurement {
+  /// What is worth a warning about answers that could not be cut up.
+  package var decompositionWarnings: [String] {
+    let all = scopes.compactMap(\.decomposition)
+    let without = all.reduce(0) { $0 + $1.withoutStamps }
+    let impossible = all.reduce(0) { $0 + $1.impossibleStamps }
+    var warnings: [String] = []
+    if without > 0 {
+      warnings.append(
+        "\(without) answers had no stamps of the worker, so it is not known where their time went; "
+          + "decompose: wants workers that stamp, such as nylon-worker")
+    }
+    if impossible > 0 {
+      warnings.append(
+        "\(impossible) answers had stamps that do not lie between sent and done, so they are not used; "
+          + "decompose: wants workers on the same machine, with the same monotonic clock")
+    }
+    return warnings
+  }
+}
+
+/// Where one load thread records the parts of phases. Recording does not allocate.
+struct PartRecorder: @unchecked Sendable {
+  // @unchecked: one thread writes; readers tolerate counters of different age.
+
+  /// The first histogram's words.
+  package let histograms: UnsafeMutablePointer<UInt64>
+  /// Parts of each phase.
+  package let count: Int
+
+  /// The histogram of a part, from 0, of a phase; scope 1 is the first.
+  @inline(__always)
+  package func part(_ part: Int, scope: Int) -> RawHistogram {
+    RawHistogram(words: histograms + ((scope &- 1) &* count &+ part) &* RawHistogram.wordCount)
+  }
+}
+
+extension RecordingArea {
+  /// Where a load thread records parts; nil when the load is not decomposed.
+  func partRecorder(_ thread: Int) -> PartRecorder? {
+    guard !layout.parts.isEmpty else { return nil }
+    let first = RawHistogram.wordCount * layout.plainHistogramsPerThread
+    return PartRecorder(histograms: threadRecorder(thread).histograms + first, count: layout.parts.count)
   }
 }

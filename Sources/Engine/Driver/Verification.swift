@@ -5,7 +5,7 @@ extension Verification {
   /// The first difference between a response and what is asked for, in words; nil when there is none.
   ///
   /// - Parameter upstreamBody: the body that the upstream sent, for `body_unchanged`.
-  package func difference(from response: HTTPResponse?, upstreamBody: [UInt8]) -> String? {
+  func difference(from response: HTTPResponse?, upstreamBody: [UInt8]) -> String? {
     guard !isEmpty else { return nil }
     guard let response else { return "the answer carries no response" }
     if let status, status != response.status { return "status is \(response.status), wanted \(status)" }
