@@ -79,7 +79,7 @@ let package = Package(
       name: "Results", dependencies: ["Engine", "Lab", "Scenario", "Nylon", "COpenSSL"],
       swiftSettings: strict),
     .target(name: "Report", dependencies: ["Results", "Engine", "Lab", "Scenario"], swiftSettings: strict),
-    .target(name: "Baseline", dependencies: ["CNylonABI"], cSettings: strictC),
+    .target(name: "Baseline", dependencies: ["CNylonABI", "CNats"], cSettings: strictC),
     .target(
       name: "Bench",
       dependencies: [

@@ -63,7 +63,7 @@ final class BenchRun {
     let steps = measuresTargets ? Step.all(of: plan) : []
     progress.plan(count: steps.count, secondsEach: plan.warmupSeconds + plan.measureSeconds + 1)
     do {
-      try measureFloor(steps: steps.count)
+      try measureBaseline(steps: steps.count)
       for (place, step) in steps.enumerated() {
         guard !trap.isSprung else { break }
         progress.begin(place: place, label: "\(step.target.name) \(step.load.label) #\(step.replicate)")
@@ -91,15 +91,15 @@ final class BenchRun {
     return document
   }
 
-  /// Plans that take less than this do without the floor, which would take as long as they do.
-  private static let secondsWorthAFloor = 20.0
+  /// Plans that take less than this do without the baseline, which would take as long as they do.
+  private static let secondsWorthABaseline = 20.0
 
-  /// Measures this machine's own floor before the loads, in the same run.
-  private func measureFloor(steps: Int) throws {
+  /// Measures this machine's own baseline before the loads, in the same run.
+  private func measureBaseline(steps: Int) throws {
     let seconds = Double(steps) * (plan.warmupSeconds + plan.measureSeconds)
-    guard seconds >= Self.secondsWorthAFloor, !options.quick, !trap.isSprung else { return }
+    guard seconds >= Self.secondsWorthABaseline, !options.quick, !trap.isSprung else { return }
     let calibration = Calibration(rounds: 3, seconds: 0.3) { [progress] in progress.say("baseline: \($0)") }
-    document.floor = try calibration.bareFloor(transports: Set(plan.targets.map(\.transport.name)))
+    document.floor = try calibration.machineBaseline(transports: Set(plan.targets.map(\.transport.name)))
   }
 
   private func measureFollowing(planned: Int) throws {

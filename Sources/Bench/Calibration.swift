@@ -1,10 +1,10 @@
-import CLinux
 import Baseline
+import CLinux
+import Engine
 import Foundation
 import Lab
-import Engine
-import Results
 import Nylon
+import Results
 import Scenario
 
 /// A part of `calibrate` that can be asked for alone.
@@ -25,25 +25,27 @@ package enum CalibrationPart: String, CaseIterable {
   case memory
 }
 
-/// Measures the engine against bare C, in one run, in turn: bare, engine, engine, bare, …
+/// Measures the engine and bare C in turn, in one run.
 package struct Calibration {
   let rounds: Int
   let seconds: Double
-  let parts: Set<CalibrationPart>
+  var parts = Set(CalibrationPart.allCases)
   let progress: (String) -> Void
 
-  static let group = "floor"
-  static let plugin = "floor"
-
-  init(
-    rounds: Int, seconds: Double, parts: Set<CalibrationPart> = Set(CalibrationPart.allCases),
-    progress: @escaping (String) -> Void
-  ) {
-    self.rounds = rounds
-    self.seconds = seconds
-    self.parts = parts
-    self.progress = progress
-  }
+  private static let group = "baseline"
+  private static let plugin = "baseline"
+  /// The numbers of requests in flight over NATS.
+  private static let inFlight = [1, 64, 256]
+  /// Enough requests in flight that a worker is never idle.
+  private static let workerInFlight = 256
+  /// Requests in flight of the plugin that answers from another thread.
+  private static let queueInFlight = 64
+  /// The number in flight at which the generator's memory is looked at.
+  private static let memoryInFlight = 2048
+  /// Rates at which there is time to sleep between two requests.
+  private static let slowRates = [1000.0, 100_000]
+  /// The share of the highest rate at which pacing must hold.
+  private static let pacingShare = 0.6
 
   /// The command `calibrate`.
   package static func run(
@@ -67,7 +69,7 @@ package struct Calibration {
 
   /// Serves as the bare echo worker of `calibrate` until the broker goes away.
   package static func serve(port: UInt16, subject: String, group: String) {
-    let failure = floor_nats_worker(port, subject, group)
+    let failure = baseline_nats_worker(port, subject, group)
     if failure != 0 { Console.error("baseline worker: \(String(cString: strerror(-failure)))") }
   }
 
@@ -75,28 +77,52 @@ package struct Calibration {
     var result = CalibrationResult(rounds: rounds, secondsEach: seconds)
     if parts.contains(.steps) {
       progress("clock, histogram, timer")
-      result.clockNs = median((0..<rounds).map { _ in floor_clock_ns() })
-      result.recordNs = median((0..<rounds).map { _ in Self.recordNanoseconds() })
-      result.timerOvershootUs = median((0..<rounds).map { _ in Double(TimerFloor.measure()) / 1e3 })
+      result.clockNs = median { baseline_clock_ns() }
+      result.recordNs = median { Self.recordNanoseconds() }
+      result.timerOvershootUs = median { Double(TimerFloor.measure()) / 1e3 }
     }
-    if parts.contains(.ffi) { result.ffi = try calibrateFFI() }
-    if parts.contains(.queue) { result.ffiQueue = try calibrateQueue() }
-    if parts.contains(.pacing) { result.pacing = try calibratePacing() }
+    if parts.contains(.ffi) { result.sections.append(.ffi([try ffi()])) }
+    if parts.contains(.queue) { result.sections.append(.queue([try queue()])) }
+    if parts.contains(.pacing) { result.sections.append(.pacing(try pacing())) }
+    var peers: [CalibrationSection] = []
     if parts.contains(.nats) {
-      let rows = try calibrateNATS()
-      result.nats = rows[.standard]
-      result.natsNative = rows[.native]
-      result.natsLibnats = rows[.libnats]
+      let rows = try nats()
+      result.sections.append(.nats(rows.engine))
+      peers = [.libnats("tuned", rows.tuned), .libnats("defaults", rows.defaults)]
     }
-    if parts.contains(.worker) { result.worker = try calibrateWorker() }
-    if parts.contains(.memory) { result.memory = try calibrateMemory() }
-    result.goals = result.judged()
+    if parts.contains(.worker) { result.sections.append(.worker([try worker()])) }
+    result.sections += peers
+    if parts.contains(.memory) { result.memory = try memory() }
     return result
   }
 
-  func median(_ values: [Double]) -> Double { Statistics.median(values) ?? 0 }
+  /// What bare C does here, for the transports of a plan: a few seconds before its loads.
+  func machineBaseline(transports: Set<String>) throws -> MachineFloor {
+    let library = try library("NullPlugin")
+    let nanoseconds = try (0..<rounds).map { _ in try bareFFI(library)[.nanoseconds] ?? 0 }
+    return MachineFloor(
+      measured: UTCSecond(), ffiNanoseconds: Statistics.median(nanoseconds) ?? 0,
+      nats: transports.contains("nats") ? try bareNATS() : [])
+  }
 
-  /// Nanoseconds of one record into our own histogram.
+  private func bareNATS() throws -> [MachineFloor.Bare] {
+    try withBareWorker { pool in
+      try Self.inFlight.map { inFlight in
+        let samples = try (0..<rounds).map { _ in try pool.client(baseline_nats_client, inFlight, seconds) }
+        func median(_ figure: Figure) -> Double {
+          Statistics.median(samples.compactMap { $0[figure] }) ?? 0
+        }
+        return MachineFloor.Bare(
+          inFlight: inFlight, ratePerSecond: median(.rate), p50Microseconds: median(.p50))
+      }
+    }
+  }
+
+  private func median(_ value: () -> Double) -> Double {
+    Statistics.median((0..<rounds).map { _ in value() }) ?? 0
+  }
+
+  /// Nanoseconds of one record into the engine's histogram.
   private static func recordNanoseconds() -> Double {
     let words = UnsafeMutablePointer<UInt64>.allocate(capacity: RawHistogram.wordCount)
     words.initialize(repeating: 0, count: RawHistogram.wordCount)
@@ -112,24 +138,204 @@ package struct Calibration {
     return Double(kernel_now_ns() - start) / Double(records)
   }
 
-  /// Nanoseconds of the measured time for each answered phase request.
-  static func nanosecondsPerPhase(_ measurement: Engine.Measurement) -> Double {
-    measurement.durationSeconds * 1e9 / Double(max(1, answeredPhases(measurement)))
+  // MARK: In turn
+
+  /// Measures programs round by round, A B and then B A, so that drift cancels; the samples of each.
+  static func inTurn(
+    rounds: Int, _ programs: [() throws -> Sample], onRound: (Int) -> Void = { _ in }
+  ) throws -> [[Sample]] {
+    var samples = programs.map { _ in [Sample]() }
+    for round in 0..<rounds {
+      onRound(round)
+      let order = round % 2 == 0 ? Array(programs.indices) : programs.indices.reversed()
+      for place in order { samples[place].append(try programs[place]()) }
+    }
+    return samples
   }
 
-  /// Bytes that the load threads allocated for each answered phase request; nil when not measured.
-  static func allocatedPerPhase(_ measurement: Engine.Measurement) -> Double? {
-    measurement.allocatedBytes.map { Double($0) / Double(max(1, answeredPhases(measurement))) }
+  /// One row: a bare program and another.
+  private func row(
+    _ label: String, facts: [String: Double] = [:], bare: @escaping () throws -> Sample,
+    engine: @escaping () throws -> Sample
+  ) throws -> CalibrationRow {
+    let samples = try Self.inTurn(rounds: rounds, [bare, engine]) {
+      progress("\(label), \($0 + 1)/\(rounds)")
+    }
+    return CalibrationRow(facts: facts, bare: samples[0], peer: samples[1])
   }
 
-  private static func answeredPhases(_ measurement: Engine.Measurement) -> UInt64 {
-    measurement.scopes.dropFirst().reduce(0) { $0 + $1.okInWindow }
+  /// A measurement of the engine, all of whose requests were answered.
+  private func engine(_ bench: Workbench, _ target: Target, concurrency: Int) throws -> Engine.Measurement {
+    let measurement = try bench.measure(
+      target: target, load: .closed(concurrency: concurrency), replicate: 1, onGlance: { _ in true })
+    guard let request = measurement.request, request.counts.ok > 0, request.counts.ok == request.counts.sent
+    else {
+      let why = measurement.invalidReasons.map(\.detail).joined(separator: "; ")
+      throw Self.failure("the engine did not get all answers: \(why)")
+    }
+    return measurement
   }
 
-  // MARK: NATS
+  private func sample(_ measurement: Engine.Measurement) -> Sample {
+    let answered = Double(max(1, measurement.scopes.dropFirst().reduce(0) { $0 + $1.okInWindow }))
+    return [
+      .nanoseconds: measurement.durationSeconds * 1e9 / answered,
+      .rate: measurement.throughputPerSecond ?? 0,
+      .p50: Double(measurement.request?.response.value(atPercentile: 50) ?? 0) / 1e3,
+      .allocated: measurement.allocatedBytes.map { Double($0) / answered },
+    ].compactMapValues { $0 }
+  }
+
+  private func plan(_ target: Target, concurrency: Int) -> Plan {
+    Plan(
+      name: "calibrate", targets: [target],
+      request: RequestSpec(path: "/api/users", headers: [KeyValue(key: "host", value: "example.test")]),
+      phases: target.phases, loads: [.closed(concurrency: concurrency)], warmupSeconds: 0.3,
+      measureSeconds: seconds, drainSeconds: 1)
+  }
+
+  private static func failure(_ message: String) -> LoadFailure {
+    LoadFailure(kind: .failed, message: message)
+  }
+
+  // MARK: Plugins in this process
+
+  private func library(_ name: String) throws -> PluginLibrary {
+    let library = try PluginLibrary(path: PackageFiles.plugin(name))
+    library.start(configJSON: "")
+    return library
+  }
+
+  private func ffiTarget(_ file: String, loads: [LoadShape], phases: [Phase] = Phase.session) -> Target {
+    Target(
+      name: "ffi", plugin: Self.plugin, handler: "noop", transport: .ffi(FFISpec(file: file)),
+      phases: phases, loads: loads)
+  }
+
+  private func ffi() throws -> CalibrationRow {
+    let library = try library("NullPlugin")
+    let target = ffiTarget("NullPlugin", loads: [.closed(concurrency: 1)])
+    let bench = try Workbench(plan: plan(target, concurrency: 1))
+    return try row("FFI", bare: { try bareFFI(library) }) {
+      sample(try engine(bench, target, concurrency: 1))
+    }
+  }
+
+  private func bareFFI(_ library: PluginLibrary) throws -> Sample {
+    var result = BaselineResult()
+    let status = baseline_ffi_loop(
+      library.registerSessionStream, library.eventStream, library.closeSessionStream,
+      UInt64(seconds * 1e9), &result)
+    guard status == 0, result.count > 0 else {
+      throw Self.failure("the null plugin did not answer the bare loop")
+    }
+    return [.nanoseconds: Double(result.elapsed_ns) / Double(result.count)]
+  }
+
+  /// A plugin that answers from a thread of its own, through a bare host and through the engine.
+  private func queue() throws -> CalibrationRow {
+    let library = try library("ThreadedPlugin")
+    defer { library.shutdown() }
+    let inFlight = Self.queueInFlight
+    let target = ffiTarget("ThreadedPlugin", loads: [.closed(concurrency: inFlight)])
+    let bench = try Workbench(plan: plan(target, concurrency: inFlight))
+    return try row("FFI, another thread", facts: ["inFlight": Double(inFlight)]) {
+      var result = BaselineResult()
+      let status = baseline_ffi_queue(
+        library.registerSessionStream, library.eventStream, library.closeSessionStream, UInt32(inFlight),
+        UInt64(seconds * 1e9), &result)
+      guard status == 0, result.count > 0 else {
+        throw Self.failure("the threaded plugin did not answer the bare host")
+      }
+      return [.nanoseconds: Double(result.elapsed_ns) / Double(result.count)]
+    } engine: {
+      sample(try engine(bench, target, concurrency: inFlight))
+    }
+  }
+
+  /// How late an open load is at 60 % of the highest rate, and at rates at which there is time to sleep.
+  private func pacing() throws -> [CalibrationRow] {
+    let library = try library("NullPlugin")
+    let closed = ffiTarget("NullPlugin", loads: [.closed(concurrency: 1)], phases: [.requestFilter])
+    progress("pacing: the highest rate")
+    let bench = try Workbench(plan: plan(closed, concurrency: 1))
+    let highest = try engine(bench, closed, concurrency: 1).throughputPerSecond ?? 0
+    let rate = (highest * Self.pacingShare / 1000).rounded() * 1000
+    return try Self.slowRates.map { try pacing(library, ["ratePerSecond": $0]) }
+      + [pacing(library, ["ratePerSecond": rate, "shareOfHighest": Self.pacingShare])]
+  }
+
+  private func pacing(_ library: PluginLibrary, _ facts: [String: Double]) throws -> CalibrationRow {
+    let rate = facts["ratePerSecond"] ?? 0
+    let load = LoadShape.open(ratePerSecond: rate, arrivals: .poisson)
+    let target = ffiTarget("NullPlugin", loads: [load], phases: [.requestFilter])
+    let bench = try Workbench(plan: plan(target, concurrency: 1))
+    var schedule = ArrivalSchedule(ratePerSecond: rate, arrivals: .poisson, seed: 1)
+    let times = (0..<Int(rate * seconds)).map { _ in schedule.next() }
+    return try row("pacing at \(Int(rate))/s", facts: facts) {
+      var late: UInt64 = 0
+      let status = baseline_pacing(
+        library.registerSessionStream, library.eventStream, library.closeSessionStream, times,
+        UInt64(times.count), &late)
+      guard status == 0 else { throw Self.failure("the null plugin did not answer the paced loop") }
+      return [.lateness: Double(late) / 1000]
+    } engine: {
+      let measurement = try bench.measure(target: target, load: load, replicate: 1, onGlance: { _ in true })
+      guard let lag = measurement.request?.sendLag.value(atPercentile: 99) else {
+        throw Self.failure("the engine sent nothing in an open load")
+      }
+      return [.lateness: Double(lag) / 1000, .rate: measurement.throughputPerSecond ?? 0]
+    }
+  }
+
+  // MARK: Request-reply
+
+  /// A client of the baseline, as its header declares it.
+  private typealias BareClient = (
+    UInt16, UnsafePointer<CChar>, UnsafePointer<UInt8>, UInt32, UInt32, UInt64, UInt64,
+    UnsafeMutablePointer<BaselineResult>
+  ) -> Int32
+
+  /// A broker with the bare echo worker behind it.
+  private struct BarePool {
+    let broker: Broker
+    let subject: String
+    /// The bytes that the engine sends, so that the other clients send as many.
+    let request: [UInt8]
+
+    func client(_ client: BareClient, _ inFlight: Int, _ seconds: Double, to other: String? = nil) throws
+      -> Sample
+    {
+      var result = BaselineResult()
+      let status = client(
+        broker.port, other ?? subject, request, UInt32(request.count), UInt32(inFlight), 300_000_000,
+        UInt64(seconds * 1e9), &result)
+      guard status == 0, result.elapsed_ns > 0 else {
+        throw Calibration.failure("the bare client failed: \(String(cString: strerror(-status)))")
+      }
+      return [
+        .rate: Double(result.count) * 1e9 / Double(result.elapsed_ns), .p50: Double(result.p50_ns) / 1e3,
+      ]
+    }
+  }
+
+  private func withBareWorker<Value>(_ body: (BarePool) throws -> Value) throws -> Value {
+    let broker = try Broker.start()
+    defer { broker.stop() }
+    let subject = try Subject(plugin: Self.plugin).phase(.requestFilter)
+    let worker = try ChildProcess.start(
+      Launch(Executables.ownPath, ["__baseline-worker", String(broker.port), subject, Self.group]))
+    defer { worker.terminate() }
+    try waitForSubscriber(broker, worker)
+    let plan = plan(natsTarget(broker), concurrency: 1)
+    let content = RequestContent(plan.request, seed: plan.seed)
+    let context = HTTPContext(request: content.request, response: content.response)
+    let template = try RequestTemplate(phase: .requestFilter, entry: "noop", data: context.encoded())
+    return try body(BarePool(broker: broker, subject: subject, request: Array(template.buffer)))
+  }
 
   /// A request that nobody is subscribed for would get no answer at all.
-  func waitForSubscriber(_ broker: Broker, _ worker: ChildProcess) throws {
+  private func waitForSubscriber(_ broker: Broker, _ worker: ChildProcess) throws {
     for _ in 0..<500 {
       if try broker.statistics().connections > 0 {
         // It subscribes with the same write that says hello; the broker reads that in one go.
@@ -139,58 +345,81 @@ package struct Calibration {
       guard worker.isRunning else { break }
       kernel_sleep_until(kernel_now_ns() + 10_000_000)
     }
-    throw LoadFailure(kind: .failed, message: "the bare echo worker did not subscribe: \(worker.lastWords)")
+    throw Self.failure("the bare echo worker did not subscribe: \(worker.lastWords)")
   }
 
-  /// The bytes that the engine sends, so that the bare client sends as many.
-  static func request(for plan: Plan) throws -> [UInt8] {
-    let content = RequestContent(plan.request, seed: plan.seed)
-    let context = HTTPContext(request: content.request, response: content.response)
-    let template = try RequestTemplate(phase: .requestFilter, entry: "noop", data: context.encoded())
-    return Array(template.buffer)
+  /// A target of single phases behind a broker.
+  private func natsTarget(_ broker: Broker) -> Target {
+    Target(
+      name: "nats", plugin: Self.plugin, handler: "noop",
+      transport: .nats(NATSSpec(servers: [broker.url], group: Self.group)),
+      phases: [.requestFilter], loads: [.closed(concurrency: 1)])
   }
 
-  /// Phase requests a second, and their median response time in microseconds, of the bare client.
-  func bareNATS(
-    _ inFlight: Int, port: UInt16, subject: String, request: [UInt8]
-  ) throws -> (rate: Double, p50: Double) {
-    var result = FloorResult()
-    let status = floor_nats_client(
-      port, subject, request, UInt32(request.count), UInt32(inFlight), 300_000_000, UInt64(seconds * 1e9),
-      &result)
-    guard status == 0, result.elapsed_ns > 0 else {
-      throw LoadFailure(
-        kind: .failed, message: "the bare client failed: \(String(cString: strerror(-status)))")
+  /// The engine, and libnats driven in two ways, each beside the bare client of the same round.
+  private func nats() throws -> (
+    engine: [CalibrationRow], tuned: [CalibrationRow], defaults: [CalibrationRow]
+  ) {
+    try withBareWorker { pool in
+      let target = natsTarget(pool.broker)
+      let rows = try Self.inFlight.map { inFlight in
+        let bench = try Workbench(plan: plan(target, concurrency: inFlight))
+        // The engine is next to the bare client in either order.
+        let samples = try Self.inTurn(
+          rounds: rounds,
+          [
+            { try pool.client(baseline_nats_client, inFlight, seconds) },
+            { sample(try engine(bench, target, concurrency: inFlight)) },
+            { try pool.client(baseline_libnats_tuned, inFlight, seconds) },
+            { try pool.client(baseline_libnats_defaults, inFlight, seconds) },
+          ]
+        ) { progress("NATS, \(inFlight) in flight, \($0 + 1)/\(rounds)") }
+        return samples.dropFirst().map {
+          CalibrationRow(facts: ["inFlight": Double(inFlight)], bare: samples[0], peer: $0)
+        }
+      }
+      return (rows.map { $0[0] }, rows.map { $0[1] }, rows.map { $0[2] })
     }
-    return (Double(result.count) * 1e9 / Double(result.elapsed_ns), Double(result.p50_ns) / 1e3)
   }
 
-  // MARK: Both
-
-  func inTurn(_ round: Int, _ first: () throws -> Void, _ second: () throws -> Void) throws {
-    try round % 2 == 0 ? first() : second()
-    try round % 2 == 0 ? second() : first()
+  /// A target whose pool is one nylon-worker.
+  private func workerTarget(_ broker: Broker, maxInFlight: Int? = nil) -> Target {
+    var target = natsTarget(broker)
+    target.plugin = "worker"
+    target.transport = .nats(
+      NATSSpec(
+        servers: [broker.url], group: Self.group,
+        workers: WorkersSpec(count: 1, command: ["nylon-worker"])))
+    if let maxInFlight { target.maxInFlight = maxInFlight }
+    return target
   }
 
-  func engine(_ bench: Workbench, _ target: Target, concurrency: Int) throws -> Engine.Measurement {
-    let measurement = try bench.measure(
-      target: target, load: .closed(concurrency: concurrency), replicate: 1, onGlance: { _ in true })
-    guard let request = measurement.request, request.counts.ok > 0, request.counts.ok == request.counts.sent
-    else {
-      throw LoadFailure(
-        kind: .failed,
-        message:
-          "the engine did not get all answers: \(measurement.invalidReasons.map(\.detail).joined(separator: "; "))"
-      )
+  /// nylon-worker and the bare echo worker, both asked by the bare client.
+  private func worker() throws -> CalibrationRow {
+    try withBareWorker { bare in
+      let target = workerTarget(bare.broker)
+      let pool = try WorkerPool.start(for: target, servers: [bare.broker.url], monitor: bare.broker.monitor)
+      defer { pool.stop() }
+      let subject = try Subject(plugin: target.plugin).phase(.requestFilter)
+      let inFlight = Self.workerInFlight
+      return try row("worker", facts: ["inFlight": Double(inFlight)]) {
+        try bare.client(baseline_nats_client, inFlight, seconds)
+      } engine: {
+        try bare.client(baseline_nats_client, inFlight, seconds, to: subject)
+      }
     }
-    return measurement
   }
 
-  func plan(_ target: Target, concurrency: Int) -> Plan {
-    Plan(
-      name: "calibrate", targets: [target],
-      request: RequestSpec(path: "/api/users", headers: [KeyValue(key: "host", value: "example.test")]),
-      phases: target.phases, loads: [.closed(concurrency: concurrency)], warmupSeconds: 0.3,
-      measureSeconds: seconds, drainSeconds: 1)
+  /// The generator's resident memory under many requests in flight.
+  private func memory() throws -> CalibrationResult.Memory {
+    let broker = try Broker.start()
+    defer { broker.stop() }
+    let target = workerTarget(broker, maxInFlight: Self.memoryInFlight)
+    let bench = try Workbench(plan: plan(target, concurrency: Self.memoryInFlight))
+    progress("memory")
+    let costs = try engine(bench, target, concurrency: Self.memoryInFlight).generator
+    return CalibrationResult.Memory(
+      inFlight: Self.memoryInFlight, residentStartBytes: costs?.residentStartBytes,
+      residentEndBytes: costs?.residentEndBytes)
   }
 }

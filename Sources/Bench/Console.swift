@@ -131,4 +131,7 @@ final class ProgressLine {
 extension String {
   /// The text with spaces after it, so that it is as wide.
   func padded(_ width: Int) -> String { padding(toLength: max(width, count), withPad: " ", startingAt: 0) }
+
+  /// The text with spaces before it.
+  func leftPadded(_ width: Int) -> String { String(repeating: " ", count: max(0, width - count)) + self }
 }

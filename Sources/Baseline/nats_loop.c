@@ -5,10 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "floor_time.h"
+#include "baseline_time.h"
 #include "nats_socket.h"
 
-static uint64_t counters[FLOOR_COUNTERS];
+static uint64_t counters[BASELINE_COUNTERS];
 
 typedef struct Client {
   NatsSocket nats;
@@ -24,29 +24,20 @@ static int publish(Client *client, uint32_t slot) {
   memcpy(line, client->head, client->head_count);
   int count = snprintf(line + client->head_count, sizeof line - client->head_count, "%08x %u\r\n", slot,
                        client->length);
-  client->sent[slot] = floor_now();
+  client->sent[slot] = baseline_now();
   int failed = nats_socket_put(&client->nats, line, client->head_count + (size_t)count);
   if (!failed) failed = nats_socket_put(&client->nats, client->request, client->length);
   return failed ? failed : nats_socket_put(&client->nats, "\r\n", 2);
 }
 
-static uint32_t slot_of(const NatsMessage *message) {
-  uint32_t slot = 0;
-  for (size_t i = message->subject_count - 8; i < message->subject_count; i++) {
-    char digit = message->subject[i];
-    slot = slot << 4 | (uint32_t)(digit <= '9' ? digit - '0' : digit - 'a' + 10);
-  }
-  return slot;
-}
-
 /* Replies until the end; the first warmup_ns are not recorded. */
 static int run_client(Client *client, uint32_t in_flight, uint64_t warmup_ns, uint64_t duration_ns,
-                      FloorResult *result) {
+                      BaselineResult *result) {
   for (uint32_t slot = 0; slot < in_flight; slot++) {
     int failed = publish(client, slot);
     if (failed) return failed;
   }
-  uint64_t start = floor_now() + warmup_ns, now = 0, count = 0;
+  uint64_t start = baseline_now() + warmup_ns, now = 0, count = 0;
   while (now < start + duration_ns) {
     int failed = nats_socket_send(&client->nats);
     if (!failed) failed = nats_socket_receive(&client->nats);
@@ -54,11 +45,11 @@ static int run_client(Client *client, uint32_t in_flight, uint64_t warmup_ns, ui
     NatsMessage message;
     int found;
     while ((found = nats_socket_next(&client->nats, &message)) > 0) {
-      uint32_t slot = slot_of(&message);
+      uint32_t slot = baseline_slot(message.subject, message.subject_count);
       if (slot >= in_flight || message.payload_count == 0) return -EPROTO;
-      now = floor_now();
+      now = baseline_now();
       if (now >= start) {
-        floor_record(counters, now - client->sent[slot]);
+        baseline_record(counters, now - client->sent[slot]);
         count++;
       }
       failed = publish(client, slot);
@@ -66,23 +57,23 @@ static int run_client(Client *client, uint32_t in_flight, uint64_t warmup_ns, ui
     }
     if (found < 0) return found;
   }
-  *result = (FloorResult){count, now - start, floor_median(counters)};
+  *result = (BaselineResult){count, now - start, baseline_median(counters)};
   return 0;
 }
 
-int floor_nats_client(uint16_t port, const char *subject, const uint8_t *request, uint32_t length,
+int baseline_nats_client(uint16_t port, const char *subject, const uint8_t *request, uint32_t length,
                       uint32_t in_flight, uint64_t warmup_ns, uint64_t duration_ns,
-                      FloorResult *result) {
+                      BaselineResult *result) {
   memset(counters, 0, sizeof counters);
   Client client = {.request = request, .length = length};
   client.sent = calloc(in_flight, sizeof *client.sent);
   if (!client.sent) return -ENOMEM;
   int failed = nats_socket_open(&client.nats, port);
   if (!failed) nats_socket_limit(&client.nats, 5);
-  char subscribe[] = "SUB _INBOX.floor.* 1\r\n";
+  char subscribe[] = "SUB _INBOX.bare.* 1\r\n";
   if (!failed) failed = nats_socket_put(&client.nats, subscribe, sizeof subscribe - 1);
   if (!failed) {
-    int count = snprintf(client.head, sizeof client.head, "PUB %s _INBOX.floor.", subject);
+    int count = snprintf(client.head, sizeof client.head, "PUB %s _INBOX.bare.", subject);
     client.head_count = (size_t)count;
     failed = (size_t)count < sizeof client.head
                  ? run_client(&client, in_flight, warmup_ns, duration_ns, result)
@@ -121,7 +112,7 @@ static int answer(NatsSocket *nats, const NatsMessage *message) {
   return nats_socket_put(nats, reply, (size_t)(at + 2 - reply));
 }
 
-int floor_nats_worker(uint16_t port, const char *subject, const char *group) {
+int baseline_nats_worker(uint16_t port, const char *subject, const char *group) {
   NatsSocket nats;
   int failed = nats_socket_open(&nats, port);
   char line[256];
