@@ -81,18 +81,19 @@ package struct Calibration {
       result.recordNs = median { Self.recordNanoseconds() }
       result.timerOvershootUs = median { Double(TimerFloor.measure()) / 1e3 }
     }
-    if parts.contains(.ffi) { result.sections.append(.ffi([try ffi()])) }
-    if parts.contains(.queue) { result.sections.append(.queue([try queue()])) }
-    if parts.contains(.pacing) { result.sections.append(.pacing(try pacing())) }
-    var peers: [CalibrationSection] = []
+    if parts.contains(.ffi) { result.ffi = .ffi(try ffi()) }
+    if parts.contains(.queue) { result.ffiQueue = .queue(try queue()) }
+    if parts.contains(.pacing) { result.pacing = .pacing(try pacing()) }
     if parts.contains(.nats) {
       let rows = try nats()
-      result.sections.append(.nats(rows.engine))
-      peers = [.libnats("tuned", rows.tuned), .libnats("defaults", rows.defaults)]
+      result.nats = .nats(rows.engine)
+      result.natsNative = result.nats
+      result.natsLibnatsTuned = .libnats("tuned: on an event loop", rows.tuned)
+      result.natsLibnatsDefaults = .libnats("its defaults: a flusher thread that sleeps 1 ms", rows.defaults)
     }
-    if parts.contains(.worker) { result.sections.append(.worker([try worker()])) }
-    result.sections += peers
+    if parts.contains(.worker) { result.worker = .worker(try worker()) }
     if parts.contains(.memory) { result.memory = try memory() }
+    result.goals = result.judged()
     return result
   }
 
@@ -156,42 +157,70 @@ package struct Calibration {
   /// One row: a bare program and another.
   private func row(
     _ label: String, facts: [String: Double] = [:], bare: @escaping () throws -> Sample,
-    engine: @escaping () throws -> Sample
+    peer: @escaping () throws -> Sample
   ) throws -> CalibrationRow {
-    let samples = try Self.inTurn(rounds: rounds, [bare, engine]) {
-      progress("\(label), \($0 + 1)/\(rounds)")
-    }
+    let samples = try Self.inTurn(rounds: rounds, [bare, peer]) { progress("\(label), \($0 + 1)/\(rounds)") }
     return CalibrationRow(facts: facts, bare: samples[0], peer: samples[1])
   }
 
-  /// A measurement of the engine, all of whose requests were answered.
-  private func engine(_ bench: Workbench, _ target: Target, concurrency: Int) throws -> Engine.Measurement {
-    let measurement = try bench.measure(
-      target: target, load: .closed(concurrency: concurrency), replicate: 1, onGlance: { _ in true })
-    guard let request = measurement.request, request.counts.ok > 0, request.counts.ok == request.counts.sent
-    else {
-      let why = measurement.invalidReasons.map(\.detail).joined(separator: "; ")
-      throw Self.failure("the engine did not get all answers: \(why)")
-    }
-    return measurement
+  /// The engine beside a bare program.
+  private func row(
+    _ label: String, facts: [String: Double] = [:], engine target: Target,
+    bare: @escaping () throws -> Sample
+  ) throws -> CalibrationRow {
+    let engine = try engine(target)
+    return try row(label, facts: facts, bare: bare) { Self.sample(try engine()) }
   }
 
-  private func sample(_ measurement: Engine.Measurement) -> Sample {
+  /// A way to measure the engine with a target's first load; all requests must be answered.
+  private func engine(_ target: Target) throws -> () throws -> Engine.Measurement {
+    let load = target.loads[0]
+    let bench = try Workbench(plan: plan(target))
+    return {
+      let measurement = try bench.measure(target: target, load: load, replicate: 1, onGlance: { _ in true })
+      let counts = measurement.request?.counts
+      guard let counts, counts.ok > 0, counts.ok == counts.sent || measurement.offeredRatePerSecond != nil
+      else {
+        let why = measurement.invalidReasons.map(\.detail).joined(separator: "; ")
+        throw Self.failure("the engine did not get all answers: \(why)")
+      }
+      return measurement
+    }
+  }
+
+  private static func sample(_ measurement: Engine.Measurement) -> Sample {
     let answered = Double(max(1, measurement.scopes.dropFirst().reduce(0) { $0 + $1.okInWindow }))
-    return [
+    var sample: Sample = [
       .nanoseconds: measurement.durationSeconds * 1e9 / answered,
       .rate: measurement.throughputPerSecond ?? 0,
-      .p50: Double(measurement.request?.response.value(atPercentile: 50) ?? 0) / 1e3,
-      .allocated: measurement.allocatedBytes.map { Double($0) / answered },
-    ].compactMapValues { $0 }
+    ]
+    sample[.p50] = measurement.request?.response.value(atPercentile: 50).map { Double($0) / 1e3 }
+    sample[.lateness] = measurement.request?.sendLag.value(atPercentile: 99).map { Double($0) / 1e3 }
+    sample[.allocated] = measurement.allocatedBytes.map { Double($0) / answered }
+    return sample
   }
 
-  private func plan(_ target: Target, concurrency: Int) -> Plan {
+  /// What a bare program measured of itself; `failing` is said where it failed.
+  private static func baseline(
+    failing: String, _ measure: (inout BaselineResult) -> Int32
+  ) throws -> Sample {
+    var result = BaselineResult()
+    let status = measure(&result)
+    guard status == 0, result.count > 0 else {
+      throw failure(status < -1 ? "\(failing): \(String(cString: strerror(-status)))" : failing)
+    }
+    let (count, nanoseconds) = (Double(result.count), Double(result.elapsed_ns))
+    return [
+      .nanoseconds: nanoseconds / count, .rate: count * 1e9 / nanoseconds, .p50: Double(result.p50_ns) / 1e3,
+    ]
+  }
+
+  private func plan(_ target: Target) -> Plan {
     Plan(
       name: "calibrate", targets: [target],
       request: RequestSpec(path: "/api/users", headers: [KeyValue(key: "host", value: "example.test")]),
-      phases: target.phases, loads: [.closed(concurrency: concurrency)], warmupSeconds: 0.3,
-      measureSeconds: seconds, drainSeconds: 1)
+      phases: target.phases, loads: target.loads, warmupSeconds: 0.3, measureSeconds: seconds,
+      drainSeconds: 1)
   }
 
   private static func failure(_ message: String) -> LoadFailure {
@@ -206,30 +235,23 @@ package struct Calibration {
     return library
   }
 
-  private func ffiTarget(_ file: String, loads: [LoadShape], phases: [Phase] = Phase.session) -> Target {
+  private func ffiTarget(_ file: String, _ load: LoadShape, phases: [Phase] = Phase.session) -> Target {
     Target(
       name: "ffi", plugin: Self.plugin, handler: "noop", transport: .ffi(FFISpec(file: file)),
-      phases: phases, loads: loads)
+      phases: phases, loads: [load])
   }
 
   private func ffi() throws -> CalibrationRow {
     let library = try library("NullPlugin")
-    let target = ffiTarget("NullPlugin", loads: [.closed(concurrency: 1)])
-    let bench = try Workbench(plan: plan(target, concurrency: 1))
-    return try row("FFI", bare: { try bareFFI(library) }) {
-      sample(try engine(bench, target, concurrency: 1))
-    }
+    return try row("FFI", engine: ffiTarget("NullPlugin", .closed(concurrency: 1))) { try bareFFI(library) }
   }
 
   private func bareFFI(_ library: PluginLibrary) throws -> Sample {
-    var result = BaselineResult()
-    let status = baseline_ffi_loop(
-      library.registerSessionStream, library.eventStream, library.closeSessionStream,
-      UInt64(seconds * 1e9), &result)
-    guard status == 0, result.count > 0 else {
-      throw Self.failure("the null plugin did not answer the bare loop")
+    try Self.baseline(failing: "the null plugin did not answer the bare loop") {
+      baseline_ffi_loop(
+        library.registerSessionStream, library.eventStream, library.closeSessionStream,
+        UInt64(seconds * 1e9), &$0)
     }
-    return [.nanoseconds: Double(result.elapsed_ns) / Double(result.count)]
   }
 
   /// A plugin that answers from a thread of its own, through a bare host and through the engine.
@@ -237,54 +259,45 @@ package struct Calibration {
     let library = try library("ThreadedPlugin")
     defer { library.shutdown() }
     let inFlight = Self.queueInFlight
-    let target = ffiTarget("ThreadedPlugin", loads: [.closed(concurrency: inFlight)])
-    let bench = try Workbench(plan: plan(target, concurrency: inFlight))
-    return try row("FFI, another thread", facts: ["inFlight": Double(inFlight)]) {
-      var result = BaselineResult()
-      let status = baseline_ffi_queue(
-        library.registerSessionStream, library.eventStream, library.closeSessionStream, UInt32(inFlight),
-        UInt64(seconds * 1e9), &result)
-      guard status == 0, result.count > 0 else {
-        throw Self.failure("the threaded plugin did not answer the bare host")
+    return try row(
+      "FFI, another thread", facts: ["in_flight": Double(inFlight)],
+      engine: ffiTarget("ThreadedPlugin", .closed(concurrency: inFlight))
+    ) {
+      try Self.baseline(failing: "the threaded plugin did not answer the bare host") {
+        baseline_ffi_queue(
+          library.registerSessionStream, library.eventStream, library.closeSessionStream, UInt32(inFlight),
+          UInt64(seconds * 1e9), &$0)
       }
-      return [.nanoseconds: Double(result.elapsed_ns) / Double(result.count)]
-    } engine: {
-      sample(try engine(bench, target, concurrency: inFlight))
     }
   }
 
   /// How late an open load is at 60 % of the highest rate, and at rates at which there is time to sleep.
   private func pacing() throws -> [CalibrationRow] {
     let library = try library("NullPlugin")
-    let closed = ffiTarget("NullPlugin", loads: [.closed(concurrency: 1)], phases: [.requestFilter])
     progress("pacing: the highest rate")
-    let bench = try Workbench(plan: plan(closed, concurrency: 1))
-    let highest = try engine(bench, closed, concurrency: 1).throughputPerSecond ?? 0
+    let closed = ffiTarget("NullPlugin", .closed(concurrency: 1), phases: [.requestFilter])
+    let highest = try engine(closed)().throughputPerSecond ?? 0
     let rate = (highest * Self.pacingShare / 1000).rounded() * 1000
-    return try Self.slowRates.map { try pacing(library, ["ratePerSecond": $0]) }
-      + [pacing(library, ["ratePerSecond": rate, "shareOfHighest": Self.pacingShare])]
+    return try Self.slowRates.map { try pacing(library, rate: $0) }
+      + [pacing(library, rate: rate, share: Self.pacingShare)]
   }
 
-  private func pacing(_ library: PluginLibrary, _ facts: [String: Double]) throws -> CalibrationRow {
-    let rate = facts["ratePerSecond"] ?? 0
-    let load = LoadShape.open(ratePerSecond: rate, arrivals: .poisson)
-    let target = ffiTarget("NullPlugin", loads: [load], phases: [.requestFilter])
-    let bench = try Workbench(plan: plan(target, concurrency: 1))
+  private func pacing(_ library: PluginLibrary, rate: Double, share: Double? = nil) throws -> CalibrationRow {
+    var facts = ["rate_per_second": rate]
+    facts["share_of_highest"] = share
     var schedule = ArrivalSchedule(ratePerSecond: rate, arrivals: .poisson, seed: 1)
     let times = (0..<Int(rate * seconds)).map { _ in schedule.next() }
-    return try row("pacing at \(Int(rate))/s", facts: facts) {
+    let load = LoadShape.open(ratePerSecond: rate, arrivals: .poisson)
+    return try row(
+      "pacing at \(Int(rate))/s", facts: facts,
+      engine: ffiTarget("NullPlugin", load, phases: [.requestFilter])
+    ) {
       var late: UInt64 = 0
       let status = baseline_pacing(
         library.registerSessionStream, library.eventStream, library.closeSessionStream, times,
         UInt64(times.count), &late)
       guard status == 0 else { throw Self.failure("the null plugin did not answer the paced loop") }
       return [.lateness: Double(late) / 1000]
-    } engine: {
-      let measurement = try bench.measure(target: target, load: load, replicate: 1, onGlance: { _ in true })
-      guard let lag = measurement.request?.sendLag.value(atPercentile: 99) else {
-        throw Self.failure("the engine sent nothing in an open load")
-      }
-      return [.lateness: Double(lag) / 1000, .rate: measurement.throughputPerSecond ?? 0]
     }
   }
 
@@ -306,16 +319,11 @@ package struct Calibration {
     func client(_ client: BareClient, _ inFlight: Int, _ seconds: Double, to other: String? = nil) throws
       -> Sample
     {
-      var result = BaselineResult()
-      let status = client(
-        broker.port, other ?? subject, request, UInt32(request.count), UInt32(inFlight), 300_000_000,
-        UInt64(seconds * 1e9), &result)
-      guard status == 0, result.elapsed_ns > 0 else {
-        throw Calibration.failure("the bare client failed: \(String(cString: strerror(-status)))")
+      try Calibration.baseline(failing: "the bare client failed") {
+        client(
+          broker.port, other ?? subject, request, UInt32(request.count), UInt32(inFlight), 300_000_000,
+          UInt64(seconds * 1e9), &$0)
       }
-      return [
-        .rate: Double(result.count) * 1e9 / Double(result.elapsed_ns), .p50: Double(result.p50_ns) / 1e3,
-      ]
     }
   }
 
@@ -327,7 +335,7 @@ package struct Calibration {
       Launch(Executables.ownPath, ["__baseline-worker", String(broker.port), subject, Self.group]))
     defer { worker.terminate() }
     try waitForSubscriber(broker, worker)
-    let plan = plan(natsTarget(broker), concurrency: 1)
+    let plan = plan(natsTarget(broker))
     let content = RequestContent(plan.request, seed: plan.seed)
     let context = HTTPContext(request: content.request, response: content.response)
     let template = try RequestTemplate(phase: .requestFilter, entry: "noop", data: context.encoded())
@@ -349,11 +357,22 @@ package struct Calibration {
   }
 
   /// A target of single phases behind a broker.
-  private func natsTarget(_ broker: Broker) -> Target {
-    Target(
-      name: "nats", plugin: Self.plugin, handler: "noop",
-      transport: .nats(NATSSpec(servers: [broker.url], group: Self.group)),
-      phases: [.requestFilter], loads: [.closed(concurrency: 1)])
+  private func natsTarget(
+    _ broker: Broker, inFlight: Int = 1, plugin: String = plugin, workers: WorkersSpec? = nil
+  ) -> Target {
+    var target = Target(
+      name: "nats", plugin: plugin, handler: "noop",
+      transport: .nats(NATSSpec(servers: [broker.url], group: Self.group, workers: workers)),
+      phases: [.requestFilter], loads: [.closed(concurrency: inFlight)])
+    target.maxInFlight = max(target.maxInFlight, inFlight)
+    return target
+  }
+
+  /// A target whose pool is one nylon-worker.
+  private func workerTarget(_ broker: Broker, inFlight: Int = 1) -> Target {
+    natsTarget(
+      broker, inFlight: inFlight, plugin: "worker",
+      workers: WorkersSpec(count: 1, command: ["nylon-worker"]))
   }
 
   /// The engine, and libnats driven in two ways, each beside the bare client of the same round.
@@ -361,37 +380,24 @@ package struct Calibration {
     engine: [CalibrationRow], tuned: [CalibrationRow], defaults: [CalibrationRow]
   ) {
     try withBareWorker { pool in
-      let target = natsTarget(pool.broker)
       let rows = try Self.inFlight.map { inFlight in
-        let bench = try Workbench(plan: plan(target, concurrency: inFlight))
+        let engine = try engine(natsTarget(pool.broker, inFlight: inFlight))
         // The engine is next to the bare client in either order.
         let samples = try Self.inTurn(
           rounds: rounds,
           [
             { try pool.client(baseline_nats_client, inFlight, seconds) },
-            { sample(try engine(bench, target, concurrency: inFlight)) },
+            { Self.sample(try engine()) },
             { try pool.client(baseline_libnats_tuned, inFlight, seconds) },
             { try pool.client(baseline_libnats_defaults, inFlight, seconds) },
           ]
         ) { progress("NATS, \(inFlight) in flight, \($0 + 1)/\(rounds)") }
         return samples.dropFirst().map {
-          CalibrationRow(facts: ["inFlight": Double(inFlight)], bare: samples[0], peer: $0)
+          CalibrationRow(facts: ["in_flight": Double(inFlight)], bare: samples[0], peer: $0)
         }
       }
       return (rows.map { $0[0] }, rows.map { $0[1] }, rows.map { $0[2] })
     }
-  }
-
-  /// A target whose pool is one nylon-worker.
-  private func workerTarget(_ broker: Broker, maxInFlight: Int? = nil) -> Target {
-    var target = natsTarget(broker)
-    target.plugin = "worker"
-    target.transport = .nats(
-      NATSSpec(
-        servers: [broker.url], group: Self.group,
-        workers: WorkersSpec(count: 1, command: ["nylon-worker"])))
-    if let maxInFlight { target.maxInFlight = maxInFlight }
-    return target
   }
 
   /// nylon-worker and the bare echo worker, both asked by the bare client.
@@ -402,9 +408,9 @@ package struct Calibration {
       defer { pool.stop() }
       let subject = try Subject(plugin: target.plugin).phase(.requestFilter)
       let inFlight = Self.workerInFlight
-      return try row("worker", facts: ["inFlight": Double(inFlight)]) {
+      return try row("worker", facts: ["in_flight": Double(inFlight)]) {
         try bare.client(baseline_nats_client, inFlight, seconds)
-      } engine: {
+      } peer: {
         try bare.client(baseline_nats_client, inFlight, seconds, to: subject)
       }
     }
@@ -414,10 +420,8 @@ package struct Calibration {
   private func memory() throws -> CalibrationResult.Memory {
     let broker = try Broker.start()
     defer { broker.stop() }
-    let target = workerTarget(broker, maxInFlight: Self.memoryInFlight)
-    let bench = try Workbench(plan: plan(target, concurrency: Self.memoryInFlight))
     progress("memory")
-    let costs = try engine(bench, target, concurrency: Self.memoryInFlight).generator
+    let costs = try engine(workerTarget(broker, inFlight: Self.memoryInFlight))().generator
     return CalibrationResult.Memory(
       inFlight: Self.memoryInFlight, residentStartBytes: costs?.residentStartBytes,
       residentEndBytes: costs?.residentEndBytes)

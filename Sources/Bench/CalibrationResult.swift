@@ -2,28 +2,30 @@ import Foundation
 import Lab
 import Results
 
-/// A figure of a program in one round; the raw value is the end of its names in JSON, such as `bareNs`.
+/// A figure of a program in one round; the raw value is the end of its names in JSON, such as `bare_ns`.
 enum Figure: String {
   /// Nanoseconds per phase request.
-  case nanoseconds = "Ns"
+  case nanoseconds = "ns"
   /// Phase requests a second.
-  case rate = "Rps"
+  case rate = "rps"
   /// Median response time, microseconds.
-  case p50 = "P50Us"
+  case p50 = "p50_us"
   /// p99 of how late a request starts, microseconds.
-  case lateness = "P99Us"
+  case lateness = "p99_us"
   /// Bytes that the load threads allocated per phase request in the measured time.
-  case allocated = "allocatedBytes"
+  case allocated = "allocated_bytes"
 }
 
 typealias Sample = [Figure: Double]
 
 /// A bare program and its peer, measured in turn: a sample of each for every round.
 struct CalibrationRow {
-  /// What was asked of both, such as `inFlight`, by its name in JSON.
+  /// What was asked of both, such as `in_flight`, by its name in JSON.
   var facts: [String: Double] = [:]
   var bare: [Sample]
   var peer: [Sample]
+
+  var inFlight: Int { Int(facts["in_flight"] ?? 0) }
 
   func bareMedian(_ figure: Figure) -> Double { Statistics.median(bare.compactMap { $0[figure] }) ?? 0 }
   func peerMedian(_ figure: Figure) -> Double { Statistics.median(peer.compactMap { $0[figure] }) ?? 0 }
@@ -45,102 +47,128 @@ struct CalibrationRow {
   }
 }
 
-/// Rows that belong together: how they are named and shown, and how their peer is.
+/// Rows that belong together: how they and their peer are named and shown.
 struct CalibrationSection {
   /// How the rows look as text.
   enum Layout { case block, lines, table }
 
-  /// The keys of its value in JSON.
-  var keys: [String]
   var title: String
   var layout: Layout
   /// The figures of both programs; the first one's ratio is the row's.
   var figures: [Figure]
+  /// A figure of the peer alone, in JSON.
+  var alone: Figure?
   /// What is shown as the bare program and as its peer.
-  var bareName: String
+  var bareName = "bare"
   var peerName = "engine"
   /// What a ratio is over.
   var than: String
   /// The start of the peer's names in JSON.
   var peerKey = "engine"
-  /// A figure of the peer alone, in JSON.
-  var alone: Figure?
-  var isList = false
   var rows: [CalibrationRow]
 
-  static func ffi(_ rows: [CalibrationRow]) -> Self {
+  static func ffi(_ row: CalibrationRow) -> Self {
     Self(
-      keys: ["ffi"], title: "FFI, null plugin, per phase request, one thread", layout: .block,
-      figures: [.nanoseconds], bareName: "bare C loop", than: "the bare loop", alone: .allocated,
-      rows: rows)
+      title: "FFI, null plugin, per phase request, one thread", layout: .block, figures: [.nanoseconds],
+      alone: .allocated, bareName: "bare C loop", than: "the bare loop", rows: [row])
   }
 
-  static func queue(_ rows: [CalibrationRow]) -> Self {
+  static func queue(_ row: CalibrationRow) -> Self {
     Self(
-      keys: ["ffiQueue"],
-      title: "FFI, plugin that answers from another thread, \(rows.inFlight) in flight, per phase request",
-      layout: .block, figures: [.nanoseconds], bareName: "bare C host", than: "the bare host", rows: rows)
+      title: "FFI, plugin that answers from another thread, \(row.inFlight) in flight, per phase request",
+      layout: .block, figures: [.nanoseconds], bareName: "bare C host", than: "the bare host", rows: [row])
   }
 
   static func pacing(_ rows: [CalibrationRow]) -> Self {
     Self(
-      keys: ["pacing"], title: "Open load of the null plugin, one phase: p99 of how late a request starts",
-      layout: .lines, figures: [.lateness], bareName: "clock_nanosleep", than: "the bare loop", alone: .rate,
-      isList: true, rows: rows)
+      title: "Open load of the null plugin, one phase: p99 of how late a request starts", layout: .lines,
+      figures: [.lateness], alone: .rate, bareName: "clock_nanosleep", than: "the bare loop", rows: rows)
   }
 
-  /// The client's rows; its name is a key too, since scenarios could once choose between two.
   static func nats(_ rows: [CalibrationRow]) -> Self {
     Self(
-      keys: ["nats", "natsNative"],
-      title: "NATS, client \(CalibrationResult.client) (the default), one phase, one connection, "
-        + "same bare echo worker",
-      layout: .table, figures: [.rate, .p50], bareName: "bare", than: "the bare client", alone: .allocated,
-      isList: true, rows: rows)
+      title: "NATS, client native (the default), one phase, one connection, same bare echo worker",
+      layout: .table, figures: [.rate, .p50], alone: .allocated, than: "the bare client", rows: rows)
   }
 
-  static func worker(_ rows: [CalibrationRow]) -> Self {
-    Self(
-      keys: ["worker"], title: "Worker, noop, \(rows.inFlight) in flight, same bare client", layout: .block,
-      figures: [.rate], bareName: "bare worker", peerName: "nylon-worker", than: "the bare worker",
-      peerKey: "worker", rows: rows)
-  }
-
-  /// A client of libnats, as a user of that library would get it.
   static func libnats(_ settings: String, _ rows: [CalibrationRow]) -> Self {
     Self(
-      keys: ["natsLibnats\(settings.capitalized)"],
-      title: "NATS, libnats instead of the engine, "
-        + (settings == "tuned"
-          ? "on an event loop" : "as it is by default, with a flusher thread that sleeps")
-        + ", same bare echo worker",
-      layout: .table, figures: [.rate, .p50], bareName: "bare", peerName: "libnats", than: "the bare client",
-      peerKey: "libnats", isList: true, rows: rows)
+      title: "NATS, client libnats, \(settings), same bare echo worker", layout: .table,
+      figures: [.rate, .p50], peerName: "libnats", than: "the bare client", peerKey: "libnats", rows: rows)
+  }
+
+  static func worker(_ row: CalibrationRow) -> Self {
+    Self(
+      title: "Worker, noop, \(row.inFlight) in flight, same bare client", layout: .block, figures: [.rate],
+      bareName: "bare worker", peerName: "nylon-worker", than: "the bare worker", peerKey: "worker",
+      rows: [row])
   }
 }
 
-extension [CalibrationRow] {
-  fileprivate var inFlight: Int { Int(first?.facts["inFlight"] ?? 0) }
+/// An object for the one row of a block, else a list.
+extension CalibrationSection: Encodable {
+  func encode(to encoder: any Encoder) throws {
+    var value = encoder.singleValueContainer()
+    if layout == .block { try value.encode(object(rows[0])) } else { try value.encode(rows.map(object)) }
+  }
+
+  private func object(_ row: CalibrationRow) -> [String: Double] {
+    var numbers = row.facts
+    for figure in figures {
+      numbers["bare_\(figure.rawValue)"] = row.bareMedian(figure)
+      numbers["\(peerKey)_\(figure.rawValue)"] = row.peerMedian(figure)
+    }
+    let paired = row.ratio(figures[0])
+    numbers["ratio"] = paired?.ratio
+    numbers["ratio_low"] = paired?.interval?.low
+    numbers["ratio_high"] = paired?.interval?.high
+    if figures.contains(.p50) { numbers["p50_ratio"] = row.ratio(.p50)?.ratio }
+    switch alone {
+    case .allocated: numbers["allocated_bytes"] = row.allocatedBytes
+    case let figure?: numbers["\(peerKey)_\(figure.rawValue)"] = row.peerMedian(figure)
+    case nil: break
+    }
+    return numbers
+  }
 }
 
 /// What the engine must reach beside bare C on the same machine, and what it did.
-struct CalibrationGoal {
-  var goal: String
+struct CalibrationGoal: Encodable {
+  let goal: String
   /// The figure; nil when it could not be measured.
-  var measured: Double?
+  let measured: Double?
   /// The bound that must be kept.
-  var mustReach: Double
+  let mustReach: Double
   /// What would be as fast as the machine.
-  var aim: Double
+  let aim: Double
   /// Whether the figure must stay under the bound, or over it.
-  var isMost: Bool
+  let isMost: Bool
   /// Nil when there is no figure.
-  var isReached: Bool? { measured.map { isMost ? $0 <= mustReach : $0 >= mustReach } }
-  var isAimReached: Bool? { measured.map { isMost ? $0 <= aim : $0 >= aim } }
+  let isReached: Bool?
+  let isAimReached: Bool?
+
+  private init(_ goal: String, _ measured: Double?, _ mustReach: Double, _ aim: Double, isMost: Bool) {
+    self.goal = goal
+    self.measured = measured
+    self.mustReach = mustReach
+    self.aim = aim
+    self.isMost = isMost
+    isReached = measured.map { isMost ? $0 <= mustReach : $0 >= mustReach }
+    isAimReached = measured.map { isMost ? $0 <= aim : $0 >= aim }
+  }
+
+  static func most(_ goal: String, _ measured: Double?, _ mustReach: Double, aim: Double) -> Self {
+    Self(goal, measured, mustReach, aim, isMost: true)
+  }
+
+  static func least(_ goal: String, _ measured: Double?, _ mustReach: Double, aim: Double) -> Self {
+    Self(goal, measured, mustReach, aim, isMost: false)
+  }
 }
 
-/// What `calibrate` found. What was not asked for, or could not be measured, is absent.
-struct CalibrationResult {
+/// What `calibrate` found; its JSON is promised to scripts. What was not asked for, or could not be measured,
+/// is absent.
+struct CalibrationResult: Encodable {
   /// The load process with many requests in flight.
   struct Memory: Encodable {
     var inFlight: Int
@@ -150,170 +178,70 @@ struct CalibrationResult {
     var residentEndBytes: UInt64?
   }
 
-  static let client = "native"
-
   var clockNs: Double?
   var recordNs: Double?
   /// The p99 of how late a short sleep ends.
   var timerOvershootUs: Double?
-  var sections: [CalibrationSection] = []
+  var ffi: CalibrationSection?
+  var ffiQueue: CalibrationSection?
+  var pacing: CalibrationSection?
+  /// The name of the engine's client; its rows have that name too, since there were once two.
+  var client = "native"
+  var nats: CalibrationSection?
+  var natsNative: CalibrationSection?
+  var natsLibnatsTuned: CalibrationSection?
+  var natsLibnatsDefaults: CalibrationSection?
+  var worker: CalibrationSection?
   var memory: Memory?
+  var goals: [CalibrationGoal] = []
   var rounds: Int
   var secondsEach: Double
-  let measured = UTCSecond()
-  let machine = MachineFacts.read(optimisedBuild: ToolVersion.isOptimised)
-
-  // MARK: Goals
-
-  /// A goal: what it is about, its bounds, and the figure of a section's rows.
-  private struct Rule: Sendable {
-    var key: String
-    var goal: String
-    var isMost = true
-    var mustReach: Double
-    var aim: Double
-    var measured: @Sendable ([CalibrationRow]) -> Double?
-  }
-
-  private static func row(
-    _ rows: [CalibrationRow], inFlight: Double, _ figure: Figure
-  ) -> Double? {
-    rows.first { $0.facts["inFlight"] == inFlight }?.ratio(figure)?.ratio
-  }
-
-  private static let rules: [Rule] = [
-    Rule(key: "ffi", goal: "FFI: times the bare loop", mustReach: 1.25, aim: 1.1) {
-      $0.first?.ratio(.nanoseconds)?.ratio
-    },
-    Rule(key: "ffi", goal: "FFI: bytes allocated per phase request", mustReach: 0, aim: 0) {
-      $0.first?.allocatedBytes
-    },
-    Rule(key: "ffiQueue", goal: "FFI, another thread: times the bare host", mustReach: 1.3, aim: 1.1) {
-      $0.first?.ratio(.nanoseconds)?.ratio
-    },
-    Rule(
-      key: "pacing", goal: "open load at 60 % of the highest rate: send lag, times clock_nanosleep",
-      mustReach: 1.5, aim: 1.1
-    ) { rows in rows.first { $0.facts["shareOfHighest"] != nil }?.ratio(.lateness)?.ratio },
-    Rule(key: "nats", goal: "NATS, 1 in flight: p50, times the bare client's", mustReach: 1.15, aim: 1.05) {
-      row($0, inFlight: 1, .p50)
-    },
-    Rule(
-      key: "nats", goal: "NATS, 64 in flight: share of the bare client's rate", isMost: false,
-      mustReach: 0.85, aim: 0.95
-    ) { row($0, inFlight: 64, .rate) },
-    Rule(
-      key: "nats", goal: "NATS, 256 in flight: share of the bare client's rate", isMost: false,
-      mustReach: 0.75, aim: 0.95
-    ) { row($0, inFlight: 256, .rate) },
-    Rule(key: "nats", goal: "NATS: bytes allocated per phase request", mustReach: 0, aim: 0) { rows in
-      let allocated = rows.compactMap(\.allocatedBytes)
-      return allocated.count == rows.count ? allocated.max() : nil
-    },
-    Rule(
-      key: "worker", goal: "nylon-worker: share of the bare worker's rate", isMost: false, mustReach: 0.7,
-      aim: 0.9
-    ) { $0.first?.ratio(.rate)?.ratio },
-  ]
+  var measured = UTCSecond()
+  var toolVersion = ToolVersion.current
+  var machine = MachineFacts.read(optimisedBuild: ToolVersion.isOptimised)
 
   /// The goals of the parts that were measured.
-  var goals: [CalibrationGoal] {
-    var goals = Self.rules.compactMap { rule in
-      sections.first { $0.keys.contains(rule.key) }.map {
-        CalibrationGoal(
-          goal: rule.goal, measured: rule.measured($0.rows), mustReach: rule.mustReach, aim: rule.aim,
-          isMost: rule.isMost)
+  func judged() -> [CalibrationGoal] {
+    var goals: [CalibrationGoal] = []
+    if let row = ffi?.rows.first {
+      goals.append(.most("FFI: times the bare loop", row.ratio(.nanoseconds)?.ratio, 1.25, aim: 1.1))
+      goals.append(.most("FFI: bytes allocated per phase request", row.allocatedBytes, 0, aim: 0))
+    }
+    if let row = ffiQueue?.rows.first {
+      goals.append(
+        .most("FFI, another thread: times the bare host", row.ratio(.nanoseconds)?.ratio, 1.3, aim: 1.1))
+    }
+    if let row = pacing?.rows.first(where: { $0.facts["share_of_highest"] != nil }) {
+      goals.append(
+        .most(
+          "open load at 60 % of the highest rate: send lag, times clock_nanosleep",
+          row.ratio(.lateness)?.ratio, 1.5, aim: 1.1))
+    }
+    if let rows = nats?.rows {
+      func ratio(_ inFlight: Int, _ figure: Figure) -> Double? {
+        rows.first { $0.inFlight == inFlight }?.ratio(figure)?.ratio
       }
+      let allocated = rows.compactMap(\.allocatedBytes)
+      goals += [
+        .most("NATS, 1 in flight: p50, times the bare client's", ratio(1, .p50), 1.15, aim: 1.05),
+        .least("NATS, 64 in flight: share of the bare client's rate", ratio(64, .rate), 0.85, aim: 0.95),
+        .least("NATS, 256 in flight: share of the bare client's rate", ratio(256, .rate), 0.75, aim: 0.95),
+        .most(
+          "NATS: bytes allocated per phase request",
+          allocated.count == rows.count ? allocated.max() : nil, 0, aim: 0),
+      ]
+    }
+    if let row = worker?.rows.first {
+      goals.append(
+        .least("nylon-worker: share of the bare worker's rate", row.ratio(.rate)?.ratio, 0.7, aim: 0.9))
     }
     if let memory {
       goals.append(
-        CalibrationGoal(
-          goal: "resident memory with \(memory.inFlight) in flight, MiB",
-          measured: memory.residentEndBytes.map { Double($0) / 1_048_576 }, mustReach: 64, aim: 64,
-          isMost: true))
+        .most(
+          "resident memory with \(memory.inFlight) in flight, MiB",
+          memory.residentEndBytes.map { Double($0) / 1_048_576 }, 64, aim: 64))
     }
     return goals
-  }
-}
-
-// MARK: JSON
-
-/// A key that is only known while encoding.
-private struct Key: CodingKey {
-  let stringValue: String
-  var intValue: Int? { nil }
-
-  init(_ text: String) { stringValue = text }
-  init?(stringValue: String) { self.init(stringValue) }
-  init?(intValue: Int) { nil }
-}
-
-/// Promised to scripts.
-extension CalibrationResult: Encodable {
-  func encode(to encoder: any Encoder) throws {
-    var values = encoder.container(keyedBy: Key.self)
-    try values.encodeIfPresent(clockNs, forKey: Key("clockNs"))
-    try values.encodeIfPresent(recordNs, forKey: Key("recordNs"))
-    try values.encodeIfPresent(timerOvershootUs, forKey: Key("timerOvershootUs"))
-    for section in sections {
-      let rows = section.rows.map { EncodedRow(section: section, row: $0) }
-      for key in section.keys.map(Key.init) {
-        if section.isList {
-          try values.encode(rows, forKey: key)
-        } else {
-          try values.encode(rows[0], forKey: key)
-        }
-      }
-    }
-    try values.encodeIfPresent(memory, forKey: Key("memory"))
-    try values.encode(Self.client, forKey: Key("client"))
-    try values.encode(goals, forKey: Key("goals"))
-    try values.encode(rounds, forKey: Key("rounds"))
-    try values.encode(secondsEach, forKey: Key("secondsEach"))
-    try values.encode(measured, forKey: Key("measured"))
-    try values.encode(ToolVersion.current, forKey: Key("toolVersion"))
-    try values.encode(machine, forKey: Key("machine"))
-  }
-}
-
-extension CalibrationGoal: Encodable {
-  private enum CodingKeys: CodingKey { case goal, measured, mustReach, aim, isMost, isReached, isAimReached }
-
-  func encode(to encoder: any Encoder) throws {
-    var values = encoder.container(keyedBy: CodingKeys.self)
-    try values.encode(goal, forKey: .goal)
-    try values.encodeIfPresent(measured, forKey: .measured)
-    try values.encode(mustReach, forKey: .mustReach)
-    try values.encode(aim, forKey: .aim)
-    try values.encode(isMost, forKey: .isMost)
-    try values.encodeIfPresent(isReached, forKey: .isReached)
-    try values.encodeIfPresent(isAimReached, forKey: .isAimReached)
-  }
-}
-
-private struct EncodedRow: Encodable {
-  let section: CalibrationSection
-  let row: CalibrationRow
-
-  func encode(to encoder: any Encoder) throws {
-    var numbers = row.facts
-    for (place, figure) in section.figures.enumerated() {
-      numbers["bare\(figure.rawValue)"] = row.bareMedian(figure)
-      numbers["\(section.peerKey)\(figure.rawValue)"] = row.peerMedian(figure)
-      let paired = row.ratio(figure)
-      // The first figure's ratio is the row's.
-      guard place == 0 else {
-        numbers["p50Ratio"] = paired?.ratio
-        continue
-      }
-      numbers["ratio"] = paired?.ratio
-      numbers["ratioLow"] = paired?.interval?.low
-      numbers["ratioHigh"] = paired?.interval?.high
-    }
-    if section.alone == .allocated { numbers[Figure.allocated.rawValue] = row.allocatedBytes }
-    if section.alone == .rate { numbers["engineRps"] = row.peerMedian(.rate) }
-    var values = encoder.container(keyedBy: Key.self)
-    for (key, number) in numbers { try values.encode(number, forKey: Key(key)) }
   }
 }
 
@@ -328,7 +256,8 @@ extension CalibrationResult {
       value.map { name.padded(17) + String(format: "  %8.1f ", $0) + unit }
     }
     var lines = steps.isEmpty ? [] : steps + [""]
-    for section in sections { lines += section.lines + [""] }
+    let sections = [ffi, ffiQueue, pacing, nats, worker, natsLibnatsTuned, natsLibnatsDefaults]
+    for section in sections { lines += section.map { $0.lines + [""] } ?? [] }
     lines += memoryLines + goalLines
     lines.append(
       "Medians of \(rounds) rounds of \(secondsEach.formatted()) s, bare and engine in turn; "
@@ -349,7 +278,6 @@ extension CalibrationResult {
   }
 
   private var goalLines: [String] {
-    let goals = goals
     guard !goals.isEmpty else { return [] }
     let width = goals.map(\.goal.count).max() ?? 0
     func bound(_ goal: CalibrationGoal, _ value: Double) -> String {
@@ -392,15 +320,15 @@ extension CalibrationSection {
       ]
     case .lines:
       let share =
-        row.facts["shareOfHighest"].map { String(format: " (%.0f %% of the highest)", $0 * 100) } ?? ""
+        row.facts["share_of_highest"].map { String(format: " (%.0f %% of the highest)", $0 * 100) } ?? ""
       return [
-        String(format: "  %9.0f/s  ", row.facts["ratePerSecond"] ?? 0) + bareName
+        String(format: "  %9.0f/s  ", row.facts["rate_per_second"] ?? 0) + bareName
           + String(format: " %8.2f µs  ", bare) + peerName + String(format: " %8.2f µs   ", peer) + times
           + share
       ]
     case .table:
       return [
-        String(format: "  %9.0f  %12.0f  %12.0f   ", row.facts["inFlight"] ?? 0, bare, peer)
+        String(format: "  %9.0f  %12.0f  %12.0f   ", Double(row.inFlight), bare, peer)
           + ratio.padded(20)
           + String(format: "  %8.0f µs  %8.0f µs   ", row.bareMedian(.p50), row.peerMedian(.p50))
           + (row.ratio(.p50).map { String(format: "%.2f", $0.ratio) } ?? "–")
