@@ -79,12 +79,18 @@ let package = Package(
       name: "Results", dependencies: ["Engine", "Lab", "Scenario", "COpenSSL"],
       swiftSettings: strict),
     .target(name: "Report", dependencies: ["Results", "Engine", "Lab", "Scenario"], swiftSettings: strict),
-    .target(name: "Baseline", dependencies: ["CNylonABI"], cSettings: strictC),
+    .target(name: "Baseline", dependencies: ["CNylonABI", "CNats"], cSettings: strictC),
+    .target(
+      name: "Bench",
+      dependencies: [
+        "Scenario", "Engine", "Lab", "Results", "Report", "Nylon", "NATS", "Baseline", "CLinux", "CNats",
+        "CJemalloc",
+      ],
+      swiftSettings: strict),
     .executableTarget(
       name: "nylon-bench",
       dependencies: [
-        "Scenario", "Engine", "Lab", "Results", "Report", "Nylon", "NATS", "Baseline", "CLinux", "CNats",
-        "CJemalloc", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "Bench", "Report", .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: strict),
 
@@ -124,7 +130,8 @@ let package = Package(
     .testTarget(
       name: "NylonTests", dependencies: ["Nylon", "CMsgpack", "CJemalloc"], swiftSettings: strict),
     .testTarget(
-      name: "NATSTests", dependencies: ["NATS", "Engine", "CLinux", "BrokerSecurity"], swiftSettings: strict),
+      name: "NATSTests", dependencies: ["NATS", "Engine", "Lab", "CLinux", "BrokerSecurity"],
+      swiftSettings: strict),
     .testTarget(
       name: "NylonPluginTests",
       dependencies: ["NylonPlugin", "Nylon", "ExampleHandlers", "CNylonABI", "CNats", "BrokerSecurity"],
@@ -146,8 +153,7 @@ let package = Package(
     .testTarget(
       name: "BenchTests",
       dependencies: [
-        "nylon-bench", "Lab", "Scenario", "Engine", "Nylon", "Results", "Report", "ExampleHandlers",
-        "NylonPlugin",
+        "Bench", "Lab", "Scenario", "Engine", "Nylon", "Results", "Report", "ExampleHandlers", "NylonPlugin",
       ],
       swiftSettings: strict),
     .testTarget(name: "ArchitectureTests", swiftSettings: strict),

@@ -3,9 +3,9 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "floor_time.h"
+#include "baseline_time.h"
 
-static uint64_t counters[FLOOR_COUNTERS];
+static uint64_t counters[BASELINE_COUNTERS];
 
 /* ---- a plugin that answers inside event_stream ---- */
 
@@ -13,50 +13,50 @@ static volatile uint32_t answered;
 
 static void count_answer(const NylonFfiBuffer *answer) { answered = answer->sid; }
 
-int floor_ffi_loop(NylonRegisterSessionStream open, NylonEventStream event,
-                   NylonCloseSessionStream close, uint64_t duration_ns, FloorResult *result) {
+int baseline_ffi_loop(NylonRegisterSessionStream open, NylonEventStream event,
+                   NylonCloseSessionStream close, uint64_t duration_ns, BaselineResult *result) {
   memset(counters, 0, sizeof counters);
   const uint32_t sid = 1;
   if (!open(sid, "noop", 4, count_answer)) return -1;
-  uint64_t start = floor_now(), done = start, count = 0;
+  uint64_t start = baseline_now(), done = start, count = 0;
   while (done - start < duration_ns) {
     NylonFfiBuffer phase = {.sid = sid, .phase = (uint8_t)(1 + (count & 3))};
     answered = 0;
-    uint64_t sent = floor_now();
+    uint64_t sent = baseline_now();
     event(&phase);
     if (answered != sid) return -1;
-    done = floor_now();
-    floor_record(counters, done - sent);
+    done = baseline_now();
+    baseline_record(counters, done - sent);
     count++;
   }
   close(sid);
-  *result = (FloorResult){count, done - start, floor_median(counters)};
+  *result = (BaselineResult){count, done - start, baseline_median(counters)};
   return 0;
 }
 
-int floor_pacing(NylonRegisterSessionStream open, NylonEventStream event,
+int baseline_pacing(NylonRegisterSessionStream open, NylonEventStream event,
                  NylonCloseSessionStream close, const uint64_t *times, uint64_t count,
                  uint64_t *p99_ns) {
   memset(counters, 0, sizeof counters);
   const uint32_t sid = 1;
   if (!open(sid, "noop", 4, count_answer)) return -1;
-  uint64_t start = floor_now() + 1000000;
+  uint64_t start = baseline_now() + 1000000;
   for (uint64_t i = 0; i < count; i++) {
-    uint64_t wanted = start + times[i], now = floor_now();
+    uint64_t wanted = start + times[i], now = baseline_now();
     if (now < wanted) {
       struct timespec until = {.tv_sec = (time_t)(wanted / 1000000000ull),
                                .tv_nsec = (long)(wanted % 1000000000ull)};
       clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
-      now = floor_now();
+      now = baseline_now();
     }
-    floor_record(counters, now > wanted ? now - wanted : 0);
+    baseline_record(counters, now > wanted ? now - wanted : 0);
     NylonFfiBuffer phase = {.sid = sid, .phase = 1};
     answered = 0;
     event(&phase);
     if (answered != sid) return -1;
   }
   close(sid);
-  *p99_ns = floor_percentile(counters, 99);
+  *p99_ns = baseline_percentile(counters, 99);
   return 0;
 }
 
@@ -86,43 +86,43 @@ static uint32_t take_answer(void) {
   return sid;
 }
 
-int floor_ffi_queue(NylonRegisterSessionStream open, NylonEventStream event,
+int baseline_ffi_queue(NylonRegisterSessionStream open, NylonEventStream event,
                     NylonCloseSessionStream close, uint32_t in_flight, uint64_t duration_ns,
-                    FloorResult *result) {
+                    BaselineResult *result) {
   if (in_flight == 0 || in_flight >= QUEUE_PLACES) return -1;
   memset(counters, 0, sizeof counters);
   uint64_t *sent = calloc(in_flight + 1, sizeof *sent);
   if (!sent) return -1;
-  uint64_t start = floor_now(), done = start, count = 0;
+  uint64_t start = baseline_now(), done = start, count = 0;
   for (uint32_t sid = 1; sid <= in_flight; sid++) {
     if (!open(sid, "noop", 4, queue_answer)) {
       free(sent);
       return -1;
     }
     NylonFfiBuffer phase = {.sid = sid, .phase = 1};
-    sent[sid] = floor_now();
+    sent[sid] = baseline_now();
     event(&phase);
   }
   while (done - start < duration_ns) {
     uint32_t sid = take_answer();
-    done = floor_now();
-    floor_record(counters, done - sent[sid]);
+    done = baseline_now();
+    baseline_record(counters, done - sent[sid]);
     NylonFfiBuffer phase = {.sid = sid, .phase = (uint8_t)(1 + (++count & 3))};
-    sent[sid] = floor_now();
+    sent[sid] = baseline_now();
     event(&phase);
   }
   for (uint32_t left = in_flight; left > 0; left--) close(take_answer());
   free(sent);
-  *result = (FloorResult){count, done - start, floor_median(counters)};
+  *result = (BaselineResult){count, done - start, baseline_median(counters)};
   return 0;
 }
 
 /* ---- the parts ---- */
 
-double floor_clock_ns(void) {
+double baseline_clock_ns(void) {
   enum { READS = 2000000 };
   volatile uint64_t last = 0;
-  uint64_t start = floor_now();
-  for (int i = 0; i < READS; i++) last = floor_now();
+  uint64_t start = baseline_now();
+  for (int i = 0; i < READS; i++) last = baseline_now();
   return (double)(last - start) / READS;
 }

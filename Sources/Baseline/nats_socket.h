@@ -1,6 +1,6 @@
-/* A blocking socket that speaks the NATS protocol, just enough for the floor. */
-#ifndef FLOOR_NATS_SOCKET_H
-#define FLOOR_NATS_SOCKET_H
+/* A blocking socket that speaks the NATS protocol, just enough for the baseline. */
+#ifndef BASELINE_NATS_SOCKET_H
+#define BASELINE_NATS_SOCKET_H
 
 #include <stddef.h>
 #include <stdint.h>

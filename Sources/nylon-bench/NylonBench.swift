@@ -1,4 +1,5 @@
 import ArgumentParser
+import Bench
 
 /// The commands' table of contents.
 @main
@@ -25,6 +26,17 @@ struct NylonBench: ParsableCommand {
     subcommands: [
       RunCommand.self, CompareCommand.self, ClaimsCommand.self, SweepCommand.self, ExportCommand.self,
       CalibrateCommand.self, DoctorCommand.self, ScenariosCommand.self, ValidateCommand.self,
-      MeasureCommand.self, FloorWorkerCommand.self,
+      MeasureCommand.self, BaselineWorkerCommand.self,
     ])
+}
+
+/// A command whose errors are told on standard error, and end it with one of the promised exit codes.
+protocol BenchCommand: ParsableCommand {
+  func execute() throws
+}
+
+extension BenchCommand {
+  func run() throws {
+    if let reason = ExitReason.of(execute) { throw ExitCode(reason.rawValue) }
+  }
 }

@@ -7,21 +7,21 @@ import Report
 import Scenario
 import Testing
 
-@testable import nylon_bench
+@testable import Bench
 
 @Suite("Verdicts on what was seen")
 struct JudgementTests {
   @Test("One delivery and one answer of each request holds; a second or a missing one fails")
   func one() {
-    #expect(DeliveryTests.judgeOne(count: 3, deliveries: [1, 2], answers: [1, 1, 1]).verdict == .holds)
-    #expect(DeliveryTests.judgeOne(count: 3, deliveries: [2, 2], answers: [1, 1, 1]).verdict == .fails)
-    #expect(DeliveryTests.judgeOne(count: 3, deliveries: [1, 2], answers: [1, 0, 2]).verdict == .fails)
+    #expect(DeliveryPromises.judgeOne(count: 3, deliveries: [1, 2], answers: [1, 1, 1]).verdict == .holds)
+    #expect(DeliveryPromises.judgeOne(count: 3, deliveries: [2, 2], answers: [1, 1, 1]).verdict == .fails)
+    #expect(DeliveryPromises.judgeOne(count: 3, deliveries: [1, 2], answers: [1, 0, 2]).verdict == .fails)
   }
 
   @Test("Two groups mean two deliveries and two answers, one group means one of each")
   func groups() {
     func verdict(_ groups: Int, _ deliveries: [UInt64], _ answers: [Int]) -> ClaimVerdict.Verdict {
-      DeliveryTests.judgeGroups(count: 2, groups: groups, deliveries: deliveries, answers: answers).verdict
+      DeliveryPromises.judgeGroups(count: 2, groups: groups, deliveries: deliveries, answers: answers).verdict
     }
     #expect(verdict(1, [2], [1, 1]) == .holds)
     #expect(verdict(1, [4], [2, 2]) == .fails)
@@ -31,18 +31,18 @@ struct JudgementTests {
 
   @Test("Round-robin holds, the broker's own random choice fails, and a handful says nothing")
   func order() {
-    func choices(_ sequence: [Int]) -> DeliveryTests.Choices {
-      DeliveryTests.Choices(sequence: sequence, workers: 4, unclear: 0)
+    func choices(_ sequence: [Int]) -> DeliveryPromises.Choices {
+      DeliveryPromises.Choices(sequence: sequence, workers: 4, unclear: 0)
     }
     var generator = SplitMix64(seed: 7)
     let random = (0..<200).map { _ in Int(generator.next() >> 62) }
-    #expect(DeliveryTests.roundRobin(choices((0..<200).map { $0 % 4 })).verdict == .holds)
-    #expect(DeliveryTests.roundRobin(choices(random)).verdict == .fails)
-    #expect(DeliveryTests.roundRobin(choices(random)).why.contains("chooses at random"))
-    #expect(DeliveryTests.roundRobin(choices([0, 1, 2])).verdict == .inconclusive)
-    #expect(DeliveryTests.evenLoad(choices(random)).verdict == .holds)
-    #expect(DeliveryTests.evenLoad(choices((0..<200).map { $0 < 150 ? 0 : $0 % 4 })).verdict == .fails)
-    #expect(DeliveryTests.evenLoad(choices((0..<201).map { $0 % 3 })).verdict == .fails)
+    #expect(DeliveryPromises.roundRobin(choices((0..<200).map { $0 % 4 })).verdict == .holds)
+    #expect(DeliveryPromises.roundRobin(choices(random)).verdict == .fails)
+    #expect(DeliveryPromises.roundRobin(choices(random)).why.contains("chooses at random"))
+    #expect(DeliveryPromises.roundRobin(choices([0, 1, 2])).verdict == .inconclusive)
+    #expect(DeliveryPromises.evenLoad(choices(random)).verdict == .holds)
+    #expect(DeliveryPromises.evenLoad(choices((0..<200).map { $0 < 150 ? 0 : $0 % 4 })).verdict == .fails)
+    #expect(DeliveryPromises.evenLoad(choices((0..<201).map { $0 % 3 })).verdict == .fails)
   }
 
   @Test("The layout is the four documented subjects in the group, no more and no fewer")
@@ -52,19 +52,19 @@ struct JudgementTests {
       BrokerSubscription(subject: "nylon.plugin.my-plugin.\($0)", group: "production-workers", clientID: 5)
     }
     let lifecycle = BrokerSubscription(subject: "nylon.plugin.my-plugin.lifecycle", group: nil, clientID: 5)
-    #expect(LayoutTests.judgeLayout(all + [lifecycle], answered: 4).verdict == .holds)
-    #expect(LayoutTests.judgeLayout(all, answered: 3).verdict == .fails)
-    #expect(LayoutTests.judgeLayout(Array(all.dropLast()), answered: 4).verdict == .fails)
+    #expect(LayoutPromises.judgeLayout(all + [lifecycle], answered: 4).verdict == .holds)
+    #expect(LayoutPromises.judgeLayout(all, answered: 3).verdict == .fails)
+    #expect(LayoutPromises.judgeLayout(Array(all.dropLast()), answered: 4).verdict == .fails)
     var other = all
     other[0].group = "default"
-    #expect(LayoutTests.judgeLayout(other, answered: 4).verdict == .fails)
+    #expect(LayoutPromises.judgeLayout(other, answered: 4).verdict == .fails)
   }
 
   private func seen(
     _ phase: Phase, attempts: [Int], took: Double? = nil, timeout: Int? = nil, policy: PhasePolicy? = nil
-  ) -> SettingTests.Seen {
+  ) -> SettingPromises.Seen {
     let standard = PhasePolicy.standard(for: phase)
-    return SettingTests.Seen(
+    return SettingPromises.Seen(
       phase: phase, policy: policy ?? standard, timeoutMilliseconds: timeout ?? standard.timeoutMilliseconds,
       attempts: attempts, tookMilliseconds: took)
   }
@@ -80,19 +80,19 @@ struct JudgementTests {
     #expect(!seen(.logging, attempts: [2], took: 203).isRight)
     #expect(!seen(.logging, attempts: [1], took: 203, policy: .standard(for: .responseFilter)).isRight)
     #expect(
-      SettingTests.judge([seen(.logging, attempts: [2], took: 203)]).why.contains(
+      SettingPromises.judge([seen(.logging, attempts: [2], took: 203)]).why.contains(
         "not as documented: logging"))
   }
 
   @Test("Scaling holds while there is CPU left, fails when more workers bring nothing, else is unclear")
   func scaling() {
-    func points(_ values: [(Double, Double?)]) -> [ScalingTests.Point] {
+    func points(_ values: [(Double, Double?)]) -> [ScalingPromises.Point] {
       values.enumerated().map { place, value in
-        ScalingTests.Point(workers: 1 << place, throughputPerSecond: value.0, busyShare: value.1)
+        ScalingPromises.Point(workers: 1 << place, throughputPerSecond: value.0, busyShare: value.1)
       }
     }
     func verdict(_ values: [(Double, Double?)]) -> ClaimVerdict.Verdict {
-      ScalingTests.judgeScaling(points(values)).verdict
+      ScalingPromises.judgeScaling(points(values)).verdict
     }
     #expect(verdict([(100, 0.2), (195, 0.3), (390, 0.6)]) == .holds)
     #expect(verdict([(100, 0.2), (195, 0.3), (200, 0.95)]) == .holds)
@@ -100,7 +100,7 @@ struct JudgementTests {
     #expect(verdict([(100, 0.9), (110, 0.9)]) == .inconclusive)
     #expect(verdict([(100, 0.9), (190, 1)]) == .holds)
     #expect(verdict([(100, nil), (120, nil)]) == .inconclusive)
-    #expect(ScalingTests.bound(points([(1, 0.9)])).contains("others on this machine"))
+    #expect(ScalingPromises.bound(points([(1, 0.9)])).contains("others on this machine"))
   }
 
   @Test("CPU time of the machine is read from the kernel's line")

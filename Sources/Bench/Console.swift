@@ -1,0 +1,137 @@
+import CLinux
+import Engine
+import Foundation
+import Lab
+
+/// The command's output: results on standard output, the rest on standard error.
+enum Console {
+  /// A line on standard error.
+  static func error(_ text: String) { write(text + "\n", to: STDERR_FILENO) }
+
+  /// Text on standard output.
+  static func result(_ text: String) { write(text.hasSuffix("\n") ? text : text + "\n", to: STDOUT_FILENO) }
+
+  /// Text on standard error as it is.
+  static func raw(_ text: String) { write(text, to: STDERR_FILENO) }
+
+  /// Whether standard error is a terminal that shows progress.
+  static var drawsProgress: Bool {
+    isatty(STDERR_FILENO) == 1 && ProcessInfo.processInfo.environment["TERM"] != "dumb"
+  }
+
+  /// Whether standard output shows colours; `NO_COLOR` is honoured.
+  static func usesColour(_ wanted: Bool) -> Bool {
+    let noColour = ProcessInfo.processInfo.environment["NO_COLOR"] ?? ""
+    return wanted && noColour.isEmpty && isatty(STDOUT_FILENO) == 1
+  }
+
+  private static func write(_ text: String, to descriptor: Int32) {
+    var rest = Array(text.utf8)[...]
+    while !rest.isEmpty {
+      let count = rest.withUnsafeBytes { Foundation.write(descriptor, $0.baseAddress, $0.count) }
+      if count <= 0 {
+        if count < 0, errno == EINTR { continue }
+        return
+      }
+      rest = rest.dropFirst(count)
+    }
+  }
+}
+
+/// The clock that the load processes record with.
+enum MonotonicClock {
+  /// Nanoseconds.
+  static func now() -> UInt64 { kernel_now_ns() }
+}
+
+/// A glance at a load, with the times that go with it.
+struct LoadGlanceAt {
+  let glance: LoadGlance
+  /// Seconds of the measured time so far.
+  let measuredSeconds: Double
+
+  init(_ area: RecordingArea) {
+    glance = LoadGlance(area)
+    let now = MonotonicClock.now()
+    let end = min(now, area.measureEnd)
+    measuredSeconds =
+      area.measureStart > 0 && end > area.measureStart
+      ? Double(end - area.measureStart) / 1e9 : 0
+  }
+}
+
+/// One line on a terminal: what is measured, rate, p50, p99, errors, time left.
+final class ProgressLine {
+  private let isDrawn: Bool
+  private let verbose: Bool
+  private var count = 0
+  private var place = 0
+  private var label = ""
+  private var secondsEach = 0.0
+  private var begun = MonotonicClock.now()
+
+  init(isDrawn: Bool, verbose: Bool) {
+    self.isDrawn = isDrawn
+    self.verbose = verbose
+  }
+
+  /// How much there is to do.
+  func plan(count: Int, secondsEach: Double) {
+    self.count = count
+    self.secondsEach = secondsEach
+  }
+
+  /// The next measurement begins.
+  func begin(place: Int, label: String) {
+    self.place = place
+    self.label = label
+    begun = MonotonicClock.now()
+    if verbose { Console.error("[\(place + 1)/\(count)] \(label)") }
+    draw("starting")
+  }
+
+  /// Shows a load under way.
+  func show(_ at: LoadGlanceAt) {
+    let glance = at.glance
+    switch glance.state {
+    case .preparing: draw("starting")
+    case .warmup: draw("warm-up")
+    case .measuring, .draining, .done:
+      let rate = at.measuredSeconds > 0 ? Double(glance.answered) / at.measuredSeconds : 0
+      draw(
+        "\(Int(rate).formatted()) req/s  p50 \(Self.time(glance.p50Nanoseconds))"
+          + "  p99 \(Self.time(glance.p99Nanoseconds))"
+          + (glance.errors > 0 ? "  \(glance.errors.formatted()) errors" : ""))
+    }
+  }
+
+  /// Shows something that is no measurement of the plan.
+  func say(_ text: String) { if isDrawn { Console.raw("\r\u{1b}[K\(text)") } }
+
+  /// Removes the line.
+  func clear() { if isDrawn { Console.raw("\r\u{1b}[K") } }
+
+  private func draw(_ text: String) {
+    guard isDrawn else { return }
+    let spent = Double(MonotonicClock.now() - begun) / 1e9
+    let left = max(0, secondsEach - spent) + Double(count - place - 1) * secondsEach
+    let clock = String(format: "%d:%02d", Int(left) / 60, Int(left) % 60)
+    Console.raw("\r\u{1b}[K[\(place + 1)/\(count)] \(label)  \(text)  \(clock) left")
+  }
+
+  private static func time(_ nanoseconds: UInt64?) -> String {
+    guard let nanoseconds else { return "–" }
+    let value = Double(nanoseconds)
+    if value < 1e3 { return "\(nanoseconds) ns" }
+    if value < 1e6 { return String(format: "%.1f µs", value / 1e3) }
+    return String(format: "%.2f ms", value / 1e6)
+  }
+}
+
+extension String {
+  /// The text with spaces after it, so that it is as wide.
+  func padded(_ width: Int) -> String { padding(toLength: max(width, count), withPad: " ", startingAt: 0) }
+
+  /// The text with spaces before it.
+  func leftPadded(_ width: Int) -> String { String(repeating: " ", count: max(0, width - count)) + self }
+}

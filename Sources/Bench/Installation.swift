@@ -1,0 +1,67 @@
+import CJemalloc
+import Foundation
+import Lab
+import Scenario
+
+/// What this build is.
+package enum ToolVersion {
+  /// The version of nylon-bench.
+  package static let current = "0.1.0"
+
+  /// Whether the compiler optimised.
+  static var isOptimised: Bool {
+    #if DEBUG
+      false
+    #else
+      true
+    #endif
+  }
+
+  /// Versions of what takes part, for run.json.
+  static var all: [String: String] {
+    var versions = ["nylon-bench": current, "libnats": Libnats.version, "jemalloc": jemalloc]
+    #if compiler(>=6.3)
+      versions["swift"] = "6.3"
+    #elseif compiler(>=6.2)
+      versions["swift"] = "6.2"
+    #endif
+    return versions
+  }
+
+  private static var jemalloc: String {
+    var text: UnsafePointer<CChar>?
+    var size = MemoryLayout<UnsafePointer<CChar>?>.size
+    guard mallctl("version", &text, &size, nil, 0) == 0, let text else { return "unknown" }
+    return String(cString: text)
+  }
+}
+
+/// Files that come with this package.
+enum PackageFiles {
+  /// The folder Scenarios/: below the current folder, else above the built command.
+  static func scenarios() throws -> String {
+    var folder = FileManager.default.currentDirectoryPath
+    if let found = try? ScenarioCatalog.folder(under: folder) { return found }
+    folder = Executables.ownFolder
+    while folder != "/", !folder.isEmpty {
+      if let found = try? ScenarioCatalog.folder(under: folder) { return found }
+      folder = (folder as NSString).deletingLastPathComponent
+    }
+    return try ScenarioCatalog.folder(under: FileManager.default.currentDirectoryPath)
+  }
+
+  /// The path of an FFI plugin: as written, or a product of this package.
+  static func plugin(_ file: String) throws(LabError) -> String {
+    if file.contains("/") { return file }
+    if let path = Executables.library(file) { return path }
+    if FileManager.default.fileExists(atPath: file) {
+      return FileManager.default.currentDirectoryPath + "/" + file
+    }
+    throw .missing(
+      "The plugin '\(file)'",
+      remedy:
+        "It is neither a product of this package (build them: swift build -c release) nor a file; "
+        + "write a path with a slash, such as ./\(file)."
+    )
+  }
+}

@@ -1,0 +1,115 @@
+import CNats
+import Lab
+
+/// A connection of libnats, for what is not measured.
+final class Libnats: @unchecked Sendable {
+  // @unchecked: the pointer is set once, and libnats locks what is behind it.
+
+  struct Message: Sendable {
+    var subject: String
+    var reply: String?
+    var payload: [UInt8]
+
+    fileprivate init(_ message: OpaquePointer?) {
+      subject = natsMsg_GetSubject(message).map { String(cString: $0) } ?? ""
+      reply = natsMsg_GetReply(message).map { String(cString: $0) }
+      payload = Array(
+        UnsafeRawBufferPointer(start: natsMsg_GetData(message), count: Int(natsMsg_GetDataLength(message))))
+    }
+  }
+
+  /// What came of a request.
+  enum Reply {
+    case message(Message)
+    case noResponders
+    case silence
+  }
+
+  static var version: String { String(cString: nats_GetVersion()) }
+
+  private let connection: OpaquePointer
+
+  init(_ url: String, name: String) throws {
+    let options = try Self.make("options") { natsOptions_Create(&$0) }
+    defer { natsOptions_Destroy(options) }
+    natsOptions_SetURL(options, url)
+    natsOptions_SetName(options, name)
+    // Otherwise every message waits for a flusher thread that sleeps.
+    natsOptions_SetSendAsap(options, true)
+    connection = try Self.make("a connection") { natsConnection_Connect(&$0, options) }
+  }
+
+  deinit {
+    close()
+    natsConnection_Destroy(connection)
+  }
+
+  func close() { natsConnection_Close(connection) }
+
+  func publish(_ payload: [UInt8], to subject: String, reply: String? = nil) {
+    natsConnection_PublishRequest(connection, subject, reply, payload, Int32(payload.count))
+  }
+
+  /// Waits until the broker has seen everything that was sent.
+  func flush() throws { try Self.check("a flush", natsConnection_FlushTimeout(connection, 5000)) }
+
+  func request(_ subject: String, _ payload: [UInt8], timeoutMilliseconds: Int64) -> Reply {
+    var message: OpaquePointer?
+    let status = natsConnection_Request(
+      &message, connection, subject, payload, Int32(payload.count), timeoutMilliseconds)
+    defer { natsMsg_Destroy(message) }
+    switch status {
+    case NATS_OK: return .message(Message(message))
+    case NATS_NO_RESPONDERS: return .noResponders
+    default: return .silence
+    }
+  }
+
+  /// Receives a subject's messages, on a thread of libnats, until the connection is closed.
+  func subscribe(
+    _ subject: String, group: String? = nil, onMessage: @escaping @Sendable (Message) -> Void
+  ) throws {
+    // Kept for ever, a few bytes: libnats may deliver while it is being closed.
+    let receiver = Unmanaged.passRetained(Receiver(onMessage)).toOpaque()
+    _ = try Self.make("a subscription") { made in
+      if let group {
+        natsConnection_QueueSubscribe(&made, connection, subject, group, received, receiver)
+      } else {
+        natsConnection_Subscribe(&made, connection, subject, received, receiver)
+      }
+    }
+  }
+
+  private static func make(
+    _ what: String, _ create: (inout OpaquePointer?) -> natsStatus
+  ) throws -> OpaquePointer {
+    var made: OpaquePointer?
+    try check(what, create(&made))
+    guard let made else {
+      throw LabError.cannotStart(program: "\(what) of the NATS client", why: "no memory")
+    }
+    return made
+  }
+
+  private static func check(_ what: String, _ status: natsStatus) throws {
+    guard status != NATS_OK else { return }
+    let text = natsStatus_GetText(status).map { String(cString: $0) } ?? "status \(status.rawValue)"
+    throw LabError.cannotStart(program: "\(what) of the NATS client", why: text)
+  }
+}
+
+/// A subscription's closure, as libnats can keep it.
+private final class Receiver: Sendable {
+  let onMessage: @Sendable (Libnats.Message) -> Void
+
+  init(_ onMessage: @escaping @Sendable (Libnats.Message) -> Void) { self.onMessage = onMessage }
+}
+
+private func received(
+  connection: OpaquePointer?, subscription: OpaquePointer?, message: OpaquePointer?,
+  receiver: UnsafeMutableRawPointer?
+) {
+  defer { natsMsg_Destroy(message) }
+  guard let receiver else { return }
+  Unmanaged<Receiver>.fromOpaque(receiver).takeUnretainedValue().onMessage(Libnats.Message(message))
+}

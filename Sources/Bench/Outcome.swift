@@ -1,0 +1,61 @@
+import Report
+import Results
+
+/// What a command prints of a run, and the exit code that follows from it.
+enum Outcome {
+  /// Tables that a command shows.
+  enum Table {
+    case results, phases, parts, comparison, claims, behaviours, implied, costs, floor, network
+    case sweep, expectations
+  }
+
+  /// Prints a run and throws its exit code when that is not 0.
+  static func present(_ document: RunDocument, options: some RunOptions, tables: [Table]) throws {
+    if options.json {
+      Console.result(try document.json())
+    } else {
+      let colour = Console.usesColour(!options.noColor)
+      let shown = tables.flatMap { self.tables(document, $0) }.filter { !$0.rows.isEmpty }
+      Console.result(shown.map { $0.text(colour: colour) }.joined(separator: "\n"))
+      printReasons(document)
+    }
+    try exit(document, gate: options.gate)
+  }
+
+  private static func tables(_ document: RunDocument, _ table: Table) -> [ReportTable] {
+    switch table {
+    case .results: [ResultTables.results(document)]
+    case .phases: [ResultTables.phases(document)]
+    case .parts: [ResultTables.parts(document)]
+    case .comparison: [ResultTables.comparison(document.comparisons)]
+    case .claims: [ResultTables.claims(document.claims)]
+    case .implied: [ResultTables.implied(document.implied ?? [])]
+    case .behaviours: [ResultTables.behaviours(document.behaviours ?? [])]
+    case .costs: [ResultTables.costs(document), ResultTables.costsOverLength(document)]
+    case .sweep: [ResultTables.sweep(document)]
+    case .floor: [ResultTables.floor(document)]
+    case .network: [ResultTables.links(document)] + ResultTables.network(document)
+    case .expectations: [ResultTables.expectations(document.expectations)]
+    }
+  }
+
+  private static func printReasons(_ document: RunDocument) {
+    for measurement in document.measurements {
+      for reason in measurement.invalidReasons {
+        Console.error(
+          "invalid: \(measurement.target) \(measurement.load) #\(measurement.replicate): \(reason)"
+        )
+      }
+    }
+  }
+
+  private static func exit(_ document: RunDocument, gate: Bool) throws {
+    if document.interrupted { throw ExitReason.interrupted }
+    let verdicts = document.claims.filter(\.isOverall).map(\.verdict)
+    if document.expectations.contains(where: { $0.verdict == .notMet }) { throw ExitReason.gateNotMet }
+    if gate, verdicts.contains(.worse) || verdicts.contains(.fails) { throw ExitReason.gateNotMet }
+    if gate, verdicts.contains(.inconclusive) { throw ExitReason.inconclusive }
+    if document.expectations.contains(where: { $0.verdict == .unmeasured }) { throw ExitReason.invalid }
+    if !document.isValid { throw ExitReason.invalid }
+  }
+}

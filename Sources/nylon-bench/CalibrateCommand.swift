@@ -1,0 +1,69 @@
+import ArgumentParser
+import Bench
+import Foundation
+
+struct CalibrateCommand: BenchCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "calibrate", abstract: "Measures this machine's baseline: the engine compared with bare C.",
+    discussion: """
+      Measures, alternating in one run: a clock read, a histogram record, timer overshoot, the null plugin through the \
+      engine and through a bare C loop, and request-reply through the engine and through a bare-socket \
+      client, with the same bare echo worker behind the same broker. The last table says what the engine \
+      must reach beside bare C, and whether it does; with --gate the command ends with 80 where it does not.
+
+      PARTS
+        steps    a clock read, a histogram record, a timer
+        ffi      the null plugin
+        queue    a plugin that answers from a thread of its own
+        pacing   how late an open load is
+        nats     request-reply, 1, 64 and 256 in flight, with both clients
+        worker   nylon-worker against a bare echo worker
+        memory   the generator's resident memory, 2,048 in flight
+
+      EXAMPLES
+        nylon-bench calibrate
+        nylon-bench calibrate --only ffi,pacing
+        nylon-bench calibrate --json --rounds 15 --gate
+      """)
+
+  @Option(help: "How often each is measured; the medians count.")
+  var rounds = 9
+
+  @Option(help: "Seconds of each measurement.")
+  var seconds = 0.6
+
+  @Option(help: ArgumentHelp("Only these parts, with a comma between.", valueName: "parts"))
+  var only: String?
+
+  @Flag(help: "End with 80 when something is not reached that must be.")
+  var gate = false
+
+  @Flag(help: "As JSON.")
+  var json = false
+
+  @Flag(help: "Only the result.")
+  var quiet = false
+
+  func validate() throws {
+    guard (1...100).contains(rounds) else { throw ValidationError("--rounds must be from 1 to 100") }
+    guard seconds >= 0.05, seconds <= 60 else { throw ValidationError("--seconds must be from 0.05 to 60") }
+    guard parts != nil else {
+      let names = CalibrationPart.allCases.map(\.rawValue).joined(separator: ", ")
+      throw ValidationError("--only takes some of \(names), with a comma between")
+    }
+  }
+
+  /// The parts to measure; nil when a part is named that does not exist.
+  private var parts: Set<CalibrationPart>? {
+    guard let only else { return Set(CalibrationPart.allCases) }
+    let chosen = only.split(separator: ",").map {
+      CalibrationPart(rawValue: $0.trimmingCharacters(in: .whitespaces))
+    }
+    return chosen.isEmpty || chosen.contains(nil) ? nil : Set(chosen.compactMap { $0 })
+  }
+
+  func execute() throws {
+    try Calibration.run(
+      rounds: rounds, seconds: seconds, parts: parts ?? [], json: json, quiet: quiet, gate: gate)
+  }
+}

@@ -1,0 +1,32 @@
+import Foundation
+import Scenario
+import Testing
+
+@testable import Bench
+
+@Suite("The shipped statements about behaviour")
+struct ShippedPromiseTests {
+  private static let file =
+    URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+    .deletingLastPathComponent().deletingLastPathComponent().path + "/Scenarios/claims.yaml"
+
+  @Test("Every statement names a test that there is, and every test is named by a statement")
+  func names() throws {
+    let specs = try BehavioursFile.load(path: Self.file, tests: Promises.names)
+    #expect(specs.count >= 60)
+    #expect(Set(specs.compactMap(\.test)) == Promises.names)
+    #expect(Set(specs.map(\.document)) == ["nats-plugin-quick-start-guide.md", "nats-plugin-quick-start.md"])
+    for spec in specs where spec.test == nil {
+      #expect(spec.notMeasured?.contains("need") == true, "\(spec.id) does not say what it needs")
+    }
+  }
+
+  @Test("Statements stand in the order of their documents")
+  func order() throws {
+    let specs = try BehavioursFile.load(path: Self.file)
+    for document in Set(specs.map(\.document)) {
+      let lines = specs.filter { $0.document == document }.map(\.line)
+      #expect(lines == lines.sorted())
+    }
+  }
+}
