@@ -1,8 +1,14 @@
 import Results
 import Foundation
 
-package enum MarkdownReport {
-  package static func render(_ document: RunDocument) -> String {
+extension ExportFormat {
+  static let markdown = ExportFormat("markdown", isInRunFolder: true) {
+    [RenderedFile(name: "report.md", contents: MarkdownReport.render($0))]
+  }
+}
+
+enum MarkdownReport {
+  static func render(_ document: RunDocument) -> String {
     var blocks = ["# \(escaped(document.scenario.name))"]
     for section in ReportText.sections(document) {
       blocks.append("## \(section.title)")

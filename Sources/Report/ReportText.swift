@@ -152,9 +152,8 @@ enum ReportText {
     }
     rows += facts.versions.sorted { $0.key < $1.key }.map { ("version of \($0.key)", $0.value) }
     rows += document.plugins.map { ("plugin \($0.name)", "\($0.file), SHA-256 \($0.sha256 ?? "unknown")") }
-    let table = ReportTable(
-      title: "Machine and versions", columns: ["fact", "value"], textColumns: 2,
-      rows: rows.map { [ReportTable.Cell($0.0), ReportTable.Cell($0.1)] })
+    let columns: [Column<(String, String?)>] = [.text("fact", \.0), .text("value", \.1)]
+    let table = ReportTable("Machine and versions", columns, rows)
     return ReportSection(
       title: "Circumstances",
       paragraphs: [

@@ -45,7 +45,7 @@ package struct RunFolder: Sendable, Equatable {
       }
       throw error
     }
-    for file in Exporter.folderFiles(document) {
+    for file in try Exporter.folderFiles(document) {
       try AtomicFile.write(file.contents, to: "\(path)/\(file.name)")
     }
     let parent = (path as NSString).deletingLastPathComponent

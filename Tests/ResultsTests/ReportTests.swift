@@ -16,8 +16,8 @@ private func troubledRun() -> RunDocument {
   run.claims = ClaimEvaluator.verdicts(
     [
       ClaimCheck(
-        id: "latency", document: "guide.md", line: 38, words: "2-3 ms | <b>", low: 2, high: 3, unit: "ms",
-        metric: "latency", conditions: [.init(letter: "b", target: "nats", load: "open-1000")])
+        spec: claim("latency", "2-3 ms | <b>", low: 2, high: 3),
+        conditions: [.init(circumstance: .documentedRate, target: "nats", load: "open-1000")])
     ], measurements: run.measurements)
   return run
 }
@@ -25,8 +25,8 @@ private func troubledRun() -> RunDocument {
 @Suite("A table")
 struct TableTests {
   private let table = ReportTable(
-    title: "T", columns: ["name", "value"], textColumns: 1,
-    rows: [[.init("µ木"), .init("1")], [.init("long name"), .init(nil, .bad)]], notes: ["Note."])
+    "T", [.text("name", \.text), .toned("value") { Cell($0.tone == .bad ? nil : "1", $0.tone) }],
+    [Cell("µ木"), Cell("long name", .bad)], notes: ["Note."])
 
   @Test("is aligned by what a terminal shows, with a dash for a missing value")
   func text() {

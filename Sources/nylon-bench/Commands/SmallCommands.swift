@@ -23,7 +23,7 @@ struct ExportCommand: ParsableCommand {
   @Argument(help: ArgumentHelp("A run's folder, or its run.json.", valueName: "run"))
   var runPath: String
 
-  @Option(help: "csv, json, markdown, html, hgrm or hlog.")
+  @Option(help: "\(ExportFormat.names).")
   var format: ExportFormat
 
   @Option(help: "Folder that gets all files of the format.")
