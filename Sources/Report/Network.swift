@@ -40,11 +40,11 @@ extension ResultTables {
     return ReportTable(
       "Network link: delay asked for, and what probes took before the loads", columns, document.links ?? [],
       notes: [
-        "relay: a process of ours holds every byte back, since this version does not use the kernel's network "
+        "relay: a process of nylon-bench holds every byte back, since this version does not use the kernel's network "
           + "emulation (tc netem), which many kernels lack. It adds what stands under \"p50 over asked\", also "
           + "to a link of no delay. Under load it competes with the rest for the machine's cores, and then holds "
           + "bytes back for longer than this table says.",
-        "A probe has \(document.links?.first?.probeBytes ?? 24) bytes and goes to an echo of ours, through the "
+        "A probe has \(document.links?.first?.probeBytes ?? 24) bytes and goes to an echo process, through the "
           + "link and, in turn, straight (\"without\"); a bandwidth's time for it is part of what is asked.",
       ])
   }

@@ -93,7 +93,7 @@ enum ReportText {
       ResultTables.sweep(document), ResultTables.results(document), ResultTables.intervals(document),
       ResultTables.phases(document),
       ResultTables.parts(document), ResultTables.costs(document), ResultTables.costsOverLength(document),
-      ResultTables.resources(document), ResultTables.broker(document), ResultTables.floor(document),
+      ResultTables.resources(document), ResultTables.broker(document), ResultTables.baseline(document),
     ]
     return ReportSection(
       title: "Results", tables: tables.filter { !$0.rows.isEmpty }, hasCharts: true)
@@ -106,8 +106,8 @@ enum ReportText {
     let warnings = document.measurements.flatMap { one in
       one.warnings.map { "Warning: \(name(one)): \($0)." }
     }
-    let nearFloor = ResultTables.nearFloor(document).map { "Warning: \($0)." }
-    let all = invalid + nearFloor + document.warnings.map { "Warning: \($0)." } + warnings
+    let nearBaseline = ResultTables.nearBaseline(document).map { "Warning: \($0)." }
+    let all = invalid + nearBaseline + document.warnings.map { "Warning: \($0)." } + warnings
     return ReportSection(
       title: "Validity and warnings",
       paragraphs: all.isEmpty ? ["Every measurement is valid, and there are no warnings."] : all)

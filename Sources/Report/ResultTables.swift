@@ -190,7 +190,7 @@ package enum ResultTables {
     return table
   }
 
-  /// What the broker said of itself: a row per target and load behind a broker of ours.
+  /// What the broker said of itself: a row per target and load behind a broker that the run started.
   static func broker(_ document: RunDocument) -> ReportTable {
     ReportTable(
       "The broker's own monitoring",
@@ -332,72 +332,69 @@ extension ClaimVerdict.Verdict {
   }
 }
 
-// MARK: The figures beside what bare C does on this machine
+// MARK: The figures compared with bare C on this machine
 
 extension ResultTables {
-  /// A row per target and load; empty when the run knows no baseline.
-  package static func floor(_ document: RunDocument) -> ReportTable {
-    let columns: [Column<FloorFigure>] = [
+  /// A row per target and load; empty when the run has no baseline.
+  package static func baseline(_ document: RunDocument) -> ReportTable {
+    let columns: [Column<BaselineRow>] = [
       .text("target", \.group.target), .text("load", \.group.load), .text("figure", \.name),
-      .other("measured") { $0.shown($0.measured) }, .other("floor") { $0.shown($0.floor) },
-      .significant("times the floor", digits: 3, \.times),
+      .other("measured") { $0.shown($0.measured) }, .other("bare C") { $0.shown($0.baseline) },
+      .significant("times bare C", digits: 3, \.times),
       .toned("what that means") {
-        Cell($0.isNear ? "near the floor: mostly machine and transport" : "", $0.isNear ? .unsure : .plain)
+        Cell($0.isNear ? "mostly machine and transport" : "", $0.isNear ? .unsure : .plain)
       },
     ]
-    let when = document.floor.map { "Measured \($0.measured) on this machine" } ?? ""
+    let when = document.baseline.map { "Measured \($0.measured) on this machine" } ?? ""
     return ReportTable(
-      "Beside this machine's own floor", columns, FloorFigure.all(document),
+      "Compared with bare C on this machine", columns, BaselineRow.all(document),
       notes: [
         "\(when), with bare C: the smallest plugin in a loop, and a bare-socket client with a bare echo worker "
           + "behind the same broker, times the phases of a request. Nothing is subtracted. A figure within "
-          + "\(Number.text(MachineFloor.nearness) ?? "") times its floor is mostly the machine's."
+          + "\(Number.text(BaselineFigures.nearness) ?? "") times that of bare C is mostly the machine's."
       ])
   }
 
-  /// A sentence for each figure within twice its floor.
-  static func nearFloor(_ document: RunDocument) -> [String] {
-    FloorFigure.all(document).filter(\.isNear).map { figure in
-      "\(figure.group.target), \(figure.group.load): \(figure.name) is within "
-        + "\(Number.significant(figure.times, 3) ?? "") times this machine's floor, so it says more of the "
-        + "machine and the transport than of the target"
+  /// A sentence for each figure within twice its baseline.
+  static func nearBaseline(_ document: RunDocument) -> [String] {
+    BaselineRow.all(document).filter(\.isNear).map { row in
+      "\(row.group.target), \(row.group.load): \(row.name) is within "
+        + "\(Number.significant(row.times, 3) ?? "") times that of bare C on this machine, so it says more about "
+        + "the machine and the transport than about the target"
     }
   }
 }
 
-/// A figure of a target and its floor: the median of a request that is alone or in an open load, the
+/// A figure of a target and its baseline: the median of a request that is alone or in an open load, the
 /// throughput of a closed one.
-private struct FloorFigure {
+private struct BaselineRow {
   let group: MeasurementGroup
   let isTime: Bool
   let measured: Double
-  let floor: Double
+  let baseline: Double
 
-  static func all(_ document: RunDocument) -> [FloorFigure] {
-    guard let floor = document.floor else { return [] }
-    return MeasurementGroup.all(document).compactMap { FloorFigure($0, floor) }
-  }
-
-  private init?(_ group: MeasurementGroup, _ floor: MachineFloor) {
-    guard let first = group.measurements.first else { return nil }
-    let phases = group.phaseNames.count
-    isTime = first.concurrency == 1 || first.offeredRatePerSecond != nil
-    let least =
-      isTime
-      ? floor.leastMicroseconds(transport: first.transport, phases: phases)
-      : floor.mostPerSecond(transport: first.transport, phases: phases, concurrency: first.concurrency)
-    guard let measured = group.median(isTime ? "response_p50_us" : "throughput_rps"), let least, measured > 0,
-      least > 0
-    else { return nil }
-    self.group = group
-    self.measured = measured
-    self.floor = least
+  static func all(_ document: RunDocument) -> [BaselineRow] {
+    guard let baseline = document.baseline else { return [] }
+    return MeasurementGroup.all(document).compactMap { group in
+      guard let first = group.measurements.first else { return nil }
+      let phases = group.phaseNames.count
+      let isTime = first.concurrency == 1 || first.offeredRatePerSecond != nil
+      let bare =
+        isTime
+        ? baseline.leastMicroseconds(transport: first.transport, phases: phases)
+        : baseline.mostPerSecond(
+          transport: first.transport, phases: phases, concurrency: first.concurrency)
+      guard let measured = group.median(isTime ? "response_p50_us" : "throughput_rps"), let bare,
+        measured > 0, bare > 0
+      else { return nil }
+      return BaselineRow(group: group, isTime: isTime, measured: measured, baseline: bare)
+    }
   }
 
   var name: String { isTime ? "p50" : "req/s" }
-  /// How many times worse than the floor.
-  var times: Double { isTime ? measured / floor : floor / measured }
-  var isNear: Bool { times < MachineFloor.nearness }
+  /// How many times worse than the baseline.
+  var times: Double { isTime ? measured / baseline : baseline / measured }
+  var isNear: Bool { times < BaselineFigures.nearness }
 
   func shown(_ value: Double) -> String? {
     isTime ? Number.time(microseconds: value) : Number.grouped(value)
@@ -482,8 +479,8 @@ extension ResultTables {
     let transports = Set(
       document.measurements.filter { $0.scopes.contains { $0.decomposition != nil } }.map(\.transport))
     var notes = [
-      "The parts of a phase request add up to its service time, sent to done. The sum of their means is held "
-        + "against the mean of all answered and timed-out ones; only answered ones are cut up. Replicates are "
+      "The parts of a phase request add up to its service time, sent to done. The sum of their means is "
+        + "compared with the mean of all answered and timed-out ones; only answered ones have parts. Replicates are "
         + "merged. The stamps themselves cost time: figures without decompose: are a little lower."
     ]
     if transports.contains("ffi") {

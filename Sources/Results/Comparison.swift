@@ -1,12 +1,11 @@
-// Targets held against each other, by method: ratio of paired replicates, its interval, and the
-// noise floor that an A/A pair shows.
+// Targets compared with each other: the ratio of paired replicates, its interval, and the noise floor that an
+// A/A pair shows.
 import Engine
 import Lab
 import Scenario
 
 /// Two targets under the same load, by one metric: a row of comparison.csv.
 package struct ComparisonRow: Codable, Sendable, Equatable {
-  /// What a comparison can come to.
   package enum Verdict: String, Codable, Sendable {
     /// The interval of the ratio leaves 1, and the difference is over the noise floor.
     case different
@@ -36,9 +35,7 @@ package struct ComparisonRow: Codable, Sendable, Equatable {
   /// How far an A/A pair is apart under this load by this metric, the median over its replicates: 0.03
   /// is 3 %; nil without such a pair.
   package var noiseFloor: Double?
-  /// What it comes to.
   package var verdict: Verdict
-  /// Why, for people.
   package var why: String
 
   /// Whether `b` is different from `a` and worse.
@@ -69,7 +66,7 @@ package enum Comparison {
   /// A row for each pair of targets with the same phases, each load that both had, and each metric
   /// that one of them has. The FFI target of a mixed pair is `a`, else the one written first. Pools
   /// over different network links are no pair: a table by round trip has them. A target that stands
-  /// there a second time, for the noise floor, is only held against its first.
+  /// there a second time, for the noise floor, is compared with its first only.
   package static func rows(
     measurements: [Measurement], targets: [Target], seed: UInt64
   ) -> [ComparisonRow] {
@@ -177,13 +174,15 @@ package enum Comparison {
     let complete = paired ? used.withBoth(metric) : used
     let a = complete.a.compactMap { $0.figure(metric.name) }
     let b = complete.b.compactMap { $0.figure(metric.name) }
-    guard !a.isEmpty || !b.isEmpty else {
-      return missingRow(used, metric: metric)
+    if a.isEmpty, b.isEmpty {
+      // No pair of replicates has it on both sides.
+      let values = [used.a, used.b].map { Statistics.median($0.compactMap { $0.figure(metric.name) }) }
+      guard values.contains(where: { $0 != nil }) else { return nil }
+      return ComparisonRow(
+        metric: metric.name, condition: sides.load, a: sides.nameA, b: sides.nameB, aValue: values[0],
+        bValue: values[1], unit: metric.unit, verdict: .unclear, why: "only one side has this figure")
     }
-    let estimate =
-      paired
-      ? Statistics.pairedRatio(a: a, b: b, seed: seed)
-      : Statistics.unpairedRatio(a: a, b: b, seed: seed)
+    let estimate = (paired ? Statistics.pairedRatio : Statistics.unpairedRatio)(a, b, seed)
     let isEnough = min(a.count, b.count) >= Statistics.fewestReplicates
     let pValue = isEnough ? Statistics.mannWhitney(a, b) : nil
     let evidence = Evidence(
@@ -199,16 +198,6 @@ package enum Comparison {
       why: why + sides.note(on: used))
   }
 
-  /// The row of a metric that no pair of replicates has on both sides; nil when neither has it.
-  private static func missingRow(_ sides: Sides, metric: Column<SummaryRow>) -> ComparisonRow? {
-    let a = Statistics.median(sides.a.compactMap { $0.figure(metric.name) })
-    let b = Statistics.median(sides.b.compactMap { $0.figure(metric.name) })
-    guard a != nil || b != nil else { return nil }
-    return ComparisonRow(
-      metric: metric.name, condition: sides.load, a: sides.nameA, b: sides.nameB, aValue: a, bValue: b,
-      unit: metric.unit, verdict: .unclear, why: "only one side has this figure")
-  }
-
   /// How far a ratio is from 1, the same for x and 1/x: 0.1 is 10 %.
   static func distance(_ ratio: Double) -> Double? {
     ratio > 0 ? max(ratio, 1 / ratio) - 1 : nil
@@ -222,9 +211,8 @@ package enum Comparison {
 
 /// What is known of a ratio, and the verdict that follows from it.
 struct Evidence {
-  /// b / a.
+  /// b / a, and its 95 % interval.
   var ratio: Double?
-  /// Its 95 % interval.
   var interval: Interval?
   /// How far an A/A pair is apart.
   var floor: Double?
@@ -240,8 +228,6 @@ struct Evidence {
   /// A p under this tells the two sides of an A/A pair apart.
   private static let significance = 0.05
 
-  /// The verdict and why.
-  ///
   /// Without an A/A pair the noise floor is unknown. Then `different` asks for more: a difference
   /// greater than any between two replicates of one target, which are the same target twice too;
   /// and `same` is never said.
@@ -298,7 +284,9 @@ private struct Sides {
   var load: String
   var a: [Measurement]
   var b: [Measurement]
+}
 
+extension Sides {
   /// Pairs of the same replicate.
   init(_ measurements: [Measurement], a: String, b: String, load: String) {
     func side(_ name: String) -> [Int: Measurement] {
@@ -312,14 +300,6 @@ private struct Sides {
       b: common.compactMap { second[$0] })
   }
 
-  init(nameA: String, nameB: String, load: String, a: [Measurement], b: [Measurement]) {
-    self.nameA = nameA
-    self.nameB = nameB
-    self.load = load
-    self.a = a
-    self.b = b
-  }
-
   /// Why measurements are invalid, each once.
   var invalid: [String] {
     (a + b).filter { !$0.isValid }.map(\.invalidCodes).uniqued().sorted()
@@ -327,7 +307,8 @@ private struct Sides {
 
   /// The valid ones (as pairs, the pairs of two valid ones) where they are the most, else all.
   func usable(paired: Bool) -> Sides {
-    let kept = paired ? keeping { $0.isValid && $1.isValid } : valid
+    var kept = keeping { $0.isValid && $1.isValid }
+    if !paired { (kept.a, kept.b) = (a.filter(\.isValid), b.filter(\.isValid)) }
     let isMost = kept.a.count * 2 > a.count && kept.b.count * 2 > b.count
     return isMost ? kept : self
   }
@@ -337,18 +318,11 @@ private struct Sides {
     keeping { $0.figure(metric.name) != nil && $1.figure(metric.name) != nil }
   }
 
-  /// How many replicates a narrower choice leaves out, for people.
+  /// How many replicates a narrower choice leaves out, in words.
   func note(on used: Sides) -> String {
     let dropped = a.count + b.count - used.a.count - used.b.count
     return dropped == 0
       ? "" : "; \(dropped) of \(a.count + b.count) measurements left out as invalid or without a valid pair"
-  }
-
-  private var valid: Sides {
-    var kept = self
-    kept.a = a.filter(\.isValid)
-    kept.b = b.filter(\.isValid)
-    return kept
   }
 
   private func keeping(_ isKept: (Measurement, Measurement) -> Bool) -> Sides {

@@ -22,7 +22,7 @@ package struct SummaryRow {
   /// All columns in the promised order; new ones go to the end.
   package static let columns =
     identity + counters(.sent, through: .duplicates) + figures + counters(.unexpected, through: .wrongContent)
-    + later + counters(after: .wrongContent)
+    + later + processes + monitoring + counters(after: .wrongContent)
 
   private static let identity: [Column<SummaryRow>] = [
     .text("run_id", "the run's folder", \.runID),
@@ -80,45 +80,44 @@ package struct SummaryRow {
     .number(
       "omission_gap_p99_us", "response less service time, percentile 99", unit: "us", better: .less,
       \.omissionGap),
-    .whole("resident_generator_start_bytes", "B", memory("load process", "start")) {
-      $0.generator?.residentStartBytes
-    },
-    .whole("resident_generator_end_bytes", "B", memory("load process", "end")) {
-      $0.generator?.residentEndBytes
-    },
-    .whole("resident_broker_start_bytes", "B", memory("broker", "start")) { $0.broker?.residentStartBytes },
-    .whole("resident_broker_end_bytes", "B", memory("broker", "end")) { $0.broker?.residentEndBytes },
-    .whole("resident_workers_start_bytes", "B", memory("workers", "start")) {
-      $0.workerProcesses?.residentStartBytes
-    },
-    .whole("resident_workers_end_bytes", "B", memory("workers", "end")) {
-      $0.workerProcesses?.residentEndBytes
-    },
-    .rate("voluntary_switches_generator", waits("load process")) { $0.generator?.voluntarySwitches },
-    .rate("involuntary_switches_generator", losses("load process")) { $0.generator?.involuntarySwitches },
-    .rate("voluntary_switches_broker", waits("broker")) { $0.broker?.voluntarySwitches },
-    .rate("involuntary_switches_broker", losses("broker")) { $0.broker?.involuntarySwitches },
-    .rate("voluntary_switches_workers", waits("workers")) { $0.workerProcesses?.voluntarySwitches },
-    .rate("involuntary_switches_workers", losses("workers")) { $0.workerProcesses?.involuntarySwitches },
-    .rate("broker_in_messages", "messages that the broker received per request") {
-      $0.brokerActivity?.inMessages
-    },
-    .rate("broker_out_messages", "messages that the broker sent per request") {
-      $0.brokerActivity?.outMessages
-    },
-    .rate("broker_in_bytes", unit: "B", "bytes that the broker received per request") {
-      $0.brokerActivity?.inBytes
-    },
-    .rate("broker_out_bytes", unit: "B", "bytes that the broker sent per request") {
-      $0.brokerActivity?.outBytes
-    },
-    .whole("broker_slow_consumers", "", "clients that the broker cut off") {
-      $0.brokerActivity?.slowConsumers
-    },
-    .whole("broker_pending_most_bytes", "B", "most bytes that waited in the broker for one client") {
-      $0.brokerActivity?.pendingMostBytes
-    },
-    .whole("broker_subscriptions", "", "subscriptions at the broker") { $0.brokerActivity?.subscriptions },
+  ]
+
+  /// Memory and context switches of each process of a run.
+  private static let processes: [Column<SummaryRow>] = {
+    let all: [(name: String, words: String, costs: @Sendable (Measurement) -> ProcessCosts?)] = [
+      ("generator", "load process", \.generator), ("broker", "broker", \.broker),
+      ("workers", "workers", \.workerProcesses),
+    ]
+    return all.flatMap { name, words, costs -> [Column<SummaryRow>] in
+      let memory = "resident memory of the \(words) at the"
+      return [
+        .whole("resident_\(name)_start_bytes", "B", "\(memory) start of the measured time") {
+          costs($0)?.residentStartBytes
+        },
+        .whole("resident_\(name)_end_bytes", "B", "\(memory) end of the measured time") {
+          costs($0)?.residentEndBytes
+        },
+      ]
+    }
+      + all.flatMap { name, words, costs -> [Column<SummaryRow>] in
+        let thread = "times per request that a thread of the \(words)"
+        return [
+          .rate("voluntary_switches_\(name)", "\(thread) waited") { costs($0)?.voluntarySwitches },
+          .rate("involuntary_switches_\(name)", "\(thread) lost its core") { costs($0)?.involuntarySwitches },
+        ]
+      }
+  }()
+
+  private static let monitoring: [Column<SummaryRow>] = [
+    .rate("broker_in_messages", "messages to the broker per request", \.brokerActivity?.inMessages),
+    .rate("broker_out_messages", "messages from the broker per request", \.brokerActivity?.outMessages),
+    .rate("broker_in_bytes", unit: "B", "bytes to the broker per request", \.brokerActivity?.inBytes),
+    .rate("broker_out_bytes", unit: "B", "bytes from the broker per request", \.brokerActivity?.outBytes),
+    .whole("broker_slow_consumers", "", "clients that the broker cut off", \.brokerActivity?.slowConsumers),
+    .whole(
+      "broker_pending_most_bytes", "B", "most bytes that waited in the broker for one client",
+      \.brokerActivity?.pendingMostBytes),
+    .whole("broker_subscriptions", "", "subscriptions at the broker", \.brokerActivity?.subscriptions),
     .text("client", "the generator's NATS client", \.measurement.client),
     .count("connections", "the generator's NATS connections", int: \.measurement.connections),
   ]
@@ -150,14 +149,6 @@ package struct SummaryRow {
   private static func counter(_ counter: Counter) -> Column<SummaryRow> {
     let better: Column<SummaryRow>.Better = [.sent, .ok].contains(counter) ? .neither : .less
     return .count(RunKeys.stored("\(counter)"), counter.meaning, better: better) { $0.scope.counts[counter] }
-  }
-
-  private static func memory(_ of: String, _ end: String) -> String {
-    "resident memory of the \(of) at the \(end) of the measured time"
-  }
-  private static func waits(_ of: String) -> String { "times per request that a thread of the \(of) waited" }
-  private static func losses(_ of: String) -> String {
-    "times per request that a thread of the \(of) lost its core"
   }
 
   private var throughput: Double? {

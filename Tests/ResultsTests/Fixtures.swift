@@ -104,8 +104,10 @@ func document(
     runID: "20261122T050420Z-compare", toolVersion: "1.0.0", commandLine: ["nylon-bench", "compare"],
     scenario: plan, scenarioSHA256: String(repeating: "ab", count: 32),
     plugins: [PluginFile(name: "in-process", file: "libExamplePlugin.so", sha256: "00ff")],
-    machine: machine, started: UTCSecond(epochSeconds: 1_795_323_860),
-    ended: UTCSecond(epochSeconds: 1_795_323_900), measurements: measurements, warnings: ["a | b"])
+    machine: machine, started: UTCSecond(epochSeconds: 1_795_323_860))
+  document.ended = UTCSecond(epochSeconds: 1_795_323_900)
+  document.measurements = measurements
+  document.warnings = ["a | b"]
   document.judge()
   return document
 }

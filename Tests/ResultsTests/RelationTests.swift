@@ -31,7 +31,7 @@ private func both(
     + replicates("nats", load: "closed-64", around: nats, count: count, samples: natsSamples)
 }
 
-@Suite("A claim that holds one target against another")
+@Suite("A claim that compares one target with another")
 struct RelationTests {
   @Test(
     "about a difference is judged by the differences of paired replicates",
@@ -140,19 +140,19 @@ struct ImpliedTests {
   }
 }
 
-@Suite("The machine's floor beside the figures")
-struct FloorTests {
+@Suite("What bare C does beside the figures")
+struct BaselineTests {
   @Test("is warned of where a figure is within twice of it, and not where it is farther")
   func near() throws {
     var run = document(
       replicates("near", load: "closed-1", around: 150_000).map(alone)
         + replicates("far", load: "closed-1", around: 900_000).map(alone))
-    #expect(ResultTables.floor(run).rows.isEmpty && ResultTables.nearFloor(run).isEmpty)
-    run.floor = MachineFloor(
+    #expect(ResultTables.baseline(run).rows.isEmpty && ResultTables.nearBaseline(run).isEmpty)
+    run.baseline = BaselineFigures(
       measured: UTCSecond(epochSeconds: 1_795_323_860), ffiNanoseconds: 50,
       nats: [.init(inFlight: 1, ratePerSecond: 10_000, p50Microseconds: 100)])
-    #expect(ResultTables.floor(run).rows.count == 2)
-    let warnings = ResultTables.nearFloor(run)
+    #expect(ResultTables.baseline(run).rows.count == 2)
+    let warnings = ResultTables.nearBaseline(run)
     #expect(warnings.count == 1 && warnings[0].hasPrefix("near, closed-1: p50 is within 1.53 times"))
     #expect(try run.json().contains("\"floor\""))
     let back = try RunDocument(json: try #require(run.json().data(using: .utf8)), path: "run.json")

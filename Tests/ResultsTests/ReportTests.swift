@@ -121,6 +121,26 @@ struct ReportTests {
   }
 }
 
+@Suite("The committed pages")
+struct PageTests {
+  private static let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+    .appendingPathComponent("../..").standardizedFileURL.path
+
+  @Test(
+    "have the tables that export renders from the committed runs",
+    arguments: [
+      ("README.md", "compare", "readme"), ("docs/results.md", "compare", "results"),
+      ("docs/results.md", "known-work", "results"), ("docs/results.md", "soak", "results"),
+    ])
+  func tables(page: String, run: String, format: String) throws {
+    let text = try String(contentsOfFile: "\(Self.root)/\(page)", encoding: .utf8)
+    let document = try RunFolder.open(path: "\(Self.root)/results/reference/\(run)").document
+    let format = try #require(ExportFormat(rawValue: format))
+    let rendered = try #require(try Exporter.render(document, format: format).first).contents
+    #expect(text.contains(rendered), "render it with: nylon-bench export results/reference/\(run)")
+  }
+}
+
 @Suite("Figures that nothing real has")
 struct AbsurdFigureTests {
   @Test(

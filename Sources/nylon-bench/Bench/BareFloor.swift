@@ -7,16 +7,16 @@ import Engine
 
 extension Calibration {
   /// Only what bare C does here, for the transports of a plan: a few seconds before its loads.
-  func bareFloor(transports: Set<String>) throws -> MachineFloor {
+  func bareFloor(transports: Set<String>) throws -> BaselineFigures {
     let library = try PluginLibrary(path: PackageFiles.plugin("NullPlugin"))
     library.start(configJSON: "")
     let ffi = try (0..<rounds).map { _ in try bareFFI(library) }
-    return MachineFloor(
+    return BaselineFigures(
       measured: UTCSecond(), ffiNanoseconds: median(ffi),
       nats: transports.contains("nats") ? try bareNATSRows() : [])
   }
 
-  private func bareNATSRows() throws -> [MachineFloor.Bare] {
+  private func bareNATSRows() throws -> [BaselineFigures.Bare] {
     let broker = try Broker.start()
     defer { broker.stop() }
     let subject = try Subject(plugin: Self.plugin).phase(.requestFilter)
@@ -27,7 +27,7 @@ extension Calibration {
       let rows = try (0..<rounds).map { _ in
         try bareNATS(inFlight, port: broker.port, subject: subject, request: request)
       }
-      return MachineFloor.Bare(
+      return BaselineFigures.Bare(
         inFlight: inFlight, ratePerSecond: median(rows.map(\.rate)), p50Microseconds: median(rows.map(\.p50)))
     }
   }
