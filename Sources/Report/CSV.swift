@@ -58,7 +58,6 @@ enum CSV {
     return ([table.columns] + rows).map { $0.joined(separator: ",") + "\r\n" }.joined()
   }
 
-  /// A text as a field.
   static func field(_ text: String) -> String {
     let first = text.unicodeScalars.first
     let isFormula = first.map { "=+-@\t\r\n".unicodeScalars.contains($0) } ?? false

@@ -9,7 +9,6 @@ package struct RenderedFile: Sendable, Equatable {
 
 /// A format of `export`; each is a file of its own that adds one to `all`.
 package struct ExportFormat: Sendable, RawRepresentable, CaseIterable {
-  /// The list of formats.
   static let all = [csv, json, markdown, html, hgrm, hlog, readme, results]
 
   package let rawValue: String

@@ -63,7 +63,6 @@ struct NetworkSeries {
   /// In order of round trips.
   var targets: [Target]
 
-  /// The series of a plan.
   static func all(_ targets: [Target]) -> [NetworkSeries] {
     var series: [NetworkSeries] = []
     for target in targets where !target.links.isEmpty {

@@ -12,7 +12,6 @@ struct ReportSection {
   var hasCharts = false
 }
 
-/// The sections of a report.
 enum ReportText {
   static func sections(_ document: RunDocument) -> [ReportSection] {
     var sections = [what(document), results(document)]

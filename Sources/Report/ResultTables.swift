@@ -309,7 +309,6 @@ package enum ResultTables {
     }
   }
 
-  /// Results of `expect:`.
   package static func expectations(_ results: [ExpectationResult]) -> ReportTable {
     ReportTable(
       "Expectations",

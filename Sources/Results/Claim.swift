@@ -133,9 +133,7 @@ package struct ClaimVerdict: Codable, Sendable, Equatable {
     case worse
     /// The interval straddles an end of the range, or the measurement is invalid.
     case inconclusive
-    /// A behaviour was seen.
     case holds
-    /// A behaviour was not seen.
     case fails
     /// Nothing was measured; the reason says why.
     case notMeasured = "not_measured"
@@ -189,7 +187,6 @@ package struct BehaviourResult: Codable, Sendable, Equatable {
   package var why: String
   /// Heads of `rows`; empty when there is no table.
   package var columns: [String]
-  /// What was seen, in detail.
   package var rows: [[String]]
 
   package init(
@@ -214,16 +211,13 @@ extension ClaimVerdict {
 
 /// A documented latency and the throughput stated beside it, with one measured target.
 package struct ImpliedPair: Codable, Sendable, Equatable {
-  /// The latency claim's id.
   package var claim: String
   package var target: String
   /// The documented latency, the middle of its range.
   package var latencyMicroseconds: Double
-  /// The documented throughput.
   package var ratePerSecond: Double
   /// The measured median response time of a request, unloaded; nil without one.
   package var unloadedMicroseconds: Double?
-  /// Phases of a request.
   package var phases: Int
 
   /// Requests in flight that the pair implies (Little 1961: throughput x time).

@@ -126,7 +126,6 @@ struct ConditionTest {
 
   private var spec: ClaimSpec { check.spec }
 
-  /// The row under this condition.
   var row: ClaimVerdict {
     guard !all.isEmpty else { return missing(condition.target) }
     if let others, others.isEmpty { return missing(condition.against ?? "") }

@@ -2,7 +2,6 @@
 import Engine
 import Foundation
 
-/// Distribution functions and their inverses.
 enum Distributions {
   /// P(Z > z) of a standard normal Z.
   static func normalTail(_ z: Double) -> Double { erfc(z / 2.0.squareRoot()) / 2 }

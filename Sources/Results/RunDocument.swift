@@ -44,7 +44,6 @@ package struct RunDocument: Codable, Sendable, Equatable {
   package var behaviours: [BehaviourResult]?
   /// The bound that a sweep's search set for response times; nil without one.
   package var serviceLevel: ServiceLevel?
-  /// Results of `expect:`.
   package var expectations: [ExpectationResult] = []
   /// Things to know about the run as a whole.
   package var warnings: [String] = []

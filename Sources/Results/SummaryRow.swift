@@ -222,7 +222,6 @@ extension LatencyHistogram {
     printableValue(atPercentile: percentile).map { Double($0) / 1000 }
   }
 
-  /// All of several histograms.
   package static func merged(_ histograms: some Sequence<LatencyHistogram>) -> LatencyHistogram {
     histograms.reduce(into: LatencyHistogram()) { $0.merge($1) }
   }

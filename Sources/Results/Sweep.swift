@@ -50,9 +50,7 @@ package struct SweepCurve: Sendable {
   /// A load of the curve.
   package struct Point: Sendable {
     package var concurrency: Int
-    /// Requests a second.
     package var ratePerSecond: Double
-    /// Mean response time, microseconds.
     package var meanMicroseconds: Double
     package var group: MeasurementGroup
 
@@ -72,7 +70,6 @@ package struct SweepCurve: Sendable {
   /// The fewest loads that make a curve.
   static let fewest = 3
 
-  /// The curves of a run.
   package static func all(_ document: RunDocument) -> [SweepCurve] {
     let groups = MeasurementGroup.all(document)
     return groups.map(\.target).uniqued().compactMap { target in
@@ -95,7 +92,6 @@ package struct SweepCurve: Sendable {
     points.max { $0.ratePerSecond / $0.meanMicroseconds < $1.ratePerSecond / $1.meanMicroseconds }
   }
 
-  /// The greatest throughput.
   package var highest: Point? { points.max { $0.ratePerSecond < $1.ratePerSecond } }
 
   /// The generator's CPU time per request with the most in flight, over that of the cheapest load; 1 is

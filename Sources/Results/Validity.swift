@@ -10,7 +10,6 @@ package struct ValidityContext: Sendable, Equatable {
   /// Whether the generator's build is optimised.
   package var optimisedBuild: Bool
 
-  /// A context.
   package init(timerFloorNanoseconds: Double, optimisedBuild: Bool) {
     self.timerFloorNanoseconds = timerFloorNanoseconds
     self.optimisedBuild = optimisedBuild
