@@ -141,6 +141,14 @@ struct PageTests {
   }
 }
 
+extension PageTests {
+  @Test("list every reason why a measurement is invalid", arguments: InvalidReason.Code.allCases)
+  func reasons(code: InvalidReason.Code) throws {
+    let text = try String(contentsOfFile: "\(Self.root)/docs/reading.md", encoding: .utf8)
+    #expect(text.contains("`\(code.rawValue)`"))
+  }
+}
+
 @Suite("Figures that nothing real has")
 struct AbsurdFigureTests {
   @Test(
