@@ -231,9 +231,7 @@ package enum ResultTables {
       value("a's value", \.aValue), value("b's value", \.bValue), .significant("ratio", digits: 3, \.ratio),
       .other("95 % interval") { Number.range($0.ratioLow, $0.ratioHigh) },
       .significant("p", digits: 2, \.pValue),
-      .other("noise floor") { row in
-        row.noiseFloor.flatMap { Number.text($0 * 100, digits: 1) }.map { "\($0) %" }
-      },
+      .other("noise floor") { Number.percent($0.noiseFloor) },
     ]
     return ReportTable(
       "Comparison: ratio b / a of paired replicates", columns, rows,
@@ -414,7 +412,7 @@ extension ResultTables {
       .time("p99") { $0.time?.printableMicroseconds(99) }, .time("mean") { $0.mean.map { $0 / 1000 } },
       .other("share of mean") { part in
         guard let mean = part.mean, let whole = part.whole, whole > 0 else { return nil }
-        return Number.text(100 * mean / whole, digits: 1).map { "\($0) %" }
+        return Number.percent(mean / whole)
       },
     ]
     return ReportTable(

@@ -52,6 +52,21 @@ package struct RunFolder: Sendable, Equatable {
     try AtomicFile.link("\(parent.isEmpty ? "." : parent)/latest", to: runID)
   }
 
+  /// Writes rendered files into a folder, which is made when it is missing.
+  package static func write(_ files: [RenderedFile], to folder: String) throws {
+    do {
+      try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+      for file in files { try AtomicFile.write(file.contents, to: "\(folder)/\(file.name)") }
+    } catch var error as RunFolderError {
+      error.remedy = "name another folder with --to"
+      throw error
+    } catch {
+      throw RunFolderError(
+        kind: .unwritable, path: folder, problem: "it cannot be written (\(error.localizedDescription))",
+        remedy: "name another folder with --to")
+    }
+  }
+
   /// Reads a run: its folder, a link to it such as `results/latest`, or its `run.json`.
   package static func open(path: String) throws -> (folder: RunFolder, document: RunDocument) {
     var isFolder: ObjCBool = false

@@ -248,7 +248,7 @@ struct Evidence {
         : (.same, "an A/A pair")
     }
     guard let floor else { return withoutFloor(leaves: leaves, difference: difference) }
-    let shown = percent(floor)
+    let shown = Number.percent(floor) ?? "?"
     if leaves, difference > floor {
       return (.different, "the interval leaves 1, and the difference is over the noise floor of \(shown)")
     }
@@ -270,11 +270,9 @@ struct Evidence {
     }
     return (
       .different,
-      "no A/A pair; the difference is over that of any two replicates of one target, \(percent(spread))"
+      "no A/A pair; the difference is over that of any two replicates of one target, \(Number.percent(spread) ?? "?")"
     )
   }
-
-  private func percent(_ share: Double) -> String { (Number.text(share * 100, digits: 1) ?? "?") + " %" }
 }
 
 /// The replicates of two targets under one load; in a run, the n-th of each side are a pair.

@@ -30,6 +30,11 @@ package enum Number {
     return significant(value, 3).map { "\($0) µs" }
   }
 
+  /// A share in percent, such as `2.5 %` for 0.025.
+  package static func percent(_ share: Double?, digits: Int = 1) -> String? {
+    text(share.map { $0 * 100 }, digits: digits).map { "\($0) %" }
+  }
+
   /// `low to high` with 3 significant digits; nil when one is missing.
   package static func range(_ low: Double?, _ high: Double?) -> String? {
     significant(low, 3).flatMap { low in significant(high, 3).map { "\(low) to \($0)" } }

@@ -62,7 +62,7 @@ package struct SweepCurve: Sendable {
   /// By requests in flight, the fewest first.
   package var points: [Point]
 
-  /// Workers of the pool; nil where there is none or it is not ours.
+  /// Workers of the pool; nil where the run started none.
   package var workers: Int? { points.first?.group.measurements.first?.workers }
   /// NATS connections of the generator; nil for FFI, and where it is not known.
   package var connections: Int? { points.first?.group.measurements.first?.connections }
@@ -147,7 +147,7 @@ package struct SweepSummary {
 
   private static func highest(_ curve: SweepCurve) -> (rate: Double, words: String)? {
     guard let point = curve.highest else { return nil }
-    let isValid = point.group.measurements.allSatisfy(\.isValid)
+    let isValid = point.group.isValid
     let numbers = [
       counted(curve.workers, "worker"), counted(curve.connections, "connection"),
       "\(point.concurrency) in flight",

@@ -1,7 +1,5 @@
 // Whether a measurement may be believed: the rules that make it invalid, and what is worth a warning.
 import Engine
-import Foundation
-import struct Engine.Measurement
 
 /// What must be known beside a measurement to judge it.
 package struct ValidityContext: Sendable, Equatable {
@@ -147,20 +145,11 @@ package enum Validity {
   }
 
   private static func unsteadiness(_ measurement: Measurement) -> InvalidReason? {
-    var series = [
-      (
-        "median response time",
-        measurement.windows.compactMap { window in window.p50Nanoseconds.map { Double($0) } }
-      )
-    ]
+    let medians = measurement.windows.compactMap { $0.p50Nanoseconds.map { Double($0) } }
+    var series = [("median response time", medians)]
     if measurement.offeredRatePerSecond == nil {
-      series.append(
-        (
-          "throughput",
-          measurement.windows.filter { $0.durationSeconds > 0 }.map {
-            Double($0.completed) / $0.durationSeconds
-          }
-        ))
+      let windows = measurement.windows.filter { $0.durationSeconds > 0 }
+      series.append(("throughput", windows.map { Double($0.completed) / $0.durationSeconds }))
     }
     for (name, values) in series where values.count >= fewestWindows {
       guard let trend = Statistics.trend(values), trend.pValue < trendProbability,
@@ -207,10 +196,12 @@ package enum Validity {
     }
   }
 
-  private static func percent(_ share: Double) -> String { decimal(share * 100, 1) + " %" }
-  private static func micro(_ nanoseconds: Double) -> String { decimal(nanoseconds / 1000, 1) + " µs" }
+  private static func percent(_ share: Double) -> String { Number.percent(share) ?? "?" }
+  private static func micro(_ nanoseconds: Double) -> String {
+    Number.time(microseconds: nanoseconds / 1000) ?? "?"
+  }
   private static func decimal(_ value: Double, _ digits: Int) -> String {
-    String(format: "%.\(digits)f", value)
+    Number.text(value, digits: digits) ?? "?"
   }
 }
 

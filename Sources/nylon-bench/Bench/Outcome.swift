@@ -1,5 +1,4 @@
 import ArgumentParser
-import Foundation
 import Results
 import Report
 
@@ -59,22 +58,5 @@ enum Outcome {
     if gate, verdicts.contains(.inconclusive) { throw Exit.inconclusive }
     if document.expectations.contains(where: { $0.verdict == .unmeasured }) { throw Exit.invalid }
     if !document.isValid { throw Exit.invalid }
-  }
-}
-
-extension RunFolder {
-  /// Writes rendered files into a folder, which is made when it is missing.
-  static func write(_ files: [RenderedFile], to folder: String) throws {
-    do {
-      try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
-      for file in files {
-        try Data(file.contents.utf8).write(
-          to: URL(fileURLWithPath: "\(folder)/\(file.name)"), options: .atomic)
-      }
-    } catch {
-      throw RunFolderError(
-        kind: .unwritable, path: folder, problem: "it cannot be written (\(error.localizedDescription))",
-        remedy: "name another folder with --to")
-    }
   }
 }
