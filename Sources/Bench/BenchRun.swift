@@ -99,7 +99,7 @@ final class BenchRun {
     let seconds = Double(steps) * (plan.warmupSeconds + plan.measureSeconds)
     guard seconds >= Self.secondsWorthABaseline, !options.quick, !trap.isSprung else { return }
     let calibration = Calibration(rounds: 3, seconds: 0.3) { [progress] in progress.say("baseline: \($0)") }
-    document.floor = try calibration.machineBaseline(transports: Set(plan.targets.map(\.transport.name)))
+    document.baseline = try calibration.machineBaseline(transports: Set(plan.targets.map(\.transport.name)))
   }
 
   private func measureFollowing(planned: Int) throws {

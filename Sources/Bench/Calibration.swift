@@ -98,22 +98,22 @@ package struct Calibration {
   }
 
   /// What bare C does here, for the transports of a plan: a few seconds before its loads.
-  func machineBaseline(transports: Set<String>) throws -> MachineFloor {
+  func machineBaseline(transports: Set<String>) throws -> BaselineFigures {
     let library = try library("NullPlugin")
     let nanoseconds = try (0..<rounds).map { _ in try bareFFI(library)[.nanoseconds] ?? 0 }
-    return MachineFloor(
+    return BaselineFigures(
       measured: UTCSecond(), ffiNanoseconds: Statistics.median(nanoseconds) ?? 0,
       nats: transports.contains("nats") ? try bareNATS() : [])
   }
 
-  private func bareNATS() throws -> [MachineFloor.Bare] {
+  private func bareNATS() throws -> [BaselineFigures.Bare] {
     try withBareWorker { pool in
       try Self.inFlight.map { inFlight in
         let samples = try (0..<rounds).map { _ in try pool.client(baseline_nats_client, inFlight, seconds) }
         func median(_ figure: Figure) -> Double {
           Statistics.median(samples.compactMap { $0[figure] }) ?? 0
         }
-        return MachineFloor.Bare(
+        return BaselineFigures.Bare(
           inFlight: inFlight, ratePerSecond: median(.rate), p50Microseconds: median(.p50))
       }
     }

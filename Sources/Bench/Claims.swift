@@ -1,4 +1,3 @@
-import Nylon
 import Results
 import Scenario
 
@@ -38,7 +37,7 @@ package enum Claims {
     }
     let run = try BenchRun(plan: plan, options: options)
     if only != .behaviours {
-      run.checks = ClaimChecks.make(specs, plan: plan)
+      run.checks = ClaimCheck.all(specs, plan: plan)
       run.origins = try ClaimsFile.origins(path: file, metrics: SummaryRow.numericColumns)
     }
     if only != .figures { run.promises = promises }
@@ -94,63 +93,5 @@ extension Target {
     // What a whole session must have done says nothing about one phase.
     target.verify = phases == subject.phases ? subject.verify : Verification()
     return target
-  }
-}
-
-/// Turns documented claims into checks on a plan's targets.
-enum ClaimChecks {
-  /// A check for each claim and each way in which the plan measures its transport: sessions of all
-  /// phases, and single phases.
-  static func make(_ specs: [ClaimSpec], plan: Plan) -> [ClaimCheck] {
-    specs.flatMap { spec -> [ClaimCheck] in
-      if let reason = spec.notMeasured { return [check(spec, targets: [], in: plan, reason: reason)] }
-      let targets = targets(for: spec.target, in: plan)
-      let ways = [targets.filter { $0.phases.count > 1 }, targets.filter { $0.phases.count == 1 }]
-      let checks = ways.filter { !$0.isEmpty }.map { check(spec, targets: $0, in: plan, reason: nil) }
-      guard checks.isEmpty else { return checks }
-      let reason = "the scenario has no \(spec.target.rawValue) target; add one under `targets`"
-      return [check(spec, targets: [], in: plan, reason: reason)]
-    }
-  }
-
-  /// A broker behind a link is one on another machine.
-  private static func targets(for role: ClaimSpec.Role, in plan: Plan) -> [Target] {
-    plan.targets.filter { target in
-      switch role {
-      case .ffi: target.transport.name == "ffi"
-      case .nats: target.transport.name == "nats" && target.links.isEmpty
-      case .natsNet: target.transport.name == "nats" && !target.links.isEmpty
-      }
-    }
-  }
-
-  private static func check(
-    _ spec: ClaimSpec, targets: [Target], in plan: Plan, reason: String?
-  ) -> ClaimCheck {
-    let isPhase = targets.first?.phases.count == 1
-    let quantity = spec.metric == "throughput_rps" ? "throughput" : "latency"
-    let conditions = spec.conditions.flatMap { condition in
-      targets.map { target in
-        ClaimCheck.Condition(
-          letter: condition.circumstance.rawValue, target: target.name, load: condition.load,
-          against: spec.against.flatMap { other(for: $0, phases: target.phases, in: plan)?.name })
-      }
-    }
-    let isAlone = spec.against != nil && conditions.contains { $0.against == nil }
-    return ClaimCheck(
-      id: isPhase ? "\(spec.id)-per-phase" : spec.id,
-      subject: isPhase ? nil : "\(spec.target.rawValue) \(quantity)",
-      againstSubject: isPhase ? nil : spec.against.map { "\($0.rawValue) \(quantity)" },
-      document: spec.document, line: spec.line, alsoLines: spec.alsoLines, words: spec.words, low: spec.low,
-      high: spec.high, unit: spec.unit.rawValue, metric: spec.metric, lowerIsBetter: spec.better == .lower,
-      documentedRatePerSecond: spec.documentedRatePerSecond, relation: spec.relation, conditions: conditions,
-      isOverRange: targets.count > 1,
-      notMeasuredReason: isAlone
-        ? "the scenario has no \(spec.against?.rawValue ?? "") target of the same phases" : reason)
-  }
-
-  /// The first target of a role with these phases.
-  private static func other(for role: ClaimSpec.Role, phases: [Phase], in plan: Plan) -> Target? {
-    targets(for: role, in: plan).first { $0.phases == phases }
   }
 }

@@ -33,7 +33,7 @@ enum Outcome {
     case .behaviours: [ResultTables.behaviours(document.behaviours ?? [])]
     case .costs: [ResultTables.costs(document), ResultTables.costsOverLength(document)]
     case .sweep: [ResultTables.sweep(document)]
-    case .floor: [ResultTables.floor(document)]
+    case .floor: [ResultTables.baseline(document)]
     case .network: [ResultTables.links(document)] + ResultTables.network(document)
     case .expectations: [ResultTables.expectations(document.expectations)]
     }

@@ -1,149 +1,63 @@
-// RFC 4180 as far as it goes, and a little for spreadsheets: text that they would take for a
-// formula gets an apostrophe in front, inside quotes.
-import Foundation
+// RFC 4180, and a little for spreadsheets: text that they would take for a formula gets an apostrophe in
+// front, inside quotes.
 import Engine
+import Foundation
 import Lab
 import Results
+import struct Engine.Measurement
+
+extension ExportFormat {
+  static let csv = ExportFormat("csv", isInRunFolder: true) { document in
+    CSV.files(document).map { RenderedFile(name: $0.title, contents: CSV.render($0)) }
+  }
+}
 
 /// The CSV files of a run, each a pure function of it.
-package enum CSV {
-  /// `summary.csv`: a row per target, load, phase (`request` first) and replicate.
-  package static func summary(_ document: RunDocument) -> String {
-    let rows = document.measurements.flatMap { measurement in
-      measurement.scopes.map {
-        SummaryRow(
-          runID: document.runID, scenario: document.scenario.name, measurement: measurement, scope: $0)
-      }
-    }
-    return file(
-      SummaryRow.columns.map(\.name),
-      rows.map { row in SummaryRow.columns.map { text($0.cell(row)) } })
+enum CSV {
+  /// The five files, and `parts.csv` of a run that has parts.
+  static func files(_ document: RunDocument) -> [ReportTable] {
+    [
+      ReportTable("summary.csv", SummaryRow.columns, SummaryRow.all(document)),
+      ReportTable("percentiles.csv", PercentileRow.columns, PercentileRow.all(document)),
+      ReportTable("timeline.csv", IntervalRow.columns, IntervalRow.all(document)),
+      ReportTable("comparison.csv", ComparisonRow.columns, document.comparisons),
+      ReportTable("claims.csv", ClaimVerdict.columns, document.claims),
+    ] + [ReportTable("parts.csv", PartRow.columns, PartRow.all(document))].filter { !$0.rows.isEmpty }
   }
 
-  /// The percentiles of `percentiles.csv`; 100 is the exact greatest.
-  package static let percentiles: [Double] = [50, 75, 90, 95, 99, 99.9, 99.99, 100]
-
-  /// `percentiles.csv`: microseconds; a value is empty where under 10 samples lie beyond.
-  ///
-  /// `count` is the histogram's number of samples. Replicate `all` is all valid replicates merged,
-  /// or all replicates where none is valid.
-  package static func percentiles(_ document: RunDocument) -> String {
-    let rows = MeasurementGroup.all(document).flatMap { group in
-      group.scopeNames.flatMap { scope in
-        HistogramKind.allCases.flatMap { kind -> [[String]] in
-          let each = group.measurements.compactMap { one in
-            one.scopes.first { $0.scope == scope }.map { (String(one.replicate), kind.of($0)) }
-          }
-          return (each + [("all", group.merged(scope: scope, kind: kind))]).flatMap { replicate, histogram in
-            percentileRows(histogram).map { percentile, value in
-              [
-                field(group.target), field(group.load), field(scope), kind.rawValue, replicate, percentile,
-                value, String(histogram.count),
-              ]
-            }
-          }
-        }
-      }
-    }
-    return file(
-      ["target", "load", "phase", "metric", "replicate", "percentile", "value_us", "count"], rows)
-  }
-
-  /// `timeline.csv`: a row per target, load, replicate and interval; times are of responses, CPU times for
-  /// each request that ended in the interval, and memory is that of the interval's end.
-  package static func timeline(_ document: RunDocument) -> String {
-    func micro(_ nanoseconds: UInt64?) -> String {
-      Number.text(nanoseconds.map { Double($0) / 1000 }) ?? ""
-    }
-    func cost(_ window: MeasurementWindow, _ nanoseconds: UInt64?) -> String {
-      guard let nanoseconds, window.completed > 0 else { return "" }
-      return Number.text(Double(nanoseconds) / 1000 / Double(window.completed)) ?? ""
-    }
-    let rows = document.measurements.flatMap { one in
-      one.windows.enumerated().map { place, window in
+  /// The manual's list of columns, which docs/columns.md holds.
+  static var manual: String {
+    func section<Row>(_ name: String, _ rows: String, _ columns: [Column<Row>]) -> String {
+      let table = ReportTable(
+        name,
         [
-          field(one.target), field(one.load), String(one.replicate), String(place + 1),
-          Number.text(window.startSeconds) ?? "", Number.text(window.durationSeconds) ?? "",
-          String(window.completed),
-          window.durationSeconds > 0
-            ? Number.text(Double(window.completed) / window.durationSeconds) ?? "" : "",
-          micro(window.p50Nanoseconds), micro(window.p99Nanoseconds), micro(window.maxNanoseconds),
-          cost(window, window.cpuGeneratorNanoseconds), cost(window, window.cpuBrokerNanoseconds),
-          cost(window, window.cpuWorkersNanoseconds), window.residentGeneratorBytes.map(String.init) ?? "",
-        ]
-      }
+          .text("column") { "`\($0.name)`" }, .text("unit", \.unit),
+          .text("better") { $0.better == .neither ? "" : $0.better.rawValue }, .text("meaning", \.meaning),
+        ] as [Column<Column<Row>>], columns)
+      let lines =
+        [table.columns, table.columns.map { _ in "---" }] + table.rows.map { $0.map { $0.text ?? "" } }
+      return "## \(name)\n\n\(rows).\n\n"
+        + lines.map { "| " + $0.joined(separator: " | ") + " |\n" }.joined()
     }
-    return file(
-      [
-        "target", "load", "replicate", "interval", "start_s", "duration_s", "completed", "completed_rps",
-        "response_p50_us", "response_p99_us", "response_max_us", "cpu_generator_us", "cpu_broker_us",
-        "cpu_workers_us", "resident_generator_bytes",
-      ], rows)
+    return [
+      "# The columns of the CSV files\n\nAn empty cell is a figure that was not measured, or a percentile beyond "
+        + "which lie under 10 samples. New columns go to the end.\n",
+      section("summary.csv", "A row per target, load, phase and replicate", SummaryRow.columns),
+      section("percentiles.csv", "A row per percentile; 100 is the exact greatest", PercentileRow.columns),
+      section("timeline.csv", "A row per target, load, replicate and interval", IntervalRow.columns),
+      section("comparison.csv", "A row per pair of targets, load and metric", ComparisonRow.columns),
+      section("claims.csv", "A row per claim and condition", ClaimVerdict.columns),
+      section("parts.csv", "With `decompose:`, a row per phase, replicate and part", PartRow.columns),
+    ].joined(separator: "\n")
   }
 
-  /// `comparison.csv`: ratios are b / a; `noise_floor` is a share, 0.03 is 3 %.
-  package static func comparison(_ document: RunDocument) -> String {
-    comparison(document.comparisons)
-  }
-
-  /// `comparison.csv` of these rows.
-  package static func comparison(_ rows: [ComparisonRow]) -> String {
-    file(
-      [
-        "metric", "condition", "a", "b", "a_value", "b_value", "unit", "ratio", "ratio_low", "ratio_high",
-        "p_value", "noise_floor", "verdict",
-      ],
-      rows.map { row in
-        [
-          field(row.metric), field(row.condition), field(row.a), field(row.b), Number.text(row.aValue) ?? "",
-          Number.text(row.bValue) ?? "", field(row.unit),
-        ]
-          + [row.ratio, row.ratioLow, row.ratioHigh, row.pValue, row.noiseFloor].map {
-            Number.significant($0) ?? ""
-          } + [row.verdict.rawValue]
-      })
-  }
-
-  /// `claims.csv`: measured, low and high are in the row's unit.
-  package static func claims(_ document: RunDocument) -> String {
-    file(
-      [
-        "id", "document", "line", "claim", "documented", "unit", "condition", "measured", "low", "high",
-        "verdict", "why",
-      ],
-      document.claims.map { row in
-        [
-          field(row.id), field(row.document), String(row.line), field(row.claim), field(row.documented),
-          field(row.unit), field(row.condition),
-        ]
-          + [row.measured, row.low, row.high].map { Number.significant($0, 6) ?? "" }
-          + [row.verdict.rawValue, field(row.why)]
-      })
-  }
-
-  private static func percentileRows(_ histogram: LatencyHistogram) -> [(String, String)] {
-    percentiles.map { percentile in
-      let value =
-        percentile == 100
-        ? (histogram.isEmpty ? nil : Double(histogram.greatestNanoseconds) / 1000)
-        : histogram.printableMicroseconds(percentile)
-      return (Number.text(percentile) ?? "", Number.text(value) ?? "")
+  static func render(_ table: ReportTable) -> String {
+    let rows = table.rows.map { row in
+      row.enumerated().map { table.isText[$0] ? field($1.text ?? "") : $1.text ?? "" }
     }
+    return ([table.columns] + rows).map { $0.joined(separator: ",") + "\r\n" }.joined()
   }
 
-  static func file(_ header: [String], _ rows: [[String]]) -> String {
-    ([header] + rows).map { $0.joined(separator: ",") + "\r\n" }.joined()
-  }
-
-  private static func text(_ cell: SummaryRow.Cell) -> String {
-    switch cell {
-    case .text(let text): field(text ?? "")
-    case .number(let value, let digits): Number.text(value, digits: digits) ?? ""
-    case .count(let count): count.map(String.init) ?? ""
-    }
-  }
-
-  /// A text as a field.
   static func field(_ text: String) -> String {
     let first = text.unicodeScalars.first
     let isFormula = first.map { "=+-@\t\r\n".unicodeScalars.contains($0) } ?? false
@@ -151,5 +65,133 @@ package enum CSV {
     let needsQuotes =
       isFormula || safe.unicodeScalars.contains { "\",\r\n".unicodeScalars.contains($0) }
     return needsQuotes ? "\"" + safe.replacingOccurrences(of: "\"", with: "\"\"") + "\"" : safe
+  }
+}
+
+/// A row of percentiles.csv. Replicate `all` is all valid replicates merged, or all replicates where none is
+/// valid.
+private struct PercentileRow {
+  let group: MeasurementGroup
+  let scope: String
+  let kind: HistogramKind
+  let replicate: String
+  let histogram: LatencyHistogram
+  let percentile: Double
+
+  static let columns: [Column<PercentileRow>] = [
+    .text("target", "the target's name", \.group.target),
+    .text("load", "such as `closed-64`", \.group.load),
+    .text("phase", "`request` for whole sessions, else the phase", \.scope),
+    .text("metric", "`response`, `service` or `send_lag`", \.kind.rawValue),
+    .text("replicate", "its number, or `all` for the valid ones merged", \.replicate),
+    .number("percentile", "50 to 100", unit: "%", \.percentile),
+    .number("value_us", "the time", unit: "us", better: .less) { row in
+      guard row.percentile == 100 else { return row.histogram.printableMicroseconds(row.percentile) }
+      return row.histogram.isEmpty ? nil : Double(row.histogram.greatestNanoseconds) / 1000
+    },
+    .count("count", "samples of the histogram", \.histogram.count),
+  ]
+
+  static func all(_ document: RunDocument) -> [PercentileRow] {
+    var rows: [PercentileRow] = []
+    for group in MeasurementGroup.all(document) {
+      for scope in group.scopeNames {
+        for kind in HistogramKind.allCases {
+          let each = group.measurements.compactMap { one in
+            one.scopes.first { $0.scope == scope }.map { (String(one.replicate), kind.of($0)) }
+          }
+          for (replicate, histogram) in each + [("all", group.merged(scope: scope, kind: kind))] {
+            rows += [50, 75, 90, 95, 99, 99.9, 99.99, 100].map {
+              PercentileRow(
+                group: group, scope: scope, kind: kind, replicate: replicate, histogram: histogram,
+                percentile: $0)
+            }
+          }
+        }
+      }
+    }
+    return rows
+  }
+}
+
+/// A row of timeline.csv.
+private struct IntervalRow {
+  let measurement: Measurement
+  let place: Int
+  let window: MeasurementWindow
+
+  static let columns: [Column<IntervalRow>] = [
+    .text("target", "the target's name", \.measurement.target),
+    .text("load", "such as `closed-64`", \.measurement.load),
+    .count("replicate", "1 for the first", int: \.measurement.replicate),
+    .count("interval", "1 for the first") { UInt64($0.place + 1) },
+    .number("start_s", "from the start of the measured time", unit: "s", \.window.startSeconds),
+    .number("duration_s", "its length", unit: "s", \.window.durationSeconds),
+    .count("completed", "requests that ended in it", \.window.completed),
+    .number("completed_rps", "requests that ended in it per second", unit: "req/s", better: .more) {
+      $0.window.durationSeconds > 0 ? Double($0.window.completed) / $0.window.durationSeconds : nil
+    },
+    time("response_p50_us", "response time, percentile 50", \.p50Nanoseconds),
+    time("response_p99_us", "response time, percentile 99", \.p99Nanoseconds),
+    time("response_max_us", "greatest response time", \.maxNanoseconds),
+    cpu("cpu_generator_us", "load process", \.cpuGeneratorNanoseconds),
+    cpu("cpu_broker_us", "broker", \.cpuBrokerNanoseconds),
+    cpu("cpu_workers_us", "workers together", \.cpuWorkersNanoseconds),
+    .count(
+      "resident_generator_bytes", "resident memory of the load process at its end", unit: "B", better: .less,
+      \.window.residentGeneratorBytes),
+  ]
+
+  private static func time(
+    _ name: String, _ meaning: String, _ value: @escaping @Sendable (MeasurementWindow) -> UInt64?
+  ) -> Column<IntervalRow> {
+    .number(name, meaning, unit: "us", better: .less) { value($0.window).map { Double($0) / 1000 } }
+  }
+
+  private static func cpu(
+    _ name: String, _ of: String, _ value: @escaping @Sendable (MeasurementWindow) -> UInt64?
+  ) -> Column<IntervalRow> {
+    .number(name, "CPU time of the \(of) per request that ended in it", unit: "us", better: .less) { row in
+      guard let time = value(row.window), row.window.completed > 0 else { return nil }
+      return Double(time) / 1000 / Double(row.window.completed)
+    }
+  }
+
+  static func all(_ document: RunDocument) -> [IntervalRow] {
+    document.measurements.flatMap { one in
+      one.windows.enumerated().map { IntervalRow(measurement: one, place: $0, window: $1) }
+    }
+  }
+}
+
+/// A row of parts.csv. Part `service` is the phase's whole service time.
+private struct PartRow {
+  let measurement: Measurement
+  let scope: String
+  let part: PhasePart
+
+  static let columns: [Column<PartRow>] = [
+    .text("target", "the target's name", \.measurement.target),
+    .text("load", "such as `closed-64`", \.measurement.load),
+    .text("phase", "the phase", \.scope),
+    .count("replicate", "1 for the first", int: \.measurement.replicate),
+    .text("part", "the part; `service` is the whole service time", \.part.name),
+    .count("count", "samples", \.part.time.count),
+    .number("mean_us", "mean time", unit: "us", better: .less) {
+      $0.part.time.meanNanoseconds.map { $0 / 1000 }
+    },
+    .number("p50_us", "percentile 50", unit: "us", better: .less) { $0.part.time.printableMicroseconds(50) },
+    .number("p99_us", "percentile 99", unit: "us", better: .less) { $0.part.time.printableMicroseconds(99) },
+  ]
+
+  static func all(_ document: RunDocument) -> [PartRow] {
+    document.measurements.flatMap { one in
+      one.scopes.flatMap { scope -> [PartRow] in
+        guard let cut = scope.decomposition else { return [] }
+        return (cut.parts + [PhasePart(name: "service", time: scope.service)]).map {
+          PartRow(measurement: one, scope: scope.scope, part: $0)
+        }
+      }
+    }
   }
 }

@@ -12,7 +12,6 @@ struct ReportSection {
   var hasCharts = false
 }
 
-/// The sections of a report.
 enum ReportText {
   static func sections(_ document: RunDocument) -> [ReportSection] {
     var sections = [what(document), results(document)]
@@ -93,7 +92,7 @@ enum ReportText {
       ResultTables.sweep(document), ResultTables.results(document), ResultTables.intervals(document),
       ResultTables.phases(document),
       ResultTables.parts(document), ResultTables.costs(document), ResultTables.costsOverLength(document),
-      ResultTables.resources(document), ResultTables.broker(document), ResultTables.floor(document),
+      ResultTables.resources(document), ResultTables.broker(document), ResultTables.baseline(document),
     ]
     return ReportSection(
       title: "Results", tables: tables.filter { !$0.rows.isEmpty }, hasCharts: true)
@@ -106,8 +105,8 @@ enum ReportText {
     let warnings = document.measurements.flatMap { one in
       one.warnings.map { "Warning: \(name(one)): \($0)." }
     }
-    let nearFloor = ResultTables.nearFloor(document).map { "Warning: \($0)." }
-    let all = invalid + nearFloor + document.warnings.map { "Warning: \($0)." } + warnings
+    let nearBaseline = ResultTables.nearBaseline(document).map { "Warning: \($0)." }
+    let all = invalid + nearBaseline + document.warnings.map { "Warning: \($0)." } + warnings
     return ReportSection(
       title: "Validity and warnings",
       paragraphs: all.isEmpty ? ["Every measurement is valid, and there are no warnings."] : all)
@@ -152,9 +151,8 @@ enum ReportText {
     }
     rows += facts.versions.sorted { $0.key < $1.key }.map { ("version of \($0.key)", $0.value) }
     rows += document.plugins.map { ("plugin \($0.name)", "\($0.file), SHA-256 \($0.sha256 ?? "unknown")") }
-    let table = ReportTable(
-      title: "Machine and versions", columns: ["fact", "value"], textColumns: 2,
-      rows: rows.map { [ReportTable.Cell($0.0), ReportTable.Cell($0.1)] })
+    let columns: [Column<(String, String?)>] = [.text("fact", \.0), .text("value", \.1)]
+    let table = ReportTable("Machine and versions", columns, rows)
     return ReportSection(
       title: "Circumstances",
       paragraphs: [

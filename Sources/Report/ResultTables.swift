@@ -3,31 +3,43 @@ import Engine
 import Lab
 import Results
 
-package enum ResultTables {
-  typealias Cell = ReportTable.Cell
+private typealias GroupColumn = Column<MeasurementGroup>
 
+extension GroupColumn {
+  fileprivate static let name: [GroupColumn] = [.text("target", \.target), .text("load", \.load)]
+  fileprivate static let valid = GroupColumn.toned("valid", isText: true) {
+    Cell($0.validity, $0.isValid ? .good : .bad)
+  }
+
+  /// The median over replicates of a column of summary.csv, in the unit that reads best.
+  fileprivate static func median(_ head: String, _ column: String) -> GroupColumn {
+    .other(head) { SummaryRow.column(column)?.shown($0.median(column)) }
+  }
+
+  /// So many significant digits of that median.
+  fileprivate static func digits(_ head: String, _ column: String) -> GroupColumn {
+    .significant(head) { $0.median(column) }
+  }
+}
+
+package enum ResultTables {
   /// Requests: a row per target and load, each figure the median over replicates.
   package static func results(_ document: RunDocument) -> ReportTable {
-    let rows = MeasurementGroup.all(document).map { group -> [Cell] in
-      let failures = group.failures()
-      let isValid = group.measurements.allSatisfy(\.isValid)
-      let lag = group.measurements.contains { $0.offeredRatePerSecond != nil }
-      return [
-        Cell(group.target), Cell(group.load), Cell(group.validity, isValid ? .good : .bad),
-        Cell(String(group.measurements.count)), Cell(Number.grouped(group.median("throughput_rps"))),
-        time(group, "response_p50_us"), time(group, "response_p90_us"), time(group, "response_p99_us"),
-        time(group, "response_p999_us"),
-        Cell(Number.time(microseconds: group.figures("response_max_us").max())),
-        time(group, "service_p50_us"), lag ? time(group, "send_lag_p99_us") : Cell(nil),
-        Cell(Number.grouped(Double(failures)), failures == 0 ? .plain : .bad),
+    let columns: [GroupColumn] =
+      GroupColumn.name + [
+        .valid, .other("replicates") { String($0.measurements.count) }, .median("req/s", "throughput_rps"),
+        .median("p50", "response_p50_us"), .median("p90", "response_p90_us"),
+        .median("p99", "response_p99_us"), .median("p99.9", "response_p999_us"),
+        .time("max") { $0.figures("response_max_us").max() }, .median("service p50", "service_p50_us"),
+        .time("send lag p99") { group in
+          let isOpen = group.measurements.contains { $0.offeredRatePerSecond != nil }
+          return isOpen ? group.median("send_lag_p99_us") : nil
+        },
+        .toned("errors") { Cell(Number.grouped(Double($0.failures())), $0.failures() == 0 ? .plain : .bad) },
       ]
-    }
     return ReportTable(
-      title: "Requests: response time; closed loads do not state latency under load",
-      columns: [
-        "target", "load", "valid", "replicates", "req/s", "p50", "p90", "p99", "p99.9", "max",
-        "service p50", "send lag p99", "errors",
-      ], textColumns: 3, rows: rows,
+      "Requests: response time; closed loads do not state latency under load", columns,
+      MeasurementGroup.all(document),
       notes: [
         "A request is a session through all its phases. Each figure is the median over replicates, max the "
           + "greatest; –: not measured, or under 10 samples lie beyond it.",
@@ -37,7 +49,7 @@ package enum ResultTables {
   }
 
   /// Which NATS client the generator had, for each target; nothing where there is none.
-  static func clients(_ document: RunDocument) -> [String] {
+  private static func clients(_ document: RunDocument) -> [String] {
     let names = document.measurements.compactMap(\.client).uniqued()
     guard !names.isEmpty else { return [] }
     let parts = names.map { name in
@@ -48,21 +60,23 @@ package enum ResultTables {
   }
 
   /// Intervals of the figures that matter most, a row per target and load.
-  package static func intervals(_ document: RunDocument) -> ReportTable {
-    let columns = ["throughput_rps", "response_p50_us", "response_p99_us"]
-    let rows = MeasurementGroup.all(document).map { group in
-      [Cell(group.target), Cell(group.load)]
-        + columns.map { column -> Cell in
-          let values = group.figures(column)
-          guard let interval = Statistics.bootstrapMedian(values, seed: document.seed),
-            let low = shown(interval.low, column), let high = shown(interval.high, column)
-          else { return Cell(nil) }
-          return Cell("\(low) to \(high)")
-        }
+  static func intervals(_ document: RunDocument) -> ReportTable {
+    let seed = document.seed
+    func interval(_ head: String, _ name: String) -> GroupColumn {
+      .other(head) { group in
+        guard let column = SummaryRow.column(name),
+          let interval = Statistics.bootstrapMedian(group.figures(name), seed: seed),
+          let low = column.shown(interval.low), let high = column.shown(interval.high)
+        else { return nil }
+        return "\(low) to \(high)"
+      }
     }
     return ReportTable(
-      title: "95 % bootstrap intervals of the medians over replicates",
-      columns: ["target", "load", "req/s", "p50", "p99"], textColumns: 2, rows: rows,
+      "95 % bootstrap intervals of the medians over replicates",
+      GroupColumn.name + [
+        interval("req/s", "throughput_rps"), interval("p50", "response_p50_us"),
+        interval("p99", "response_p99_us"),
+      ], MeasurementGroup.all(document),
       notes: [
         "–: under 3 replicates. From so few replicates an interval is about their range, and covers less "
           + "than 95 %: at most 75 % of 3, 87.5 % of 4, 93.75 % of 5."
@@ -71,39 +85,34 @@ package enum ResultTables {
 
   /// Phases: a row per target, load and phase.
   package static func phases(_ document: RunDocument) -> ReportTable {
-    let rows = MeasurementGroup.all(document).flatMap { group in
-      group.phaseNames.map { phase -> [Cell] in
-        [
-          Cell(group.target), Cell(group.load), Cell(phase),
-          Cell(Number.time(microseconds: group.median("response_p50_us", scope: phase))),
-          Cell(Number.time(microseconds: group.median("response_p99_us", scope: phase))),
-          Cell(Number.time(microseconds: group.median("service_p50_us", scope: phase))),
-          Cell(Number.grouped(Double(group.failures(scope: phase)))),
-        ]
-      }
+    struct Phase {
+      let group: MeasurementGroup
+      let name: String
+      func median(_ column: String) -> Double? { group.median(column, scope: name) }
     }
+    let columns: [Column<Phase>] = [
+      .text("target", \.group.target), .text("load", \.group.load), .text("phase", \.name),
+      .time("p50") { $0.median("response_p50_us") }, .time("p99") { $0.median("response_p99_us") },
+      .time("service p50") { $0.median("service_p50_us") },
+      .grouped("errors") { Double($0.group.failures(scope: $0.name)) },
+    ]
     return ReportTable(
-      title: "Phase requests",
-      columns: ["target", "load", "phase", "p50", "p99", "service p50", "errors"], textColumns: 3,
-      rows: rows, notes: ["A phase request is one phase, started and ended. Medians over replicates."])
+      "Phase requests", columns,
+      MeasurementGroup.all(document).flatMap { group in
+        group.phaseNames.map { Phase(group: group, name: $0) }
+      }, notes: ["A phase request is one phase, started and ended. Medians over replicates."])
   }
 
   /// What a request costs: a row per target and load.
   package static func costs(_ document: RunDocument) -> ReportTable {
-    let rows = MeasurementGroup.all(document).map { group -> [Cell] in
-      [
-        Cell(group.target), Cell(group.load), time(group, "cpu_generator_us"), time(group, "cpu_broker_us"),
-        time(group, "cpu_workers_us"), Cell(Number.grouped(group.median("allocated_bytes"))),
-        time(group, "omission_gap_p99_us"),
-        Cell(Number.text(group.median("steal_percent"), digits: 2).map { "\($0) %" }),
-      ]
-    }
-    return ReportTable(
-      title: "Costs, for each answered request",
-      columns: [
-        "target", "load", "CPU generator", "CPU broker", "CPU workers", "bytes allocated",
-        "omission gap p99", "stolen CPU",
-      ], textColumns: 2, rows: rows,
+    ReportTable(
+      "Costs, for each answered request",
+      GroupColumn.name + [
+        .median("CPU generator", "cpu_generator_us"), .median("CPU broker", "cpu_broker_us"),
+        .median("CPU workers", "cpu_workers_us"), .median("bytes allocated", "allocated_bytes"),
+        .median("omission gap p99", "omission_gap_p99_us"),
+        .other("stolen CPU") { Number.text($0.median("steal_percent"), digits: 2).map { "\($0) %" } },
+      ], MeasurementGroup.all(document),
       notes: [
         "The generator's process holds an FFI plugin, so its CPU time is also the plugin's. The omission gap "
           + "is response minus service time: what a generator that waits for replies would not have seen.",
@@ -111,31 +120,125 @@ package enum ResultTables {
       ])
   }
 
+  /// Cost, throughput and memory at both ends of long loads: a row per target and load; no rows without one.
+  package static func costsOverLength(_ document: RunDocument) -> ReportTable {
+    struct Long {
+      let group: MeasurementGroup
+      let costs: [LengthCosts]
+      func median(_ figure: (LengthCosts) -> Double?) -> Double? {
+        Statistics.median(costs.compactMap(figure))
+      }
+    }
+    func ratio(_ figure: @escaping @Sendable (LengthCosts.Fifth) -> Double?) -> Column<Long> {
+      .significant("ratio") { $0.median { $0.ratio(figure) } }
+    }
+    func memory(
+      _ head: String, _ bytes: @escaping @Sendable (LengthCosts) -> Double?
+    ) -> Column<Long> {
+      .other(head) { Number.text($0.median(bytes).map { $0 / 1_048_576 }, digits: 2).map { "\($0) MiB" } }
+    }
+    let columns: [Column<Long>] = [
+      .text("target", \.group.target), .text("load", \.group.load),
+      .time("CPU generator, first fifth") { $0.median(\.first.cost) },
+      .time("last fifth") { $0.median(\.last.cost) }, ratio(\.cost),
+      .grouped("req/s, first fifth") { $0.median(\.first.rate) },
+      .grouped("last fifth") { $0.median(\.last.rate) }, ratio(\.rate),
+      memory("memory generator, start", \.memoryAtStart), memory("end", \.memoryAtEnd),
+      memory("growth", \.growth),
+    ]
+    let rows = MeasurementGroup.all(document).map {
+      Long(group: $0, costs: $0.used.compactMap(LengthCosts.init))
+    }
+    return ReportTable(
+      "Cost over the run's length", columns, rows.filter { !$0.costs.isEmpty },
+      notes: [
+        "The first and the last fifth of the measured time, for each request that ended in it, of measurements "
+          + "of at least \(Int(LengthCosts.leastSeconds)) s; a ratio of 1 is a figure that does not change. "
+          + "timeline.csv has every interval."
+      ])
+  }
+
+  /// Memory and context switches: a row per target and load.
+  static func resources(_ document: RunDocument) -> ReportTable {
+    func memory(_ side: String) -> GroupColumn {
+      .other("memory \(side)") { group in
+        let ends = ["start", "end"].compactMap { end in
+          Number.text(group.median("resident_\(side)_\(end)_bytes").map { $0 / 1_048_576 }, digits: 1)
+        }
+        return ends.count == 2 ? "\(ends[0]) to \(ends[1]) MiB" : nil
+      }
+    }
+    func switches(_ side: String) -> GroupColumn {
+      .other("switches \(side)") { group in
+        let kinds = ["voluntary", "involuntary"].compactMap {
+          Number.significant(group.median("\($0)_switches_\(side)"), 3)
+        }
+        return kinds.count == 2 ? "\(kinds[0]) + \(kinds[1])" : nil
+      }
+    }
+    let sides = ["generator", "broker", "workers"]
+    var table = ReportTable(
+      "Memory, and context switches for each answered request",
+      GroupColumn.name + sides.map(memory) + sides.map(switches), MeasurementGroup.all(document),
+      notes: [
+        "Memory is resident memory at the start and at the end of the measured time; the generator's has its "
+          + "histograms in it, and an FFI plugin. Switches are voluntary (a thread waited) + involuntary (the "
+          + "kernel took the core away), over all threads. Threads of the broker and of workers that ended "
+          + "within the measured time are not counted: the kernel forgets theirs."
+      ])
+    table.rows.removeAll { row in row.dropFirst(2).allSatisfy { $0.text == nil } }
+    return table
+  }
+
+  /// What the broker said of itself: a row per target and load behind a broker that the run started.
+  static func broker(_ document: RunDocument) -> ReportTable {
+    ReportTable(
+      "The broker's own monitoring",
+      GroupColumn.name + [
+        .digits("messages in / request", "broker_in_messages"),
+        .digits("out / request", "broker_out_messages"), .digits("bytes in / request", "broker_in_bytes"),
+        .digits("out / request", "broker_out_bytes"),
+        .toned("slow consumers") { group in
+          let slow = group.measurements.compactMap { $0.brokerActivity?.slowConsumers }.reduce(0, +)
+          return Cell(String(slow), slow == 0 ? .plain : .bad)
+        },
+        .grouped("most pending bytes") { $0.figures("broker_pending_most_bytes").max() },
+        .median("subscriptions", "broker_subscriptions"),
+      ],
+      MeasurementGroup.all(document).filter { $0.measurements.contains { $0.brokerActivity != nil } },
+      notes: [
+        "From /varz at both ends of the measured time. Slow consumers are clients that the broker cut off, over "
+          + "all replicates. Pending bytes wait in the broker for clients that have not read them (/connz); "
+          + "they are looked at ten times in a measurement at most, so a short peak may be missed."
+      ])
+  }
+
   /// Comparisons: a row per metric, load and pair.
   package static func comparison(_ rows: [ComparisonRow]) -> ReportTable {
-    ReportTable(
-      title: "Comparison: ratio b / a of paired replicates",
-      columns: [
-        "metric", "load", "a", "b", "verdict", "a's value", "b's value", "ratio", "95 % interval", "p",
-        "noise floor",
-      ], textColumns: 5,
-      rows: rows.map { row in
-        let low = Number.significant(row.ratioLow, 3)
-        let high = Number.significant(row.ratioHigh, 3)
-        let tone: ReportTable.Tone = row.isRegression ? .bad : row.verdict == .unclear ? .unsure : .plain
+    func value(_ head: String, _ value: @escaping @Sendable (ComparisonRow) -> Double?)
+      -> Column<ComparisonRow>
+    {
+      .other(head) { row in SummaryRow.column(row.metric).flatMap { $0.shown(value(row)) } }
+    }
+    let columns: [Column<ComparisonRow>] = [
+      .text("metric", \.metric), .text("load", \.condition), .text("a", \.a), .text("b", \.b),
+      .toned("verdict", isText: true) { row in
         let mark = row.why.hasPrefix("invalid") ? " (\(row.why))" : ""
-        return [
-          Cell(row.metric), Cell(row.condition), Cell(row.a), Cell(row.b),
-          Cell(row.verdict.rawValue + mark, tone), Cell(shown(row.aValue, row.metric)),
-          Cell(shown(row.bValue, row.metric)), Cell(Number.significant(row.ratio, 3)),
-          Cell(low.flatMap { low in high.map { "\(low) to \($0)" } }),
-          Cell(Number.significant(row.pValue, 2)),
-          Cell(row.noiseFloor.flatMap { Number.text($0 * 100, digits: 1) }.map { "\($0) %" }),
-        ]
+        return Cell(
+          row.verdict.rawValue + mark,
+          row.isRegression ? .bad : row.verdict == .unclear ? .unsure : .plain)
       },
+      value("a's value", \.aValue), value("b's value", \.bValue), .significant("ratio", digits: 3, \.ratio),
+      .other("95 % interval") { Number.range($0.ratioLow, $0.ratioHigh) },
+      .significant("p", digits: 2, \.pValue),
+      .other("noise floor") { Number.percent($0.noiseFloor) },
+    ]
+    return ReportTable(
+      "Comparison: ratio b / a of paired replicates", columns, rows,
       notes: [
         "different: the interval leaves 1 and the difference is over the noise floor, which an A/A pair (the "
-          + "same target twice) shows, the median distance of its replicates; without such a pair, over that of any two replicates of one target.",
+          + "same target twice) shows, the median distance of its replicates; without such a pair, over that "
+          + "of any two replicates of one target.",
         "same: the difference is not over the noise floor. unclear: neither can be said.",
       ])
   }
@@ -143,20 +246,13 @@ package enum ResultTables {
   /// Claims: a row per condition, and the overall row.
   package static func claims(_ rows: [ClaimVerdict]) -> ReportTable {
     ReportTable(
-      title: "Documented claims",
-      columns: ["claim", "where", "condition", "verdict", "documented", "measured", "95 % interval", "unit"],
-      textColumns: 4,
-      rows: rows.map { row in
-        let low = Number.significant(row.low, 3)
-        let high = Number.significant(row.high, 3)
-        return [
-          Cell(row.id), Cell("\(row.document):\(row.line)"), Cell(row.condition),
-          Cell(row.verdict.rawValue, tone(row.verdict)), Cell(row.documented),
-          Cell(Number.significant(row.measured, 3)),
-          Cell(low.flatMap { low in high.map { "\(low) to \($0)" } }),
-          Cell(row.unit),
-        ]
-      },
+      "Documented claims",
+      [
+        .text("claim", \.id), .text("where") { "\($0.document):\($0.line)" }, .text("condition", \.condition),
+        .toned("verdict", isText: true) { Cell($0.verdict.rawValue, $0.verdict.tone) },
+        .other("documented", \.documented), .significant("measured", digits: 3, \.measured),
+        .other("95 % interval") { Number.range($0.low, $0.high) }, .other("unit", \.unit),
+      ] as [Column<ClaimVerdict>], rows,
       notes: [
         "Conditions: a unloaded, b open loop at the documented rate, c closed loop at the concurrency that "
           + "Little's law implies. confirmed: the interval lies in the documented range; better, worse: wholly "
@@ -165,50 +261,323 @@ package enum ResultTables {
       ])
   }
 
+  /// What documented pairs imply: a row per pair and target.
+  package static func implied(_ pairs: [ImpliedPair]) -> ReportTable {
+    let columns: [Column<ImpliedPair>] = [
+      .text("claim", \.claim), .text("target", \.target), .time("documented", \.latencyMicroseconds),
+      .other("at") { Number.grouped($0.ratePerSecond).map { "\($0) req/s" } },
+      .significant("in flight", digits: 3, \.inFlight), .time("measured, unloaded", \.unloadedMicroseconds),
+      .other("plugin work for it") { pair in
+        let work = pair.workMicroseconds
+        return work.map { $0 <= 0 } == true
+          ? "none: it takes longer already" : Number.time(microseconds: work)
+      },
+      .time("for each phase") { pair in
+        pair.workMicroseconds.flatMap { $0 <= 0 || pair.phases < 1 ? nil : $0 / Double(pair.phases) }
+      },
+    ]
+    return ReportTable(
+      "What the documented pairs imply", columns, pairs,
+      notes: [
+        "In flight: what Little's law gives for the documented latency and throughput together. Plugin work: how "
+          + "long the handlers would have to work in a request for the documented latency to be that of an "
+          + "unloaded request here."
+      ])
+  }
+
   /// What was seen of each documented behaviour: a row per test.
   package static func behaviours(_ results: [BehaviourResult]) -> ReportTable {
     ReportTable(
-      title: "Documented behaviour, tried", columns: ["test", "verdict", "what was seen"], textColumns: 3,
-      rows: results.map { [Cell($0.test), Cell($0.verdict.rawValue, tone($0.verdict)), Cell($0.why)] })
+      "Documented behaviour, tried",
+      [
+        .text("test", \.test),
+        .toned("verdict", isText: true) { Cell($0.verdict.rawValue, $0.verdict.tone) },
+        .text("what was seen", \.why),
+      ] as [Column<BehaviourResult>], results)
   }
 
   /// The details of each test that has some.
   static func behaviourDetails(_ results: [BehaviourResult]) -> [ReportTable] {
     results.filter { !$0.rows.isEmpty }.map { result in
-      ReportTable(
-        title: result.test, columns: result.columns, textColumns: 1,
-        rows: result.rows.map { row in row.map { Cell($0) } })
+      let columns = result.columns.enumerated().map { place, head -> Column<[String]> in
+        let cell = { @Sendable (row: [String]) in row.indices.contains(place) ? row[place] : nil }
+        return place == 0 ? .text(head, cell) : .other(head, cell)
+      }
+      return ReportTable(result.test, columns, result.rows)
     }
   }
 
-  /// Results of `expect:`.
   package static func expectations(_ results: [ExpectationResult]) -> ReportTable {
     ReportTable(
-      title: "Expectations", columns: ["expectation", "verdict", "why"], textColumns: 3,
-      rows: results.map { result in
-        let tone: ReportTable.Tone =
-          switch result.verdict {
-          case .met: .good
-          case .notMet: .bad
-          case .unmeasured: .unsure
-          }
-        return [Cell(result.text), Cell(result.verdict.rawValue, tone), Cell(result.why)]
-      })
+      "Expectations",
+      [
+        .text("expectation", \.text),
+        .toned("verdict", isText: true) {
+          Cell($0.verdict.rawValue, $0.verdict == .met ? .good : $0.verdict == .notMet ? .bad : .unsure)
+        }, .text("why", \.why),
+      ] as [Column<ExpectationResult>], results)
   }
+}
 
-  private static func tone(_ verdict: ClaimVerdict.Verdict) -> ReportTable.Tone {
-    switch verdict {
+extension ClaimVerdict.Verdict {
+  fileprivate var tone: Cell.Tone {
+    switch self {
     case .confirmed, .better, .holds: .good
     case .worse, .fails: .bad
     case .inconclusive, .notMeasured: .unsure
     }
   }
+}
 
-  private static func time(_ group: MeasurementGroup, _ column: String) -> Cell {
-    Cell(Number.time(microseconds: group.median(column)))
+// MARK: The figures compared with bare C on this machine
+
+extension ResultTables {
+  /// A row per target and load; empty when the run has no baseline.
+  package static func baseline(_ document: RunDocument) -> ReportTable {
+    let columns: [Column<BaselineRow>] = [
+      .text("target", \.group.target), .text("load", \.group.load), .text("figure", \.name),
+      .other("measured") { $0.shown($0.measured) }, .other("bare C") { $0.shown($0.baseline) },
+      .significant("times bare C", digits: 3, \.times),
+      .toned("what that means") {
+        Cell($0.isNear ? "mostly machine and transport" : "", $0.isNear ? .unsure : .plain)
+      },
+    ]
+    let when = document.baseline.map { "Measured \($0.measured) on this machine" } ?? ""
+    return ReportTable(
+      "Compared with bare C on this machine", columns, BaselineRow.all(document),
+      notes: [
+        "\(when), with bare C: the smallest plugin in a loop, and a bare-socket client with a bare echo worker "
+          + "behind the same broker, times the phases of a request. Nothing is subtracted. A figure within "
+          + "\(Number.text(BaselineFigures.nearness) ?? "") times that of bare C is mostly the machine's."
+      ])
   }
 
-  private static func shown(_ value: Double?, _ metric: String) -> String? {
-    metric.hasSuffix("_us") ? Number.time(microseconds: value) : Number.grouped(value)
+  /// A sentence for each figure within twice its baseline.
+  static func nearBaseline(_ document: RunDocument) -> [String] {
+    BaselineRow.all(document).filter(\.isNear).map { row in
+      "\(row.group.target), \(row.group.load): \(row.name) is within "
+        + "\(Number.significant(row.times, 3) ?? "") times that of bare C on this machine, so it says more about "
+        + "the machine and the transport than about the target"
+    }
+  }
+}
+
+/// A figure of a target and its baseline: the median of a request that is alone or in an open load, the
+/// throughput of a closed one.
+private struct BaselineRow {
+  let group: MeasurementGroup
+  let isTime: Bool
+  let measured: Double
+  let baseline: Double
+
+  static func all(_ document: RunDocument) -> [BaselineRow] {
+    guard let baseline = document.baseline else { return [] }
+    return MeasurementGroup.all(document).compactMap { group in
+      guard let first = group.measurements.first else { return nil }
+      let phases = group.phaseNames.count
+      let isTime = first.concurrency == 1 || first.offeredRatePerSecond != nil
+      let bare =
+        isTime
+        ? baseline.leastMicroseconds(transport: first.transport, phases: phases)
+        : baseline.mostPerSecond(
+          transport: first.transport, phases: phases, concurrency: first.concurrency)
+      guard let measured = group.median(isTime ? "response_p50_us" : "throughput_rps"), let bare,
+        measured > 0, bare > 0
+      else { return nil }
+      return BaselineRow(group: group, isTime: isTime, measured: measured, baseline: bare)
+    }
+  }
+
+  var name: String { isTime ? "p50" : "req/s" }
+  /// How many times worse than the baseline.
+  var times: Double { isTime ? measured / baseline : baseline / measured }
+  var isNear: Bool { times < BaselineFigures.nearness }
+
+  func shown(_ value: Double) -> String? {
+    isTime ? Number.time(microseconds: value) : Number.grouped(value)
+  }
+}
+
+// MARK: Where the time goes
+
+extension ResultTables {
+  /// Parts: a row per target, load, phase and part, and one for their sum; empty when nothing was
+  /// decomposed.
+  package static func parts(_ document: RunDocument) -> ReportTable {
+    let rows = MeasurementGroup.all(document).flatMap { group in group.scopeNames.flatMap { parts(group, $0) }
+    }
+    let columns: [Column<Part>] = [
+      .text("target", \.group.target), .text("load", \.group.load), .text("phase", \.phase),
+      .text("part", \.name), .time("p50") { $0.time?.printableMicroseconds(50) },
+      .time("p99") { $0.time?.printableMicroseconds(99) }, .time("mean") { $0.mean.map { $0 / 1000 } },
+      .other("share of mean") { part in
+        guard let mean = part.mean, let whole = part.whole, whole > 0 else { return nil }
+        return Number.percent(mean / whole)
+      },
+    ]
+    return ReportTable(
+      "Where the time goes: the service time of each phase in parts", columns, rows,
+      notes: rows.isEmpty ? [] : partNotes(document))
+  }
+
+  /// A part of a phase, or all of them together.
+  private struct Part {
+    let group: MeasurementGroup
+    let phase: String
+    let name: String
+    var time: LatencyHistogram?
+    /// Nanoseconds.
+    let mean: Double?
+    /// The mean service time of the phase, nanoseconds.
+    let whole: Double?
+  }
+
+  /// The parts of one phase over the replicates of a target and load, and their sum.
+  private static func parts(_ group: MeasurementGroup, _ phase: String) -> [Part] {
+    let scopes = group.used.compactMap { one in one.scopes.first { $0.scope == phase } }
+      .filter { $0.decomposition != nil }
+    let cuts = scopes.compactMap(\.decomposition)
+    guard let first = cuts.first else { return [] }
+    let cut = Decomposition(
+      parts: first.parts.map(\.name).map { name in
+        PhasePart(name: name, time: .merged(cuts.compactMap { $0.parts.first { $0.name == name }?.time }))
+      })
+    let whole = LatencyHistogram.merged(scopes.map(\.service)).meanNanoseconds
+    let shown = Number.time(microseconds: whole.map { $0 / 1000 }) ?? "–"
+    return cut.parts.map { part in
+      Part(
+        group: group, phase: phase, name: label(part.name), time: part.time, mean: part.time.meanNanoseconds,
+        whole: whole)
+    } + [
+      Part(
+        group: group, phase: phase, name: "sum (service time \(shown))", mean: cut.meanNanoseconds,
+        whole: whole)
+    ]
+  }
+
+  /// What a part is called in reports.
+  private static func label(_ name: String) -> String {
+    switch name {
+    case "before_call": "host, before event_stream"
+    case "in_event_stream": "in event_stream"
+    case "until_callback": "plugin's own threads"
+    case "until_return": "callback until return"
+    case "host": "host, after the callback"
+    case "to_worker": "host to worker"
+    case "worker_wait": "waiting in the worker"
+    case "handler": "handler"
+    case "worker_reply": "worker packs the reply"
+    case "to_host": "worker to host"
+    default: name
+    }
+  }
+
+  private static func partNotes(_ document: RunDocument) -> [String] {
+    let transports = Set(
+      document.measurements.filter { $0.scopes.contains { $0.decomposition != nil } }.map(\.transport))
+    var notes = [
+      "The parts of a phase request add up to its service time, sent to done. The sum of their means is "
+        + "compared with the mean of all answered and timed-out ones; only answered ones have parts. Replicates are "
+        + "merged. The stamps themselves cost time: figures without decompose: are a little lower."
+    ]
+    if transports.contains("ffi") {
+      notes.append(
+        "FFI: before event_stream is, in the first phase, the opening of the session. In event_stream: "
+          + "until it returned, or the callback came that ended the phase. Plugin's own threads: from "
+          + "its return until that callback, also with reads that the host answers. After the callback: queueing "
+          + "and handling by the host; with dispatch: inline the phase is complete within the callback.")
+    }
+    if transports.contains("nats") {
+      notes.append(
+        "NATS: host to worker is from sent until the worker reads its socket: the client's writing, the "
+          + "broker, both sockets, and earlier attempts of a retried phase. Waiting: behind other requests of the "
+          + "same read, and unpacking. Worker to host: until the host has read and checked the reply.")
+    }
+    return notes
+  }
+}
+
+// MARK: Whether a request costs more at the end of a long load than at its beginning
+
+/// The first fifth and the last fifth of a measurement.
+struct LengthCosts {
+  /// In a shorter time a ratio says more about the machine than about the load.
+  static let leastSeconds = 60.0
+
+  /// One fifth of the measured time.
+  struct Fifth {
+    /// The generator's CPU time per request, microseconds; nil when an interval of it was not measured.
+    var cost: Double?
+    /// Requests that ended, per second; nil where there was no time.
+    var rate: Double?
+
+    init(_ windows: some Collection<MeasurementWindow>) {
+      // As floating point: a stored run may hold counts whose sum does not fit.
+      let completed = windows.reduce(0) { $0 + Double($1.completed) }
+      let seconds = windows.reduce(0) { $0 + $1.durationSeconds }
+      let times = windows.compactMap(\.cpuGeneratorNanoseconds)
+      if times.count == windows.count, completed > 0 {
+        cost = times.reduce(0) { $0 + Double($1) } / 1000 / completed
+      }
+      rate = seconds > 0 ? completed / seconds : nil
+    }
+  }
+
+  let first: Fifth
+  let last: Fifth
+  /// The generator's resident memory at both ends of the measured time, bytes; nil when not measured.
+  let memoryAtStart: Double?
+  let memoryAtEnd: Double?
+
+  /// Nil for a measurement that is too short, or of too few intervals.
+  init?(_ one: Measurement) {
+    guard one.durationSeconds >= Self.leastSeconds, one.windows.count >= 5 else { return nil }
+    first = Fifth(one.windows.prefix(one.windows.count / 5))
+    last = Fifth(one.windows.suffix(one.windows.count / 5))
+    memoryAtStart = one.generator?.residentStartBytes.map { Double($0) }
+    memoryAtEnd = one.generator?.residentEndBytes.map { Double($0) }
+  }
+
+  /// The last over the first; 1 is a figure that does not change.
+  func ratio(_ figure: (Fifth) -> Double?) -> Double? {
+    guard let before = figure(first), let after = figure(last), before > 0 else { return nil }
+    return after / before
+  }
+
+  /// Bytes that the generator has more at the end.
+  var growth: Double? { memoryAtStart.flatMap { start in memoryAtEnd.map { $0 - start } } }
+}
+
+// MARK: A sweep
+
+extension ResultTables {
+  /// Latency and throughput by workers, connections and requests in flight: a row per point; no rows
+  /// without a curve.
+  package static func sweep(_ document: RunDocument) -> ReportTable {
+    struct Row {
+      let curve: SweepCurve
+      let point: SweepCurve.Point
+      func time(_ column: String) -> Double? { point.group.median(column) }
+    }
+    let columns: [Column<Row>] = [
+      .text("target", \.curve.target), .other("workers") { $0.curve.workers.map(String.init) },
+      .other("connections") { $0.curve.connections.map(String.init) },
+      .other("in flight") { String($0.point.concurrency) }, .grouped("req/s", \.point.ratePerSecond),
+      .time("p50") { $0.time("response_p50_us") }, .time("p99") { $0.time("response_p99_us") },
+      .time("CPU generator") { $0.time("cpu_generator_us") },
+      .time("CPU broker") { $0.time("cpu_broker_us") }, .time("CPU workers") { $0.time("cpu_workers_us") },
+      .toned("valid") { Cell($0.point.group.validity, $0.point.group.isValid ? .good : .bad) },
+      .other("mark") { row in
+        [
+          row.point.concurrency == row.curve.knee?.concurrency ? "knee" : nil,
+          row.point.concurrency == row.curve.highest?.concurrency ? "highest rate" : nil,
+        ].compactMap { $0 }.joined(separator: ", ")
+      },
+    ]
+    let curves = SweepCurve.all(document)
+    return ReportTable(
+      "Latency and throughput by requests in flight", columns,
+      curves.flatMap { curve in curve.points.map { Row(curve: curve, point: $0) } },
+      notes: curves.map(\.sentence) + SweepSummary(curves).sentences + document.serviceLevelSentences)
   }
 }

@@ -1,20 +1,72 @@
-// Targets held against each other, by method: ratio of paired replicates, its interval, and the
-// noise floor that an A/A pair shows.
+// Targets compared with each other: the ratio of paired replicates, its interval, and the noise floor that an
+// A/A pair shows.
 import Engine
 import Lab
 import Scenario
 
-package enum Comparison {
-  /// The metrics that are compared, columns of summary.csv.
-  package static let metrics = [
-    "response_p50_us", "response_p99_us", "service_p50_us", "throughput_rps", "cpu_generator_us",
-    "allocated_bytes",
-  ]
+/// Two targets under the same load, by one metric: a row of comparison.csv.
+package struct ComparisonRow: Codable, Sendable, Equatable {
+  package enum Verdict: String, Codable, Sendable {
+    /// The interval of the ratio leaves 1, and the difference is over the noise floor.
+    case different
+    /// The interval lies within the noise floor, or the difference does.
+    case same
+    /// Neither can be said, or a measurement is invalid.
+    case unclear
+  }
 
+  /// A numeric column of summary.csv.
+  package var metric: String
+  package var condition: String
+  package var a: String
+  package var b: String
+  /// Median over replicates, in `unit`; nil when missing.
+  package var aValue: Double?
+  package var bValue: Double?
+  /// `us`, `req/s` or `B`.
+  package var unit: String
+  /// Median of b / a over pairs of replicates; nil when there is none.
+  package var ratio: Double?
+  /// Lower end of its 95 % bootstrap interval; nil with under 3 pairs.
+  package var ratioLow: Double?
+  package var ratioHigh: Double?
+  /// Mann and Whitney's two-sided p of the two sides' values; nil with under 3 pairs.
+  package var pValue: Double?
+  /// How far an A/A pair is apart under this load by this metric, the median over its replicates: 0.03
+  /// is 3 %; nil without such a pair.
+  package var noiseFloor: Double?
+  package var verdict: Verdict
+  package var why: String
+
+  /// Whether `b` is different from `a` and worse.
+  package var isRegression: Bool {
+    guard verdict == .different, let ratio else { return false }
+    return SummaryRow.column(metric)?.better == .more ? ratio < 1 : ratio > 1
+  }
+
+  /// The columns of comparison.csv.
+  package static let columns: [Column<ComparisonRow>] = [
+    .text("metric", "a column of summary.csv", \.metric),
+    .text("condition", "the load", \.condition),
+    .text("a", "one target", \.a),
+    .text("b", "the other target", \.b),
+    .number("a_value", "its median over replicates, in `unit`", \.aValue),
+    .number("b_value", "as `a_value`", \.bValue),
+    .text("unit", "`us`, `req/s` or `B`", \.unit),
+    .significant("ratio", "median of b / a over pairs of replicates", \.ratio),
+    .significant("ratio_low", "lower end of its 95 % interval", \.ratioLow),
+    .significant("ratio_high", "upper end", \.ratioHigh),
+    .significant("p_value", "Mann and Whitney's two-sided p", \.pValue),
+    .significant("noise_floor", "how far an A/A pair is apart; 0.03 is 3 %", \.noiseFloor),
+    .text("verdict", "`different`, `same` or `unclear`", \.verdict.rawValue),
+  ]
+}
+
+package enum Comparison {
   /// A row for each pair of targets with the same phases, each load that both had, and each metric
   /// that one of them has. The FFI target of a mixed pair is `a`, else the one written first. Pools
   /// over different network links are no pair: a table by round trip has them. A target that stands
-  /// there a second time, for the noise floor, is only held against its first.
+  /// there a second time, for the noise floor, is compared with its first only.
   package static func rows(
     measurements: [Measurement], targets: [Target], seed: UInt64
   ) -> [ComparisonRow] {
@@ -24,7 +76,7 @@ package enum Comparison {
       loads.flatMap { load -> [ComparisonRow] in
         let sides = Sides(measurements, a: a.name, b: b.name, load: load)
         guard !sides.a.isEmpty else { return [] }
-        return metrics.compactMap { metric in
+        return SummaryRow.compared.compactMap { metric in
           let floor = pairs.filter { isSame($0, $1) }.compactMap {
             noise(Sides(measurements, a: $0.name, b: $1.name, load: load), metric: metric)
           }.max()
@@ -47,9 +99,9 @@ package enum Comparison {
         nameA: "\(a.runID):\(group[0])", nameB: "\(b.runID):\(group[0])", load: group[1],
         a: a.measurements.filter(isMine), b: b.measurements.filter(isMine))
       guard !sides.b.isEmpty else { return [] }
-      return metrics.compactMap { metric in
+      return SummaryRow.compared.compactMap { metric in
         let stored = (a.comparisons + b.comparisons).filter {
-          $0.metric == metric && $0.condition == group[1]
+          $0.metric == metric.name && $0.condition == group[1]
         }.compactMap(\.noiseFloor)
         return row(
           sides, metric: metric, paired: false, floor: stored.max(), isAA: false, seed: a.seed)
@@ -105,30 +157,32 @@ package enum Comparison {
   /// How far a valid A/A pair is apart: the median over its replicates of each one's distance from 1.
   ///
   /// Not the farthest: one odd replicate of five would hide any difference behind it.
-  private static func noise(_ sides: Sides, metric: String) -> Double? {
+  private static func noise(_ sides: Sides, metric: Column<SummaryRow>) -> Double? {
     let used = sides.usable(paired: true).withBoth(metric)
     guard used.invalid.isEmpty else { return nil }
     let distances = zip(used.a, used.b).compactMap { first, second -> Double? in
-      guard let a = first.figure(metric), let b = second.figure(metric), a > 0 else { return nil }
+      guard let a = first.figure(metric.name), let b = second.figure(metric.name), a > 0 else { return nil }
       return distance(b / a)
     }
     return Statistics.median(distances)
   }
 
   private static func row(
-    _ sides: Sides, metric: String, paired: Bool, floor: Double?, isAA: Bool, seed: UInt64
+    _ sides: Sides, metric: Column<SummaryRow>, paired: Bool, floor: Double?, isAA: Bool, seed: UInt64
   ) -> ComparisonRow? {
     let used = sides.usable(paired: paired)
     let complete = paired ? used.withBoth(metric) : used
-    let a = complete.a.compactMap { $0.figure(metric) }
-    let b = complete.b.compactMap { $0.figure(metric) }
-    guard !a.isEmpty || !b.isEmpty else {
-      return missingRow(used, metric: metric)
+    let a = complete.a.compactMap { $0.figure(metric.name) }
+    let b = complete.b.compactMap { $0.figure(metric.name) }
+    if a.isEmpty, b.isEmpty {
+      // No pair of replicates has it on both sides.
+      let values = [used.a, used.b].map { Statistics.median($0.compactMap { $0.figure(metric.name) }) }
+      guard values.contains(where: { $0 != nil }) else { return nil }
+      return ComparisonRow(
+        metric: metric.name, condition: sides.load, a: sides.nameA, b: sides.nameB, aValue: values[0],
+        bValue: values[1], unit: metric.unit, verdict: .unclear, why: "only one side has this figure")
     }
-    let estimate =
-      paired
-      ? Statistics.pairedRatio(a: a, b: b, seed: seed)
-      : Statistics.unpairedRatio(a: a, b: b, seed: seed)
+    let estimate = (paired ? Statistics.pairedRatio : Statistics.unpairedRatio)(a, b, seed)
     let isEnough = min(a.count, b.count) >= Statistics.fewestReplicates
     let pValue = isEnough ? Statistics.mannWhitney(a, b) : nil
     let evidence = Evidence(
@@ -137,25 +191,11 @@ package enum Comparison {
     let isNothing = used.invalid.isEmpty && isEnough && (a + b).allSatisfy { $0 == 0 }
     let (verdict, why) = isNothing ? (.same, "0 on both sides") : evidence.verdict
     return ComparisonRow(
-      metric: metric, condition: sides.load, a: sides.nameA, b: sides.nameB,
-      aValue: Statistics.median(a), bValue: Statistics.median(b), unit: unit(of: metric),
+      metric: metric.name, condition: sides.load, a: sides.nameA, b: sides.nameB,
+      aValue: Statistics.median(a), bValue: Statistics.median(b), unit: metric.unit,
       ratio: estimate?.ratio, ratioLow: estimate?.interval?.low, ratioHigh: estimate?.interval?.high,
       pValue: pValue, noiseFloor: floor, verdict: verdict,
       why: why + sides.note(on: used))
-  }
-
-  /// The row of a metric that no pair of replicates has on both sides; nil when neither has it.
-  private static func missingRow(_ sides: Sides, metric: String) -> ComparisonRow? {
-    let a = Statistics.median(sides.a.compactMap { $0.figure(metric) })
-    let b = Statistics.median(sides.b.compactMap { $0.figure(metric) })
-    guard a != nil || b != nil else { return nil }
-    return ComparisonRow(
-      metric: metric, condition: sides.load, a: sides.nameA, b: sides.nameB, aValue: a, bValue: b,
-      unit: unit(of: metric), verdict: .unclear, why: "only one side has this figure")
-  }
-
-  static func unit(of metric: String) -> String {
-    metric.hasSuffix("_us") ? "us" : metric.hasSuffix("_rps") ? "req/s" : "B"
   }
 
   /// How far a ratio is from 1, the same for x and 1/x: 0.1 is 10 %.
@@ -169,6 +209,72 @@ package enum Comparison {
   }
 }
 
+/// What is known of a ratio, and the verdict that follows from it.
+struct Evidence {
+  /// b / a, and its 95 % interval.
+  var ratio: Double?
+  var interval: Interval?
+  /// How far an A/A pair is apart.
+  var floor: Double?
+  /// The greatest distance between two replicates of the same side.
+  var spread: Double?
+  /// Mann and Whitney's two-sided p of the two sides' values; nil with under 3 replicates.
+  var pValue: Double?
+  /// Whether the two are the same target twice.
+  var isAA: Bool
+  /// Codes of why measurements are invalid.
+  var invalid: [String]
+
+  /// A p under this tells the two sides of an A/A pair apart.
+  private static let significance = 0.05
+
+  /// Without an A/A pair the noise floor is unknown. Then `different` asks for more: a difference
+  /// greater than any between two replicates of one target, which are the same target twice too;
+  /// and `same` is never said.
+  ///
+  /// An A/A pair is `same` unless both its tests speak against that: an interval from few replicates
+  /// leaves 1 in one of 16 pairs (5 replicates) by chance alone.
+  var verdict: (ComparisonRow.Verdict, String) {
+    guard invalid.isEmpty else { return (.unclear, "invalid: " + invalid.joined(separator: ", ")) }
+    guard let ratio, let difference = Comparison.distance(ratio) else {
+      return (.unclear, "no ratio: a figure is missing or 0")
+    }
+    guard let interval else { return (.unclear, "under 3 replicates, so no interval") }
+    let leaves = !interval.contains(1)
+    if isAA {
+      let isApart = leaves && pValue.map { $0 < Self.significance } ?? false
+      return isApart
+        ? (.unclear, "an A/A pair that both tests tell apart: its distance is the noise floor")
+        : (.same, "an A/A pair")
+    }
+    guard let floor else { return withoutFloor(leaves: leaves, difference: difference) }
+    let shown = Number.percent(floor) ?? "?"
+    if leaves, difference > floor {
+      return (.different, "the interval leaves 1, and the difference is over the noise floor of \(shown)")
+    }
+    let ends = [interval.low, interval.high].compactMap(Comparison.distance)
+    if ends.count == 2, ends.allSatisfy({ $0 <= floor }) {
+      return (.same, "the interval lies within the noise floor of \(shown)")
+    }
+    return leaves
+      ? (.same, "the difference is not over the noise floor of \(shown)")
+      : (.unclear, "the interval contains 1 and is wider than the noise floor of \(shown)")
+  }
+
+  private func withoutFloor(leaves: Bool, difference: Double) -> (ComparisonRow.Verdict, String) {
+    guard leaves else {
+      return (.unclear, "the interval contains 1; without an A/A pair nothing more can be said")
+    }
+    guard let spread, difference > spread else {
+      return (.unclear, "no A/A pair, and replicates of one target are as far apart as the two targets")
+    }
+    return (
+      .different,
+      "no A/A pair; the difference is over that of any two replicates of one target, \(Number.percent(spread) ?? "?")"
+    )
+  }
+}
+
 /// The replicates of two targets under one load; in a run, the n-th of each side are a pair.
 private struct Sides {
   var nameA: String
@@ -176,7 +282,9 @@ private struct Sides {
   var load: String
   var a: [Measurement]
   var b: [Measurement]
+}
 
+extension Sides {
   /// Pairs of the same replicate.
   init(_ measurements: [Measurement], a: String, b: String, load: String) {
     func side(_ name: String) -> [Int: Measurement] {
@@ -190,14 +298,6 @@ private struct Sides {
       b: common.compactMap { second[$0] })
   }
 
-  init(nameA: String, nameB: String, load: String, a: [Measurement], b: [Measurement]) {
-    self.nameA = nameA
-    self.nameB = nameB
-    self.load = load
-    self.a = a
-    self.b = b
-  }
-
   /// Why measurements are invalid, each once.
   var invalid: [String] {
     (a + b).filter { !$0.isValid }.map(\.invalidCodes).uniqued().sorted()
@@ -205,28 +305,22 @@ private struct Sides {
 
   /// The valid ones (as pairs, the pairs of two valid ones) where they are the most, else all.
   func usable(paired: Bool) -> Sides {
-    let kept = paired ? keeping { $0.isValid && $1.isValid } : valid
+    var kept = keeping { $0.isValid && $1.isValid }
+    if !paired { (kept.a, kept.b) = (a.filter(\.isValid), b.filter(\.isValid)) }
     let isMost = kept.a.count * 2 > a.count && kept.b.count * 2 > b.count
     return isMost ? kept : self
   }
 
   /// The pairs of which both have a figure.
-  func withBoth(_ metric: String) -> Sides {
-    keeping { $0.figure(metric) != nil && $1.figure(metric) != nil }
+  func withBoth(_ metric: Column<SummaryRow>) -> Sides {
+    keeping { $0.figure(metric.name) != nil && $1.figure(metric.name) != nil }
   }
 
-  /// How many replicates a narrower choice leaves out, for people.
+  /// How many replicates a narrower choice leaves out, in words.
   func note(on used: Sides) -> String {
     let dropped = a.count + b.count - used.a.count - used.b.count
     return dropped == 0
       ? "" : "; \(dropped) of \(a.count + b.count) measurements left out as invalid or without a valid pair"
-  }
-
-  private var valid: Sides {
-    var kept = self
-    kept.a = a.filter(\.isValid)
-    kept.b = b.filter(\.isValid)
-    return kept
   }
 
   private func keeping(_ isKept: (Measurement, Measurement) -> Bool) -> Sides {

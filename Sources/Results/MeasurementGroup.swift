@@ -65,11 +65,7 @@ package struct MeasurementGroup {
 
   /// This column's figures of the used replicates.
   package func figures(_ column: String, scope: String = "request") -> [Double] {
-    used.compactMap { one in
-      one.scopes.first { $0.scope == scope }.flatMap {
-        SummaryRow(runID: "", scenario: "", measurement: one, scope: $0).figure(column)
-      }
-    }
+    used.compactMap { $0.figure(column, scope: scope) }
   }
 
   /// Requests of all replicates that did not end well.
@@ -78,6 +74,8 @@ package struct MeasurementGroup {
       $0 + $1.counts.ended - $1.counts.ok
     }
   }
+
+  package var isValid: Bool { measurements.allSatisfy(\.isValid) }
 
   /// `yes`, or how many are invalid and why.
   package var validity: String {

@@ -30,6 +30,16 @@ package enum Number {
     return significant(value, 3).map { "\($0) µs" }
   }
 
+  /// A share in percent, such as `2.5 %` for 0.025.
+  package static func percent(_ share: Double?, digits: Int = 1) -> String? {
+    text(share.map { $0 * 100 }, digits: digits).map { "\($0) %" }
+  }
+
+  /// `low to high` with 3 significant digits; nil when one is missing.
+  package static func range(_ low: Double?, _ high: Double?) -> String? {
+    significant(low, 3).flatMap { low in significant(high, 3).map { "\(low) to \($0)" } }
+  }
+
   /// A whole number with commas between thousands.
   package static func grouped(_ value: Double?) -> String? {
     guard let value, value.isFinite, abs(value) < 1e15 else { return nil }

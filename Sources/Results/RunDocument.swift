@@ -1,69 +1,69 @@
+import COpenSSL
 import Engine
+import Foundation
 import Lab
 import Scenario
+import struct Engine.Measurement
 
-/// All that one command measured: `run.json`. Every other file is made from it.
+/// All that one command measured: `run.json`. Every other file can be made from it.
 package struct RunDocument: Codable, Sendable, Equatable {
-  /// The version of this layout that the suite writes and reads.
-  package static let currentSchema = 1
+  /// The version of this layout that nylon-bench writes and reads.
+  static let currentSchema = 1
 
-  /// The layout's version.
-  package var schema: Int
+  package var schema = Self.currentSchema
   /// The run's name, which is also its folder's.
   package var runID: String
   /// Version of nylon-bench; those of the libraries are in `machine.versions`.
   package var toolVersion: String
-  /// The command line. The caller has removed secrets.
+  /// Without secrets, as `scenario`.
   package var commandLine: [String]
-  /// The resolved scenario. The caller has removed secrets.
+  /// The resolved scenario.
   package var scenario: Plan
   /// SHA-256 of the scenario file's text, lower-case hexadecimal; nil when it was not a file.
   package var scenarioSHA256: String?
-  /// The plugins that were loaded.
   package var plugins: [PluginFile]
   /// Seed of arrivals, ids and bootstraps.
   package var seed: UInt64
-  /// The machine, and versions of what took part.
   package var machine: MachineFacts
-  /// When the run began.
   package var started: UTCSecond
   /// When it ended; nil while it runs.
   package var ended: UTCSecond?
   /// Whether it was interrupted, so that measurements are missing.
-  package var interrupted: Bool
-  /// What was measured, in that order.
-  package var measurements: [Measurement]
-  /// Targets held against each other.
-  package var comparisons: [ComparisonRow]
-  /// Verdicts on documented claims.
-  package var claims: [ClaimVerdict]
+  package var interrupted = false
+  /// In the order in which they were made.
+  package var measurements: [Measurement] = []
+  package var comparisons: [ComparisonRow] = []
+  package var claims: [ClaimVerdict] = []
   /// What documented pairs of latency and throughput imply; nil in runs that judge no claims.
   package var implied: [ImpliedPair]?
   /// What is known about where documented figures come from; nil in runs that judge no claims.
   package var origins: [ClaimOrigin]?
-  /// This machine's own floor; nil when it is not known.
-  package var floor: MachineFloor?
+  /// What bare C does on this machine; nil when it was not measured.
+  package var baseline: BaselineFigures?
   /// What was tried for the claims about behaviour, in detail; nil when none was.
   package var behaviours: [BehaviourResult]?
-  /// What a sweep's search held rates against; nil without one.
+  /// The bound that a sweep's search set for response times; nil without one.
   package var serviceLevel: ServiceLevel?
-  /// Results of `expect:`.
-  package var expectations: [ExpectationResult]
+  package var expectations: [ExpectationResult] = []
   /// Things to know about the run as a whole.
-  package var warnings: [String]
-  /// Network links that were put between the parts, measured before the loads; nil when there were none.
+  package var warnings: [String] = []
+  /// Network links between the parts, measured before the loads; nil when there were none.
   package var links: [LinkMeasurement]?
+
+  private enum CodingKeys: String, CodingKey {
+    case schema, runID, toolVersion, commandLine, scenario, scenarioSHA256, plugins, seed, machine, started
+    case ended, interrupted, measurements, comparisons, claims, implied, origins, behaviours, serviceLevel
+    case expectations, warnings, links
+    // The promised key.
+    case baseline = "floor"
+  }
 
   /// A run without results yet.
   package init(
     runID: String, toolVersion: String, commandLine: [String], scenario: Plan,
-    scenarioSHA256: String? = nil, plugins: [PluginFile] = [], seed: UInt64? = nil,
-    machine: MachineFacts, started: UTCSecond = UTCSecond(), ended: UTCSecond? = nil,
-    interrupted: Bool = false, measurements: [Measurement] = [], comparisons: [ComparisonRow] = [],
-    claims: [ClaimVerdict] = [], expectations: [ExpectationResult] = [], warnings: [String] = [],
-    links: [LinkMeasurement]? = nil
+    scenarioSHA256: String? = nil, plugins: [PluginFile] = [], seed: UInt64? = nil, machine: MachineFacts,
+    started: UTCSecond
   ) {
-    self.schema = Self.currentSchema
     self.runID = runID
     self.toolVersion = toolVersion
     self.commandLine = commandLine
@@ -73,17 +73,8 @@ package struct RunDocument: Codable, Sendable, Equatable {
     self.seed = seed ?? scenario.seed
     self.machine = machine
     self.started = started
-    self.ended = ended
-    self.interrupted = interrupted
-    self.measurements = measurements
-    self.comparisons = comparisons
-    self.claims = claims
-    self.expectations = expectations
-    self.warnings = warnings
-    self.links = links
   }
 
-  /// Whether every measurement is valid.
   package var isValid: Bool { measurements.allSatisfy(\.isValid) }
 
   /// Fills in comparisons and expectations from the measurements.
@@ -101,16 +92,113 @@ package struct PluginFile: Codable, Sendable, Equatable {
   package var file: String
   /// SHA-256 of its bytes, lower-case hexadecimal; nil when it could not be read.
   package var sha256: String?
+}
 
-  /// A plugin; hashes the file.
+extension PluginFile {
   package init(name: String, file: String) {
     self.init(name: name, file: file, sha256: SHA256Text.ofFile(file))
   }
+}
 
-  /// A plugin with a known hash.
-  package init(name: String, file: String, sha256: String?) {
-    self.name = name
-    self.file = file
-    self.sha256 = sha256
+/// Why a run folder could not be read or written.
+package struct RunFolderError: Error, Sendable, Equatable, CustomStringConvertible {
+  /// What the exit code follows from.
+  package enum Kind: String, Sendable {
+    /// There is no such run, or it may not be read.
+    case missing
+    /// It is there and is not a run that this version reads.
+    case invalid
+    /// The place cannot be written.
+    case unwritable
+    /// The disk or the quota is full.
+    case full
+  }
+
+  package var kind: Kind
+  package var path: String
+  /// What is wrong, with key and value where there are any.
+  package var problem: String
+  package var remedy: String
+
+  package init(kind: Kind, path: String, problem: String, remedy: String) {
+    self.kind = kind
+    self.path = path
+    self.problem = problem
+    self.remedy = remedy
+  }
+
+  package var description: String { "\(path): \(problem); \(remedy)" }
+}
+
+/// A moment in whole seconds UTC, so that it is the same after it was stored and read again.
+package struct UTCSecond: Codable, Sendable, Equatable, Comparable, CustomStringConvertible {
+  /// Seconds since 1970-01-01T00:00:00Z.
+  package var epochSeconds: Int
+
+  /// The second of a date, now unless told.
+  package init(_ date: Date = Date()) {
+    let seconds = date.timeIntervalSince1970.rounded(.down)
+    epochSeconds = Int(exactly: seconds) ?? 0
+  }
+
+  package init(epochSeconds: Int) { self.epochSeconds = epochSeconds }
+
+  /// Such as `2026-11-22T05:04:20Z`.
+  package var description: String { formatted("%Y-%m-%dT%H:%M:%SZ") }
+
+  /// Such as `20261122T050420Z`, for names of folders.
+  package var compact: String { formatted("%Y%m%dT%H%M%SZ") }
+
+  package static func < (lhs: UTCSecond, rhs: UTCSecond) -> Bool { lhs.epochSeconds < rhs.epochSeconds }
+
+  package init(from decoder: any Decoder) throws {
+    let container = try decoder.singleValueContainer()
+    let text = try container.decode(String.self)
+    let numbers = text.split(whereSeparator: { "-T:Z".contains($0) }).map { Int32($0) ?? 0 }
+    var parts = tm()
+    if numbers.count == 6 {
+      (parts.tm_year, parts.tm_mon) = (numbers[0] &- 1900, numbers[1] &- 1)
+      (parts.tm_mday, parts.tm_hour) = (numbers[2], numbers[3])
+      (parts.tm_min, parts.tm_sec) = (numbers[4], numbers[5])
+    }
+    epochSeconds = timegm(&parts)
+    // What is not exactly such a time comes out as another one.
+    guard description == text else {
+      throw DecodingError.dataCorruptedError(
+        in: container, debugDescription: "'\(text)' is not a time such as 2026-11-22T05:04:20Z")
+    }
+  }
+
+  package func encode(to encoder: any Encoder) throws {
+    var container = encoder.singleValueContainer()
+    try container.encode(description)
+  }
+
+  private func formatted(_ format: String) -> String {
+    var seconds = time_t(epochSeconds)
+    var parts = tm()
+    gmtime_r(&seconds, &parts)
+    var bytes = [CChar](repeating: 0, count: 64)
+    let length = strftime(&bytes, bytes.count, format, &parts)
+    return String(decoding: bytes.prefix(length).map { UInt8(bitPattern: $0) }, as: UTF8.self)
+  }
+}
+
+/// SHA-256 (FIPS 180-4) as lower-case hexadecimal text, by OpenSSL.
+package enum SHA256Text {
+  package static func of(_ bytes: some Sequence<UInt8>) -> String {
+    let input = Array(bytes)
+    var digest = [UInt8](repeating: 0, count: Int(SHA256_DIGEST_LENGTH))
+    _ = COpenSSL.SHA256(input, input.count, &digest)
+    return digest.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+  }
+
+  /// The hash of a text's UTF-8 bytes.
+  package static func of(_ text: String) -> String { of(text.utf8) }
+
+  /// The hash of a file's bytes; nil when it cannot be read.
+  package static func ofFile(_ path: String) -> String? {
+    guard let data = FileManager.default.contents(atPath: path) else { return nil }
+    return of(data)
   }
 }

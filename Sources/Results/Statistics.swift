@@ -4,20 +4,11 @@ import Engine
 import Foundation
 
 /// A range that a figure lies in, in the figure's unit.
-package struct Interval: Codable, Sendable, Equatable {
-  /// Lower end.
-  package var low: Double
-  /// Upper end; not less than `low`.
-  package var high: Double
+package struct Interval: Sendable, Equatable {
+  package let low: Double
+  package let high: Double
 
-  /// A range.
-  package init(low: Double, high: Double) {
-    self.low = low
-    self.high = high
-  }
-
-  /// Whether the value is in the range, ends included.
-  package func contains(_ value: Double) -> Bool { low <= value && value <= high }
+  func contains(_ value: Double) -> Bool { low <= value && value <= high }
 }
 
 /// The statistics of the reports.
@@ -164,5 +155,192 @@ extension SplitMix64 {
     }
     sample.sort()
     return Statistics.medianOfSorted(sample) ?? .nan
+  }
+}
+
+// MARK: Whether two samples differ, and whether a series has a trend
+
+/// What a test for a trend found in a series.
+package struct Trend: Sendable, Equatable {
+  /// Two-sided probability of such an ordering without a trend.
+  package var pValue: Double
+  /// Change from the first to the last value along Theil and Sen's slope, relative to the median:
+  /// 0.1 is a rise by 10 %; nil when the median is 0.
+  package var relativeChange: Double?
+}
+
+extension Statistics {
+  /// The most values in all for which the exact Mann-Whitney distribution is counted.
+  private static let exactLimit = 40
+
+  /// Mann and Whitney's two-sided p: how likely samples so far apart are when both are alike.
+  ///
+  /// Exact for up to 40 values in all without ties (Mann and Whitney 1947), else the normal
+  /// approximation with correction for ties and continuity. Nil when a side is empty or a value is
+  /// not finite. With 3 values on each side the least that it can be is 0.1.
+  package static func mannWhitney(_ a: [Double], _ b: [Double]) -> Double? {
+    let all = a + b
+    guard !a.isEmpty, !b.isEmpty, all.allSatisfy(\.isFinite) else { return nil }
+    let above = a.reduce(0.0) { sum, x in
+      b.reduce(sum) { $0 + (x > $1 ? 1 : x == $1 ? 0.5 : 0) }
+    }
+    let product = Double(a.count * b.count)
+    let statistic = max(above, product - above)
+    let ties = tieSizes(all)
+    if ties.isEmpty, all.count <= exactLimit {
+      return exactMannWhitney(a.count, b.count, atLeast: Int(statistic))
+    }
+    let total = Double(all.count)
+    let tied = ties.reduce(0.0) { $0 + Double($1 * $1 * $1 - $1) }
+    let variance = product / 12 * (total + 1 - tied / (total * (total - 1)))
+    guard variance > 0 else { return 1 }
+    let z = (statistic - product / 2 - 0.5) / variance.squareRoot()
+    return min(1, 2 * Distributions.normalTail(z))
+  }
+
+  /// Mann and Kendall's test for a trend in a series of equal steps, with Theil and Sen's slope.
+  ///
+  /// Exact for up to 40 values without ties (Kendall 1938), else the normal approximation with
+  /// correction for ties and continuity. Nil with under 4 values or one that is not finite.
+  package static func trend(_ values: [Double]) -> Trend? {
+    guard values.count >= 4, values.allSatisfy(\.isFinite), let middle = median(values) else {
+      return nil
+    }
+    var rises = 0
+    var slopes: [Double] = []
+    for later in values.indices.dropFirst() {
+      for earlier in 0..<later {
+        let step = values[later] - values[earlier]
+        rises += step > 0 ? 1 : step < 0 ? -1 : 0
+        slopes.append(step / Double(later - earlier))
+      }
+    }
+    let ties = tieSizes(values)
+    let pValue =
+      ties.isEmpty && values.count <= exactLimit
+      ? exactKendall(values.count, score: abs(rises))
+      : approximateKendall(values.count, score: abs(rises), ties: ties)
+    let change = (median(slopes) ?? 0) * Double(values.count - 1)
+    return Trend(pValue: pValue, relativeChange: middle == 0 ? nil : change / middle)
+  }
+
+  /// How many values are equal to each other, for each value that occurs more than once.
+  private static func tieSizes(_ values: [Double]) -> [Int] {
+    var sizes: [Double: Int] = [:]
+    for value in values { sizes[value, default: 0] += 1 }
+    return sizes.values.filter { $0 > 1 }
+  }
+
+  /// Two-sided exact p of U by counting the arrangements of each value of U.
+  private static func exactMannWhitney(_ first: Int, _ second: Int, atLeast: Int) -> Double {
+    // The generating function of U is the Gaussian binomial: multiply by (1 - x^(second+k)), divide
+    // by (1 - x^k), for k = 1 ... first.
+    var ways = [Double](repeating: 0, count: first * second + 1)
+    ways[0] = 1
+    for step in 1...first {
+      for u in stride(from: ways.count - 1, through: 0, by: -1) where u >= second + step {
+        ways[u] -= ways[u - second - step]
+      }
+      for u in ways.indices where u >= step { ways[u] += ways[u - step] }
+    }
+    let all = ways.reduce(0, +)
+    let tail = ways[min(atLeast, ways.count)...].reduce(0, +)
+    return min(1, 2 * tail / all)
+  }
+
+  /// Two-sided exact p of Kendall's score by counting the permutations of each number of inversions.
+  private static func exactKendall(_ count: Int, score: Int) -> Double {
+    let pairs = count * (count - 1) / 2
+    var shares = [1.0]
+    for size in 2...count {
+      var next = [Double](repeating: 0, count: shares.count + size - 1)
+      for (inversions, share) in shares.enumerated() {
+        for more in 0..<size { next[inversions + more] += share / Double(size) }
+      }
+      shares = next
+    }
+    // score = pairs - 2 x inversions.
+    let tail = shares[0...((pairs - score) / 2)].reduce(0, +)
+    return min(1, 2 * tail)
+  }
+
+  private static func approximateKendall(_ count: Int, score: Int, ties: [Int]) -> Double {
+    let weight = { (n: Double) in n * (n - 1) * (2 * n + 5) }
+    let variance = (weight(Double(count)) - ties.reduce(0.0) { $0 + weight(Double($1)) }) / 18
+    guard variance > 0, score > 0 else { return 1 }
+    return min(1, 2 * Distributions.normalTail(Double(score - 1) / variance.squareRoot()))
+  }
+}
+
+// MARK: Whether a sequence of choices is round-robin, even or random
+
+/// A chi-square test's result.
+package struct ChiSquare: Sendable, Equatable {
+  package let statistic: Double
+  package let degrees: Int
+
+  /// Probability of a statistic at least as great when the hypothesis is true.
+  package var pValue: Double { Distributions.chiSquareTail(statistic, degrees: Double(degrees)) }
+}
+
+extension Statistics {
+  /// The share of steps, 0 to 1, that go on in the cyclic order that fits best: 1 is round-robin, in
+  /// whatever order. A random choice of n gives about 1/n, a little more for the choice of the order.
+  ///
+  /// `choices` are numbers of 0 ..< n. Nil with under 2 choices, for n under 2 or over 8, or when a
+  /// number is out of range. For n = 2 the one cyclic order is to change each time.
+  package static func roundRobinShare(_ choices: [Int], of n: Int) -> Double? {
+    guard choices.count >= 2, (2...8).contains(n), let counts = transitions(choices, of: n) else {
+      return nil
+    }
+    var best = 0
+    // A cyclic order is 0 and then the others in some order.
+    func extend(_ last: Int, _ used: Int, _ sum: Int) {
+      if used == (1 << n) - 1 {
+        best = max(best, sum + counts[last * n])
+        return
+      }
+      for next in 1..<n where used & (1 << next) == 0 {
+        extend(next, used | 1 << next, sum + counts[last * n + next])
+      }
+    }
+    extend(0, 1, 0)
+    return Double(best) / Double(choices.count - 1)
+  }
+
+  /// Pearson's test (1900) that all are chosen equally often.
+  ///
+  /// Nil for under 2 to choose from, or under 5 expected of each, where the approximation fails (Cochran 1954).
+  package static func evenCounts(_ counts: [Int]) -> ChiSquare? {
+    let total = counts.reduce(0, +)
+    guard counts.count >= 2, total >= 5 * counts.count, counts.allSatisfy({ $0 >= 0 }) else { return nil }
+    return ChiSquare(statistic: pearson(counts), degrees: counts.count - 1)
+  }
+
+  /// Good's serial test (1953) that each choice is independent of the one before and all are equally
+  /// likely: Pearson's statistic of the n² kinds of steps, taken in a circle, less that of the n counts.
+  ///
+  /// Nil when a number is not of 0 ..< n, for n under 2, or with under 5 n² choices.
+  package static func independentChoices(_ choices: [Int], of n: Int) -> ChiSquare? {
+    guard n >= 2, choices.count >= 5 * n * n, var pairs = transitions(choices, of: n),
+      let first = choices.first, let last = choices.last
+    else { return nil }
+    pairs[last * n + first] += 1
+    var counts = [Int](repeating: 0, count: n)
+    for choice in choices { counts[choice] += 1 }
+    return ChiSquare(statistic: max(0, pearson(pairs) - pearson(counts)), degrees: n * n - n)
+  }
+
+  /// How often each number was followed by each other, row by row; nil when one is out of range.
+  private static func transitions(_ choices: [Int], of n: Int) -> [Int]? {
+    guard choices.allSatisfy((0..<n).contains) else { return nil }
+    var counts = [Int](repeating: 0, count: n * n)
+    for (before, after) in zip(choices, choices.dropFirst()) { counts[before * n + after] += 1 }
+    return counts
+  }
+
+  private static func pearson(_ counts: [Int]) -> Double {
+    let expected = Double(counts.reduce(0, +)) / Double(counts.count)
+    return counts.reduce(0) { $0 + (Double($1) - expected) * (Double($1) - expected) / expected }
   }
 }

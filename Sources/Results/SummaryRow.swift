@@ -1,178 +1,218 @@
-// The columns of summary.csv, each once: what they are called, and where their value comes from.
-// Comparisons, expectations and tables ask for figures by these names.
+// The columns of summary.csv: the one list that the file, `expect:`, claims, comparisons, tables and the manual
+// read.
 import Engine
 
 /// A row of summary.csv: a scope of a measurement.
 package struct SummaryRow {
-  var runID: String
-  var scenario: String
-  var measurement: Measurement
-  var scope: ScopeMeasurement
+  let runID: String
+  let scenario: String
+  let measurement: Measurement
+  let scope: ScopeMeasurement
 
-  /// A row; `scope` is one of the measurement's.
-  package init(runID: String, scenario: String, measurement: Measurement, scope: ScopeMeasurement) {
-    self.runID = runID
-    self.scenario = scenario
-    self.measurement = measurement
-    self.scope = scope
-  }
-
-  /// A cell; nil or not a number is an empty one.
-  package enum Cell {
-    case text(String?)
-    /// With at most so many decimals.
-    case number(Double?, digits: Int)
-    case count(UInt64?)
-  }
-
-  /// A column.
-  package struct Column {
-    package var name: String
-    package var cell: @Sendable (SummaryRow) -> Cell
-  }
-
-  /// The value of a numeric column; nil when it is missing or there is no such column.
-  package func figure(_ column: String) -> Double? {
-    switch Self.columns.first(where: { $0.name == column })?.cell(self) {
-    case .number(let value, _): value
-    case .count(let count): count.map { Double($0) }
-    case .text, nil: nil
+  /// The rows of a run: whole requests first, then each phase.
+  package static func all(_ document: RunDocument) -> [SummaryRow] {
+    document.measurements.flatMap { measurement in
+      measurement.scopes.map {
+        SummaryRow(
+          runID: document.runID, scenario: document.scenario.name, measurement: measurement, scope: $0)
+      }
     }
   }
 
-  /// The names of all numeric columns, in their order.
-  package static let numericColumns: [String] = {
-    let empty = ScopeMeasurement(
-      scope: "request", counts: OutcomeCounts(), okInWindow: 0, response: LatencyHistogram(),
-      service: LatencyHistogram(), sendLag: LatencyHistogram())
-    let row = SummaryRow(
-      runID: "", scenario: "",
-      measurement: Measurement(
-        target: "", transport: "", handler: "", load: "", concurrency: 0, payloadBytes: 0, replicate: 0,
-        durationSeconds: 0), scope: empty)
-    return columns.filter { column in
-      if case .text = column.cell(row) { false } else { true }
-    }.map(\.name)
+  /// All columns in the promised order; new ones go to the end.
+  package static let columns =
+    identity + counters(.sent, through: .duplicates) + figures + counters(.unexpected, through: .wrongContent)
+    + later + processes + monitoring + counters(after: .wrongContent)
+
+  private static let identity: [Column<SummaryRow>] = [
+    .text("run_id", "the run's folder", \.runID),
+    .text("scenario", "the scenario's name", \.scenario),
+    .text("target", "the target's name", \.measurement.target),
+    .text("transport", "`ffi` or `nats`", \.measurement.transport),
+    .text("handler", "the handler's name", \.measurement.handler),
+    .text("phase", "`request` for whole sessions, else the phase", \.scope.scope),
+    .text("load", "such as `closed-64` or `open-44000`", \.measurement.load),
+    .number(
+      "offered_rps", "rate that an open load asks for", unit: "req/s", \.measurement.offeredRatePerSecond),
+    .count("concurrency", "sessions in flight, at most", int: \.measurement.concurrency),
+    .count("workers", "workers that the run started", int: \.measurement.workers),
+    .count("payload_bytes", "bytes of the request's body", int: \.measurement.payloadBytes),
+    .count("replicate", "1 for the first", int: \.measurement.replicate),
+    .number("duration_s", "measured time", unit: "s", \.measurement.durationSeconds),
+  ]
+
+  private static let figures: [Column<SummaryRow>] = [
+    .number(
+      "throughput_rps", "answered well within the measured time", unit: "req/s", better: .more, \.throughput),
+    .number("response_min_us", "least response time", unit: "us", better: .less) {
+      $0.extreme(\.leastNanoseconds)
+    },
+    .response("response_p50_us", 50), .response("response_p90_us", 90), .response("response_p99_us", 99),
+    .response("response_p999_us", 99.9),
+    .number("response_max_us", "greatest response time", unit: "us", better: .less) {
+      $0.extreme(\.greatestNanoseconds)
+    },
+    .number("response_mean_us", "mean response time", unit: "us", better: .less) {
+      $0.scope.response.meanNanoseconds.map { $0 / 1000 }
+    },
+    .service("service_p50_us", 50), .service("service_p99_us", 99),
+    .number("send_lag_p99_us", "how late the generator sends, percentile 99", unit: "us", better: .less) {
+      $0.scope.sendLag.printableMicroseconds(99)
+    },
+    .cpu("cpu_generator_us", "load process, with an FFI plugin in it", \.cpuGeneratorNanoseconds),
+    .cpu("cpu_broker_us", "broker", \.cpuBrokerNanoseconds),
+    .cpu("cpu_workers_us", "workers together", \.cpuWorkersNanoseconds),
+    .number(
+      "allocated_bytes", "allocated by the load threads per request", unit: "B", better: .less, digits: 1
+    ) {
+      $0.perRequest($0.measurement.allocatedBytes)
+    },
+    .text("valid", "`true` or `false`") { $0.measurement.isValid ? "true" : "false" },
+    .text("invalid_reason", "why not, with `;` between reasons") {
+      $0.measurement.invalidReasons.map(\.code.rawValue).joined(separator: ";")
+    },
+  ]
+
+  private static let later: [Column<SummaryRow>] = [
+    .number("steal_percent", "CPU time that the hypervisor took", unit: "%", better: .less, digits: 2) {
+      $0.measurement.stealShare.map { $0 * 100 }
+    },
+    .number(
+      "omission_gap_p99_us", "response less service time, percentile 99", unit: "us", better: .less,
+      \.omissionGap),
+  ]
+
+  /// Memory and context switches of each process of a run.
+  private static let processes: [Column<SummaryRow>] = {
+    let all: [(name: String, words: String, costs: @Sendable (Measurement) -> ProcessCosts?)] = [
+      ("generator", "load process", \.generator), ("broker", "broker", \.broker),
+      ("workers", "workers", \.workerProcesses),
+    ]
+    return all.flatMap { name, words, costs -> [Column<SummaryRow>] in
+      let memory = "resident memory of the \(words) at the"
+      return [
+        .whole("resident_\(name)_start_bytes", "B", "\(memory) start of the measured time") {
+          costs($0)?.residentStartBytes
+        },
+        .whole("resident_\(name)_end_bytes", "B", "\(memory) end of the measured time") {
+          costs($0)?.residentEndBytes
+        },
+      ]
+    }
+      + all.flatMap { name, words, costs -> [Column<SummaryRow>] in
+        let thread = "times per request that a thread of the \(words)"
+        return [
+          .rate("voluntary_switches_\(name)", "\(thread) waited") { costs($0)?.voluntarySwitches },
+          .rate("involuntary_switches_\(name)", "\(thread) lost its core") { costs($0)?.involuntarySwitches },
+        ]
+      }
   }()
 
-  /// All columns in the promised order; new ones go to the end.
-  package static let columns: [Column] =
-    identity + outcomes + times + costs + validity + later + resources + engine
-
-  private static let identity: [Column] = [
-    Column(name: "run_id") { .text($0.runID) },
-    Column(name: "scenario") { .text($0.scenario) },
-    Column(name: "target") { .text($0.measurement.target) },
-    Column(name: "transport") { .text($0.measurement.transport) },
-    Column(name: "handler") { .text($0.measurement.handler) },
-    Column(name: "phase") { .text($0.scope.scope) },
-    Column(name: "load") { .text($0.measurement.load) },
-    Column(name: "offered_rps") { .number($0.measurement.offeredRatePerSecond, digits: 3) },
-    Column(name: "concurrency") { .count(UInt64(clamping: $0.measurement.concurrency)) },
-    Column(name: "workers") { .count($0.measurement.workers.map { UInt64(clamping: $0) }) },
-    Column(name: "payload_bytes") { .count(UInt64(clamping: $0.measurement.payloadBytes)) },
-    Column(name: "replicate") { .count(UInt64(clamping: $0.measurement.replicate)) },
-    Column(name: "duration_s") { .number($0.measurement.durationSeconds, digits: 3) },
+  private static let monitoring: [Column<SummaryRow>] = [
+    .rate("broker_in_messages", "messages to the broker per request", \.brokerActivity?.inMessages),
+    .rate("broker_out_messages", "messages from the broker per request", \.brokerActivity?.outMessages),
+    .rate("broker_in_bytes", unit: "B", "bytes to the broker per request", \.brokerActivity?.inBytes),
+    .rate("broker_out_bytes", unit: "B", "bytes from the broker per request", \.brokerActivity?.outBytes),
+    .whole("broker_slow_consumers", "", "clients that the broker cut off", \.brokerActivity?.slowConsumers),
+    .whole(
+      "broker_pending_most_bytes", "B", "most bytes that waited in the broker for one client",
+      \.brokerActivity?.pendingMostBytes),
+    .whole("broker_subscriptions", "", "subscriptions at the broker", \.brokerActivity?.subscriptions),
+    .text("client", "the generator's NATS client", \.measurement.client),
+    .count("connections", "the generator's NATS connections", int: \.measurement.connections),
   ]
 
-  private static let outcomes: [Column] = [
-    Column(name: "sent") { .count($0.scope.counts.sent) },
-    Column(name: "ok") { .count($0.scope.counts.ok) },
-    Column(name: "handler_errors") { .count($0.scope.counts.handlerErrors) },
-    Column(name: "timeouts") { .count($0.scope.counts.timeouts) },
-    Column(name: "rejected") { .count($0.scope.counts.rejected) },
-    Column(name: "shed") { .count($0.scope.counts.shed) },
-    Column(name: "lost") { .count($0.scope.counts.lost) },
-    Column(name: "late") { .count($0.scope.counts.late) },
-    Column(name: "duplicates") { .count($0.scope.counts.duplicates) },
-  ]
+  /// The columns by which targets are compared, in the order of comparison.csv.
+  static let compared = [
+    "response_p50_us", "response_p99_us", "service_p50_us", "throughput_rps", "cpu_generator_us",
+    "allocated_bytes",
+  ].compactMap(column)
 
-  private static let times: [Column] = [
-    Column(name: "throughput_rps") { .number($0.throughput, digits: 3) },
-    Column(name: "response_min_us") { .number($0.least, digits: 3) },
-    Column(name: "response_p50_us") { .number($0.response(50), digits: 3) },
-    Column(name: "response_p90_us") { .number($0.response(90), digits: 3) },
-    Column(name: "response_p99_us") { .number($0.response(99), digits: 3) },
-    Column(name: "response_p999_us") { .number($0.response(99.9), digits: 3) },
-    Column(name: "response_max_us") { .number($0.greatest, digits: 3) },
-    Column(name: "response_mean_us") {
-      .number($0.scope.response.meanNanoseconds.map { $0 / 1000 }, digits: 3)
-    },
-    Column(name: "service_p50_us") { .number($0.service(50), digits: 3) },
-    Column(name: "service_p99_us") { .number($0.service(99), digits: 3) },
-    Column(name: "send_lag_p99_us") {
-      .number($0.scope.sendLag.printableMicroseconds(99), digits: 3)
-    },
-  ]
+  /// The names of all numeric columns, in their order.
+  package static let numericColumns = columns.filter { !$0.isText }.map(\.name)
 
-  private static let costs: [Column] = [
-    Column(name: "cpu_generator_us") {
-      .number($0.perRequest($0.measurement.cpuGeneratorNanoseconds, unit: 1000), digits: 3)
-    },
-    Column(name: "cpu_broker_us") {
-      .number($0.perRequest($0.measurement.cpuBrokerNanoseconds, unit: 1000), digits: 3)
-    },
-    Column(name: "cpu_workers_us") {
-      .number($0.perRequest($0.measurement.cpuWorkersNanoseconds, unit: 1000), digits: 3)
-    },
-    Column(name: "allocated_bytes") {
-      .number($0.perRequest($0.measurement.allocatedBytes, unit: 1), digits: 1)
-    },
-  ]
+  private static let byName = Dictionary(uniqueKeysWithValues: columns.map { ($0.name, $0) })
 
-  private static let validity: [Column] = [
-    Column(name: "valid") { .text($0.measurement.isValid ? "true" : "false") },
-    Column(name: "invalid_reason") {
-      .text($0.measurement.invalidReasons.map(\.code.rawValue).joined(separator: ";"))
-    },
-  ]
+  package static func column(_ name: String) -> Column<SummaryRow>? { byName[name] }
 
-  private static let later: [Column] = [
-    Column(name: "unexpected") { .count($0.scope.counts.unexpected) },
-    Column(name: "protocol_errors") { .count($0.scope.counts.protocolErrors) },
-    Column(name: "no_responders") { .count($0.scope.counts.noResponders) },
-    Column(name: "retries") { .count($0.scope.counts.retries) },
-    Column(name: "wrong_content") { .count($0.scope.counts.wrongContent) },
-    Column(name: "steal_percent") { .number($0.measurement.stealShare.map { $0 * 100 }, digits: 2) },
-    Column(name: "omission_gap_p99_us") { .number($0.omissionGap, digits: 3) },
-  ]
+  /// The value of a numeric column; nil when it is missing or there is no such column.
+  func figure(_ column: String) -> Double? { Self.column(column)?.figure(self) }
 
-  private static let engine: [Column] = [
-    Column(name: "client") { .text($0.measurement.client) },
-    Column(name: "connections") { .count($0.measurement.connections.map { UInt64(clamping: $0) }) },
-  ]
+  private static func counters(_ first: Counter, through last: Counter) -> [Column<SummaryRow>] {
+    Counter.outcomes[first.rawValue...last.rawValue].map(counter)
+  }
+
+  private static func counters(after last: Counter) -> [Column<SummaryRow>] {
+    Counter.outcomes.dropFirst(last.rawValue + 1).map(counter)
+  }
+
+  private static func counter(_ counter: Counter) -> Column<SummaryRow> {
+    let better: Column<SummaryRow>.Better = [.sent, .ok].contains(counter) ? .neither : .less
+    return .count(RunKeys.stored("\(counter)"), counter.meaning, better: better) { $0.scope.counts[counter] }
+  }
 
   private var throughput: Double? {
     guard measurement.durationSeconds > 0 else { return nil }
     return Double(scope.okInWindow) / measurement.durationSeconds
   }
 
-  private var least: Double? {
-    scope.response.isEmpty ? nil : Double(scope.response.leastNanoseconds) / 1000
-  }
-
-  private var greatest: Double? {
-    scope.response.isEmpty ? nil : Double(scope.response.greatestNanoseconds) / 1000
-  }
-
-  private func response(_ percentile: Double) -> Double? {
-    scope.response.printableMicroseconds(percentile)
-  }
-
-  private func service(_ percentile: Double) -> Double? {
-    scope.service.printableMicroseconds(percentile)
+  private func extreme(_ value: (LatencyHistogram) -> UInt64) -> Double? {
+    scope.response.isEmpty ? nil : Double(value(scope.response)) / 1000
   }
 
   private var omissionGap: Double? {
-    guard let response = response(99), let service = service(99) else { return nil }
+    guard let response = scope.response.printableMicroseconds(99),
+      let service = scope.service.printableMicroseconds(99)
+    else { return nil }
     return response - service
   }
 
   /// A cost of the whole measured time, shared out to the requests answered in it; nil in the rows
   /// of phases, which have no costs of their own.
-  func perRequest(_ total: UInt64?, unit: Double) -> Double? {
+  fileprivate func perRequest(_ total: UInt64?, unit: Double = 1) -> Double? {
     guard scope.scope == "request", let total, scope.okInWindow > 0 else { return nil }
     return Double(total) / unit / Double(scope.okInWindow)
+  }
+}
+
+// Columns that differ only in what they are of.
+extension Column<SummaryRow> {
+  fileprivate static func response(_ name: String, _ percentile: Double) -> Column {
+    .number(name, "response time, percentile \(Number.text(percentile) ?? "")", unit: "us", better: .less) {
+      $0.scope.response.printableMicroseconds(percentile)
+    }
+  }
+
+  fileprivate static func service(_ name: String, _ percentile: Double) -> Column {
+    .number(name, "service time, percentile \(Number.text(percentile) ?? "")", unit: "us", better: .less) {
+      $0.scope.service.printableMicroseconds(percentile)
+    }
+  }
+
+  fileprivate static func cpu(
+    _ name: String, _ of: String, _ value: @escaping @Sendable (Measurement) -> UInt64?
+  ) -> Column {
+    .number(name, "CPU time per request of the \(of)", unit: "us", better: .less) {
+      $0.perRequest(value($0.measurement), unit: 1000)
+    }
+  }
+
+  /// A figure of the whole measurement, which the rows of phases do not have.
+  fileprivate static func whole(
+    _ name: String, _ unit: String, _ meaning: String,
+    _ value: @escaping @Sendable (Measurement) -> UInt64?
+  ) -> Column {
+    .count(name, meaning, unit: unit, better: .less) {
+      $0.scope.scope == "request" ? value($0.measurement) : nil
+    }
+  }
+
+  /// A figure of the measured time, shared out to the requests.
+  fileprivate static func rate(
+    _ name: String, unit: String = "", _ meaning: String,
+    _ value: @escaping @Sendable (Measurement) -> UInt64?
+  ) -> Column {
+    .number(name, meaning, unit: unit, better: .less, digits: 4) { $0.perRequest(value($0.measurement)) }
   }
 }
 
@@ -182,7 +222,6 @@ extension LatencyHistogram {
     printableValue(atPercentile: percentile).map { Double($0) / 1000 }
   }
 
-  /// All of several histograms.
   package static func merged(_ histograms: some Sequence<LatencyHistogram>) -> LatencyHistogram {
     histograms.reduce(into: LatencyHistogram()) { $0.merge($1) }
   }
@@ -190,8 +229,11 @@ extension LatencyHistogram {
 
 extension Measurement {
   /// A numeric column of summary.csv in the row of phase `request`; nil when missing.
-  package func figure(_ column: String) -> Double? {
-    request.flatMap {
+  package func figure(_ column: String) -> Double? { figure(column, scope: "request") }
+
+  /// A numeric column in the row of a phase.
+  func figure(_ column: String, scope: String) -> Double? {
+    scopes.first { $0.scope == scope }.flatMap {
       SummaryRow(runID: "", scenario: "", measurement: self, scope: $0).figure(column)
     }
   }

@@ -6,7 +6,7 @@ import Lab
 import NylonPlugin
 import Results
 import Report
-import Scenario
+@testable import Scenario
 import Testing
 
 @testable import Bench

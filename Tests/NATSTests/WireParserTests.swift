@@ -1,7 +1,6 @@
 import Foundation
 import Engine
 import Lab
-import Results
 import Testing
 
 @testable import NATS

@@ -11,7 +11,7 @@ import Testing
 struct CSVTests {
   @Test("summary.csv has the promised columns in order, and new ones at the end")
   func summaryHeader() {
-    let header = CSV.summary(document([])).prefix { $0 != "\r\n" }
+    let header = csv("summary.csv", document([])).prefix { $0 != "\r\n" }
     #expect(
       header
         == Self.promised
@@ -32,8 +32,10 @@ struct CSVTests {
       "run_id", "scenario", "target", "transport", "handler", "phase", "load", "valid", "invalid_reason",
       "client",
     ]
-    let numeric = CSV.summary(document([])).prefix { $0 != "\r\n" }.split(separator: ",").map(String.init)
-      .filter { !texts.contains($0) }
+    let numeric = csv("summary.csv", document([])).prefix { $0 != "\r\n" }.split(separator: ",").map(
+      String.init
+    )
+    .filter { !texts.contains($0) }
     #expect(numeric.count == 57)
     let path = NSTemporaryDirectory() + "/expect-\(UUID().uuidString).yaml"
     defer { try? FileManager.default.removeItem(atPath: path) }
@@ -61,7 +63,7 @@ struct CSVTests {
     one.brokerActivity = BrokerActivity(
       inMessages: 16_000, outMessages: 16_000, inBytes: 1, outBytes: 2, slowConsumers: 1, subscriptions: 54,
       connections: 3, pendingMostBytes: nil, pendingLooks: 0)
-    let rows = records(CSV.summary(document([one])))
+    let rows = records(csv("summary.csv", document([one])))
     let expected = [
       "resident_generator_start_bytes": "1000", "resident_generator_end_bytes": "2000",
       "voluntary_switches_generator": "1.5", "involuntary_switches_generator": "0",
@@ -80,7 +82,7 @@ struct CSVTests {
 
   @Test("summary.csv gives each figure in its unit, and an empty cell where there is none")
   func summaryRow() {
-    let rows = records(CSV.summary(document([measurement("nats", around: 1_000_000)])))
+    let rows = records(csv("summary.csv", document([measurement("nats", around: 1_000_000)])))
     #expect(rows.map { $0["phase"] } == ["request", "logging"])
     let row = rows[0]
     let expected = [
@@ -97,7 +99,7 @@ struct CSVTests {
     #expect(row["connections"] == "")
     var two = measurement("nats", around: 1_000_000)
     two.connections = 2
-    #expect(records(CSV.summary(document([two]))).map { $0["connections"] } == ["2", "2"])
+    #expect(records(csv("summary.csv", document([two]))).map { $0["connections"] } == ["2", "2"])
     #expect(rows[1]["cpu_generator_us"] == "")
     #expect(rows[1]["response_min_us"] == "125")
   }
@@ -107,7 +109,7 @@ struct CSVTests {
     var one = measurement("nats", around: 1_000_000, invalid: [.saturated, .steal])
     one.scopes[0].response = LatencyHistogram()
     one.scopes[0].okInWindow = 0
-    let row = records(CSV.summary(document([one])))[0]
+    let row = records(csv("summary.csv", document([one])))[0]
     for column in [
       "response_min_us", "response_p50_us", "response_max_us", "response_mean_us", "cpu_generator_us",
     ] {
@@ -120,7 +122,7 @@ struct CSVTests {
 
   @Test("percentiles.csv has a row for each percentile of each replicate and of all merged")
   func percentiles() {
-    let text = CSV.percentiles(document(replicates("nats", around: 1_000_000, count: 2)))
+    let text = csv("percentiles.csv", document(replicates("nats", around: 1_000_000, count: 2)))
     #expect(text.hasPrefix("target,load,phase,metric,replicate,percentile,value_us,count\r\n"))
     let rows = records(text)
     #expect(rows.count == 2 * 3 * 3 * 8)
@@ -143,13 +145,13 @@ struct CSVTests {
       measurement("nats", around: 1_000_000),
       measurement("nats", replicate: 2, around: 9_000_000, invalid: [.steal]),
     ])
-    let merged = records(CSV.percentiles(run)).filter { $0["replicate"] == "all" }
+    let merged = records(csv("percentiles.csv", run)).filter { $0["replicate"] == "all" }
     #expect(merged.first { $0["percentile"] == "100" }?["value_us"] == "1499.5")
   }
 
   @Test("timeline.csv has a row for each interval")
   func timeline() {
-    let rows = records(CSV.timeline(document(replicates("nats", around: 1_000_000, count: 2))))
+    let rows = records(csv("timeline.csv", document(replicates("nats", around: 1_000_000, count: 2))))
     #expect(rows.count == 8)
     #expect(rows[1]["start_s"] == "0.5")
     #expect(rows[1]["completed"] == "501")
@@ -157,14 +159,26 @@ struct CSVTests {
     #expect(rows[1]["response_p99_us"] == "")
   }
 
+  @Test("docs/columns.md is what the lists of columns say")
+  func manual() throws {
+    let page = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+      .appendingPathComponent("../../docs/columns.md").standardizedFileURL
+    // NYLON_BENCH_WRITE_DOCS=1 scripts/test --filter ResultsTests renews it.
+    if ProcessInfo.processInfo.environment["NYLON_BENCH_WRITE_DOCS"] != nil {
+      try CSV.manual.write(to: page, atomically: true, encoding: .utf8)
+    }
+    #expect(try String(contentsOf: page, encoding: .utf8) == CSV.manual)
+    #expect(SummaryRow.columns.allSatisfy { !$0.meaning.isEmpty })
+  }
+
   @Test("comparison.csv and claims.csv have the promised columns")
   func headers() {
     #expect(
-      CSV.comparison(document([]))
+      csv("comparison.csv", document([]))
         == "metric,condition,a,b,a_value,b_value,unit,ratio,ratio_low,ratio_high,p_value,noise_floor,verdict\r\n"
     )
     #expect(
-      CSV.claims(document([]))
+      csv("claims.csv", document([]))
         == "id,document,line,claim,documented,unit,condition,measured,low,high,verdict,why\r\n")
   }
 

@@ -1,28 +1,32 @@
 import Lab
+@testable import Scenario
 import Testing
 
 @testable import Engine
 @testable import Report
 @testable import Results
 
-private func latency(
-  _ low: Double?, _ high: Double?, conditions: [(String, String)] = [("b", "open-1000")],
-  id: String = "nats-latency",
-  unit: String = "ms", metric: String = "latency"
-) -> ClaimCheck {
+private typealias Circumstances = [(ClaimSpec.Circumstance, String)]
+
+private func check(_ spec: ClaimSpec, _ conditions: Circumstances) -> ClaimCheck {
   ClaimCheck(
-    id: id, subject: "nats latency", document: "guide.md", line: 38, words: "0.9-1.1 ms", low: low,
-    high: high, unit: unit, metric: metric,
-    conditions: conditions.map { ClaimCheck.Condition(letter: $0.0, target: "nats", load: $0.1) })
+    spec: spec,
+    conditions: conditions.map { ClaimCheck.Condition(circumstance: $0.0, target: "nats", load: $0.1) })
+}
+
+private func latency(
+  _ low: Double?, _ high: Double?, conditions: Circumstances = [(.documentedRate, "open-1000")],
+  id: String = "nats-latency", unit: ClaimSpec.Unit = .milliseconds
+) -> ClaimCheck {
+  check(claim(id, low: low, high: high, unit: unit), conditions)
 }
 
 private func rate(
-  _ low: Double, _ high: Double, conditions: [(String, String)] = [("b", "open-1000")]
+  _ low: Double, _ high: Double, conditions: Circumstances = [(.documentedRate, "open-1000")]
 ) -> ClaimCheck {
-  ClaimCheck(
-    id: "nats-rate", document: "guide.md", line: 39, words: "1K req/s", low: low, high: high, unit: "req/s",
-    metric: "throughput", lowerIsBetter: false,
-    conditions: conditions.map { ClaimCheck.Condition(letter: $0.0, target: "nats", load: $0.1) })
+  check(
+    claim(low: low, high: high, unit: .requestsPerSecond, metric: "throughput_rps", better: .higher),
+    conditions)
 }
 
 private func overall(_ check: ClaimCheck, _ measurements: [Measurement]) throws -> ClaimVerdict {
@@ -68,7 +72,11 @@ struct LatencyClaimTests {
 
   @Test("is decided under load, whatever the unloaded time is")
   func loadDecides() throws {
-    let check = latency(0.9, 1.1, conditions: [("a", "closed-1"), ("b", "open-1000"), ("c", "closed-64")])
+    let check = latency(
+      0.9, 1.1,
+      conditions: [
+        (.unloaded, "closed-1"), (.documentedRate, "open-1000"), (.impliedConcurrency, "closed-64"),
+      ])
     let measurements =
       replicates("nats", load: "closed-1", around: 1_000_000) + replicates("nats", around: 5_000_000)
       + replicates("nats", load: "closed-64", around: 1_000_000)
@@ -83,7 +91,7 @@ struct LatencyClaimTests {
     let tired = replicates("nats", around: 1_000_000, invalid: [.generatorLate, .saturated])
     #expect(try overall(latency(0.9, 1.1), tired).verdict == .worse)
     #expect(
-      try overall(latency(0.9, 1.1, conditions: [("a", "open-1000")]), tired).verdict == .inconclusive)
+      try overall(latency(0.9, 1.1, conditions: [(.unloaded, "open-1000")]), tired).verdict == .inconclusive)
     let stolen = replicates("nats", around: 1_000_000, invalid: [.saturated, .steal])
     #expect(try overall(latency(0.9, 1.1), stolen).verdict == .inconclusive)
   }
@@ -103,11 +111,11 @@ struct LatencyClaimTests {
     var check = latency(0.9, 1.1)
     #expect(try overall(check, []).verdict == .notMeasured)
     #expect(try overall(check, []).why == "target 'nats' was not measured under load 'open-1000'")
-    check.notMeasuredReason = "needs Go; apt install golang"
+    check.notMeasured = "needs Go; apt install golang"
     let rows = ClaimEvaluator.verdicts([check], measurements: replicates("nats", around: 1_000_000))
     #expect(rows.map(\.verdict) == [.notMeasured])
     #expect(rows[0].why == "needs Go; apt install golang")
-    let odd = latency(1, 2, unit: "parsecs")
+    let odd = latency(1, 2, unit: .percent)
     #expect(try overall(odd, replicates("nats", around: 1_000_000)).verdict == .notMeasured)
   }
 }
@@ -131,7 +139,8 @@ struct ThroughputClaimTests {
 
   @Test("is the highest rate seen: a slower closed loop says nothing against it")
   func highest() throws {
-    let check = rate(900, 1100, conditions: [("b", "open-1000"), ("c", "closed-1")])
+    let check = rate(
+      900, 1100, conditions: [(.documentedRate, "open-1000"), (.impliedConcurrency, "closed-1")])
     let slow = replicates("nats", load: "closed-1", around: 1_000_000, samples: 400)
     #expect(try overall(check, replicates("nats", around: 1_000_000) + slow).verdict == .confirmed)
     #expect(try overall(check, slow).verdict == .inconclusive)
@@ -151,19 +160,30 @@ struct ThroughputClaimTests {
 
 @Suite("Other claims")
 struct OtherClaimTests {
-  @Test("about behaviour hold or fail")
-  func behaviour() throws {
-    var check = ClaimCheck(
-      id: "one-worker", document: "guide.md", line: 5, words: "one worker per request", metric: "behaviour",
-      holds: true, seen: "1000 requests, 1000 answers")
-    #expect(try overall(check, []).verdict == .holds)
-    check.holds = false
-    #expect(try overall(check, []).verdict == .fails)
+  @Test("are made for sessions and for single phases, and name the target that is missing")
+  func checks() {
+    var phase = ffiTarget("ffi-phase")
+    phase.phases = Array(phase.phases.prefix(1))
+    var spec = claim("overhead", low: 2, high: 3, of: .ffi)
+    spec.conditions = [.init(circumstance: .unloaded, load: "closed-1")]
+    var plan = document([]).scenario
+    plan.targets = [ffiTarget("ffi"), phase]
+    let checks = ClaimCheck.all([spec], plan: plan)
+    #expect(checks.map(\.id) == ["overhead", "overhead-per-phase"])
+    #expect(checks.map { $0.conditions.map(\.label) } == [["a closed-1 ffi"], ["a closed-1 ffi-phase"]])
+    #expect(checks.map(\.subject) == ["ffi latency", nil])
+    spec.against = .nats
+    #expect(ClaimCheck.all([spec], plan: plan)[0].notMeasured?.contains("no nats target") == true)
+    spec.target = .natsNet
+    #expect(
+      ClaimCheck.all([spec], plan: plan).map(\.notMeasured) == [
+        "the scenario has no nats-net target; add one under `targets`"
+      ])
   }
 
   @Test("of two documents that disagree have a row about it, which is not an overall one")
   func disagreement() throws {
-    let other = latency(500, 900, id: "other", unit: "us")
+    let other = latency(500, 900, id: "other", unit: .microseconds)
     let rows = ClaimEvaluator.verdicts([latency(2, 3), other], measurements: [])
     let row = try #require(rows.last)
     #expect(row.condition == ClaimVerdict.disagreement)
@@ -171,7 +191,7 @@ struct OtherClaimTests {
     #expect(row.verdict == .fails)
     #expect(!row.isOverall)
     #expect(row.why == "guide.md:38 says 2 to 3 ms, guide.md:38 says 500 to 900 us; both cannot be true")
-    let agreeing = latency(2900, 3100, id: "other", unit: "us")
+    let agreeing = latency(2900, 3100, id: "other", unit: .microseconds)
     #expect(
       ClaimEvaluator.verdicts([latency(2, 3), agreeing], measurements: []).allSatisfy {
         $0.isOverall || $0.verdict == .notMeasured

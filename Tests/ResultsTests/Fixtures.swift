@@ -3,11 +3,11 @@ import class Foundation.NSString
 import Lab
 import NATS
 import Nylon
-import Scenario
 
 @testable import Engine
 @testable import Report
 @testable import Results
+@testable import Scenario
 
 /// A histogram of evenly spaced values around a middle: half of it to one and a half of it.
 func histogram(around nanoseconds: UInt64, count: UInt64 = 2000) -> LatencyHistogram {
@@ -104,10 +104,29 @@ func document(
     runID: "20261122T050420Z-compare", toolVersion: "1.0.0", commandLine: ["nylon-bench", "compare"],
     scenario: plan, scenarioSHA256: String(repeating: "ab", count: 32),
     plugins: [PluginFile(name: "in-process", file: "libExamplePlugin.so", sha256: "00ff")],
-    machine: machine, started: UTCSecond(epochSeconds: 1_795_323_860),
-    ended: UTCSecond(epochSeconds: 1_795_323_900), measurements: measurements, warnings: ["a | b"])
+    machine: machine, started: UTCSecond(epochSeconds: 1_795_323_860))
+  document.ended = UTCSecond(epochSeconds: 1_795_323_900)
+  document.measurements = measurements
+  document.warnings = ["a | b"]
   document.judge()
   return document
+}
+
+/// One of a run's CSV files; empty when the run has no such file.
+func csv(_ name: String, _ document: RunDocument) -> String {
+  CSV.files(document).first { $0.title == name }.map(CSV.render) ?? ""
+}
+
+/// A documented figure about a target.
+func claim(
+  _ id: String = "claim", line: Int = 38, _ words: String = "", low: Double?, high: Double?,
+  unit: ClaimSpec.Unit = .milliseconds, metric: String = "response_p50_us", better: ClaimSpec.Better = .lower,
+  of target: ClaimSpec.Role = .nats, against: ClaimSpec.Role? = nil, relation: ClaimSpec.Relation? = nil,
+  rate: Double? = nil
+) -> ClaimSpec {
+  ClaimSpec(
+    id: id, document: "guide.md", line: line, words: words, low: low, high: high, unit: unit, metric: metric,
+    better: better, target: target, against: against, relation: relation, documentedRatePerSecond: rate)
 }
 
 /// The fields of a CSV text without quotes in it, a dictionary for each row.

@@ -13,11 +13,10 @@ struct KnownWorkTests {
 
   /// What one target takes longer than another, in microseconds.
   private func difference(_ target: String, to other: String, _ run: RunDocument) throws -> ClaimVerdict {
-    let claim = ClaimCheck(
-      id: "known-work", document: "Scenarios/known-work.yaml", line: 1, words: "200 us more", low: 190,
-      high: 210, unit: "us", metric: "response_p50_us", relation: .difference,
-      conditions: [.init(letter: "a", target: target, load: "closed-1", against: other)])
-    let verdicts = ClaimEvaluator.verdicts([claim], measurements: run.measurements, seed: run.seed)
+    let check = ClaimCheck(
+      spec: claim(low: 190, high: 210, unit: .microseconds, relation: .difference),
+      conditions: [.init(circumstance: .unloaded, target: target, load: "closed-1", against: other)])
+    let verdicts = ClaimEvaluator.verdicts([check], measurements: run.measurements, seed: run.seed)
     return try #require(verdicts.first { $0.isOverall })
   }
 

@@ -81,7 +81,7 @@ struct LengthTests {
     one.windows[2].completed = 0
     one.windows[3].cpuGeneratorNanoseconds = nil
     one.windows[3].residentGeneratorBytes = nil
-    let text = CSV.timeline(document([one]))
+    let text = csv("timeline.csv", document([one]))
     #expect(
       text.hasPrefix(
         "target,load,replicate,interval,start_s,duration_s,completed,completed_rps,response_p50_us,"

@@ -149,7 +149,7 @@ struct NetworkReportTests {
     #expect(all[1].unit == "one phase, request_filter")
   }
 
-  @Test("hold no pair of pools over different links")
+  @Test("compare no pools over different links")
   func pairs() {
     #expect(networkRun().comparisons.isEmpty)
   }

@@ -35,9 +35,9 @@ struct PartsTests {
   }
 
   @Test("parts.csv has a row for each part of each replicate and the phase's service time")
-  func csv() throws {
+  func file() throws {
     let run = document([decomposed("nats"), measurement("ffi", around: 1000)])
-    let rows = records(CSV.parts(run))
+    let rows = records(csv("parts.csv", run))
     #expect(rows.map { $0["part"] } == ["handler", "to_host", "service"])
     #expect(rows.map { $0["count"] } == ["2000", "2000", "2000"])
     #expect(rows.map { $0["mean_us"] } == ["0.3", "0.7", "1"])
@@ -48,11 +48,11 @@ struct PartsTests {
   @Test("a percentile with too few samples is empty, and so is the sum where nothing was cut up")
   func empty() {
     var one = decomposed("nats", samples: 15)
-    #expect(records(CSV.parts(document([one])))[0]["p99_us"] == "")
+    #expect(records(csv("parts.csv", document([one])))[0]["p99_us"] == "")
     one.scopes[1].decomposition = Decomposition(
       parts: [PhasePart(name: "handler", time: LatencyHistogram())], withoutStamps: 15)
     let run = document([one])
-    #expect(records(CSV.parts(run))[0]["mean_us"] == "")
+    #expect(records(csv("parts.csv", run))[0]["mean_us"] == "")
     #expect(
       ResultTables.parts(run).rows.map { $0.dropFirst(4).allSatisfy { $0.text == nil } } == [true, true])
   }

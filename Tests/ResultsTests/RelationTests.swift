@@ -9,13 +9,14 @@ import Testing
 @testable import Results
 
 private func check(
-  _ low: Double?, _ high: Double?, unit: String, metric: String, relation: ClaimSpec.Relation,
-  lowerIsBetter: Bool = true
+  _ low: Double?, _ high: Double?, unit: ClaimSpec.Unit = .milliseconds, metric: String = "response_p50_us",
+  relation: ClaimSpec.Relation, better: ClaimSpec.Better = .lower
 ) -> ClaimCheck {
   ClaimCheck(
-    id: "nats-against-ffi", document: "guide.md", line: 269, words: "+2-3ms latency", low: low, high: high,
-    unit: unit, metric: metric, lowerIsBetter: lowerIsBetter, relation: relation,
-    conditions: [.init(letter: "d", target: "nats", load: "closed-64", against: "ffi")])
+    spec: claim(
+      "nats-against-ffi", line: 269, low: low, high: high, unit: unit, metric: metric, better: better,
+      against: .ffi, relation: relation),
+    conditions: [.init(circumstance: .sameLoad, target: "nats", load: "closed-64", against: "ffi")])
 }
 
 private func overall(_ check: ClaimCheck, _ measurements: [Measurement]) throws -> ClaimVerdict {
@@ -30,14 +31,14 @@ private func both(
     + replicates("nats", load: "closed-64", around: nats, count: count, samples: natsSamples)
 }
 
-@Suite("A claim that holds one target against another")
+@Suite("A claim that compares one target with another")
 struct RelationTests {
   @Test(
     "about a difference is judged by the differences of paired replicates",
     arguments: [(1.9, 2.2, .confirmed), (3, 4, .better), (0.5, 1, .worse), (2.05, 3, .inconclusive)]
       as [(Double, Double, ClaimVerdict.Verdict)])
   func difference(low: Double, high: Double, verdict: ClaimVerdict.Verdict) throws {
-    let claim = check(low, high, unit: "ms", metric: "response_p50_us", relation: .difference)
+    let claim = check(low, high, relation: .difference)
     let row = try overall(claim, both())
     #expect(row.verdict == verdict, "\(row)")
     // Replicate k is (1 + k %) of 3 ms less (1 + k %) of 1 ms: the middle one is 2.04 ms.
@@ -51,7 +52,7 @@ struct RelationTests {
       as [(Double, Double, ClaimVerdict.Verdict)])
   func change(low: Double, high: Double, verdict: ClaimVerdict.Verdict) throws {
     let claim = check(
-      low, high, unit: "%", metric: "throughput_rps", relation: .change, lowerIsBetter: false)
+      low, high, unit: .percent, metric: "throughput_rps", relation: .change, better: .higher)
     let row = try overall(claim, both(natsSamples: 1400))
     #expect(row.verdict == verdict, "\(row)")
     #expect(try abs(#require(row.measured) + 30) < 0.001)
@@ -59,7 +60,7 @@ struct RelationTests {
 
   @Test("of one replicate has an interval from both sides' own, wider than either")
   func oneReplicate() throws {
-    let claim = check(1.5, 2.5, unit: "ms", metric: "response_p50_us", relation: .difference)
+    let claim = check(1.5, 2.5, relation: .difference)
     let row = try overall(claim, both(count: 1))
     #expect(row.verdict == .confirmed)
     let measured = try #require(row.measured), low = try #require(row.low), high = try #require(row.high)
@@ -69,7 +70,7 @@ struct RelationTests {
 
   @Test("is inconclusive when the other side is invalid, and not measured when it is not there")
   func otherSide() throws {
-    let claim = check(1.9, 2.2, unit: "ms", metric: "response_p50_us", relation: .difference)
+    let claim = check(1.9, 2.2, relation: .difference)
     #expect(try overall(claim, both(invalid: [.steal])).verdict == .inconclusive)
     let alone = both().filter { $0.target == "nats" }
     let row = try overall(claim, alone)
@@ -78,20 +79,17 @@ struct RelationTests {
 
   @Test("disagrees with the document's own two figures when they give another difference")
   func implied() throws {
-    func latency(_ id: String, _ subject: String, _ low: Double, _ high: Double) -> ClaimCheck {
+    func latency(_ id: String, _ role: ClaimSpec.Role, _ range: ClosedRange<Double>) -> ClaimCheck {
       ClaimCheck(
-        id: id, subject: subject, document: "guide.md", line: 37, words: "", low: low, high: high,
-        unit: "ms", metric: "response_p50_us", notMeasuredReason: "not here")
+        spec: claim(id, line: 37, low: range.lowerBound, high: range.upperBound, of: role), conditions: [],
+        notMeasured: "not here")
     }
-    var claim = check(2, 3, unit: "ms", metric: "response_p50_us", relation: .difference)
-    claim.subject = "nats latency"
-    claim.againstSubject = "ffi latency"
+    let difference = check(2, 3, relation: .difference)
     func rows(_ nats: ClosedRange<Double>) -> [ClaimVerdict] {
       let figures = [
-        latency("ffi", "ffi latency", 0.7, 0.9),
-        latency("nats", "nats latency", nats.lowerBound, nats.upperBound),
+        latency("ffi", .ffi, 0.7...0.9), latency("nats", .nats, nats),
       ]
-      return ClaimEvaluator.verdicts(figures + [claim], measurements: [])
+      return ClaimEvaluator.verdicts(figures + [difference], measurements: [])
         .filter { $0.condition == ClaimVerdict.disagreement }
     }
     #expect(rows(2...3).isEmpty)
@@ -102,22 +100,22 @@ struct RelationTests {
   @Test("over circumstances that the document does not name is true when it is for one of them")
   func range() throws {
     let targets = ["net-1ms", "net-2ms", "net-4ms"]
-    func claim(_ low: Double, _ high: Double) -> ClaimCheck {
+    func net(_ low: Double, _ high: Double) -> ClaimCheck {
       ClaimCheck(
-        id: "net", document: "guide.md", line: 37, words: "3-5ms", low: low, high: high, unit: "ms",
-        metric: "response_p50_us",
-        conditions: targets.map { .init(letter: "a", target: $0, load: "closed-1") }, isOverRange: true)
+        spec: claim(low: low, high: high, of: .natsNet),
+        conditions: targets.map { .init(circumstance: .unloaded, target: $0, load: "closed-1") },
+        isOverRange: true)
     }
     let measurements =
       replicates("net-1ms", load: "closed-1", around: 1_000_000)
       + replicates("net-2ms", load: "closed-1", around: 2_000_000)
       + replicates("net-4ms", load: "closed-1", around: 4_000_000)
-    let row = try overall(claim(1.8, 2.5), measurements)
+    let row = try overall(net(1.8, 2.5), measurements)
     #expect(row.verdict == .confirmed)
     #expect(row.why.contains("net-1ms: better (1.02 ms), net-2ms: confirmed (2.04 ms), net-4ms: worse"))
-    #expect(try overall(claim(0.1, 0.2), measurements).verdict == .worse)
-    #expect(try overall(claim(5, 6), measurements).verdict == .better)
-    #expect(try overall(claim(2.8, 3.2), measurements).verdict == .inconclusive)
+    #expect(try overall(net(0.1, 0.2), measurements).verdict == .worse)
+    #expect(try overall(net(5, 6), measurements).verdict == .better)
+    #expect(try overall(net(2.8, 3.2), measurements).verdict == .inconclusive)
   }
 }
 
@@ -125,37 +123,36 @@ struct RelationTests {
 struct ImpliedTests {
   @Test("is the concurrency of Little's law, and the plugin work that would make the latency true")
   func pair() throws {
-    var claim = ClaimCheck(
-      id: "ffi-latency", document: "guide.md", line: 37, words: "0.8ms", low: 0.72, high: 0.88, unit: "ms",
-      metric: "response_p50_us", documentedRatePerSecond: 44000,
-      conditions: [.init(letter: "a", target: "ffi", load: "closed-1")])
+    var check = ClaimCheck(
+      spec: claim(low: 0.72, high: 0.88, of: .ffi, rate: 44000),
+      conditions: [.init(circumstance: .unloaded, target: "ffi", load: "closed-1")])
     let measurements = replicates("ffi", load: "closed-1", around: 100_000, transport: "ffi")
-    let pair = try #require(ImpliedPair.pairs([claim], measurements: measurements).first)
+    let pair = try #require(ImpliedPair.pairs([check], measurements: measurements).first)
     #expect(abs(pair.inFlight - 35.2) < 1e-9)
     #expect(try abs(#require(pair.workMicroseconds) - (800 - 102)) < 1)
     let table = ResultTables.implied([pair])
     #expect(table.rows[0].map(\.text).contains("698 µs"))
     let slow = replicates("ffi", load: "closed-1", around: 2_000_000, transport: "ffi")
-    let none = ResultTables.implied(ImpliedPair.pairs([claim], measurements: slow))
+    let none = ResultTables.implied(ImpliedPair.pairs([check], measurements: slow))
     #expect(none.rows[0].contains { $0.text?.hasPrefix("none") == true })
-    claim.documentedRatePerSecond = nil
-    #expect(ImpliedPair.pairs([claim], measurements: measurements).isEmpty)
+    check.spec.documentedRatePerSecond = nil
+    #expect(ImpliedPair.pairs([check], measurements: measurements).isEmpty)
   }
 }
 
-@Suite("The machine's floor beside the figures")
-struct FloorTests {
+@Suite("What bare C does beside the figures")
+struct BaselineTests {
   @Test("is warned of where a figure is within twice of it, and not where it is farther")
   func near() throws {
     var run = document(
       replicates("near", load: "closed-1", around: 150_000).map(alone)
         + replicates("far", load: "closed-1", around: 900_000).map(alone))
-    #expect(ResultTables.floor(run).rows.isEmpty && ResultTables.nearFloor(run).isEmpty)
-    run.floor = MachineFloor(
+    #expect(ResultTables.baseline(run).rows.isEmpty && ResultTables.nearBaseline(run).isEmpty)
+    run.baseline = BaselineFigures(
       measured: UTCSecond(epochSeconds: 1_795_323_860), ffiNanoseconds: 50,
       nats: [.init(inFlight: 1, ratePerSecond: 10_000, p50Microseconds: 100)])
-    #expect(ResultTables.floor(run).rows.count == 2)
-    let warnings = ResultTables.nearFloor(run)
+    #expect(ResultTables.baseline(run).rows.count == 2)
+    let warnings = ResultTables.nearBaseline(run)
     #expect(warnings.count == 1 && warnings[0].hasPrefix("near, closed-1: p50 is within 1.53 times"))
     #expect(try run.json().contains("\"floor\""))
     let back = try RunDocument(json: try #require(run.json().data(using: .utf8)), path: "run.json")

@@ -16,8 +16,8 @@ private func troubledRun() -> RunDocument {
   run.claims = ClaimEvaluator.verdicts(
     [
       ClaimCheck(
-        id: "latency", document: "guide.md", line: 38, words: "2-3 ms | <b>", low: 2, high: 3, unit: "ms",
-        metric: "latency", conditions: [.init(letter: "b", target: "nats", load: "open-1000")])
+        spec: claim("latency", "2-3 ms | <b>", low: 2, high: 3),
+        conditions: [.init(circumstance: .documentedRate, target: "nats", load: "open-1000")])
     ], measurements: run.measurements)
   return run
 }
@@ -25,8 +25,8 @@ private func troubledRun() -> RunDocument {
 @Suite("A table")
 struct TableTests {
   private let table = ReportTable(
-    title: "T", columns: ["name", "value"], textColumns: 1,
-    rows: [[.init("µ木"), .init("1")], [.init("long name"), .init(nil, .bad)]], notes: ["Note."])
+    "T", [.text("name", \.text), .toned("value") { Cell($0.tone == .bad ? nil : "1", $0.tone) }],
+    [Cell("µ木"), Cell("long name", .bad)], notes: ["Note."])
 
   @Test("is aligned by what a terminal shows, with a dash for a missing value")
   func text() {
@@ -118,6 +118,34 @@ struct ReportTests {
   func empty() {
     #expect(MarkdownReport.render(document([])).contains("Circumstances"))
     #expect(HTMLReport.render(document([])).contains("<svg") == false)
+  }
+}
+
+@Suite("The committed pages")
+struct PageTests {
+  private static let root = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
+    .appendingPathComponent("../..").standardizedFileURL.path
+
+  @Test(
+    "have the tables that export renders from the committed runs",
+    arguments: [
+      ("README.md", "compare", "readme"), ("docs/results.md", "compare", "results"),
+      ("docs/results.md", "known-work", "results"), ("docs/results.md", "soak", "results"),
+    ])
+  func tables(page: String, run: String, format: String) throws {
+    let text = try String(contentsOfFile: "\(Self.root)/\(page)", encoding: .utf8)
+    let document = try RunFolder.open(path: "\(Self.root)/results/reference/\(run)").document
+    let format = try #require(ExportFormat(rawValue: format))
+    let rendered = try #require(try Exporter.render(document, format: format).first).contents
+    #expect(text.contains(rendered), "render it with: nylon-bench export results/reference/\(run)")
+  }
+}
+
+extension PageTests {
+  @Test("list every reason why a measurement is invalid", arguments: InvalidReason.Code.allCases)
+  func reasons(code: InvalidReason.Code) throws {
+    let text = try String(contentsOfFile: "\(Self.root)/docs/reading.md", encoding: .utf8)
+    #expect(text.contains("`\(code.rawValue)`"))
   }
 }
 

@@ -41,7 +41,7 @@ struct ValidityTests {
   func valid() {
     let (reasons, warnings) = Validity.assess(fitting(), context: context)
     #expect(reasons.isEmpty)
-    #expect(warnings == ["p99.9 needs 5.0 s more: under 10 samples lie beyond it"])
+    #expect(warnings == ["p99.9 needs 5 s more: under 10 samples lie beyond it"])
   }
 
   @Test("falls with a send lag over a tenth of the median and over the timer's floor, not with one of both")
@@ -108,7 +108,7 @@ struct ValidityTests {
     measurement.concurrency = 2
     let warnings = Validity.assess(measurement, context: context).warnings
     #expect(
-      warnings.first?.hasPrefix("Little's law: throughput x mean response time is 50.0 % under") == true)
+      warnings.first?.hasPrefix("Little's law: throughput x mean response time is 50 % under") == true)
     #expect(codes(measurement) == [])
   }
 
@@ -169,7 +169,7 @@ struct ValidityTests {
     measurement.stall = MeasuredStall(
       Stall(start: 2_000_000_000, end: 3_000_000_000, slowestBefore: 5_000_000), measureStart: 500_000_000)
     let reason = try #require(Validity.assess(measurement, context: context).reasons.first)
-    #expect(reason.code == .stalled && reason.detail.contains("from 1.50 s"))
+    #expect(reason.code == .stalled && reason.detail.contains("from 1.5 s"))
   }
 
   @Test("is told with what failed, when some requests did")

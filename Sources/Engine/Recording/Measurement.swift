@@ -1,60 +1,103 @@
-/// How requests ended. `sent` closes: it is the sum of the six ends.
-package struct OutcomeCounts: Codable, Sendable, Equatable {
-  /// Requests that the schedule wanted within the measured time.
-  package var sent: UInt64 = 0
-  /// Answered, and the answer's content was right.
-  package var ok: UInt64 = 0
-  /// Answered with an error, or with content that was wrong.
-  package var handlerErrors: UInt64 = 0
-  /// Not answered within the timeout.
-  package var timeouts: UInt64 = 0
-  /// Refused by the host because all places were taken.
-  package var rejected: UInt64 = 0
-  /// Dropped by the host because all places were taken.
-  package var shed: UInt64 = 0
-  /// No answer when the drain ended, no worker subscribed, or the connection or plugin died.
-  package var lost: UInt64 = 0
+/// What a load thread counts, for whole sessions and for each phase. The order is that of the words in
+/// shared memory and of the columns in summary.csv: a new counter goes before `okInWindow`.
+package enum Counter: Int, CaseIterable, Sendable {
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  case sent, ok, handlerErrors, timeouts, rejected, shed, lost
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  case late, duplicates, unexpected, protocolErrors, noResponders, retries, wrongContent
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  case okInWindow, withoutStamps, impossibleStamps
 
-  /// Replies that came after their timeout.
-  package var late: UInt64 = 0
-  /// Replies that came again.
-  package var duplicates: UInt64 = 0
-  /// Replies to nothing that was asked.
-  package var unexpected: UInt64 = 0
-  /// Messages that broke the protocol: unknown methods, malformed maps.
-  package var protocolErrors: UInt64 = 0
-  /// "No responders" answers of the broker; each is also in `lost` unless a retry succeeded.
-  package var noResponders: UInt64 = 0
-  /// Attempts after the first.
-  package var retries: UInt64 = 0
-  /// Answers whose content was not what the scenario's `verify` asks; each is in `handlerErrors`.
-  package var wrongContent: UInt64 = 0
+  /// The counters of `OutcomeCounts`, which are columns of summary.csv.
+  package static let outcomes = Array(allCases.prefix { $0 != .okInWindow })
+  /// The ways in which a request ends; together they are `sent`.
+  package static let ends: [Counter] = [.ok, .handlerErrors, .timeouts, .rejected, .shed, .lost]
+
+  package var meaning: String {
+    switch self {
+    case .sent: "requests that the schedule wanted within the measured time"
+    case .ok: "answered, with the right content"
+    case .handlerErrors: "answered with an error, or with wrong content"
+    case .timeouts: "not answered within the timeout"
+    case .rejected: "refused by the host because all places were taken"
+    case .shed: "dropped by the host because all places were taken"
+    case .lost: "no answer when the drain ended, no worker subscribed, or the connection or plugin died"
+    case .late: "replies that came after their timeout"
+    case .duplicates: "replies that came again"
+    case .unexpected: "replies to nothing that was asked"
+    case .protocolErrors: "messages that broke the protocol: unknown methods, malformed maps"
+    case .noResponders: "\"no responders\" answers of the broker; also in `lost` unless a retry succeeded"
+    case .retries: "attempts after the first"
+    case .wrongContent: "answers that differ from the scenario's `verify:`; also in `handler_errors`"
+    case .okInWindow: "answers that came within the measured time, whenever they were asked for"
+    case .withoutStamps: "replies without the worker's stamps"
+    case .impossibleStamps: "replies whose stamps cannot be true"
+    }
+  }
+}
+
+/// How requests ended. `sent` closes: it is the sum of the six ends.
+@dynamicMemberLookup
+package struct OutcomeCounts: Codable, Sendable, Equatable {
+  private var values = [UInt64](repeating: 0, count: Counter.outcomes.count)
 
   /// Nothing counted.
   package init() {}
 
-  /// Adds another's counts.
+  /// One of `Counter.outcomes`.
+  package subscript(counter: Counter) -> UInt64 {
+    get { values[counter.rawValue] }
+    set { values[counter.rawValue] = newValue }
+  }
+
+  /// Short forms, such as `counts.sent`, for the code that tells these counters apart; a new one does without.
+  package struct ShortForms {
+    package let sent = Counter.sent, ok = Counter.ok, handlerErrors = Counter.handlerErrors
+    package let timeouts = Counter.timeouts, rejected = Counter.rejected
+    package let shed = Counter.shed, lost = Counter.lost, late = Counter.late
+    package let duplicates = Counter.duplicates, unexpected = Counter.unexpected
+    package let protocolErrors = Counter.protocolErrors, noResponders = Counter.noResponders
+    package let retries = Counter.retries, wrongContent = Counter.wrongContent
+  }
+
+  package subscript(dynamicMember form: KeyPath<ShortForms, Counter>) -> UInt64 {
+    get { self[ShortForms()[keyPath: form]] }
+    set { self[ShortForms()[keyPath: form]] = newValue }
+  }
+
   package mutating func add(_ other: OutcomeCounts) {
-    sent += other.sent
-    ok += other.ok
-    handlerErrors += other.handlerErrors
-    timeouts += other.timeouts
-    rejected += other.rejected
-    shed += other.shed
-    lost += other.lost
-    late += other.late
-    duplicates += other.duplicates
-    unexpected += other.unexpected
-    protocolErrors += other.protocolErrors
-    noResponders += other.noResponders
-    retries += other.retries
-    wrongContent += other.wrongContent
+    for place in values.indices { values[place] += other.values[place] }
   }
 
   /// The sum of the six ends.
-  package var ended: UInt64 { ok + handlerErrors + timeouts + rejected + shed + lost }
+  package var ended: UInt64 { Counter.ends.reduce(0) { $0 + self[$1] } }
   /// Whether the counts close.
-  package var closes: Bool { sent == ended }
+  package var closes: Bool { self[.sent] == ended }
+
+  /// A counter's name as a JSON key.
+  private struct Key: CodingKey {
+    var stringValue: String
+    var intValue: Int? { nil }
+    init(_ counter: Counter) { stringValue = "\(counter)" }
+    init?(stringValue: String) { self.stringValue = stringValue }
+    init?(intValue: Int) { return nil }
+  }
+
+  package init(from decoder: any Decoder) throws {
+    let container = try decoder.container(keyedBy: Key.self)
+    for counter in Counter.outcomes {
+      // A run of before a counter lacks it; without the others its counts do not close.
+      self[counter] =
+        counter.rawValue <= Counter.wrongContent.rawValue
+        ? try container.decode(UInt64.self, forKey: Key(counter))
+        : try container.decodeIfPresent(UInt64.self, forKey: Key(counter)) ?? 0
+    }
+  }
+
+  package func encode(to encoder: any Encoder) throws {
+    var container = encoder.container(keyedBy: Key.self)
+    for counter in Counter.outcomes { try container.encode(self[counter], forKey: Key(counter)) }
+  }
 }
 
 /// Counts and times of whole sessions, or of one phase.

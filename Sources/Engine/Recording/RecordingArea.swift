@@ -127,13 +127,7 @@ package struct Stall: Sendable, Equatable {
 struct ThreadRecorder: @unchecked Sendable {
   // @unchecked: one thread writes; readers tolerate counters of different age.
 
-  /// Places of the counters of one scope.
-  package enum Counter: Int, CaseIterable, Sendable {
-    // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
-    case sent, ok, handlerErrors, timeouts, rejected, shed, lost, late, duplicates, unexpected
-    // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
-    case protocolErrors, noResponders, retries, wrongContent, okInWindow, withoutStamps, impossibleStamps
-  }
+  package typealias Counter = Engine.Counter
 
   /// The counters, `counterWords` for each scope.
   package let counters: UnsafeMutablePointer<UInt64>
@@ -201,20 +195,7 @@ struct ThreadRecorder: @unchecked Sendable {
   /// All counters of a scope.
   package func counts(scope: Int) -> OutcomeCounts {
     var counts = OutcomeCounts()
-    counts.sent = value(.sent, scope: scope)
-    counts.ok = value(.ok, scope: scope)
-    counts.handlerErrors = value(.handlerErrors, scope: scope)
-    counts.timeouts = value(.timeouts, scope: scope)
-    counts.rejected = value(.rejected, scope: scope)
-    counts.shed = value(.shed, scope: scope)
-    counts.lost = value(.lost, scope: scope)
-    counts.late = value(.late, scope: scope)
-    counts.duplicates = value(.duplicates, scope: scope)
-    counts.unexpected = value(.unexpected, scope: scope)
-    counts.protocolErrors = value(.protocolErrors, scope: scope)
-    counts.noResponders = value(.noResponders, scope: scope)
-    counts.retries = value(.retries, scope: scope)
-    counts.wrongContent = value(.wrongContent, scope: scope)
+    for counter in Counter.outcomes { counts[counter] = value(counter, scope: scope) }
     return counts
   }
 }

@@ -4,6 +4,28 @@ import Engine
 import Lab
 import Results
 
+extension ExportFormat {
+  static let hlog = ExportFormat("hlog", isInRunFolder: true) {
+    [RenderedFile(name: "histograms.hlog", contents: HistogramFiles.log($0))]
+  }
+
+  /// Percentile distributions, a file for each target, load, phase and metric.
+  static let hgrm = ExportFormat("hgrm") { document in
+    MeasurementGroup.all(document).flatMap { group in
+      group.scopeNames.flatMap { scope in
+        HistogramKind.allCases.compactMap { kind -> RenderedFile? in
+          let histogram = group.merged(scope: scope, kind: kind)
+          guard !histogram.isEmpty else { return nil }
+          let name = [group.target, group.load, scope, kind.rawValue].map(HistogramFiles.oneWord)
+          return RenderedFile(
+            name: name.joined(separator: ".") + ".hgrm",
+            contents: HistogramFiles.percentileDistribution(histogram))
+        }
+      }
+    }
+  }
+}
+
 /// Writers of HdrHistogram's formats.
 enum HistogramFiles {
   /// An HdrHistogram log, V2 (format version 1.3): a line per target, load, phase, metric and

@@ -1,17 +1,13 @@
-// The least that this machine allows, to stand beside what was measured.
 import Engine
-import Lab
-import Scenario
 
-/// What bare C does on the run's machine, measured before its loads.
-package struct MachineFloor: Codable, Sendable, Equatable {
+/// What bare C does on the run's machine, measured before its loads: the least time and the highest rate that
+/// the machine allows.
+package struct BaselineFigures: Codable, Sendable, Equatable {
   /// Request-reply of one phase through a bare socket, with a bare echo worker.
   package struct Bare: Codable, Sendable, Equatable {
     /// Phase requests in flight.
     package var inFlight: Int
-    /// Phase requests a second.
     package var ratePerSecond: Double
-    /// Median response time, microseconds.
     package var p50Microseconds: Double
 
     package init(inFlight: Int, ratePerSecond: Double, p50Microseconds: Double) {
@@ -34,19 +30,19 @@ package struct MachineFloor: Codable, Sendable, Equatable {
     self.nats = nats
   }
 
-  /// A figure that lies within so many times its floor says more of the machine than of the target.
+  /// A figure within so many times its baseline says more about the machine than about the target.
   package static let nearness = 2.0
 
   /// The least median response time of a request that is alone, microseconds: its phases one after
-  /// the other, each as fast as the floor; nil when the floor does not know the transport.
+  /// the other, each as fast as the baseline; nil when the transport was not measured.
   package func leastMicroseconds(transport: String, phases: Int) -> Double? {
     guard phases > 0 else { return nil }
     if transport == "ffi" { return ffiNanoseconds * Double(phases) / 1000 }
     return nats.first { $0.inFlight == 1 }.map { $0.p50Microseconds * Double(phases) }
   }
 
-  /// The most requests a second that the floor reached at this concurrency (the nearest that it knows
-  /// from above); nil when it does not know it.
+  /// The most requests a second of the baseline at this concurrency, or the next higher one that was
+  /// measured; nil when there is none.
   package func mostPerSecond(transport: String, phases: Int, concurrency: Int) -> Double? {
     guard phases > 0 else { return nil }
     if transport == "ffi" { return ffiNanoseconds > 0 ? 1e9 / ffiNanoseconds / Double(phases) : nil }

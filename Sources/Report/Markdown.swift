@@ -1,8 +1,14 @@
 import Results
 import Foundation
 
-package enum MarkdownReport {
-  package static func render(_ document: RunDocument) -> String {
+extension ExportFormat {
+  static let markdown = ExportFormat("markdown", isInRunFolder: true) {
+    [RenderedFile(name: "report.md", contents: MarkdownReport.render($0))]
+  }
+}
+
+enum MarkdownReport {
+  static func render(_ document: RunDocument) -> String {
     var blocks = ["# \(escaped(document.scenario.name))"]
     for section in ReportText.sections(document) {
       blocks.append("## \(section.title)")
@@ -16,12 +22,16 @@ package enum MarkdownReport {
 
   /// A table with its title above and its notes below.
   static func render(_ table: ReportTable) -> String {
+    (["**\(escaped(table.title))**", body(table)] + table.notes.map(escaped)).joined(separator: "\n\n")
+  }
+
+  /// Its head and its rows.
+  static func body(_ table: ReportTable) -> String {
     let alignments = table.columns.indices.map { $0 < table.textColumns ? ":--" : "--:" }
     let lines =
       [table.columns.map(escaped), alignments]
       + table.rows.map { $0.map { escaped($0.shown) } }
-    let body = lines.map { "| " + $0.joined(separator: " | ") + " |" }.joined(separator: "\n")
-    return (["**\(escaped(table.title))**", body] + table.notes.map(escaped)).joined(separator: "\n\n")
+    return lines.map { "| " + $0.joined(separator: " | ") + " |" }.joined(separator: "\n")
   }
 
   /// A text in which nothing is markup, on one line.

@@ -3,9 +3,15 @@ import Engine
 import Lab
 import Results
 
+extension ExportFormat {
+  static let html = ExportFormat("html", isInRunFolder: true) {
+    [RenderedFile(name: "report.html", contents: HTMLReport.render($0))]
+  }
+}
+
 /// `report.html`: one file, with its style and charts inside, and nothing fetched from elsewhere.
-package enum HTMLReport {
-  package static func render(_ document: RunDocument) -> String {
+enum HTMLReport {
+  static func render(_ document: RunDocument) -> String {
     let title = escaped("\(document.scenario.name) – nylon-bench")
     var body = "<h1>\(escaped(document.scenario.name))</h1>\n"
     for section in ReportText.sections(document) {
@@ -56,7 +62,7 @@ package enum HTMLReport {
   }
 
   private static func render(_ table: ReportTable) -> String {
-    func cells(_ tag: String, _ cells: [ReportTable.Cell]) -> String {
+    func cells(_ tag: String, _ cells: [Cell]) -> String {
       cells.enumerated().map { column, cell in
         let classes = [
           column < table.textColumns ? "" : "number", cell.tone == .plain ? "" : cell.tone.rawValue,
@@ -66,7 +72,7 @@ package enum HTMLReport {
         return "<\(tag)\(attribute)>\(escaped(cell.shown))</\(tag)>"
       }.joined()
     }
-    let head = "<tr>\(cells("th", table.columns.map { ReportTable.Cell($0) }))</tr>"
+    let head = "<tr>\(cells("th", table.columns.map { Cell($0) }))</tr>"
     let rows = table.rows.map { "<tr>\(cells("td", $0))</tr>" }.joined(separator: "\n")
     let notes = table.notes.map { "<p class=\"note\">\(escaped($0))</p>\n" }.joined()
     return """

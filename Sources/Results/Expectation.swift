@@ -4,24 +4,20 @@ import Scenario
 
 /// What became of a line of `expect:`.
 package struct ExpectationResult: Codable, Sendable, Equatable {
-  /// What a line can become.
   package enum Verdict: String, Codable, Sendable {
     /// The condition is true, of valid measurements.
     case met
-    /// The condition is false.
     case notMet = "not_met"
     /// Nothing can be said: no figure, or a good one of an invalid measurement.
     case unmeasured
   }
 
-  /// The line as written.
   package var text: String
   /// The median over replicates, in the column's unit, or of the ratios of the pairs of the same
   /// replicate; nil when there is no figure.
   package var measured: Double?
-  /// What became of it.
   package var verdict: Verdict
-  /// The figures behind it, for people.
+  /// The figures behind it.
   package var why: String
 
   /// Judges a condition on rows of phase `request`.

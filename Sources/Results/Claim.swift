@@ -1,0 +1,248 @@
+// Documented claims: what tests each one, and what it came to.
+import Engine
+import Scenario
+
+/// A documented figure, and where its measurements are.
+package struct ClaimCheck: Sendable, Equatable {
+  /// Which measurement tests a claim.
+  struct Condition: Sendable, Equatable {
+    var circumstance: ClaimSpec.Circumstance
+    var target: String
+    var load: String
+    /// The target whose figure under the same load it is compared with; nil for a figure of its own.
+    var against: String?
+
+    /// Such as `b open-44000 ffi`, or `a closed-1 nats against ffi`.
+    var label: String {
+      "\(circumstance.rawValue) \(load) \(target)" + (against.map { " against \($0)" } ?? "")
+    }
+  }
+
+  var spec: ClaimSpec
+  /// Whether single phases are measured, not sessions of all phases.
+  var isPerPhase = false
+  var conditions: [Condition]
+  /// Whether the conditions are a range of circumstances of which the document names none, such as
+  /// round trips of a network: then the claim is true when it is for one of them.
+  var isOverRange = false
+  /// Why it was not measured, and what to install; nil when it was.
+  var notMeasured: String?
+
+  var id: String { isPerPhase ? "\(spec.id)-per-phase" : spec.id }
+
+  /// What it is about, such as `ffi latency`; claims of the same subject whose ranges lie apart disagree.
+  var subject: String? { subject(spec.target) }
+  /// What it is compared with, as `subject`; nil for a figure of its own.
+  var againstSubject: String? { spec.against.flatMap(subject) }
+
+  private func subject(_ role: ClaimSpec.Role) -> String? {
+    let quantity = spec.metric == "throughput_rps" ? "throughput" : "latency"
+    return isPerPhase ? nil : "\(role.rawValue) \(quantity)"
+  }
+
+  /// The documented range as text, such as `2 to 3`, `<= 2`, `>= 40000`.
+  var documented: String {
+    switch (Number.significant(spec.low), Number.significant(spec.high)) {
+    case (let low?, let high?): low == high ? low : "\(low) to \(high)"
+    case (let low?, nil): ">= \(low)"
+    case (nil, let high?): "<= \(high)"
+    case (nil, nil): ""
+    }
+  }
+
+  var column: Column<SummaryRow>? { SummaryRow.column(spec.metric).flatMap { $0.isText ? nil : $0 } }
+
+  /// Whether it is about how many requests a second are answered.
+  var isRate: Bool { spec.metric == "throughput_rps" && spec.relation == nil }
+
+  /// How many of the column's units the claim's unit is; nil when the unit does not fit the column.
+  var unitFactor: Double? {
+    if spec.relation == .change { return spec.unit == .percent ? 1 : nil }
+    return switch column?.unit {
+    case "us": ["ms": 1000, "us": 1][spec.unit.rawValue]
+    case "req/s": spec.unit == .requestsPerSecond ? 1 : nil
+    default: 1
+    }
+  }
+
+  /// A row of claims.csv about this claim.
+  func row(_ condition: String, _ verdict: ClaimVerdict.Verdict, _ why: String) -> ClaimVerdict {
+    ClaimVerdict(
+      id: id, document: spec.document, line: spec.line, claim: spec.words, documented: documented,
+      unit: spec.unit.rawValue, condition: condition, verdict: verdict, why: why)
+  }
+}
+
+extension ClaimCheck {
+  /// A check for each claim and each way in which the plan measures its transport: sessions of all
+  /// phases, and single phases.
+  package static func all(_ specs: [ClaimSpec], plan: Plan) -> [ClaimCheck] {
+    specs.flatMap { spec -> [ClaimCheck] in
+      if let reason = spec.notMeasured {
+        return [ClaimCheck(spec: spec, conditions: [], notMeasured: reason)]
+      }
+      let targets = targets(for: spec.target, in: plan)
+      let ways = [targets.filter { $0.phases.count > 1 }, targets.filter { $0.phases.count == 1 }]
+      let checks = ways.filter { !$0.isEmpty }.map { check(spec, targets: $0, in: plan) }
+      guard checks.isEmpty else { return checks }
+      let reason = "the scenario has no \(spec.target.rawValue) target; add one under `targets`"
+      return [ClaimCheck(spec: spec, conditions: [], notMeasured: reason)]
+    }
+  }
+
+  /// A broker behind a link is one on another machine.
+  private static func targets(for role: ClaimSpec.Role, in plan: Plan) -> [Target] {
+    plan.targets.filter { target in
+      switch role {
+      case .ffi: target.transport.name == "ffi"
+      case .nats: target.transport.name == "nats" && target.links.isEmpty
+      case .natsNet: target.transport.name == "nats" && !target.links.isEmpty
+      }
+    }
+  }
+
+  private static func check(_ spec: ClaimSpec, targets: [Target], in plan: Plan) -> ClaimCheck {
+    let conditions = spec.conditions.flatMap { condition in
+      targets.map { target in
+        // The first target of the other role with the same phases.
+        let other = spec.against.flatMap { role in
+          self.targets(for: role, in: plan).first { $0.phases == target.phases }
+        }
+        return Condition(
+          circumstance: condition.circumstance, target: target.name, load: condition.load,
+          against: other?.name)
+      }
+    }
+    let isAlone = spec.against != nil && conditions.contains { $0.against == nil }
+    return ClaimCheck(
+      spec: spec, isPerPhase: targets.first?.phases.count == 1, conditions: conditions,
+      isOverRange: targets.count > 1,
+      notMeasured: isAlone
+        ? "the scenario has no \(spec.against?.rawValue ?? "") target of the same phases" : nil)
+  }
+}
+
+/// What a claim came to under one condition, or overall: a row of claims.csv.
+package struct ClaimVerdict: Codable, Sendable, Equatable {
+  package enum Verdict: String, Codable, Sendable {
+    /// The interval lies in the documented range.
+    case confirmed
+    /// The interval lies wholly on the good side of it.
+    case better
+    /// The interval lies wholly on the bad side, or the documented rate cannot be reached.
+    case worse
+    /// The interval straddles an end of the range, or the measurement is invalid.
+    case inconclusive
+    case holds
+    case fails
+    /// Nothing was measured; the reason says why.
+    case notMeasured = "not_measured"
+  }
+
+  /// The condition of the row that counts for a gate.
+  package static let overall = "overall"
+  /// The condition of a row about two documents that disagree.
+  static let disagreement = "disagreement"
+
+  /// The claim's id; of a disagreement both, with `~` between.
+  package var id: String
+  package var document: String
+  package var line: Int
+  package var claim: String
+  package var documented: String
+  package var unit: String
+  package var condition: String
+  package var measured: Double?
+  package var low: Double?
+  package var high: Double?
+  package var verdict: Verdict
+  package var why: String
+
+  /// Whether the row counts for a gate: only a claim's overall row does.
+  package var isOverall: Bool { condition == Self.overall }
+
+  /// The columns of claims.csv.
+  package static let columns: [Column<ClaimVerdict>] = [
+    .text("id", "the claim's name; of a disagreement both, with `~` between", \.id),
+    .text("document", "the document's file name", \.document),
+    .count("line", "the line there, from 1", int: \.line),
+    .text("claim", "the document's words", \.claim),
+    .text("documented", "the documented range, in `unit`", \.documented),
+    .text("unit", "the unit of all figures of the row", \.unit),
+    .text("condition", "`overall`, `disagreement`, or such as `b open-44000 ffi`", \.condition),
+    .significant("measured", "median over replicates", digits: 6, \.measured),
+    .significant("low", "lower end of its 95 % interval", digits: 6, \.low),
+    .significant("high", "upper end", digits: 6, \.high),
+    .text("verdict", "see above", \.verdict.rawValue),
+    .text("why", "the figures behind it", \.why),
+  ]
+}
+
+/// What a test of a documented behaviour came to.
+package struct BehaviourResult: Codable, Sendable, Equatable {
+  package var test: String
+  /// `holds`, `fails`, `inconclusive` or `not_measured`.
+  package var verdict: ClaimVerdict.Verdict
+  /// The rule and the figures behind the verdict.
+  package var why: String
+  /// Heads of `rows`; empty when there is no table.
+  package var columns: [String]
+  package var rows: [[String]]
+
+  package init(
+    test: String, verdict: ClaimVerdict.Verdict, why: String, columns: [String] = [], rows: [[String]] = []
+  ) {
+    self.test = test
+    self.verdict = verdict
+    self.why = why
+    self.columns = columns
+    self.rows = rows
+  }
+}
+
+extension ClaimVerdict {
+  /// The row of a statement about behaviour: it has no figures of its own.
+  package init(of spec: BehaviourSpec, _ verdict: Verdict, why: String) {
+    self.init(
+      id: spec.id, document: spec.document, line: spec.line, claim: spec.words, documented: "", unit: "",
+      condition: Self.overall, verdict: verdict, why: why)
+  }
+}
+
+/// A documented latency and the throughput stated beside it, with one measured target.
+package struct ImpliedPair: Codable, Sendable, Equatable {
+  package var claim: String
+  package var target: String
+  /// The documented latency, the middle of its range.
+  package var latencyMicroseconds: Double
+  package var ratePerSecond: Double
+  /// The measured median response time of a request, unloaded; nil without one.
+  package var unloadedMicroseconds: Double?
+  package var phases: Int
+
+  /// Requests in flight that the pair implies (Little 1961: throughput x time).
+  package var inFlight: Double { ratePerSecond * latencyMicroseconds / 1e6 }
+
+  /// Work of the plugin that would make the documented latency true of an unloaded request,
+  /// microseconds for all its phases; 0 or less where the request already takes that long.
+  package var workMicroseconds: Double? { unloadedMicroseconds.map { latencyMicroseconds - $0 } }
+
+  /// The pairs that claims state, for each target that is measured for them.
+  package static func pairs(_ checks: [ClaimCheck], measurements: [Measurement]) -> [ImpliedPair] {
+    checks.flatMap { check -> [ImpliedPair] in
+      guard check.spec.metric == "response_p50_us", check.spec.relation == nil, let low = check.spec.low,
+        let high = check.spec.high, let rate = check.spec.documentedRatePerSecond,
+        let factor = check.unitFactor
+      else { return [] }
+      return check.conditions.filter { $0.circumstance == .unloaded }.map { condition in
+        let group = MeasurementGroup(
+          target: condition.target, load: condition.load,
+          measurements: measurements.filter { $0.target == condition.target && $0.load == condition.load })
+        return ImpliedPair(
+          claim: check.id, target: condition.target, latencyMicroseconds: (low + high) / 2 * factor,
+          ratePerSecond: rate, unloadedMicroseconds: group.median("response_p50_us"),
+          phases: group.phaseNames.count)
+      }
+    }
+  }
+}
