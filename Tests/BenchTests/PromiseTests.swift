@@ -117,7 +117,7 @@ struct PromiseTests {
     #expect(Set(ExampleHandlers.makePlugin().entries) == tried)
   }
 
-  @Test("A pool that the scenario does not start is replaced by our own, and the reader is told")
+  @Test("A pool that the scenario does not start is replaced by the package's own, and the reader is told")
   func standardPool() throws {
     var target = PromiseBench.standardPool
     target.transport = .nats(NATSSpec(servers: ["nats://127.0.0.1:1"]))
