@@ -30,7 +30,7 @@ int nats_socket_open(NatsSocket *nats, uint16_t port);
 /* A receive that waits longer than this fails with -EAGAIN. */
 void nats_socket_limit(NatsSocket *nats, int seconds);
 void nats_socket_close(NatsSocket *nats);
-/* Adds bytes to what is to be sent; sends first when there is no room. 0 or -errno. */
+/* Adds bytes to what waits to be sent; sends first when there is no room. 0 or -errno. */
 int nats_socket_put(NatsSocket *nats, const void *bytes, size_t count);
 /* Sends all that waits; 0 or -errno. */
 int nats_socket_send(NatsSocket *nats);

@@ -46,7 +46,7 @@ final class BenchRun {
     document.warnings = plan.warnings
   }
 
-  /// What rates are held against, for a search.
+  /// The level that a search compares rates with.
   var serviceLevel: ServiceLevel? {
     get { document.serviceLevel }
     set { document.serviceLevel = newValue }
@@ -118,7 +118,7 @@ final class BenchRun {
   /// Tries the documented promises one after the other; each is saved as soon as it is known.
   private func tryPromises() throws {
     guard !promises.isEmpty else { return }
-    let bench = PromiseLoads.bench(plan: plan, isQuick: options.quick, trap: trap)
+    let bench = PromiseBench(plan: plan, isQuick: options.quick, trap: trap)
     try Promises.run(
       promises, bench: bench,
       onStart: { place, count, name in

@@ -82,10 +82,10 @@ final class ProgressLine {
   }
 
   /// The next measurement begins.
-  func begin(place: Int, label: String) {
+  func begin(place: Int, label: String, now: UInt64 = MonotonicClock.now()) {
     self.place = place
     self.label = label
-    begun = MonotonicClock.now()
+    begun = now
     if verbose { Console.error("[\(place + 1)/\(count)] \(label)") }
     draw("starting")
   }
@@ -112,11 +112,14 @@ final class ProgressLine {
   func clear() { if isDrawn { Console.raw("\r\u{1b}[K") } }
 
   private func draw(_ text: String) {
-    guard isDrawn else { return }
-    let spent = Double(MonotonicClock.now() - begun) / 1e9
+    if isDrawn { Console.raw("\r\u{1b}[K" + line(text, now: MonotonicClock.now())) }
+  }
+
+  func line(_ text: String, now: UInt64) -> String {
+    let spent = Double(now - begun) / 1e9
     let left = max(0, secondsEach - spent) + Double(count - place - 1) * secondsEach
     let clock = String(format: "%d:%02d", Int(left) / 60, Int(left) % 60)
-    Console.raw("\r\u{1b}[K[\(place + 1)/\(count)] \(label)  \(text)  \(clock) left")
+    return "[\(place + 1)/\(count)] \(label)  \(text)  \(clock) left"
   }
 
   private static func time(_ nanoseconds: UInt64?) -> String {

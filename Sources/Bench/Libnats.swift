@@ -47,7 +47,12 @@ final class Libnats: @unchecked Sendable {
   func close() { natsConnection_Close(connection) }
 
   func publish(_ payload: [UInt8], to subject: String, reply: String? = nil) {
-    natsConnection_PublishRequest(connection, subject, reply, payload, Int32(payload.count))
+    // A request without a reply subject is refused, not published.
+    if let reply {
+      natsConnection_PublishRequest(connection, subject, reply, payload, Int32(payload.count))
+    } else {
+      natsConnection_Publish(connection, subject, payload, Int32(payload.count))
+    }
   }
 
   /// Waits until the broker has seen everything that was sent.

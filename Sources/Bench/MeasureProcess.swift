@@ -67,7 +67,7 @@ final class ResourceSampler {
     workerProcesses = Set(order.workerPIDs.flatMap { [$0] + ProcessClock.members(ofSession: $0) }).sorted()
   }
 
-  /// What was spent until now. Reading takes CPU time itself: at the beginning our own CPU time comes
+  /// What was spent until now. Reading takes CPU time itself: at the beginning this process's own CPU time comes
   /// last, at the end first, so that it is not in it.
   func sample() -> ResourceSample {
     var sample = ResourceSample()
@@ -87,7 +87,7 @@ final class ResourceSampler {
     return sample
   }
 
-  /// CPU times until now, and our own memory: what can be read with a few calls, since it is in the measured
+  /// CPU times until now, and this process's memory: what can be read with a few calls, since it is in the measured
   /// time itself.
   func sampleBetween() -> ResourceSample {
     var sample = ResourceSample()

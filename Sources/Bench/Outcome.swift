@@ -9,7 +9,7 @@ enum Outcome {
     case sweep, expectations
   }
 
-  /// Prints a run and throws its exit code when that is not 0.
+  /// Prints a run and throws the reason when the exit code is not 0.
   static func present(_ document: RunDocument, options: some RunOptions, tables: [Table]) throws {
     if options.json {
       Console.result(try document.json())
@@ -19,7 +19,7 @@ enum Outcome {
       Console.result(shown.map { $0.text(colour: colour) }.joined(separator: "\n"))
       printReasons(document)
     }
-    try exit(document, gate: options.gate)
+    if let reason = reason(document, gate: options.gate) { throw reason }
   }
 
   private static func tables(_ document: RunDocument, _ table: Table) -> [ReportTable] {
@@ -49,13 +49,15 @@ enum Outcome {
     }
   }
 
-  private static func exit(_ document: RunDocument, gate: Bool) throws {
-    if document.interrupted { throw ExitReason.interrupted }
+  /// Why a command that made this run does not end with 0; nil when it does.
+  static func reason(_ document: RunDocument, gate: Bool) -> ExitReason? {
     let verdicts = document.claims.filter(\.isOverall).map(\.verdict)
-    if document.expectations.contains(where: { $0.verdict == .notMet }) { throw ExitReason.gateNotMet }
-    if gate, verdicts.contains(.worse) || verdicts.contains(.fails) { throw ExitReason.gateNotMet }
-    if gate, verdicts.contains(.inconclusive) { throw ExitReason.inconclusive }
-    if document.expectations.contains(where: { $0.verdict == .unmeasured }) { throw ExitReason.invalid }
-    if !document.isValid { throw ExitReason.invalid }
+    let expectations = document.expectations.map(\.verdict)
+    if document.interrupted { return .interrupted }
+    if expectations.contains(.notMet) { return .gateNotMet }
+    if gate, verdicts.contains(.worse) || verdicts.contains(.fails) { return .gateNotMet }
+    if gate, verdicts.contains(.inconclusive) { return .inconclusive }
+    if expectations.contains(.unmeasured) || !document.isValid { return .invalid }
+    return nil
   }
 }

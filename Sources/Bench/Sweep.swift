@@ -132,26 +132,32 @@ struct RateSearch {
     let highest = mine.filter { $0.offeredRatePerSecond == nil }.compactMap(\.throughputPerSecond).max()
     guard let highest, highest >= 10 else { return nil }
     let tried = mine.filter { $0.offeredRatePerSecond != nil }
-    guard tried.count < Self.mostTries else { return nil }
     // What cannot be said counts as not served: a rate is only claimed where it was seen.
-    let served = tried.filter { level.isServed($0) == true }.compactMap(\.offeredRatePerSecond).max()
-    let failed = tried.filter { level.isServed($0) != true }.compactMap(\.offeredRatePerSecond)
-      .filter { $0 > served ?? 0 }.min()
-    let rate: Double
-    switch (served, failed) {
-    case (nil, nil): rate = highest / 2
-    case (let low?, nil):
-      guard low < highest else { return nil }
-      rate = min(low * 1.5, highest)
-    case (nil, let high?):
-      guard high > highest / 100 else { return nil }
-      rate = high / 2
-    case (let low?, let high?):
-      guard high / low > Self.closeEnough else { return nil }
-      rate = (low * high).squareRoot()
+    let tries = tried.compactMap { one in
+      one.offeredRatePerSecond.map { Try(rate: $0, isServed: level.isServed(one) == true) }
     }
-    let load = LoadShape.open(ratePerSecond: Self.round(rate), arrivals: arrivals)
+    guard let rate = Self.nextRate(highest: highest, tries: tries) else { return nil }
+    let load = LoadShape.open(ratePerSecond: rate, arrivals: arrivals)
     return tried.contains { $0.load == load.label } ? nil : load
+  }
+
+  /// A rate that was loaded, and whether the level was kept.
+  struct Try {
+    var rate: Double
+    var isServed: Bool
+  }
+
+  /// The next rate to try, where `highest` was reached in closed loads; nil when it is known well enough.
+  static func nextRate(highest: Double, tries: [Try]) -> Double? {
+    guard tries.count < mostTries else { return nil }
+    let served = tries.filter(\.isServed).map(\.rate).max()
+    let failed = tries.filter { !$0.isServed && $0.rate > served ?? 0 }.map(\.rate).min()
+    switch (served, failed) {
+    case (nil, nil): return round(highest / 2)
+    case (let low?, nil): return low < highest ? round(min(low * 1.5, highest)) : nil
+    case (nil, let high?): return high > highest / 100 ? round(high / 2) : nil
+    case (let low?, let high?): return high / low > closeEnough ? round((low * high).squareRoot()) : nil
+    }
   }
 
   /// Two significant digits and a half, so that labels can be read.

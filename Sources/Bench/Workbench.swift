@@ -153,7 +153,7 @@ final class Workbench {
     return measurement
   }
 
-  /// A crash is the plugin's as a rule: Swift's own long report of it would hide its last words.
+  /// Mostly the plugin is what crashes: Swift's own long report of it would hide its last words.
   private static let loadEnvironment =
     ProcessInfo.processInfo.environment["SWIFT_BACKTRACE"] == nil ? ["SWIFT_BACKTRACE": "enable=no"] : [:]
 

@@ -111,13 +111,34 @@ struct PromiseTests {
     #expect(count == 0)
   }
 
+  @Test(
+    "A scripted worker answers what is sent one by one and together, and one that never answers only listens")
+  func scriptedWorker() throws {
+    let broker = try Broker.start()
+    defer { broker.stop() }
+    let worker = try ScriptedWorker(
+      broker.url, subjects: ["answered"], group: "g", answerAfterMilliseconds: 20)
+    let listener = try ScriptedWorker(broker.url, subjects: ["answered"], group: nil)
+    defer {
+      worker.stop()
+      listener.stop()
+    }
+    let client = try RequestClient(broker.url)
+    let message = try client.message(
+      PromiseBench.standardPool, phase: .requestFilter, request: RequestSpec())
+    #expect(client.request("answered", message).isGood)
+    #expect(client.request("nobody", message) == .noResponders)
+    #expect(try client.gather("answered", [message, message]).map { $0.map(\.isGood) } == [[true], [true]])
+    #expect(worker.arrivals.count == 3 && listener.arrivals.count == 3)
+  }
+
   @Test("Every example handler is served both ways in a test")
   func handlers() {
     let tried = Set(HandlerPromises.cases.map(\.handler)).union(["crash"])
     #expect(Set(ExampleHandlers.makePlugin().entries) == tried)
   }
 
-  @Test("A pool that the scenario does not start is replaced by our own, and the reader is told")
+  @Test("A pool that the scenario does not start is replaced by the package's own, and the reader is told")
   func standardPool() throws {
     var target = PromiseBench.standardPool
     target.transport = .nats(NATSSpec(servers: ["nats://127.0.0.1:1"]))

@@ -10,14 +10,14 @@ import Scenario
 /// Requests sent one by one or together, and the deliveries that the broker counts for each worker.
 enum DeliveryPromises {
   static let all = [
-    PromiseTest("one-worker-per-request", oneWorker),
-    PromiseTest("round-robin") { bench in roundRobin(try choices(bench)) },
-    PromiseTest("even-load") { bench in evenLoad(try choices(bench)) },
-    PromiseTest("same-queue-group") { try groups($0, ["one", "one"]) },
-    PromiseTest("different-groups") { try groups($0, ["one", "two"]) },
-    PromiseTest("group-name-in-config", groupNameInConfig),
-    PromiseTest("wildcard-subscriber") { try listener($0, group: nil) },
-    PromiseTest("queue-group-check") { try listener($0, group: $0.poolSpec.group) },
+    PromiseTest("one-worker-per-request", onBroker: oneWorker),
+    PromiseTest("round-robin", onBroker: { roundRobin(try choices($0)) }),
+    PromiseTest("even-load", onBroker: { evenLoad(try choices($0)) }),
+    PromiseTest("same-queue-group", onBroker: { try groups($0, ["one", "one"]) }),
+    PromiseTest("different-groups", onBroker: { try groups($0, ["one", "two"]) }),
+    PromiseTest("group-name-in-config", onBroker: groupNameInConfig),
+    PromiseTest("wildcard-subscriber", onBroker: { try listener($0, group: nil) }),
+    PromiseTest("queue-group-check", onBroker: { try listener($0, group: $0.bench.poolSpec.group) }),
   ]
 
   /// Sends requests for the first phase of a pool, all at once; what came back for each.
@@ -30,16 +30,14 @@ enum DeliveryPromises {
     return try client.gather(try stage.subject(plugin: target.plugin).phase(phase), requests)
   }
 
-  private static func oneWorker(_ bench: PromiseBench) throws -> BehaviourResult {
-    try Stage.with(bench) { stage in
-      try stage.start(3)
-      let ids = try stage.workerIDs()
-      let before = try stage.settledDeliveries(to: ids)
-      let count = bench.scaled(1000, quick: 200)
-      let answers = try gather(stage, count: count, target: stage.target())
-      let each = zip(try stage.settledDeliveries(to: ids), before).map { $0 - $1 }
-      return judgeOne(count: count, deliveries: each, answers: answers.map(\.count))
-    }
+  private static func oneWorker(_ stage: Stage) throws -> BehaviourResult {
+    try stage.start(3)
+    let ids = try stage.workerIDs()
+    let before = try stage.settledDeliveries(to: ids)
+    let count = stage.bench.scaled(1000, quick: 200)
+    let answers = try gather(stage, count: count, target: stage.target())
+    let each = zip(try stage.settledDeliveries(to: ids), before).map { $0 - $1 }
+    return judgeOne(count: count, deliveries: each, answers: answers.map(\.count))
   }
 
   /// Each request delivered once and answered once.
@@ -56,29 +54,27 @@ enum DeliveryPromises {
   // MARK: The order
 
   /// Who got each of several hundred requests, sent one after the other.
-  static func choices(_ bench: PromiseBench) throws -> Choices {
-    try Stage.with(bench) { stage in
-      try stage.start(4)
-      let ids = try stage.workerIDs()
-      let client = try RequestClient(stage.broker.url)
-      let target = stage.target()
-      let phase = target.phases.first ?? .requestFilter
-      let subject = try stage.subject().phase(phase)
-      var choices = Choices(sequence: [], workers: ids.count, unclear: 0)
-      var last = try stage.settledDeliveries(to: ids)
-      for _ in 0..<bench.scaled(600, quick: 200) where !bench.isInterrupted() {
-        _ = client.request(subject, try client.message(target, phase: phase, request: bench.request))
-        let now = try stage.delivered(to: ids)
-        let raised = now.indices.filter { now[$0] > last[$0] }
-        if raised.count == 1, now[raised[0]] == last[raised[0]] + 1 {
-          choices.sequence.append(raised[0])
-        } else {
-          choices.unclear += 1
-        }
-        last = now
+  static func choices(_ stage: Stage) throws -> Choices {
+    try stage.start(4)
+    let ids = try stage.workerIDs()
+    let client = try RequestClient(stage.broker.url)
+    let target = stage.target()
+    let phase = target.phases.first ?? .requestFilter
+    let subject = try stage.subject().phase(phase)
+    var choices = Choices(sequence: [], workers: ids.count, unclear: 0)
+    var last = try stage.settledDeliveries(to: ids)
+    for _ in 0..<stage.bench.scaled(600, quick: 200) where !stage.bench.isInterrupted() {
+      _ = client.request(subject, try client.message(target, phase: phase, request: stage.bench.request))
+      let now = try stage.delivered(to: ids)
+      let raised = now.indices.filter { now[$0] > last[$0] }
+      if raised.count == 1, now[raised[0]] == last[raised[0]] + 1 {
+        choices.sequence.append(raised[0])
+      } else {
+        choices.unclear += 1
       }
-      return choices
+      last = now
     }
+    return choices
   }
 
   /// Who was chosen, in order.
@@ -133,18 +129,16 @@ enum DeliveryPromises {
   // MARK: Groups
 
   /// Two workers in these groups: one delivery and one answer of each different group.
-  private static func groups(_ bench: PromiseBench, _ names: [String]) throws -> BehaviourResult {
-    try Stage.with(bench) { stage in
-      for name in names { try stage.start(1, group: name) }
-      let ids = try Set(names).sorted().map { try stage.workerIDs(group: $0) }
-      let before = try ids.map { try stage.settledDeliveries(to: $0).reduce(0, +) }
-      let count = bench.scaled(300, quick: 100)
-      let answers = try gather(stage, count: count, target: stage.target(group: names[0]))
-      let after = try ids.map { try stage.settledDeliveries(to: $0).reduce(0, +) }
-      return judgeGroups(
-        count: count, groups: Set(names).count, deliveries: zip(after, before).map { $0 - $1 },
-        answers: answers.map(\.count))
-    }
+  private static func groups(_ stage: Stage, _ names: [String]) throws -> BehaviourResult {
+    for name in names { try stage.start(1, group: name) }
+    let ids = try Set(names).sorted().map { try stage.workerIDs(group: $0) }
+    let before = try ids.map { try stage.settledDeliveries(to: $0).reduce(0, +) }
+    let count = stage.bench.scaled(300, quick: 100)
+    let answers = try gather(stage, count: count, target: stage.target(group: names[0]))
+    let after = try ids.map { try stage.settledDeliveries(to: $0).reduce(0, +) }
+    return judgeGroups(
+      count: count, groups: Set(names).count, deliveries: zip(after, before).map { $0 - $1 },
+      answers: answers.map(\.count))
   }
 
   /// Every group gets every request once, and answers it once.
@@ -159,45 +153,41 @@ enum DeliveryPromises {
   }
 
   /// Workers in another group than the configuration names: do they get requests?
-  private static func groupNameInConfig(_ bench: PromiseBench) throws -> BehaviourResult {
-    try Stage.with(bench) { stage in
-      try stage.start(1, group: "of-the-worker")
-      let answers = try gather(
-        stage, count: bench.scaled(200, quick: 50), target: stage.target(group: "of-the-configuration"))
-      let good = answers.count { $0.count == 1 && $0[0].isGood }
-      return .of(
-        good == 0,
-        "a worker in group of-the-worker, Nylon's configuration names of-the-configuration: \(good) of "
-          + "\(answers.count) requests were answered well. Who gets a request is settled by the workers' groups "
-          + "alone: a request names a subject and no group")
-    }
+  private static func groupNameInConfig(_ stage: Stage) throws -> BehaviourResult {
+    try stage.start(1, group: "of-the-worker")
+    let answers = try gather(
+      stage, count: stage.bench.scaled(200, quick: 50), target: stage.target(group: "of-the-configuration"))
+    let good = answers.count { $0.count == 1 && $0[0].isGood }
+    return .of(
+      good == 0,
+      "a worker in group of-the-worker, Nylon's configuration names of-the-configuration: \(good) of "
+        + "\(answers.count) requests were answered well. Who gets a request is settled by the workers' groups "
+        + "alone: a request names a subject and no group")
   }
 
   // MARK: Listening
 
   /// A subscriber of the documented wildcard, alone or in the workers' group, next to two workers.
-  private static func listener(_ bench: PromiseBench, group: String?) throws -> BehaviourResult {
-    try Stage.with(bench) { stage in
-      try stage.start(2)
-      let prefix = bench.poolSpec.subjectPrefix
-      let subject = group == nil ? "\(prefix).>" : "\(prefix).\(bench.pool.plugin).>"
-      let listener = try ScriptedWorker(stage.broker.url, subjects: [subject], group: group)
-      defer { listener.stop() }
-      let count = bench.scaled(300, quick: 100)
-      let answers = try gather(stage, count: count, target: stage.target())
-      let good = answers.count { $0.count == 1 && $0[0].isGood }
-      let heard = listener.arrivals.count
-      guard let group else {
-        return .of(
-          heard == count && good == count,
-          "next to 2 workers a subscriber of \(subject) saw \(heard) of \(count) requests; \(good) were answered"
-        )
-      }
+  private static func listener(_ stage: Stage, group: String?) throws -> BehaviourResult {
+    try stage.start(2)
+    let prefix = stage.bench.poolSpec.subjectPrefix
+    let subject = group == nil ? "\(prefix).>" : "\(prefix).\(stage.bench.pool.plugin).>"
+    let listener = try ScriptedWorker(stage.broker.url, subjects: [subject], group: group)
+    defer { listener.stop() }
+    let count = stage.bench.scaled(300, quick: 100)
+    let answers = try gather(stage, count: count, target: stage.target())
+    let good = answers.count { $0.count == 1 && $0[0].isGood }
+    let heard = listener.arrivals.count
+    guard let group else {
       return .of(
-        good == count,
-        "next to 2 workers a subscriber of \(subject) in queue group \(group) was given \(heard) of \(count) "
-          + "requests, which no worker then got; \(good) were answered. The command does not check a group: it "
-          + "joins it and takes requests away")
+        heard == count && good == count,
+        "next to 2 workers a subscriber of \(subject) saw \(heard) of \(count) requests; \(good) were answered"
+      )
     }
+    return .of(
+      good == count,
+      "next to 2 workers a subscriber of \(subject) in queue group \(group) was given \(heard) of \(count) "
+        + "requests, which no worker then got; \(good) were answered. The command does not check a group: it "
+        + "joins it and takes requests away")
   }
 }

@@ -10,8 +10,8 @@ import Scenario
 /// Faults under an open load. Nobody helps the pool or the generator: they recover by themselves or not.
 enum FaultPromises {
   static let all = [
-    PromiseTest("dead-worker", deadWorker),
-    PromiseTest("dead-broker", deadBroker),
+    PromiseTest("dead-worker", onBroker: deadWorker),
+    PromiseTest("dead-broker", onBroker: deadBroker),
     PromiseTest("ffi-crash", ffiCrash),
     PromiseTest("ffi-single-process", ffiSingleProcess),
   ]
@@ -71,41 +71,39 @@ enum FaultPromises {
       })
   }
 
-  private static func deadWorker(_ bench: PromiseBench) throws -> BehaviourResult {
-    try Stage.with(bench) { stage in
-      let pool = try stage.start(3)
-      var aftermath = try load(
-        stage, stage.target(timeoutMilliseconds: timeoutMilliseconds), seconds: bench.scaled(4, quick: 2.5),
-        faultAtSeconds: bench.scaled(1.5, quick: 1)
-      ) {
-        pool.kill(0)
-      }
-      aftermath.died = pool.deaths().first.map { "another worker \($0.status)" }
-      let left = try stage.workerIDs().count
-      return .of(
-        aftermath.isRecovered && left == 2,
-        "3 workers at \(shown(ratePerSecond, 0)) requests a second, one killed with -9 (\(left) left), timeouts "
-          + "\(timeoutMilliseconds) ms: \(aftermath.text) after the kill, with nobody's help. What it had in hand "
-          + "at that moment is what can be lost; phases with on_error: retry ask another worker")
+  private static func deadWorker(_ stage: Stage) throws -> BehaviourResult {
+    let pool = try stage.start(3)
+    var aftermath = try load(
+      stage, stage.target(timeoutMilliseconds: timeoutMilliseconds),
+      seconds: stage.bench.scaled(4, quick: 2.5),
+      faultAtSeconds: stage.bench.scaled(1.5, quick: 1)
+    ) {
+      pool.kill(0)
     }
+    aftermath.died = pool.deaths().first.map { "another worker \($0.status)" }
+    let left = try stage.workerIDs().count
+    return .of(
+      aftermath.isRecovered && left == 2,
+      "3 workers at \(shown(ratePerSecond, 0)) requests a second, one killed with -9 (\(left) left), timeouts "
+        + "\(timeoutMilliseconds) ms: \(aftermath.text) after the kill, with nobody's help. What it had in hand "
+        + "at that moment is what can be lost; phases with on_error: retry ask another worker")
   }
 
-  private static func deadBroker(_ bench: PromiseBench) throws -> BehaviourResult {
-    try Stage.with(bench) { stage in
-      let pool = try stage.start(2)
-      var aftermath = try load(
-        stage, stage.target(timeoutMilliseconds: timeoutMilliseconds), seconds: bench.scaled(7, quick: 4.5),
-        faultAtSeconds: bench.scaled(1.5, quick: 1)
-      ) {
-        try stage.killBroker(backAfterSeconds: 1)
-      }
-      aftermath.died = pool.deaths().first.map { "a worker \($0.status)" }
-      return .of(
-        aftermath.isRecovered,
-        "2 workers at \(shown(ratePerSecond, 0)) requests a second, the broker killed with -9 and started again on "
-          + "its port 1 s later, timeouts \(timeoutMilliseconds) ms: \(aftermath.text) after the broker was back"
-      )
+  private static func deadBroker(_ stage: Stage) throws -> BehaviourResult {
+    let pool = try stage.start(2)
+    var aftermath = try load(
+      stage, stage.target(timeoutMilliseconds: timeoutMilliseconds),
+      seconds: stage.bench.scaled(7, quick: 4.5),
+      faultAtSeconds: stage.bench.scaled(1.5, quick: 1)
+    ) {
+      try stage.killBroker(backAfterSeconds: 1)
     }
+    aftermath.died = pool.deaths().first.map { "a worker \($0.status)" }
+    return .of(
+      aftermath.isRecovered,
+      "2 workers at \(shown(ratePerSecond, 0)) requests a second, the broker killed with -9 and started again on "
+        + "its port 1 s later, timeouts \(timeoutMilliseconds) ms: \(aftermath.text) after the broker was back"
+    )
   }
 
   // MARK: In the host's process
@@ -173,5 +171,56 @@ enum ProcessTree {
       pid = parent
     }
     return false
+  }
+}
+
+/// Answers over time around a fault: the rate before it, and when it was back.
+struct RecoveryTimeline {
+  /// The width of the intervals whose rate counts, seconds.
+  static let intervalSeconds = 0.25
+  /// The share of the rate before that counts as back.
+  static let share = 0.9
+
+  private(set) var samples: [LoadSample] = []
+
+  /// Adds a look; looks without new time are left out.
+  mutating func add(_ sample: LoadSample) {
+    if let last = samples.last, sample.measuredSeconds <= last.measuredSeconds { return }
+    samples.append(sample)
+  }
+
+  /// Answers until a time, linear between two looks; nil outside them.
+  func answered(at seconds: Double) -> Double? {
+    guard let after = samples.firstIndex(where: { $0.measuredSeconds >= seconds }) else { return nil }
+    let right = samples[after]
+    guard after > 0 else { return right.measuredSeconds == seconds ? Double(right.answered) : nil }
+    let left = samples[after - 1]
+    let part = (seconds - left.measuredSeconds) / (right.measuredSeconds - left.measuredSeconds)
+    return Double(left.answered) + part * (Double(right.answered) - Double(left.answered))
+  }
+
+  /// Answers a second between two times; nil outside the looks.
+  func ratePerSecond(from: Double, to: Double) -> Double? {
+    guard to > from, let first = answered(at: from), let last = answered(at: to) else { return nil }
+    return (last - first) / (to - from)
+  }
+
+  /// Seconds from `end`, when a fault was over, to the start of the first two intervals on end whose
+  /// rate is at least 90 % of the rate before `begin`, when it began; nil when there are none.
+  func recoverySeconds(after end: Double, before begin: Double) -> Double? {
+    guard let first = samples.first, let last = samples.last,
+      let before = ratePerSecond(from: first.measuredSeconds, to: begin), before > 0
+    else { return nil }
+    var start = end
+    while start + 2 * Self.intervalSeconds <= last.measuredSeconds {
+      let middle = start + Self.intervalSeconds
+      let rates = [
+        ratePerSecond(from: start, to: middle),
+        ratePerSecond(from: middle, to: middle + Self.intervalSeconds),
+      ]
+      if rates.allSatisfy({ ($0 ?? 0) >= Self.share * before }) { return start - end }
+      start += 0.01
+    }
+    return nil
   }
 }

@@ -10,9 +10,17 @@ import Scenario
 /// The example handlers in the host's process and behind NATS.
 enum HandlerPromises {
   static let all = [
-    PromiseTest("same-handler-code") { try bothWays($0, cases.filter { !$0.handler.hasPrefix("api") }) },
-    PromiseTest("identical-api") { try bothWays($0, cases.filter { $0.handler.hasPrefix("api") }) },
-    PromiseTest("mix-ffi-nats", mix),
+    PromiseTest(
+      "same-handler-code", pool: .standard,
+      onBroker: { stage in
+        try bothWays(stage, cases.filter { !$0.handler.hasPrefix("api") })
+      }),
+    PromiseTest(
+      "identical-api", pool: .standard,
+      onBroker: { stage in
+        try bothWays(stage, cases.filter { $0.handler.hasPrefix("api") })
+      }),
+    PromiseTest("mix-ffi-nats", pool: .standard, onBroker: mix),
     PromiseTest("ffi-languages", ffiLanguages),
   ]
 
@@ -76,70 +84,63 @@ enum HandlerPromises {
     var isRight: Bool { counts.sent > 0 && counts.ok == counts.sent && counts.wrongContent == 0 }
   }
 
-  private static func bothWays(_ bench: PromiseBench, _ cases: [Case]) throws -> BehaviourResult {
-    var bench = bench
-    bench.pool = PromiseBench.standardPool
-    return try Stage.with(bench) { stage in
-      try stage.start(1)
-      var rows: [[String]] = []
-      var wrong: [String] = []
-      var answered: UInt64 = 0
-      for one in cases where !bench.isInterrupted() {
-        for var target in [ffiTarget(one.handler), stage.target(handler: one.handler)] {
-          target.verify = one.verify
-          let request = RequestSpec(
-            path: one.path,
-            headers: [("host", "example.test"), ("x-work-us", "50"), ("x-wait-us", "50")].map {
-              KeyValue(key: $0.0, value: $0.1)
-            }, bodyBytes: 64)
-          let measurement = try bench.load(
-            target, .closed(concurrency: 2), request: request, measureSeconds: bench.scaled(0.4, quick: 0.15))
-          let way = Way(
-            name: target.transport.name, counts: measurement.request?.counts ?? OutcomeCounts())
-          if !way.isRight { wrong.append("\(one.handler) \(one.path) by \(way.name)") }
-          answered += way.counts.ok
-          rows.append([
-            one.handler, one.path, way.name, "\(way.counts.sent)", "\(way.counts.ok)",
-            "\(way.counts.wrongContent)",
-          ])
-        }
+  private static func bothWays(_ stage: Stage, _ cases: [Case]) throws -> BehaviourResult {
+    try stage.start(1)
+    var rows: [[String]] = []
+    var wrong: [String] = []
+    var answered: UInt64 = 0
+    for one in cases where !stage.bench.isInterrupted() {
+      for var target in [ffiTarget(one.handler), stage.target(handler: one.handler)] {
+        target.verify = one.verify
+        let request = RequestSpec(
+          path: one.path,
+          headers: [("host", "example.test"), ("x-work-us", "50"), ("x-wait-us", "50")].map {
+            KeyValue(key: $0.0, value: $0.1)
+          }, bodyBytes: 64)
+        let measurement = try stage.bench.load(
+          target, .closed(concurrency: 2), request: request,
+          measureSeconds: stage.bench.scaled(0.4, quick: 0.15))
+        let way = Way(
+          name: target.transport.name, counts: measurement.request?.counts ?? OutcomeCounts())
+        if !way.isRight { wrong.append("\(one.handler) \(one.path) by \(way.name)") }
+        answered += way.counts.ok
+        rows.append([
+          one.handler, one.path, way.name, "\(way.counts.sent)", "\(way.counts.ok)",
+          "\(way.counts.wrongContent)",
+        ])
       }
-      return .of(
-        wrong.isEmpty,
-        "\(Set(cases.map(\.handler)).sorted().joined(separator: ", ")), built from one source as shared library and "
-          + "as worker, over all four phases: \(answered) sessions both ways, each checked for status, headers and body"
-          + (wrong.isEmpty ? ", all as they must be" : "; wrong: \(wrong.joined(separator: ", "))")
-          + ". The SDK tried is this package's, not the Go SDK",
-        columns: ["handler", "path", "way", "sessions", "right", "wrong content"], rows: rows)
     }
+    return .of(
+      wrong.isEmpty,
+      "\(Set(cases.map(\.handler)).sorted().joined(separator: ", ")), built from one source as shared library and "
+        + "as worker, over all four phases: \(answered) sessions both ways, each checked for status, headers and body"
+        + (wrong.isEmpty ? ", all as they must be" : "; wrong: \(wrong.joined(separator: ", "))")
+        + ". The SDK tried is this package's, not the Go SDK",
+      columns: ["handler", "path", "way", "sessions", "right", "wrong content"], rows: rows)
   }
 
   /// One FFI plugin and one NATS plugin, loaded at the same time.
-  private static func mix(_ bench: PromiseBench) throws -> BehaviourResult {
-    var bench = bench
-    bench.pool = PromiseBench.standardPool
-    return try Stage.with(bench) { stage in
-      try stage.start(1)
-      let inProcess = ffiTarget("authz")
-      let behindNATS = stage.target()
-      let other = Concurrently { [bench] in
-        try bench.load(
-          inProcess, .open(ratePerSecond: 200, arrivals: .uniform), measureSeconds: 1
-        ).request?.counts
-      }
-      let nats = try bench.load(
-        behindNATS, .open(ratePerSecond: 200, arrivals: .uniform), measureSeconds: 1
+  private static func mix(_ stage: Stage) throws -> BehaviourResult {
+    try stage.start(1)
+    let inProcess = ffiTarget("authz")
+    let behindNATS = stage.target()
+    let other = Concurrently { [bench = stage.bench] in
+      try bench.load(
+        inProcess, .open(ratePerSecond: 200, arrivals: .uniform), measureSeconds: 1
       ).request?.counts
-      let ways = [
-        Way(name: "ffi", counts: try other.wait() ?? OutcomeCounts()),
-        Way(name: "nats", counts: nats ?? OutcomeCounts()),
-      ]
-      return .of(
-        ways.allSatisfy(\.isRight),
-        "an FFI plugin and a NATS plugin at the same time: "
-          + ways.map { "\($0.counts.ok) of \($0.counts.sent) sessions right by \($0.name)" }.joined(
-            separator: ", "))
     }
+    let nats = try stage.bench.load(
+      behindNATS, .open(ratePerSecond: 200, arrivals: .uniform), measureSeconds: 1
+    ).request?.counts
+    let ways = [
+      Way(name: "ffi", counts: try other.wait() ?? OutcomeCounts()),
+      Way(name: "nats", counts: nats ?? OutcomeCounts()),
+    ]
+    return .of(
+      ways.allSatisfy(\.isRight),
+      "an FFI plugin and a NATS plugin at the same time: "
+        + ways.map { "\($0.counts.ok) of \($0.counts.sent) sessions right by \($0.name)" }.joined(
+          separator: ", "))
   }
 
   /// Plugins in languages that the guide does not name.

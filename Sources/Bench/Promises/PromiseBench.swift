@@ -6,7 +6,7 @@ import NATS
 import Nylon
 import Scenario
 
-/// A load that a behaviour is tried under.
+/// A load that a promise is tried under.
 struct PromiseLoad: Sendable {
   /// What is loaded; over NATS it names its servers, and its workers run already.
   var target: Target
@@ -28,11 +28,6 @@ struct LoadSample: Sendable, Equatable {
   var measuredSeconds: Double
   /// Requests that were answered in it so far.
   var answered: UInt64
-
-  init(measuredSeconds: Double, answered: UInt64) {
-    self.measuredSeconds = measuredSeconds
-    self.answered = answered
-  }
 }
 
 /// Runs a load in a process of its own; the closure sees it about twenty times a second, and ends it
@@ -40,7 +35,7 @@ struct LoadSample: Sendable, Equatable {
 typealias RunPromiseLoad =
   @Sendable (PromiseLoad, (LoadSample) throws -> Bool) throws -> Engine.Measurement
 
-/// What the tests of behaviour need from outside.
+/// What the tests of promises need from outside.
 struct PromiseBench: Sendable {
   /// The pool under test: its own workers, group, prefix and dialect. It has workers to start.
   var pool: Target
@@ -75,6 +70,48 @@ struct PromiseBench: Sendable {
     self.isInterrupted = isInterrupted
   }
 
+  /// A bench whose loads run in load processes of this command.
+  init(plan: Plan, isQuick: Bool, trap: SignalTrap) {
+    self.init(
+      plan: plan, isQuick: isQuick, program: Executables.ownPath,
+      runLoad: { load, onSample in
+        let bench = try Workbench(
+          plan: Plan(
+            name: "promise", targets: [load.target], request: load.request, loads: [load.shape],
+            warmupSeconds: load.warmupSeconds, measureSeconds: load.measureSeconds,
+            drainSeconds: load.drainSeconds, seed: plan.seed))
+        defer { bench.tearDown() }
+        // A fault is done between two looks, and its end is seen in them.
+        bench.glanceInterval = .milliseconds(40)
+        var failure: (any Error)?
+        let measurement = try bench.measure(target: load.target, load: load.shape, replicate: 1) { at in
+          guard failure == nil, !trap.isSprung else { return false }
+          do {
+            return try onSample(
+              LoadSample(measuredSeconds: at.measuredSeconds, answered: at.glance.answered))
+          } catch let error {
+            failure = error
+            return false
+          }
+        }
+        if let failure { throw failure }
+        return measurement
+      },
+      isInterrupted: { trap.isSprung })
+  }
+
+  /// Whose workers a promise is tried with.
+  enum Pool { case underTest, standard, standardOfOnePhase }
+
+  /// This bench with another pool.
+  func with(_ pool: Pool) -> PromiseBench {
+    guard pool != .underTest else { return self }
+    var bench = self
+    bench.pool = Self.standardPool
+    if pool == .standardOfOnePhase { bench.pool.phases = [.requestFilter] }
+    return bench
+  }
+
   /// This package's own workers.
   static let standardPool = Target(
     name: "nats", plugin: "example", handler: "authz",
@@ -82,7 +119,7 @@ struct PromiseBench: Sendable {
       NATSSpec(group: "workers", workers: WorkersSpec(count: 1, command: ["nylon-worker"]))),
     loads: [.closed(concurrency: 1)])
 
-  /// The pool's settings; the initialisers see to it that it is one.
+  /// The pool's settings; the initialiser chooses a target behind NATS.
   var poolSpec: NATSSpec {
     if case .nats(let spec) = pool.transport { spec } else { NATSSpec() }
   }

@@ -4,7 +4,7 @@ import Results
 import Report
 import Scenario
 
-/// One test of a documented behaviour.
+/// One test of a documented promise that is no figure.
 struct PromiseTest: Sendable {
   /// What `claims.yaml` calls it.
   let name: String
@@ -14,6 +14,14 @@ struct PromiseTest: Sendable {
   init(_ name: String, _ run: @escaping @Sendable (PromiseBench) throws -> BehaviourResult) {
     self.name = name
     self.run = run
+  }
+
+  /// A test on a broker of its own.
+  init(
+    _ name: String, pool: PromiseBench.Pool = .underTest,
+    onBroker run: @escaping @Sendable (Stage) throws -> BehaviourResult
+  ) {
+    self.init(name) { bench in try Stage.with(bench.with(pool), run) }
   }
 }
 
@@ -89,10 +97,10 @@ extension BehaviourResult {
   }
 }
 
-/// A number for people.
+/// A number with so many digits behind the point.
 func shown(_ value: Double, _ digits: Int = 2) -> String { String(format: "%.\(digits)f", value) }
 
-/// A probability for people.
+/// A p-value, with more digits where it is small.
 func shownP(_ value: Double) -> String {
   value < 0.0001 ? "under 0.0001" : shown(value, value < 0.01 ? 4 : 3)
 }

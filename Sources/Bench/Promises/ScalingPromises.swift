@@ -10,9 +10,9 @@ import Scenario
 /// Pools that change, and pools of many sizes.
 enum ScalingPromises {
   static let all = [
-    PromiseTest("dynamic-scaling", dynamicScaling),
-    PromiseTest("blue-green-switch", blueGreenSwitch),
-    PromiseTest("blue-green", blueGreen),
+    PromiseTest("dynamic-scaling", onBroker: dynamicScaling),
+    PromiseTest("blue-green-switch", onBroker: blueGreenSwitch),
+    PromiseTest("blue-green", onBroker: blueGreen),
     PromiseTest("unlimited-workers", unlimitedWorkers),
   ]
 
@@ -40,94 +40,88 @@ enum ScalingPromises {
     return measurement.request?.counts ?? OutcomeCounts()
   }
 
-  private static func dynamicScaling(_ bench: PromiseBench) throws -> BehaviourResult {
-    try Stage.with(bench) { stage in
-      let old = try stage.start(1)
-      let known = Set(try stage.workerIDs())
-      var new: [UInt64] = []
-      var stoppedIn = 0.0
-      let counts = try load(stage, stage.target()) {
-        try stage.start(2)
-        new = try stage.workerIDs().filter { !known.contains($0) }
-      } second: {
-        let before = MonotonicClock.now()
-        old.stop(grace: .seconds(5))
-        stoppedIn = Double(MonotonicClock.now() - before) / 1e9
-      }
-      let deliveries = try stage.settledDeliveries(to: new)
-      let died = old.deaths().count
-      return .of(
-        counts.sent > 0 && counts.ok == counts.sent && counts.retries == 0 && deliveries.count == 2
-          && deliveries.allSatisfy { $0 > 0 } && died == 0,
-        "under \(shown(FaultPromises.ratePerSecond, 0)) requests a second, 2 workers were added to 1, and that one was "
-          + "stopped with SIGTERM (it took \(shown(stoppedIn)) s to end): the new ones got "
-          + "\(deliveries.map(String.init).joined(separator: " and ")) deliveries, \(counts.ok) of \(counts.sent) "
-          + "requests were answered, \(counts.retries) attempts repeated")
+  private static func dynamicScaling(_ stage: Stage) throws -> BehaviourResult {
+    let old = try stage.start(1)
+    let known = Set(try stage.workerIDs())
+    var new: [UInt64] = []
+    var stoppedIn = 0.0
+    let counts = try load(stage, stage.target()) {
+      try stage.start(2)
+      new = try stage.workerIDs().filter { !known.contains($0) }
+    } second: {
+      let before = MonotonicClock.now()
+      old.stop(grace: .seconds(5))
+      stoppedIn = Double(MonotonicClock.now() - before) / 1e9
     }
+    let deliveries = try stage.settledDeliveries(to: new)
+    let died = old.deaths().count
+    return .of(
+      counts.sent > 0 && counts.ok == counts.sent && counts.retries == 0 && deliveries.count == 2
+        && deliveries.allSatisfy { $0 > 0 } && died == 0,
+      "under \(shown(FaultPromises.ratePerSecond, 0)) requests a second, 2 workers were added to 1, and that one was "
+        + "stopped with SIGTERM (it took \(shown(stoppedIn)) s to end): the new ones got "
+        + "\(deliveries.map(String.init).joined(separator: " and ")) deliveries, \(counts.ok) of \(counts.sent) "
+        + "requests were answered, \(counts.retries) attempts repeated")
   }
 
   // MARK: Blue and green
 
   /// Does the group in Nylon's configuration settle which version gets the traffic?
-  private static func blueGreenSwitch(_ bench: PromiseBench) throws -> BehaviourResult {
-    try Stage.with(bench) { stage in
-      try stage.start(1, group: "auth_v1")
-      try stage.start(1, group: "auth_v2")
-      let ids = [try stage.workerIDs(group: "auth_v1"), try stage.workerIDs(group: "auth_v2")]
-      func deliveries() throws -> [UInt64] {
-        try ids.map { try stage.settledDeliveries(to: $0).reduce(0, +) }
-      }
-      var rows: [[String]] = []
-      var isSwitched = true
-      for (place, group) in ["auth_v1", "auth_v2"].enumerated() {
-        let before = try deliveries()
-        let counts =
-          try bench.load(
-            stage.target(group: group), .open(ratePerSecond: 200, arrivals: .uniform),
-            measureSeconds: bench.scaled(1, quick: 0.5)
-          ).request?.counts ?? OutcomeCounts()
-        let each = zip(try deliveries(), before).map { $0 - $1 }
-        if each[1 - place] > 0 || each[place] == 0 { isSwitched = false }
-        rows.append(
-          [group] + each.map(String.init) + ["\(counts.sent)", "\(counts.ok)", "\(counts.duplicates)"])
-      }
-      return .of(
-        isSwitched,
-        "blue in group auth_v1 and green in auth_v2, and Nylon's group set to the one and then the other: "
-          + rows.map {
-            "with \($0[0]) blue got \($0[1]) deliveries and green \($0[2]), \($0[5]) duplicate replies"
-          }
-          .joined(separator: "; ")
-          + ". A request names no group, so every group gets each one whatever the configuration says; what "
-          + "switches is to stop the old workers, or another plugin name (subject) for each version",
-        columns: [
-          "group in the configuration", "blue", "green", "sessions", "answered", "duplicate replies",
-        ],
-        rows: rows)
+  private static func blueGreenSwitch(_ stage: Stage) throws -> BehaviourResult {
+    try stage.start(1, group: "auth_v1")
+    try stage.start(1, group: "auth_v2")
+    let ids = [try stage.workerIDs(group: "auth_v1"), try stage.workerIDs(group: "auth_v2")]
+    func deliveries() throws -> [UInt64] {
+      try ids.map { try stage.settledDeliveries(to: $0).reduce(0, +) }
     }
+    var rows: [[String]] = []
+    var isSwitched = true
+    for (place, group) in ["auth_v1", "auth_v2"].enumerated() {
+      let before = try deliveries()
+      let counts =
+        try stage.bench.load(
+          stage.target(group: group), .open(ratePerSecond: 200, arrivals: .uniform),
+          measureSeconds: stage.bench.scaled(1, quick: 0.5)
+        ).request?.counts ?? OutcomeCounts()
+      let each = zip(try deliveries(), before).map { $0 - $1 }
+      if each[1 - place] > 0 || each[place] == 0 { isSwitched = false }
+      rows.append(
+        [group] + each.map(String.init) + ["\(counts.sent)", "\(counts.ok)", "\(counts.duplicates)"])
+    }
+    return .of(
+      isSwitched,
+      "blue in group auth_v1 and green in auth_v2, and Nylon's group set to the one and then the other: "
+        + rows.map {
+          "with \($0[0]) blue got \($0[1]) deliveries and green \($0[2]), \($0[5]) duplicate replies"
+        }
+        .joined(separator: "; ")
+        + ". A request names no group, so every group gets each one whatever the configuration says; what "
+        + "switches is to stop the old workers, or another plugin name (subject) for each version",
+      columns: [
+        "group in the configuration", "blue", "green", "sessions", "answered", "duplicate replies",
+      ],
+      rows: rows)
   }
 
   /// The documented steps under load: green is started beside blue, blue is stopped.
-  private static func blueGreen(_ bench: PromiseBench) throws -> BehaviourResult {
-    try Stage.with(bench) { stage in
-      let blue = try stage.start(1, group: "auth_v1")
-      var greenIDs: [UInt64] = []
-      var counts = OutcomeCounts()
-      counts = try load(stage, stage.target(group: "auth_v1")) {
-        try stage.start(1, group: "auth_v2")
-        greenIDs = try stage.workerIDs(group: "auth_v2")
-      } second: {
-        blue.stop(grace: .seconds(5))
-      }
-      let green = try stage.settledDeliveries(to: greenIDs).reduce(0, +)
-      return .of(
-        counts.sent > 0 && counts.ok == counts.sent && green > 0,
-        "under \(shown(FaultPromises.ratePerSecond, 0)) requests a second green (auth_v2) was started beside blue "
-          + "(auth_v1), then blue was stopped with SIGTERM: \(counts.ok) of \(counts.sent) requests were answered and "
-          + "green got \(green) deliveries. While both ran each request was handled by both: \(counts.duplicates) "
-          + "duplicate replies. The switch in Nylon's configuration is not part of it: it changes nothing that is sent"
-      )
+  private static func blueGreen(_ stage: Stage) throws -> BehaviourResult {
+    let blue = try stage.start(1, group: "auth_v1")
+    var greenIDs: [UInt64] = []
+    var counts = OutcomeCounts()
+    counts = try load(stage, stage.target(group: "auth_v1")) {
+      try stage.start(1, group: "auth_v2")
+      greenIDs = try stage.workerIDs(group: "auth_v2")
+    } second: {
+      blue.stop(grace: .seconds(5))
     }
+    let green = try stage.settledDeliveries(to: greenIDs).reduce(0, +)
+    return .of(
+      counts.sent > 0 && counts.ok == counts.sent && green > 0,
+      "under \(shown(FaultPromises.ratePerSecond, 0)) requests a second green (auth_v2) was started beside blue "
+        + "(auth_v1), then blue was stopped with SIGTERM: \(counts.ok) of \(counts.sent) requests were answered and "
+        + "green got \(green) deliveries. While both ran each request was handled by both: \(counts.duplicates) "
+        + "duplicate replies. The switch in Nylon's configuration is not part of it: it changes nothing that is sent"
+    )
   }
 
   // MARK: Many workers
@@ -187,13 +181,14 @@ enum ScalingPromises {
   }
 
   private static func unlimitedWorkers(_ bench: PromiseBench) throws -> BehaviourResult {
-    var bench = bench
-    bench.pool = PromiseBench.standardPool
+    let bench = bench.with(.standard)
     var all: [(handler: String, points: [Point])] = []
     for handler in ["wait", "work", "noop"] where !bench.isInterrupted() {
       // The verdict is the waiting handler's: a quick look tries fewer sizes of the others.
       let sizes = bench.isQuick && handler != "wait" ? [1, 4, 16] : [1, 2, 4, 8, 16]
-      let points = try sizes.map { count in try point(bench, handler: handler, workers: count) }
+      let points = try sizes.map { count in
+        try Stage.with(bench) { try point($0, handler: handler, workers: count) }
+      }
       all.append((handler, points))
     }
     let waiting = judgeScaling(all.first?.points ?? [])
@@ -228,35 +223,33 @@ enum ScalingPromises {
   }
 
   /// One measurement, one phase a request.
-  private static func point(_ bench: PromiseBench, handler: String, workers: Int) throws -> Point {
-    try Stage.with(bench) { stage in
-      let pool = try stage.start(workers)
-      let headers = [KeyValue(key: "x-wait-us", value: "2000"), KeyValue(key: "x-work-us", value: "200")]
-      var first: Reading?
-      var last: Reading?
-      let measurement = try bench.load(
-        stage.target(handler: handler, phases: [.requestFilter]), .closed(concurrency: inFlight),
-        request: RequestSpec(headers: headers), warmupSeconds: bench.scaled(0.3, quick: 0.15),
-        measureSeconds: bench.scaled(1.5, quick: 0.5), drainSeconds: 2
-      ) { sample in
-        if sample.measuredSeconds > 0 {
-          let now = Reading(broker: stage.broker.pid, pool: pool)
-          if first == nil { first = now }
-          last = now
-        }
-        return !bench.isInterrupted()
+  private static func point(_ stage: Stage, handler: String, workers: Int) throws -> Point {
+    let pool = try stage.start(workers)
+    let headers = [KeyValue(key: "x-wait-us", value: "2000"), KeyValue(key: "x-work-us", value: "200")]
+    var first: Reading?
+    var last: Reading?
+    let measurement = try stage.bench.load(
+      stage.target(handler: handler, phases: [.requestFilter]), .closed(concurrency: inFlight),
+      request: RequestSpec(headers: headers), warmupSeconds: stage.bench.scaled(0.3, quick: 0.15),
+      measureSeconds: stage.bench.scaled(1.5, quick: 0.5), drainSeconds: 2
+    ) { sample in
+      if sample.measuredSeconds > 0 {
+        let now = Reading(broker: stage.broker.pid, pool: pool)
+        if first == nil { first = now }
+        last = now
       }
-      let cores = Double(ProcessInfo.processInfo.activeProcessorCount)
-      let generator = measurement.cpuGeneratorNanoseconds.map {
-        Double($0) / 1e9 / max(measurement.durationSeconds, 1e-9) / cores
-      }
-      return Point(
-        workers: workers, throughputPerSecond: measurement.throughputPerSecond ?? 0,
-        generatorShare: generator, brokerShare: Reading.share(first, last, cores, \.brokerNanoseconds),
-        workersShare: Reading.share(first, last, cores, \.workersNanoseconds),
-        busyShare: first.flatMap { first in last.flatMap { MachineTime.busyShare(first.machine, $0.machine) }
-        })
+      return !stage.bench.isInterrupted()
     }
+    let cores = Double(ProcessInfo.processInfo.activeProcessorCount)
+    let generator = measurement.cpuGeneratorNanoseconds.map {
+      Double($0) / 1e9 / max(measurement.durationSeconds, 1e-9) / cores
+    }
+    return Point(
+      workers: workers, throughputPerSecond: measurement.throughputPerSecond ?? 0,
+      generatorShare: generator, brokerShare: Reading.share(first, last, cores, \.brokerNanoseconds),
+      workersShare: Reading.share(first, last, cores, \.workersNanoseconds),
+      busyShare: first.flatMap { first in last.flatMap { MachineTime.busyShare(first.machine, $0.machine) }
+      })
   }
 
   /// CPU times of broker and workers at a moment.

@@ -1,4 +1,4 @@
-// What Nylon's configuration says, held against what a worker sees that answers late or never.
+// What Nylon's configuration says, compared with what a worker sees that answers late or never.
 import Foundation
 import Engine
 import Lab
@@ -10,10 +10,10 @@ import Scenario
 /// Defaults and overrides of timeouts, retries and requests in flight.
 enum SettingPromises {
   static let all = [
-    PromiseTest("smart-defaults", smartDefaults),
-    PromiseTest("per-phase-overrides", overrides),
-    PromiseTest("request-timeout", requestTimeout),
-    PromiseTest("max-inflight", maxInFlight),
+    PromiseTest("smart-defaults", onBroker: smartDefaults),
+    PromiseTest("per-phase-overrides", onBroker: overrides),
+    PromiseTest("request-timeout", onBroker: requestTimeout),
+    PromiseTest("max-inflight", onBroker: maxInFlight),
   ]
 
   /// The guide's configuration with this broker and, perhaps, more keys; its one target.
@@ -35,7 +35,7 @@ enum SettingPromises {
       targets: [{plugin: my-plugin}]
       loads: [\(loads)]
       """
-    let path = NSTemporaryDirectory() + "/nylon-behaviour-\(UUID().uuidString).yaml"
+    let path = NSTemporaryDirectory() + "/nylon-promise-\(UUID().uuidString).yaml"
     try text.write(toFile: path, atomically: false, encoding: .utf8)
     defer { try? FileManager.default.removeItem(atPath: path) }
     let targets = try ScenarioLoader.load(path: path, options: .init(metrics: SummaryRow.numericColumns))
@@ -95,18 +95,17 @@ enum SettingPromises {
     }
   }
 
-  private static func smartDefaults(_ bench: PromiseBench) throws -> BehaviourResult {
-    try Stage.with(bench) { stage in
-      let target = try target(stage)
-      // The middle two take 3 s each: in full where there is time.
-      let seen = [
-        try silence(stage, target, .requestFilter, timeoutMilliseconds: 100),
-        try silence(stage, target, .responseFilter, timeoutMilliseconds: bench.scaled(nil, quick: 300)),
-        try silence(stage, target, .responseBodyFilter, timeoutMilliseconds: bench.scaled(nil, quick: 300)),
-        try silence(stage, target, .logging, timeoutMilliseconds: nil),
-      ]
-      return judge(seen)
-    }
+  private static func smartDefaults(_ stage: Stage) throws -> BehaviourResult {
+    let target = try target(stage)
+    // The middle two take 3 s each: in full where there is time.
+    let seen = [
+      try silence(stage, target, .requestFilter, timeoutMilliseconds: 100),
+      try silence(stage, target, .responseFilter, timeoutMilliseconds: stage.bench.scaled(nil, quick: 300)),
+      try silence(
+        stage, target, .responseBodyFilter, timeoutMilliseconds: stage.bench.scaled(nil, quick: 300)),
+      try silence(stage, target, .logging, timeoutMilliseconds: nil),
+    ]
+    return judge(seen)
   }
 
   static func judge(_ seen: [Seen]) -> BehaviourResult {
@@ -151,73 +150,68 @@ enum SettingPromises {
 
   // MARK: Overrides
 
-  private static func overrides(_ bench: PromiseBench) throws -> BehaviourResult {
-    try Stage.with(bench) { stage in
-      var target = try target(
-        stage, messaging: "    request_timeout_ms: 10000\n    max_inflight: 2048",
-        plugin: """
-              group: production-workers
-              per_phase:
-                request_filter:
-                  timeout_ms: 8000
-                  on_error: retry
-                  retry:
-                    max: 5
-          """)
-      let read = target.policies
-      let worker = try ScriptedWorker(
-        stage.broker.url, subjects: ["nylon.plugin.my-plugin.request_filter"], group: "production-workers")
-      defer { worker.stop() }
-      target.phases = [.requestFilter]
-      target.policies[.requestFilter]?.timeoutMilliseconds = 50
-      _ = try bench.load(target, .closed(concurrency: 1), measureSeconds: 0.1, drainSeconds: 5)
-      let attempts = attempts(worker.arrivals, .requestFilter)
-      let timeouts = Phase.session.map { read[$0]?.timeoutMilliseconds ?? 0 }
-      return .of(
-        attempts == [5] && timeouts == [8000, 10000, 10000, 10000] && target.maxInFlight == 2048,
-        "the guide's overrides: timeouts of the four phases are \(timeouts.map(String.init).joined(separator: ", ")) ms, "
-          + "max_inflight is \(target.maxInFlight), and a request that is never answered was seen "
-          + "\(attempts.map(String.init).joined(separator: " or ")) times (retry max 5; tried with a timeout of 50 ms, gaps "
-          + "\(gaps(worker.arrivals, .requestFilter).map { shown($0, 0) }.joined(separator: ", ")) ms)")
-    }
+  private static func overrides(_ stage: Stage) throws -> BehaviourResult {
+    var target = try target(
+      stage, messaging: "    request_timeout_ms: 10000\n    max_inflight: 2048",
+      plugin: """
+            group: production-workers
+            per_phase:
+              request_filter:
+                timeout_ms: 8000
+                on_error: retry
+                retry:
+                  max: 5
+        """)
+    let read = target.policies
+    let worker = try ScriptedWorker(
+      stage.broker.url, subjects: ["nylon.plugin.my-plugin.request_filter"], group: "production-workers")
+    defer { worker.stop() }
+    target.phases = [.requestFilter]
+    target.policies[.requestFilter]?.timeoutMilliseconds = 50
+    _ = try stage.bench.load(target, .closed(concurrency: 1), measureSeconds: 0.1, drainSeconds: 5)
+    let attempts = attempts(worker.arrivals, .requestFilter)
+    let timeouts = Phase.session.map { read[$0]?.timeoutMilliseconds ?? 0 }
+    return .of(
+      attempts == [5] && timeouts == [8000, 10000, 10000, 10000] && target.maxInFlight == 2048,
+      "the guide's overrides: timeouts of the four phases are \(timeouts.map(String.init).joined(separator: ", ")) ms, "
+        + "max_inflight is \(target.maxInFlight), and a request that is never answered was seen "
+        + "\(attempts.map(String.init).joined(separator: " or ")) times (retry max 5; tried with a timeout of 50 ms, gaps "
+        + "\(gaps(worker.arrivals, .requestFilter).map { shown($0, 0) }.joined(separator: ", ")) ms)")
   }
 
-  private static func requestTimeout(_ bench: PromiseBench) throws -> BehaviourResult {
-    try Stage.with(bench) { stage in
-      let worker = try worker(stage, answerAfterMilliseconds: 300)
-      defer { worker.stop() }
-      var seen: [OutcomeCounts] = []
-      for milliseconds in [100, 2000] {
-        var target = try target(stage, messaging: "    request_timeout_ms: \(milliseconds)")
-        target.phases = [.responseFilter]
-        let measurement = try bench.load(
-          target, .closed(concurrency: 2), measureSeconds: bench.scaled(1, quick: 0.4), drainSeconds: 2)
-        seen.append(measurement.request?.counts ?? OutcomeCounts())
-      }
-      let (short, long) = (seen[0], seen[1])
-      return .of(
-        short.timeouts > 0 && short.timeouts == short.sent && long.ok > 0 && long.ok == long.sent,
-        "a worker that takes 300 ms: with request_timeout_ms 100 \(short.timeouts) of \(short.sent) requests timed "
-          + "out (\(short.late) answers came late), with 2000 \(long.ok) of \(long.sent) were answered")
+  private static func requestTimeout(_ stage: Stage) throws -> BehaviourResult {
+    let worker = try worker(stage, answerAfterMilliseconds: 300)
+    defer { worker.stop() }
+    var seen: [OutcomeCounts] = []
+    for milliseconds in [100, 2000] {
+      var target = try target(stage, messaging: "    request_timeout_ms: \(milliseconds)")
+      target.phases = [.responseFilter]
+      let measurement = try stage.bench.load(
+        target, .closed(concurrency: 2), measureSeconds: stage.bench.scaled(1, quick: 0.4), drainSeconds: 2)
+      seen.append(measurement.request?.counts ?? OutcomeCounts())
     }
+    let (short, long) = (seen[0], seen[1])
+    return .of(
+      short.timeouts > 0 && short.timeouts == short.sent && long.ok > 0 && long.ok == long.sent,
+      "a worker that takes 300 ms: with request_timeout_ms 100 \(short.timeouts) of \(short.sent) requests timed "
+        + "out (\(short.late) answers came late), with 2000 \(long.ok) of \(long.sent) were answered")
   }
 
-  private static func maxInFlight(_ bench: PromiseBench) throws -> BehaviourResult {
-    try Stage.with(bench) { stage in
-      let most = try [" ", "    max_inflight: 8"].map { messaging in
-        let worker = try worker(stage, answerAfterMilliseconds: 100)
-        defer { worker.stop() }
-        var target = try target(stage, messaging: messaging)
-        target.phases = [.responseFilter]
-        _ = try bench.load(
-          target, .open(ratePerSecond: 400, arrivals: .uniform), measureSeconds: bench.scaled(1, quick: 0.5),
-          drainSeconds: 0.3)
-        return worker.mostWaiting
-      }
-      return .of(
-        most[0] > 8 && most[1] == 8,
-        "400 requests a second to a worker that takes 100 ms: at most \(most[0]) at once without max_inflight, "
-          + "and \(most[1]) with max_inflight 8")
+  private static func maxInFlight(_ stage: Stage) throws -> BehaviourResult {
+    let most = try [" ", "    max_inflight: 8"].map { messaging in
+      let worker = try worker(stage, answerAfterMilliseconds: 100)
+      defer { worker.stop() }
+      var target = try target(stage, messaging: messaging)
+      target.phases = [.responseFilter]
+      _ = try stage.bench.load(
+        target, .open(ratePerSecond: 400, arrivals: .uniform),
+        measureSeconds: stage.bench.scaled(1, quick: 0.5),
+        drainSeconds: 0.3)
+      return worker.mostWaiting
     }
+    return .of(
+      most[0] > 8 && most[1] == 8,
+      "400 requests a second to a worker that takes 100 ms: at most \(most[0]) at once without max_inflight, "
+        + "and \(most[1]) with max_inflight 8")
   }
 }

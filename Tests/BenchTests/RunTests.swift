@@ -1,0 +1,297 @@
+import Engine
+import Foundation
+import Lab
+import Nylon
+import Report
+import Results
+import Scenario
+import Testing
+
+@testable import Bench
+
+private func target(
+  _ name: String, loads: [LoadShape] = [.closed(concurrency: 1)], phases: [Phase] = Phase.session
+) -> Target {
+  Target(
+    name: name, plugin: "p", handler: "noop", transport: .ffi(FFISpec(file: "NullPlugin")), phases: phases,
+    loads: loads)
+}
+
+private func pool(_ name: String, phases: [Phase] = Phase.session) -> Target {
+  Target(
+    name: name, plugin: "p", handler: "noop", transport: .nats(NATSSpec(servers: [])), phases: phases,
+    loads: [.closed(concurrency: 1)])
+}
+
+@Suite("The order of a run's measurements")
+struct StepTests {
+  @Test("Targets take turns within a load, and the turn is reversed with each replicate")
+  func interleaving() {
+    let loads: [LoadShape] = [.closed(concurrency: 1), .closed(concurrency: 8)]
+    let plan = Plan(
+      name: "p", targets: [target("a", loads: loads), target("b", loads: loads)], loads: loads, replicates: 2)
+    #expect(
+      Step.all(of: plan).map { "\($0.target.name) \($0.load.label) \($0.replicate)" } == [
+        "a closed-1 1", "b closed-1 1", "a closed-8 1", "b closed-8 1",
+        "b closed-1 2", "a closed-1 2", "b closed-8 2", "a closed-8 2",
+      ])
+  }
+
+  @Test("A target with fewer loads is left out where it has none")
+  func fewerLoads() {
+    let two: [LoadShape] = [.closed(concurrency: 1), .closed(concurrency: 2)]
+    let plan = Plan(name: "p", targets: [target("a"), target("b", loads: two)], loads: two)
+    #expect(
+      Step.all(of: plan).map { "\($0.target.name) \($0.load.label)" } == [
+        "a closed-1", "b closed-1", "b closed-2",
+      ])
+  }
+
+  @Test("The time left counts the rest of this measurement and all that come after it")
+  func timeLeft() {
+    let progress = ProgressLine(isDrawn: false, verbose: false)
+    progress.plan(count: 3, secondsEach: 30)
+    progress.begin(place: 0, label: "ffi closed-1", now: 0)
+    #expect(progress.line("warm-up", now: 10_000_000_000) == "[1/3] ffi closed-1  warm-up  1:20 left")
+    // One that takes longer than planned takes nothing from the others' time.
+    #expect(progress.line("warm-up", now: 99_000_000_000).hasSuffix("1:00 left"))
+  }
+}
+
+@Suite("A sweep")
+struct SweepTests {
+  @Test("Numbers are listed or doubled, and anything else is refused")
+  func numbers() {
+    #expect(SweepPlan.numbers("8", in: 1...64) == [8])
+    #expect(SweepPlan.numbers("4,1,2,4", in: 1...64) == [1, 2, 4])
+    #expect(SweepPlan.numbers("1..64", in: 1...64) == [1, 2, 4, 8, 16, 32, 64])
+    #expect(SweepPlan.numbers("3..20", in: 1...64) == [3, 6, 12, 20])
+    for text in ["", "0", "65", "8..4", "1..2..3", "x", "1,,2", "1..128"] {
+      #expect(SweepPlan.numbers(text, in: 1...64) == nil, "\(text)")
+    }
+  }
+
+  @Test("The loads are the requests in flight, each target can have them, and old conditions are dropped")
+  func plan() throws {
+    let sweep = try SweepPlan(
+      targets: [], inFlight: "1,2048", workers: nil, connections: nil, serviceLevel: nil)
+    let plan = Plan(name: "compare", targets: [target("a")], loads: [.closed(concurrency: 1)])
+    let swept = sweep.applied(to: plan, targets: plan.targets)
+    #expect(swept.name == "compare-sweep")
+    #expect(swept.targets.map(\.loads) == [[.closed(concurrency: 1), .closed(concurrency: 2048)]])
+    #expect(swept.targets[0].maxInFlight == 2048)
+    #expect(swept.expectations.isEmpty)
+  }
+
+  @Test(
+    "A wrong argument is named with what it must be",
+    arguments: ["inFlight", "workers", "connections", "slo"])
+  func wrong(argument: String) {
+    func value(_ name: String, _ right: String) -> String { name == argument ? "many" : right }
+    #expect(throws: SweepPlan.BadArgument.self) {
+      try SweepPlan(
+        targets: [], inFlight: value("inFlight", "1"), workers: value("workers", "1"),
+        connections: value("connections", "1"), serviceLevel: value("slo", "p99<5ms"))
+    }
+  }
+
+  /// All rates that a search tries, where every rate up to `capacity` is served.
+  private func tried(capacity: Double, highest: Double) -> [RateSearch.Try] {
+    var tries: [RateSearch.Try] = []
+    while tries.count < 20, let rate = RateSearch.nextRate(highest: highest, tries: tries) {
+      tries.append(RateSearch.Try(rate: rate, isServed: rate <= capacity))
+    }
+    return tries
+  }
+
+  @Test("The search closes in on the highest rate that is served, in eight tries at most")
+  func search() throws {
+    for capacity in [700.0, 5300, 9000] {
+      let tries = tried(capacity: capacity, highest: 10_000)
+      #expect(tries.count <= 8)
+      let best = try #require(tries.filter(\.isServed).map(\.rate).max())
+      #expect(best <= capacity && best > capacity * 0.9, "\(capacity): \(tries)")
+    }
+  }
+
+  @Test("The search starts at half, ends at what closed loads reached, and gives up at a hundredth")
+  func bounds() {
+    #expect(RateSearch.nextRate(highest: 10_000, tries: []) == 5000)
+    #expect(tried(capacity: .infinity, highest: 10_000).map(\.rate).max() == 10_000)
+    let none = tried(capacity: 0, highest: 10_000)
+    #expect(none.allSatisfy { !$0.isServed } && (none.last?.rate ?? 0) <= 200)
+  }
+}
+
+@Suite("Claims on a plan's targets")
+struct ClaimCheckTests {
+  private func spec(
+    _ role: ClaimSpec.Role, against: ClaimSpec.Role? = nil, notMeasured: String? = nil
+  ) -> ClaimSpec {
+    ClaimSpec(
+      id: "c", document: "d.md", line: 1, words: "w", low: 1, high: 2, unit: .milliseconds,
+      metric: "response_p50_us",
+      better: .lower, target: role, against: against,
+      conditions: [ClaimSpec.Condition(circumstance: .unloaded, load: "closed-1")], notMeasured: notMeasured)
+  }
+
+  private func plan(_ targets: [Target]) -> Plan {
+    Plan(name: "p", targets: targets, loads: [.closed(concurrency: 1)])
+  }
+
+  @Test("A claim is checked on whole sessions, and apart from them on single phases")
+  func ways() {
+    let checks = ClaimChecks.make(
+      [spec(.ffi)], plan: plan([target("all"), target("one", phases: [.requestFilter]), pool("nats")]))
+    #expect(checks.map(\.id) == ["c", "c-per-phase"])
+    #expect(checks.map { $0.conditions.map(\.target) } == [["all"], ["one"]])
+    #expect(checks.allSatisfy { $0.notMeasuredReason == nil })
+  }
+
+  @Test("A claim that nothing can be measured for says why")
+  func missing() {
+    let only = plan([target("ffi")])
+    #expect(
+      ClaimChecks.make([spec(.nats)], plan: only)[0].notMeasuredReason?.contains("no nats target") == true)
+    #expect(
+      ClaimChecks.make([spec(.ffi, notMeasured: "needs X")], plan: only)[0].notMeasuredReason == "needs X")
+    let alone = ClaimChecks.make([spec(.ffi, against: .nats)], plan: plan([target("ffi")]))
+    #expect(alone[0].notMeasuredReason?.contains("no nats target of the same phases") == true)
+  }
+
+  @Test(
+    "The user's targets take the example's places with their own plugins, and keep those loads and phases")
+  func substitution() throws {
+    var subject = target("mine")
+    subject.handler = "auth"
+    subject.verify = Verification(status: 200)
+    var plan = plan([target("all"), target("one", phases: [.requestFilter]), pool("nats")])
+    try Claims.substitute(self.plan([subject]), ffi: nil, nats: nil, into: &plan)
+    // Without a NATS target of the user's there is none to test.
+    #expect(plan.targets.map(\.name) == ["all", "one"])
+    #expect(plan.targets.map(\.handler) == ["auth", "auth"])
+    #expect(plan.targets.map { $0.verify.isEmpty } == [false, true])
+    #expect(throws: ScenarioError.self) {
+      try Claims.substitute(self.plan([subject]), ffi: "other", nats: nil, into: &plan)
+    }
+  }
+}
+
+@Suite("Exit codes")
+struct ExitReasonTests {
+  private struct Unknown: Error {}
+
+  @Test("An error ends a command with the code that is promised for it")
+  func errors() {
+    func code(_ error: any Error) -> Int32 { ExitReason(error).rawValue }
+    #expect(code(ScenarioError(problems: [])) == 65)
+    #expect(code(LabError.invalid("x", remedy: "y")) == 65)
+    #expect(code(LabError.missing("x", remedy: "y")) == 69)
+    #expect(code(LabError.system("x", errno: 1)) == 1)
+    #expect(code(LoadFailure(kind: .missing, message: "m")) == 69)
+    #expect(code(LoadFailure(kind: .scenario, message: "m")) == 65)
+    #expect(code(LoadFailure(kind: .failed, message: "m")) == 1)
+    #expect(code(RunFolderError(kind: .invalid, path: "p", problem: "x", remedy: "y")) == 65)
+    #expect(code(RunFolderError(kind: .unwritable, path: "p", problem: "x", remedy: "y")) == 1)
+    #expect(code(CountsDoNotClose(target: "t", load: "l", scope: "s", sent: 2, ended: 1)) == 70)
+    #expect(code(ExitReason.inconclusive) == 82)
+    #expect(code(Unknown()) == 1)
+    #expect(ExitReason.of {} == nil)
+  }
+
+  private func document(
+    _ verdicts: [ClaimVerdict.Verdict] = [], isValid: Bool = true, interrupted: Bool = false
+  ) -> RunDocument {
+    var document = RunDocument(
+      runID: "r", toolVersion: "0", commandLine: [],
+      scenario: Plan(name: "p", targets: [target("a")], loads: [.closed(concurrency: 1)]),
+      machine: MachineFacts(), interrupted: interrupted)
+    document.measurements = [
+      Measurement(
+        target: "a", transport: "ffi", handler: "", load: "closed-1", concurrency: 1, payloadBytes: 0,
+        replicate: 1, durationSeconds: 1,
+        invalidReasons: isValid ? [] : [InvalidReason(code: .saturated, detail: "d")])
+    ]
+    document.claims = verdicts.map {
+      ClaimVerdict(of: BehaviourSpec(id: "i", document: "d", line: 1, words: "w"), $0, why: "")
+    }
+    return document
+  }
+
+  @Test("Verdicts decide with --gate only, an interruption before all, an invalid condition last")
+  func runs() {
+    func code(_ document: RunDocument, gate: Bool = true) -> Int32 {
+      Outcome.reason(document, gate: gate)?.rawValue ?? 0
+    }
+    #expect(code(document([.holds])) == 0)
+    #expect(code(document([.fails]), gate: false) == 0)
+    #expect(code(document([.inconclusive, .worse])) == 80)
+    #expect(code(document([.holds, .inconclusive])) == 82)
+    #expect(code(document([.holds], isValid: false)) == 81)
+    #expect(code(document([.fails], isValid: false)) == 80)
+    #expect(code(document([.fails], isValid: false, interrupted: true)) == 130)
+  }
+}
+
+@Suite("Calibration")
+struct CalibrationTests {
+  @Test("Programs are measured A B, then B A, and each keeps its own samples in the order of rounds")
+  func turns() throws {
+    var calls = ""
+    func program(_ name: String) -> () throws -> Sample {
+      {
+        calls += name
+        return [.rate: Double(calls.count)]
+      }
+    }
+    let samples = try Calibration.inTurn(rounds: 3, [program("a"), program("b")])
+    #expect(calls == "abbaab")
+    #expect(samples.map { $0.compactMap { $0[.rate] } } == [[1, 4, 5], [2, 3, 6]])
+  }
+
+  private func row(_ inFlight: Double, bare: [Double], peer: [Double], p50: Double = 1) -> CalibrationRow {
+    CalibrationRow(
+      facts: ["in_flight": inFlight], bare: bare.map { [.rate: $0, .p50: 100] },
+      peer: peer.map { [.rate: $0, .p50: 100 * p50, .allocated: 0] })
+  }
+
+  @Test("A ratio is the median of the rounds' own, and one without figures is none")
+  func ratio() {
+    // The machine was slower by half in the last round, for both.
+    #expect(row(64, bare: [100, 100, 50], peer: [90, 80, 45]).ratio(.rate)?.ratio == 0.9)
+    #expect(row(64, bare: [100, 100], peer: [90, 90]).ratio(.lateness) == nil)
+    #expect(row(64, bare: [0], peer: [90]).ratio(.rate) == nil)
+  }
+
+  @Test("Goals of what was measured are reached or not; one without a figure is neither")
+  func goals() {
+    var result = CalibrationResult(rounds: 1, secondsEach: 1)
+    #expect(result.judged().isEmpty)
+    result.nats = .nats([
+      row(1, bare: [100], peer: [100], p50: 1.2), row(64, bare: [100], peer: [96]),
+      row(256, bare: [100], peer: [80]),
+    ])
+    result.memory = CalibrationResult.Memory(inFlight: 2048)
+    let goals = result.judged()
+    #expect(goals.map(\.isReached) == [false, true, true, true, nil])
+    #expect(goals.map(\.isAimReached) == [false, true, false, true, nil])
+  }
+
+  @Test("The JSON has a row's facts, both figures and their ratio, by their promised names")
+  func json() throws {
+    var result = CalibrationResult(rounds: 1, secondsEach: 1)
+    result.nats = .nats([row(64, bare: [100], peer: [90])])
+    result.natsLibnatsTuned = .libnats("tuned", [row(64, bare: [100], peer: [70])])
+    result.worker = .worker(row(256, bare: [100], peer: [80]))
+    let json = try JSONSerialization.jsonObject(with: Data(try RunJSON.text(result).utf8)) as? [String: Any]
+    let nats = try #require((json?["nats"] as? [[String: Double]])?.first)
+    #expect(
+      nats == [
+        "in_flight": 64, "bare_rps": 100, "engine_rps": 90, "ratio": 0.9, "bare_p50_us": 100,
+        "engine_p50_us": 100, "p50_ratio": 1, "allocated_bytes": 0,
+      ])
+    #expect((json?["nats_libnats_tuned"] as? [[String: Double]])?.first?["libnats_rps"] == 70)
+    #expect((json?["worker"] as? [String: Double])?["worker_rps"] == 80)
+    #expect(json?["ffi"] == nil)
+  }
+}
