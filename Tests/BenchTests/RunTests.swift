@@ -141,7 +141,7 @@ struct ClaimCheckTests {
 
   @Test("A claim is checked on whole sessions, and apart from them on single phases")
   func ways() {
-    let checks = ClaimChecks.make(
+    let checks = ClaimCheck.all(
       [spec(.ffi)], plan: plan([target("all"), target("one", phases: [.requestFilter]), pool("nats")]))
     #expect(checks.map(\.id) == ["c", "c-per-phase"])
     #expect(checks.map { $0.conditions.map(\.target) } == [["all"], ["one"]])
@@ -152,10 +152,10 @@ struct ClaimCheckTests {
   func missing() {
     let only = plan([target("ffi")])
     #expect(
-      ClaimChecks.make([spec(.nats)], plan: only)[0].notMeasuredReason?.contains("no nats target") == true)
+      ClaimCheck.all([spec(.nats)], plan: only)[0].notMeasuredReason?.contains("no nats target") == true)
     #expect(
-      ClaimChecks.make([spec(.ffi, notMeasured: "needs X")], plan: only)[0].notMeasuredReason == "needs X")
-    let alone = ClaimChecks.make([spec(.ffi, against: .nats)], plan: plan([target("ffi")]))
+      ClaimCheck.all([spec(.ffi, notMeasured: "needs X")], plan: only)[0].notMeasuredReason == "needs X")
+    let alone = ClaimCheck.all([spec(.ffi, against: .nats)], plan: plan([target("ffi")]))
     #expect(alone[0].notMeasuredReason?.contains("no nats target of the same phases") == true)
   }
 
