@@ -55,7 +55,7 @@ struct Block {
 
   /// The unit of the suggested key, or the block that the key belongs to, or all that is allowed.
   private static func remedy(for key: String, suggestion: String?, allowed: [String]) -> String {
-    if let unit = suggestion.flatMap({ KeyUnit(key: $0) }) { return "It is in \(unit.name)" }
+    if let unit = suggestion.flatMap(KeyUnit.of) { return "It is in \(unit.name)" }
     let home = Schema.tables.first { $0.rows.contains { $0.name == key && $0.removed == nil } }
     if suggestion == nil, let home { return "it is a key of \(home.home)" }
     return "Allowed: \(allowed.joined(separator: ", "))"
@@ -80,6 +80,21 @@ struct Block {
       at: child?.place ?? value.place, key: childPath(key),
       value: child.flatMap { Self.printable($0, path: childPath(key)) }, message, suggestion: suggestion,
       remedy: remedy)
+  }
+
+  /// Notes a name that is not among those of another block.
+  func checkReference(_ key: String, to what: String, among names: [String]) {
+    guard let name = get(key)?.text, !names.contains(name) else { return }
+    fail(
+      key, "is not an entry of \(what)", suggestion: Suggestion.nearest(to: name, among: names),
+      remedy: names.isEmpty ? "There are none" : "Known: \(names.joined(separator: ", "))")
+  }
+
+  /// Notes which of two keys is missing that are given together.
+  func checkPair(_ first: String, _ second: String, _ why: String) {
+    if (get(first) == nil) != (get(second) == nil) {
+      fail(get(first) == nil ? first : second, "is missing", remedy: "\(why) are given together")
+    }
   }
 
   /// Notes a warning at a key's value.
@@ -179,7 +194,7 @@ struct Block {
   /// A finite number in a range.
   func number(_ key: String, in range: ClosedRange<Double>) -> Double? {
     guard let child = get(key) else { return nil }
-    let unit = KeyUnit(key: key)
+    let unit = KeyUnit.of(key)
     let allowed = "a number from \(Self.short(range.lowerBound)) to \(Self.short(range.upperBound))"
     let wanted = "must be \(allowed)" + (unit.map { " (\($0.name))" } ?? "")
     guard case .scalar(let text, let plain) = child.content else {
@@ -238,48 +253,36 @@ struct Block {
 
 /// The unit that a key's name ends with.
 struct KeyUnit {
+  let ending: String
   /// The unit in words, such as `seconds`.
   let name: String
   /// What a suffix of a number is worth in the unit.
   let suffixes: [String: Double]
 
   private static let seconds: [String: Double] = [
-    "ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1, "sec": 1, "second": 1, "seconds": 1,
-    "m": 60, "min": 60, "minutes": 60, "h": 3600,
+    "ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1, "sec": 1, "second": 1, "seconds": 1, "m": 60,
+    "min": 60, "minutes": 60, "h": 3600,
   ]
-  private static let units: [(ending: String, unit: KeyUnit)] = [
-    (
-      "_mbit_per_second",
-      KeyUnit(
-        name: "megabits a second",
-        suffixes: [
-          "m": 1, "mbit": 1, "mbit/s": 1, "mbps": 1, "g": 1000, "gbit": 1000, "gbit/s": 1000, "gbps": 1000,
-          "k": 1e-3, "kbit": 1e-3, "kbit/s": 1e-3,
-        ])
-    ),
-    (
-      "_per_second",
-      KeyUnit(
-        name: "requests a second",
-        suffixes: [
-          "k": 1000, "m": 1e6, "/s": 1, "rps": 1, "req/s": 1, "k/s": 1000, "krps": 1000, "k req/s": 1000,
-        ])
-    ),
-    ("_seconds", KeyUnit(name: "seconds", suffixes: seconds)),
-    ("_ms", KeyUnit(name: "milliseconds", suffixes: seconds.mapValues { $0 * 1000 })),
-    (
-      "_bytes",
-      KeyUnit(
-        name: "bytes",
-        suffixes: ["b": 1, "k": 1000, "kb": 1000, "kib": 1024, "m": 1e6, "mb": 1e6, "mib": 1_048_576])
-    ),
+  private static let rates: [String: Double] = [
+    "k": 1000, "m": 1e6, "/s": 1, "rps": 1, "req/s": 1, "k/s": 1000, "krps": 1000, "k req/s": 1000,
   ]
-}
+  private static let bandwidths: [String: Double] = [
+    "m": 1, "mbit": 1, "mbit/s": 1, "mbps": 1, "g": 1000, "gbit": 1000, "gbit/s": 1000, "gbps": 1000,
+    "k": 1e-3,
+    "kbit": 1e-3, "kbit/s": 1e-3,
+  ]
+  private static let units = [
+    KeyUnit(ending: "_mbit_per_second", name: "megabits a second", suffixes: bandwidths),
+    KeyUnit(ending: "_per_second", name: "requests a second", suffixes: rates),
+    KeyUnit(ending: "_seconds", name: "seconds", suffixes: seconds),
+    KeyUnit(ending: "_ms", name: "milliseconds", suffixes: seconds.mapValues { $0 * 1000 }),
+    KeyUnit(
+      ending: "_bytes", name: "bytes",
+      suffixes: ["b": 1, "k": 1000, "kb": 1000, "kib": 1024, "m": 1e6, "mb": 1e6, "mib": 1_048_576]),
+  ]
 
-extension KeyUnit {
   /// The unit of a key such as `measure_seconds` or `backoff_ms_max`; nil when its name has none.
-  init?(key: String) {
-    guard let found = Self.units.first(where: { (key + "_").contains($0.ending + "_") }) else { return nil }
-    self = found.unit
+  static func of(_ key: String) -> KeyUnit? {
+    units.first { (key + "_").contains($0.ending + "_") }
   }
 }

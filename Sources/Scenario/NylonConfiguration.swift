@@ -10,35 +10,28 @@ struct NylonConfiguration {
   /// Adds the entries of both blocks; names must be unique in the sum.
   mutating func read(_ root: Block) {
     for block in root.blocks("messaging", of: "brokers", rows: Messaging.keys.rows) ?? [] {
-      var entry = Messaging()
+      var entry = Messaging(block: block)
       Messaging.keys.read(block, into: &entry)
-      if entry.name.isEmpty { continue }
       if messaging.contains(where: { $0.name == entry.name }) {
         block.fail("name", "is the name of an earlier messaging entry", remedy: "names are unique")
-      } else {
+      } else if !entry.name.isEmpty {
         messaging.append(entry)
       }
     }
     for block in root.blocks("plugins", of: "plugins", rows: Plugin.keys.rows) ?? [] {
-      var entry = Plugin(place: block.get("messaging")?.place ?? block.value.place)
-      Plugin.keys.read(block, into: &entry)
-      if entry.name.isEmpty { continue }
+      let entry = Plugin.read(block)
       if plugins.contains(where: { $0.name == entry.name }) {
         block.fail("name", "is the name of an earlier plugin", remedy: "names are unique")
-      } else {
+      } else if !entry.name.isEmpty {
         plugins.append(entry)
       }
     }
   }
 
   /// Notes plugins that refer to a broker that is not there.
-  func checkReferences(_ problems: ProblemCollector) {
-    let names = messaging.map(\.name)
-    for plugin in plugins where plugin.kind == .messaging && !names.contains(plugin.messaging ?? "") {
-      problems.add(
-        at: plugin.place, key: plugin.messagingKey, value: plugin.messaging, "is not an entry of messaging:",
-        suggestion: Suggestion.nearest(to: plugin.messaging ?? "", among: names),
-        remedy: names.isEmpty ? "There are none" : "Known: \(names.joined(separator: ", "))")
+  func checkReferences() {
+    for plugin in plugins where plugin.kind == .messaging {
+      plugin.block?.checkReference("messaging", to: "messaging:", among: messaging.map(\.name))
     }
   }
 
@@ -61,6 +54,8 @@ struct NylonConfiguration {
   struct Messaging {
     enum Broker: String, CaseIterable { case nats }
 
+    /// Where it is written, for messages.
+    var block: Block?
     var name = ""
     var type = Broker.nats
     var servers: [String] = []
@@ -70,8 +65,6 @@ struct NylonConfiguration {
     /// Timeout and retries of all phases of its plugins, unless a phase has its own.
     var policy = PolicyOverride()
     var maxInFlight = 1024
-    /// The key that sets `maxInFlight`, for messages.
-    var maxInFlightKey = ""
     var overflow = OverflowPolicy.queue
     var tls = NATSTLS()
     var auth = NATSAuth()
@@ -85,13 +78,15 @@ struct NylonConfiguration {
         Key("type", \.type, .choice, "the broker's kind"),
         Key(
           "servers", \.servers, .servers, "broker URLs",
-          default: "none: the run starts a broker on a free loopback port", also: ["url", "urls"]),
+          default: "none: the run starts a broker on a free loopback port"
+        ).also("url", "urls"),
         Key(
           "subject_prefix", \.subjectPrefix,
           .text(
             "words joined by dots",
             fault: "must be words joined by single dots, without spaces, '*' and '>'", if: isSubject),
-          "first part of the subjects", also: ["prefix"]),
+          "first part of the subjects"
+        ).also("prefix"),
         Key(
           "request_timeout_ms", \.policy.timeoutMilliseconds, .whole(PolicyOverride.timeoutRange),
           "timeout of all phases", default: "the phase's"),
@@ -101,12 +96,9 @@ struct NylonConfiguration {
         Key(
           "retry", \.policy, PolicyOverride.retryKeys, "how a phase is tried again", default: "the phase's"),
         Key("tls", \.tls, NATSTLS.keys, "TLS to the broker", default: "off"),
-        Key("auth", \.auth, NATSAuth.keys, "how the broker knows us", default: "off", isSecret: true),
+        Key("auth", \.auth, NATSAuth.keys, "the credentials that the broker is given", default: "off").secret,
       ]
-    ) { block, entry in
-      entry.hasServers = block.get("servers")?.items?.isEmpty == false
-      entry.maxInFlightKey = block.childPath("max_inflight")
-    }
+    ) { block, entry in entry.hasServers = block.get("servers")?.items?.isEmpty == false }
   }
 
   /// A checked broker URL, with `nats://` put before a bare host; what is wrong goes to `fail`.
@@ -142,15 +134,15 @@ struct NylonConfiguration {
       case other(String)
       /// Wrong in a way that has been noted.
       case broken
+
+      /// The word that rows have for it.
+      var way: String? { self == .ffi ? "FFI" : self == .messaging ? "NATS" : nil }
     }
 
-    /// Where its `messaging:` is written, or the entry itself.
-    var place: ScenarioProblem.Place
-    /// The path of its `messaging:` as `--set` writes it.
-    var messagingKey = ""
+    /// Where it is written, for messages.
+    var block: Block?
     var kind = Kind.broken
     var name = ""
-    var type: String?
     var file = ""
     var configJSON = ""
     var messaging: String?
@@ -162,47 +154,42 @@ struct NylonConfiguration {
     private static let products = ["ExamplePlugin", "NullPlugin", "ThreadedPlugin"]
 
     static let keys = Keys<Plugin>(
-      "plugins", home: "an entry of plugins:", of: Plugin(place: .file("")),
+      "plugins", home: "an entry of plugins:", of: Plugin(),
       [
         Key(
           "name", \.name, .text.required("name the plugin; targets refer to it"),
           "name that targets refer to; over NATS also part of the subjects",
           allowed: "unique; over NATS words joined by dots"),
         Key(
-          "type", \.type, .text, "how it is reached", default: "`messaging` when `messaging:` is set",
+          "type", "how it is reached", default: "`messaging` when `messaging:` is set",
           allowed: "`ffi`, `messaging`"),
         Key(
-          "file", \.file, .text, "the shared library: a path, or a product of this package",
-          default: "required", allowed: products.map { "`\($0)`, " }.joined() + "or a path", only: "FFI",
-          also: ["path"]),
+          "file", \.file, .text.required("name the shared library, or a product such as ExamplePlugin"),
+          "the shared library: a path, or a product of this package",
+          allowed: products.map { "`\($0)`, " }.joined() + "or a path"
+        ).only("FFI").also("path"),
         Key(
           "config", \.configJSON, .json,
           "the plugin's configuration, given to it as JSON: `initialize` of an FFI plugin, the `initialize` "
             + "message of workers", default: "none"),
-        Key("messaging", \.messaging, .text, "an entry of `messaging:`", default: "required", only: "NATS"),
         Key(
-          "group", \.group, .text, "the queue group", allowed: "no spaces", only: "NATS",
-          also: ["queue_group"]),
+          "messaging", \.messaging, .text.required("name an entry of messaging:"), "an entry of `messaging:`"
+        ).only("NATS"),
         Key(
-          "entry_point", \.entryPoint, .text, "the handler, unless the target names one", also: ["handler"]),
+          "group", \.group, .text, "the queue group", allowed: "no spaces"
+        ).only("NATS").also("queue_group"),
+        Key(
+          "entry_point", \.entryPoint, .text, "the handler, unless the target names one"
+        ).also("handler"),
         Key(
           "per_phase", \.perPhase, PolicyOverride.perPhaseKeys,
           "a block for each phase, such as `logging: {timeout_ms: 100}`"),
-      ], check: resolve)
+      ])
 
-    /// Whether a plugin of its kind, or a target with it, has a key.
-    func reads(_ row: Row) -> Bool {
-      switch kind {
-      case .ffi: row.only != "NATS"
-      case .messaging: row.only != "FFI"
-      case .other, .broken: true
-      }
-    }
-
-    /// Finds out how the plugin is reached, and checks what belongs to that.
-    @Sendable private static func resolve(_ block: Block, _ plugin: inout Plugin) {
-      plugin.messagingKey = block.childPath("messaging")
-      switch plugin.type ?? (block.get("messaging") == nil ? nil : "messaging") {
+    static func read(_ block: Block) -> Plugin {
+      var plugin = Plugin(block: block)
+      let type = block.text("type") ?? (block.get("messaging") == nil ? nil : "messaging")
+      switch type {
       case "ffi": plugin.kind = .ffi
       case "messaging": plugin.kind = .messaging
       case let other? where block.isLenient: plugin.kind = .other(other)
@@ -215,15 +202,17 @@ struct NylonConfiguration {
           "type", "is missing", remedy: "write type: ffi with a file, or messaging: with a broker's name")
       case nil: break
       }
-      for row in keys.rows where block.get(row.name) != nil && !plugin.reads(row) && !block.isLenient {
-        let types = plugin.kind == .ffi ? ("messaging", "ffi") : ("ffi", "messaging")
-        block.fail(row.name, "is for plugins of type \(types.0), this one is \(types.1)")
+      let way = plugin.kind.way
+      keys.read(block, into: &plugin, type: way ?? "") { row in
+        guard !block.isLenient, way != nil, let type else { return nil }
+        return "is for plugins of type \(row.only == "FFI" ? "ffi" : "messaging"), this one is \(type)"
       }
       switch plugin.kind {
       case .ffi: plugin.resolveFile(block)
       case .messaging: plugin.checkPool(block)
       case .other, .broken: break
       }
+      return plugin
     }
 
     private mutating func resolveFile(_ block: Block) {
@@ -235,12 +224,7 @@ struct NylonConfiguration {
           "asks for retries, which an in-process plugin does not get; a failed phase ends the session",
           remedy: "leave them out")
       }
-      guard block.required("file", "name the shared library, or a product such as ExamplePlugin") != nil
-      else {
-        kind = .broken
-        return
-      }
-      if Self.products.contains(file) { return }
+      if file.isEmpty || Self.products.contains(file) { return }
       if !file.contains("/"), !file.contains("."),
         let near = Suggestion.nearest(to: file, among: Self.products)
       {
@@ -257,7 +241,6 @@ struct NylonConfiguration {
       if group.isEmpty || group.contains(where: \.isWhitespace) {
         block.fail("group", "must be a word without spaces: the queue group of the workers")
       }
-      if block.required("messaging", "name an entry of messaging:") == nil { kind = .broken }
     }
   }
 }
@@ -303,10 +286,7 @@ extension NATSTLS {
     ]
   ) { block, tls in
     if block.get("enabled") == nil { tls.enabled = true }
-    if (block.get("cert_file") == nil) != (block.get("key_file") == nil) {
-      let missing = block.get("cert_file") == nil ? "cert_file" : "key_file"
-      block.fail(missing, "is missing", remedy: "a certificate and its key are given together")
-    }
+    block.checkPair("cert_file", "key_file", "a certificate and its key")
   }
 }
 
@@ -317,13 +297,13 @@ extension NATSAuth {
       Key(
         "enabled", "whether the broker is given the credentials", default: "`true` when the block is there",
         allowed: "`true`, `false`"),
-      Key("token", \.token, .text, "a token", isSecret: true),
-      Key("user", \.user, .text, "a user name; together with `password`", isSecret: true),
-      Key("password", \.password, .text, "the user's password", isSecret: true),
+      Key("token", \.token, .text, "a token").secret,
+      Key("user", \.user, .text, "a user name; together with `password`").secret,
+      Key("password", \.password, .text, "the user's password").secret,
       Key(
-        "credentials", \.credentials, .path, "a file with a user's JWT and seed; wins over `nkey`",
-        isSecret: true),
-      Key("nkey", \.nkey, .path, "a file with a user's seed", isSecret: true),
+        "credentials", \.credentials, .path, "a file with a user's JWT and seed; wins over `nkey`"
+      ).secret,
+      Key("nkey", \.nkey, .path, "a file with a user's seed").secret,
     ]
   ) { block, auth in
     guard block.flag("enabled") ?? true else {
@@ -333,10 +313,7 @@ extension NATSAuth {
     if ["token", "user", "password", "credentials", "nkey"].allSatisfy({ block.get($0) == nil }) {
       block.fail("enabled", "is true, but no token, user, credentials or nkey is given")
     }
-    if (block.get("user") == nil) != (block.get("password") == nil) {
-      let missing = block.get("user") == nil ? "user" : "password"
-      block.fail(missing, "is missing", remedy: "user and password are given together")
-    }
+    block.checkPair("user", "password", "user and password")
   }
 }
 
@@ -370,8 +347,8 @@ struct PolicyOverride: Equatable {
     "retry", home: "retry:", of: PolicyOverride(),
     [
       Key(
-        "max", \.attempts, .whole(1...100), "attempts in all, the first included", default: "the phase's",
-        also: ["attempts"]),
+        "max", \.attempts, .whole(1...100), "attempts in all, the first included", default: "the phase's"
+      ).also("attempts"),
       Key(
         "backoff_ms_initial", \.backoffFirst, .whole(0...60_000), "wait before the second attempt",
         default: "the phase's"),

@@ -73,13 +73,13 @@ package struct Plan: Codable, Sendable, Equatable {
         allowed: "see below"),
       Key("warmup_seconds", \.warmupSeconds, .number(0...600), "load that is not recorded"),
       Key(
-        "measure_seconds", \.measureSeconds, .number(0.01...3600), "load that is recorded",
-        also: ["duration"]),
+        "measure_seconds", \.measureSeconds, .number(0.01...3600), "load that is recorded"
+      ).also("duration"),
       Key("drain_seconds", \.drainSeconds, .number(0...600), "waiting for answers after the load"),
       Key(
         "replicates", \.replicates, .whole(1...1000),
-        "how often each measurement is made, each in a fresh load process",
-        also: ["repeats", "repeat", "runs"]),
+        "how often each measurement is made, each in a fresh load process"
+      ).also("repeats", "repeat", "runs"),
       Key("threads", \.threads, .whole(1...64), "load threads of the generator"),
       Key(
         "connections", \.connections, .whole(1...1024),
@@ -139,19 +139,14 @@ extension Kind<[Phase]> {
 
 // MARK: Request and response
 
-/// The request that a session carries and the upstream's answer, as the scenario describes them.
+/// The request that a session carries and the upstream's answer. Its rows say what the fields mean.
 package struct RequestSpec: Codable, Sendable, Equatable {
   package var method: String
-  /// Path and, behind `?`, query.
   package var path: String
   package var params: [KeyValue]
-  /// Request headers, in order.
   package var headers: [KeyValue]
-  /// Bytes of the request body and of the upstream's response body, made from the seed.
   package var bodyBytes: Int
-  /// The client's address that plugins read.
   package var clientIP: String
-  /// The upstream's answer before any plugin changed it: status and headers.
   package var responseStatus: UInt16
   package var responseHeaders: [KeyValue]
 
@@ -189,7 +184,8 @@ package struct RequestSpec: Codable, Sendable, Equatable {
         "request headers, in order; a list of values repeats the header"),
       Key(
         "body_bytes", \.bodyBytes, .whole(0...67_108_864),
-        "bytes of the request's body and of the upstream's response body", also: ["body", "payload_bytes"]),
+        "bytes of the request's body and of the upstream's response body"
+      ).also("body", "payload_bytes"),
       Key(
         "client_ip", \.clientIP,
         .text(
@@ -280,14 +276,13 @@ package enum Arrivals: String, Codable, Sendable, CaseIterable {
   case uniform
 }
 
-/// A load as it is written; its mode says which of the keys it may have.
+/// A load as it is written; its mode says which of the keys it has.
 struct LoadReader {
   enum Mode: String, CaseIterable { case closed, open }
 
   /// A load and where it is written, for messages about it.
   typealias Placed = (load: LoadShape, block: Block)
 
-  var mode: Mode?
   var concurrency: Int?
   var rate: Double?
   var arrivals = Arrivals.poisson
@@ -298,52 +293,31 @@ struct LoadReader {
     "loads", home: "a load", of: LoadReader(),
     [
       Key(
-        "mode", \.mode, .choice.required("write mode: closed or mode: open"),
-        "`closed`: so many sessions at once, each followed by the next. `open`: so many a second, sent when "
-          + "the schedule says", also: ["type"]),
+        "mode",
+        "`closed`: so many sessions at once, each followed by the next. `open`: so many a second, "
+          + "sent when the schedule says", default: "required", allowed: Kind<Mode>.choice.allowed
+      ).also("type"),
       Key(
-        "concurrency", \.concurrency, .whole(1...65_536), "sessions in flight", default: "required",
-        only: "`closed`", also: ["users", "clients", "vus"]),
+        "concurrency", \.concurrency,
+        .whole(1...65_536).required("write how many sessions are in flight, such as 8"), "sessions in flight"
+      ).only("closed").also("users", "clients", "vus"),
       Key(
-        "rate_per_second", \.rate, .number(rateRange), "sessions a second", default: "required",
-        only: "`open`", also: ["rps", "qps"]),
+        "rate_per_second", \.rate, .number(rateRange).required("write requests a second, such as 5000"),
+        "sessions a second"
+      ).only("open").also("rps", "qps"),
       Key(
         "arrivals", \.arrivals, .choice,
-        "spacing of the arrivals; those of `poisson` are independent of each other", only: "`open`"),
-    ]
-  ) { block, load in
-    switch load.mode {
-    case .closed:
-      for key in ["rate_per_second", "arrivals"] where block.get(key) != nil {
-        block.fail(key, "belongs to mode: open; a closed load has a concurrency")
-      }
-      if block.get("concurrency") == nil {
-        block.fail("concurrency", "is missing", remedy: "write how many sessions are in flight, such as 8")
-      }
-    case .open:
-      if block.get("concurrency") != nil {
-        block.fail(
-          "concurrency", "belongs to mode: closed; an open load has a rate",
-          remedy: "the target's max_in_flight limits what is in flight")
-      }
-      if block.get("rate_per_second") == nil {
-        block.fail("rate_per_second", "is missing", remedy: "write requests a second, such as 5000")
-      }
-    case nil: break
-    }
-  }
+        "spacing of the arrivals; those of `poisson` are independent of each other"
+      ).only("open"),
+    ])
 
   /// The loads of a scenario or a target; nil when it has no `loads:`. Labels must be unique.
   static func loads(of block: Block) -> [Placed]? {
-    guard block.get("loads") != nil else { return nil }
-    let what = "loads such as {mode: closed, concurrency: 8}"
-    guard let blocks = block.blocks("loads", of: what, rows: keys.rows) else { return [] }
-    if block.get("loads")?.items?.isEmpty == true {
-      block.fail("loads", "is empty", remedy: "write at least one load")
-    }
-    var result: [Placed] = []
-    for block in blocks {
-      guard let load = load(block) else { continue }
+    guard let value = block.get("loads") else { return nil }
+    if value.items?.isEmpty == true { block.fail("loads", "is empty", remedy: "write at least one load") }
+    let blocks = block.blocks("loads", of: "loads such as {mode: closed, concurrency: 8}", rows: keys.rows)
+    return (blocks ?? []).reduce(into: []) { result, block in
+      guard let load = load(block) else { return }
       if result.contains(where: { $0.load == load }) {
         block.problems.add(
           at: block.value.place, key: block.path, value: load.label, "is in the list twice",
@@ -352,22 +326,25 @@ struct LoadReader {
         result.append((load, block))
       }
     }
-    return result
   }
 
   private static func load(_ block: Block) -> LoadShape? {
-    if ["sweep", "search"].contains(block.get("mode")?.text) {
+    guard let text = block.required("mode", "write mode: closed or mode: open") else { return nil }
+    if ["sweep", "search"].contains(text) {
       block.fail(
         "mode", "is not a load of this version; allowed: closed, open",
         remedy: "the command 'nylon-bench sweep' searches for the knee")
       return nil
     }
+    guard let mode = block.choice("mode", of: Mode.self) else { return nil }
     var load = LoadReader()
-    keys.read(block, into: &load)
-    switch load.mode {
+    keys.read(block, into: &load, type: text) { row in
+      "belongs to mode: \(row.only); "
+        + (mode == .closed ? "a closed load has a concurrency" : "an open load has a rate")
+    }
+    switch mode {
     case .closed: return load.concurrency.map { .closed(concurrency: $0) }
     case .open: return load.rate.map { .open(ratePerSecond: $0, arrivals: load.arrivals) }
-    case nil: return nil
     }
   }
 }

@@ -45,7 +45,7 @@ package struct ScenarioLoader: Sendable {
   ) throws(ScenarioError) -> Plan? {
     let written = try file.tree(what: "a scenario")
     try refuseOtherKinds(written, file)
-    let tree = Overrides(problems: problems).apply(options.overrides, to: written)
+    let tree = Override.apply(options.overrides, to: written, problems)
     guard let root = Block(tree, path: "", rows: Plan.keys.rows, in: problems, folder: file.folder) else {
       return nil
     }
@@ -117,7 +117,7 @@ package struct ScenarioLoader: Sendable {
         "plugins", "is missing", remedy: "write plugins: here, or config: with the path of Nylon's own file")
     }
     configuration.read(root)
-    configuration.checkReferences(root.problems)
+    configuration.checkReferences()
     return configuration
   }
 
@@ -245,7 +245,7 @@ extension ScenarioLoader {
     let problems = ProblemCollector()
     var configuration = NylonConfiguration()
     try readNylon(file, into: &configuration, problems: problems)
-    configuration.checkReferences(problems)
+    configuration.checkReferences()
     if configuration.plugins.isEmpty, !problems.hasErrors {
       problems.add(
         .warning, at: .file(file.path), key: "plugins", "has no entry, so there is nothing to load")
@@ -282,86 +282,87 @@ extension ScenarioLoader {
 
 // MARK: Overrides
 
-/// Applies `--set path.to.key=VALUE` to the tree before it is validated.
-private struct Overrides {
-  let problems: ProblemCollector
-
-  /// The tree with all arguments applied, in order; wrong arguments are noted and left out.
-  func apply(_ arguments: [String], to root: YAMLValue) -> YAMLValue {
-    var root = root
-    for argument in arguments {
-      let place = ScenarioProblem.Place.argument("--set \(Redaction.assignment(argument))")
-      guard let equals = argument.firstIndex(of: "="), equals != argument.startIndex else {
-        problems.add(
-          at: place, key: "", "is not of the form path.to.key=VALUE",
-          remedy: "write for example --set loads.0.concurrency=8")
-        continue
-      }
-      let path = argument[..<equals].split(separator: ".", omittingEmptySubsequences: false).map(String.init)
-      guard !path.contains("") else {
-        problems.add(
-          at: place, key: "", "has an empty name in its path", remedy: "write names between single dots")
-        continue
-      }
-      guard let value = value(String(argument[argument.index(after: equals)...]), place) else { continue }
-      if let changed = set(path[...], to: value, in: root, done: [], place) { root = changed }
-    }
-    return root
+/// One `--set path.to.key=VALUE`, which changes the tree before it is validated.
+private struct Override {
+  /// What is wrong with the argument.
+  struct Fault: Error {
+    var path: [String] = []
+    let message: String
+    var suggestion: String?
+    var remedy: String?
   }
 
-  private func value(_ text: String, _ place: ScenarioProblem.Place) -> YAMLValue? {
-    var reader = YAMLReader { _, _ in place }
-    do {
-      return try reader.read(text) ?? YAMLValue(content: .scalar(text: "", plain: true), place: place)
-    } catch {
-      problems.add(
-        at: place, key: "", "has a value that is \(error.message)", remedy: "quote it, also for the shell")
-      return nil
+  let place: ScenarioProblem.Place
+
+  /// The tree with all arguments applied, in order; wrong arguments are noted and left out.
+  static func apply(_ arguments: [String], to root: YAMLValue, _ problems: ProblemCollector) -> YAMLValue {
+    arguments.reduce(root) { root, argument in
+      let override = Override(place: .argument("--set \(Redaction.assignment(argument))"))
+      do throws(Fault) {
+        return try override.apply(argument, to: root)
+      } catch {
+        problems.add(
+          at: override.place, key: error.path.joined(separator: "."), error.message,
+          suggestion: error.suggestion, remedy: error.remedy)
+        return root
+      }
     }
+  }
+
+  private func apply(_ argument: String, to root: YAMLValue) throws(Fault) -> YAMLValue {
+    guard let equals = argument.firstIndex(of: "="), equals != argument.startIndex else {
+      throw Fault(
+        message: "is not of the form path.to.key=VALUE",
+        remedy: "write for example --set loads.0.concurrency=8")
+    }
+    let path = argument[..<equals].split(separator: ".", omittingEmptySubsequences: false).map(String.init)
+    if path.contains("") {
+      throw Fault(message: "has an empty name in its path", remedy: "write names between single dots")
+    }
+    var reader = YAMLReader { [place] _, _ in place }
+    let value: YAMLValue?
+    do throws(YAMLReader.Fault) {
+      value = try reader.read(String(argument[equals...].dropFirst()))
+    } catch {
+      throw Fault(message: "has a value that is \(error.message)", remedy: "quote it, also for the shell")
+    }
+    let empty = YAMLValue(content: .scalar(text: "", plain: true), place: place)
+    return try set(path[...], to: value ?? empty, in: root, done: [])
   }
 
   private func set(
-    _ path: ArraySlice<String>, to value: YAMLValue, in tree: YAMLValue, done: [String],
-    _ place: ScenarioProblem.Place
-  ) -> YAMLValue? {
+    _ path: ArraySlice<String>, to value: YAMLValue, in tree: YAMLValue, done: [String]
+  ) throws(Fault) -> YAMLValue {
     guard let name = path.first else { return value }
-    let key = done.joined(separator: ".")
+    let rest = path.dropFirst()
     switch tree.content {
     case .mapping(var entries):
-      let index = entries.firstIndex { $0.key == name }
-      let empty = YAMLValue(content: .mapping([]), place: place)
-      let old = index.map { entries[$0].value.isNull ? empty : entries[$0].value } ?? empty
-      if index == nil, path.count > 1, Int(path[path.startIndex + 1]) != nil {
-        problems.add(
-          at: place, key: (done + [name]).joined(separator: "."),
-          "is not there, so it has no items to number",
+      if let index = entries.firstIndex(where: { $0.key == name }),
+        !entries[index].value.isNull || rest.isEmpty
+      {
+        entries[index].value = try set(rest, to: value, in: entries[index].value, done: done + [name])
+        return YAMLValue(content: .mapping(entries), place: tree.place)
+      }
+      if let next = rest.first, Int(next) != nil {
+        throw Fault(
+          path: done + [name], message: "is not there, so it has no items to number",
           suggestion: Suggestion.nearest(to: name, among: entries.map(\.key)))
-        return nil
       }
-      guard let child = set(path.dropFirst(), to: value, in: old, done: done + [name], place) else {
-        return nil
-      }
-      if let index {
-        entries[index].value = child
-      } else {
-        entries.append(YAMLValue.Entry(key: name, place: place, value: child))
-      }
+      let empty = YAMLValue(content: .mapping([]), place: place)
+      let child = try set(rest, to: value, in: empty, done: done + [name])
+      entries.removeAll { $0.key == name }
+      entries.append(YAMLValue.Entry(key: name, place: place, value: child))
       return YAMLValue(content: .mapping(entries), place: tree.place)
     case .sequence(var items):
       guard let index = Int(name), items.indices.contains(index) else {
-        problems.add(
-          at: place, key: key, "has no item '\(name)'",
+        throw Fault(
+          path: done, message: "has no item '\(name)'",
           remedy: items.isEmpty ? "the list is empty" : "its items are numbered 0 to \(items.count - 1)")
-        return nil
       }
-      guard let child = set(path.dropFirst(), to: value, in: items[index], done: done + [name], place) else {
-        return nil
-      }
-      items[index] = child
+      items[index] = try set(rest, to: value, in: items[index], done: done + [name])
       return YAMLValue(content: .sequence(items), place: tree.place)
     case .scalar:
-      problems.add(at: place, key: key, "is a single value and has no key '\(name)'")
-      return nil
+      throw Fault(path: done, message: "is a single value and has no key '\(name)'")
     }
   }
 }

@@ -41,22 +41,23 @@ struct Kind<Value>: Sendable {
 
 /// A row together with the field that its value fills.
 struct Key<Root>: Sendable {
-  let row: Row
-  /// What the manual shows for the field's own default; nil where the row has the words for it.
-  let standard: @Sendable (Root) -> String?
-  let read: @Sendable (Block, inout Root) -> Void
+  private(set) var row: Row
+  /// The field's own default as the manual shows it; nil where the row has the words for it.
+  fileprivate var standard: @Sendable (Root) -> String? = { _ in nil }
+  fileprivate var read: @Sendable (Block, inout Root) -> Void = { _, _ in }
+
+  /// A key whose value the reader of the block takes itself, because it depends on more than the block.
+  init(_ name: String, _ meaning: String, default standard: String = "none", allowed: String = "") {
+    row = Row(name: name, meaning: meaning, standard: standard, allowed: allowed)
+  }
 
   /// A key whose field has a default.
   init<Value>(
     _ name: String, _ field: WritableKeyPath<Root, Value> & Sendable, _ kind: Kind<Value>, _ meaning: String,
-    default standard: String? = nil, allowed: String? = nil, only: String = "", also synonyms: [String] = []
+    default standard: String? = nil, allowed: String? = nil
   ) {
-    row = Row(
-      name: name, meaning: meaning, standard: standard ?? "", allowed: allowed ?? kind.allowed, only: only,
-      synonyms: synonyms)
-    self.standard = { root in
-      kind.isRequired ? "required" : standard == nil ? kind.show(root[keyPath: field]) : nil
-    }
+    self.init(name, meaning, allowed: allowed ?? kind.allowed)
+    self.standard = { kind.isRequired ? "required" : standard ?? kind.show($0[keyPath: field]) }
     read = { block, root in
       if let value = kind.read(block, name) { root[keyPath: field] = value }
     }
@@ -65,13 +66,10 @@ struct Key<Root>: Sendable {
   /// A key whose field is nil without it.
   init<Value>(
     _ name: String, _ field: WritableKeyPath<Root, Value?> & Sendable, _ kind: Kind<Value>, _ meaning: String,
-    default standard: String = "none", allowed: String? = nil, only: String = "",
-    also synonyms: [String] = [], isSecret: Bool = false
+    default standard: String = "none", allowed: String? = nil
   ) {
-    row = Row(
-      name: name, meaning: meaning, standard: standard, allowed: allowed ?? kind.allowed, only: only,
-      synonyms: synonyms, isSecret: isSecret)
-    self.standard = { _ in kind.isRequired ? "required" : nil }
+    self.init(
+      name, meaning, default: kind.isRequired ? "required" : standard, allowed: allowed ?? kind.allowed)
     read = { block, root in
       if let value = kind.read(block, name) { root[keyPath: field] = value }
     }
@@ -80,33 +78,27 @@ struct Key<Root>: Sendable {
   /// A key whose value is a block that fills a field.
   init<Value>(
     _ name: String, _ field: WritableKeyPath<Root, Value> & Sendable, _ keys: Keys<Value>, _ meaning: String,
-    default standard: String = "see below", isSecret: Bool = false
+    default standard: String = "see below"
   ) {
-    row = Row(name: name, meaning: meaning, standard: standard, allowed: "see below", isSecret: isSecret)
-    self.standard = { _ in nil }
+    self.init(name, meaning, default: standard, allowed: "see below")
     read = { block, root in
       if let child = block.block(name, rows: keys.rows) { keys.read(child, into: &root[keyPath: field]) }
     }
   }
 
-  /// A key whose value the reader of the block takes itself, because it depends on more than the block.
-  init(
-    _ name: String, _ meaning: String, default standard: String = "none", allowed: String = "",
-    only: String = "", also synonyms: [String] = [], isSecret: Bool = false
-  ) {
-    row = Row(
-      name: name, meaning: meaning, standard: standard, allowed: allowed, only: only, synonyms: synonyms,
-      isSecret: isSecret)
-    self.standard = { _ in nil }
-    read = { _, _ in }
+  /// A key of earlier versions.
+  init(removed name: String, _ fate: String) { row = Row(name: name, removed: fate) }
+
+  /// The key with another value in its row: `only`, `isSecret` or `synonyms`.
+  func with<Value>(_ part: WritableKeyPath<Row, Value>, _ value: Value) -> Key {
+    var key = self
+    key.row[keyPath: part] = value
+    return key
   }
 
-  /// A key of earlier versions.
-  init(removed name: String, _ fate: String) {
-    row = Row(name: name, removed: fate)
-    standard = { _ in nil }
-    read = { _, _ in }
-  }
+  func only(_ type: String) -> Key { with(\.only, type) }
+  func also(_ names: String...) -> Key { with(\.synonyms, names) }
+  var secret: Key { with(\.isSecret, true) }
 }
 
 /// The keys of one block.
@@ -122,19 +114,23 @@ struct Keys<Root>: Sendable {
     _ name: String, home: String, of initial: Root, _ keys: [Key<Root>],
     check: @escaping @Sendable (Block, inout Root) -> Void = { _, _ in }
   ) {
-    let rows = keys.map { key in
-      var row = key.row
-      if let standard = key.standard(initial) { row.standard = standard }
-      return row
-    }
+    let rows = keys.map { $0.with(\.standard, $0.standard(initial) ?? $0.row.standard).row }
     table = Schema.Table(name: name, home: home, rows: rows)
     self.keys = keys
     self.check = check
   }
 
-  /// Reads the keys of a block, or those of them that pass the filter.
-  func read(_ block: Block, into root: inout Root, where isRead: (Row) -> Bool = { _ in true }) {
-    for key in keys where isRead(key.row) { key.read(block, &root) }
+  /// Reads the keys of a block. Those that only another type has are not read, and `refusal` says why.
+  func read(
+    _ block: Block, into root: inout Root, type: String? = nil, refusal: (Row) -> String? = { _ in nil }
+  ) {
+    for key in keys {
+      if key.row.only.isEmpty || type == nil || key.row.only == type {
+        key.read(block, &root)
+      } else if block.get(key.row.name) != nil, let message = refusal(key.row) {
+        block.fail(key.row.name, message)
+      }
+    }
     check(block, &root)
   }
 }
@@ -155,7 +151,7 @@ enum Schema {
       let lines = rows.filter { $0.removed == nil }.map { row in
         let meaning = (row.only.isEmpty ? "" : "\(row.only) only: ") + row.meaning
         let cells = [
-          "`\(row.name)`", meaning + (row.isSecret ? "; never shown" : ""), row.standard, row.allowed,
+          "`\(row.name)`", row.isSecret ? meaning + "; secret" : meaning, row.standard, row.allowed,
         ]
         return "|" + cells.map { $0.isEmpty ? " |" : " \($0) |" }.joined()
       }

@@ -76,14 +76,12 @@ package enum OverflowPolicy: String, Codable, Sendable, CaseIterable {
   case shed
 }
 
-/// What the response must look like after a session's last phase; empty parts are not checked.
+/// What the response must look like after a session's last phase; empty parts are not checked. Its rows say
+/// what the fields mean.
 package struct Verification: Codable, Sendable, Equatable {
   package var status: UInt16?
-  /// Headers that must be there; an empty value means any value.
   package var responseHeaders: [KeyValue]
-  /// True when the response body must be the one that the upstream sent, byte for byte.
   package var bodyUnchanged: Bool
-  /// The exact response body as text.
   package var body: String?
 
   package init(
@@ -167,9 +165,7 @@ package enum Dispatch: String, Codable, Sendable, CaseIterable {
 package struct NATSSpec: Codable, Sendable, Equatable {
   /// Broker URLs; empty means that a broker is started. May hold secrets: never print.
   package var servers: [String]
-  /// First part of the subjects.
   package var subjectPrefix = "nylon.plugin"
-  /// The queue group.
   package var group: String
   package var dialect = Dialect.reply
   /// Secret: never print.
@@ -206,14 +202,11 @@ package enum Dialect: String, Codable, Sendable, CaseIterable {
   case streamSDK = "stream-sdk"
 }
 
-/// Workers that the run starts for a pool.
+/// Workers that the run starts for a pool. Its rows say what the fields mean.
 package struct WorkersSpec: Codable, Sendable, Equatable {
   package var count: Int
-  /// The program and its arguments; a bare `nylon-worker` is this package's own.
   package var command: [String]
-  /// Added to the environment of the run.
   package var environment: [String: String]
-  /// Seconds that a worker may take until it answers.
   package var startSeconds: Double
 
   package init(
@@ -237,8 +230,8 @@ package struct WorkersSpec: Codable, Sendable, Equatable {
           + "`nylon-worker` alone is this package's own; a program with `/` in it starts from the scenario's "
           + "folder; any other is found in `PATH`", default: "none: they run already"),
       Key(
-        "environment", \.environment, .environment, "extra environment variables", default: "none",
-        also: ["env"]),
+        "environment", \.environment, .environment, "extra environment variables", default: "none"
+      ).also("env"),
       Key(
         "start_seconds", \.startSeconds, .number(0.1...600), "how long a worker may take until it answers"),
     ])
@@ -295,14 +288,12 @@ extension Kind<[String: String]> {
 
 // MARK: Links
 
-/// A network link that is put between two parts on this machine, as if they were on two.
+/// A network link that is put between two parts on this machine, as if they were on two. Its rows say what the
+/// fields mean.
 package struct LinkSpec: Codable, Sendable, Equatable, Hashable {
   package var between: LinkPlace
-  /// How long each byte is held back, each way, ms; a round trip takes twice that.
   package var delayMilliseconds: Double
-  /// The delay is spread evenly from so much less to so much more, ms; at most the delay.
   package var jitterMilliseconds: Double
-  /// Bandwidth each way, Mbit/s; nil when it has no limit.
   package var bandwidthMegabitPerSecond: Double?
 
   package init(

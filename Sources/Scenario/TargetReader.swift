@@ -20,7 +20,7 @@ struct TargetReader {
         "name", "name in results", default: "the plugin's name",
         allowed: "1-64 letters, digits, `-`, `_`; unique"),
       Key("plugin", "an entry of `plugins:`", default: "required"),
-      Key("handler", "name of the handler", default: "the plugin's `entry_point`", also: ["entry_point"]),
+      Key("handler", "name of the handler", default: "the plugin's `entry_point`").also("entry_point"),
       Key(
         "loads", "instead of the scenario's", default: "the scenario's", allowed: "as the scenario's `loads`"),
       Key(
@@ -43,17 +43,21 @@ struct TargetReader {
       Key(
         "dispatch", \.dispatch, .choice,
         "where a plugin's calls are handled. `queued`: by the session's thread, as Nylon does; `inline`: "
-          + "inside the callback", only: "FFI"),
+          + "inside the callback"
+      ).only("FFI"),
       Key(
         "dialect", \.dialect, .choice,
         "what the workers speak. `verify` cannot be used with `reply-sdk`; `stream-sdk` is read, and refused "
-          + "when the target is run", only: "NATS"),
+          + "when the target is run"
+      ).only("NATS"),
       Key(
         "workers", \.workers, .block(WorkersSpec.keys, from: .none), "workers to start",
-        default: "none: they run already", only: "NATS"),
+        default: "none: they run already"
+      ).only("NATS"),
       Key(
         "link", \.links, .links, "a network that is put between the parts",
-        default: "none: all on this machine", only: "NATS"),
+        default: "none: all on this machine"
+      ).only("NATS"),
       Key(removed: "client", "the NATS connection is nylon-bench's own"),
       Key(removed: "flush", "nylon-bench's own NATS connection always writes at once"),
     ])
@@ -92,7 +96,10 @@ struct TargetsReader {
   private func target(_ block: Block) -> Target? {
     let plugin = plugin(block)
     var written = TargetReader()
-    TargetReader.keys.read(block, into: &written) { plugin?.reads($0) ?? true }
+    TargetReader.keys.read(block, into: &written, type: plugin?.kind.way) { row in
+      let fact = row.only == "NATS" ? "loaded in-process" : "reached over NATS"
+      return "is for \(row.only) targets; the plugin '\(plugin?.name ?? "")' is \(fact)"
+    }
     let ownLoads = LoadReader.loads(of: block)
     guard let plugin, let name = name(block, plugin) else { return nil }
     let broker =
@@ -109,7 +116,8 @@ struct TargetsReader {
       maxInFlight: written.maxInFlight ?? broker?.maxInFlight ?? Self.defaultLimit(used.map(\.load)),
       overflow: written.overflow ?? broker?.overflow ?? .queue, verify: written.verify,
       decompose: written.decompose ?? decompose)
-    let limitKey = written.maxInFlight == nil ? broker?.maxInFlightKey : block.childPath("max_in_flight")
+    let limitKey =
+      written.maxInFlight == nil ? broker?.block?.childPath("max_inflight") : block.childPath("max_in_flight")
     if let limitKey { check(used, of: target, limitKey: limitKey) }
     return target
   }
@@ -133,14 +141,8 @@ struct TargetsReader {
 
   private func plugin(_ block: Block) -> NylonConfiguration.Plugin? {
     guard let name = block.required("plugin", "name an entry of plugins:") else { return nil }
-    let names = configuration.plugins.map(\.name)
-    guard let plugin = configuration.plugins.first(where: { $0.name == name }) else {
-      block.fail(
-        "plugin", "is not an entry of plugins:", suggestion: Suggestion.nearest(to: name, among: names),
-        remedy: names.isEmpty ? "There are none" : "Known: \(names.joined(separator: ", "))")
-      return nil
-    }
-    return plugin
+    block.checkReference("plugin", to: "plugins:", among: configuration.plugins.map(\.name))
+    return configuration.plugins.first { $0.name == name }
   }
 
   private func name(_ block: Block, _ plugin: NylonConfiguration.Plugin) -> String? {
@@ -167,15 +169,11 @@ struct TargetsReader {
     _ block: Block, _ written: TargetReader, _ plugin: NylonConfiguration.Plugin,
     _ broker: NylonConfiguration.Messaging?
   ) -> TransportSpec? {
-    let fact = plugin.kind == .ffi ? "loaded in-process" : "reached over NATS"
-    for row in TargetReader.keys.rows where block.get(row.name) != nil && !plugin.reads(row) {
-      block.fail(row.name, "is for \(row.only) targets; the plugin '\(plugin.name)' is \(fact)")
-    }
     switch plugin.kind {
     case .ffi:
       return .ffi(FFISpec(file: plugin.file, configJSON: plugin.configJSON, dispatch: written.dispatch))
     case .messaging:
-      guard let broker else { return nil }  // noted by checkReferences
+      guard let broker else { return nil }  // Noted by checkReferences.
       let servers = server ?? broker.servers
       if servers.isEmpty, !broker.hasServers, block.get("workers")?["command"] == nil {
         block.fail(
