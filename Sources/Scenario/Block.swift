@@ -9,55 +9,69 @@ struct Block {
   /// The path as `--set` writes it, empty at the top.
   let path: String
   let problems: ProblemCollector
+  /// The folder that relative paths start from.
+  let folder: String
+  /// True in Nylon's own file, which may be newer: keys that are not known are warnings.
+  let isLenient: Bool
 
-  /// A block of these keys; notes unknown keys. Nil, and noted, when the value is not a mapping.
-  ///
-  /// With `lenient` unknown keys are warnings: the block is in Nylon's own file, which may be newer.
+  /// A block with these keys; other keys are noted. Nil, and noted, when the value is not a mapping.
   init?(
-    _ value: YAMLValue, path: String, keys: [String], in problems: ProblemCollector, lenient: Bool = false
+    _ value: YAMLValue, path: String, rows: [Row], in problems: ProblemCollector, folder: String = "",
+    isLenient: Bool = false
   ) {
     self.value = value
     self.path = path
     self.problems = problems
+    self.folder = folder
+    self.isLenient = isLenient
+    let names = rows.filter { $0.removed == nil }.map(\.name)
     guard let entries = value.entries else {
-      let names = keys.prefix(4).joined(separator: ", ")
       problems.add(
         at: value.place, key: path, value: Self.printable(value, path: path),
-        "is \(value.kind), not a mapping", remedy: "write keys such as \(names)")
+        "is \(value.kind), not a mapping",
+        remedy: "write keys such as \(names.prefix(4).joined(separator: ", "))")
       return nil
     }
-    for entry in entries where !keys.contains(entry.key) {
-      let suggestion = Suggestion.nearest(to: entry.key, among: keys)
+    for entry in entries where !names.contains(entry.key) {
+      if let fate = rows.first(where: { $0.name == entry.key })?.removed {
+        problems.add(
+          at: entry.place, key: childPath(entry.key), "was removed: \(fate)", remedy: "delete the line")
+        continue
+      }
+      let suggestion =
+        rows.first { $0.synonyms.contains(Suggestion.normal(entry.key)) }?.name
+        ?? Suggestion.nearest(to: entry.key, among: names)
       problems.add(
-        lenient ? .warning : .error, at: entry.place, key: childPath(entry.key), "is not a key of this block",
-        suggestion: suggestion, remedy: Self.remedy(for: entry.key, suggestion: suggestion, allowed: keys))
+        isLenient ? .warning : .error, at: entry.place, key: childPath(entry.key),
+        "is not a key of this block", suggestion: suggestion,
+        remedy: Self.remedy(for: entry.key, suggestion: suggestion, allowed: names))
     }
+  }
+
+  /// A block of a file that has no rows in the schema.
+  init?(_ value: YAMLValue, path: String, keys: [String], in problems: ProblemCollector) {
+    self.init(value, path: path, rows: keys.map { Row(name: $0) }, in: problems)
   }
 
   /// The unit of the suggested key, or the block that the key belongs to, or all that is allowed.
   private static func remedy(for key: String, suggestion: String?, allowed: [String]) -> String {
-    if let unit = suggestion.flatMap({ KeyUnit(key: $0) }) { return "It is in \(unit.name)" }
-    if suggestion == nil, let home = homes.first(where: { $0.keys.contains(key) }) {
-      return "it is a key of \(home.block)"
-    }
+    if let unit = suggestion.flatMap(KeyUnit.of) { return "It is in \(unit.name)" }
+    let home = Schema.tables.first { $0.rows.contains { $0.name == key && $0.removed == nil } }
+    if suggestion == nil, let home { return "it is a key of \(home.home)" }
     return "Allowed: \(allowed.joined(separator: ", "))"
   }
-
-  /// Where a key belongs that was written in the wrong block.
-  private static let homes: [(block: String, keys: [String])] = [
-    ("the scenario itself, at the left margin", ScenarioLoader.keys), ("a target", TargetReader.keys),
-    ("a load", LoadReader.keys), ("a target's workers:", TargetReader.workersKeys),
-    ("a target's link:", LinkReader.keys),
-    ("request:", RequestReader.requestKeys), ("a target's verify:", RequestReader.verifyKeys),
-    ("an entry of messaging:", NylonConfiguration.messagingKeys),
-    ("an entry of plugins:", NylonConfiguration.pluginKeys),
-  ]
 
   /// The path of a key of this block.
   func childPath(_ key: String) -> String { path.isEmpty ? key : "\(path).\(key)" }
 
   /// The value of a key, nil when absent or empty.
   func get(_ key: String) -> YAMLValue? { value[key] }
+
+  /// An absolute path as it is; a relative one from the folder of the file that names it.
+  func resolve(_ path: String) -> String {
+    if path.hasPrefix("/") { return path }
+    return URL(fileURLWithPath: folder).appendingPathComponent(path).standardized.path
+  }
 
   /// Notes an error at a key's value, or at the block when the key is absent.
   func fail(_ key: String, _ message: String, suggestion: String? = nil, remedy: String? = nil) {
@@ -68,9 +82,24 @@ struct Block {
       remedy: remedy)
   }
 
+  /// Notes a name that is not among those of another block.
+  func checkReference(_ key: String, to what: String, among names: [String]) {
+    guard let name = get(key)?.text, !names.contains(name) else { return }
+    fail(
+      key, "is not an entry of \(what)", suggestion: Suggestion.nearest(to: name, among: names),
+      remedy: names.isEmpty ? "There are none" : "Known: \(names.joined(separator: ", "))")
+  }
+
+  /// Notes which of two keys is missing that are given together.
+  func checkPair(_ first: String, _ second: String, _ why: String) {
+    if (get(first) == nil) != (get(second) == nil) {
+      fail(get(first) == nil ? first : second, "is missing", remedy: "\(why) are given together")
+    }
+  }
+
   /// Notes a warning at a key's value.
-  func warn(_ key: String, _ message: String, remedy: String? = nil) {
-    problems.add(.warning, at: get(key)?.place ?? value.place, key: childPath(key), message, remedy: remedy)
+  func warn(_ key: String, _ message: String) {
+    problems.add(.warning, at: get(key)?.place ?? value.place, key: childPath(key), message)
   }
 
   /// A scalar's text for a message; nil for lists, mappings and whatever may be secret.
@@ -98,19 +127,9 @@ struct Block {
 
   /// The text of a key that must be there and not empty.
   func required(_ key: String, _ remedy: String) -> String? {
-    guard get(key) != nil else {
-      fail(key, "is missing", remedy: remedy)
-      return nil
-    }
-    guard let text = text(key) else { return nil }
-    guard !text.isEmpty else {
-      fail(key, "is empty", remedy: remedy)
-      return nil
-    }
-    return text
+    Kind.text.required(remedy).read(self, key)
   }
 
-  /// `true` or `false`.
   func flag(_ key: String) -> Bool? {
     guard let child = get(key) else { return nil }
     switch child.text?.lowercased() {
@@ -143,19 +162,127 @@ struct Block {
     return nil
   }
 
-  /// The block of a key.
-  func block(_ key: String, keys: [String], lenient: Bool = false) -> Block? {
-    guard let child = get(key) else { return nil }
-    return Block(child, path: childPath(key), keys: keys, in: problems, lenient: lenient)
+  /// The blocks of a list of mappings.
+  func blocks(_ key: String, of what: String, rows: [Row]) -> [Block]? {
+    list(key, of: what)?.enumerated().compactMap { index, item in
+      Block(
+        item, path: childPath("\(key).\(index)"), rows: rows, in: problems, folder: folder,
+        isLenient: isLenient)
+    }
   }
 
-  /// The names and single values of a free mapping, in order; an empty value is empty text.
-  func pairs(_ key: String) -> [(name: String, value: YAMLValue)]? {
+  /// The block of a key.
+  func block(_ key: String, rows: [Row]) -> Block? {
     guard let child = get(key) else { return nil }
-    guard let entries = child.entries else {
-      fail(key, "is \(child.kind), not a mapping", remedy: "write 'name: value' under it")
+    return Block(
+      child, path: childPath(key), rows: rows, in: problems, folder: folder, isLenient: isLenient)
+  }
+
+  /// The block of a key that has no rows in the schema.
+  func block(_ key: String, keys: [String]) -> Block? { block(key, rows: keys.map { Row(name: $0) }) }
+
+  /// The names and single values of a free mapping, in order.
+  func pairs(_ key: String) -> [YAMLValue.Entry]? {
+    guard let child = get(key) else { return nil }
+    if let entries = child.entries { return entries }
+    fail(key, "is \(child.kind), not a mapping", remedy: "write 'name: value' under it")
+    return nil
+  }
+
+  // MARK: Numbers
+
+  /// A finite number in a range.
+  func number(_ key: String, in range: ClosedRange<Double>) -> Double? {
+    guard let child = get(key) else { return nil }
+    let unit = KeyUnit.of(key)
+    let allowed = "a number from \(Self.short(range.lowerBound)) to \(Self.short(range.upperBound))"
+    let wanted = "must be \(allowed)" + (unit.map { " (\($0.name))" } ?? "")
+    guard case .scalar(let text, let plain) = child.content else {
+      fail(key, "is \(child.kind); \(wanted)")
       return nil
     }
-    return entries.map { ($0.key, $0.value) }
+    guard plain else {
+      fail(key, "is quoted, so it is text; \(wanted)", remedy: "leave the quotes out")
+      return nil
+    }
+    guard let number = Self.parse(text), range.contains(number) else {
+      fail(key, wanted, remedy: Self.unitRemedy(text, key: key, unit: unit))
+      return nil
+    }
+    return number
+  }
+
+  func whole(_ key: String, in range: ClosedRange<Int>) -> Int? {
+    guard let number = number(key, in: Double(range.lowerBound)...Double(range.upperBound)) else {
+      return nil
+    }
+    guard number == number.rounded() else {
+      fail(key, "must be a whole number from \(range.lowerBound) to \(range.upperBound)")
+      return nil
+    }
+    return Int(number)
+  }
+
+  /// A decimal number as YAML writes it; no infinity, no hexadecimal.
+  static func parse(_ text: String) -> Double? {
+    let digits = text.replacingOccurrences(of: "_", with: "")
+    guard let first = digits.first, "+-.0123456789".contains(first),
+      digits.allSatisfy({ "+-.eE0123456789".contains($0) }), let number = Double(digits), number.isFinite
+    else { return nil }
+    return number
+  }
+
+  /// A number without a trailing `.0`.
+  static func short(_ number: Double) -> String {
+    number == number.rounded() && abs(number) < 1e15 ? String(Int(number)) : String(number)
+  }
+
+  /// For `5s` or `44K`: says where the unit is and what to write instead.
+  private static func unitRemedy(_ text: String, key: String, unit: KeyUnit?) -> String? {
+    let digits = text.prefix(while: { $0.isNumber || "+-._".contains($0) })
+    let suffix = text.dropFirst(digits.count).trimmingCharacters(in: .whitespaces).lowercased()
+    guard parse(text) == nil, !suffix.isEmpty, let number = parse(String(digits)) else { return nil }
+    guard let unit else {
+      return ["k": 1000.0, "m": 1e6][suffix].map { "write \(short(number * $0))" }
+    }
+    let note = "the unit is in the key's name, \(unit.name)"
+    guard let factor = unit.suffixes[suffix] else { return "\(note); write a number alone" }
+    return "\(note): write \(key): \(short((number * factor * 1e9).rounded() / 1e9))"
+  }
+}
+
+/// The unit that a key's name ends with.
+struct KeyUnit {
+  let ending: String
+  /// The unit in words, such as `seconds`.
+  let name: String
+  /// What a suffix of a number is worth in the unit.
+  let suffixes: [String: Double]
+
+  private static let seconds: [String: Double] = [
+    "ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1, "sec": 1, "second": 1, "seconds": 1, "m": 60,
+    "min": 60, "minutes": 60, "h": 3600,
+  ]
+  private static let rates: [String: Double] = [
+    "k": 1000, "m": 1e6, "/s": 1, "rps": 1, "req/s": 1, "k/s": 1000, "krps": 1000, "k req/s": 1000,
+  ]
+  private static let bandwidths: [String: Double] = [
+    "m": 1, "mbit": 1, "mbit/s": 1, "mbps": 1, "g": 1000, "gbit": 1000, "gbit/s": 1000, "gbps": 1000,
+    "k": 1e-3,
+    "kbit": 1e-3, "kbit/s": 1e-3,
+  ]
+  private static let units = [
+    KeyUnit(ending: "_mbit_per_second", name: "megabits a second", suffixes: bandwidths),
+    KeyUnit(ending: "_per_second", name: "requests a second", suffixes: rates),
+    KeyUnit(ending: "_seconds", name: "seconds", suffixes: seconds),
+    KeyUnit(ending: "_ms", name: "milliseconds", suffixes: seconds.mapValues { $0 * 1000 }),
+    KeyUnit(
+      ending: "_bytes", name: "bytes",
+      suffixes: ["b": 1, "k": 1000, "kb": 1000, "kib": 1024, "m": 1e6, "mb": 1e6, "mib": 1_048_576]),
+  ]
+
+  /// The unit of a key such as `measure_seconds` or `backoff_ms_max`; nil when its name has none.
+  static func of(_ key: String) -> KeyUnit? {
+    units.first { (key + "_").contains($0.ending + "_") }
   }
 }

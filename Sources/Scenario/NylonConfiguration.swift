@@ -1,11 +1,63 @@
+import Foundation
 import NATS
 import Nylon
 
 /// Nylon's own `messaging:` and `plugins:` blocks, as read from a scenario or from Nylon's file.
 struct NylonConfiguration {
+  private(set) var messaging: [Messaging] = []
+  private(set) var plugins: [Plugin] = []
+
+  /// Adds the entries of both blocks; names must be unique in the sum.
+  mutating func read(_ root: Block) {
+    for block in root.blocks("messaging", of: "brokers", rows: Messaging.keys.rows) ?? [] {
+      var entry = Messaging(block: block)
+      Messaging.keys.read(block, into: &entry)
+      if messaging.contains(where: { $0.name == entry.name }) {
+        block.fail("name", "is the name of an earlier messaging entry", remedy: "names are unique")
+      } else if !entry.name.isEmpty {
+        messaging.append(entry)
+      }
+    }
+    for block in root.blocks("plugins", of: "plugins", rows: Plugin.keys.rows) ?? [] {
+      let entry = Plugin.read(block)
+      if plugins.contains(where: { $0.name == entry.name }) {
+        block.fail("name", "is the name of an earlier plugin", remedy: "names are unique")
+      } else if !entry.name.isEmpty {
+        plugins.append(entry)
+      }
+    }
+  }
+
+  /// Notes plugins that refer to a broker that is not there.
+  func checkReferences() {
+    for plugin in plugins where plugin.kind == .messaging {
+      plugin.block?.checkReference("messaging", to: "messaging:", among: messaging.map(\.name))
+    }
+  }
+
+  /// Top-level keys of Nylon's file that say nothing about plugins.
+  static let otherTopLevelKeys = [
+    "runtime", "pingora", "proxy", "services", "routes", "middleware_groups", "header_selector", "tls",
+    "acme", "config_dir", "http", "https", "metrics", "websocket", "websocket_adapter", "logging", "log",
+  ]
+
+  /// True for words joined by single dots, fit for a NATS subject.
+  @Sendable private static func isSubject(_ text: String) -> Bool {
+    text.split(separator: ".", omittingEmptySubsequences: false).allSatisfy { word in
+      !word.isEmpty && !word.contains { $0.isWhitespace || $0 == "*" || $0 == ">" }
+    }
+  }
+
+  // MARK: messaging
+
   /// One entry of `messaging:`: a broker and how it is used.
   struct Messaging {
-    var name: String
+    enum Broker: String, CaseIterable { case nats }
+
+    /// Where it is written, for messages.
+    var block: Block?
+    var name = ""
+    var type = Broker.nats
     var servers: [String] = []
     /// True when servers are listed, right or wrong.
     var hasServers = false
@@ -13,66 +65,328 @@ struct NylonConfiguration {
     /// Timeout and retries of all phases of its plugins, unless a phase has its own.
     var policy = PolicyOverride()
     var maxInFlight = 1024
-    /// The key that set `maxInFlight`, for messages.
-    var maxInFlightKey: String
     var overflow = OverflowPolicy.queue
     var tls = NATSTLS()
     var auth = NATSAuth()
+
+    static let keys = Keys<Messaging>(
+      "messaging", home: "an entry of messaging:", of: Messaging(),
+      [
+        Key(
+          "name", \.name, .text.required("name the broker; plugins refer to it"),
+          "name that plugins refer to", allowed: "unique"),
+        Key("type", \.type, .choice, "the broker's kind"),
+        Key(
+          "servers", \.servers, .servers, "broker URLs",
+          default: "none: the run starts a broker on a free loopback port"
+        ).also("url", "urls"),
+        Key(
+          "subject_prefix", \.subjectPrefix,
+          .text(
+            "words joined by dots",
+            fault: "must be words joined by single dots, without spaces, '*' and '>'", if: isSubject),
+          "first part of the subjects"
+        ).also("prefix"),
+        Key(
+          "request_timeout_ms", \.policy.timeoutMilliseconds, .whole(PolicyOverride.timeoutRange),
+          "timeout of all phases", default: "the phase's"),
+        Key("max_inflight", \.maxInFlight, .whole(TargetReader.inFlightRange), "most requests in flight"),
+        Key(
+          "overflow_policy", \.overflow, .choice, "what happens to a request beyond that, as of a target"),
+        Key(
+          "retry", \.policy, PolicyOverride.retryKeys, "how a phase is tried again", default: "the phase's"),
+        Key("tls", \.tls, NATSTLS.keys, "TLS to the broker", default: "off"),
+        Key("auth", \.auth, NATSAuth.keys, "the credentials that the broker is given", default: "off").secret,
+      ]
+    ) { block, entry in entry.hasServers = block.get("servers")?.items?.isEmpty == false }
   }
 
-  /// How a plugin is reached.
-  enum Kind {
-    case ffi(file: String, configJSON: String)
-    case messaging(name: String, group: String, configJSON: String)
-    /// A type that this suite does not load, such as `wasm`; only in Nylon's own file.
-    case other(String)
-    /// Wrong in a way that has been noted.
-    case broken
+  /// A checked broker URL, with `nats://` put before a bare host; what is wrong goes to `fail`.
+  static func server(_ text: String, fail: (_ message: String) -> Void) -> String? {
+    let full = text.contains("://") ? text : "nats://" + text
+    let scheme = full.prefix { $0 != ":" }.lowercased()
+    let parts = URLComponents(string: full)
+    if !["nats", "tls"].contains(scheme) {
+      fail("has the scheme '\(scheme)'; brokers are reached by nats:// or tls://")
+    } else if text.contains(",") {
+      fail("holds a comma; give each server its own item")
+    } else if text.contains(where: \.isWhitespace) {
+      fail("holds a space")
+    } else if parts?.host?.isEmpty != false {
+      fail("names no host, or has a character in its user part that must be %-encoded")
+    } else if let port = parts?.port, !(1...65535).contains(port) {
+      fail("has a port that is not from 1 to 65535")
+    } else {
+      return full
+    }
+    return nil
   }
+
+  // MARK: plugins
 
   /// One entry of `plugins:`.
   struct Plugin {
-    var name: String
-    /// Where its `messaging:` is written, or the entry itself.
-    var place: ScenarioProblem.Place
-    /// The path of its `messaging:` as `--set` writes it.
-    var messagingPath: String
-    var kind: Kind
+    /// How it is reached.
+    enum Kind: Equatable {
+      case ffi
+      case messaging
+      /// A type that nylon-bench does not load, such as `wasm`; only in Nylon's own file.
+      case other(String)
+      /// Wrong in a way that has been noted.
+      case broken
+
+      /// The word that rows have for it.
+      var way: String? { self == .ffi ? "FFI" : self == .messaging ? "NATS" : nil }
+    }
+
+    /// Where it is written, for messages.
+    var block: Block?
+    var kind = Kind.broken
+    var name = ""
+    var file = ""
+    var configJSON = ""
+    var messaging: String?
+    var group = "default"
     var entryPoint: String?
     var perPhase: [Phase: PolicyOverride] = [:]
+
+    /// The products of this package that `file` may name without a path.
+    private static let products = ["ExamplePlugin", "NullPlugin", "ThreadedPlugin"]
+
+    static let keys = Keys<Plugin>(
+      "plugins", home: "an entry of plugins:", of: Plugin(),
+      [
+        Key(
+          "name", \.name, .text.required("name the plugin; targets refer to it"),
+          "name that targets refer to; over NATS also part of the subjects",
+          allowed: "unique; over NATS words joined by dots"),
+        Key(
+          "type", "how it is reached", default: "`messaging` when `messaging:` is set",
+          allowed: "`ffi`, `messaging`"),
+        Key(
+          "file", \.file, .text.required("name the shared library, or a product such as ExamplePlugin"),
+          "the shared library: a path, or a product of this package",
+          allowed: products.map { "`\($0)`, " }.joined() + "or a path"
+        ).only("FFI").also("path"),
+        Key(
+          "config", \.configJSON, .json,
+          "the plugin's configuration, given to it as JSON: `initialize` of an FFI plugin, the `initialize` "
+            + "message of workers", default: "none"),
+        Key(
+          "messaging", \.messaging, .text.required("name an entry of messaging:"), "an entry of `messaging:`"
+        ).only("NATS"),
+        Key(
+          "group", \.group, .text, "the queue group", allowed: "no spaces"
+        ).only("NATS").also("queue_group"),
+        Key(
+          "entry_point", \.entryPoint, .text, "the handler, unless the target names one"
+        ).also("handler"),
+        Key(
+          "per_phase", \.perPhase, PolicyOverride.perPhaseKeys,
+          "a block for each phase, such as `logging: {timeout_ms: 100}`"),
+      ])
+
+    static func read(_ block: Block) -> Plugin {
+      var plugin = Plugin(block: block)
+      let type = block.text("type") ?? (block.get("messaging") == nil ? nil : "messaging")
+      switch type {
+      case "ffi": plugin.kind = .ffi
+      case "messaging": plugin.kind = .messaging
+      case let other? where block.isLenient: plugin.kind = .other(other)
+      case let other?:
+        block.fail(
+          "type", "must be ffi or messaging",
+          suggestion: Suggestion.nearest(to: other, among: ["ffi", "messaging"]))
+      case nil where block.get("type") == nil:
+        block.fail(
+          "type", "is missing", remedy: "write type: ffi with a file, or messaging: with a broker's name")
+      case nil: break
+      }
+      let way = plugin.kind.way
+      keys.read(block, into: &plugin, type: way ?? "") { row in
+        guard !block.isLenient, way != nil, let type else { return nil }
+        return "is for plugins of type \(row.only == "FFI" ? "ffi" : "messaging"), this one is \(type)"
+      }
+      switch plugin.kind {
+      case .ffi: plugin.resolveFile(block)
+      case .messaging: plugin.checkPool(block)
+      case .other, .broken: break
+      }
+      return plugin
+    }
+
+    private mutating func resolveFile(_ block: Block) {
+      for (phase, override) in perPhase where override.onError == .retry || override.attempts ?? 1 > 1 {
+        block.problems.add(
+          block.isLenient ? .warning : .error,
+          at: block.get("per_phase")?[phase.subjectFragment]?.place ?? block.value.place,
+          key: block.childPath("per_phase.\(phase.subjectFragment)"),
+          "asks for retries, which an in-process plugin does not get; a failed phase ends the session",
+          remedy: "leave them out")
+      }
+      if file.isEmpty || Self.products.contains(file) { return }
+      if !file.contains("/"), !file.contains("."),
+        let near = Suggestion.nearest(to: file, among: Self.products)
+      {
+        block.fail("file", "is neither a path nor a product of this package", suggestion: near)
+      }
+      file = block.resolve(file)
+    }
+
+    private mutating func checkPool(_ block: Block) {
+      if !NylonConfiguration.isSubject(name) {
+        block.fail(
+          "name", "is part of NATS subjects: words joined by single dots, without spaces, '*' and '>'")
+      }
+      if group.isEmpty || group.contains(where: \.isWhitespace) {
+        block.fail("group", "must be a word without spaces: the queue group of the workers")
+      }
+    }
   }
+}
 
-  var messaging: [Messaging] = []
-  var plugins: [Plugin] = []
+extension Kind<[String]> {
+  /// Broker URLs.
+  static var servers: Kind {
+    Kind(allowed: "`nats://host:port`, `tls://…`; `nats://` may be left out") { block, key in
+      block.list(key, of: "broker URLs")?.enumerated().compactMap { index, item in
+        let path = block.childPath("\(key).\(index)")
+        guard let text = item.text else {
+          block.problems.add(at: item.place, key: path, "is \(item.kind), not a URL")
+          return nil
+        }
+        return NylonConfiguration.server(text) {
+          block.problems.add(item, path, $0, remedy: "write for example nats://127.0.0.1:4222")
+        }
+      }
+    }
+  }
+}
 
-  /// Notes plugins that refer to a broker that is not there.
-  func checkReferences(_ problems: ProblemCollector) {
-    let names = messaging.map(\.name)
-    for plugin in plugins {
-      guard case .messaging(let name, _, _) = plugin.kind, !names.contains(name) else { continue }
-      problems.add(
-        at: plugin.place, key: plugin.messagingPath, value: name, "is not an entry of messaging:",
-        suggestion: Suggestion.nearest(to: name, among: names),
-        remedy: names.isEmpty ? "There are none" : "Known: \(names.joined(separator: ", "))")
+extension Kind<String> {
+  /// A free mapping, as JSON text.
+  static var json: Kind {
+    Kind(allowed: "a mapping") { block, key in
+      guard let value = block.get(key) else { return nil }
+      if value.entries != nil { return value.json }
+      block.fail(key, "is \(value.kind), not a mapping")
+      return nil
+    }
+  }
+}
+
+extension NATSTLS {
+  static let keys = Keys<NATSTLS>(
+    "tls", home: "tls: of an entry of messaging:", of: NATSTLS(),
+    [
+      Key("enabled", \.enabled, .flag, "whether TLS is used", default: "`true` when the block is there"),
+      Key("ca_file", \.caFile, .path, "the authorities' certificates", default: "the system's"),
+      Key("cert_file", \.certFile, .path, "the client's certificate; together with `key_file`"),
+      Key("key_file", \.keyFile, .path, "the client's key; together with `cert_file`"),
+    ]
+  ) { block, tls in
+    if block.get("enabled") == nil { tls.enabled = true }
+    block.checkPair("cert_file", "key_file", "a certificate and its key")
+  }
+}
+
+extension NATSAuth {
+  static let keys = Keys<NATSAuth>(
+    "auth", home: "auth: of an entry of messaging:", of: NATSAuth(),
+    [
+      Key(
+        "enabled", "whether the broker is given the credentials", default: "`true` when the block is there",
+        allowed: "`true`, `false`"),
+      Key("token", \.token, .text, "a token").secret,
+      Key("user", \.user, .text, "a user name; together with `password`").secret,
+      Key("password", \.password, .text, "the user's password").secret,
+      Key(
+        "credentials", \.credentials, .path, "a file with a user's JWT and seed; wins over `nkey`"
+      ).secret,
+      Key("nkey", \.nkey, .path, "a file with a user's seed").secret,
+    ]
+  ) { block, auth in
+    guard block.flag("enabled") ?? true else {
+      auth = NATSAuth()
+      return
+    }
+    if ["token", "user", "password", "credentials", "nkey"].allSatisfy({ block.get($0) == nil }) {
+      block.fail("enabled", "is true, but no token, user, credentials or nkey is given")
+    }
+    block.checkPair("user", "password", "user and password")
+  }
+}
+
+// MARK: Timeouts and retries
+
+/// The part of a phase's policy that a configuration sets; nil parts fall to the next layer.
+struct PolicyOverride: Equatable {
+  var timeoutMilliseconds: Int?
+  var onError: ErrorAction?
+  /// Attempts in all, the first included.
+  var attempts: Int?
+  var backoffFirst: Int?
+  var backoffMost: Int?
+
+  static let timeoutRange = 1...600_000
+
+  static let keys = Keys<PolicyOverride>(
+    "per_phase", home: "a phase of a plugin's per_phase:", of: PolicyOverride(),
+    [
+      Key(
+        "timeout_ms", \.timeoutMilliseconds, .whole(timeoutRange), "timeout of the phase",
+        default: "the broker's"),
+      Key(
+        "on_error", \.onError, .choice,
+        "what follows a failure. `retry`: the same request again; `continue`: go on with the session; "
+          + "`end`: fail the session", default: "the phase's"),
+      Key("retry", \.self, retryKeys, "how the phase is tried again", default: "the broker's"),
+    ])
+
+  static let retryKeys = Keys<PolicyOverride>(
+    "retry", home: "retry:", of: PolicyOverride(),
+    [
+      Key(
+        "max", \.attempts, .whole(1...100), "attempts in all, the first included", default: "the phase's"
+      ).also("attempts"),
+      Key(
+        "backoff_ms_initial", \.backoffFirst, .whole(0...60_000), "wait before the second attempt",
+        default: "the phase's"),
+      Key(
+        "backoff_ms_max", \.backoffMost, .whole(0...60_000), "longest wait between two attempts",
+        default: "the phase's"),
+    ]
+  ) { block, policy in
+    if let first = policy.backoffFirst, let most = policy.backoffMost, first > most {
+      block.fail(
+        "backoff_ms_initial", "is over \(block.childPath("backoff_ms_max")) (\(most))",
+        remedy: "the first wait is at most the longest one")
     }
   }
 
-  /// Top-level keys of Nylon's file that say nothing about plugins.
-  static let otherTopLevelKeys = [
-    "runtime", "pingora", "proxy", "services", "routes", "middleware_groups", "header_selector", "tls",
-    "acme",
-    "config_dir", "http", "https", "metrics", "websocket", "websocket_adapter", "logging", "log",
-  ]
+  static let perPhaseKeys = Keys<[Phase: PolicyOverride]>(
+    "phases", home: "a plugin's per_phase:", of: [:],
+    Phase.session.map { phase in
+      Key(phase.subjectFragment, \.[policy: phase], keys, "the policy of the phase")
+    })
 
-  static let messagingKeys = [
-    "name", "type", "servers", "subject_prefix", "request_timeout_ms", "max_inflight", "overflow_policy",
-    "retry",
-    "tls", "auth",
-  ]
-  static let pluginKeys = [
-    "name", "type", "file", "config", "messaging", "group", "entry_point", "per_phase",
-  ]
+  /// Puts the set parts over a policy. Where only one end of the backoff is set, the other gives way.
+  func over(_ base: PhasePolicy) -> PhasePolicy {
+    var policy = base
+    policy.timeoutMilliseconds = timeoutMilliseconds ?? base.timeoutMilliseconds
+    policy.onError = onError ?? base.onError
+    policy.attempts = attempts ?? base.attempts
+    let first = backoffFirst ?? base.backoffFirstMilliseconds
+    let most = backoffMost ?? base.backoffMostMilliseconds
+    policy.backoffFirstMilliseconds = backoffFirst == nil ? min(first, most) : first
+    policy.backoffMostMilliseconds = backoffMost == nil ? max(first, most) : most
+    return policy
+  }
+}
 
-  /// The products of this package that a plugin's `file` may name without a path.
-  static let products = ["ExamplePlugin", "NullPlugin", "ThreadedPlugin"]
+extension [Phase: PolicyOverride] {
+  fileprivate subscript(policy phase: Phase) -> PolicyOverride {
+    get { self[phase] ?? PolicyOverride() }
+    set { self[phase] = newValue }
+  }
 }

@@ -1,49 +1,37 @@
+import Foundation
 import Nylon
 
 /// A validated scenario: what to load, how, and for how long. All defaults are filled in.
 ///
 /// Everything downstream takes this value; nothing reads YAML again.
 package struct Plan: Codable, Sendable, Equatable {
-  /// The scenario's name, also part of the run folder's.
+  /// Also part of the run folder's name.
   package var name: String
   /// The first comment line of the file, without `#`; what the scenario is for.
   package var summary: String
-  /// The file it was read from.
   package var file: String
-  /// What is loaded, in the order written.
   package var targets: [Target]
-  /// The HTTP request that every session carries.
   package var request: RequestSpec
   /// The phases of a session, in order; a target may have its own.
   package var phases: [Phase]
   /// The loads, in order; a target may have its own.
   package var loads: [LoadShape]
-  /// Seconds of load that are not recorded.
   package var warmupSeconds: Double
-  /// Seconds of load that are recorded.
   package var measureSeconds: Double
-  /// Seconds to wait for answers after the load ended.
   package var drainSeconds: Double
-  /// How often each measurement is made, each in a fresh load process.
-  package var replicates: Int
-  /// Load threads of the generator.
-  package var threads: Int
-  /// NATS connections of the generator, shared out to its threads.
-  package var connections: Int
-  /// Seed of arrivals and ids; printed with every result.
+  package var replicates = 1
+  package var threads = 1
+  package var connections = 1
   package var seed: UInt64
-  /// Conditions of the gate, such as `nats.open-5000.response_p99_us < 5000`.
   package var expectations: [Expectation]
   /// What the loader found odd but not wrong; holds no secrets.
-  package var warnings: [String]
+  package var warnings: [String] = []
 
-  /// A plan; the parser is the usual maker.
   package init(
     name: String, summary: String = "", file: String = "", targets: [Target],
     request: RequestSpec = RequestSpec(), phases: [Phase] = Phase.session, loads: [LoadShape],
-    warmupSeconds: Double = 1, measureSeconds: Double = 5, drainSeconds: Double = 2,
-    replicates: Int = 1, threads: Int = 1, connections: Int = 1, seed: UInt64 = 1,
-    expectations: [Expectation] = [], warnings: [String] = []
+    warmupSeconds: Double = 1, measureSeconds: Double = 5, drainSeconds: Double = 2, seed: UInt64 = 1,
+    expectations: [Expectation] = []
   ) {
     self.name = name
     self.summary = summary
@@ -55,13 +43,53 @@ package struct Plan: Codable, Sendable, Equatable {
     self.warmupSeconds = warmupSeconds
     self.measureSeconds = measureSeconds
     self.drainSeconds = drainSeconds
-    self.replicates = replicates
-    self.threads = threads
-    self.connections = connections
     self.seed = seed
     self.expectations = expectations
-    self.warnings = warnings
   }
+
+  static let keys = Keys<Plan>(
+    "scenario", home: "the scenario itself, at the left margin", of: Plan(name: "", targets: [], loads: []),
+    [
+      Key(
+        "name", "name in results and of the run folder", default: "the file's name",
+        allowed: "1-64 of `a-z 0-9 -`, no dash first, last or twice"),
+      Key(
+        "config", "path of Nylon's own configuration, whose `plugins:` and `messaging:` are used",
+        allowed: "a path"),
+      Key(
+        "plugins", "Nylon's own block, written here; added to that of `config`",
+        allowed: "see below; names are unique in the sum"),
+      Key(
+        "messaging", "Nylon's own block, written here; added to that of `config`",
+        allowed: "see below; names are unique in the sum"),
+      Key("targets", "what is loaded", default: "required", allowed: "see below; at least one"),
+      Key("request", \.request, RequestSpec.keys, "the HTTP request that each session carries"),
+      Key(
+        "response", \.request, RequestSpec.responseKeys,
+        "the upstream's answer, before any plugin changed it"),
+      Key("phases", \.phases, .phases, "phases of a session", default: "all four"),
+      Key(
+        "loads", "the loads of all targets", default: "required unless each target has its own",
+        allowed: "see below"),
+      Key("warmup_seconds", \.warmupSeconds, .number(0...600), "load that is not recorded"),
+      Key(
+        "measure_seconds", \.measureSeconds, .number(0.01...3600), "load that is recorded"
+      ).also("duration"),
+      Key("drain_seconds", \.drainSeconds, .number(0...600), "waiting for answers after the load"),
+      Key(
+        "replicates", \.replicates, .whole(1...1000),
+        "how often each measurement is made, each in a fresh load process"
+      ).also("repeats", "repeat", "runs"),
+      Key("threads", \.threads, .whole(1...64), "load threads of the generator"),
+      Key(
+        "connections", \.connections, .whole(1...1024),
+        "NATS connections of the generator, shared out to its threads"),
+      Key("seed", \.seed, .seed, "seed of arrivals, bodies and ids"),
+      Key(
+        "decompose", "`true`: measure where the time of each phase goes; see \"Where the time goes\"",
+        default: "`false`", allowed: "`true`, `false`"),
+      Key("expect", "conditions that the results must meet, else exit code 80", allowed: "see below"),
+    ])
 
   /// The plan of `--quick`: at most 0.3 s of warm-up, 1 s of measuring, 1 s of drain, one replicate.
   ///
@@ -76,26 +104,52 @@ package struct Plan: Codable, Sendable, Equatable {
   }
 }
 
-/// The request that a session carries, as the scenario describes it.
+extension Kind<[Phase]> {
+  /// Some of a session's phases, in a session's order.
+  static var phases: Kind {
+    let names = Phase.session.map(\.subjectFragment)
+    let allowed = names.joined(separator: ", ")
+    return Kind(allowed: names.map { "`\($0)`" }.joined(separator: ", ") + "; once each, in this order") {
+      block, key in
+      guard let items = block.list(key, of: "phases") else { return nil }
+      if items.isEmpty { block.fail(key, "is empty", remedy: "allowed: \(allowed)") }
+      var result: [Phase] = []
+      for (index, item) in items.enumerated() {
+        let path = block.childPath("\(key).\(index)")
+        let text = item.text ?? ""
+        guard let phase = Phase(subjectFragment: text), phase != .zero else {
+          block.problems.add(
+            item, path, "is not a phase of a session", suggestion: Suggestion.nearest(to: text, among: names),
+            remedy: "Allowed: \(allowed)")
+          continue
+        }
+        if let last = result.last, phase <= last {
+          block.problems.add(
+            item, path,
+            result.contains(phase) ? "is in the list twice" : "comes before '\(last.subjectFragment)'",
+            remedy: "phases are listed once each, in the order: \(allowed)")
+          continue
+        }
+        result.append(phase)
+      }
+      return result.isEmpty ? nil : result
+    }
+  }
+}
+
+// MARK: Request and response
+
+/// The request that a session carries and the upstream's answer. Its rows say what the fields mean.
 package struct RequestSpec: Codable, Sendable, Equatable {
-  /// `GET`, `POST`, …
   package var method: String
-  /// Path and, behind `?`, query.
   package var path: String
-  /// Path parameters.
   package var params: [KeyValue]
-  /// Request headers, in order.
   package var headers: [KeyValue]
-  /// Bytes of the request body and of the upstream's response body, made from the seed.
   package var bodyBytes: Int
-  /// The client's address that plugins read.
   package var clientIP: String
-  /// The upstream's answer before any plugin changed it: status and headers.
   package var responseStatus: UInt16
-  /// The upstream's response headers, in order.
   package var responseHeaders: [KeyValue]
 
-  /// A request.
   package init(
     method: String = "GET", path: String = "/", params: [KeyValue] = [], headers: [KeyValue] = [],
     bodyBytes: Int = 0, clientIP: String = "127.0.0.1", responseStatus: UInt16 = 200,
@@ -110,7 +164,91 @@ package struct RequestSpec: Codable, Sendable, Equatable {
     self.responseStatus = responseStatus
     self.responseHeaders = responseHeaders
   }
+
+  static let keys = Keys<RequestSpec>(
+    "request", home: "request:", of: RequestSpec(),
+    [
+      Key(
+        "method", \.method, .text("an HTTP token", fault: "is not an HTTP method", if: isToken),
+        "the HTTP method"),
+      Key(
+        "path", \.path,
+        .text(
+          "begins with `/`, no spaces, no `#`", fault: "must begin with '/' and have no spaces and no '#'"
+        ) {
+          $0.hasPrefix("/") && !$0.contains { $0.isWhitespace || $0 == "#" }
+        }, "path, and behind `?` the query"),
+      Key("params", \.params, .params, "path parameters of the route"),
+      Key(
+        "headers", \.headers, .headers,
+        "request headers, in order; a list of values repeats the header"),
+      Key(
+        "body_bytes", \.bodyBytes, .whole(0...67_108_864),
+        "bytes of the request's body and of the upstream's response body"
+      ).also("body", "payload_bytes"),
+      Key(
+        "client_ip", \.clientIP,
+        .text(
+          "IPv4 or IPv6", fault: "is not an IPv4 or IPv6 address", remedy: "write for example 203.0.113.7"
+        ) { text in
+          var storage = in6_addr()
+          return inet_pton(AF_INET, text, &storage) == 1 || inet_pton(AF_INET6, text, &storage) == 1
+        }, "the client's address that plugins read"),
+    ])
+
+  static let responseKeys = Keys<RequestSpec>(
+    "response", home: "response:", of: RequestSpec(),
+    [
+      Key("status", \.responseStatus, .whole(100...599), "the upstream's status"),
+      Key("headers", \.responseHeaders, .headers, "the upstream's headers, as those of the request"),
+    ])
+
+  /// Whether a text is a token of HTTP: a method or a header's name.
+  @Sendable fileprivate static func isToken(_ text: String) -> Bool {
+    !text.isEmpty && text.utf8.count <= 256
+      && text.unicodeScalars.allSatisfy { scalar in
+        scalar.isASCII
+          && (scalar.properties.isAlphabetic || ("0"..."9").contains(scalar)
+            || "!#$%&'*+-.^_`|~".unicodeScalars.contains(scalar))
+      }
+  }
 }
+
+extension Kind<[KeyValue]> {
+  /// Names and texts; an empty value is empty text.
+  static var params: Kind {
+    Kind(allowed: "name: text", show: { _ in "none" }) { block, key in
+      block.pairs(key)?.compactMap { pair(block, key, $0.key, $0.value) }
+    }
+  }
+
+  /// Headers; a list of values repeats the header.
+  static var headers: Kind {
+    Kind(allowed: "name: text", show: { _ in "none" }) { block, key in
+      block.pairs(key)?.flatMap { entry -> [KeyValue] in
+        if RequestSpec.isToken(entry.key) {
+          return (entry.value.items ?? [entry.value]).compactMap { pair(block, key, entry.key, $0) }
+        }
+        block.problems.add(
+          at: entry.value.place, key: "\(block.childPath(key)).\(entry.key)",
+          "is not a header name: letters, digits and '-' only")
+        return []
+      }
+    }
+  }
+
+  private static func pair(_ block: Block, _ key: String, _ name: String, _ value: YAMLValue) -> KeyValue? {
+    let text = value.isNull ? "" : value.text
+    let isClean = text?.unicodeScalars.allSatisfy { $0.value >= 32 && $0.value != 127 || $0 == "\t" }
+    if let text, isClean == true { return KeyValue(key: name, value: text) }
+    block.problems.add(
+      at: value.place, key: "\(block.childPath(key)).\(name)",
+      text == nil ? "is \(value.kind), not text" : "holds a control character")
+    return nil
+  }
+}
+
+// MARK: Loads
 
 /// When requests are sent.
 package enum LoadShape: Codable, Sendable, Hashable {
@@ -138,12 +276,86 @@ package enum Arrivals: String, Codable, Sendable, CaseIterable {
   case uniform
 }
 
+/// A load as it is written; its mode says which of the keys it has.
+struct LoadReader {
+  enum Mode: String, CaseIterable { case closed, open }
+
+  /// A load and where it is written, for messages about it.
+  typealias Placed = (load: LoadShape, block: Block)
+
+  var concurrency: Int?
+  var rate: Double?
+  var arrivals = Arrivals.poisson
+
+  static let rateRange = 0.1...10_000_000.0
+
+  static let keys = Keys<LoadReader>(
+    "loads", home: "a load", of: LoadReader(),
+    [
+      Key(
+        "mode",
+        "`closed`: so many sessions at once, each followed by the next. `open`: so many a second, "
+          + "sent when the schedule says", default: "required", allowed: Kind<Mode>.choice.allowed
+      ).also("type"),
+      Key(
+        "concurrency", \.concurrency,
+        .whole(1...65_536).required("write how many sessions are in flight, such as 8"), "sessions in flight"
+      ).only("closed").also("users", "clients", "vus"),
+      Key(
+        "rate_per_second", \.rate, .number(rateRange).required("write requests a second, such as 5000"),
+        "sessions a second"
+      ).only("open").also("rps", "qps"),
+      Key(
+        "arrivals", \.arrivals, .choice,
+        "spacing of the arrivals; those of `poisson` are independent of each other"
+      ).only("open"),
+    ])
+
+  /// The loads of a scenario or a target; nil when it has no `loads:`. Labels must be unique.
+  static func loads(of block: Block) -> [Placed]? {
+    guard let value = block.get("loads") else { return nil }
+    if value.items?.isEmpty == true { block.fail("loads", "is empty", remedy: "write at least one load") }
+    let blocks = block.blocks("loads", of: "loads such as {mode: closed, concurrency: 8}", rows: keys.rows)
+    return (blocks ?? []).reduce(into: []) { result, block in
+      guard let load = load(block) else { return }
+      if result.contains(where: { $0.load == load }) {
+        block.problems.add(
+          at: block.value.place, key: block.path, value: load.label, "is in the list twice",
+          remedy: "labels are unique in a list")
+      } else {
+        result.append((load, block))
+      }
+    }
+  }
+
+  private static func load(_ block: Block) -> LoadShape? {
+    guard let text = block.required("mode", "write mode: closed or mode: open") else { return nil }
+    if ["sweep", "search"].contains(text) {
+      block.fail(
+        "mode", "is not a load of this version; allowed: closed, open",
+        remedy: "the command 'nylon-bench sweep' searches for the knee")
+      return nil
+    }
+    guard let mode = block.choice("mode", of: Mode.self) else { return nil }
+    var load = LoadReader()
+    keys.read(block, into: &load, type: text) { row in
+      "belongs to mode: \(row.only); "
+        + (mode == .closed ? "a closed load has a concurrency" : "an open load has a rate")
+    }
+    switch mode {
+    case .closed: return load.concurrency.map { .closed(concurrency: $0) }
+    case .open: return load.rate.map { .open(ratePerSecond: $0, arrivals: load.arrivals) }
+    }
+  }
+}
+
+// MARK: Expectations
+
 /// One line of `expect:`, such as `nats.open-5000.response_p99_us < 5000`, or of two figures,
 /// `nats.closed-64.throughput_rps / ffi.closed-64.throughput_rps > 0.2`.
 package struct Expectation: Codable, Sendable, Equatable {
   /// The line as written.
   package var text: String
-  /// Target name, left of the first dot.
   package var target: String
   /// Load label, such as `open-5000`.
   package var load: String
@@ -156,16 +368,12 @@ package struct Expectation: Codable, Sendable, Equatable {
   /// What the figure is divided by; nil for a figure of its own.
   package var divisor: Figure?
 
-  /// A figure of a run.
+  /// A figure of a run: the metric is a numeric column of summary.csv.
   package struct Figure: Codable, Sendable, Equatable {
-    /// The target's name.
     package var target: String
-    /// Load label.
     package var load: String
-    /// A numeric column of summary.csv.
     package var metric: String
 
-    /// A figure.
     package init(target: String, load: String, metric: String) {
       self.target = target
       self.load = load
@@ -173,7 +381,6 @@ package struct Expectation: Codable, Sendable, Equatable {
     }
   }
 
-  /// A condition.
   package init(
     text: String, target: String, load: String, metric: String, divisor: Figure? = nil, comparison: String,
     bound: Double

@@ -2,10 +2,9 @@ import Foundation
 import NATS
 import Nylon
 
-/// Keeps secrets out of messages, logs and run folders.
+/// Keeps secrets out of messages, logs and run folders: the one place of the project that does.
 package enum Redaction {
-  /// What stands for a secret.
-  package static let mask = "***"
+  static let mask = "***"
 
   /// A URL, or text with URLs, without user, password, token and query: `nats://***@host:4222`.
   ///
@@ -13,34 +12,27 @@ package enum Redaction {
   /// password with `/` or `@` in it does not show either.
   package static func redactedURL(_ text: String) -> String {
     var result = ""
-    var word = ""
-    func finish() {
-      result += redactedWord(word)
-      word = ""
+    var rest = text[...]
+    while !rest.isEmpty {
+      let word = rest.prefix { !$0.isWhitespace && !"\"'`,[]{}<>()".contains($0) }
+      result += redactedWord(String(word)) + rest.dropFirst(word.count).prefix(1)
+      rest = rest.dropFirst(word.count + 1)
     }
-    for character in text {
-      if character.isWhitespace || "\"'`,[]{}<>()".contains(character) {
-        finish()
-        result.append(character)
-      } else {
-        word.append(character)
-      }
-    }
-    finish()
     return result
   }
 
   /// As ``redactedURL(_:)``, but only where there is a `://`: an `@` alone is no secret in a path or a header.
-  static func prose(_ text: String) -> String { text.contains("://") ? redactedURL(text) : text }
+  fileprivate static func prose(_ text: String) -> String { text.contains("://") ? redactedURL(text) : text }
 
-  /// True when a value of that name is a secret: a token, a password, a key, credentials.
+  /// True when a value of that name is a secret: a secret key of the schema, or, in headers, environments,
+  /// commands and plugin configurations, a name such as `NATS_TOKEN` or `api_key`.
   package static func isSecret(name: String) -> Bool {
-    let plain = name.lowercased().filter { $0.isLetter }
-    return secretWords.contains { plain.contains($0) } || plain == "user" || plain == "auth"
-      || plain == "key" || plain == "cookie"
+    let plain = name.lowercased().filter(\.isLetter)
+    return Schema.secrets.contains(plain) || plain == "key" || plain == "cookie"
+      || words.contains { plain.contains($0) }
   }
 
-  private static let secretWords = [
+  private static let words = [
     "token", "password", "passwd", "secret", "credential", "creds", "nkey", "seed", "apikey", "accesskey",
     "privatekey", "authorization", "setcookie", "natsuser", "passphrase", "natspass", "userpass",
   ]
@@ -65,7 +57,7 @@ package enum Redaction {
   }
 
   /// A command with secrets in its arguments masked: `--token x`, `--token=x`, URLs.
-  static func command(_ words: [String]) -> [String] {
+  fileprivate static func command(_ words: [String]) -> [String] {
     var hideNext = false
     return words.map { word in
       defer { hideNext = word.hasPrefix("-") && !word.contains("=") && isSecret(name: word) }
@@ -77,7 +69,7 @@ package enum Redaction {
   }
 
   /// JSON text with the values of secret keys masked, keys sorted; the mask alone when it is not JSON.
-  static func json(_ text: String) -> String {
+  fileprivate static func json(_ text: String) -> String {
     if text.isEmpty { return "" }
     guard let value = try? JSONSerialization.jsonObject(with: Data(text.utf8), options: .fragmentsAllowed),
       let data = try? JSONSerialization.data(
@@ -89,12 +81,19 @@ package enum Redaction {
   private static func masked(_ value: Any) -> Any {
     switch value {
     case let object as [String: Any]:
-      var result: [String: Any] = [:]
-      for (key, item) in object { result[key] = isSecret(name: key) ? mask : masked(item) }
-      return result
+      return Dictionary(
+        uniqueKeysWithValues: object.map { ($0, isSecret(name: $0) ? mask : masked($1)) })
     case let list as [Any]: return list.map(masked)
     case let text as String: return redactedURL(text)
     default: return value
+    }
+  }
+
+  /// Headers and parameters with the values of secret names masked.
+  fileprivate static func pairs(_ pairs: [KeyValue]) -> [KeyValue] {
+    pairs.map { pair in
+      let value = isSecret(name: pair.key) ? mask : prose(pair.value)
+      return KeyValue(key: pair.key, value: pair.value.isEmpty ? "" : value)
     }
   }
 
@@ -118,34 +117,30 @@ extension Plan {
   package func redacted() -> Plan {
     var plan = self
     plan.targets = targets.map { $0.redacted() }
-    plan.request.headers = Self.redacted(request.headers)
-    plan.request.params = Self.redacted(request.params)
-    plan.request.responseHeaders = Self.redacted(request.responseHeaders)
+    plan.request.headers = Redaction.pairs(request.headers)
+    plan.request.params = Redaction.pairs(request.params)
+    plan.request.responseHeaders = Redaction.pairs(request.responseHeaders)
     plan.request.path = Redaction.prose(request.path)
     plan.warnings = warnings.map(Redaction.redactedURL)
     return plan
-  }
-
-  static func redacted(_ pairs: [KeyValue]) -> [KeyValue] {
-    pairs.map { pair in
-      let value = Redaction.isSecret(name: pair.key) ? Redaction.mask : Redaction.prose(pair.value)
-      return KeyValue(key: pair.key, value: pair.value.isEmpty ? "" : value)
-    }
   }
 }
 
 extension Target {
   fileprivate func redacted() -> Target {
     var target = self
-    target.verify.responseHeaders = Plan.redacted(verify.responseHeaders)
+    target.verify.responseHeaders = Redaction.pairs(verify.responseHeaders)
     switch transport {
     case .ffi(var spec):
       spec.configJSON = Redaction.json(spec.configJSON)
       target.transport = .ffi(spec)
     case .nats(var spec):
       spec.servers = spec.servers.map(Redaction.redactedURL)
-      spec.auth = spec.auth.redacted()
       spec.configJSON = Redaction.json(spec.configJSON)
+      for secret in [\NATSAuth.token, \.user, \.password, \.credentials, \.nkey]
+      where spec.auth[keyPath: secret] != nil {
+        spec.auth[keyPath: secret] = Redaction.mask
+      }
       if var workers = spec.workers {
         workers.command = Redaction.command(workers.command)
         for (name, value) in workers.environment {
@@ -156,15 +151,5 @@ extension Target {
       target.transport = .nats(spec)
     }
     return target
-  }
-}
-
-extension NATSAuth {
-  /// Every value that is set becomes `***`.
-  fileprivate func redacted() -> NATSAuth {
-    func hide(_ value: String?) -> String? { value == nil ? nil : Redaction.mask }
-    return NATSAuth(
-      token: hide(token), user: hide(user), password: hide(password), credentials: hide(credentials),
-      nkey: hide(nkey))
   }
 }

@@ -16,7 +16,6 @@ package struct ScenarioLoader: Sendable {
     /// `--server`: one broker URL, or several joined by commas, in place of all `servers:`.
     package var server: String?
 
-    /// Options; by default the file alone counts.
     package init(
       metrics: [String], overrides: [String] = [], seed: UInt64? = nil, quick: Bool = false,
       server: String? = nil
@@ -28,13 +27,6 @@ package struct ScenarioLoader: Sendable {
       self.server = server
     }
   }
-
-  /// Top-level keys of a scenario.
-  static let keys = [
-    "name", "config", "plugins", "messaging", "targets", "request", "response", "phases", "loads",
-    "warmup_seconds", "measure_seconds", "drain_seconds", "replicates", "threads", "connections", "seed",
-    "expect", "decompose",
-  ]
 
   /// Reads, checks and completes a scenario.
   ///
@@ -48,32 +40,30 @@ package struct ScenarioLoader: Sendable {
   }
 
   /// The plan as far as it could be read; the problems are noted in the collector.
-  static func read(
+  private static func read(
     _ file: SourceFile, options: Options, problems: ProblemCollector
   ) throws(ScenarioError) -> Plan? {
     let written = try file.tree(what: "a scenario")
     try refuseOtherKinds(written, file)
-    let tree = Overrides(problems: problems).apply(options.overrides, to: written)
-    guard let root = Block(tree, path: "", keys: keys, in: problems) else { return nil }
-    let folder = file.folder
-    let configuration = configuration(root, folder: folder, problems: problems)
-    let loadReader = LoadReader(problems: problems)
-    let loads = loadReader.loads(of: root)
-    let phases = loadReader.phases(of: root) ?? Phase.session
-    let targets = TargetReader(
-      problems: problems, folder: folder, configuration: configuration, loads: loads, phases: phases,
-      decompose: root.flag("decompose"), server: options.server.map { servers($0, problems: problems) }
+    let tree = Override.apply(options.overrides, to: written, problems)
+    guard let root = Block(tree, path: "", rows: Plan.keys.rows, in: problems, folder: file.folder) else {
+      return nil
+    }
+    var plan = Plan(name: name(root, file), summary: file.summary, file: file.path, targets: [], loads: [])
+    Plan.keys.read(root, into: &plan)
+    plan.seed = options.seed ?? plan.seed
+    let loads = LoadReader.loads(of: root)
+    plan.loads = (loads ?? []).map(\.load)
+    plan.targets = TargetsReader(
+      configuration: configuration(root), loads: loads, phases: plan.phases,
+      decompose: root.flag("decompose"),
+      server: options.server.map { servers($0, problems: problems) }
     ).targets(of: root)
     let known = Set((root.get("targets")?.items ?? []).compactMap { $0["name"]?.text ?? $0["plugin"]?.text })
-    var plan = Plan(
-      name: name(root, file), summary: file.summary, file: file.path, targets: targets,
-      request: RequestReader(problems: problems).request(of: root), phases: phases,
-      loads: (loads ?? []).map(\.load), seed: options.seed ?? seed(root) ?? 1,
-      expectations: ExpectationReader(
-        problems: problems, targets: targets, knownNames: known, metrics: options.metrics
-      ).expectations(of: root))
-    readTimes(root, into: &plan)
-    PlanWarnings(problems: problems, root: root).check(plan)
+    plan.expectations = ExpectationReader(
+      problems: problems, targets: plan.targets, knownNames: known, metrics: options.metrics
+    ).expectations(of: root)
+    warn(of: plan, root)
     plan.warnings = problems.warnings.map(\.description)
     return options.quick ? plan.quick() : plan
   }
@@ -82,39 +72,17 @@ package struct ScenarioLoader: Sendable {
   private static func refuseOtherKinds(_ tree: YAMLValue, _ file: SourceFile) throws(ScenarioError) {
     let names = Set((tree.entries ?? []).map(\.key))
     guard names.isDisjoint(with: ["targets", "loads", "config"]) else { return }
-    let message: String
-    let remedy: String
     if names.contains("claims") {
-      message = "is a file of claims, not a scenario"
-      remedy = "'nylon-bench claims' measures them"
-    } else if !names.isDisjoint(with: NylonConfiguration.otherTopLevelKeys) {
-      message = "is Nylon's own configuration, not a scenario"
-      remedy = "write a scenario with 'config: \(file.stem).yaml', targets: and loads:"
-    } else {
-      return
+      throw ScenarioError(
+        file: file.path, "is a file of claims, not a scenario",
+        remedy: "'nylon-bench claims' measures them")
     }
-    throw ScenarioError(problems: [
-      ScenarioProblem(place: .file(file.path), message: message, remedy: remedy)
-    ])
+    if !names.isDisjoint(with: NylonConfiguration.otherTopLevelKeys) {
+      throw ScenarioError(
+        file: file.path, "is Nylon's own configuration, not a scenario",
+        remedy: "write a scenario with 'config: \(file.stem).yaml', targets: and loads:")
+    }
   }
-
-  private static func readTimes(_ root: Block, into plan: inout Plan) {
-    plan.warmupSeconds = root.number("warmup_seconds", in: 0...600) ?? plan.warmupSeconds
-    plan.measureSeconds = root.number("measure_seconds", in: 0.01...3600) ?? plan.measureSeconds
-    plan.drainSeconds = root.number("drain_seconds", in: 0...600) ?? plan.drainSeconds
-    plan.replicates = root.whole("replicates", in: 1...1000) ?? plan.replicates
-    plan.threads = root.whole("threads", in: 1...64) ?? plan.threads
-    plan.connections = root.whole("connections", in: 1...1024) ?? plan.connections
-  }
-
-  private static func seed(_ root: Block) -> UInt64? {
-    guard root.get("seed") != nil, let text = root.text("seed") else { return nil }
-    if let seed = UInt64(text) { return seed }
-    root.fail("seed", "must be a whole number from 0 to \(UInt64.max)")
-    return nil
-  }
-
-  // MARK: Name
 
   private static func name(_ root: Block, _ file: SourceFile) -> String {
     guard root.get("name") != nil, let name = root.text("name") else { return slug(file.stem) }
@@ -135,37 +103,32 @@ package struct ScenarioLoader: Sendable {
 
   // MARK: Nylon's configuration
 
-  private static func configuration(
-    _ root: Block, folder: String, problems: ProblemCollector
-  ) -> NylonConfiguration {
+  private static func configuration(_ root: Block) -> NylonConfiguration {
     var configuration = NylonConfiguration()
     if let path = root.text("config"), !path.isEmpty {
-      let resolved = NylonConfigurationReader.resolve(path, from: folder)
       do throws(ScenarioError) {
-        try readNylon(SourceFile(path: resolved), into: &configuration, problems: problems)
+        try readNylon(SourceFile(path: root.resolve(path)), into: &configuration, problems: root.problems)
       } catch {
         root.fail("config", "cannot be used; the reason follows")
-        for problem in error.problems { problems.add(problem) }
+        for problem in error.problems { root.problems.add(problem) }
       }
     } else if root.get("plugins") == nil {
       root.fail(
         "plugins", "is missing", remedy: "write plugins: here, or config: with the path of Nylon's own file")
     }
-    NylonConfigurationReader(problems: problems, folder: folder, lenient: false)
-      .read(root, into: &configuration)
-    configuration.checkReferences(problems)
+    configuration.read(root)
+    configuration.checkReferences()
     return configuration
   }
 
   /// Reads Nylon's own file: only `plugins:` and `messaging:` count, other keys are its own affair.
-  static func readNylon(
+  private static func readNylon(
     _ file: SourceFile, into configuration: inout NylonConfiguration, problems: ProblemCollector
   ) throws(ScenarioError) {
     let tree = try file.tree(what: "a Nylon configuration")
-    let keys = (tree.entries ?? []).map(\.key)
-    guard let root = Block(tree, path: "", keys: keys, in: problems) else { return }
-    NylonConfigurationReader(problems: problems, folder: file.folder, lenient: true)
-      .read(root, into: &configuration)
+    let rows = (tree.entries ?? []).map { Row(name: $0.key) }
+    let root = Block(tree, path: "", rows: rows, in: problems, folder: file.folder, isLenient: true)
+    if let root { configuration.read(root) }
   }
 
   private static func servers(_ text: String, problems: ProblemCollector) -> [String] {
@@ -175,13 +138,231 @@ package struct ScenarioLoader: Sendable {
       problems.add(at: place, key: "", "names no broker", remedy: "write --server nats://127.0.0.1:4222")
     }
     return words.map { word in
-      switch NylonConfigurationReader.server(word) {
-      case .success(let url): return url
-      case .failure(let fault):
-        problems.add(
-          at: place, key: "", fault.message, remedy: "write for example --server nats://127.0.0.1:4222")
-        return word
+      let url = NylonConfiguration.server(word) {
+        problems.add(at: place, key: "", $0, remedy: "write for example --server nats://127.0.0.1:4222")
       }
+      return url ?? word
+    }
+  }
+
+  // MARK: Warnings
+
+  /// What a broker accepts in one message unless it is set otherwise, bytes.
+  private static let brokerPayloadBytes = 1_048_576
+
+  /// Notes what is allowed but probably not meant.
+  private static func warn(of plan: Plan, _ root: Block) {
+    for (index, target) in plan.targets.enumerated() {
+      guard case .nats(let spec) = target.transport else { continue }
+      if spec.dialect == .reply, plan.request.bodyBytes * 2 > brokerPayloadBytes {
+        root.warn(
+          "request",
+          "body_bytes \(plan.request.bodyBytes) travels twice in a message of '\(target.name)', over the "
+            + "\(brokerPayloadBytes) bytes that a broker accepts by default")
+      }
+      func warn(_ key: String, _ message: String) {
+        root.problems.add(.warning, at: root.value.place, key: "targets.\(index).\(key)", message)
+      }
+      if let trip = target.roundTripMilliseconds,
+        let phase = target.phases.first(where: {
+          Double(target.policies[$0]?.timeoutMilliseconds ?? .max) <= trip
+        })
+      {
+        warn(
+          "link", "takes \(Block.short(trip)) ms there and back, so every \(phase.subjectFragment) times out")
+      }
+      if spec.dialect == .replySDK, !target.verify.responseHeaders.isEmpty || target.verify.body != nil {
+        warn(
+          "verify", "cannot hold for what the handler sets: the dialect reply-sdk carries no changes back")
+      }
+    }
+    for load in plan.loads + plan.targets.flatMap(\.loads) {
+      if case .closed(let concurrency) = load, concurrency < plan.threads {
+        root.warn("threads", "\(plan.threads) threads share the load \(load.label), so some are idle")
+      }
+    }
+  }
+}
+
+// MARK: Validation
+
+/// What a file is and what was found in it.
+package struct ValidationSummary: Sendable {
+  package enum Kind: String, Sendable {
+    case scenario
+    case nylonConfiguration = "nylon configuration"
+    case claims
+  }
+
+  package var kind: Kind
+  /// The scenario's name; empty for the other kinds.
+  package var name = ""
+  /// One line for each target, plugin, broker or claim, without secrets.
+  package var items: [String] = []
+  package var problems: [ScenarioProblem] = []
+
+  /// True when there is no error; warnings do not count.
+  package var isValid: Bool { !problems.contains { $0.severity == .error } }
+}
+
+extension ScenarioLoader {
+  /// Checks a scenario, a Nylon configuration or a claims file without running anything.
+  ///
+  /// The kind is told by the top-level keys: `targets` or `loads` make a scenario, `claims` a claims
+  /// file, `plugins`, `messaging` or any other key of Nylon a configuration.
+  ///
+  /// - Throws: ``ScenarioError`` when the file cannot be read as YAML at all.
+  package static func validate(
+    path: String, options: Options
+  ) throws(ScenarioError) -> ValidationSummary {
+    let file = try SourceFile(path: path)
+    let keys = Set((try file.tree(what: "a scenario or a Nylon configuration").entries ?? []).map(\.key))
+    let ofNylon = Set(NylonConfiguration.otherTopLevelKeys + ["plugins", "messaging"])
+    let ofScenario = Set(Plan.keys.rows.map(\.name)).subtracting(["plugins", "messaging", "name"])
+    if keys.contains("claims") { return claims(path, metrics: options.metrics) }
+    if keys.isDisjoint(with: ofScenario), !keys.isDisjoint(with: ofNylon) { return try nylon(file) }
+    let problems = ProblemCollector()
+    let plan = try read(file, options: options, problems: problems)
+    return ValidationSummary(
+      kind: .scenario, name: plan?.name ?? "", items: (plan?.targets ?? []).map(line),
+      problems: problems.sorted)
+  }
+
+  private static func claims(_ path: String, metrics: [String]) -> ValidationSummary {
+    var summary = ValidationSummary(kind: .claims)
+    do throws(ScenarioError) {
+      let claims = try ClaimsFile.load(path: path, metrics: metrics)
+      let behaviours = try BehavioursFile.load(path: path)
+      summary.items = claims.map { "claim \($0.id): \($0.words)" }
+      summary.items += behaviours.map { "behaviour \($0.id): \($0.words)" }
+    } catch {
+      summary.problems = error.problems
+    }
+    return summary
+  }
+
+  private static func nylon(_ file: SourceFile) throws(ScenarioError) -> ValidationSummary {
+    let problems = ProblemCollector()
+    var configuration = NylonConfiguration()
+    try readNylon(file, into: &configuration, problems: problems)
+    configuration.checkReferences()
+    if configuration.plugins.isEmpty, !problems.hasErrors {
+      problems.add(
+        .warning, at: .file(file.path), key: "plugins", "has no entry, so there is nothing to load")
+    }
+    return ValidationSummary(
+      kind: .nylonConfiguration,
+      items: configuration.plugins.map(line) + configuration.messaging.map(line), problems: problems.sorted)
+  }
+
+  private static func line(_ target: Target) -> String {
+    let loads = target.loads.map(\.label).joined(separator: ", ")
+    let links = target.links.map { ", \(Block.short($0.delayMilliseconds)) ms \($0.between.rawValue)" }
+    return "target \(target.name): \(target.transport.name), plugin \(target.plugin), "
+      + "handler \(target.handler), \(loads)\(links.joined())"
+  }
+
+  private static func line(_ plugin: NylonConfiguration.Plugin) -> String {
+    let fact =
+      switch plugin.kind {
+      case .ffi: "ffi, \(plugin.file)"
+      case .messaging: "messaging \(plugin.messaging ?? ""), group \(plugin.group)"
+      case .other(let type): "\(type), which cannot be loaded here"
+      case .broken: "has errors"
+      }
+    return "plugin \(plugin.name): \(fact)"
+  }
+
+  private static func line(_ broker: NylonConfiguration.Messaging) -> String {
+    let servers = broker.servers.map(redactedURL).joined(separator: ", ")
+    return "messaging \(broker.name): \(servers.isEmpty ? "no servers" : servers), "
+      + "prefix \(broker.subjectPrefix), max_inflight \(broker.maxInFlight)"
+  }
+}
+
+// MARK: Overrides
+
+/// One `--set path.to.key=VALUE`, which changes the tree before it is validated.
+private struct Override {
+  /// What is wrong with the argument.
+  struct Fault: Error {
+    var path: [String] = []
+    let message: String
+    var suggestion: String?
+    var remedy: String?
+  }
+
+  let place: ScenarioProblem.Place
+
+  /// The tree with all arguments applied, in order; wrong arguments are noted and left out.
+  static func apply(_ arguments: [String], to root: YAMLValue, _ problems: ProblemCollector) -> YAMLValue {
+    arguments.reduce(root) { root, argument in
+      let override = Override(place: .argument("--set \(Redaction.assignment(argument))"))
+      do throws(Fault) {
+        return try override.apply(argument, to: root)
+      } catch {
+        problems.add(
+          at: override.place, key: error.path.joined(separator: "."), error.message,
+          suggestion: error.suggestion, remedy: error.remedy)
+        return root
+      }
+    }
+  }
+
+  private func apply(_ argument: String, to root: YAMLValue) throws(Fault) -> YAMLValue {
+    guard let equals = argument.firstIndex(of: "="), equals != argument.startIndex else {
+      throw Fault(
+        message: "is not of the form path.to.key=VALUE",
+        remedy: "write for example --set loads.0.concurrency=8")
+    }
+    let path = argument[..<equals].split(separator: ".", omittingEmptySubsequences: false).map(String.init)
+    if path.contains("") {
+      throw Fault(message: "has an empty name in its path", remedy: "write names between single dots")
+    }
+    var reader = YAMLReader { [place] _, _ in place }
+    let value: YAMLValue?
+    do throws(YAMLReader.Fault) {
+      value = try reader.read(String(argument[equals...].dropFirst()))
+    } catch {
+      throw Fault(message: "has a value that is \(error.message)", remedy: "quote it, also for the shell")
+    }
+    let empty = YAMLValue(content: .scalar(text: "", plain: true), place: place)
+    return try set(path[...], to: value ?? empty, in: root, done: [])
+  }
+
+  private func set(
+    _ path: ArraySlice<String>, to value: YAMLValue, in tree: YAMLValue, done: [String]
+  ) throws(Fault) -> YAMLValue {
+    guard let name = path.first else { return value }
+    let rest = path.dropFirst()
+    switch tree.content {
+    case .mapping(var entries):
+      if let index = entries.firstIndex(where: { $0.key == name }),
+        !entries[index].value.isNull || rest.isEmpty
+      {
+        entries[index].value = try set(rest, to: value, in: entries[index].value, done: done + [name])
+        return YAMLValue(content: .mapping(entries), place: tree.place)
+      }
+      if let next = rest.first, Int(next) != nil {
+        throw Fault(
+          path: done + [name], message: "is not there, so it has no items to number",
+          suggestion: Suggestion.nearest(to: name, among: entries.map(\.key)))
+      }
+      let empty = YAMLValue(content: .mapping([]), place: place)
+      let child = try set(rest, to: value, in: empty, done: done + [name])
+      entries.removeAll { $0.key == name }
+      entries.append(YAMLValue.Entry(key: name, place: place, value: child))
+      return YAMLValue(content: .mapping(entries), place: tree.place)
+    case .sequence(var items):
+      guard let index = Int(name), items.indices.contains(index) else {
+        throw Fault(
+          path: done, message: "has no item '\(name)'",
+          remedy: items.isEmpty ? "the list is empty" : "its items are numbered 0 to \(items.count - 1)")
+      }
+      items[index] = try set(rest, to: value, in: items[index], done: done + [name])
+      return YAMLValue(content: .sequence(items), place: tree.place)
+    case .scalar:
+      throw Fault(path: done, message: "is a single value and has no key '\(name)'")
     }
   }
 }

@@ -1,3 +1,4 @@
+import NATS
 import Nylon
 
 /// One thing that is loaded: a plugin or a pool, with its handler.
@@ -8,7 +9,6 @@ package struct Target: Codable, Sendable, Equatable {
   package var plugin: String
   /// The handler's name: `entry` of `register_session_stream`, `headers.entry` over NATS.
   package var handler: String
-  /// The way to it.
   package var transport: TransportSpec
   /// The phases of a session, the plan's unless the target has its own.
   package var phases: [Phase]
@@ -24,19 +24,19 @@ package struct Target: Codable, Sendable, Equatable {
   package var verify: Verification
   /// NATS connections of the generator for this target; nil: the plan's.
   package var connections: Int?
-  /// Whether it is measured where the time of each phase goes; nil, as in older runs, means no.
+  /// Whether the run measures where the time of each phase goes; nil, as in older runs, means no.
   package var decompose: Bool?
 
-  /// Whether it is measured where the time of each phase goes.
+  /// The most characters of a name.
+  static let longestName = 64
+
   package var isDecomposed: Bool { decompose == true }
 
-  /// A target.
   package init(
     name: String, plugin: String, handler: String, transport: TransportSpec,
     phases: [Phase] = Phase.session, loads: [LoadShape],
     policies: [Phase: PhasePolicy] = Target.standardPolicies, maxInFlight: Int = 1024,
-    overflow: OverflowPolicy = .queue, verify: Verification = Verification(),
-    decompose: Bool? = nil
+    overflow: OverflowPolicy = .queue, verify: Verification = Verification(), decompose: Bool? = nil
   ) {
     self.name = name
     self.plugin = plugin
@@ -54,9 +54,19 @@ package struct Target: Codable, Sendable, Equatable {
   /// Nylon's defaults for all four phases.
   package static let standardPolicies: [Phase: PhasePolicy] = Dictionary(
     uniqueKeysWithValues: Phase.session.map { ($0, PhasePolicy.standard(for: $0)) })
+
+  /// The network links on the way to it; empty when there are none.
+  package var links: [LinkSpec] {
+    if case .nats(let pool) = transport { pool.links ?? [] } else { [] }
+  }
+
+  /// The least that the links on its way add to a phase request, without jitter, ms; nil without a link.
+  package var roundTripMilliseconds: Double? {
+    links.isEmpty ? nil : links.reduce(0) { $0 + 2 * $1.delayMilliseconds }
+  }
 }
 
-/// What happens to a request that finds all places taken.
+/// What happens to a request when `max_in_flight` sessions are in flight.
 package enum OverflowPolicy: String, Codable, Sendable, CaseIterable {
   /// It waits; its intended time stands.
   case queue
@@ -66,21 +76,16 @@ package enum OverflowPolicy: String, Codable, Sendable, CaseIterable {
   case shed
 }
 
-/// What the response must look like after a session's last phase; empty parts are not checked.
+/// What the response must look like after a session's last phase; empty parts are not checked. Its rows say
+/// what the fields mean.
 package struct Verification: Codable, Sendable, Equatable {
-  /// The status, nil when not checked.
   package var status: UInt16?
-  /// Headers that must be there; an empty value means any value.
   package var responseHeaders: [KeyValue]
-  /// True when the response body must be the one that the upstream sent, byte for byte.
   package var bodyUnchanged: Bool
-  /// The exact response body as text, nil when not checked.
   package var body: String?
 
-  /// A check.
   package init(
-    status: UInt16? = nil, responseHeaders: [KeyValue] = [], bodyUnchanged: Bool = false,
-    body: String? = nil
+    status: UInt16? = nil, responseHeaders: [KeyValue] = [], bodyUnchanged: Bool = false, body: String? = nil
   ) {
     self.status = status
     self.responseHeaders = responseHeaders
@@ -89,7 +94,372 @@ package struct Verification: Codable, Sendable, Equatable {
   }
 
   /// True when nothing is checked.
-  package var isEmpty: Bool {
-    status == nil && responseHeaders.isEmpty && !bodyUnchanged && body == nil
+  package var isEmpty: Bool { self == Verification() }
+
+  static let keys = Keys<Verification>(
+    "verify", home: "a target's verify:", of: Verification(),
+    [
+      Key("status", \.status, .whole(100...599), "the response's status", default: "not checked"),
+      Key(
+        "response_headers", \.responseHeaders, .headers,
+        "header names and values; an empty value means any value", default: "not checked"),
+      Key(
+        "body_unchanged", \.bodyUnchanged, .flag,
+        "whether the body must be the upstream's, byte for byte"),
+      Key(
+        "body", \.body,
+        Kind { block, key in
+          if let body = block.get(key), body.text == nil { block.fail(key, "is \(body.kind), not text") }
+          return block.get(key)?.text
+        }, "the exact body as text; not together with `body_unchanged`", default: "not checked"),
+    ]
+  ) { block, verify in
+    if verify.bodyUnchanged, verify.body != nil {
+      block.fail("body", "cannot be checked together with body_unchanged", remedy: "keep one of them")
+    }
+  }
+}
+
+// MARK: Transports
+
+/// The way to a target.
+package enum TransportSpec: Codable, Sendable, Equatable {
+  /// A shared library in the load process.
+  case ffi(FFISpec)
+  /// A pool of workers behind a broker.
+  case nats(NATSSpec)
+
+  /// `ffi` or `nats`, as in CSV.
+  package var name: String {
+    switch self {
+    case .ffi: "ffi"
+    case .nats: "nats"
+    }
+  }
+}
+
+/// A plugin in the host's own process.
+package struct FFISpec: Codable, Sendable, Equatable {
+  /// A path, or the name of a product of this package (such as `ExamplePlugin`).
+  package var file: String
+  /// The plugin's configuration, JSON text, given to `initialize`; empty when none.
+  package var configJSON: String
+  package var dispatch: Dispatch
+
+  package init(file: String, configJSON: String = "", dispatch: Dispatch = .queued) {
+    self.file = file
+    self.configJSON = configJSON
+    self.dispatch = dispatch
+  }
+}
+
+/// Where the host handles what a plugin calls.
+package enum Dispatch: String, Codable, Sendable, CaseIterable {
+  /// Copied and handed to the thread that owns the session, as the real host does.
+  case queued
+  /// Handled inside the callback, on the plugin's thread.
+  case inline
+}
+
+/// A pool of workers behind a broker.
+package struct NATSSpec: Codable, Sendable, Equatable {
+  /// Broker URLs; empty means that a broker is started. May hold secrets: never print.
+  package var servers: [String]
+  package var subjectPrefix = "nylon.plugin"
+  package var group: String
+  package var dialect = Dialect.reply
+  /// Secret: never print.
+  package var auth: NATSAuth
+  package var tls: NATSTLS
+  /// The workers to start; nil when they run already.
+  package var workers: WorkersSpec?
+  /// The plugin's configuration, JSON text, for the `initialize` message; empty when none.
+  package var configJSON = ""
+  /// The network links that are put between the parts, at most one on each side of the broker; nil
+  /// when there are none.
+  package var links: [LinkSpec]?
+
+  package init(
+    servers: [String] = [], group: String = "default", auth: NATSAuth = NATSAuth(), tls: NATSTLS = NATSTLS(),
+    workers: WorkersSpec? = nil, links: [LinkSpec]? = nil
+  ) {
+    self.servers = servers
+    self.group = group
+    self.auth = auth
+    self.tls = tls
+    self.workers = workers
+    self.links = links
+  }
+}
+
+/// The wire dialects of NATS workers.
+package enum Dialect: String, Codable, Sendable, CaseIterable {
+  /// One reply with `action`; the HTTP context travels with the request.
+  case reply
+  /// The real Go SDK with one reply.
+  case replySDK = "reply-sdk"
+  /// The newest real Go SDK: several maps on the reply subject.
+  case streamSDK = "stream-sdk"
+}
+
+/// Workers that the run starts for a pool. Its rows say what the fields mean.
+package struct WorkersSpec: Codable, Sendable, Equatable {
+  package var count: Int
+  package var command: [String]
+  package var environment: [String: String]
+  package var startSeconds: Double
+
+  package init(
+    count: Int, command: [String], environment: [String: String] = [:], startSeconds: Double = 10
+  ) {
+    self.count = count
+    self.command = command
+    self.environment = environment
+    self.startSeconds = startSeconds
+  }
+
+  static let none = WorkersSpec(count: 1, command: [])
+
+  static let keys = Keys<WorkersSpec>(
+    "workers", home: "a target's workers:", of: none,
+    [
+      Key("count", \.count, .whole(1...1024), "how many"),
+      Key(
+        "command", \.command, .command,
+        "program and arguments: one line, split as a shell does without expanding anything, or a list. "
+          + "`nylon-worker` alone is this package's own; a program with `/` in it starts from the scenario's "
+          + "folder; any other is found in `PATH`", default: "none: they run already"),
+      Key(
+        "environment", \.environment, .environment, "extra environment variables", default: "none"
+      ).also("env"),
+      Key(
+        "start_seconds", \.startSeconds, .number(0.1...600), "how long a worker may take until it answers"),
+    ])
+}
+
+extension Kind<[String]> {
+  /// A command's words; a program with a `/` in it is found from the scenario's folder.
+  static var command: Kind {
+    Kind(allowed: "a line or a list") { block, key in
+      guard let value = block.get(key) else { return nil }
+      var words: [String]
+      if let items = value.items {
+        words = items.compactMap(\.text)
+        if words.count != items.count { block.fail(key, "holds something that is not text") }
+      } else {
+        guard let text = block.text(key) else { return nil }
+        guard let split = ShellWords.split(text) else {
+          // The command itself is left out: it may hold a secret, and its quotes are not closed.
+          block.problems.add(
+            at: value.place, key: block.childPath(key),
+            "has a quote that is not closed, or ends with '\\'",
+            remedy: "close it, or write the command as a list")
+          return nil
+        }
+        words = split
+      }
+      guard let program = words.first, !program.isEmpty else {
+        block.fail(key, "is empty", remedy: "leave it out when the workers run already")
+        return nil
+      }
+      if program.contains("/") { words[0] = block.resolve(program) }
+      return words
+    }
+  }
+}
+
+extension Kind<[String: String]> {
+  static var environment: Kind {
+    Kind(allowed: "name: text") { block, key in
+      block.pairs(key)?.reduce(into: [:]) { result, entry in
+        let (name, text) = (entry.key, entry.value.isNull ? "" : entry.value.text)
+        let isName = !name.isEmpty && !name.contains("=") && !name.contains("\0")
+        if isName, let text, !text.contains("\0") {
+          result[name] = text
+        } else {
+          block.problems.add(
+            at: entry.value.place, key: "\(block.childPath(key)).\(name)",
+            isName ? "is not text; write a single value" : "is not a name of an environment variable")
+        }
+      }
+    }
+  }
+}
+
+// MARK: Links
+
+/// A network link that is put between two parts on this machine, as if they were on two. Its rows say what the
+/// fields mean.
+package struct LinkSpec: Codable, Sendable, Equatable, Hashable {
+  package var between: LinkPlace
+  package var delayMilliseconds: Double
+  package var jitterMilliseconds: Double
+  package var bandwidthMegabitPerSecond: Double?
+
+  package init(
+    between: LinkPlace = .generatorBroker, delayMilliseconds: Double, jitterMilliseconds: Double = 0,
+    bandwidthMegabitPerSecond: Double? = nil
+  ) {
+    self.between = between
+    self.delayMilliseconds = delayMilliseconds
+    self.jitterMilliseconds = jitterMilliseconds
+    self.bandwidthMegabitPerSecond = bandwidthMegabitPerSecond
+  }
+
+  static let keys = Keys<LinkSpec>(
+    "link", home: "a target's link:", of: LinkSpec(delayMilliseconds: 0),
+    [
+      Key(
+        "between", \.between,
+        .choice.required("write \(LinkPlace.allCases.map(\.rawValue).joined(separator: " or "))"),
+        "where it is; `broker-workers` needs workers that the run starts"),
+      Key(
+        "delay_ms", \.delayMilliseconds,
+        .number(0...10_000).required("write the delay of one way, such as delay_ms: 0.5"),
+        "how long each byte is held back, **each way**: a round trip takes twice that"),
+      Key(
+        "jitter_ms", \.jitterMilliseconds, .number(0...10_000),
+        "the delay is spread evenly from so much less to so much more", allowed: "0 to `delay_ms`"),
+      Key(
+        "bandwidth_mbit_per_second", \.bandwidthMegabitPerSecond, .number(1...100_000),
+        "bandwidth each way, shared by all connections of the link", default: "no limit"),
+    ]
+  ) { block, link in
+    if block.get("delay_ms") != nil, link.jitterMilliseconds > link.delayMilliseconds {
+      block.fail(
+        "jitter_ms", "is over \(block.childPath("delay_ms")) (\(Block.short(link.delayMilliseconds)))",
+        remedy: "the delay varies by so much both ways, and cannot be less than nothing")
+    }
+  }
+}
+
+/// Where a link is.
+package enum LinkPlace: String, Codable, Sendable, CaseIterable {
+  /// Between the generator, which stands for the proxy, and the broker.
+  case generatorBroker = "generator-broker"
+  /// Between the broker and the workers.
+  case brokerWorkers = "broker-workers"
+}
+
+extension Kind<[LinkSpec]> {
+  /// One link, or a list with one for each side of the broker.
+  static var links: Kind {
+    Kind(allowed: "see below") { target, key in
+      let keys = LinkSpec.keys
+      let blocks =
+        target.get(key)?.items == nil
+        ? target.block(key, rows: keys.rows).map { [$0] } : target.blocks(key, of: "links", rows: keys.rows)
+      var links: [LinkSpec] = []
+      for block in blocks ?? [] {
+        var link = LinkSpec(delayMilliseconds: 0)
+        keys.read(block, into: &link)
+        if block.get("between") != nil, links.contains(where: { $0.between == link.between }) {
+          block.fail(
+            "between", "has a link already (\(link.between.rawValue))",
+            remedy: "write one link for each side of the broker")
+        }
+        if link.between == .brokerWorkers, target.get("workers")?["command"] == nil {
+          block.fail(
+            "between", "cannot be broker-workers: the workers run already, and have their own connections",
+            remedy: "start them here with workers: {command: …}, or write generator-broker")
+        }
+        links.append(link)
+      }
+      return links.isEmpty ? nil : links
+    }
+  }
+}
+
+/// Splits a command as a shell would, without expanding anything.
+enum ShellWords {
+  /// The words; nil when a quote is not closed or a backslash ends the text.
+  static func split(_ text: String) -> [String]? {
+    var words: [String] = []
+    var word: String?
+    var quote: Character?
+    var isEscaped = false
+    for character in text {
+      if isEscaped || quote == "'" && character != "'" || quote == "\"" && !"\"\\".contains(character) {
+        word = (word ?? "") + String(character)
+        isEscaped = false
+      } else if character == "\\" {
+        isEscaped = true
+      } else if character == quote {
+        quote = nil
+      } else if "'\"".contains(character) {
+        quote = character
+        word = word ?? ""
+      } else if character.isWhitespace {
+        if let word { words.append(word) }
+        word = nil
+      } else {
+        word = (word ?? "") + String(character)
+      }
+    }
+    if let word { words.append(word) }
+    return quote == nil && !isEscaped ? words : nil
+  }
+}
+
+/// Targets with other numbers of workers and of connections: every combination, each with a name of its own.
+package struct TargetVariants: Sendable {
+  /// Workers of a pool that the run starts, beside the target's own number.
+  package var workers: [Int]
+  /// NATS connections of the generator, beside the target's own number.
+  package var connections: [Int]
+
+  package init(workers: [Int] = [], connections: [Int] = []) {
+    self.workers = workers
+    self.connections = connections
+  }
+
+  /// Each target as it is, followed by its variants, whose names say what differs: `nats-4w`, `nats-2c`,
+  /// `nats-4w-2c`. A plugin has none, and a pool that runs already keeps its workers.
+  ///
+  /// - Parameter planned: the connections of a target that does not say how many it has.
+  package func applied(to targets: [Target], connections planned: Int) -> [Target] {
+    var names = Set(targets.map(\.name))
+    return targets.flatMap { target -> [Target] in
+      guard case .nats(let spec) = target.transport else { return [target] }
+      let own = (workers: spec.workers?.count, connections: target.connections ?? planned)
+      // Nil is a number that stays.
+      let counts = [nil] + (own.workers.map { Self.others(workers, than: $0) } ?? [])
+      let lines = [nil] + Self.others(connections, than: own.connections)
+      let pairs = counts.flatMap { count in lines.map { (workers: count, connections: $0) } }
+      return [target]
+        + pairs.dropFirst().map { pair in
+          var variant = target
+          var suffix = ""
+          if let count = pair.workers {
+            var changed = spec
+            changed.workers?.count = count
+            variant.transport = .nats(changed)
+            suffix += "-\(count)w"
+          }
+          if let count = pair.connections {
+            variant.connections = count
+            suffix += "-\(count)c"
+          }
+          variant.name = Self.name(target.name, suffix, without: names)
+          names.insert(variant.name)
+          return variant
+        }
+    }
+  }
+
+  private static func others(_ numbers: [Int], than own: Int) -> [Int?] {
+    Set(numbers).subtracting([own]).sorted()
+  }
+
+  /// The name with its suffix. A base that makes it too long is cut; a number follows where another target
+  /// has the name.
+  private static func name(_ base: String, _ suffix: String, without taken: Set<String>) -> String {
+    var number = 1
+    while true {
+      let end = number == 1 ? suffix : "\(suffix)-\(number)"
+      let name = String(base.prefix(Target.longestName - end.count)) + end
+      if !taken.contains(name) { return name }
+      number += 1
+    }
   }
 }

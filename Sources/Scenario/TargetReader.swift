@@ -1,39 +1,91 @@
 import Nylon
 
-/// Reads `targets:` against the plugins and brokers that are configured.
+/// A target as it is written. What is nil here comes from its plugin, its broker or the scenario.
 struct TargetReader {
-  static let keys = [
-    "name", "plugin", "handler", "dispatch", "dialect", "flush", "client", "workers", "loads", "phases",
-    "verify", "max_in_flight", "overflow_policy", "timeout_ms", "link", "decompose",
-  ]
-  static let workersKeys = ["count", "command", "environment", "start_seconds"]
-  static let inFlightRange = 1...65_536
+  var verify = Verification()
+  var phases: [Phase]?
+  var maxInFlight: Int?
+  var overflow: OverflowPolicy?
+  var decompose: Bool?
+  var timeout: Int?
+  var dispatch = Dispatch.queued
+  var dialect = Dialect.reply
+  var workers = WorkersSpec.none
+  var links: [LinkSpec]?
 
-  let problems: ProblemCollector
-  /// The folder that relative paths start from.
-  let folder: String
+  static let keys = Keys<TargetReader>(
+    "targets", home: "a target", of: TargetReader(),
+    [
+      Key(
+        "name", "name in results", default: "the plugin's name",
+        allowed: "1-64 letters, digits, `-`, `_`; unique"),
+      Key("plugin", "an entry of `plugins:`", default: "required"),
+      Key("handler", "name of the handler", default: "the plugin's `entry_point`").also("entry_point"),
+      Key(
+        "loads", "instead of the scenario's", default: "the scenario's", allowed: "as the scenario's `loads`"),
+      Key(
+        "phases", \.phases, .phases, "instead of the scenario's", default: "the scenario's",
+        allowed: "as the scenario's `phases`"),
+      Key(
+        "verify", \.verify, Verification.keys, "what the response must look like after a session",
+        default: "nothing"),
+      Key(
+        "max_in_flight", \.maxInFlight, .whole(inFlightRange), "most sessions in flight",
+        default: "NATS: the broker's `max_inflight`; FFI: 1024, or the highest concurrency of its loads"),
+      Key(
+        "overflow_policy", \.overflow, .choice,
+        "what happens to a request when all places are taken. `queue`: it waits, its intended time stands; "
+          + "`reject`, `shed`: it fails at once", default: "NATS: the broker's; FFI: `queue`"),
+      Key("decompose", \.decompose, .flag, "instead of the scenario's", default: "the scenario's"),
+      Key(
+        "timeout_ms", \.timeout, .whole(PolicyOverride.timeoutRange),
+        "timeout of every phase, over everything else", default: "see \"Timeouts and retries\""),
+      Key(
+        "dispatch", \.dispatch, .choice,
+        "where a plugin's calls are handled. `queued`: by the session's thread, as Nylon does; `inline`: "
+          + "inside the callback"
+      ).only("FFI"),
+      Key(
+        "dialect", \.dialect, .choice,
+        "what the workers speak. `verify` cannot be used with `reply-sdk`; `stream-sdk` is read, and refused "
+          + "when the target is run"
+      ).only("NATS"),
+      Key(
+        "workers", \.workers, .block(WorkersSpec.keys, from: .none), "workers to start",
+        default: "none: they run already"
+      ).only("NATS"),
+      Key(
+        "link", \.links, .links, "a network that is put between the parts",
+        default: "none: all on this machine"
+      ).only("NATS"),
+      Key(removed: "client", "the NATS connection is nylon-bench's own"),
+      Key(removed: "flush", "nylon-bench's own NATS connection always writes at once"),
+    ])
+
+  static let inFlightRange = 1...65_536
+}
+
+/// Reads `targets:` with the plugins and brokers that are configured.
+struct TargetsReader {
   let configuration: NylonConfiguration
-  /// The scenario's own loads and phases.
-  let loads: [(load: LoadShape, path: String, item: YAMLValue)]?
+  /// The scenario's own loads, phases and `decompose:`.
+  let loads: [LoadReader.Placed]?
   let phases: [Phase]
-  /// The scenario's own `decompose:`.
   let decompose: Bool?
   /// `--server`: replaces the servers of every broker.
   let server: [String]?
 
   /// The targets; their names are unique.
   func targets(of root: Block) -> [Target] {
-    guard root.get("targets") != nil else {
+    guard let items = root.get("targets") else {
       root.fail("targets", "is missing", remedy: "list what is loaded: {name: ffi, plugin: …, handler: …}")
       return []
     }
-    guard let items = root.list("targets", of: "targets") else { return [] }
-    if items.isEmpty { root.fail("targets", "is empty", remedy: "list at least one target") }
+    if items.items?.isEmpty == true { root.fail("targets", "is empty", remedy: "list at least one target") }
     var result: [Target] = []
     var names: Set<String> = []
-    for (index, item) in items.enumerated() {
-      guard let block = Block(item, path: "targets.\(index)", keys: Self.keys, in: problems) else { continue }
-      if let name = item["name"]?.text ?? item["plugin"]?.text, !names.insert(name).inserted {
+    for block in root.blocks("targets", of: "targets", rows: TargetReader.keys.rows) ?? [] {
+      if let name = block.get("name")?.text ?? block.get("plugin")?.text, !names.insert(name).inserted {
         block.fail("name", "is the name of an earlier target", remedy: "give each target a name of its own")
       }
       if let target = target(block) { result.append(target) }
@@ -42,44 +94,45 @@ struct TargetReader {
   }
 
   private func target(_ block: Block) -> Target? {
-    let verify = RequestReader(problems: problems).verification(of: block)
-    let ownLoads = LoadReader(problems: problems).loads(of: block)
-    let ownPhases = LoadReader(problems: problems).phases(of: block)
-    guard let plugin = plugin(block), let name = name(block, plugin) else { return nil }
-    let broker = messaging(of: plugin)
-    let limit = block.whole("max_in_flight", in: Self.inFlightRange)
-    guard let transport = transport(block, plugin, broker) else { return nil }
+    let plugin = plugin(block)
+    var written = TargetReader()
+    TargetReader.keys.read(block, into: &written, type: plugin?.kind.way) { row in
+      let fact = row.only == "NATS" ? "loaded in-process" : "reached over NATS"
+      return "is for \(row.only) targets; the plugin '\(plugin?.name ?? "")' is \(fact)"
+    }
+    let ownLoads = LoadReader.loads(of: block)
+    guard let plugin, let name = name(block, plugin) else { return nil }
+    let broker =
+      plugin.kind == .messaging ? configuration.messaging.first { $0.name == plugin.messaging } : nil
+    guard let transport = transport(block, written, plugin, broker) else { return nil }
     if ownLoads == nil, loads == nil {
       block.fail("loads", "is missing", remedy: "write loads: here or for the whole scenario")
     }
     let used = ownLoads ?? loads ?? []
     let target = Target(
       name: name, plugin: plugin.name, handler: handler(block, plugin) ?? "", transport: transport,
-      phases: ownPhases ?? phases, loads: used.map(\.load),
-      policies: policies(plugin, broker, timeout: block.whole("timeout_ms", in: PolicyOverride.timeoutRange)),
-      maxInFlight: limit ?? broker?.maxInFlight ?? Self.defaultLimit(used.map(\.load)),
-      overflow: block.choice("overflow_policy", of: OverflowPolicy.self) ?? broker?.overflow ?? .queue,
-      verify: verify, decompose: block.flag("decompose") ?? decompose)
-    let limitKey = limit != nil ? block.childPath("max_in_flight") : broker?.maxInFlightKey
+      phases: written.phases ?? phases, loads: used.map(\.load),
+      policies: policies(plugin, broker, timeout: written.timeout),
+      maxInFlight: written.maxInFlight ?? broker?.maxInFlight ?? Self.defaultLimit(used.map(\.load)),
+      overflow: written.overflow ?? broker?.overflow ?? .queue, verify: written.verify,
+      decompose: written.decompose ?? decompose)
+    let limitKey =
+      written.maxInFlight == nil ? broker?.block?.childPath("max_inflight") : block.childPath("max_in_flight")
     if let limitKey { check(used, of: target, limitKey: limitKey) }
     return target
   }
 
   private static func defaultLimit(_ loads: [LoadShape]) -> Int {
     loads.reduce(1024) { most, load in
-      if case .closed(let concurrency) = load { return max(most, concurrency) }
-      return most
+      if case .closed(let concurrency) = load { max(most, concurrency) } else { most }
     }
   }
 
-  private func check(
-    _ loads: [(load: LoadShape, path: String, item: YAMLValue)], of target: Target, limitKey: String
-  ) {
-    for (load, path, item) in loads {
+  private func check(_ loads: [LoadReader.Placed], of target: Target, limitKey: String) {
+    for (load, block) in loads {
       guard case .closed(let concurrency) = load, concurrency > target.maxInFlight else { continue }
-      problems.add(
-        at: item["concurrency"]?.place ?? item.place, key: "\(path).concurrency", value: String(concurrency),
-        "is over \(limitKey) (\(target.maxInFlight)) of the target '\(target.name)'",
+      block.fail(
+        "concurrency", "is over \(limitKey) (\(target.maxInFlight)) of the target '\(target.name)'",
         remedy: "lower the one or raise the other")
     }
   }
@@ -88,22 +141,16 @@ struct TargetReader {
 
   private func plugin(_ block: Block) -> NylonConfiguration.Plugin? {
     guard let name = block.required("plugin", "name an entry of plugins:") else { return nil }
-    let names = configuration.plugins.map(\.name)
-    guard let plugin = configuration.plugins.first(where: { $0.name == name }) else {
-      block.fail(
-        "plugin", "is not an entry of plugins:", suggestion: Suggestion.nearest(to: name, among: names),
-        remedy: names.isEmpty ? "There are none" : "Known: \(names.joined(separator: ", "))")
-      return nil
-    }
-    return plugin
+    block.checkReference("plugin", to: "plugins:", among: configuration.plugins.map(\.name))
+    return configuration.plugins.first { $0.name == name }
   }
 
   private func name(_ block: Block, _ plugin: NylonConfiguration.Plugin) -> String? {
     guard let name = block.get("name") == nil ? plugin.name : block.text("name") else { return nil }
-    let allowed = name.unicodeScalars.allSatisfy {
+    let isRight = name.unicodeScalars.allSatisfy {
       $0.isASCII && ($0.properties.isAlphabetic || ("0"..."9").contains($0) || $0 == "-" || $0 == "_")
     }
-    guard allowed, !name.isEmpty, name.utf8.count <= 64 else {
+    guard isRight, !name.isEmpty, name.utf8.count <= Target.longestName else {
       block.fail(
         "name", "must be 1 to 64 letters, digits, '-' and '_': it is a column and a part of expect: lines")
       return nil
@@ -116,107 +163,36 @@ struct TargetReader {
     return block.required("handler", "name the handler, here or as the plugin's entry_point")
   }
 
-  private func messaging(of plugin: NylonConfiguration.Plugin) -> NylonConfiguration.Messaging? {
-    guard case .messaging(let name, _, _) = plugin.kind else { return nil }
-    return configuration.messaging.first { $0.name == name }
-  }
-
   // MARK: Transports
 
   private func transport(
-    _ block: Block, _ plugin: NylonConfiguration.Plugin, _ broker: NylonConfiguration.Messaging?
+    _ block: Block, _ written: TargetReader, _ plugin: NylonConfiguration.Plugin,
+    _ broker: NylonConfiguration.Messaging?
   ) -> TransportSpec? {
     switch plugin.kind {
-    case .ffi(let file, let configJSON):
-      for key in ["dialect", "flush", "client", "workers", "link"] where block.get(key) != nil {
-        block.fail(key, "is for NATS targets; the plugin '\(plugin.name)' is loaded in-process")
+    case .ffi:
+      return .ffi(FFISpec(file: plugin.file, configJSON: plugin.configJSON, dispatch: written.dispatch))
+    case .messaging:
+      guard let broker else { return nil }  // Noted by checkReferences.
+      let servers = server ?? broker.servers
+      if servers.isEmpty, !broker.hasServers, block.get("workers")?["command"] == nil {
+        block.fail(
+          "workers",
+          "are not started here, and with no servers the run starts a broker, where nobody would answer",
+          remedy: "give workers a command, such as nylon-worker, or name the servers they are at")
       }
-      let dispatch = block.choice("dispatch", of: Dispatch.self) ?? .queued
-      return .ffi(FFISpec(file: file, configJSON: configJSON, dispatch: dispatch))
-    case .messaging(_, let group, let configJSON):
-      if block.get("dispatch") != nil {
-        block.fail("dispatch", "is for FFI targets; the plugin '\(plugin.name)' is reached over NATS")
-      }
-      let workers = workers(block)
-      guard let broker else { return nil }  // noted by checkReferences
-      return .nats(nats(block, broker, group: group, workers: workers, configJSON: configJSON))
+      var spec = NATSSpec(
+        servers: servers, group: plugin.group, auth: broker.auth, tls: broker.tls,
+        workers: written.workers.command.isEmpty ? nil : written.workers, links: written.links)
+      spec.subjectPrefix = broker.subjectPrefix
+      spec.dialect = written.dialect
+      spec.configJSON = plugin.configJSON
+      return .nats(spec)
     case .other(let type):
       block.fail("plugin", "is of the type '\(type)', which cannot be loaded; allowed: ffi, messaging")
       return nil
     case .broken: return nil
     }
-  }
-
-  private func nats(
-    _ block: Block, _ broker: NylonConfiguration.Messaging, group: String, workers: WorkersSpec?,
-    configJSON: String
-  ) -> NATSSpec {
-    let servers = server ?? broker.servers
-    if servers.isEmpty, !broker.hasServers, block.get("workers")?["command"] == nil {
-      block.fail(
-        "workers",
-        "are not started here, and with no servers a broker of our own is, where nobody would answer",
-        remedy: "give workers a command, such as nylon-worker, or name the servers they are at")
-    }
-    return NATSSpec(
-      servers: servers, subjectPrefix: broker.subjectPrefix, group: group,
-      dialect: block.choice("dialect", of: Dialect.self) ?? .reply,
-      flush: block.choice("flush", of: FlushMode.self) ?? .immediate,
-      client: block.choice("client", of: NATSClient.self), auth: broker.auth, tls: broker.tls,
-      workers: workers, configJSON: configJSON,
-      links: LinkReader(problems: problems).links(of: block, workers: workers))
-  }
-
-  private func workers(_ block: Block) -> WorkersSpec? {
-    guard let workers = block.block("workers", keys: Self.workersKeys) else { return nil }
-    let count = workers.whole("count", in: 1...1024) ?? 1
-    let start = workers.number("start_seconds", in: 0.1...600) ?? 10
-    let environment = environment(workers)
-    guard let command = command(workers), !command.isEmpty else { return nil }
-    return WorkersSpec(count: count, command: command, environment: environment, startSeconds: start)
-  }
-
-  /// The command's words; a program with a `/` in it is found from the scenario's folder.
-  private func command(_ block: Block) -> [String]? {
-    guard let value = block.get("command") else { return nil }
-    var words: [String]
-    if let items = value.items {
-      words = items.compactMap(\.text)
-      if words.count != items.count { block.fail("command", "holds something that is not text") }
-    } else {
-      guard let text = block.text("command") else { return nil }
-      guard let split = ShellWords.split(text) else {
-        problems.add(
-          at: value.place, key: block.childPath("command"),
-          "has a quote that is not closed, or ends with '\\'",
-          remedy: "close it, or write the command as a list")
-        return nil
-      }
-      words = split
-    }
-    guard let program = words.first, !program.isEmpty else {
-      block.fail("command", "is empty", remedy: "leave it out when the workers run already")
-      return nil
-    }
-    if program.contains("/") { words[0] = NylonConfigurationReader.resolve(program, from: folder) }
-    return words
-  }
-
-  private func environment(_ block: Block) -> [String: String] {
-    var result: [String: String] = [:]
-    for (name, value) in block.pairs("environment") ?? [] {
-      let path = "\(block.childPath("environment")).\(name)"
-      if name.isEmpty || name.contains("=") || name.contains("\0") {
-        problems.add(at: value.place, key: path, "is not a name of an environment variable")
-      } else if value.isNull {
-        result[name] = ""
-      } else if let text = value.text, !text.contains("\0") {
-        result[name] = text
-      } else {
-        problems.add(at: value.place, key: path, "is not text; write a single value")
-      }
-    }
-    return result
   }
 
   // MARK: Policies
@@ -226,23 +202,22 @@ struct TargetReader {
   private func policies(
     _ plugin: NylonConfiguration.Plugin, _ broker: NylonConfiguration.Messaging?, timeout: Int?
   ) -> [Phase: PhasePolicy] {
-    var result: [Phase: PhasePolicy] = [:]
-    for phase in Phase.session {
-      var policy = PhasePolicy.standard(for: phase)
-      if case .ffi = plugin.kind {
-        policy = PhasePolicy(
-          timeoutMilliseconds: policy.timeoutMilliseconds, onError: .end, attempts: 1,
-          backoffFirstMilliseconds: 0, backoffMostMilliseconds: 0)
+    let isInProcess = plugin.kind == .ffi
+    return Target.standardPolicies.reduce(into: [:]) { result, standard in
+      var policy = standard.value
+      if isInProcess {
+        policy.onError = .end
+        policy.backoffFirstMilliseconds = 0
+        policy.backoffMostMilliseconds = 0
       }
       if let broker { policy = broker.policy.over(policy) }
-      if let own = plugin.perPhase[phase] { policy = own.over(policy) }
-      if case .ffi = plugin.kind {
+      if let own = plugin.perPhase[standard.key] { policy = own.over(policy) }
+      if isInProcess {
         policy.attempts = 1
         if policy.onError == .retry { policy.onError = .end }
       }
       policy.timeoutMilliseconds = timeout ?? policy.timeoutMilliseconds
-      result[phase] = policy
+      result[standard.key] = policy
     }
-    return result
   }
 }

@@ -88,6 +88,13 @@ struct FaultTests {
     Wrong(
       "plugin: pool}", "plugin: pool, dialect: repy}", "reply or reply-sdk or stream-sdk",
       "did you mean 'reply'?"),
+    Wrong(
+      "plugin: pool}", "plugin: pool, client: native}",
+      "test.yaml:9:32: targets.1.client: was removed: the NATS connection is nylon-bench's own; "
+        + "delete the line"),
+    Wrong("plugin: pool}", "plugin: pool, flush: immediate}", "targets.1.flush: was removed", "delete"),
+    Wrong(
+      "plugin: pool}", "plugin: pool, flsh: 1}", "flsh: is not a key of this block; Allowed: name, plugin"),
     Wrong("mode: closed", "mode: close", "closed or open", "did you mean 'closed'?"),
     Wrong("mode: closed", "mode: search", "not a load of this version; allowed: closed, open"),
     Wrong("mode: closed, ", "", "loads.0.mode: is missing"),

@@ -50,6 +50,12 @@ struct RedactionTests {
     #expect(ffi.configJSON == #"{"a":[{"api_key":"***","n":1}]}"#)
   }
 
+  @Test("Every key that the schema calls secret is masked")
+  func schema() {
+    #expect(Schema.secrets == ["auth", "token", "user", "password", "credentials", "nkey"])
+    for name in Schema.secrets { #expect(Redaction.assignment("a.\(name)=x") == "a.\(name)=***") }
+  }
+
   @Test("An @ in a path or a header is no secret")
   func prose() throws {
     let plan = try load(small + "request: {path: '/users/@me?x=1', headers: {from: a@b.test}}\n")

@@ -5,7 +5,7 @@ import Testing
 
 @testable import Scenario
 
-@Suite("What is shipped")
+@Suite("What is shipped", .serialized)
 struct ShippedTests {
   @Test("Every shipped scenario loads without a warning and says what it is for")
   func scenarios() throws {
@@ -21,32 +21,34 @@ struct ShippedTests {
     }
   }
 
-  @Test("The manual names every key and every metric, and its examples load")
+  @Test("The manual's tables of keys are those of the schema", arguments: Schema.tables.map(\.name))
+  func tables(name: String) throws {
+    let path = repository + "/docs/scenario.md"
+    let manual = try String(contentsOfFile: path, encoding: .utf8)
+    let table = try #require(Schema.tables.first { $0.name == name })
+    let opening = "<!-- keys of \(name), rendered from the schema -->\n\n"
+    let start = try #require(manual.range(of: opening), "docs/scenario.md needs the line\n\(opening)")
+    let end = try #require(manual[start.upperBound...].range(of: "\n\n"))
+    let written = start.upperBound..<end.lowerBound
+    if ProcessInfo.processInfo.environment["NYLON_BENCH_WRITE_MANUAL"] != nil {
+      try manual.replacingCharacters(in: written, with: table.markdown)
+        .write(toFile: path, atomically: true, encoding: .utf8)
+    } else {
+      #expect(
+        manual[written] == table.markdown,
+        "to write it: NYLON_BENCH_WRITE_MANUAL=1 swift test --no-parallel --filter ScenarioTests")
+    }
+  }
+
+  @Test("The manual names every metric and every key of a claim, and its first example loads")
   func manual() throws {
     let manual = try String(contentsOfFile: repository + "/docs/scenario.md", encoding: .utf8)
-    let keys =
-      ScenarioLoader.keys + TargetReader.keys + TargetReader.workersKeys + LoadReader.keys + LinkReader.keys
-      + RequestReader.verifyKeys + NylonConfiguration.messagingKeys + NylonConfiguration.pluginKeys
-      + PolicyOverride.keys + PolicyOverride.retryKeys + ClaimsFile.keys + BehavioursFile.keys
-      + SummaryRow.numericColumns
-      + RequestReader.requestKeys.map { "request.\($0)" }
-      + RequestReader.responseKeys.map { "response.\($0)" }
-    for key in keys { #expect(manual.contains("`\(key)`"), "\(key)") }
+    for key in ClaimsFile.keys + BehavioursFile.keys + SummaryRow.numericColumns {
+      #expect(manual.contains("`\(key)`"), "\(key)")
+    }
     let example = try #require(manual.components(separatedBy: "```yaml\n").dropFirst().first)
     let plan = try load(try #require(example.components(separatedBy: "```").first))
     #expect(plan.targets.count == 2)
-  }
-
-  @Test("Problems are coded as flat objects, for other programs")
-  func codedProblems() throws {
-    let problem = ScenarioProblem(
-      place: .position(file: "a.yaml", line: 2, column: 3), key: "seed", value: "x", message: "is wrong")
-    let encoder = JSONEncoder()
-    encoder.outputFormatting = .sortedKeys
-    #expect(
-      String(decoding: try encoder.encode(problem), as: UTF8.self)
-        == #"{"column":3,"file":"a.yaml","key":"seed","line":2,"message":"is wrong","severity":"error","value":"x"}"#
-    )
   }
 
   @Test("headline has the documented pairs for whole sessions and for single phases")

@@ -2,8 +2,7 @@
 ///
 /// Never holds a secret: values of credentials are left out and URLs have no user part.
 package struct ScenarioProblem: Sendable, Equatable, CustomStringConvertible {
-  /// How bad it is.
-  package enum Severity: String, Sendable, Codable {
+  package enum Severity: Sendable {
     /// The file cannot be used.
     case error
     /// The file can be used, though something in it has no effect or looks like a slip.
@@ -29,7 +28,6 @@ package struct ScenarioProblem: Sendable, Equatable, CustomStringConvertible {
     }
   }
 
-  /// Error or warning.
   package var severity: Severity
   /// Where it was written.
   package var place: Place
@@ -44,7 +42,6 @@ package struct ScenarioProblem: Sendable, Equatable, CustomStringConvertible {
   /// What to do about it, nil when the message says it.
   package var remedy: String?
 
-  /// A problem.
   package init(
     severity: Severity = .error, place: Place, key: String = "", value: String? = nil, message: String,
     suggestion: String? = nil, remedy: String? = nil
@@ -60,12 +57,8 @@ package struct ScenarioProblem: Sendable, Equatable, CustomStringConvertible {
 
   /// Text of a file for a terminal: control characters, which could steer it, become `?`.
   private static func printable(_ text: String) -> String {
-    guard text.unicodeScalars.contains(where: { $0.properties.generalCategory == .control }) else {
-      return text
-    }
-    return String(
-      String.UnicodeScalarView(
-        text.unicodeScalars.map { $0.properties.generalCategory == .control ? "?" : $0 }))
+    let scalars = text.unicodeScalars.map { $0.properties.generalCategory == .control ? "?" : $0 }
+    return String(String.UnicodeScalarView(scalars))
   }
 
   /// One line: place, key, value, what is wrong, the nearest name, the remedy.
@@ -84,38 +77,19 @@ package struct ScenarioProblem: Sendable, Equatable, CustomStringConvertible {
   }
 }
 
-extension ScenarioProblem: Encodable {
-  private enum CodingKeys: String, CodingKey {
-    case severity, file, line, column, argument, key, value, message, suggestion, remedy
-  }
-
-  /// One flat object: `file`, `line` and `column`, or `argument`; absent parts are left out.
-  package func encode(to encoder: any Encoder) throws {
-    var container = encoder.container(keyedBy: CodingKeys.self)
-    try container.encode(severity, forKey: .severity)
-    switch place {
-    case .file(let path): try container.encode(path, forKey: .file)
-    case .position(let file, let line, let column):
-      try container.encode(file, forKey: .file)
-      try container.encode(line, forKey: .line)
-      try container.encode(column, forKey: .column)
-    case .argument(let text): try container.encode(text, forKey: .argument)
-    }
-    try container.encode(key, forKey: .key)
-    try container.encodeIfPresent(value, forKey: .value)
-    try container.encode(message, forKey: .message)
-    try container.encodeIfPresent(suggestion, forKey: .suggestion)
-    try container.encodeIfPresent(remedy, forKey: .remedy)
-  }
-}
-
 /// All that is wrong with a file, found in one pass. The command's exit code for it is 65.
 package struct ScenarioError: Error, Sendable, Equatable, CustomStringConvertible {
   /// The problems, in the order of the file; at least one is an error.
   package var problems: [ScenarioProblem]
 
-  /// An error of these problems.
   package init(problems: [ScenarioProblem]) { self.problems = problems }
+
+  /// An error of a file or a folder as a whole.
+  init(file: String, _ message: String, nearest: String? = nil, remedy: String? = nil) {
+    problems = [
+      ScenarioProblem(place: .file(file), message: message, suggestion: nearest, remedy: remedy)
+    ]
+  }
 
   /// One problem per line.
   package var description: String { problems.map(\.description).joined(separator: "\n") }
@@ -145,6 +119,15 @@ final class ProblemCollector {
     if !problems.contains(problem) { problems.append(problem) }
   }
 
+  /// Notes what is wrong with an item of a list.
+  func add(
+    _ item: YAMLValue, _ path: String, _ message: String, suggestion: String? = nil, remedy: String? = nil
+  ) {
+    add(
+      at: item.place, key: path, value: Block.printable(item, path: path), message, suggestion: suggestion,
+      remedy: remedy)
+  }
+
   /// Notes a problem of one value of the tree.
   func add(
     _ severity: ScenarioProblem.Severity = .error, at place: ScenarioProblem.Place, key: String,
@@ -154,5 +137,62 @@ final class ProblemCollector {
       ScenarioProblem(
         severity: severity, place: place, key: key, value: value, message: message,
         suggestion: suggestion, remedy: remedy))
+  }
+}
+
+/// Finds the name that was probably meant.
+enum Suggestion {
+  /// Endings that name a unit; a key with another one is the same key in the wrong unit.
+  private static let unitEndings = [
+    "_milliseconds", "_per_second", "_seconds", "_secs", "_sec", "_bytes", "_rps", "_ms", "_us", "_ns", "_kb",
+    "_s",
+  ]
+
+  /// The nearest of `names`: the same but for case and dashes, the same
+  /// but for the unit, or few typos away.
+  static func nearest(to name: String, among names: [String]) -> String? {
+    let wanted = normal(name)
+    if let same = names.first(where: { normal($0) == wanted }) { return same }
+    if let unit = names.first(where: { stem(normal($0)) == stem(wanted) }) { return unit }
+    let limit = wanted.count <= 3 ? 1 : wanted.count <= 7 ? 2 : 3
+    let ranked = names.map { (name: $0, distance: distance(wanted, normal($0))) }
+    guard let best = ranked.min(by: { $0.distance < $1.distance }), best.distance <= limit,
+      best.distance < best.name.count
+    else { return nil }
+    return best.name
+  }
+
+  /// Lower case, with underscores.
+  static func normal(_ name: String) -> String {
+    String(name.lowercased().map { $0 == "-" ? "_" : $0 })
+  }
+
+  private static func stem(_ name: String) -> String {
+    for ending in unitEndings where name.hasSuffix(ending) && name.count > ending.count {
+      return String(name.dropLast(ending.count))
+    }
+    return name
+  }
+
+  /// Insertions, deletions, changes and swaps of neighbours between two names (long ones are cut).
+  static func distance(_ first: String, _ second: String) -> Int {
+    let left = Array(first.unicodeScalars.prefix(64))
+    let right = Array(second.unicodeScalars.prefix(64))
+    if left.isEmpty || right.isEmpty { return max(left.count, right.count) }
+    var rows = [[Int]](repeating: [Int](repeating: 0, count: right.count + 1), count: left.count + 1)
+    for row in 0...left.count { rows[row][0] = row }
+    for column in 0...right.count { rows[0][column] = column }
+    for row in 1...left.count {
+      for column in 1...right.count {
+        let change = left[row - 1] == right[column - 1] ? 0 : 1
+        var least = min(
+          rows[row - 1][column] + 1, rows[row][column - 1] + 1, rows[row - 1][column - 1] + change)
+        if row > 1, column > 1, left[row - 1] == right[column - 2], left[row - 2] == right[column - 1] {
+          least = min(least, rows[row - 2][column - 2] + 1)
+        }
+        rows[row][column] = least
+      }
+    }
+    return rows[left.count][right.count]
   }
 }

@@ -1,0 +1,248 @@
+import NATS
+import Nylon
+
+/// What is said of one key: once, for the reader, its messages, the redaction and the manual.
+struct Row: Sendable {
+  var name: String
+  var meaning = ""
+  /// What holds without the key, as the manual says it.
+  var standard = "none"
+  /// The values that the key takes, as the manual says it.
+  var allowed = ""
+  /// The one type of plugin or target that has the key; empty when all have it.
+  var only = ""
+  /// What other tools call it.
+  var synonyms: [String] = []
+  /// Whether the value must never be shown.
+  var isSecret = false
+  /// For a key of earlier versions: what became of it.
+  var removed: String?
+}
+
+/// How the value of a key is read, and which values it takes.
+///
+/// Reading gives nil both when the key is absent and when its value is wrong, which has then been noted.
+struct Kind<Value>: Sendable {
+  var allowed = ""
+  var isRequired = false
+  /// A value as the manual shows it.
+  var show: @Sendable (Value) -> String = { "`\($0)`" }
+  let read: @Sendable (_ block: Block, _ key: String) -> Value?
+
+  /// The same, where a missing or empty value is an error.
+  func required(_ remedy: String) -> Kind {
+    Kind(allowed: allowed, isRequired: true, show: show) { [read] block, key in
+      if let value = block.get(key), value.text != "" { return read(block, key) }
+      block.fail(key, block.get(key) == nil ? "is missing" : "is empty", remedy: remedy)
+      return nil
+    }
+  }
+}
+
+/// A row together with the field that its value fills.
+struct Key<Root>: Sendable {
+  private(set) var row: Row
+  /// The field's own default as the manual shows it; nil where the row has the words for it.
+  fileprivate var standard: @Sendable (Root) -> String? = { _ in nil }
+  fileprivate var read: @Sendable (Block, inout Root) -> Void = { _, _ in }
+
+  /// A key whose value the reader of the block takes itself, because it depends on more than the block.
+  init(_ name: String, _ meaning: String, default standard: String = "none", allowed: String = "") {
+    row = Row(name: name, meaning: meaning, standard: standard, allowed: allowed)
+  }
+
+  /// A key whose field has a default.
+  init<Value>(
+    _ name: String, _ field: WritableKeyPath<Root, Value> & Sendable, _ kind: Kind<Value>, _ meaning: String,
+    default standard: String? = nil, allowed: String? = nil
+  ) {
+    self.init(name, meaning, allowed: allowed ?? kind.allowed)
+    self.standard = { kind.isRequired ? "required" : standard ?? kind.show($0[keyPath: field]) }
+    read = { block, root in
+      if let value = kind.read(block, name) { root[keyPath: field] = value }
+    }
+  }
+
+  /// A key whose field is nil without it.
+  init<Value>(
+    _ name: String, _ field: WritableKeyPath<Root, Value?> & Sendable, _ kind: Kind<Value>, _ meaning: String,
+    default standard: String = "none", allowed: String? = nil
+  ) {
+    self.init(
+      name, meaning, default: kind.isRequired ? "required" : standard, allowed: allowed ?? kind.allowed)
+    read = { block, root in
+      if let value = kind.read(block, name) { root[keyPath: field] = value }
+    }
+  }
+
+  /// A key whose value is a block that fills a field.
+  init<Value>(
+    _ name: String, _ field: WritableKeyPath<Root, Value> & Sendable, _ keys: Keys<Value>, _ meaning: String,
+    default standard: String = "see below"
+  ) {
+    self.init(name, meaning, default: standard, allowed: "see below")
+    read = { block, root in
+      if let child = block.block(name, rows: keys.rows) { keys.read(child, into: &root[keyPath: field]) }
+    }
+  }
+
+  /// A key of earlier versions.
+  init(removed name: String, _ fate: String) { row = Row(name: name, removed: fate) }
+
+  /// The key with another value in its row: `only`, `isSecret` or `synonyms`.
+  func with<Value>(_ part: WritableKeyPath<Row, Value>, _ value: Value) -> Key {
+    var key = self
+    key.row[keyPath: part] = value
+    return key
+  }
+
+  func only(_ type: String) -> Key { with(\.only, type) }
+  func also(_ names: String...) -> Key { with(\.synonyms, names) }
+  var secret: Key { with(\.isSecret, true) }
+}
+
+/// The keys of one block.
+struct Keys<Root>: Sendable {
+  let table: Schema.Table
+  private let keys: [Key<Root>]
+  private let check: @Sendable (Block, inout Root) -> Void
+
+  var rows: [Row] { table.rows }
+
+  /// Keys that fill a value like `initial`, which has the defaults; `check` has the rules between keys.
+  init(
+    _ name: String, home: String, of initial: Root, _ keys: [Key<Root>],
+    check: @escaping @Sendable (Block, inout Root) -> Void = { _, _ in }
+  ) {
+    let rows = keys.map { $0.with(\.standard, $0.standard(initial) ?? $0.row.standard).row }
+    table = Schema.Table(name: name, home: home, rows: rows)
+    self.keys = keys
+    self.check = check
+  }
+
+  /// Reads the keys of a block. Those that only another type has are not read, and `refusal` says why.
+  func read(
+    _ block: Block, into root: inout Root, type: String? = nil, refusal: (Row) -> String? = { _ in nil }
+  ) {
+    for key in keys {
+      if key.row.only.isEmpty || type == nil || key.row.only == type {
+        key.read(block, &root)
+      } else if block.get(key.row.name) != nil, let message = refusal(key.row) {
+        block.fail(key.row.name, message)
+      }
+    }
+    check(block, &root)
+  }
+}
+
+/// All keys of a scenario and of Nylon's own blocks. A key's row stands beside the type whose field it fills;
+/// the checks, the defaults, the suggestions, the redaction and the manual's tables follow from the row.
+enum Schema {
+  /// The keys of one block, for messages and the manual.
+  struct Table: Sendable {
+    /// The name in the manual's marks.
+    let name: String
+    /// What a message calls the block, as in "it is a key of a target".
+    let home: String
+    let rows: [Row]
+
+    /// The manual's table.
+    var markdown: String {
+      let lines = rows.filter { $0.removed == nil }.map { row in
+        let meaning = (row.only.isEmpty ? "" : "\(row.only) only: ") + row.meaning
+        let cells = [
+          "`\(row.name)`", row.isSecret ? meaning + "; secret" : meaning, row.standard, row.allowed,
+        ]
+        return "|" + cells.map { $0.isEmpty ? " |" : " \($0) |" }.joined()
+      }
+      return (["| key | meaning | default | allowed |", "|---|---|---|---|"] + lines).joined(separator: "\n")
+    }
+  }
+
+  /// The tables in the manual's order. A key that stands in the wrong block belongs to the first that has it.
+  static let tables = [
+    Plan.keys.table, TargetReader.keys.table, LoadReader.keys.table, WorkersSpec.keys.table,
+    LinkSpec.keys.table, RequestSpec.keys.table, RequestSpec.responseKeys.table, Verification.keys.table,
+    NylonConfiguration.Messaging.keys.table, NylonConfiguration.Plugin.keys.table, PolicyOverride.keys.table,
+    PolicyOverride.retryKeys.table, NATSTLS.keys.table, NATSAuth.keys.table,
+  ]
+
+  /// The names whose values are secrets.
+  static let secrets = Set(tables.flatMap(\.rows).filter(\.isSecret).map(\.name))
+}
+
+// MARK: Kinds
+
+extension Kind<Double> {
+  static func number(_ range: ClosedRange<Double>) -> Kind {
+    Kind(
+      allowed: "\(Block.short(range.lowerBound)) to \(Block.short(range.upperBound))", show: Block.short
+    ) { $0.number($1, in: range) }
+  }
+}
+
+extension Kind where Value: FixedWidthInteger & Sendable {
+  static func whole(_ range: ClosedRange<Value>) -> Kind {
+    Kind(allowed: "\(range.lowerBound) to \(range.upperBound)", show: { "\($0)" }) { block, key in
+      block.whole(key, in: Int(range.lowerBound)...Int(range.upperBound)).map { Value($0) }
+    }
+  }
+}
+
+extension Kind<UInt64> {
+  /// Any whole number of 64 bits, more than a `Double` holds.
+  static var seed: Kind {
+    Kind(allowed: "0 to \(UInt64.max)", show: { "\($0)" }) { block, key in
+      guard block.get(key) != nil, let text = block.text(key) else { return nil }
+      if let seed = UInt64(text) { return seed }
+      block.fail(key, "must be a whole number from 0 to \(UInt64.max)")
+      return nil
+    }
+  }
+}
+
+extension Kind<Bool> {
+  static var flag: Kind { Kind(allowed: "`true`, `false`") { $0.flag($1) } }
+}
+
+extension Kind where Value: RawRepresentable & CaseIterable & SendableMetatype, Value.RawValue == String {
+  static var choice: Kind {
+    let names = Value.allCases.map { "`\($0.rawValue)`" }.joined(separator: ", ")
+    return Kind(allowed: names, show: { "`\($0.rawValue)`" }) { $0.choice($1, of: Value.self) }
+  }
+}
+
+extension Kind<String> {
+  static var text: Kind { Kind { $0.text($1) } }
+
+  /// A path, made absolute from the folder of the file that names it.
+  static var path: Kind {
+    Kind(allowed: "a path") { block, key in
+      block.text(key).flatMap { $0.isEmpty ? nil : block.resolve($0) }
+    }
+  }
+
+  /// Text that must pass a test.
+  static func text(
+    _ allowed: String, fault: String, remedy: String? = nil, if isRight: @escaping @Sendable (String) -> Bool
+  ) -> Kind {
+    Kind(allowed: allowed) { block, key in
+      guard let text = block.text(key) else { return nil }
+      if isRight(text) { return text }
+      block.fail(key, fault, remedy: remedy)
+      return nil
+    }
+  }
+}
+
+extension Kind {
+  /// A block of keys that fill a value like `initial`.
+  static func block(_ keys: Keys<Value>, from initial: Value) -> Kind where Value: Sendable {
+    Kind(allowed: "see below") { block, key in
+      guard let child = block.block(key, rows: keys.rows) else { return nil }
+      var value = initial
+      keys.read(child, into: &value)
+      return value
+    }
+  }
+}
