@@ -138,7 +138,7 @@ let package = Package(
       name: "TransportTests",
       dependencies: [
         "Load", "Measure", "Scenario", "NylonProtocol", "TransportFFI", "TransportNATS", "CNylonABI",
-        "CJemalloc", "CNats", "NATSWire", "Lab",
+        "CJemalloc", "CNats", "NATSWire", "Lab", "BrokerSecurity",
       ],
       swiftSettings: strict),
     .testTarget(

@@ -134,11 +134,15 @@ struct NATSLoad {
   var auth = NATSAuth()
   var spec: NATSSpec { NATSSpec(flush: flush, client: client, auth: auth) }
 
-  /// Runs the load; the client that took part is the one that was asked for.
-  func run(_ servers: String...) throws -> Measure.Measurement {
+  /// Runs the load, for its time or until there is enough; the client that took part is the one that was asked for.
+  func run(
+    _ servers: String..., until enough: (@Sendable (LoadGlance) -> Bool)? = nil
+  ) throws -> Measure.Measurement {
     var order = order(servers[0])
     order.servers = servers
+    if enough != nil { order.measureSeconds = 600 }
     let memory = LoadRecording(order.layout)
+    if let enough { memory.endLoad(when: enough) }
     let runner = LoadRunner(order: order, area: memory.area) { ResourceSample() }
     let measurement = try NATSEngines.measure(order: order, spec: spec, area: memory.area, runner: runner)
     #expect(measurement.client == (flush == .immediate ? client : .libnats).rawValue)
