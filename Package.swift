@@ -142,6 +142,7 @@ let package = Package(
       name: "EngineTests",
       dependencies: [
         "Engine", "Scenario", "Nylon", "NATS", "Lab", "Results", "CNylonABI", "CJemalloc", "CNats",
+        "BrokerSecurity",
       ],
       swiftSettings: strict),
     .testTarget(

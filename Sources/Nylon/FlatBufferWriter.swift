@@ -19,6 +19,13 @@ package final class FlatBufferWriter {
 
   deinit { nylon_builder_free(builder) }
 
+  /// The bytes of a table that a new writer builds; none when it cannot.
+  static func bytes(_ build: (FlatBufferWriter) throws -> UnsafeRawBufferPointer) -> [UInt8] {
+    let writer = FlatBufferWriter()
+    // Its memory is copied when nothing refers to the writer any more, which could be gone by then.
+    return withExtendedLifetime(writer) { (try? [UInt8](build(writer))) ?? [] }
+  }
+
   func reset() { nylon_builder_reset(builder) }
 
   func string(_ text: String) -> UInt32 {

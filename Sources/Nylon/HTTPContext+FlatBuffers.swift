@@ -3,7 +3,7 @@ import CNylonFlatBuffers
 extension HTTPContextChange {
   /// The change as a table. More than 1 GiB gives no bytes: no broker carries that.
   package func encoded() -> [UInt8] {
-    (try? [UInt8](encode(with: FlatBufferWriter()))) ?? []
+    FlatBufferWriter.bytes(encode)
   }
 
   /// The change as a table in the writer's memory: valid until its next table.
@@ -34,11 +34,12 @@ extension HTTPContextChange {
 extension HTTPContext {
   /// The context as a table. More than 1 GiB gives no bytes: no broker carries that.
   package func encoded() -> [UInt8] {
-    let writer = FlatBufferWriter()
-    encodeContext(
-      with: writer, request: request.map(HTTPRequestChange.init(full:)),
-      response: response.map(HTTPResponseChange.init(full:)))
-    return (try? [UInt8](writer.finished("NylonHttpContext"))) ?? []
+    FlatBufferWriter.bytes { writer in
+      encodeContext(
+        with: writer, request: request.map(HTTPRequestChange.init(full:)),
+        response: response.map(HTTPResponseChange.init(full:)))
+      return try writer.finished("NylonHttpContext")
+    }
   }
 
   /// The context in the table; a field that is absent is empty, an absent status is 200.

@@ -4,14 +4,15 @@ import CNylonFlatBuffers
 package enum HeaderTable {
   /// The table with these headers, in order.
   package static func encode(_ headers: [KeyValue]) -> [UInt8] {
-    let writer = FlatBufferWriter()
-    for header in headers {
-      let key = writer.string(header.key)
-      nylon_builder_header(writer.builder, key, writer.string(header.value))
+    // Headers of a gigabyte, which give no bytes, are no input that any of our readers lets through.
+    FlatBufferWriter.bytes { writer in
+      for header in headers {
+        let key = writer.string(header.key)
+        nylon_builder_header(writer.builder, key, writer.string(header.value))
+      }
+      nylon_builder_end_headers(writer.builder, nylon_builder_pairs(writer.builder))
+      return try writer.finished("NylonHttpHeaders")
     }
-    nylon_builder_end_headers(writer.builder, nylon_builder_pairs(writer.builder))
-    // Headers of a gigabyte are no input that any of our readers lets through.
-    return (try? [UInt8](writer.finished("NylonHttpHeaders"))) ?? []
   }
 
   /// The headers in the table; throws `MessageError.notATable`.
@@ -36,7 +37,7 @@ package enum HeaderKeyValueCodec {
 
   /// The table with this header.
   package static func encode(key: String, value: String) -> [UInt8] {
-    (try? [UInt8](encode(key: key, value: value, with: FlatBufferWriter()))) ?? []
+    FlatBufferWriter.bytes { try encode(key: key, value: value, with: $0) }
   }
 
   /// The table with this header, in the writer's memory: valid until its next table.

@@ -16,6 +16,9 @@ final class MessagePackWriter {
   /// What was packed since the last `clear`; valid until the next call.
   var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: memory, count: byteCount) }
 
+  /// A copy of what was packed; the writer may be gone when it is used.
+  var copy: [UInt8] { withExtendedLifetime(self) { [UInt8](bytes) } }
+
   /// Where the bytes begin, to write over some.
   var start: UnsafeMutableRawPointer { memory }
 

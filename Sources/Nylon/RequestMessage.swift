@@ -69,7 +69,7 @@ package struct RequestMessage: Sendable, Hashable {
       writer.key("data")
       data.withUnsafeBytes(writer.binary)
     }
-    return [UInt8](writer.bytes)
+    return writer.copy
   }
 }
 

@@ -46,7 +46,7 @@ package final class RequestTemplate {
       data.withUnsafeBytes(writer.binary)
     }
     buffer = .allocate(byteCount: writer.byteCount, alignment: 16)
-    buffer.copyMemory(from: writer.bytes)
+    withExtendedLifetime(writer) { buffer.copyMemory(from: writer.bytes) }
   }
 
   deinit { buffer.deallocate() }

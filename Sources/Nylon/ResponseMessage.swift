@@ -80,6 +80,6 @@ package struct ResponseMessage: Sendable, Hashable {
       writer.key("headers")
       writer.headers(headers)
     }
-    return [UInt8](writer.bytes)
+    return writer.copy
   }
 }

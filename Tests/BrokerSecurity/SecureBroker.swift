@@ -55,19 +55,15 @@ public final class SecureBroker {
     process.standardError = FileHandle.nullDevice
     try process.run()
     self.process = process
-    let deadline = ContinuousClock.now + .seconds(15)
-    while true {
-      let words = (try? String(contentsOfFile: log, encoding: .utf8)) ?? ""
-      if words.contains("Server is ready"),
-        let found = words.firstRange(of: "client connections on 127.0.0.1:"),
-        let listens = UInt16(words[found.upperBound...].prefix { $0.isNumber })
-      {
-        port = listens
-        return
-      }
-      guard process.isRunning, ContinuousClock.now < deadline else { throw NotStarted(words: words) }
-      usleep(5_000)
+    var words = ""
+    let isReady = eventually {
+      words = (try? String(contentsOfFile: log, encoding: .utf8)) ?? ""
+      return words.contains("Server is ready") || !process.isRunning
     }
+    guard isReady, let found = words.firstRange(of: "client connections on 127.0.0.1:"),
+      let listens = UInt16(words[found.upperBound...].prefix { $0.isNumber })
+    else { throw NotStarted(words: words) }
+    port = listens
   }
 
   /// Kills the broker.

@@ -1,3 +1,4 @@
+import BrokerSecurity
 import Foundation
 import Results
 import Report

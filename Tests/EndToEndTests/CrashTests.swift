@@ -75,8 +75,7 @@ extension EndToEnd {
           workers: "{count: 2, command: nylon-worker}", times: "warmup_seconds: 0.1\nmeasure_seconds: 2"),
         as: "nats.yaml")
       let command = try sandbox.start(["run", path, "--out", sandbox.results])
-      #expect(eventually { !sandbox.processes("__measure").isEmpty })
-      usleep(700_000)
+      try sandbox.waitForLoad()
       // The worker, not its keeper, which has no such command line.
       let worker = try #require(sandbox.processes("/nylon-worker").first)
       kill(worker, SIGKILL)
@@ -96,8 +95,7 @@ extension EndToEnd {
           workers: "{count: 1, command: nylon-worker}", times: "warmup_seconds: 0.1\nmeasure_seconds: 2"),
         as: "nats.yaml")
       let command = try sandbox.start(["run", path, "--out", sandbox.results])
-      #expect(eventually { !sandbox.processes("__measure").isEmpty })
-      usleep(700_000)
+      try sandbox.waitForLoad()
       kill(try #require(sandbox.processes("/nats-server").first), SIGKILL)
       let finished = command.finish()
       #expect(finished.code == 81)

@@ -1,3 +1,4 @@
+import BrokerSecurity
 import Foundation
 import Results
 import Report
@@ -20,8 +21,7 @@ extension EndToEnd {
     @Test("Ctrl-C saves what was measured and ends with 130", arguments: [SIGINT, SIGTERM])
     func interrupt(signal: Int32) throws {
       let command = try startLongRun()
-      #expect(eventually { !sandbox.processes("__measure").isEmpty })
-      usleep(2_500_000)
+      try sandbox.waitForLoad()
       kill(command.pid, signal)
       let finished = command.finish(within: 40)
       #expect(finished.code == 130, "\(finished.err)")
@@ -41,10 +41,8 @@ extension EndToEnd {
       switch moment {
       case .atOnce: break
       case .startup: #expect(eventually { !sandbox.processes("/nats-server").isEmpty })
-      case .warmup: #expect(eventually { !sandbox.processes("__measure").isEmpty })
-      case .measuring:
-        #expect(eventually { !sandbox.processes("__measure").isEmpty })
-        usleep(2_000_000)
+      case .warmup: try sandbox.waitForLoad(.warmup)
+      case .measuring: try sandbox.waitForLoad()
       }
       kill(command.pid, SIGKILL)
       #expect(command.finish().code == nil)

@@ -1,3 +1,4 @@
+import BrokerSecurity
 import Foundation
 import Engine
 import Lab
@@ -78,8 +79,7 @@ extension EndToEnd {
       let path = try sandbox.write(
         pool("{between: generator-broker, delay_ms: 0.5}", times: times), as: "x.yaml")
       let command = try sandbox.start(["run", path, "--out", sandbox.results])
-      #expect(eventually { !sandbox.processes("__measure").isEmpty })
-      usleep(400_000)
+      try sandbox.waitForLoad()
       for pid in sandbox.processes("/nylon-link") { kill(pid, SIGKILL) }
       let finished = command.finish()
       #expect(finished.code == 81, "\(finished.err)")
@@ -97,7 +97,7 @@ extension EndToEnd {
       let path = try sandbox.write(pool("{between: broker-workers, delay_ms: 1}", times: times), as: "x.yaml")
       let command = try sandbox.start(["run", path, "--out", sandbox.results])
       #expect(eventually { !sandbox.processes("/nylon-link").isEmpty })
-      if underLoad { #expect(eventually { !sandbox.processes("__measure").isEmpty }) }
+      if underLoad { try sandbox.waitForLoad(.warmup) }
       kill(command.pid, SIGKILL)
       #expect(command.finish().code == nil)
       #expect(eventually { sandbox.processes().isEmpty })

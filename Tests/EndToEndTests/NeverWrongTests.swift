@@ -1,3 +1,4 @@
+import BrokerSecurity
 import Foundation
 import Lab
 import Results
@@ -184,7 +185,7 @@ extension EndToEnd {
         let document = try sandbox.latest()
         expectHonest(finished, document)
         let counts = try #require(document.measurements[0].request?.counts)
-        #expect(counts.ok == counts.sent && counts.ok > 50)
+        #expect(counts.ok == counts.sent && counts.ok > 0)
       }
       kill(worker.pid, SIGKILL)
       _ = worker.finish()

@@ -1,3 +1,4 @@
+import BrokerSecurity
 import Foundation
 import Engine
 import Lab
@@ -105,6 +106,21 @@ final class Sandbox {
     }
   }
 
+  /// Waits until the run's load process stands there, and has so many answers if it measures; its process id.
+  @discardableResult
+  func waitForLoad(_ state: LoadState = .measuring, answers: UInt64 = 1) throws -> Int32 {
+    var found: Int32?
+    let isThere = eventually {
+      found = processes("__measure").first { pid in
+        guard Self.isCommand(pid, "nylon-bench"), let load = LoadUnderWay(pid) else { return false }
+        return load.state == state && (state != .measuring || load.answered >= answers)
+      }
+      return found != nil
+    }
+    #expect(isThere, "no load process came to \(state) with \(answers) answers")
+    return try #require(found)
+  }
+
   /// The words of a process's command line.
   static func commandLine(_ pid: Int32) -> [String] {
     let line = FileManager.default.contents(atPath: "/proc/\(pid)/cmdline") ?? Data()
@@ -164,15 +180,26 @@ final class RunningCommand {
   }
 }
 
-/// Waits until something holds, for at most so many seconds.
-func eventually(within seconds: Double = 30, _ holds: () -> Bool) -> Bool {
-  let clock = ContinuousClock()
-  let deadline = clock.now + .seconds(seconds)
-  while !holds() {
-    if clock.now > deadline { return false }
-    usleep(10_000)
+/// What a load process has recorded so far, read from the memory that it shares with the command.
+struct LoadUnderWay {
+  let state: LoadState
+  /// Requests of its first thread that were answered in the measured time.
+  let answered: UInt64
+
+  /// Nil when there is no such process, or not yet its memory.
+  init?(_ pid: Int32) {
+    let file = open("/proc/\(pid)/fd/\(LoadProcess.sharedMemoryDescriptor)", O_RDONLY | O_NONBLOCK)
+    guard file >= 0 else { return nil }
+    defer { close(file) }
+    // Whatever the layout of the load is: the header and the request's counters stand first.
+    let layout = RecordingLayout(threads: 1, scopes: ["request"], windows: 0)
+    let memory = UnsafeMutableRawPointer.allocate(byteCount: layout.byteCount, alignment: 8)
+    defer { memory.deallocate() }
+    guard pread(file, memory, layout.byteCount, 0) == layout.byteCount else { return nil }
+    let area = RecordingArea(layout: layout, memory: memory)
+    state = area.state
+    answered = area.threadRecorder(0).value(.okInWindow, scope: 0)
   }
-  return true
 }
 
 /// The exit code says what the run says of itself, and only the machine spoiled measurements: it took CPU time,

@@ -1,3 +1,4 @@
+import BrokerSecurity
 import Foundation
 import Testing
 
@@ -8,7 +9,7 @@ import Testing
     let child = try ChildProcess.start(
       Launch("sh", ["-c", "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; exit 3"]))
     #expect(child.pid > 0)
-    #expect(child.wait(timeout: .seconds(20)) == .exited(3))
+    #expect(child.wait(timeout: .seconds(60)) == .exited(3))
     #expect(!child.isRunning)
     let use = try #require(child.resourceUse)
     #expect(use.cpuNanoseconds > 0)
@@ -19,14 +20,14 @@ import Testing
     let bytes = (0..<300_000).map { UInt8(truncatingIfNeeded: $0 &* 31) }
     let child = try ChildProcess.start(
       Launch("sh", ["-c", "cat >&3"], input: bytes, collectsDocument: true))
-    #expect(child.wait(timeout: .seconds(20)) == .exited(0))
+    #expect(child.wait(timeout: .seconds(60)) == .exited(0))
     #expect(child.document == bytes)
   }
 
   @Test func aDocumentOverItsLimitIsNoDocument() throws {
     let child = try ChildProcess.start(
       Launch("sh", ["-c", "head -c 100000 /dev/zero >&3"], collectsDocument: true, documentLimit: 99_999))
-    #expect(child.wait(timeout: .seconds(20)) == .exited(0))
+    #expect(child.wait(timeout: .seconds(60)) == .exited(0))
     #expect(child.document == nil)
   }
 
@@ -37,7 +38,7 @@ import Testing
       (error as? LabError)?.isMissing == true && "\(error)".contains("/no/such/program")
     }
     let child = try ChildProcess.start(Launch("sh", ["-c", "exit 127"]))
-    #expect(child.wait(timeout: .seconds(20)) == .exited(127))
+    #expect(child.wait(timeout: .seconds(60)) == .exited(127))
   }
 
   @Test func aFileThatIsNoProgramIsAnErrorWithTheReason() {
@@ -70,7 +71,7 @@ import Testing
   @Test func aProcessThatWillNotListenIsKilledAfterTheGrace() throws {
     let child = try ChildProcess.start(
       Launch("sh", ["-c", "trap '' TERM; echo up; while :; do sleep 0.05; done"]))
-    #expect(child.waitForWords(until: .after(.seconds(10))) { $0.contains("up") ? true : nil } == true)
+    #expect(child.waitForWords(until: .after(.seconds(60))) { $0.contains("up") ? true : nil } == true)
     #expect(child.terminate(grace: .milliseconds(100)) == .signaled(SIGKILL))
   }
 
@@ -86,10 +87,16 @@ import Testing
 
   @Test func daemonsThatAProgramLeavesBehindAreEndedWithIt() throws {
     let word = uniqueSeconds()
-    let script = "(setsid sh -c 'trap \"\" TERM HUP; sleep \(word); sleep \(word)' &) ; sleep 0.3"
-    let child = try ChildProcess.start(Launch("sh", ["-c", script]))
+    let go = NSTemporaryDirectory() + "/nylon-bench-go-\(UUID().uuidString)"
+    defer { try? FileManager.default.removeItem(atPath: go) }
+    let script = """
+      (setsid sh -c 'trap "" TERM HUP; sleep \(word); sleep \(word)' &)
+      until [ -e "$1" ]; do sleep 0.01; done
+      """
+    let child = try ChildProcess.start(Launch("sh", ["-c", script, "parent", go]))
     #expect(eventually { !processes(withWord: word).isEmpty })
-    #expect(child.wait(timeout: .seconds(20)) == .exited(0))
+    try Data().write(to: URL(fileURLWithPath: go))
+    #expect(child.wait(timeout: .seconds(60)) == .exited(0))
     #expect(processes(withWord: word).isEmpty)
   }
 
@@ -108,7 +115,7 @@ import Testing
     let memory = try Descriptor.memory("given", holding: Array("hello".utf8))
     let child = try ChildProcess.start(
       Launch("sh", ["-c", "ls /proc/self/fd; cat <&3"], descriptors: [memory.raw]))
-    #expect(child.wait(timeout: .seconds(20)) == .exited(0))
+    #expect(child.wait(timeout: .seconds(60)) == .exited(0))
     // ls itself opens 4.
     #expect(child.outputText == "0\n1\n2\n3\n4\nhello")
   }
@@ -128,7 +135,7 @@ import Testing
     let before = ours()
     for _ in 0..<40 {
       let child = try ChildProcess.start(Launch("true", input: [1], collectsDocument: true))
-      #expect(child.wait(timeout: .seconds(20)) == .exited(0))
+      #expect(child.wait(timeout: .seconds(60)) == .exited(0))
     }
     // Other tests run meanwhile, each with some descriptors; 40 leaks of six would show.
     #expect(eventually { ours() < before + 60 })

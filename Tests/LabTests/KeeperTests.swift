@@ -1,3 +1,4 @@
+import BrokerSecurity
 import Foundation
 import Testing
 
@@ -39,14 +40,14 @@ import Testing
     let child = try ChildProcess.start(Launch("sleep", [word]))
     let keeper = try #require(parentOf(child.pid))
     kill(keeper, SIGKILL)
-    #expect(child.wait(timeout: .seconds(10)) == .lost)
+    #expect(child.wait(timeout: .seconds(60)) == .lost)
     #expect(eventually { processes(withWord: word).isEmpty })
   }
 
   @Test func terminatingTheKeeperEndsItsProgramInOrder() throws {
     let child = try ChildProcess.start(Launch("sleep", [uniqueSeconds()]))
     kill(try #require(parentOf(child.pid)), SIGTERM)
-    #expect(child.wait(timeout: .seconds(10)) == .signaled(SIGTERM))
+    #expect(child.wait(timeout: .seconds(60)) == .signaled(SIGTERM))
   }
 
   @Test func theKeepersTitleShowsNothingOfTheProgram() throws {
@@ -66,7 +67,7 @@ import Testing
       ["--what", "1"],
     ] {
       let child = try ChildProcess.start(Launch(try Executables.own("nylon-keeper"), arguments))
-      #expect(child.wait(timeout: .seconds(10)) == .exited(64))
+      #expect(child.wait(timeout: .seconds(60)) == .exited(64))
       #expect(child.lastWords.contains("usage: nylon-keeper"))
     }
   }

@@ -1,3 +1,4 @@
+import BrokerSecurity
 import Foundation
 import Engine
 import Results
@@ -91,6 +92,7 @@ import Testing
     let bytes = Self.numbered(4000)
     for start in stride(from: 0, to: bytes.count, by: 8) {
       #expect(socket.send(Array(bytes[start..<(start + 8)])))
+      // A pace at which each piece is delayed by itself, as a client's messages are.
       usleep(200)
     }
     shutdown(socket.raw, Int32(SHUT_WR))
@@ -114,20 +116,21 @@ import Testing
   @Test("An end that breaks is broken at the other side too, behind its bytes")
   func reset() throws {
     let ends = Guarded<[String]>([])
+    let arrived = Guarded("")
     let upstream = try Upstream { socket in
-      let end = Self.endOfStream(socket)
+      let end = Self.endOfStream(socket) { text in arrived.withLock { $0 = text } }
       ends.withLock { $0.append(end) }
     }
     let link = try Self.link(1, to: upstream)
     do {
       let socket = try Self.connect(link)
       #expect(socket.send(Array("half a request".utf8)))
-      usleep(50_000)
-      var atOnce = linger(l_onoff: 1, l_linger: 0)
-      setsockopt(socket.raw, SOL_SOCKET, SO_LINGER, &atOnce, socklen_t(MemoryLayout<linger>.size))
+      // A reset drops what the relay has not read yet.
+      #expect(eventually { arrived.withLock { $0 == "half a request" } })
+      Self.resetAtEnd(socket)
     }
     let broken = "half a request, reset"
-    let isBroken = ends.wait(until: .after(.seconds(10))) { $0.contains(broken) ? true : nil }
+    let isBroken = ends.wait(until: .after(.seconds(60))) { $0.contains(broken) ? true : nil }
     #expect(isBroken == true, "\(ends.withLock { $0 })")
     #expect(link.isRunning)
     link.stop()
@@ -142,18 +145,13 @@ import Testing
       open.withLock { $0.now -= 1 }
     }
     let link = try Self.link(0.5, to: upstream, probes: 1)
-    let descriptors = { try FileManager.default.contentsOfDirectory(atPath: "/proc/\(link.pid)/fd").count }
-    for _ in 0..<300 {
-      let socket = try Self.connect(link)
-      var atOnce = linger(l_onoff: 1, l_linger: 0)
-      setsockopt(socket.raw, SOL_SOCKET, SO_LINGER, &atOnce, socklen_t(MemoryLayout<linger>.size))
-    }
+    for _ in 0..<300 { Self.resetAtEnd(try Self.connect(link)) }
     // One that is orderly still works, and was connected behind all the others.
     let bytes = Self.numbered(1000)
     #expect(try Self.exchange(bytes, with: link) == bytes)
     #expect(eventually { open.withLock { $0.now == 0 } }, "\(open.withLock { $0 })")
     // Input, output, errors, two listeners, and what the event loops hold.
-    #expect(try eventually { try descriptors() < 20 })
+    #expect(try eventually { try Self.descriptors(of: link) < 20 })
     link.stop()
   }
 
@@ -164,15 +162,16 @@ import Testing
       LinkSpec(delayMilliseconds: 0.5), to: ["nats://127.0.0.1:\(port)"], probes: 1)
     // With the link's own first look, they fill the listener's queue: the relay's connection waits.
     let fillers = try (0..<16).map { _ in try LoopbackSocket.connected(to: port) }
+    let before = try Self.descriptors(of: link)
     do {
       let socket = try Self.connect(link)
-      usleep(50_000)
-      var atOnce = linger(l_onoff: 1, l_linger: 0)
-      setsockopt(socket.raw, SOL_SOCKET, SO_LINGER, &atOnce, socklen_t(MemoryLayout<linger>.size))
+      let isConnecting = eventually { TCPConnection.all(to: port).contains { $0.state == .connecting } }
+      #expect(isConnecting, "the queue was not full")
+      Self.resetAtEnd(socket)
     }
-    usleep(50_000)
+    // The client's end is gone; that of the upstream may still be on its way.
+    #expect(try eventually { try Self.descriptors(of: link) <= before + 1 })
     for _ in 0...fillers.count { #expect(LoopbackSocket.accepted(by: listener) != nil) }
-    #expect(LoopbackSocket.accepted(by: listener) == nil, "the queue was not full")
     // It comes with the second try of its connection, if it was not given up at once.
     _ = LoopbackSocket.ready([listener], milliseconds: 3000)
     if let late = LoopbackSocket.accepted(by: listener) {
@@ -182,14 +181,28 @@ import Testing
     link.stop()
   }
 
-  /// What came on a socket, and how it ended.
-  private static func endOfStream(_ socket: Descriptor) -> String {
+  /// Lets a connection end with a reset.
+  private static func resetAtEnd(_ socket: Descriptor) {
+    var atOnce = linger(l_onoff: 1, l_linger: 0)
+    setsockopt(socket.raw, SOL_SOCKET, SO_LINGER, &atOnce, socklen_t(MemoryLayout<linger>.size))
+  }
+
+  /// How many descriptors the relay has open.
+  private static func descriptors(of link: Link) throws -> Int {
+    try FileManager.default.contentsOfDirectory(atPath: "/proc/\(link.pid)/fd").count
+  }
+
+  /// What came on a socket, and how it ended; `onText` sees what came so far.
+  private static func endOfStream(_ socket: Descriptor, onText: (String) -> Void = { _ in }) -> String {
     var text = ""
     var bytes = [UInt8](repeating: 0, count: 100)
     for _ in 0..<100 {
       _ = LoopbackSocket.ready([socket], milliseconds: 100)
       let count = read(socket.raw, &bytes, bytes.count)
-      if count > 0 { text += String(decoding: bytes[..<count], as: UTF8.self) }
+      if count > 0 {
+        text += String(decoding: bytes[..<count], as: UTF8.self)
+        onText(text)
+      }
       if count == 0 { return text + ", end" }
       if count < 0, errno != EAGAIN { return text + (errno == ECONNRESET ? ", reset" : ", error \(errno)") }
     }
@@ -313,7 +326,7 @@ import Testing
       ["--to", "127.0.0.1:1", "--bits-per-second", "0"],
     ] {
       let relay = try ChildProcess.start(Launch(try Executables.own("nylon-link"), arguments))
-      #expect(relay.wait(timeout: .seconds(10)) == .exited(64))
+      #expect(relay.wait(timeout: .seconds(60)) == .exited(64))
       #expect(relay.lastWords.contains("--"))
     }
   }

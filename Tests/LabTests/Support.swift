@@ -3,16 +3,6 @@ import Testing
 
 @testable import Lab
 
-/// Waits until something holds, for at most so many seconds.
-func eventually(within seconds: Double = 10, _ holds: () throws -> Bool) rethrows -> Bool {
-  let deadline = Deadline.after(.seconds(seconds))
-  while true {
-    if try holds() { return true }
-    if deadline.isPast { return false }
-    nap(milliseconds: 5)
-  }
-}
-
 /// The letter of a process's state in /proc, such as R, S, T (stopped) or Z; nil when there is none.
 func processState(_ pid: Int32) -> Character? {
   guard let stat = try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8),

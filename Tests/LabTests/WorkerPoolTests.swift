@@ -1,3 +1,4 @@
+import BrokerSecurity
 import Foundation
 import NATS
 import Scenario

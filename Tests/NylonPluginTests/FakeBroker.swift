@@ -1,3 +1,4 @@
+import BrokerSecurity
 import CNats
 import Glibc
 import NylonPlugin
@@ -21,7 +22,7 @@ final class Broker {
 
   func start() throws {
     pid = try spawn(["nats-server", "-a", "127.0.0.1", "-p", "\(port)", "-l", "/dev/null"] + options).pid
-    for _ in 0..<500 where !isListening { usleep(10_000) }
+    guard eventually({ isListening }) else { throw SpawnError(name: "nats-server") }
   }
 
   func stop() {

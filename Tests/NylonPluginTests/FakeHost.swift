@@ -1,3 +1,4 @@
+import BrokerSecurity
 import CNylonABI
 import Glibc
 import Nylon
@@ -116,7 +117,7 @@ enum FakeHost {
     }
   }
 
-  /// Opens a session, runs the phases one after the other, closes it. nil: no such entry.
+  /// Opens a session, runs the phases one after the other, closes it. nil: no such entry, or a phase that hangs.
   static func run(
     _ symbols: PluginSymbols, entry: String, context: HTTPContext, phases: [Phase] = Phase.session,
     queued: Bool
@@ -131,14 +132,15 @@ enum FakeHost {
     for phase in phases {
       let before = session.state.withLock { $0.ended.count }
       symbols.event(id, phase, Method(rawValue: 0), [])
-      while session.state.withLock({ $0.ended.count }) == before {
+      let hasEnded = eventually(every: 50) {
         // The host's own thread: takes the calls that the callback queued.
-        if let (method, payload) = queue?.popFirst() {
+        while session.state.withLock({ $0.ended.count }) == before, let (method, payload) = queue?.popFirst()
+        {
           if let answer = session.take(method, payload) { symbols.event(id, .zero, method, answer) }
-        } else {
-          usleep(50)
         }
+        return session.state.withLock { $0.ended.count } > before
       }
+      guard hasEnded else { return nil }
       if session.state.withLock({ $0.ended.last }) == .end, phase == .requestFilter { break }
     }
     return session
@@ -172,11 +174,13 @@ final class CallQueue: Sendable {
     calls.withLock { $0.isEmpty ? nil : $0.removeFirst() }
   }
 
-  /// Waits for the next call.
-  func next() -> Method {
-    while true {
-      if let (method, _) = popFirst() { return method }
-      usleep(50)
+  /// Waits for the next call; nil when none comes.
+  func next() -> Method? {
+    var method: Method?
+    let isCalled = eventually(every: 50) {
+      method = popFirst()?.0
+      return method != nil
     }
+    return isCalled ? method : nil
   }
 }

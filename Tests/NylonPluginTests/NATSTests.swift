@@ -1,3 +1,4 @@
+import BrokerSecurity
 import ExampleHandlers
 import Glibc
 @testable import NylonPlugin
@@ -171,12 +172,12 @@ struct NATSTests {
       broker.stop()
       try broker.start()
       var action: ReplyAction?
-      for _ in 0..<200 where action == nil {
-        usleep(20_000)
-        action = try NATSHost(broker.url).request(.logging, plugin: "p", entry: "noop", context: nil)?
-          .action
+      let isAnswered = try eventually {
+        let host = try NATSHost(broker.url)
+        action = try host.request(.logging, plugin: "p", entry: "noop", context: nil)?.action
+        return action != nil
       }
-      #expect(action == .next)
+      #expect(isAnswered && action == .next)
     }
   }
 

@@ -1,4 +1,5 @@
 import Glibc
+import Synchronization
 
 /// What a load records, laid out in memory that the load process and the orchestrator share.
 ///
@@ -62,32 +63,43 @@ package struct RecordingArea: @unchecked Sendable {
 
   /// Where the load stands.
   package var state: LoadState {
-    get { LoadState(rawValue: words[0]) ?? .preparing }
-    nonmutating set { words[0] = newValue.rawValue }
+    get { LoadState(rawValue: header(0)) ?? .preparing }
+    nonmutating set { setHeader(0, newValue.rawValue) }
   }
 
   /// Set by the orchestrator to end the load early.
   package var stopRequested: Bool {
-    get { words[1] != 0 }
-    nonmutating set { words[1] = newValue ? 1 : 0 }
+    get { header(1) != 0 }
+    nonmutating set { setHeader(1, newValue ? 1 : 0) }
   }
 
   /// Monotonic time at which the measured time starts, nanoseconds; 0 until known.
   package var measureStart: UInt64 {
-    get { words[2] }
-    nonmutating set { words[2] = newValue }
+    get { header(2) }
+    nonmutating set { setHeader(2, newValue) }
   }
 
   /// Monotonic time at which it ends; earlier than planned after an interruption.
   package var measureEnd: UInt64 {
-    get { words[3] }
-    nonmutating set { words[3] = newValue }
+    get { header(3) }
+    nonmutating set { setHeader(3, newValue) }
   }
 
   /// The p99 of this machine's timer overshoot, nanoseconds, measured before the load.
   package var timerFloorNanoseconds: UInt64 {
-    get { words[4] }
-    nonmutating set { words[4] = newValue }
+    get { header(4) }
+    nonmutating set { setHeader(4, newValue) }
+  }
+
+  /// The header is written and read under load, by threads and by processes, so that no access may be left out.
+  private func header(_ place: Int) -> UInt64 { headerWord(place).pointee.load(ordering: .relaxed) }
+
+  private func setHeader(_ place: Int, _ value: UInt64) {
+    headerWord(place).pointee.store(value, ordering: .relaxed)
+  }
+
+  private func headerWord(_ place: Int) -> UnsafeMutablePointer<Atomic<UInt64>> {
+    UnsafeMutableRawPointer(words + place).assumingMemoryBound(to: Atomic<UInt64>.self)
   }
 
   /// The block of a load thread.

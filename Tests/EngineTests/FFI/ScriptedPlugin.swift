@@ -1,3 +1,4 @@
+import BrokerSecurity
 import Foundation
 import Lab
 import Results
@@ -136,7 +137,8 @@ struct FFILoad {
 }
 
 /// Memory for a load's records.
-final class LoadRecording {
+final class LoadRecording: @unchecked Sendable {
+  // @unchecked: the memory is there as long as this is, and each of its words has one writer.
   let area: RecordingArea
   private let memory: UnsafeMutableRawPointer
 
@@ -144,6 +146,14 @@ final class LoadRecording {
     memory = .allocate(byteCount: layout.byteCount, alignment: 64)
     memory.initializeMemory(as: UInt8.self, repeating: 0, count: layout.byteCount)
     area = RecordingArea(layout: layout, memory: memory)
+  }
+
+  /// Ends the load when there is enough, however long that takes on a slow machine.
+  func endLoad(when enough: @escaping @Sendable (LoadGlance) -> Bool) {
+    Thread.detachNewThread { [self] in
+      _ = eventually { enough(LoadGlance(area)) }
+      area.stopRequested = true
+    }
   }
 
   deinit { memory.deallocate() }

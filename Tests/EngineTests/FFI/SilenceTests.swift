@@ -51,12 +51,9 @@ extension FFITests {
       let memory = LoadRecording(order.layout)
       let transports = try FFITransport.make(
         order: order, spec: FFISpec(file: "p"), plugin: plugin.library, area: memory.area)
-      let area = memory.area
-      Thread.detachNewThread {
-        while LoadGlance(area).answered < 100 { usleep(1000) }
-        area.stopRequested = true
-      }
-      let measurement = LoadRunner(order: order, area: area) { ResourceSample() }.run(transports: transports)
+      memory.endLoad { $0.answered >= 100 }
+      let measurement = LoadRunner(order: order, area: memory.area) { ResourceSample() }.run(
+        transports: transports)
       try expectOnlyAnswers(measurement)
       #expect(measurement.durationSeconds < 600)
       let request = try #require(measurement.request)

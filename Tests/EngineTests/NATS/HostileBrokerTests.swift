@@ -1,3 +1,4 @@
+import BrokerSecurity
 import Foundation
 import Lab
 import Results
@@ -11,11 +12,12 @@ import Testing
 /// The native client and brokers that break the protocol.
 @Suite(.serialized) struct HostileBrokerTests {
   private func with(
-    _ load: NATSLoad, _ serve: @escaping @Sendable (ScriptedBroker.Peer) -> Void
+    _ load: NATSLoad, until enough: (@Sendable (LoadGlance) -> Bool)? = nil,
+    _ serve: @escaping @Sendable (ScriptedBroker.Peer) -> Void
   ) throws -> (Engine.Measurement, connections: Int) {
     let broker = try ScriptedBroker(serve)
     defer { broker.stop() }
-    return (try load.run(broker.url), broker.connections)
+    return (try load.run(broker.url, until: enough), broker.connections)
   }
 
   private var shortLoad: NATSLoad {
@@ -117,14 +119,20 @@ import Testing
   /// The first broker takes requests in part and goes; the next one must get whole ones, and all.
   @Test func requestsThatTheKernelHadNotTakenGoOutAgainAndWhole() throws {
     let seen = Mutex<(kinds: Set<Substring>, sizes: Set<Int>, count: Int)>(([], [], 0))
-    var load = NATSLoad(load: .closed(concurrency: 32), measureSeconds: 0.9, drainSeconds: 0.1)
+    let isAll = Atomic(false)
+    var load = NATSLoad(load: .closed(concurrency: 32), drainSeconds: 0.1)
     load.request.bodyBytes = 400_000
-    load.policy.timeoutMilliseconds = 5000
-    let (measurement, connections) = try with(load) { peer in
+    load.policy.timeoutMilliseconds = 60_000
+    let (measurement, connections) = try with(load, until: { _ in isAll.load(ordering: .relaxed) }) { peer in
       peer.welcome()
       if peer.number == 1 {
-        // 25 MB are to be sent: more than both sockets hold.
-        usleep(300_000)
+        // 25 MB are to be sent, more than both sockets hold: the client comes to a stop.
+        var last = 0
+        _ = eventually {
+          let untaken = TCPConnection.all(to: peer.port).map(\.untakenBytes).reduce(0, +)
+          defer { last = untaken }
+          return untaken > 0 && untaken == last
+        }
         return
       }
       var bytes: [UInt8] = []
@@ -145,6 +153,8 @@ import Testing
           bytes.removeFirst(end + 3 + size)
         }
       }
+      isAll.store(true, ordering: .relaxed)
+      peer.waitForEnd()
     }
     let (kinds, sizes, count) = seen.withLock { $0 }
     #expect(connections == 2)

@@ -134,10 +134,15 @@ struct NATSLoad {
   var auth = NATSAuth()
   var spec: NATSSpec { NATSSpec(auth: auth) }
 
-  func run(_ servers: String...) throws -> Engine.Measurement {
+  /// Runs the load, for its time or until there is enough.
+  func run(
+    _ servers: String..., until enough: (@Sendable (LoadGlance) -> Bool)? = nil
+  ) throws -> Engine.Measurement {
     var order = order(servers[0])
     order.servers = servers
+    if enough != nil { order.measureSeconds = 600 }
     let memory = LoadRecording(order.layout)
+    if let enough { memory.endLoad(when: enough) }
     let runner = LoadRunner(order: order, area: memory.area) { ResourceSample() }
     return try runner.measure()
   }

@@ -1,3 +1,4 @@
+import BrokerSecurity
 import Foundation
 import Synchronization
 import Testing
@@ -13,6 +14,8 @@ final class ScriptedBroker: Sendable {
     let socket: Int32
     /// 1 for the first connection.
     let number: Int
+    /// The broker's.
+    let port: UInt16
 
     func send(_ text: String) {
       let bytes = Array(text.utf8)
@@ -45,6 +48,12 @@ final class ScriptedBroker: Sendable {
       }
     }
 
+    /// Waits until the client closes the connection; what it sends until then is dropped.
+    func waitForEnd() {
+      var bytes = [UInt8](repeating: 0, count: 65_536)
+      _ = eventually { recv(socket, &bytes, bytes.count, 0) == 0 }
+    }
+
     /// Greets, and agrees to what a client says first.
     func welcome() {
       send(ScriptedBroker.greeting + "\r\n")
@@ -73,7 +82,8 @@ final class ScriptedBroker: Sendable {
     }
     try #require(listen(listener, 8) == 0)
     self.listener = listener
-    url = "nats://127.0.0.1:\(UInt16(bigEndian: address.sin_port))"
+    let port = UInt16(bigEndian: address.sin_port)
+    url = "nats://127.0.0.1:\(port)"
     Thread.detachNewThread { [self] in
       var number = 0
       while true {
@@ -83,7 +93,7 @@ final class ScriptedBroker: Sendable {
         var limit = timeval(tv_sec: 1, tv_usec: 0)
         setsockopt(peer, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
         peers.withLock { $0.append(peer) }
-        let connection = Peer(socket: peer, number: number)
+        let connection = Peer(socket: peer, number: number, port: port)
         Thread.detachNewThread {
           serve(connection)
           shutdown(connection.socket, Int32(SHUT_RDWR))
