@@ -1,10 +1,10 @@
 import Foundation
-import Lab
-import Engine
-import Results
+@testable import Lab
+@testable import Engine
+@testable import Results
 import Nylon
 import Report
-import Scenario
+@testable import Scenario
 import Testing
 
 @testable import Bench

@@ -2,9 +2,9 @@ import ExampleHandlers
 import Foundation
 import struct Engine.InvalidReason
 import struct Engine.Measurement
-import Lab
+@testable import Lab
 import NylonPlugin
-import Results
+@testable import Results
 import Report
 @testable import Scenario
 import Testing

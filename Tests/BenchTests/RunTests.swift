@@ -1,10 +1,10 @@
-import Engine
+@testable import Engine
 import Foundation
-import Lab
+@testable import Lab
 import Nylon
 import Report
-import Results
-import Scenario
+@testable import Results
+@testable import Scenario
 import Testing
 
 @testable import Bench
@@ -28,8 +28,9 @@ struct StepTests {
   @Test("Targets take turns within a load, and the turn is reversed with each replicate")
   func interleaving() {
     let loads: [LoadShape] = [.closed(concurrency: 1), .closed(concurrency: 8)]
-    let plan = Plan(
-      name: "p", targets: [target("a", loads: loads), target("b", loads: loads)], loads: loads, replicates: 2)
+    var plan = Plan(
+      name: "p", targets: [target("a", loads: loads), target("b", loads: loads)], loads: loads)
+    plan.replicates = 2
     #expect(
       Step.all(of: plan).map { "\($0.target.name) \($0.load.label) \($0.replicate)" } == [
         "a closed-1 1", "b closed-1 1", "a closed-8 1", "b closed-8 1",
@@ -145,18 +146,18 @@ struct ClaimCheckTests {
       [spec(.ffi)], plan: plan([target("all"), target("one", phases: [.requestFilter]), pool("nats")]))
     #expect(checks.map(\.id) == ["c", "c-per-phase"])
     #expect(checks.map { $0.conditions.map(\.target) } == [["all"], ["one"]])
-    #expect(checks.allSatisfy { $0.notMeasuredReason == nil })
+    #expect(checks.allSatisfy { $0.notMeasured == nil })
   }
 
   @Test("A claim that nothing can be measured for says why")
   func missing() {
     let only = plan([target("ffi")])
     #expect(
-      ClaimCheck.all([spec(.nats)], plan: only)[0].notMeasuredReason?.contains("no nats target") == true)
+      ClaimCheck.all([spec(.nats)], plan: only)[0].notMeasured?.contains("no nats target") == true)
     #expect(
-      ClaimCheck.all([spec(.ffi, notMeasured: "needs X")], plan: only)[0].notMeasuredReason == "needs X")
+      ClaimCheck.all([spec(.ffi, notMeasured: "needs X")], plan: only)[0].notMeasured == "needs X")
     let alone = ClaimCheck.all([spec(.ffi, against: .nats)], plan: plan([target("ffi")]))
-    #expect(alone[0].notMeasuredReason?.contains("no nats target of the same phases") == true)
+    #expect(alone[0].notMeasured?.contains("no nats target of the same phases") == true)
   }
 
   @Test(
@@ -205,7 +206,8 @@ struct ExitReasonTests {
     var document = RunDocument(
       runID: "r", toolVersion: "0", commandLine: [],
       scenario: Plan(name: "p", targets: [target("a")], loads: [.closed(concurrency: 1)]),
-      machine: MachineFacts(), interrupted: interrupted)
+      machine: MachineFacts(), started: UTCSecond(epochSeconds: 0))
+    document.interrupted = interrupted
     document.measurements = [
       Measurement(
         target: "a", transport: "ffi", handler: "", load: "closed-1", concurrency: 1, payloadBytes: 0,

@@ -1,5 +1,5 @@
 import Foundation
-import Results
+@testable import Results
 import Report
 import Testing
 

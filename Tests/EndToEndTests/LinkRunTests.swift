@@ -1,8 +1,8 @@
 import BrokerSecurity
 import Foundation
-import Engine
-import Lab
-import Results
+@testable import Engine
+@testable import Lab
+@testable import Results
 import Report
 import Testing
 

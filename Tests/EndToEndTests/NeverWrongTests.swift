@@ -1,7 +1,7 @@
 import BrokerSecurity
 import Foundation
-import Lab
-import Results
+@testable import Lab
+@testable import Results
 import Report
 import Testing
 

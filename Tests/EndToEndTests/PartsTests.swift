@@ -1,7 +1,7 @@
 import Foundation
-import Engine
-import Lab
-import Results
+@testable import Engine
+@testable import Lab
+@testable import Results
 import Report
 import Testing
 

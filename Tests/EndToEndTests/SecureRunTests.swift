@@ -1,6 +1,6 @@
 import BrokerSecurity
 import Foundation
-import Results
+@testable import Results
 import Report
 import Testing
 

@@ -1,4 +1,4 @@
-import Lab
+@testable import Lab
 @testable import Scenario
 import Testing
 

@@ -1,6 +1,6 @@
 import Foundation
 import struct Engine.Measurement
-import Lab
+@testable import Lab
 import Testing
 
 @testable import Engine

@@ -1,5 +1,5 @@
 import Foundation
-import Lab
+@testable import Lab
 import Nylon
 import Scenario
 import Testing

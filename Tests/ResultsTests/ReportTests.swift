@@ -1,5 +1,5 @@
 import Foundation
-import Lab
+@testable import Lab
 import Testing
 
 @testable import Engine

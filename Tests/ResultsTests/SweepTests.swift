@@ -1,4 +1,4 @@
-import Lab
+@testable import Lab
 import Scenario
 import Testing
 
