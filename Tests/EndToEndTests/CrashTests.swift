@@ -1,5 +1,6 @@
 import Foundation
 @testable import Results
+import struct Engine.Measurement
 import Report
 import Testing
 
@@ -68,41 +69,33 @@ extension EndToEnd {
       #expect((document.measurements.first?.request?.counts.lost ?? 0) > 0)
     }
 
-    @Test("A worker that dies under load")
-    func worker() throws {
-      let path = try sandbox.write(
-        Small.pool(
-          workers: "{count: 2, command: nylon-worker}", times: "warmup_seconds: 0.1\nmeasure_seconds: 2"),
-        as: "nats.yaml")
-      let command = try sandbox.start(["run", path, "--out", sandbox.results])
+    /// Kills a process of a pool under load; the measurement, whose counts close.
+    private func expectInvalid(killing program: String, workers: Int) throws -> Measurement {
+      let command = try sandbox.start(
+        run: Small.pool(
+          workers: "{count: \(workers), command: nylon-worker}",
+          times: "warmup_seconds: 0.1\nmeasure_seconds: 2"))
       try sandbox.waitForLoad()
-      // The worker, not its keeper, which has no such command line.
-      let worker = try #require(sandbox.processes("/nylon-worker").first)
-      kill(worker, SIGKILL)
-      let finished = command.finish()
-      #expect(finished.code == 81)
+      // The program, not its keeper, which has no such command line.
+      kill(try #require(sandbox.processes(program).first), SIGKILL)
+      #expect(command.finish().code == 81)
       let measurement = try #require(try sandbox.latest().measurements.first)
-      let death = measurement.invalidReasons.first { $0.code == .workerDied }
-      #expect(death?.detail.contains("SIGKILL") == true)
       for scope in measurement.scopes { #expect(scope.counts.closes) }
       #expect(sandbox.processes().isEmpty)
+      return measurement
+    }
+
+    @Test("A worker that dies under load")
+    func worker() throws {
+      let measurement = try expectInvalid(killing: "/nylon-worker", workers: 2)
+      let death = measurement.invalidReasons.first { $0.code == .workerDied }
+      #expect(death?.detail.contains("SIGKILL") == true)
     }
 
     @Test("A broker that dies under load")
     func broker() throws {
-      let path = try sandbox.write(
-        Small.pool(
-          workers: "{count: 1, command: nylon-worker}", times: "warmup_seconds: 0.1\nmeasure_seconds: 2"),
-        as: "nats.yaml")
-      let command = try sandbox.start(["run", path, "--out", sandbox.results])
-      try sandbox.waitForLoad()
-      kill(try #require(sandbox.processes("/nats-server").first), SIGKILL)
-      let finished = command.finish()
-      #expect(finished.code == 81)
-      let measurement = try #require(try sandbox.latest().measurements.first)
+      let measurement = try expectInvalid(killing: "/nats-server", workers: 1)
       #expect(measurement.invalidReasons.contains { $0.code == .brokerDied })
-      for scope in measurement.scopes { #expect(scope.counts.closes) }
-      #expect(sandbox.processes().isEmpty)
     }
   }
 }

@@ -14,8 +14,7 @@ extension EndToEnd {
 
     private func startLongRun() throws -> RunningCommand {
       let scenario = Small.pool(workers: "{count: 2, command: nylon-worker}", times: Self.long)
-      let path = try sandbox.write(scenario, as: "long.yaml")
-      return try sandbox.start(["run", path, "--out", sandbox.results])
+      return try sandbox.start(run: scenario)
     }
 
     @Test("Ctrl-C saves what was measured and ends with 130", arguments: [SIGINT, SIGTERM])
@@ -56,8 +55,7 @@ extension EndToEnd {
       let scenario = Small.pool(
         workers: "{count: 1, command: nylon-worker, environment: {MY_PASSWORD: \(secret)}}",
         auth: ", auth: {token: \(secret)}", times: "warmup_seconds: 0.1\nmeasure_seconds: 1")
-      let path = try sandbox.write(scenario, as: "secret.yaml")
-      let command = try sandbox.start(["run", path, "--out", sandbox.results, "--json", "-v"])
+      let command = try sandbox.start(run: scenario, ["--json", "-v"])
       var seen = 0
       var told: [String] = []
       let hasEnded = eventually {

@@ -76,9 +76,7 @@ extension EndToEnd {
     @Test("whose relay is killed under load makes the measurement invalid, and the next has a new one")
     func relayDies() throws {
       let times = "warmup_seconds: 0.1\nmeasure_seconds: 1\ndrain_seconds: 0.3\nreplicates: 2\n"
-      let path = try sandbox.write(
-        pool("{between: generator-broker, delay_ms: 0.5}", times: times), as: "x.yaml")
-      let command = try sandbox.start(["run", path, "--out", sandbox.results])
+      let command = try sandbox.start(run: pool("{between: generator-broker, delay_ms: 0.5}", times: times))
       try sandbox.waitForLoad()
       for pid in sandbox.processes("/nylon-link") { kill(pid, SIGKILL) }
       let finished = command.finish()
@@ -94,8 +92,7 @@ extension EndToEnd {
     @Test("leaves nothing behind when the command is killed", arguments: [false, true])
     func kill9(underLoad: Bool) throws {
       let times = "warmup_seconds: 1\nmeasure_seconds: 60\n"
-      let path = try sandbox.write(pool("{between: broker-workers, delay_ms: 1}", times: times), as: "x.yaml")
-      let command = try sandbox.start(["run", path, "--out", sandbox.results])
+      let command = try sandbox.start(run: pool("{between: broker-workers, delay_ms: 1}", times: times))
       #expect(eventually { !sandbox.processes("/nylon-link").isEmpty })
       if underLoad { try sandbox.waitForLoad(.warmup) }
       kill(command.pid, SIGKILL)

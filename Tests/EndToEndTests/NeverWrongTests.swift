@@ -156,9 +156,9 @@ extension EndToEnd {
       let port = try FreePort.find()
       let broker = try RunningBroker(in: sandbox, port: port)
       let times = "warmup_seconds: 0\nmeasure_seconds: 3\ndrain_seconds: 0.2\n"
-      let path = try sandbox.write(
-        Small.pool(workers: "{count: 1, command: nylon-worker}", times: times), as: "killed.yaml")
-      let command = try sandbox.start(["run", path, "--out", sandbox.results, "--server", broker.url])
+      let command = try sandbox.start(
+        run: Small.pool(workers: "{count: 1, command: nylon-worker}", times: times),
+        ["--server", broker.url])
       // Requests go through it: the load is under way.
       #expect(eventually { (try? broker.monitor.statistics().inMessages) ?? 0 > 2000 })
       kill(broker.command.pid, SIGKILL)

@@ -70,10 +70,14 @@ final class Sandbox {
     try start(arguments, environment: environment).finish()
   }
 
-  /// Runs a scenario with `run`, results in the sandbox.
+  /// Runs a scenario with `run` to its end, results in the sandbox.
   func run(_ scenario: String, _ more: String...) throws -> Finished {
-    let path = try write(scenario, as: "scenario.yaml")
-    return try start(["run", path, "--out", results] + more).finish()
+    try start(run: scenario, more).finish()
+  }
+
+  /// Starts `run` with a scenario, results in the sandbox.
+  func start(run scenario: String, _ more: [String] = []) throws -> RunningCommand {
+    try start(["run", try write(scenario, as: "scenario.yaml"), "--out", results] + more)
   }
 
   /// The newest run.

@@ -41,8 +41,7 @@ extension EndToEnd {
 
     @Test("generator_late: the load process could not run when the schedule wanted requests")
     func late() throws {
-      let path = try sandbox.write(Self.open(2000, seconds: 2, plugin: "NullPlugin"), as: "open.yaml")
-      let command = try sandbox.start(["run", path, "--out", sandbox.results])
+      let command = try sandbox.start(run: Self.open(2000, seconds: 2, plugin: "NullPlugin"))
       let load = try sandbox.waitForLoad()
       kill(load, SIGSTOP)
       // How long it stands still: 15 % of the measured time.
@@ -115,8 +114,7 @@ extension EndToEnd {
     func died(program: String, code: String) throws {
       let scenario = Small.pool(
         workers: "{count: 2, command: nylon-worker}", times: "warmup_seconds: 0.1\nmeasure_seconds: 1.5")
-      let path = try sandbox.write(scenario, as: "nats.yaml")
-      let command = try sandbox.start(["run", path, "--out", sandbox.results])
+      let command = try sandbox.start(run: scenario)
       try sandbox.waitForLoad()
       kill(try #require(sandbox.processes(program).first), SIGKILL)
       try expectInvalid(command.finish(), code)
@@ -126,8 +124,7 @@ extension EndToEnd {
     func failed() throws {
       let scenario = Small.pool(
         workers: "{count: 1, command: nylon-worker}", times: "warmup_seconds: 0.1\nmeasure_seconds: 5")
-      let path = try sandbox.write(scenario, as: "nats.yaml")
-      let command = try sandbox.start(["run", path, "--out", sandbox.results])
+      let command = try sandbox.start(run: scenario)
       kill(try sandbox.waitForLoad(), SIGKILL)
       try expectInvalid(command.finish(), "failed")
     }
@@ -204,8 +201,7 @@ extension EndToEnd {
         warmup_seconds: 0.3
         measure_seconds: 10
         """
-      let path = try sandbox.write(scenario, as: "stalled.yaml")
-      let command = try sandbox.start(["run", path, "--out", sandbox.results])
+      let command = try sandbox.start(run: scenario)
       try sandbox.waitForLoad()
       let worker = try #require(sandbox.processes("/nylon-worker").first)
       kill(worker, SIGSTOP)

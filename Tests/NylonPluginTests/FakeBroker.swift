@@ -1,28 +1,41 @@
 import BrokerSecurity
 import CNats
-import Glibc
+import Foundation
 import NylonPlugin
 import Nylon
 
-/// A real nats-server on a free loopback port, ended by its process id.
+/// A real nats-server on a loopback port that it chooses itself, ended by its process id.
 final class Broker {
-  let port: UInt16
+  /// The same after a restart.
+  private(set) var port: UInt16 = 0
   private var pid: pid_t = 0
-  var url: String { "nats://127.0.0.1:\(port)" }
-
   private let options: [String]
+  private let folder = NSTemporaryDirectory() + "/nylon-bench-broker-\(UUID().uuidString)"
+  var url: String { "nats://127.0.0.1:\(port)" }
 
   init(_ options: [String] = []) throws {
     self.options = options
-    port = try Broker.freePort()
+    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
     try start()
   }
 
-  deinit { stop() }
+  deinit {
+    stop()
+    try? FileManager.default.removeItem(atPath: folder)
+  }
 
   func start() throws {
-    pid = try spawn(["nats-server", "-a", "127.0.0.1", "-p", "\(port)", "-l", "/dev/null"] + options).pid
-    guard eventually({ isListening }) else { throw SpawnError(name: "nats-server") }
+    let place = ["-a", "127.0.0.1", "-p", port == 0 ? "-1" : "\(port)", "--ports_file_dir", folder]
+    pid = try spawn(["nats-server", "-l", "/dev/null"] + place + options).pid
+    let isListening = eventually {
+      let ports = try? String(contentsOfFile: "\(folder)/nats-server_\(pid).ports", encoding: .utf8)
+      guard let ports, let found = ports.firstRange(of: "nats://127.0.0.1:"),
+        let number = UInt16(ports[found.upperBound...].prefix { $0.isNumber })
+      else { return false }
+      port = number
+      return true
+    }
+    guard isListening else { throw SpawnError(name: "nats-server") }
   }
 
   func stop() {
@@ -31,38 +44,6 @@ final class Broker {
     var status: Int32 = 0
     waitpid(pid, &status, 0)
     pid = 0
-  }
-
-  private var isListening: Bool {
-    let end = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-    defer { close(end) }
-    return Broker.withAddress(port) { connect(end, $0, $1) } == 0
-  }
-
-  private static func freePort() throws -> UInt16 {
-    let end = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
-    defer { close(end) }
-    guard withAddress(0, { bind(end, $0, $1) }) == 0 else { throw SpawnError(name: "bind") }
-    var address = sockaddr_in()
-    var size = socklen_t(MemoryLayout<sockaddr_in>.size)
-    _ = withUnsafeMutablePointer(to: &address) {
-      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(end, $0, &size) }
-    }
-    return UInt16(bigEndian: address.sin_port)
-  }
-
-  private static func withAddress(
-    _ port: UInt16, _ body: (UnsafePointer<sockaddr>, socklen_t) -> Int32
-  ) -> Int32 {
-    var address = sockaddr_in()
-    address.sin_family = sa_family_t(AF_INET)
-    address.sin_port = port.bigEndian
-    address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
-    return withUnsafePointer(to: &address) {
-      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-        body($0, socklen_t(MemoryLayout<sockaddr_in>.size))
-      }
-    }
   }
 }
 
@@ -78,8 +59,11 @@ func spawn(_ arguments: [String], environment: [String] = []) throws -> (pid: pi
   posix_spawn_file_actions_adddup2(&actions, ends[1], STDERR_FILENO)
   posix_spawn_file_actions_addclose(&actions, ends[0])
   var argv = arguments.map { strdup($0) } + [nil]
-  let path = "PATH=" + (getenv("PATH").map { String(cString: $0) } ?? "/usr/bin")
-  var envp = ([path] + environment).map { strdup($0) } + [nil]
+  // Of our own, beside the path, only what tells a sanitizer how to look (scripts/sanitize).
+  let own = ["PATH", "ASAN_OPTIONS", "TSAN_OPTIONS"].compactMap { (name: String) in
+    getenv(name).map { "\(name)=\(String(cString: $0))" }
+  }
+  var envp = (own + environment).map { strdup($0) } + [nil]
   defer { for text in argv + envp { free(text) } }
   var pid: pid_t = 0
   let status = posix_spawnp(&pid, arguments[0], &actions, nil, &argv, &envp)

@@ -120,7 +120,7 @@ struct WorkerProcessTests {
     worker.wait(for: "started successfully\n")
     #expect(worker.text.contains("started successfully\n"), "\(worker.text)")
     kill(worker.pid, SIGTERM)
-    #expect(worker.exitCode() == 0)
+    #expect(worker.exitCode() == 0, "\(worker.text)")
   }
 
   /// A worker that ends with that code and says these words.

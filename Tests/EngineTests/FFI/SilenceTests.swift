@@ -14,14 +14,14 @@ extension FFITests {
       // The second phase has no answer: a session that is stuck ends, whatever the policy says.
       for onError in ErrorAction.allCases {
         let load = FFILoad(
-          dispatch: way.dispatch, threads: way.loadThreads, timeoutMilliseconds: 30, onError: onError)
+          dispatch: way.dispatch, threads: way.loadThreads, timeoutMilliseconds: 200, onError: onError)
         let measurement = try load.run(plugin.library)
         let request = try #require(measurement.request)
         #expect(request.counts.sent >= 4)
         #expect(request.counts.timeouts == request.counts.sent)
         #expect(request.counts.retries == 0)
         #expect(request.response.count == request.counts.sent)
-        #expect(request.response.leastNanoseconds >= 30_000_000)
+        #expect(request.response.leastNanoseconds >= 200_000_000)
         #expect(measurement.scopes[1].counts.ok == request.counts.sent)
         #expect(measurement.scopes[2].counts.timeouts == request.counts.sent)
         #expect(measurement.scopes[3].counts.sent == 0)
