@@ -146,10 +146,12 @@ let package = Package(
       ],
       swiftSettings: strict),
     .testTarget(
-      name: "LabTests", dependencies: ["Lab", "Scenario", "Engine", "NATS", "CLinux", "BrokerSecurity"],
+      name: "LabTests",
+      dependencies: ["Lab", "Results", "Scenario", "Engine", "NATS", "CLinux", "BrokerSecurity"],
       swiftSettings: strict),
     .testTarget(
-      name: "ResultsTests", dependencies: ["Results", "Report", "Engine", "Lab", "Scenario", "Nylon"],
+      name: "ResultsTests",
+      dependencies: ["Results", "Report", "Engine", "Lab", "Scenario", "Nylon", "NATS"],
       swiftSettings: strict),
     .testTarget(
       name: "BenchTests",
