@@ -39,7 +39,7 @@ final class BenchRun {
     machine.fitness = Doctor.fitness(machine)
     document = RunDocument(
       runID: folder.runID, toolVersion: ToolVersion.current,
-      commandLine: CommandLine.arguments.map(Self.withoutSecrets), scenario: plan.redacted(),
+      commandLine: CommandLine.arguments.map(Redaction.argument), scenario: plan.redacted(),
       scenarioSHA256: SHA256Text.ofFile(plan.file), plugins: lab.pluginFiles, seed: plan.seed,
       machine: machine,
       started: started)
@@ -50,11 +50,6 @@ final class BenchRun {
   var serviceLevel: ServiceLevel? {
     get { document.serviceLevel }
     set { document.serviceLevel = newValue }
-  }
-
-  /// An argument as it may be stored: neither a password in a URL nor a secret that was `--set`.
-  private static func withoutSecrets(_ argument: String) -> String {
-    argument.contains("=") ? Redaction.assignment(argument) : Redaction.redactedURL(argument)
   }
 
   /// Measures everything; what was measured is saved after each measurement and at any end.

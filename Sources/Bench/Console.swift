@@ -1,4 +1,3 @@
-import CLinux
 import Engine
 import Foundation
 import Lab
@@ -38,12 +37,6 @@ enum Console {
   }
 }
 
-/// The clock that the load processes record with.
-enum MonotonicClock {
-  /// Nanoseconds.
-  static func now() -> UInt64 { kernel_now_ns() }
-}
-
 /// A glance at a load, with the times that go with it.
 struct LoadGlanceAt {
   let glance: LoadGlance
@@ -52,7 +45,7 @@ struct LoadGlanceAt {
 
   init(_ area: RecordingArea) {
     glance = LoadGlance(area)
-    let now = MonotonicClock.now()
+    let now = MonotonicClock.nanoseconds
     let end = min(now, area.measureEnd)
     measuredSeconds =
       area.measureStart > 0 && end > area.measureStart
@@ -68,7 +61,7 @@ final class ProgressLine {
   private var place = 0
   private var label = ""
   private var secondsEach = 0.0
-  private var begun = MonotonicClock.now()
+  private var begun = MonotonicClock.nanoseconds
 
   init(isDrawn: Bool, verbose: Bool) {
     self.isDrawn = isDrawn
@@ -82,7 +75,7 @@ final class ProgressLine {
   }
 
   /// The next measurement begins.
-  func begin(place: Int, label: String, now: UInt64 = MonotonicClock.now()) {
+  func begin(place: Int, label: String, now: UInt64 = MonotonicClock.nanoseconds) {
     self.place = place
     self.label = label
     begun = now
@@ -112,7 +105,7 @@ final class ProgressLine {
   func clear() { if isDrawn { Console.raw("\r\u{1b}[K") } }
 
   private func draw(_ text: String) {
-    if isDrawn { Console.raw("\r\u{1b}[K" + line(text, now: MonotonicClock.now())) }
+    if isDrawn { Console.raw("\r\u{1b}[K" + line(text, now: MonotonicClock.nanoseconds)) }
   }
 
   func line(_ text: String, now: UInt64) -> String {

@@ -20,7 +20,7 @@ package enum ExitReason: Int32, Error {
     case let reason as ExitReason: self = reason
     case is ScenarioError: self = .badInput
     case let error as LabError:
-      if case .invalid = error { self = .badInput } else { self = error.isMissing ? .missing : .failure }
+      self = error.isInvalidInput ? .badInput : error.isMissing ? .missing : .failure
     case let error as LoadFailure:
       switch error.kind {
       case .missing: self = .missing

@@ -1,4 +1,3 @@
-import Foundation
 import Lab
 import Report
 import Results
@@ -49,23 +48,6 @@ package enum Inspection {
       Console.result("\ngrade \(fitness.grade.rawValue): \(fitness.grade.meaning)")
     }
     if findings.contains(where: { $0.state == .missing }) { throw ExitReason.missing }
-  }
-}
-
-extension RunFolder {
-  /// Writes rendered files into a folder, which is made when it is missing.
-  static func write(_ files: [RenderedFile], to folder: String) throws {
-    do {
-      try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
-      for file in files {
-        try Data(file.contents.utf8).write(
-          to: URL(fileURLWithPath: "\(folder)/\(file.name)"), options: .atomic)
-      }
-    } catch {
-      throw RunFolderError(
-        kind: .unwritable, path: folder, problem: "it cannot be written (\(error.localizedDescription))",
-        remedy: "name another folder with --to")
-    }
   }
 }
 

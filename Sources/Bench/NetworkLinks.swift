@@ -16,7 +16,7 @@ final class NetworkLinks {
   struct Used {
     fileprivate var links: [Link] = []
     fileprivate var cpuBefore: [UInt64?] = []
-    fileprivate var since = MonotonicClock.now()
+    fileprivate var since = MonotonicClock.nanoseconds
   }
 
   /// A relay over so much of a core may itself be what bounds a load.
@@ -51,13 +51,13 @@ final class NetworkLinks {
 
   /// Notes what the relays have cost until now, before a load.
   func begin(_ used: inout Used) {
-    used.since = MonotonicClock.now()
+    used.since = MonotonicClock.nanoseconds
     used.cpuBefore = used.links.map(\.cpuNanoseconds)
   }
 
   /// Judges a measurement over links: a relay that died makes it invalid, a busy one is told.
   func judge(_ used: Used, _ measurement: inout Engine.Measurement) {
-    let elapsed = Double(MonotonicClock.now() - used.since)
+    let elapsed = Double(MonotonicClock.nanoseconds - used.since)
     for (link, before) in zip(used.links, used.cpuBefore) {
       let place = link.spec.between.rawValue
       guard link.isRunning else {

@@ -5,7 +5,7 @@ import Results
 enum Outcome {
   /// Tables that a command shows.
   enum Table {
-    case results, phases, parts, comparison, claims, behaviours, implied, costs, floor, network
+    case results, parts, comparison, claims, behaviours, implied, costs, floor, network
     case sweep, expectations
   }
 
@@ -25,7 +25,6 @@ enum Outcome {
   private static func tables(_ document: RunDocument, _ table: Table) -> [ReportTable] {
     switch table {
     case .results: [ResultTables.results(document)]
-    case .phases: [ResultTables.phases(document)]
     case .parts: [ResultTables.parts(document)]
     case .comparison: [ResultTables.comparison(document.comparisons)]
     case .claims: [ResultTables.claims(document.claims)]

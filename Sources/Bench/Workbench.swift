@@ -173,7 +173,7 @@ final class Workbench {
       }
     }
     // The load process died: what it had recorded is still in the shared memory.
-    shared.area.measureEnd = min(shared.area.measureEnd, MonotonicClock.now())
+    shared.area.measureEnd = min(shared.area.measureEnd, MonotonicClock.nanoseconds)
     var measurement = LoadResult.measurement(order: order, area: shared.area)
     let words = outcome.lastWords.isEmpty ? "it said nothing" : "last words: \(outcome.lastWords)"
     measurement.invalidReasons = [

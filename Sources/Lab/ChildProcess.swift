@@ -210,9 +210,6 @@ package enum ExitStatus: Sendable, Equatable, Codable {
   case signaled(Int32)
   /// Unknown: its keeper was killed, and the kernel killed the process with it.
   case lost
-
-  /// True for exit code 0.
-  var isSuccess: Bool { self == .exited(0) }
 }
 
 extension ExitStatus: CustomStringConvertible {

@@ -33,7 +33,7 @@ package enum LabError: Error, Sendable, Equatable {
   }
 
   /// True when a value of the user's cannot be used: the command then ends with code 65.
-  var isInvalidInput: Bool {
+  package var isInvalidInput: Bool {
     if case .invalid = self { true } else { false }
   }
 }

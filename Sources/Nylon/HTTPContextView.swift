@@ -18,8 +18,6 @@ package struct HTTPContextView {
   /// A context with neither request nor response.
   package init() { context = NylonContextView() }
 
-  /// Whether the response travels.
-  package var hasResponse: Bool { context.response.present }
   /// `GET`, `POST`, …
   package var method: String? { context.request.method.text }
   /// The path without the query.

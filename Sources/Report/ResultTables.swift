@@ -84,7 +84,7 @@ package enum ResultTables {
   }
 
   /// Phases: a row per target, load and phase.
-  package static func phases(_ document: RunDocument) -> ReportTable {
+  static func phases(_ document: RunDocument) -> ReportTable {
     struct Phase {
       let group: MeasurementGroup
       let name: String

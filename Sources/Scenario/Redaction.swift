@@ -37,6 +37,11 @@ package enum Redaction {
     "privatekey", "authorization", "setcookie", "natsuser", "passphrase", "natspass", "userpass",
   ]
 
+  /// An argument as it may be stored: neither a password in a URL nor a secret that was `--set`.
+  package static func argument(_ text: String) -> String {
+    text.contains("=") ? assignment(text) : redactedURL(text)
+  }
+
   /// `path.to.key=value` with the value masked when the path, or the value's own keys, name a secret.
   package static func assignment(_ text: String) -> String {
     guard let equals = text.firstIndex(of: "=") else {
@@ -44,7 +49,7 @@ package enum Redaction {
     }
     let path = String(text[..<equals])
     let value = String(text[text.index(after: equals)...])
-    let hidden = path != "seed" && mentionsSecret(path) || mentionsSecret(value)
+    let hidden = mentionsSecret(path: path) || mentionsSecret(value)
     return redactedURL(path) + "=" + (hidden ? mask : redactedURL(value))
   }
 

@@ -1,4 +1,5 @@
 // Both ends of a request, scripted: what a promise is tried with where no load is needed.
+import Engine
 import Foundation
 import Nylon
 import Scenario
@@ -70,12 +71,12 @@ final class RequestClient {
   /// What has come back for requests that were sent together.
   private final class Gathered: Sendable {
     let answers: Mutex<[[Answer]]>
-    let lastAt = Mutex(MonotonicClock.now())
+    let lastAt = Mutex(MonotonicClock.nanoseconds)
 
     init(count: Int) { answers = Mutex([[Answer]](repeating: [], count: count)) }
 
     func add(_ message: Libnats.Message) {
-      lastAt.withLock { $0 = MonotonicClock.now() }
+      lastAt.withLock { $0 = MonotonicClock.nanoseconds }
       guard let place = message.subject.split(separator: ".").last.flatMap({ Int($0) }) else { return }
       answers.withLock { if $0.indices.contains(place) { $0[place].append(Answer(message)) } }
     }
@@ -91,8 +92,8 @@ final class RequestClient {
       library.publish(bytes, to: subject, reply: "\(inbox).\(place)")
     }
     try library.flush()
-    gathered.lastAt.withLock { $0 = MonotonicClock.now() }
-    while MonotonicClock.now() < gathered.lastAt.withLock({ $0 }) + 300_000_000 { usleep(10_000) }
+    gathered.lastAt.withLock { $0 = MonotonicClock.nanoseconds }
+    while MonotonicClock.nanoseconds < gathered.lastAt.withLock({ $0 }) + 300_000_000 { usleep(10_000) }
     return gathered.answers.withLock { $0 }
   }
 }
@@ -154,7 +155,7 @@ final class ScriptedWorker: Sendable {
 
   /// Sends the answers whose time has come; false when there will be no more.
   private func answerDue() -> Bool {
-    let now = MonotonicClock.now()
+    let now = MonotonicClock.nanoseconds
     let (due, isStopped) = state.withLock { state in
       let due = state.waiting.filter { $0.due <= now }
       state.waiting.removeAll { $0.due <= now }
@@ -166,7 +167,7 @@ final class ScriptedWorker: Sendable {
   }
 
   private func received(_ message: Libnats.Message) {
-    let now = MonotonicClock.now()
+    let now = MonotonicClock.nanoseconds
     guard let request = message.payload.withUnsafeBytes({ try? RequestMessage(decoding: $0) }) else { return }
     var answer: Waiting?
     if let delay = answerAfterNanoseconds, let reply = message.reply {

@@ -58,9 +58,9 @@ enum FaultPromises {
       if sample.measuredSeconds > 0 { timeline.add(sample) }
       if begun == nil, sample.measuredSeconds >= faultAtSeconds {
         begun = sample.measuredSeconds
-        let before = MonotonicClock.now()
+        let before = MonotonicClock.nanoseconds
         try fault()
-        faultAt = sample.measuredSeconds + Double(MonotonicClock.now() - before) / 1e9
+        faultAt = sample.measuredSeconds + Double(MonotonicClock.nanoseconds - before) / 1e9
       }
       return !stage.bench.isInterrupted()
     }

@@ -49,9 +49,9 @@ enum ScalingPromises {
       try stage.start(2)
       new = try stage.workerIDs().filter { !known.contains($0) }
     } second: {
-      let before = MonotonicClock.now()
+      let before = MonotonicClock.nanoseconds
       old.stop(grace: .seconds(5))
-      stoppedIn = Double(MonotonicClock.now() - before) / 1e9
+      stoppedIn = Double(MonotonicClock.nanoseconds - before) / 1e9
     }
     let deliveries = try stage.settledDeliveries(to: new)
     let died = old.deaths().count
@@ -254,7 +254,7 @@ enum ScalingPromises {
 
   /// CPU times of broker and workers at a moment.
   private struct Reading {
-    var at = MonotonicClock.now()
+    var at = MonotonicClock.nanoseconds
     var brokerNanoseconds: UInt64?
     var workersNanoseconds: UInt64?
     var machine = MachineTime.now()

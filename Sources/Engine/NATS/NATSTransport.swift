@@ -49,12 +49,16 @@ final class NATSTransport: SessionTransport {
 
   /// The transports of all load threads of an order, connected.
   static func make(order: LoadOrder, spec: NATSSpec, area: RecordingArea) throws -> [NATSTransport] {
-    try (0..<order.effectiveThreads).map {
-      try NATSTransport(order: order, spec: spec, thread: $0, recorder: area.threadRecorder($0))
+    let security = try WireSecurity(auth: spec.auth, tls: spec.tls, servers: order.servers)
+    return try (0..<order.effectiveThreads).map {
+      try NATSTransport(
+        order: order, spec: spec, security: security, thread: $0, recorder: area.threadRecorder($0))
     }
   }
 
-  private init(order: LoadOrder, spec: NATSSpec, thread: Int, recorder: ThreadRecorder) throws {
+  private init(
+    order: LoadOrder, spec: NATSSpec, security: WireSecurity, thread: Int, recorder: ThreadRecorder
+  ) throws {
     let (first, count) = order.places(ofThread: thread)
     slotCount = count
     numbering = SessionNumbering(slots: order.placeCount)
@@ -75,7 +79,7 @@ final class NATSTransport: SessionTransport {
     replySubject = ReplySubject(
       seed: order.seed &+ UInt64(order.replicate) &* 64 &+ UInt64(thread), connections: connectionCount)
     let setup = PoolConnection.Setup(
-      security: try WireSecurity(auth: spec.auth, tls: spec.tls, servers: order.servers),
+      security: security,
       servers: order.servers, subjects: subjects, replySubject: replySubject, epoll: kernel_epoll_create(),
       slotCount: count, connectionCount: connectionCount, longestRequest: contexts.longestRequest,
       thread: thread)

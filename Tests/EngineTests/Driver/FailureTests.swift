@@ -167,7 +167,7 @@ import Testing
 
   @Test func aLoadProcessThatDiedHasItsUnfinishedSessionsLost() {
     let simulated = SimulatedLoad(load: .closed(concurrency: 3))
-    let memory = RecordingMemory(simulated.order.layout)
+    let memory = LoadRecording(simulated.order.layout)
     memory.area.measureStart = 5 * second
     memory.area.measureEnd = 6 * second
     let recorder = memory.area.threadRecorder(0)

@@ -40,7 +40,7 @@ import Testing
     var load = SimulatedLoad(load: .closed(concurrency: 1))
     load.measure = UInt64(seconds * 1e9)
     let order = load.order
-    let memory = RecordingMemory(order.layout)
+    let memory = LoadRecording(order.layout)
     let sampler = Sampler()
     prepare(sampler, memory.area)
     let runner = LoadRunner(order: order, area: memory.area) {

@@ -140,20 +140,6 @@ final class Simulation: SessionTransport {
   }
 }
 
-/// Memory for a load's records.
-final class RecordingMemory {
-  let area: RecordingArea
-  private let memory: UnsafeMutableRawPointer
-
-  init(_ layout: RecordingLayout) {
-    memory = .allocate(byteCount: layout.byteCount, alignment: 64)
-    memory.initializeMemory(as: UInt8.self, repeating: 0, count: layout.byteCount)
-    area = RecordingArea(layout: layout, memory: memory)
-  }
-
-  deinit { memory.deallocate() }
-}
-
 /// A load on a simulated transport.
 struct SimulatedLoad {
   var load = LoadShape.closed(concurrency: 1)
@@ -186,7 +172,7 @@ struct SimulatedLoad {
   func run(_ prepare: (Simulation, RecordingArea) -> Void = { _, _ in }) -> SimulatedResult {
     let order = order
     let layout = RecordingLayout(threads: 1, scopes: order.layout.scopes, windows: windows)
-    let memory = RecordingMemory(layout)
+    let memory = LoadRecording(layout)
     let window = LoadWindow(
       start: start, measureStart: start + warmup, measureEnd: start + warmup + measure,
       drainNanoseconds: drain)
@@ -212,7 +198,7 @@ struct SimulatedLoad {
 struct SimulatedResult {
   let measurement: Measurement
   let simulation: Simulation
-  let memory: RecordingMemory
+  let memory: LoadRecording
 
   var request: ScopeMeasurement { measurement.scopes[0] }
   var counts: OutcomeCounts { request.counts }
