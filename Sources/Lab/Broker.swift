@@ -2,7 +2,7 @@ import Foundation
 import NATS
 import Scenario
 
-/// A nats-server of ours on a free loopback port, or the questions to one that the user runs.
+/// A nats-server that the run starts on a free loopback port, and probes of one that the user runs.
 package final class Broker: Sendable {
   /// Where it listens.
   package let port: UInt16
@@ -112,7 +112,7 @@ package final class Broker: Sendable {
   /// Its process id, for its CPU time.
   package var pid: Int32 { process.pid }
 
-  /// False once it has ended, whoever ended it.
+  /// False once it has ended, for whatever reason.
   package var isRunning: Bool { process.isRunning }
 
   /// How it ended; nil while it runs.

@@ -198,7 +198,7 @@ package final class BrokerWatch: Sendable {
   /// - Parameters:
   ///   - monitor: the broker's monitoring.
   ///   - area: tells when the measured time begins and ends.
-  ///   - seconds: how long the measured time is to be.
+  ///   - seconds: the planned length of the measured time.
   package init(_ monitor: BrokerMonitor, area: RecordingArea, seconds: Double) {
     let interval = UInt64(max(0.5, seconds / 10) * 1e9)
     let thread = Thread { [state] in

@@ -168,7 +168,7 @@ private func spawn(
   return pid
 }
 
-/// What is to be started, and with what.
+/// A program to start, its arguments and its environment.
 package struct Launch: Sendable {
   /// A path, or a name to be found in PATH.
   package var program: String
@@ -178,7 +178,7 @@ package struct Launch: Sendable {
   package var environment: [String: String]
   /// What it reads from standard input; nil is `/dev/null`.
   package var input: [UInt8]?
-  /// Open descriptors of ours that it gets as 3, 4, … (as 4, 5, … with `collectsDocument`).
+  /// Open descriptors of this process that it inherits as 3, 4, … (as 4, 5, … with `collectsDocument`).
   package var descriptors: [Int32]
   /// Whether it gets a pipe as descriptor 3, of which we keep everything that comes.
   var collectsDocument: Bool

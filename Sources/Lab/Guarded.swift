@@ -12,7 +12,7 @@ final class Guarded<Value: Sendable>: @unchecked Sendable {
     self.value = value
   }
 
-  /// Reads or changes the value; whoever waits looks again.
+  /// Reads or changes the value; waiting threads look again.
   func withLock<Result, Failure: Error>(
     _ body: (inout Value) throws(Failure) -> Result
   ) throws(Failure) -> Result {

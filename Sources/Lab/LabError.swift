@@ -39,7 +39,7 @@ package enum LabError: Error, Sendable, Equatable {
 }
 
 extension LabError: CustomStringConvertible {
-  /// The text for people.
+  /// What is wrong, and what to do about it.
   package var description: String {
     switch self {
     case .missing(let thing, let remedy):

@@ -111,7 +111,7 @@ package final class Link: Sendable {
   /// CPU time that the relay has used, ns; nil when it is gone.
   package var cpuNanoseconds: UInt64? { ProcessClock.cpuNanoseconds(pid: process.pid) }
 
-  /// False once the relay has ended, whoever ended it.
+  /// False once the relay has ended, for whatever reason.
   package var isRunning: Bool { process.isRunning }
 
   /// How the relay ended; nil while it runs.

@@ -41,7 +41,7 @@ package final class LoadProcess: Sendable {
   ///   - order: what it reads from standard input; may hold secrets.
   ///   - arguments: its arguments, without secrets.
   ///   - program: the running program itself when nil.
-  ///   - sharedMemory: a descriptor of ours that it gets.
+  ///   - sharedMemory: the descriptor of the recording, which it inherits.
   ///   - environment: on top of our own.
   ///   - secrets: what must not be seen in its last words.
   package static func start(

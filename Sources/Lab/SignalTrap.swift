@@ -58,7 +58,7 @@ package final class SignalTrap: Sendable {
     caught.wait(until: .after(timeout)) { $0.first }
   }
 
-  /// Gives the signals back to whoever had them before.
+  /// Restores the handlers that the signals had before.
   package func release() {
     writing.withLock { descriptor in
       guard descriptor != nil else { return }

@@ -152,7 +152,7 @@ package struct BrokerError: Error, CustomStringConvertible {
   package var description: String { "broker \(server): \(why). \(remedy)" }
 }
 
-/// A broker's URL, taken apart: where it is, and what must not be shown.
+/// A broker's URL in its parts: the address, and the credentials, which must not be shown.
 package struct BrokerAddress: Sendable, Equatable {
   /// Name or address, without the brackets of IPv6.
   package var host: String
@@ -166,7 +166,7 @@ package struct BrokerAddress: Sendable, Equatable {
   /// Host and port, for messages.
   package var shown: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
 
-  /// Takes `nats://host:port`, `tls://…`, or `host:port` apart; user and password, or a token, may
+  /// Parses `nats://host:port`, `tls://…`, or `host:port`; user and password, or a token, may
   /// stand before an `@`.
   package init(_ url: String) throws(BrokerAddressError) {
     var rest = url.trimmingCharacters(in: .whitespaces)[...]

@@ -123,7 +123,7 @@ package struct WireConnection {
   package var reconnects: UInt64 { state.pointee.reconnects }
   /// Rests since it was there last: one when it was lost, and one for each time that all brokers were tried since.
   package var rests: UInt64 { state.pointee.rests }
-  /// When something is to be done about a connection that is not there, monotonic nanoseconds.
+  /// When the next step of connecting is due, monotonic nanoseconds.
   package var stageEnd: UInt64 { state.pointee.stageEnd }
   /// What the broker complained of, each once.
   package var complaints: [String] { dialer.takeUnretainedValue().complaints }
@@ -305,7 +305,7 @@ package struct WireConnection {
     case handled
     /// The rest of it is still to come.
     case needsMore
-    /// The bytes are no protocol: the connection is to be given up.
+    /// The bytes break the protocol: the caller must give up the connection.
     case broken
   }
 

@@ -77,7 +77,7 @@ package final class WireDialer {
     if failure.isAnswer || self.failure == nil { self.failure = failure }
   }
 
-  /// Keeps what the broker says, for people.
+  /// Keeps what the broker says, for the error.
   package func complain(_ words: String) {
     let sentence = "the broker at \(servers[server].shown): \(words)"
     if complaints.count < Self.mostComplaints, !complaints.contains(sentence) { complaints.append(sentence) }
@@ -124,7 +124,7 @@ package struct LinkFailure: Error {
   /// Whether somebody answered.
   var isAnswer: Bool { kind != .silence }
 
-  /// The error for people.
+  /// The error that names the broker and a remedy.
   package var error: BrokerError { BrokerError(server: server, why: why, remedy: remedy) }
 }
 

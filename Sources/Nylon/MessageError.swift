@@ -1,4 +1,4 @@
-/// Why bytes on the border between host and plugin were refused. `description` is for people.
+/// Why bytes on the border between host and plugin were refused. `description` says it in words.
 public enum MessageError: Error, Equatable, Sendable {
   /// Not one well-formed MessagePack map with nothing behind it.
   case notAMap(what: String)

@@ -190,7 +190,7 @@ extension UnsafeRawBufferPointer {
 enum MessageKey {
   case version, requestID, sessionID, phase, action, method, data, timestamp, error, headers
 
-  /// The key of that name, nil for one that is to be skipped.
+  /// The key of that name, nil for one to skip.
   @inline(__always)
   init?(_ value: PackedValue) {
     guard let name = value.text else { return nil }

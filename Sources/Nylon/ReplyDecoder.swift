@@ -13,7 +13,7 @@ package enum ReplyAction: UInt8, Sendable, Hashable, CaseIterable {
   /// A text that has no meaning.
   case unknown
 
-  /// The text on the wire, nil when the key is to be left out.
+  /// The text on the wire, nil when the key is left out.
   package var text: String? {
     switch self {
     case .missing: nil

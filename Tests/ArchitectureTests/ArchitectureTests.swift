@@ -6,7 +6,7 @@ import Testing
   private static let package = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
     .deletingLastPathComponent().deletingLastPathComponent().path
 
-  /// The table "Who may import whom" of docs/design.md: a room, and what it may import of ours.
+  /// The table "Who may import whom" of docs/design.md: a room, and the rooms and libraries that it may import.
   private static let table: [String: Set<String>] = {
     let page = (try? read("docs/design.md")) ?? ""
     let rows = page.components(separatedBy: "\n").filter { $0.hasPrefix("| `") }

@@ -1,5 +1,5 @@
 import Foundation
-@testable import Results
+import Results
 import Report
 import Testing
 

@@ -1,5 +1,5 @@
 import Foundation
-@testable import Results
+import Results
 import struct Engine.Measurement
 import Report
 import Testing

@@ -1,8 +1,8 @@
 import BrokerSecurity
 import Foundation
-@testable import Engine
-@testable import Lab
-@testable import Results
+import Engine
+import Lab
+import Results
 import Report
 import Testing
 

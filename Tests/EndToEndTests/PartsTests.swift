@@ -1,7 +1,7 @@
 import Foundation
-@testable import Engine
-@testable import Lab
-@testable import Results
+import Engine
+import Lab
+import Results
 import Report
 import Testing
 

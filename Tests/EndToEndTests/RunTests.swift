@@ -1,6 +1,6 @@
 import BrokerSecurity
 import Foundation
-@testable import Results
+import Results
 import Report
 import Testing
 

@@ -109,7 +109,7 @@ import Testing
   }
 
   @Test func aChildHasOnlyTheDescriptorsThatItIsGiven() throws {
-    // One of ours that is not closed on exec, as another library may have.
+    // A descriptor that is not closed on exec, as another library may have.
     let leaky = dup(0)
     defer { close(leaky) }
     let memory = try Descriptor.memory("given", holding: Array("hello".utf8))

@@ -43,7 +43,7 @@ private func isSame(_ ours: PackedValue, _ theirs: msgpack_object) -> Bool {
   }
 }
 
-/// The bytes as one value of ours; nil when they are not exactly one.
+/// The bytes as one value of this test; nil when they are not exactly one.
 private func ours(_ bytes: UnsafeRawBufferPointer) -> PackedValue? {
   guard var reader = PackedReader(bytes), let value = reader.next(), reader.isAtEnd else { return nil }
   return value

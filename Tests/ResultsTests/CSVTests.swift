@@ -1,5 +1,5 @@
 import Foundation
-@testable import Lab
+import Lab
 import Scenario
 import Testing
 

@@ -1,6 +1,6 @@
 import Testing
 
-@testable import Lab
+import Lab
 
 @testable import Engine
 @testable import Report

@@ -1,4 +1,4 @@
-@testable import Lab
+import Lab
 @testable import Scenario
 import Testing
 

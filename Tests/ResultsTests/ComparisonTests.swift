@@ -1,4 +1,4 @@
-@testable import Lab
+import Lab
 import Scenario
 import Testing
 

@@ -1,6 +1,6 @@
 import struct Foundation.Data
 import class Foundation.NSString
-@testable import Lab
+import Lab
 import NATS
 import Nylon
 

@@ -1,6 +1,6 @@
 import Foundation
 import struct Engine.Measurement
-@testable import Lab
+import Lab
 import Testing
 
 @testable import Engine

@@ -129,7 +129,7 @@ extension SessionTransport {
   var evidence: FailureEvidence { FailureEvidence() }
 }
 
-/// Numbers sessions so that whoever has only the number finds the slot without a lock.
+/// Numbers sessions so that the slot follows from the number alone, without a lock.
 ///
 /// The low bits are the slot's place among all threads' slots, the rest counts the sessions that
 /// the slot has had. No id comes twice in a load: a plugin may keep what it knows of an old one.

@@ -5,7 +5,7 @@ import Scenario
 /// The HTTP contexts that sessions pass through, each with its packed requests.
 ///
 /// With the `reply` dialect a request carries the context, and a reply what the handler changed. A
-/// handler does the same to every session as a rule, so sessions share few contexts: each is
+/// handler usually does the same to every session, so sessions share few contexts: each is
 /// encoded once, and a reply whose bytes were seen before leads to the context that it led to
 /// before, by a comparison. Replies that are always new cost a decoding each, and have a context
 /// of their own for each slot.

@@ -3,9 +3,9 @@ import Nylon
 
 /// What replies looked like that were read in full: one for each phase.
 ///
-/// A worker's replies to one phase differ in their ids only, as a rule. A reply that is, byte for byte,
+/// A worker's replies to one phase usually differ only in their ids. A reply that is, byte for byte,
 /// the last one but for its request's id and its session's id ends the phase as that one did; it is
-/// compared instead of taken apart. Any other reply is read in full.
+/// compared instead of parsed. Any other reply is read in full.
 final class ReplyPatterns {
   /// Bytes of a reply that is remembered, at most.
   private static let mostBytes = 2048

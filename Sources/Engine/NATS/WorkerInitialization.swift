@@ -17,7 +17,7 @@ struct WorkerInitialization {
     self.spec = spec
   }
 
-  /// Workers of ours must all answer within this; a real SDK's older dialects may not answer at all.
+  /// All of this package's workers must answer within this time; those of the real SDK may not answer at all.
   private static let longestMilliseconds: UInt64 = 5000
   /// Of workers that ran already nobody knows how many there are: so long without an answer ends it.
   private static let silenceMilliseconds: UInt64 = 300

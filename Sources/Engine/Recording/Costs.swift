@@ -50,9 +50,8 @@ package struct ProcessReading: Sendable, Equatable {
 
 /// Context switches up to a moment, thread by thread.
 ///
-/// The kernel keeps them for each thread, and forgets them with it. So they are held against each
-/// other thread by thread: one that began in between counts from 0, one that ended in between
-/// does not count at all. The sum never falls, and is too small by what ended threads did.
+/// The kernel keeps them for each thread, and forgets them with it. So two readings are compared thread
+/// by thread: one that began in between counts from 0, one that ended in between does not count at all. The sum never falls, and is too small by what ended threads did.
 package struct ContextSwitches: Sendable, Equatable {
   /// The counts of one thread since it began.
   package struct Count: Sendable, Equatable {

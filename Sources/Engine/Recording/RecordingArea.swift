@@ -13,7 +13,7 @@ package struct RecordingLayout: Codable, Sendable, Equatable {
   package var scopes: [String]
   /// Equal intervals of the measured time; one more holds what ended in the drain.
   package var windows: Int
-  /// Parts that the time of each phase is cut into; none as a rule.
+  /// Parts that the time of each phase is cut into; empty unless the load is decomposed.
   package var parts: [String] = []
 
   /// Words of the header.

@@ -46,7 +46,7 @@ extension ExampleHandlers {
     }
   }
 
-  /// Crashes its process in the request filter: what a broken handler does to whoever hosts it. The
+  /// Crashes its process in the request filter: what a broken handler does to its host. The
   /// header `x-crash-after` says at which request; 1 when it is not there.
   static func addCrash(to plugin: Plugin) {
     let count = RequestCount()

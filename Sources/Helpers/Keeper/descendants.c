@@ -1,4 +1,4 @@
-// The keeper is a subreaper: whoever of its descendants loses its parent becomes its
+// The keeper is a subreaper: a descendant that loses its parent becomes its
 // child. So a process that made itself a daemon is still found here, and when the keeper
 // has no children left, nothing descends from it.
 

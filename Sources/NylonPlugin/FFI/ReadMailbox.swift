@@ -8,7 +8,7 @@ import Synchronization
 /// the key of the read that waits, or one of three marks. No lock is held while the host is called,
 /// so it may answer from any thread, or from inside the callback.
 ///
-/// `@unchecked`: `storage` and `count` belong to whoever moved `awaited` to `filling`, and to the
+/// `@unchecked`: `storage` and `count` belong to the thread that moved `awaited` to `filling`, and to the
 /// reader again from `ready` on.
 final class ReadMailbox: @unchecked Sendable {
   enum Outcome {

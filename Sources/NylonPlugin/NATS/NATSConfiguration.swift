@@ -91,7 +91,7 @@ public struct NATSConfiguration: Sendable {
     }.filter { !$0.isEmpty }
   }
 
-  /// A URL for people: without user, password and token.
+  /// A URL as it may be shown: without user, password and token.
   public static func redacted(_ url: String) -> String {
     let rest = url.firstRange(of: "://").map { $0.upperBound } ?? url.startIndex
     // The last @: a password may have one of its own.
@@ -99,7 +99,7 @@ public struct NATSConfiguration: Sendable {
     return String(url[..<rest] + url[url.index(after: at)...])
   }
 
-  /// All URLs for people.
+  /// All URLs as they may be shown.
   var redactedServers: String { servers.map(Self.redacted).joined(separator: ", ") }
 }
 

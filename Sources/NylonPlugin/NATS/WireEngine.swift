@@ -7,8 +7,7 @@ import Synchronization
 /// Carries a worker's messages by the package's own connection, all on one thread: read, handle, write once.
 ///
 /// With several handler threads the loop hands copies of the requests over and writes the replies that they
-/// leave in its box. A reply to a connection that broke is gone with it, as core NATS has it: whoever asked
-/// tries again.
+/// leave in its box. A reply to a connection that broke is lost with it, as in core NATS: the host retries.
 final class WireEngine: Sendable {
   private let service: WorkerService
   private let servers: [BrokerServer]

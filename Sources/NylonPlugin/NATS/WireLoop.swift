@@ -9,7 +9,7 @@ final class WireLoop {
   /// What the epoll set tells of the connection's socket, and of the box's descriptor.
   static let socketPlace: UInt64 = 0
   static let wakePlace: UInt64 = 1
-  /// Bytes of replies that wait for each other, at most: whoever asked is to go on while the rest is served.
+  /// Bytes of replies that wait for each other, at most: the host can go on while the rest is served.
   private static let mostUnsentBytes = 8 << 10
   /// How a loop ends.
   enum End { case stopped, lost }

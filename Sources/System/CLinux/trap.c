@@ -1,5 +1,5 @@
 // A signal handler may do next to nothing: this one writes the signal's number to a
-// descriptor, and whoever reads that one does the rest in peace.
+// descriptor, and the thread that reads it does the rest outside of signal context.
 
 #include "clinux.h"
 

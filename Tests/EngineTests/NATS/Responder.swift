@@ -144,6 +144,8 @@ struct NATSLoad {
     let memory = LoadRecording(order.layout)
     if let enough { memory.endLoad(when: enough) }
     let runner = LoadRunner(order: order, area: memory.area) { ResourceSample() }
-    return try runner.measure()
+    let measurement = try runner.measure()
+    #expect(measurement.client == "native")
+    return measurement
   }
 }

@@ -52,7 +52,7 @@ int clinux_jitter(int place, int64_t duration_ns, int64_t threshold_ns, ClinuxJi
 /// One descriptor for all signals of the process. -1 with EBUSY when another one is set.
 int clinux_trap(int descriptor, const int *signals, size_t count);
 
-/// Gives the signals back to whoever had them before `clinux_trap`.
+/// Restores the handlers that the signals had before `clinux_trap`.
 void clinux_untrap(void);
 
 #endif
