@@ -27,14 +27,14 @@ final class Descriptor: Sendable {
     var ends: [Int32] = [-1, -1]
     guard clinux_pipe(&ends) == 0 else { throw .system("No pipe could be made", errno: errno) }
     _ = fcntl(ends[0], F_SETFL, O_NONBLOCK)
-    clinux_widen_pipe(ends[0])
     return (Descriptor(ends[0]), Descriptor(ends[1]))
   }
 
   /// Two connected sockets.
   static func socketPair() throws(LabError) -> (Descriptor, Descriptor) {
     var ends: [Int32] = [-1, -1]
-    guard clinux_socket_pair(&ends) == 0 else {
+    let type = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
+    guard socketpair(AF_UNIX, type, 0, &ends) == 0 else {
       throw .system("No pair of sockets could be made", errno: errno)
     }
     return (Descriptor(ends[0]), Descriptor(ends[1]))

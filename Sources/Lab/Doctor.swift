@@ -137,8 +137,9 @@ package enum Doctor {
   }
 
   static func clock(_ facts: MachineFacts) -> DoctorFinding {
-    let resolution = clinux_clock_resolution_ns()
-    let detail = "\(facts.clockSource ?? "unknown"), resolution \(resolution) ns"
+    var resolution = timespec()
+    clock_getres(CLOCK_MONOTONIC, &resolution)
+    let detail = "\(facts.clockSource ?? "unknown"), resolution \(resolution.tv_nsec) ns"
     let isCheap = facts.clockSource.map { ["tsc", "kvm-clock", "arch_sys_counter"].contains($0) } ?? true
     return isCheap
       ? .init("clock source", .ok, detail)
@@ -176,7 +177,11 @@ package enum Doctor {
 
   /// How late sleeps of a millisecond end.
   private static func timer(sleeps: Int) -> DoctorFinding {
-    let overshoots = (0..<sleeps).map { _ in clinux_sleep_overshoot_ns(1_000_000) }.sorted()
+    let overshoots = (0..<sleeps).map { _ in
+      let wanted = kernel_now_ns() + 1_000_000
+      kernel_sleep_until(wanted)
+      return kernel_now_ns() - wanted
+    }.sorted()
     let p50 = Double(overshoots[sleeps / 2]) / 1000
     let p99 = Double(overshoots[sleeps * 99 / 100]) / 1000
     let slack =
@@ -207,7 +212,7 @@ package enum Doctor {
 /// What the operating system takes from a core while a thread does nothing but read the clock.
 enum Jitter {
   /// A gap of over this between two reads is an interruption, nanoseconds.
-  private static let thresholdNanoseconds: Int64 = 10_000
+  private static let thresholdNanoseconds: UInt64 = 10_000
   /// More than this is a disturbance: it is in every latency that is measured here.
   private static let mostLostShare = 0.02
   /// On big machines the first cores stand for all.
@@ -217,7 +222,7 @@ enum Jitter {
   static func measure(cores: Int, milliseconds: Int64) -> [MachineFitness.CoreJitter] {
     (0..<min(max(cores, 0), mostCores)).compactMap { core in
       var seen = ClinuxJitter()
-      guard clinux_jitter(Int32(core), milliseconds * 1_000_000, thresholdNanoseconds, &seen) == 0,
+      guard clinux_jitter(Int32(core), UInt64(milliseconds) * 1_000_000, thresholdNanoseconds, &seen) == 0,
         seen.seen_ns > 0
       else { return nil }
       let seconds = Double(seen.seen_ns) / 1e9

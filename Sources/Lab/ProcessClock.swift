@@ -1,4 +1,3 @@
-import CLinux
 import Engine
 import Foundation
 
@@ -6,8 +5,10 @@ import Foundation
 package enum ProcessClock {
   /// CPU time that a process has used, all its threads together, ns; nil when it is gone.
   package static func cpuNanoseconds(pid: Int32) -> UInt64? {
-    let time = clinux_cpu_ns(pid)
-    return pid > 0 && time >= 0 ? UInt64(time) : nil
+    var clock = clockid_t()
+    var time = timespec()
+    guard pid > 0, clock_getcpuclockid(pid, &clock) == 0, clock_gettime(clock, &time) == 0 else { return nil }
+    return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
   }
 
   /// CPU time of a process that heads a session, and of all others in the session, such as the

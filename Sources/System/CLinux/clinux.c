@@ -3,166 +3,194 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <sched.h>
+#include <signal.h>
 #include <spawn.h>
+#include <stdatomic.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
-#include <time.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+_Static_assert(KERNEL_WOULD_WAIT == EAGAIN && EAGAIN == EWOULDBLOCK && KERNEL_INTERRUPTED == EINTR,
+               "errno has other numbers here");
+
+enum { NS_PER_SECOND = 1000000000, MOST_EVENTS = 64, MOST_DESCRIPTORS = 32, MOST_SIGNALS = 8 };
+
+static struct timespec to_timespec(uint64_t ns) {
+  return (struct timespec){.tv_sec = (time_t)(ns / NS_PER_SECOND), .tv_nsec = (long)(ns % NS_PER_SECOND)};
+}
+
+void kernel_futex_wait(const uint32_t *word, uint32_t expected, uint64_t until_ns) {
+  struct timespec until = to_timespec(until_ns);
+  syscall(SYS_futex, word, FUTEX_WAIT_BITSET_PRIVATE, expected, &until, NULL, FUTEX_BITSET_MATCH_ANY);
+}
+
+void kernel_futex_wake(const uint32_t *word) {
+  syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+int kernel_epoll_wait_ns(int epoll_fd, uint64_t *user_data, uint32_t *events, int most,
+                         uint64_t timeout_ns) {
+  struct epoll_event ready[MOST_EVENTS];
+  if (most > MOST_EVENTS) most = MOST_EVENTS;
+  int count;
+  if (timeout_ns == 0) {
+    count = epoll_wait(epoll_fd, ready, most, 0);
+  } else {
+    struct timespec timeout = to_timespec(timeout_ns);
+    count = epoll_pwait2(epoll_fd, ready, most, &timeout, NULL);
+  }
+  if (count < 0) return errno == EINTR ? 0 : -errno;
+  for (int i = 0; i < count; i++) {
+    user_data[i] = ready[i].data.u64;
+    events[i] = ready[i].events;
+  }
+  return count;
+}
+
+int kernel_epoll_create(void) {
+  int fd = epoll_create1(EPOLL_CLOEXEC);
+  return fd < 0 ? -errno : fd;
+}
+
+int kernel_epoll_set(int epoll_fd, int fd, uint32_t events, uint64_t user_data) {
+  struct epoll_event event = {.events = events, .data.u64 = user_data};
+  if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0) return 0;
+  if (errno == EEXIST && epoll_ctl(epoll_fd, EPOLL_CTL_MOD, fd, &event) == 0) return 0;
+  return -errno;
+}
+
+int kernel_epoll_remove(int epoll_fd, int fd) {
+  return epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, NULL) == 0 ? 0 : -errno;
+}
+
+void kernel_exact_timers(void) { prctl(PR_SET_TIMERSLACK, 1ul, 0ul, 0ul, 0ul); }
+
+void kernel_sleep_until(uint64_t until_ns) {
+  struct timespec until = to_timespec(until_ns);
+  while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR) {
+  }
+}
+
 int clinux_memory_file(const char *name, const void *bytes, size_t count) {
-    int fd = memfd_create(name, MFD_CLOEXEC);
-    const char *at = bytes;
-    while (fd >= 0 && count > 0) {
-        ssize_t written = write(fd, at, count);
-        if (written < 0 && errno != EINTR) {
-            int why = errno;
-            close(fd);
-            errno = why;
-            return -1;
-        }
-        if (written > 0) {
-            at += written;
-            count -= (size_t)written;
-        }
-    }
-    if (fd >= 0) {
-        lseek(fd, 0, SEEK_SET);
-    }
-    return fd;
+  int fd = memfd_create(name, MFD_CLOEXEC);
+  if (fd < 0 || count == 0) return fd;
+  // Memory takes all at once, or there is no room for it.
+  ssize_t written = pwrite(fd, bytes, count, 0);
+  if (written == (ssize_t)count) return fd;
+  int why = written < 0 ? errno : ENOSPC;
+  close(fd);
+  errno = why;
+  return -1;
 }
 
-int clinux_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC); }
-
-void clinux_widen_pipe(int end) { (void)fcntl(end, F_SETPIPE_SZ, 1 << 20); }
-
-int clinux_socket_pair(int ends[2]) {
-    return socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends);
-}
-
-/// What the new process does with its descriptors. The copies lie above all targets, so that no
-/// dup2 overwrites one that is still needed; `copies` are to be closed by the caller.
-static int plan_descriptors(posix_spawn_file_actions_t *actions, const int *descriptors,
-                            int *copies, size_t count) {
-    int failure = 0;
-    for (size_t i = 0; i < count; i++) {
-        copies[i] = failure ? -1 : fcntl(descriptors[i], F_DUPFD_CLOEXEC, (int)count);
-        if (!failure && copies[i] < 0) {
-            failure = errno;
-        }
-        if (!failure) {
-            failure = posix_spawn_file_actions_adddup2(actions, copies[i], (int)i);
-        }
-    }
-    return failure ? failure : posix_spawn_file_actions_addclosefrom_np(actions, (int)count);
+int clinux_pipe(int ends[2]) {
+  if (pipe2(ends, O_CLOEXEC) != 0) return -1;
+  (void)fcntl(ends[0], F_SETPIPE_SZ, 1 << 20);
+  return 0;
 }
 
 int clinux_spawn(const char *path, char *const arguments[], char *const environment[],
                  const int *descriptors, size_t count, pid_t *pid) {
-    enum { most = 32 };
-    int copies[most];
-    if (count > most) {
-        errno = E2BIG;
-        return -1;
-    }
-    posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attributes;
-    int failure = posix_spawn_file_actions_init(&actions);
-    if (failure) {
-        errno = failure;
-        return -1;
-    }
-    failure = posix_spawnattr_init(&attributes);
-    if (!failure) {
-        failure = plan_descriptors(&actions, descriptors, copies, count);
-        if (!failure) {
-            failure = posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID);
-        }
-        if (!failure) {
-            failure = posix_spawn(pid, path, &actions, &attributes, arguments, environment);
-        }
-        for (size_t i = 0; i < count; i++) {
-            if (copies[i] >= 0) {
-                close(copies[i]);
-            }
-        }
-        posix_spawnattr_destroy(&attributes);
-    }
-    posix_spawn_file_actions_destroy(&actions);
-    errno = failure;
-    return failure ? -1 : 0;
+  int copies[MOST_DESCRIPTORS], failure = count > MOST_DESCRIPTORS ? E2BIG : 0;
+  posix_spawn_file_actions_t actions;
+  posix_spawnattr_t attributes;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawnattr_init(&attributes);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID);
+  size_t made = 0;
+  for (; !failure && made < count; made++) {
+    // The copies lie above all targets, so that no dup2 overwrites one that is still needed.
+    copies[made] = fcntl(descriptors[made], F_DUPFD_CLOEXEC, (int)count);
+    failure = copies[made] < 0
+                  ? errno
+                  : posix_spawn_file_actions_adddup2(&actions, copies[made], (int)made);
+  }
+  if (!failure) failure = posix_spawn_file_actions_addclosefrom_np(&actions, (int)count);
+  if (!failure) failure = posix_spawn(pid, path, &actions, &attributes, arguments, environment);
+  while (made-- > 0) close(copies[made]);
+  posix_spawnattr_destroy(&attributes);
+  posix_spawn_file_actions_destroy(&actions);
+  errno = failure;
+  return failure ? -1 : 0;
 }
 
 int clinux_allowed_cores(void) {
-    cpu_set_t set;
-    return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : -1;
+  cpu_set_t set;
+  return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : -1;
 }
 
-static int64_t nanoseconds(struct timespec time) {
-    return (int64_t)time.tv_sec * 1000000000 + time.tv_nsec;
-}
-
-int64_t clinux_cpu_ns(pid_t pid) {
-    clockid_t clock;
-    struct timespec time;
-    int failure = clock_getcpuclockid(pid, &clock);
-    if (failure) {
-        errno = failure;
-        return -1;
+int clinux_jitter(int place, uint64_t duration_ns, uint64_t threshold_ns, ClinuxJitter *result) {
+  cpu_set_t allowed, one;
+  if (sched_getaffinity(0, sizeof allowed, &allowed) < 0) return -1;
+  CPU_ZERO(&one);
+  for (int core = 0; core < CPU_SETSIZE; core++) {
+    if (CPU_ISSET(core, &allowed) && place-- == 0) CPU_SET(core, &one);
+  }
+  // Where there is no such core, the set is empty, and that is refused.
+  if (sched_setaffinity(0, sizeof one, &one) < 0) return -1;
+  *result = (ClinuxJitter){0};
+  uint64_t start = kernel_now_ns(), last = start;
+  while (last - start < duration_ns) {
+    uint64_t now = kernel_now_ns(), gap = now - last;
+    if (gap > threshold_ns) {
+      result->gaps++;
+      result->lost_ns += gap;
+      if (gap > result->longest_ns) result->longest_ns = gap;
     }
-    return clock_gettime(clock, &time) == 0 ? nanoseconds(time) : -1;
+    last = now;
+  }
+  result->seen_ns = last - start;
+  return sched_setaffinity(0, sizeof allowed, &allowed);
 }
 
-int64_t clinux_clock_resolution_ns(void) {
-    struct timespec time;
-    return clock_getres(CLOCK_MONOTONIC, &time) == 0 ? nanoseconds(time) : -1;
+static atomic_int trap_descriptor = -1;
+static int trapped[MOST_SIGNALS];
+static struct sigaction before[MOST_SIGNALS];
+static size_t trapped_count;
+
+/* A signal handler may do next to nothing: this one writes the signal's number to a descriptor, and the
+ * thread that reads it does the rest outside of signal context. */
+static void note(int number) {
+  int saved = errno;
+  unsigned char byte = (unsigned char)number;
+  ssize_t ignored = write(atomic_load(&trap_descriptor), &byte, 1);
+  (void)ignored; // full or closed: the trap is known to be sprung already
+  errno = saved;
 }
 
-int64_t clinux_sleep_overshoot_ns(int64_t ns) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    int64_t wanted = nanoseconds(time) + ns;
-    time.tv_sec = wanted / 1000000000;
-    time.tv_nsec = wanted % 1000000000;
-    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &time, NULL) == EINTR) {
-    }
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return nanoseconds(time) - wanted;
-}
-
-/* The core at a place among those that are allowed; -1 when there are fewer. */
-static int core_at(const cpu_set_t *allowed, int place) {
-    for (int core = 0; core < CPU_SETSIZE; core++) {
-        if (CPU_ISSET(core, allowed) && place-- == 0) return core;
-    }
+int clinux_trap(int descriptor, const int *signals, size_t count) {
+  int none = -1;
+  if (count > MOST_SIGNALS || !atomic_compare_exchange_strong(&trap_descriptor, &none, descriptor)) {
+    errno = count > MOST_SIGNALS ? E2BIG : EBUSY;
     return -1;
+  }
+  struct sigaction action = {.sa_handler = note, .sa_flags = SA_RESTART};
+  sigemptyset(&action.sa_mask);
+  sigset_t wanted;
+  sigemptyset(&wanted);
+  for (trapped_count = 0; trapped_count < count; trapped_count++) {
+    trapped[trapped_count] = signals[trapped_count];
+    if (sigaction(signals[trapped_count], &action, &before[trapped_count]) != 0) {
+      int why = errno;
+      clinux_untrap();
+      errno = why;
+      return -1;
+    }
+    sigaddset(&wanted, signals[trapped_count]);
+  }
+  // Who started us may have blocked them, and a blocked signal is never noted.
+  pthread_sigmask(SIG_UNBLOCK, &wanted, NULL);
+  return 0;
 }
 
-int clinux_jitter(int place, int64_t duration_ns, int64_t threshold_ns, ClinuxJitter *result) {
-    cpu_set_t allowed, one;
-    if (sched_getaffinity(0, sizeof allowed, &allowed) < 0) return -1;
-    int core = core_at(&allowed, place);
-    if (core < 0) {
-        errno = EINVAL;
-        return -1;
-    }
-    CPU_ZERO(&one);
-    CPU_SET(core, &one);
-    if (sched_setaffinity(0, sizeof one, &one) < 0) return -1;
-    *result = (ClinuxJitter){0};
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    int64_t start = nanoseconds(now), last = start;
-    while (last - start < duration_ns) {
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        int64_t time = nanoseconds(now), gap = time - last;
-        if (gap > threshold_ns) {
-            result->gaps++;
-            result->lost_ns += gap;
-            if (gap > result->longest_ns) result->longest_ns = gap;
-        }
-        last = time;
-    }
-    result->seen_ns = last - start;
-    return sched_setaffinity(0, sizeof allowed, &allowed);
+void clinux_untrap(void) {
+  while (trapped_count > 0) {
+    trapped_count--;
+    sigaction(trapped[trapped_count], &before[trapped_count], NULL);
+  }
+  atomic_store(&trap_descriptor, -1);
 }
