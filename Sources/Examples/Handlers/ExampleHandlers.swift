@@ -3,23 +3,18 @@ import NylonPlugin
 import Synchronization
 
 /// The example plugin: `noop`, `authz`, `echo`, `work`, `api`, `wait` and `crash`, the same for both transports.
-public enum ExampleHandlers {
+package enum ExampleHandlers {
   /// A plugin with all of them.
-  public static func makePlugin() -> Plugin {
+  package static func makePlugin() -> Plugin {
     let plugin = Plugin()
-    register(on: plugin)
-    return plugin
-  }
-
-  /// Adds all of them to a plugin; `log` takes what the logging phase writes.
-  public static func register(on plugin: Plugin, log: AccessLog = .shared) {
     addNoop(to: plugin)
-    addAuthz(to: plugin, log: log)
+    addAuthz(to: plugin)
     addEcho(to: plugin)
     addWork(to: plugin)
     addAPI(to: plugin)
     addWait(to: plugin)
     addCrash(to: plugin)
+    return plugin
   }
 
   /// Does nothing, in four phases: what the way to a handler costs by itself.
@@ -33,10 +28,10 @@ public enum ExampleHandlers {
   }
 
   /// The handler of the quick-start guides: two reads, two headers, a log line.
-  private static func addAuthz(to plugin: Plugin, log: AccessLog) {
+  private static func addAuthz(to plugin: Plugin) {
     plugin.addPhaseHandler("authz") { phase in
       phase.requestFilter { ctx in
-        log.requestSeen(method: try ctx.request.method, path: try ctx.request.path)
+        AccessLog.shared.requestSeen(method: try ctx.request.method, path: try ctx.request.path)
         try ctx.response.setHeader("X-Plugin-Transport", ctx.transport.rawValue)
         ctx.next()
       }
@@ -47,7 +42,7 @@ public enum ExampleHandlers {
       }
       phase.responseBodyFilter { $0.next() }
       phase.logging { ctx in
-        log.append(
+        AccessLog.shared.append(
           AccessLog.Line(
             method: try ctx.request.method, path: try ctx.request.path,
             status: try ctx.response.status,
@@ -77,35 +72,135 @@ public enum ExampleHandlers {
     let standard = Shared(100)
     plugin.onInitialize { configuration in
       let decoded = try configuration.decoded(as: WorkConfiguration.self)
-      standard.value.store(clampedMicroseconds(decoded?.work_us ?? 100), ordering: .relaxed)
+      standard.value.store(decoded?.work_us ?? 100, ordering: .relaxed)
     }
     plugin.addPhaseHandler("work") { phase in
       phase.requestFilter { ctx in
-        let asked = try ctx.request.header("x-work-us").flatMap { Int($0) }
-        burn(
-          microseconds: asked.map(clampedMicroseconds) ?? standard.value.load(ordering: .relaxed))
+        let asked = try number("x-work-us", of: ctx) ?? standard.value.load(ordering: .relaxed)
+        // CLOCK_MONOTONIC, whatever its name.
+        let end = SuspendingClock.now + .microseconds(clamped(asked))
+        while SuspendingClock.now < end {}
         ctx.next()
       }
     }
   }
 
+  /// Uses every call that the guide lists under "Identical API": reads path, headers and body, sets
+  /// status, header and a JSON body, goes on; ends requests for `/deny` with 403.
+  private static func addAPI(to plugin: Plugin) {
+    plugin.addPhaseHandler("api") { phase in
+      phase.requestFilter { ctx in
+        let request = ctx.request
+        let path = try request.path
+        let seen = "\(path) \(try request.headers.count) \(try request.body.count)"
+        try ctx.response.setHeader("X-Seen", seen)
+        guard path == "/deny" else { return ctx.next() }
+        try ctx.response.setStatus(403)
+        try ctx.response.setJSON(["denied": true])
+        ctx.end()
+      }
+      phase.responseFilter { ctx in
+        try ctx.response.setStatus(201)
+        try ctx.response.setHeader("X-Custom", "value")
+        ctx.next()
+      }
+      phase.responseBodyFilter { ctx in
+        try ctx.response.setJSON(["method": try ctx.request.method])
+        ctx.next()
+      }
+      phase.logging { ctx in
+        _ = try ctx.response.status
+        ctx.next()
+      }
+    }
+  }
+
+  /// Waits in the request filter without using the CPU, as a handler does that asks a database.
+  /// Microseconds from the header `x-wait-us`, else 1000.
+  private static func addWait(to plugin: Plugin) {
+    plugin.addPhaseHandler("wait") { phase in
+      phase.requestFilter { ctx in
+        usleep(UInt32(clamped(try number("x-wait-us", of: ctx) ?? 1000)))
+        ctx.next()
+      }
+    }
+  }
+
+  /// Crashes its process in the request filter: what a broken handler does to its host. The
+  /// header `x-crash-after` says at which request; 1 when it is not there.
+  private static func addCrash(to plugin: Plugin) {
+    let count = Shared(0)
+    plugin.addPhaseHandler("crash") { phase in
+      phase.requestFilter { ctx in
+        let last = try number("x-crash-after", of: ctx) ?? 1
+        if count.value.add(1, ordering: .relaxed).newValue >= last { abort() }
+        ctx.next()
+      }
+    }
+  }
+
+  private static func number(_ header: String, of ctx: PhaseContext) throws -> Int? {
+    try ctx.request.header(header).flatMap { Int($0) }
+  }
+
   /// A request must not hold a worker for more than ten seconds.
-  private static func clampedMicroseconds(_ asked: Int) -> Int { min(max(asked, 0), 10_000_000) }
+  private static func clamped(_ microseconds: Int) -> Int { min(max(microseconds, 0), 10_000_000) }
 
-  private static func burn(microseconds: Int) {
-    let end = monotonicNanoseconds() + UInt64(microseconds) * 1000
-    while monotonicNanoseconds() < end {}
-  }
-
-  private static func monotonicNanoseconds() -> UInt64 {
-    var now = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &now)
-    return UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec)
-  }
-
-  /// A number that handlers of several threads read.
+  /// A number that handlers of several threads use.
   private final class Shared: Sendable {
     let value: Atomic<Int>
     init(_ value: Int) { self.value = Atomic(value) }
+  }
+}
+
+/// The last lines of the access log, in memory: a handler under load must not wait for a terminal.
+package final class AccessLog: Sendable {
+  package static let shared = AccessLog()
+  private static let capacity = 1024
+
+  /// A finished request.
+  package struct Line: Sendable {
+    package var method: String
+    /// The path without the query.
+    package var path: String
+    /// The status that was sent.
+    package var status: Int
+    /// How long the request took.
+    package var durationMilliseconds: Int
+  }
+
+  private struct State {
+    var lines: [Line] = []
+    var count = 0
+    /// The request that a filter saw last, as `METHOD path`.
+    var lastRequest = ""
+  }
+
+  private let state = Mutex(State())
+
+  /// Adds a line; the oldest one goes.
+  func append(_ line: Line) {
+    state.withLock { state in
+      if state.count < Self.capacity {
+        state.lines.append(line)
+      } else {
+        state.lines[state.count % Self.capacity] = line
+      }
+      state.count += 1
+    }
+  }
+
+  /// The lines, oldest first.
+  package var lines: [Line] {
+    state.withLock { state in
+      let oldest = state.count % Self.capacity
+      return Array(state.lines[oldest...] + state.lines[..<oldest])
+    }
+  }
+
+  /// Notes what a request filter read.
+  func requestSeen(method: String, path: String) {
+    let request = "\(method) \(path)"
+    state.withLock { $0.lastRequest = request }
   }
 }
