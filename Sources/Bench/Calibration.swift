@@ -339,7 +339,7 @@ package struct Calibration {
     let content = RequestContent(plan.request, seed: plan.seed)
     let context = HTTPContext(request: content.request, response: content.response)
     let template = try RequestTemplate(phase: .requestFilter, entry: "noop", data: context.encoded())
-    return try body(BarePool(broker: broker, subject: subject, request: Array(template.buffer)))
+    return try body(BarePool(broker: broker, subject: subject, request: template.bytes))
   }
 
   /// A request that nobody is subscribed for would get no answer at all.

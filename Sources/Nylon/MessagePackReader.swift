@@ -77,8 +77,12 @@ struct PackedMap {
 
 /// Reads values one after the other, each checked as a whole, containers and all that is in them.
 struct PackedReader {
+  /// Levels of nesting that are let through; our messages have two.
+  private static let depthMost = 16
+
   private var at: UnsafeRawPointer
   private let end: UnsafeRawPointer
+  private var depth = 0
 
   /// nil when there are no bytes.
   @inline(__always)
@@ -93,83 +97,98 @@ struct PackedReader {
   /// Steps into the map that comes next; its entries, nil when it is none.
   @inline(__always)
   mutating func enterMap() -> Int? {
-    guard at < end else { return nil }
-    let type = at.load(as: UInt8.self)
-    guard type & 0xf0 == 0x80 || type == 0xde || type == 0xdf else { return nil }
-    let head = PackedHead(at: at, left: end - at)
-    guard head.byteCount > 0, head.elementCount <= end - at - head.byteCount else { return nil }
-    at += head.byteCount
-    return head.elementCount / 2
+    guard let type = number(1).map({ UInt8(truncatingIfNeeded: $0) }), Self.isMap(type) else { return nil }
+    return entries(type)
   }
 
   /// The next value; nil when the bytes are not one.
   @inline(__always)
   mutating func next() -> PackedValue? {
-    let left = end - at
-    guard left > 0 else { return nil }
-    let start = at
-    let type = start.load(as: UInt8.self)
+    guard at < end else { return nil }
+    let type = at.load(as: UInt8.self)
+    at += 1
     // Short texts and small numbers are nearly all there is.
-    if type & 0xe0 == 0xa0 {
-      let count = Int(type & 0x1f)
-      guard count < left else { return nil }
-      at += 1 + count
-      return PackedValue(kind: .text, raw: UnsafeRawBufferPointer(start: start + 1, count: count))
-    }
-    if type < 0x80 {
-      at += 1
-      return PackedValue(kind: .unsigned, number: UInt64(type))
-    }
-    return nextOther(start, type, left: left)
+    if type & 0xe0 == 0xa0 { return content(.text, Int(type & 0x1f)) }
+    if type < 0x80 { return PackedValue(kind: .unsigned, number: UInt64(type)) }
+    return nextOther(type)
   }
 
-  private mutating func nextOther(_ start: UnsafeRawPointer, _ type: UInt8, left: Int) -> PackedValue? {
-    let head = PackedHead(at: start, left: left)
-    guard head.byteCount > 0, head.byteCount <= left else { return nil }
-    at += head.byteCount
-    func content(_ lengthBytes: Int) -> UnsafeRawBufferPointer {
-      UnsafeRawBufferPointer(start: start + 1 + lengthBytes, count: head.byteCount - 1 - lengthBytes)
-    }
+  private mutating func nextOther(_ type: UInt8) -> PackedValue? {
     switch type {
-    case 0xc4, 0xc5, 0xc6: return PackedValue(kind: .binary, raw: content(1 << Int(type - 0xc4)))
-    case 0xd9, 0xda, 0xdb: return PackedValue(kind: .text, raw: content(1 << Int(type - 0xd9)))
-    case 0xcc: return PackedValue(kind: .unsigned, number: UInt64((start + 1).load(as: UInt8.self)))
-    case 0xcd: return PackedValue(kind: .unsigned, number: UInt64(Self.word(start, UInt16.self)))
-    case 0xce: return PackedValue(kind: .unsigned, number: UInt64(Self.word(start, UInt32.self)))
-    case 0xcf: return PackedValue(kind: .unsigned, number: Self.word(start, UInt64.self))
-    case 0xd0, 0xd1, 0xd2, 0xd3, 0xe0...0xff: return Self.signed(start, type)
-    case 0xc0: return PackedValue(kind: .null)
-    case 0xc2, 0xc3: return PackedValue(kind: .boolean)
-    case 0xca, 0xcb: return PackedValue(kind: .float)
-    case 0x80...0x9f, 0xdc...0xdf: return container(type, head)
-    default: return PackedValue(kind: .other)
+    case 0x80...0x9f, 0xdc...0xdf: container(type)
+    case 0xc0: PackedValue(kind: .null)
+    case 0xc2, 0xc3: PackedValue(kind: .boolean)
+    case 0xc4, 0xc5, 0xc6: sized(.binary, lengthBytes: 1 << Int(type - 0xc4))
+    // An extension has its own type byte between length and content.
+    case 0xc7, 0xc8, 0xc9: sized(.other, lengthBytes: 1 << Int(type - 0xc7), more: 1)
+    case 0xd4...0xd8: content(.other, 1 + 1 << Int(type - 0xd4))
+    case 0xca, 0xcb: content(.float, type == 0xca ? 4 : 8)
+    case 0xcc...0xcf: number(1 << Int(type - 0xcc)).map { PackedValue(kind: .unsigned, number: $0) }
+    case 0xd0...0xd3: signed(1 << Int(type - 0xd0))
+    case 0xd9, 0xda, 0xdb: sized(.text, lengthBytes: 1 << Int(type - 0xd9))
+    case 0xe0...0xff:
+      PackedValue(kind: .negative, number: UInt64(bitPattern: Int64(Int8(bitPattern: type))))
+    default: nil
     }
   }
 
-  private mutating func container(_ type: UInt8, _ head: PackedHead) -> PackedValue? {
-    let entries = at
-    guard let size = packedSize(ofElements: head.elementCount, at: at, left: end - at) else { return nil }
-    at += size
-    let isMap = type & 0xf0 == 0x80 || type >= 0xde
+  private mutating func container(_ type: UInt8) -> PackedValue? {
+    guard let count = entries(type), count == 0 || depth < Self.depthMost else { return nil }
+    let start = at
+    let isMap = Self.isMap(type)
+    depth += 1
+    for _ in 0..<(isMap ? 2 * count : count) {
+      guard next() != nil else { return nil }
+    }
+    depth -= 1
     return PackedValue(
-      kind: isMap ? .map : .array, number: UInt64(isMap ? head.elementCount / 2 : head.elementCount),
-      raw: UnsafeRawBufferPointer(start: entries, count: size))
+      kind: isMap ? .map : .array, number: UInt64(count),
+      raw: UnsafeRawBufferPointer(start: start, count: at - start))
   }
 
+  private static func isMap(_ type: UInt8) -> Bool { type & 0xf0 == 0x80 || type == 0xde || type == 0xdf }
+
+  /// The entries of a map, the elements of an array. Each of them takes a byte at least, so that a
+  /// hostile count costs nothing.
   @inline(__always)
-  private static func word<Word: FixedWidthInteger>(_ start: UnsafeRawPointer, _ type: Word.Type) -> Word {
-    Word(bigEndian: (start + 1).loadUnaligned(as: Word.self))
+  private mutating func entries(_ type: UInt8) -> Int? {
+    let count = type < 0xa0 ? Int(type & 0x0f) : number(type & 1 == 0 ? 2 : 4).map { Int($0) }
+    guard let count, Self.isMap(type) ? 2 * count <= end - at : count <= end - at else { return nil }
+    return count
   }
 
-  private static func signed(_ start: UnsafeRawPointer, _ type: UInt8) -> PackedValue {
-    let number: Int64
-    switch type {
-    case 0xd0: number = Int64((start + 1).load(as: Int8.self))
-    case 0xd1: number = Int64(word(start, Int16.self))
-    case 0xd2: number = Int64(word(start, Int32.self))
-    case 0xd3: number = word(start, Int64.self)
-    default: number = Int64(Int8(bitPattern: type))
+  /// So many bytes.
+  @inline(__always)
+  private mutating func content(_ kind: PackedValue.Kind, _ count: Int) -> PackedValue? {
+    guard count <= end - at else { return nil }
+    defer { at += count }
+    return PackedValue(kind: kind, raw: UnsafeRawBufferPointer(start: at, count: count))
+  }
+
+  /// As many bytes as the number before them says.
+  private mutating func sized(
+    _ kind: PackedValue.Kind, lengthBytes: Int, more: Int = 0
+  ) -> PackedValue? {
+    number(lengthBytes).flatMap { content(kind, Int($0) + more) }
+  }
+
+  /// The number in so many bytes.
+  @inline(__always)
+  private mutating func number(_ width: Int) -> UInt64? {
+    guard width <= end - at else { return nil }
+    defer { at += width }
+    return switch width {
+    case 1: UInt64(at.load(as: UInt8.self))
+    case 2: UInt64(UInt16(bigEndian: at.loadUnaligned(as: UInt16.self)))
+    case 4: UInt64(UInt32(bigEndian: at.loadUnaligned(as: UInt32.self)))
+    default: UInt64(bigEndian: at.loadUnaligned(as: UInt64.self))
     }
+  }
+
+  private mutating func signed(_ width: Int) -> PackedValue? {
+    guard let bits = number(width) else { return nil }
+    let shift = 64 - 8 * width
+    let number = Int64(bitPattern: bits << shift) >> shift
     return PackedValue(kind: number < 0 ? .negative : .unsigned, number: UInt64(bitPattern: number))
   }
 }
@@ -184,29 +203,4 @@ extension UnsafeRawBufferPointer {
   }
 
   var string: String { String(decoding: self, as: UTF8.self) }
-}
-
-/// The keys of requests and responses.
-enum MessageKey {
-  case version, requestID, sessionID, phase, action, method, data, timestamp, error, headers
-
-  /// The key of that name, nil for one to skip.
-  @inline(__always)
-  init?(_ value: PackedValue) {
-    guard let name = value.text else { return nil }
-    // By length first: two comparisons at most.
-    switch name.count {
-    case 4 where name.equals("data"): self = .data
-    case 5 where name.equals("phase"): self = .phase
-    case 5 where name.equals("error"): self = .error
-    case 6 where name.equals("action"): self = .action
-    case 6 where name.equals("method"): self = .method
-    case 7 where name.equals("version"): self = .version
-    case 7 where name.equals("headers"): self = .headers
-    case 9 where name.equals("timestamp"): self = .timestamp
-    case 10 where name.equals("request_id"): self = .requestID
-    case 10 where name.equals("session_id"): self = .sessionID
-    default: return nil
-    }
-  }
 }

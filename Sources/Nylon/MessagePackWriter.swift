@@ -24,6 +24,28 @@ final class MessagePackWriter {
 
   func clear() { byteCount = 0 }
 
+  // MARK: Messages
+
+  /// Begins the map of a message, of at most 15 entries.
+  @inline(__always)
+  func beginMessage() {
+    clear()
+    map(0)
+  }
+
+  /// One more entry of the message's map; none where there is no value.
+  @inline(__always)
+  func entry<Value>(_ name: StaticString, _ value: Value?, _ pack: (Value) -> Void) {
+    guard let value else { return }
+    memory.storeBytes(of: memory.load(as: UInt8.self) &+ 1, as: UInt8.self)
+    key(name)
+    pack(value)
+  }
+
+  func requestID(_ id: RequestIDView) {
+    if id.isText { text(id.raw) } else { binary(id.raw) }
+  }
+
   // MARK: Values
 
   @inline(__always)

@@ -1,7 +1,7 @@
 /// What a call between plugin and host is about, by the number that both sides use.
 ///
 /// A struct and not an enum: a number that nobody knows is carried, and reported, as it is.
-public struct Method: RawRepresentable, Sendable, Hashable {
+public struct Method: RawRepresentable, Sendable, Hashable, CustomStringConvertible {
   /// The number on the wire.
   public let rawValue: UInt32
 
@@ -11,97 +11,40 @@ public struct Method: RawRepresentable, Sendable, Hashable {
 
   // MARK: control
 
-  /// The phase is done, go on.
-  public static let next = Method(rawValue: 1)
-  /// The phase is done, the plugin's response is the answer.
-  public static let end = Method(rawValue: 2)
-  /// Reads the payload of the route's middleware, JSON.
-  public static let getPayload = Method(rawValue: 3)
+  package static let next = Method(rawValue: 1)  // done, go on
+  package static let end = Method(rawValue: 2)  // done, the plugin's response is the answer
+  package static let getPayload = Method(rawValue: 3)  // answer: the middleware's payload, JSON
 
   // MARK: response
 
-  /// Payload: `HeaderKeyValue`.
-  public static let setResponseHeader = Method(rawValue: 100)
-  /// Payload: the header's name.
-  public static let removeResponseHeader = Method(rawValue: 101)
-  /// Payload: two bytes, big-endian.
-  public static let setResponseStatus = Method(rawValue: 102)
-  /// Payload: the body.
-  public static let setResponseFullBody = Method(rawValue: 103)
-  /// Payload: the next piece of a streamed body.
-  public static let setResponseStreamData = Method(rawValue: 104)
-  /// Ends the stream, and the phase as `next` does.
-  public static let setResponseStreamEnd = Method(rawValue: 105)
-  /// Sends status and headers ahead of a streamed body.
-  public static let setResponseStreamHeader = Method(rawValue: 106)
-  /// Answer: the body.
-  public static let readResponseFullBody = Method(rawValue: 107)
-  /// Answer: decimal text.
-  public static let readResponseStatus = Method(rawValue: 108)
-  /// Answer: decimal text.
-  public static let readResponseBytes = Method(rawValue: 109)
-  /// Answer: `NylonHttpHeaders`.
-  public static let readResponseHeaders = Method(rawValue: 110)
-  /// Answer: milliseconds, decimal text.
-  public static let readResponseDuration = Method(rawValue: 111)
-  /// Answer: text, empty when there was no error.
-  public static let readResponseError = Method(rawValue: 112)
+  package static let setResponseHeader = Method(rawValue: 100)  // payload: `HeaderKeyValue`
+  package static let removeResponseHeader = Method(rawValue: 101)  // payload: the header's name
+  package static let setResponseStatus = Method(rawValue: 102)  // payload: two bytes, big-endian
+  package static let setResponseFullBody = Method(rawValue: 103)  // payload: the body
+  package static let setResponseStreamData = Method(rawValue: 104)  // payload: a piece of the streamed body
+  package static let setResponseStreamEnd = Method(rawValue: 105)  // ends the stream and the phase
+  package static let setResponseStreamHeader = Method(rawValue: 106)  // sends status and headers ahead
+  package static let readResponseFullBody = Method(rawValue: 107)  // answer: the body
+  package static let readResponseStatus = Method(rawValue: 108)  // answer: decimal text
+  package static let readResponseBytes = Method(rawValue: 109)  // answer: decimal text
+  package static let readResponseHeaders = Method(rawValue: 110)  // answer: `NylonHttpHeaders`
+  package static let readResponseDuration = Method(rawValue: 111)  // answer: milliseconds, decimal text
+  package static let readResponseError = Method(rawValue: 112)  // answer: text, empty when there was no error
 
   // MARK: request
 
-  /// Answer: the body.
-  public static let readRequestFullBody = Method(rawValue: 200)
-  /// Payload: the header's name. Answer: its value, empty when absent.
-  public static let readRequestHeader = Method(rawValue: 201)
-  /// Answer: `NylonHttpHeaders`.
-  public static let readRequestHeaders = Method(rawValue: 202)
-  /// Answer: text.
-  public static let readRequestURL = Method(rawValue: 203)
-  /// Answer: text.
-  public static let readRequestPath = Method(rawValue: 204)
-  /// Answer: text.
-  public static let readRequestQuery = Method(rawValue: 205)
-  /// Answer: a JSON object of strings.
-  public static let readRequestParams = Method(rawValue: 206)
-  /// Answer: text.
-  public static let readRequestHost = Method(rawValue: 207)
-  /// Answer: text.
-  public static let readRequestClientIP = Method(rawValue: 208)
-  /// Answer: text.
-  public static let readRequestMethod = Method(rawValue: 209)
-  /// Answer: decimal text.
-  public static let readRequestBytes = Method(rawValue: 210)
-  /// Answer: Unix milliseconds, decimal text.
-  public static let readRequestTimestamp = Method(rawValue: 211)
-
-  // MARK: WebSocket
-
-  /// Turns the session into a WebSocket.
-  public static let webSocketUpgrade = Method(rawValue: 300)
-  /// Payload: text.
-  public static let webSocketSendText = Method(rawValue: 301)
-  /// Payload: bytes.
-  public static let webSocketSendBinary = Method(rawValue: 302)
-  /// Closes the WebSocket.
-  public static let webSocketClose = Method(rawValue: 303)
-  /// Payload: the room's name.
-  public static let webSocketJoinRoom = Method(rawValue: 310)
-  /// Payload: the room's name.
-  public static let webSocketLeaveRoom = Method(rawValue: 311)
-  /// Payload: the room's name, a NUL byte, text.
-  public static let webSocketBroadcastRoomText = Method(rawValue: 312)
-  /// Payload: the room's name, a NUL byte, bytes.
-  public static let webSocketBroadcastRoomBinary = Method(rawValue: 313)
-  /// Event: the WebSocket is open.
-  public static let webSocketOnOpen = Method(rawValue: 350)
-  /// Event: text came.
-  public static let webSocketOnMessageText = Method(rawValue: 351)
-  /// Event: bytes came.
-  public static let webSocketOnMessageBinary = Method(rawValue: 352)
-  /// Event: the WebSocket is closed.
-  public static let webSocketOnClose = Method(rawValue: 353)
-  /// Event: the WebSocket failed.
-  public static let webSocketOnError = Method(rawValue: 354)
+  package static let readRequestFullBody = Method(rawValue: 200)  // answer: the body
+  package static let readRequestHeader = Method(rawValue: 201)  // payload: the name; answer: value or empty
+  package static let readRequestHeaders = Method(rawValue: 202)  // answer: `NylonHttpHeaders`
+  package static let readRequestURL = Method(rawValue: 203)  // answer: text
+  package static let readRequestPath = Method(rawValue: 204)  // answer: text
+  package static let readRequestQuery = Method(rawValue: 205)  // answer: text
+  package static let readRequestParams = Method(rawValue: 206)  // answer: a JSON object of strings
+  package static let readRequestHost = Method(rawValue: 207)  // answer: text
+  package static let readRequestClientIP = Method(rawValue: 208)  // answer: text
+  package static let readRequestMethod = Method(rawValue: 209)  // answer: text
+  package static let readRequestBytes = Method(rawValue: 210)  // answer: decimal text
+  package static let readRequestTimestamp = Method(rawValue: 211)  // answer: Unix milliseconds, decimal text
 }
 
 extension Method {
@@ -109,24 +52,6 @@ extension Method {
   @inlinable
   public var isRead: Bool {
     rawValue == 3 || (107...112).contains(rawValue) || (200...211).contains(rawValue)
-  }
-
-  /// Whether it belongs to a WebSocket, in either direction.
-  @inlinable
-  public var isWebSocket: Bool {
-    switch rawValue {
-    case 300...303, 310...313, 350...354: true
-    default: false
-    }
-  }
-
-  /// Whether the number has a meaning.
-  @inlinable
-  public var isKnown: Bool {
-    switch rawValue {
-    case 1...3, 100...112, 200...211: true
-    default: isWebSocket
-    }
   }
 
   /// Whether it ends the phase: `next`, `end`, and the end of a stream.
@@ -156,9 +81,7 @@ extension Method {
     350: "websocket_on_open", 351: "websocket_on_message_text",
     352: "websocket_on_message_binary", 353: "websocket_on_close", 354: "websocket_on_error",
   ]
-}
 
-extension Method: CustomStringConvertible {
   /// The name.
   public var description: String { name }
 }

@@ -16,23 +16,15 @@ public enum Phase: UInt8, CaseIterable, Codable, Sendable, Hashable, Comparable 
     .requestFilter, .responseFilter, .responseBodyFilter, .logging,
   ]
 
+  private static let names = ["zero", "request_filter", "response_filter", "response_body_filter", "logging"]
+
   /// The name in NATS subjects, scenario files and CSV, such as `request_filter`.
-  public var subjectFragment: String {
-    switch self {
-    case .zero: "zero"
-    case .requestFilter: "request_filter"
-    case .responseFilter: "response_filter"
-    case .responseBodyFilter: "response_body_filter"
-    case .logging: "logging"
-    }
-  }
+  public var subjectFragment: String { Self.names[Int(rawValue)] }
 
   /// The phase of that name, or nil.
   public init?(subjectFragment: String) {
-    guard let phase = Phase.allCases.first(where: { $0.subjectFragment == subjectFragment }) else {
-      return nil
-    }
-    self = phase
+    guard let number = Self.names.firstIndex(of: subjectFragment) else { return nil }
+    self.init(rawValue: UInt8(number))
   }
 
   /// Orders phases as a session runs them.
@@ -57,15 +49,45 @@ extension Phase: CodingKeyRepresentable {
   }
 
   /// The name as a key.
-  public var codingKey: any CodingKey { PhaseKey(stringValue: subjectFragment) }
+  public var codingKey: any CodingKey { subjectFragment.codingKey }
 
   /// The phase of a key.
   public init?<T: CodingKey>(codingKey: T) { self.init(subjectFragment: codingKey.stringValue) }
+}
 
-  private struct PhaseKey: CodingKey {
-    var stringValue: String
-    var intValue: Int? { nil }
-    init(stringValue: String) { self.stringValue = stringValue }
-    init?(intValue: Int) { nil }
+/// What the host does when a phase fails or times out.
+package enum ErrorAction: String, Codable, Sendable, CaseIterable {
+  /// Try again with exponential backoff and the same request id.
+  case retry
+  /// Note the error and go on with the session.
+  case `continue`
+  /// Fail the session at once.
+  case end
+}
+
+/// Timeout, error action and retries of one phase.
+package struct PhasePolicy: Codable, Sendable, Hashable {
+  /// Milliseconds until a phase request without an answer is a timeout.
+  package var timeoutMilliseconds: Int
+  /// What follows a failure.
+  package var onError: ErrorAction
+  /// Attempts in all, the first included; at least 1. More than 1 has effect only with `retry`.
+  package var attempts: Int
+  /// Milliseconds before the first retry; doubled for each further one.
+  package var backoffFirstMilliseconds: Int
+  /// The most milliseconds before a retry.
+  package var backoffMostMilliseconds: Int
+
+  /// Nylon's "smart defaults": what holds for a phase when nothing is configured.
+  package static func standard(for phase: Phase) -> PhasePolicy {
+    let (timeout, onError, attempts, first, most): (Int, ErrorAction, Int, Int, Int) =
+      switch phase {
+      case .zero, .requestFilter: (5000, .retry, 3, 100, 1000)
+      case .responseFilter, .responseBodyFilter: (3000, .continue, 2, 50, 500)
+      case .logging: (200, .continue, 1, 0, 0)
+      }
+    return PhasePolicy(
+      timeoutMilliseconds: timeout, onError: onError, attempts: attempts, backoffFirstMilliseconds: first,
+      backoffMostMilliseconds: most)
   }
 }

@@ -10,13 +10,11 @@ package struct Subject: Sendable, Hashable {
 
   /// Checks both parts; throws `MessageError.badSubjectToken`.
   package init(prefix: String = Subject.standardPrefix, plugin: String) throws(MessageError) {
-    for token in prefix.split(separator: ".", omittingEmptySubsequences: false) {
-      try Subject.check(token, what: "prefix", whole: prefix)
-    }
-    try Subject.check(plugin[...], what: "plugin name", whole: plugin)
+    try Subject.check(prefix, what: "prefix")
     if plugin.contains(".") {
-      throw .badSubjectToken(what: "plugin name", value: plugin, reason: "contains a dot")
+      throw .badSubjectToken(what: "plugin name", value: Subject.shown(plugin), reason: "contains a dot")
     }
+    try Subject.check(plugin, what: "plugin name")
     self.prefix = prefix
     self.plugin = plugin
   }
@@ -29,25 +27,27 @@ package struct Subject: Sendable, Hashable {
 
   /// Checks the name of a queue group: dots are fine, wildcards and spaces are not.
   package static func checkQueueGroup(_ group: String) throws(MessageError) {
-    for token in group.split(separator: ".", omittingEmptySubsequences: false) {
-      try check(token, what: "queue group", whole: group)
-    }
+    try check(group, what: "queue group")
   }
 
-  private static func check(_ token: Substring, what: String, whole: String) throws(MessageError) {
-    func refuse(_ reason: String) -> MessageError {
-      // A name with control characters must not reach a terminal as it is.
-      let shown = String(whole.prefix(80).map { $0.isASCII && !isControl($0) ? $0 : "?" })
-      return .badSubjectToken(what: what, value: shown, reason: reason)
+  private static func check(_ name: String, what: String) throws(MessageError) {
+    let tokens = name.split(separator: ".", omittingEmptySubsequences: false)
+    guard let reason = tokens.lazy.compactMap(fault).first else { return }
+    throw .badSubjectToken(what: what, value: shown(name), reason: reason)
+  }
+
+  /// A name with control characters must not reach a terminal as it is.
+  private static func shown(_ name: String) -> String {
+    String(name.prefix(80).map { $0.isASCII && !isControl($0) ? $0 : "?" })
+  }
+
+  private static func fault(_ token: Substring) -> String? {
+    if token.isEmpty { return "is empty, or has an empty part between dots" }
+    if token.utf8.count > 255 { return "is longer than 255 bytes" }
+    if token.contains(where: { $0.isWhitespace || isControl($0) }) {
+      return "contains white space or a control character"
     }
-    if token.isEmpty { throw refuse("is empty, or has an empty part between dots") }
-    if token.utf8.count > 255 { throw refuse("is longer than 255 bytes") }
-    for character in token {
-      if character.isWhitespace || isControl(character) {
-        throw refuse("contains white space or a control character")
-      }
-      if character == "*" || character == ">" { throw refuse("contains a NATS wildcard") }
-    }
+    return token.contains { $0 == "*" || $0 == ">" } ? "contains a NATS wildcard" : nil
   }
 
   private static func isControl(_ character: Character) -> Bool {

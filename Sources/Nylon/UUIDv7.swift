@@ -53,16 +53,4 @@ package struct UUIDv7: Sendable {
     word = (word ^ (word >> 27)) &* 0x94d0_49bb_1331_11eb
     return word ^ (word >> 31)
   }
-
-  /// The usual form: `0192f0c1-….`
-  package static func text(high: UInt64, low: UInt64) -> String {
-    var text = ""
-    for index in 0..<16 {
-      let word = index < 8 ? high : low
-      let byte = UInt8(truncatingIfNeeded: word >> (UInt64(7 - index % 8) * 8))
-      if index == 4 || index == 6 || index == 8 || index == 10 { text += "-" }
-      text += String(byte >> 4, radix: 16) + String(byte & 15, radix: 16)
-    }
-    return text
-  }
 }

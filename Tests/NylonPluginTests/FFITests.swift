@@ -71,7 +71,7 @@ struct FFITests {
       let session = FakeHost.run(symbols, entry: "authz", context: sampleContext, queued: false)
       symbols.event(4_000_000_000, .zero, Method(rawValue: 1), [1])
       symbols.event(0, .zero, Method(rawValue: 1), [1])
-      symbols.event(0, .zero, .webSocketOnOpen, [])
+      symbols.event(0, .zero, .init(rawValue: 350), [])
       #expect(session?.state.withLock { $0.ended.count } == 4)
     }
   }

@@ -118,19 +118,19 @@ final class NATSHost {
     return count
   }
 
-  func message(_ subject: String, _ request: RequestMessage) throws -> ResponseMessage? {
+  func message(_ subject: String, _ request: WorkerMessage) throws -> WorkerMessage? {
     try raw(subject, request.encoded()).map { reply in
-      try reply.withUnsafeBytes { try ResponseMessage(decoding: $0) }
+      try reply.withUnsafeBytes { try WorkerMessage(reply: $0) }
     }
   }
 
   func request(
     _ phase: Phase, plugin: String, entry: String?, context: HTTPContext?, method: UInt32? = nil
-  ) throws -> ResponseMessage? {
+  ) throws -> WorkerMessage? {
     count += 1
     return try message(
       Subject(plugin: plugin).phase(phase),
-      RequestMessage(
+      WorkerMessage(
         requestID: RequestID(high: 1, low: count), sessionID: UInt32(count), phase: phase,
         method: method, data: context?.encoded(), timestampMilliseconds: 1_761_000_000_000,
         headers: entry.map { [KeyValue(key: "entry", value: $0)] } ?? []))

@@ -46,10 +46,10 @@ struct NATSTests {
       for id in [RequestID.text("an-id"), RequestID(high: 1, low: 2), .bytes([1, 2, 3])] {
         let reply = try host.message(
           "nylon.plugin.p.logging",
-          RequestMessage(
+          WorkerMessage(
             requestID: id, sessionID: 9, phase: .logging, timestampMilliseconds: 1,
             headers: [KeyValue(key: "entry", value: "noop")]))
-        #expect(reply == ResponseMessage(requestID: id, sessionID: 9, action: .next))
+        #expect(reply == WorkerMessage(requestID: id, sessionID: 9, action: .next))
       }
     }
   }
@@ -57,17 +57,16 @@ struct NATSTests {
   @Test("a request that asks for stamps gets them in their order, and no other does", arguments: kinds)
   func stamps(maxWorkers: Int) throws {
     try withWorker(maxWorkers: maxWorkers) { host, _, _ in
-      let decoder = ReplyDecoder()
       var last = WorkerStamps()
       for place in 0..<20 {
         let asks = place % 4 != 3
-        let request = RequestMessage(
+        let request = WorkerMessage(
           requestID: RequestID(high: 1, low: UInt64(place)), sessionID: 1, phase: .logging,
           timestampMilliseconds: 1,
           headers: [KeyValue(key: "entry", value: "noop")] + (asks ? [WorkerStamps.question] : []))
         let reply = try #require(host.raw("nylon.plugin.p.logging", request.encoded()))
         try reply.withUnsafeBytes { bytes in
-          let view = try #require(decoder.decode(bytes))
+          let view = try #require(MessageView(reply: bytes))
           #expect(view.action == .next)
           let text = view.header(WorkerStamps.header)
           #expect((text != nil) == asks)
@@ -97,7 +96,7 @@ struct NATSTests {
       #expect(method?.error?.contains("dialect") == true)
       let otherPhase = try host.message(
         "nylon.plugin.p.logging",
-        RequestMessage(
+        WorkerMessage(
           requestID: .text("x"), sessionID: 1, phase: .requestFilter, timestampMilliseconds: 1))
       #expect(otherPhase?.action == .empty)
     }
@@ -109,13 +108,13 @@ struct NATSTests {
       let subject = "nylon.plugin.p.request_filter"
       for bytes in [[], [0xc1], [0xdf, 0xff, 0xff, 0xff, 0xff], [0x80], Array("hello".utf8)] as [[UInt8]] {
         let reply = try #require(host.raw(subject, bytes))
-        let response = try reply.withUnsafeBytes { try ResponseMessage(decoding: $0) }
+        let response = try reply.withUnsafeBytes { try WorkerMessage(reply: $0) }
         #expect(response.action == .empty)
         #expect(response.error?.isEmpty == false)
       }
       let badData = try host.message(
         subject,
-        RequestMessage(
+        WorkerMessage(
           requestID: .text("x"), sessionID: 1, phase: .requestFilter, data: [1, 2, 3],
           timestampMilliseconds: 1, headers: [KeyValue(key: "entry", value: "noop")]))
       #expect(badData?.action == .empty)
@@ -140,7 +139,7 @@ struct NATSTests {
     let send = { (method: String, data: String) in
       try host.message(
         "nylon.plugin.p.lifecycle",
-        RequestMessage(
+        WorkerMessage(
           requestID: .text("x"), sessionID: 0, phase: .zero, data: Array(data.utf8),
           timestampMilliseconds: 1, headers: [KeyValue(key: "method", value: method)]))?.action
     }
@@ -185,7 +184,7 @@ struct NATSTests {
   func drains(maxWorkers: Int) throws {
     try withWorker(maxWorkers: maxWorkers) { host, worker, _ in
       let requests = try (0..<3000).map { index in
-        try RequestMessage(
+        try WorkerMessage(
           requestID: RequestID(high: 1, low: UInt64(index)), sessionID: 1, phase: .requestFilter,
           timestampMilliseconds: 1,
           headers: [KeyValue(key: "entry", value: "work"), KeyValue(key: "x", value: "y")]
@@ -205,7 +204,7 @@ struct NATSTests {
     }
     try withWorker(maxWorkers: maxWorkers, plugin: plugin) { host, _, _ in
       let requests = try (0..<100).map { index in
-        try RequestMessage(
+        try WorkerMessage(
           requestID: RequestID(high: 1, low: UInt64(index)), sessionID: 1, phase: .responseBodyFilter,
           timestampMilliseconds: 1
         ).encoded()

@@ -9,17 +9,17 @@ struct MessagePackTests {
   @Test("a request comes back as it was, in all three dialects")
   func requests() throws {
     let requests = [
-      RequestMessage(
+      WorkerMessage(
         requestID: id, sessionID: 7, phase: .requestFilter, data: [1, 2, 3],
         timestampMilliseconds: 1_761_000_000_000, headers: [KeyValue(key: "entry", value: "authz")]),
-      RequestMessage(
+      WorkerMessage(
         requestID: .text("0192f0c1"), sessionID: .max, phase: .logging, timestampMilliseconds: 0),
-      RequestMessage(
+      WorkerMessage(
         requestID: id, sessionID: 1, phase: .zero, method: 209, data: [],
         timestampMilliseconds: 1, headers: [KeyValue(key: "reply", value: "_INBOX.x")]),
     ]
     for request in requests {
-      let decoded = try request.encoded().withUnsafeBytes { try RequestMessage(decoding: $0) }
+      let decoded = try request.encoded().withUnsafeBytes { try WorkerMessage(request: $0) }
       #expect(decoded == request)
     }
   }
@@ -27,26 +27,25 @@ struct MessagePackTests {
   @Test("a response comes back as it was, in all three dialects")
   func responses() throws {
     let responses = [
-      ResponseMessage(requestID: id, sessionID: 7, action: .next),
-      ResponseMessage(requestID: id, sessionID: 7, action: .end, data: [9]),
-      ResponseMessage(requestID: .text("t"), sessionID: 0, action: .error, error: "why"),
-      ResponseMessage(requestID: nil, action: .empty, error: "not a map"),
-      ResponseMessage(requestID: id, error: "reply-sdk"),
-      ResponseMessage(requestID: id, sessionID: 3, method: 100, data: []),
+      WorkerMessage(requestID: id, sessionID: 7, action: .next),
+      WorkerMessage(requestID: id, sessionID: 7, action: .end, data: [9]),
+      WorkerMessage(requestID: .text("t"), sessionID: 0, action: .error, error: "why"),
+      WorkerMessage(requestID: nil, action: .empty, error: "not a map"),
+      WorkerMessage(requestID: id, error: "reply-sdk"),
+      WorkerMessage(requestID: id, sessionID: 3, method: 100, data: []),
     ]
     for response in responses {
-      let decoded = try response.encoded().withUnsafeBytes { try ResponseMessage(decoding: $0) }
+      let decoded = try response.encoded().withUnsafeBytes { try WorkerMessage(reply: $0) }
       #expect(decoded == response)
     }
   }
 
   @Test("the reply decoder shows what is there, and nil for what is not")
   func replyView() throws {
-    let decoder = ReplyDecoder()
-    let reply = ResponseMessage(
+    let reply = WorkerMessage(
       requestID: id, sessionID: 5, action: .error, method: 1, data: [7, 8], error: "boom")
     try reply.encoded().withUnsafeBytes { bytes in
-      let view = try #require(decoder.decode(bytes))
+      let view = try #require(MessageView(reply: bytes))
       #expect(view.action == .error)
       #expect(view.requestID?.words?.high == 0x0192_f0c1_2345_7001)
       #expect(view.requestID?.words?.low == 0x8000_0000_0000_002a)
@@ -55,8 +54,8 @@ struct MessagePackTests {
       #expect(view.data.map([UInt8].init) == [7, 8])
       #expect(view.error.map { String(decoding: $0, as: UTF8.self) } == "boom")
     }
-    try ResponseMessage(requestID: .text("t")).encoded().withUnsafeBytes { bytes in
-      let view = try #require(decoder.decode(bytes))
+    try WorkerMessage(requestID: .text("t")).encoded().withUnsafeBytes { bytes in
+      let view = try #require(MessageView(reply: bytes))
       #expect(view.action == .missing)
       #expect(view.requestID?.isText == true)
       #expect(view.requestID?.words == nil)
@@ -71,9 +70,8 @@ struct MessagePackTests {
       [0x86, 0xa1, 0x78, 0x92, 0x01, 0x81, 0xa1, 0x79, 0xca, 0x40, 0x20, 0, 0, 0x05, 0xc3]
       + [0xa4] + Array("data".utf8) + [0xc0, 0xa6] + Array("method".utf8) + [0xc0, 0xa6]
       + Array("action".utf8) + [0xa4] + Array("next".utf8) + [0xa5] + Array("error".utf8) + [0xc0]
-    let decoder = ReplyDecoder()
     bytes.withUnsafeBytes { raw in
-      let view = decoder.decode(raw)
+      let view = MessageView(reply: raw)
       #expect(view?.action == .next)
       #expect(view != nil && view?.data == nil && view?.method == nil && view?.error == nil)
     }
@@ -83,25 +81,24 @@ struct MessagePackTests {
   func actions() throws {
     for (text, action) in [("", ReplyAction.empty), ("stop", .unknown), ("next", .next)] {
       let bytes = [0x81, 0xa6] + Array("action".utf8) + [0xa0 | UInt8(text.utf8.count)] + Array(text.utf8)
-      #expect(bytes.withUnsafeBytes { ReplyDecoder().decode($0)?.action } == action)
+      #expect(bytes.withUnsafeBytes { MessageView(reply: $0)?.action } == action)
     }
-    #expect([UInt8(0x80)].withUnsafeBytes { ReplyDecoder().decode($0)?.action } == .missing)
+    #expect([UInt8(0x80)].withUnsafeBytes { MessageView(reply: $0)?.action } == .missing)
   }
 
   @Test("wrong types, trailing bytes and what is no map are refused")
   func malformed() throws {
-    let valid = try ResponseMessage(requestID: id, sessionID: 1, action: .next).encoded()
+    let valid = try WorkerMessage(requestID: id, sessionID: 1, action: .next).encoded()
     let key = { (name: String) in [0x81, 0xa0 | UInt8(name.utf8.count)] + Array(name.utf8) }
     let refused: [[UInt8]] = [
       [], [0xc0], [0x90], [0x01], valid + [0xc0], key("action") + [0x01], key("method") + [0xff],
       key("session_id") + [0xcf, 0, 0, 0, 1, 0, 0, 0, 0], key("data") + [0x90],
       key("error") + [0x2a], key("request_id") + [0x2a], key("headers") + [0x2a], [0xc1],
     ]
-    let decoder = ReplyDecoder()
     for bytes in refused {
-      #expect(bytes.withUnsafeBytes { decoder.decode($0) == nil }, "\(bytes)")
+      #expect(bytes.withUnsafeBytes { MessageView(reply: $0) == nil }, "\(bytes)")
     }
-    #expect(valid.withUnsafeBytes { decoder.decode($0) != nil })
+    #expect(valid.withUnsafeBytes { MessageView(reply: $0) != nil })
   }
 
   @Test("a container that claims more than the message holds is refused before it is allocated")
@@ -113,28 +110,26 @@ struct MessagePackTests {
       [0x81, 0xa1, 0x78] + [UInt8](repeating: 0x91, count: 100_000) + [0xc0],
       [UInt8](repeating: 0x81, count: 100_000),
     ]
-    let decoder = ReplyDecoder()
     for bomb in bombs {
-      #expect(bomb.withUnsafeBytes { decoder.decode($0) == nil })
-      #expect(throws: MessageError.self) { try bomb.withUnsafeBytes { try RequestMessage(decoding: $0) } }
+      #expect(bomb.withUnsafeBytes { MessageView(reply: $0) == nil })
+      #expect(throws: MessageError.self) { try bomb.withUnsafeBytes { try WorkerMessage(request: $0) } }
     }
   }
 
   @Test("spoiled bytes are refused or read, and never crash")
   func hostile() throws {
-    let decoder = ReplyDecoder()
-    let response = ResponseMessage(requestID: id, sessionID: 300, action: .next, data: [1, 2], error: "e")
+    let response = WorkerMessage(requestID: id, sessionID: 300, action: .next, data: [1, 2], error: "e")
     spoiled(try response.encoded(), seed: 4) { raw in
-      if let view = decoder.decode(raw) {
+      if let view = MessageView(reply: raw) {
         _ = view.data.map([UInt8].init)
         _ = view.error.map([UInt8].init)
-        _ = view.requestID?.requestID
+        _ = view.requestID?.words
       }
     }
-    let request = RequestMessage(
+    let request = WorkerMessage(
       requestID: id, sessionID: 70_000, phase: .logging, method: 0, data: [1],
       timestampMilliseconds: .max, headers: [KeyValue(key: "entry", value: "noop")])
-    spoiled(try request.encoded(), seed: 5) { raw in _ = try? RequestMessage(decoding: raw) }
+    spoiled(try request.encoded(), seed: 5) { raw in _ = try? WorkerMessage(request: raw) }
   }
 
   @Test("a refused request says which key, what it is and what it must be")
@@ -142,11 +137,11 @@ struct MessagePackTests {
     // {"phase": 9}
     let bytes: [UInt8] = [0x81, 0xa5] + Array("phase".utf8) + [0x09]
     let error = #expect(throws: MessageError.self) {
-      try bytes.withUnsafeBytes { try RequestMessage(decoding: $0) }
+      try bytes.withUnsafeBytes { try WorkerMessage(request: $0) }
     }
     #expect(error?.description == "request: 'phase' is the integer 9; it must be 0 to 4")
     #expect(throws: MessageError.missingKey(what: "request", key: "request_id")) {
-      try [UInt8(0x80)].withUnsafeBytes { try RequestMessage(decoding: $0) }
+      try [UInt8(0x80)].withUnsafeBytes { try WorkerMessage(request: $0) }
     }
   }
 
@@ -157,18 +152,23 @@ struct MessagePackTests {
       let template = try RequestTemplate(
         phase: .responseFilter, entry: "authz", data: [5, 6], method: method, headers: headers)
       for (sessionID, timestamp) in [(UInt32(0), UInt64(0)), (1, 2), (.max, .max), (77, 1_761_000_000_123)] {
-        template.patch(
-          requestIDHigh: 0x0192_f0c1_2345_7001, requestIDLow: 0x8000_0000_0000_002a,
-          sessionID: sessionID, timestampMilliseconds: timestamp)
-        let decoded = try RequestMessage(decoding: UnsafeRawBufferPointer(template.buffer))
+        var bytes = template.bytes
+        bytes.withUnsafeMutableBytes { bytes in
+          let (high, low): (UInt64, UInt64) = (0x0192_f0c1_2345_7001, 0x8000_0000_0000_002a)
+          bytes.storeBytes(of: high.bigEndian, toByteOffset: template.requestIDOffset, as: UInt64.self)
+          bytes.storeBytes(of: low.bigEndian, toByteOffset: template.requestIDOffset + 8, as: UInt64.self)
+          bytes.storeBytes(of: sessionID.bigEndian, toByteOffset: template.sessionIDOffset, as: UInt32.self)
+          bytes.storeBytes(of: timestamp.bigEndian, toByteOffset: template.timestampOffset, as: UInt64.self)
+        }
+        let decoded = try bytes.withUnsafeBytes { try WorkerMessage(request: $0) }
         #expect(
           decoded
-            == RequestMessage(
+            == WorkerMessage(
               requestID: id, sessionID: sessionID, phase: .responseFilter, method: method, data: [5, 6],
               timestampMilliseconds: timestamp,
               headers: [KeyValue(key: "entry", value: "authz")] + headers))
         let full = try decoded.encoded()
-        #expect(try full.withUnsafeBytes { try RequestMessage(decoding: $0) } == decoded)
+        #expect(try full.withUnsafeBytes { try WorkerMessage(request: $0) } == decoded)
       }
     }
   }
@@ -180,10 +180,12 @@ struct MessagePackTests {
     msgpack_unpacked_init(&unpacked)
     defer { msgpack_unpacked_destroy(&unpacked) }
     var offset = 0
-    let start = template.buffer.baseAddress?.assumingMemoryBound(to: CChar.self)
-    let result = msgpack_unpack_next(&unpacked, start, template.buffer.count, &offset)
+    let result = template.bytes.withUnsafeBytes {
+      msgpack_unpack_next(
+        &unpacked, $0.baseAddress?.assumingMemoryBound(to: CChar.self), $0.count, &offset)
+    }
     #expect(result == MSGPACK_UNPACK_SUCCESS)
-    #expect(offset == template.buffer.count)
+    #expect(offset == template.bytes.count)
     #expect(unpacked.data.type == MSGPACK_OBJECT_MAP)
     #expect(unpacked.data.via.map.size == 6)
   }

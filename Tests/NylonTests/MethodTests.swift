@@ -11,7 +11,8 @@ struct MethodTests {
     #expect(Method.all.map(\.rawValue) == numbers)
     #expect(Set(Method.all.map(\.name)).count == numbers.count)
     for number in UInt32(0)...400 {
-      #expect(Method(rawValue: number).isKnown == numbers.contains(number))
+      let isKnown = Method(rawValue: number).name != "method \(number)"
+      #expect(isKnown == numbers.contains(number))
     }
     #expect(Method(rawValue: 77).name == "method 77")
   }
@@ -22,7 +23,6 @@ struct MethodTests {
     #expect(reads == [3] + Array(107...112) + Array(200...211))
     #expect(Method.all.filter(\.isRead).allSatisfy { $0 == .getPayload || $0.name.hasPrefix("read_") })
     #expect(Method.all.filter(\.endsPhase) == [.next, .end, .setResponseStreamEnd])
-    #expect(Method.all.filter(\.isWebSocket).allSatisfy { $0.rawValue >= 300 })
   }
 
   @Test("subjects are prefix, plugin and phase")
@@ -57,7 +57,7 @@ struct MethodTests {
   @Test("request ids are UUIDs of version 7 that rise and never repeat")
   func uuids() {
     var maker = UUIDv7(seed: 42)
-    var seen = Set<String>()
+    var seen = Set<RequestID>()
     var previous: (high: UInt64, low: UInt64) = (0, 0)
     for _ in 0..<10_000 {
       let id = maker.next(timestampMilliseconds: 0x0192_f0c1_2345)
@@ -66,11 +66,9 @@ struct MethodTests {
       #expect(id.low >> 62 == 0b10)
       #expect((id.high, id.low) > previous)
       previous = id
-      seen.insert(UUIDv7.text(high: id.high, low: id.low))
+      seen.insert(RequestID(high: id.high, low: id.low))
     }
     #expect(seen.count == 10_000)
-    #expect(seen.first?.hasPrefix("0192f0c1-2345-7") == true)
-    #expect(seen.first?.count == 36)
   }
 
   @Test("two makers of different seeds give different ids")

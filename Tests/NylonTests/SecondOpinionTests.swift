@@ -56,12 +56,12 @@ struct SecondOpinionTests {
     arguments: [1, 2, 3] as [UInt64])
   func accepted(seed: UInt64) throws {
     let messages = [
-      try RequestMessage(
+      try WorkerMessage(
         requestID: RequestID(high: 1, low: 2), sessionID: 70_000, phase: .logging, method: 0,
         data: [UInt8](repeating: 1, count: 300), timestampMilliseconds: .max,
         headers: [KeyValue(key: "entry", value: "noop"), KeyValue(key: "reply", value: "_INBOX.x")]
       ).encoded(),
-      try ResponseMessage(
+      try WorkerMessage(
         requestID: .text("id"), sessionID: 300, action: .next, data: [1, 2], error: "e"
       ).encoded(),
     ]

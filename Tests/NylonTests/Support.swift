@@ -39,3 +39,10 @@ let sampleContext = HTTPContext(
     body: [0, 1, 2, 255]),
   response: HTTPResponse(
     status: 201, headers: [KeyValue(key: "Content-Type", value: "text/plain")], body: [65, 66]))
+
+extension HTTPContext {
+  /// The context in a table that says every field.
+  init(decoding bytes: UnsafeRawBufferPointer) throws(MessageError) {
+    self = HTTPContext().applying(try HTTPContextChange(decoding: bytes))
+  }
+}

@@ -7,7 +7,6 @@ struct WorkerStampsTests {
   @Test("come back from a packed reply, the last one written over")
   func roundTrip() throws {
     let encoder = ReplyEncoder()
-    let decoder = ReplyDecoder()
     let stamps = WorkerStamps(read: 1, begun: 22, ended: UInt64.max, packed: 7)
     for data in [nil, [1, 2, 3]] as [[UInt8]?] {
       let bytes = (data ?? []).withUnsafeBytes { data in
@@ -15,7 +14,7 @@ struct WorkerStampsTests {
           requestID: nil, sessionID: 1, action: .next, data: data.isEmpty ? nil : data, stamps: stamps)
       }
       encoder.stampPacked(12_345)
-      let view = try #require(decoder.decode(bytes))
+      let view = try #require(MessageView(reply: bytes))
       let text = try #require(view.header(WorkerStamps.header))
       #expect(text.count == WorkerStamps.byteCount)
       var wanted = stamps
@@ -33,7 +32,7 @@ struct WorkerStampsTests {
     let again = encoder.encode(requestID: nil, sessionID: 1, action: .next)
     encoder.stampPacked(5)
     #expect([UInt8](again) == plain)
-    #expect(try ResponseMessage(requestID: nil, sessionID: 1, action: .next).encoded() == plain)
+    #expect(try WorkerMessage(requestID: nil, sessionID: 1, action: .next).encoded() == plain)
   }
 
   @Test(

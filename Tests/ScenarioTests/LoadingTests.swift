@@ -1,8 +1,8 @@
 import Foundation
-import Nylon
 import Testing
 
 @testable import Scenario
+@testable import Nylon
 
 @Suite("A scenario becomes a plan")
 struct LoadingTests {

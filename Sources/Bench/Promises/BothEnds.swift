@@ -7,7 +7,7 @@ import Synchronization
 
 /// What came of one request.
 enum Answer: Equatable {
-  case reply(ResponseMessage)
+  case reply(WorkerMessage)
   /// A reply that is no response message.
   case unreadable
   /// No worker has subscribed, says the broker.
@@ -16,7 +16,7 @@ enum Answer: Equatable {
   case silence
 
   fileprivate init(_ message: Libnats.Message) {
-    let response = message.payload.withUnsafeBytes { try? ResponseMessage(decoding: $0) }
+    let response = message.payload.withUnsafeBytes { try? WorkerMessage(reply: $0) }
     self = response.map { .reply($0) } ?? .unreadable
   }
 
@@ -42,7 +42,7 @@ final class RequestClient {
     if case .nats(let spec) = target.transport, spec.dialect == .reply {
       data = Self.context(request).encoded()
     }
-    return try RequestMessage(
+    return try WorkerMessage(
       requestID: RequestID(high: 0x0190_0000_0000_7000 | count >> 32, low: 1 << 63 | count),
       sessionID: UInt32(truncatingIfNeeded: count), phase: phase, data: data,
       timestampMilliseconds: UInt64(Date().timeIntervalSince1970 * 1000),
@@ -168,14 +168,16 @@ final class ScriptedWorker: Sendable {
 
   private func received(_ message: Libnats.Message) {
     let now = MonotonicClock.nanoseconds
-    guard let request = message.payload.withUnsafeBytes({ try? RequestMessage(decoding: $0) }) else { return }
+    guard let request = message.payload.withUnsafeBytes({ try? WorkerMessage(request: $0) }),
+      let phase = request.phase, let requestID = request.requestID
+    else { return }
     var answer: Waiting?
     if let delay = answerAfterNanoseconds, let reply = message.reply {
-      let response = ResponseMessage(
-        requestID: request.requestID, sessionID: request.sessionID, action: .next)
+      let response = WorkerMessage(
+        requestID: requestID, sessionID: request.sessionID, action: .next)
       answer = Waiting(subject: reply, bytes: (try? response.encoded()) ?? [], due: now + delay)
     }
-    let arrival = Arrival(phase: request.phase, requestID: request.requestID, at: now)
+    let arrival = Arrival(phase: phase, requestID: requestID, at: now)
     state.withLock { [answer] state in
       state.arrivals.append(arrival)
       if let answer { state.waiting.append(answer) }

@@ -175,15 +175,13 @@ struct PackedRequest {
   private let timestampOffset: Int
 
   init(_ template: RequestTemplate) {
-    payloadCount = template.buffer.count
+    payloadCount = template.bytes.count
     let size = Array(" \(payloadCount)\r\n".utf8)
     byteCount = size.count + payloadCount + 2
     bytes = .allocate(byteCount: byteCount, alignment: 16)
     let payload = bytes + size.count
     bytes.copyMemory(from: size, byteCount: size.count)
-    if let start = template.buffer.baseAddress {
-      payload.copyMemory(from: start, byteCount: payloadCount)
-    }
+    payload.copyMemory(from: template.bytes, byteCount: payloadCount)
     (payload + payloadCount).copyMemory(from: [13, 10] as [UInt8], byteCount: 2)
     requestIDOffset = size.count + template.requestIDOffset
     sessionIDOffset = size.count + template.sessionIDOffset

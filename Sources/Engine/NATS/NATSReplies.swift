@@ -58,7 +58,7 @@ extension NATSTransport {
   private func readInFull(
     _ bytes: UnsafeRawBufferPointer, slot: Int, _ state: UnsafeMutablePointer<NATSSlot>
   ) -> PhaseEnd? {
-    let reply = decoder.decode(bytes)
+    let reply = MessageView(reply: bytes)
     let foreignSign = reply.flatMap { dialect.foreignSign(in: $0) }
     if let foreignSign { noteForeignMap(foreignSign) }
     let words = reply?.requestID?.words
@@ -82,7 +82,7 @@ extension NATSTransport {
   /// A reply that does not answer what its slot waits for: late, once more, or not to be read.
   @inline(never)
   private func strayEnd(
-    _ reply: ReplyView?, words: (high: UInt64, low: UInt64)?, isWaiting: Bool
+    _ reply: MessageView?, words: (high: UInt64, low: UInt64)?, isWaiting: Bool
   ) -> PhaseEnd? {
     if let words, let number = ids.pointee.number(high: words.high, low: words.low) {
       recorder.add(fates.isLate(number, next: ids.pointee.nextNumber) ? .late : .duplicates, scope: 0)
@@ -103,7 +103,7 @@ extension NATSTransport {
   /// Reads and verifies a reply, and moves the session's context on.
   @inline(__always)
   private func read(
-    _ reply: ReplyView, slot: Int, _ state: UnsafeMutablePointer<NATSSlot>
+    _ reply: MessageView, slot: Int, _ state: UnsafeMutablePointer<NATSSlot>
   ) -> PhaseEnd {
     guard reply.sessionID == nil || reply.sessionID == state.pointee.lastSID else {
       noteProtocolError("a reply has the session id of another session")
@@ -130,7 +130,7 @@ extension NATSTransport {
   }
 
   @inline(__always)
-  private func phaseEnd(of reply: ReplyView) -> PhaseEnd {
+  private func phaseEnd(of reply: MessageView) -> PhaseEnd {
     switch reply.action {
     case .next: reply.error?.isEmpty == false ? .handlerError : .next
     case .end: reply.error?.isEmpty == false ? .handlerError : .end
@@ -161,7 +161,7 @@ extension NATSTransport {
   }
 
   @inline(never)
-  func noteWorkerError(_ reply: ReplyView) {
+  func noteWorkerError(_ reply: MessageView) {
     guard evidence.workerError == nil, let error = reply.error, !error.isEmpty else { return }
     evidence.workerError = String(decoding: error.prefix(Self.mostErrorBytes), as: UTF8.self)
   }
@@ -183,7 +183,7 @@ extension NATSTransport {
 extension NATSTransport {
   /// Keeps the stamps of a reply until the driver asks for them.
   @inline(never)
-  func keepStamps(of reply: ReplyView, slot: Int, _ stamps: UnsafeMutablePointer<WorkerStamps>) {
+  func keepStamps(of reply: MessageView, slot: Int, _ stamps: UnsafeMutablePointer<WorkerStamps>) {
     stamps[slot] = reply.header(WorkerStamps.header).flatMap(WorkerStamps.init) ?? WorkerStamps()
   }
 
@@ -223,7 +223,7 @@ enum ForeignSign: Int {
 
 extension Dialect {
   /// Why a map cannot be a reply in this dialect; nil when it can.
-  func foreignSign(in reply: ReplyView) -> ForeignSign? {
+  func foreignSign(in reply: MessageView) -> ForeignSign? {
     switch self {
     case .reply: reply.method != nil ? .method : reply.action == .missing ? .noAction : nil
     case .replySDK:

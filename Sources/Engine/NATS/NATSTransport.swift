@@ -21,7 +21,6 @@ final class NATSTransport: SessionTransport {
   let contexts: ContextStates
   let subjects: [String]
   let replySubject: ReplySubject
-  let decoder = ReplyDecoder()
   let patterns: ReplyPatterns
   let recorder: ThreadRecorder
   let dialect: Dialect

@@ -102,7 +102,8 @@ final class ReplyPatterns {
   /// Remembers a reply that was read in full and ended its phase.
   @inline(never)
   func learn(
-    _ reply: UnsafeRawBufferPointer, _ view: ReplyView, phaseIndex: Int, from before: Int32, to after: Int32,
+    _ reply: UnsafeRawBufferPointer, _ view: MessageView, phaseIndex: Int, from before: Int32,
+    to after: Int32,
     end: PhaseEnd
   ) {
     let pattern = patterns + phaseIndex

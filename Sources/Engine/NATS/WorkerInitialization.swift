@@ -49,7 +49,7 @@ struct WorkerInitialization {
   }
 
   private func message() throws -> [UInt8] {
-    try RequestMessage(
+    try WorkerMessage(
       requestID: .text(UUID().uuidString), sessionID: 0, phase: .zero, data: Array(spec.configJSON.utf8),
       timestampMilliseconds: UInt64(Date().timeIntervalSince1970 * 1000),
       headers: [KeyValue(key: "method", value: "initialize")]
@@ -64,7 +64,7 @@ struct WorkerInitialization {
         ours > 0 && order.workersAnswerInitialize ? Self.longestMilliseconds : Self.silenceMilliseconds
       guard let reply = Self.next(wire, milliseconds: patience) else { break }
       answers += 1
-      guard let response = try? reply.withUnsafeBytes({ try ResponseMessage(decoding: $0) }),
+      guard let response = try? reply.withUnsafeBytes({ try WorkerMessage(reply: $0) }),
         let error = response.error, !error.isEmpty
       else { continue }
       throw LoadFailure(

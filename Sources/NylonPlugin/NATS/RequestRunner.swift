@@ -7,7 +7,6 @@ import Nylon
 final class RequestRunner {
   private let plugin: Plugin
   private let table: HandlerTable
-  private let decoder = RequestDecoder()
   private let encoder = ReplyEncoder()
   private let tables = FlatBufferWriter()
   /// The context of the phase under way, and what stands behind it. In raw memory, where no access is checked.
@@ -35,10 +34,10 @@ final class RequestRunner {
   func reply(
     to bytes: UnsafeRawBufferPointer, phase: Phase, readAt: UInt64 = 0
   ) -> UnsafeRawBufferPointer {
-    let request: RequestView
+    let request: MessageView
     isStamping = false
     do {
-      request = try decoder.decode(bytes)
+      request = try MessageView(request: bytes)
     } catch {
       return encoder.encode(
         requestID: nil, sessionID: 0, action: .empty, error: error.description)
@@ -55,7 +54,7 @@ final class RequestRunner {
   /// The reply to a message of the lifecycle subject; `shutdown` only runs the hooks, since other
   /// hosts may use the same worker. Signals end the process.
   func lifecycleReply(to bytes: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
-    guard let request = try? decoder.decode(bytes) else {
+    guard let request = try? MessageView(request: bytes) else {
       return encoder.encode(
         requestID: nil, sessionID: 0, action: .empty,
         error: MessageError.notAMap(what: "lifecycle message").description)
@@ -74,7 +73,7 @@ final class RequestRunner {
         request, .empty, "lifecycle message: headers.method is neither initialize nor shutdown")
     }
     return encoder.encode(
-      requestID: request.requestID, sessionID: request.sessionID, action: .next)
+      requestID: request.requestID, sessionID: request.sessionID ?? 0, action: .next)
   }
 
   /// An error for a reply that the broker would not carry.
@@ -83,7 +82,7 @@ final class RequestRunner {
   ) -> UnsafeRawBufferPointer {
     let error = MessageError.tooLarge(
       what: "reply", byteCount: byteCount, byteCountMost: byteCountMost)
-    let request = try? decoder.decode(bytes)
+    let request = try? MessageView(request: bytes)
     return encoder.encode(
       requestID: request?.requestID, sessionID: request?.sessionID ?? 0, action: .error,
       error: error.description)
@@ -101,24 +100,24 @@ final class RequestRunner {
   }
 
   private func fail(
-    _ request: RequestView, _ action: ReplyAction, _ text: String
+    _ request: MessageView, _ action: ReplyAction, _ text: String
   ) -> UnsafeRawBufferPointer {
     encoder.encode(
-      requestID: request.requestID, sessionID: request.sessionID, action: action, error: text)
+      requestID: request.requestID, sessionID: request.sessionID ?? 0, action: action, error: text)
   }
 
   private func run(
-    _ request: RequestView, phase: Phase
+    _ request: MessageView, phase: Phase
   ) throws(Refusal) -> UnsafeRawBufferPointer {
     try check(request, phase: phase)
     let handler = table.handler(try entry(of: request), phase)
     do {
       let view = try request.data.map(HTTPContextView.init) ?? HTTPContextView()
-      current.pointee.backend.begin(view: view, timestampMilliseconds: request.timestampMilliseconds)
+      current.pointee.backend.begin(view: view, timestampMilliseconds: request.timestampMilliseconds ?? 0)
     } catch {
       throw .malformed("request: data: \(error)")
     }
-    current.pointee.context.begin(phase: phase, sessionID: request.sessionID)
+    current.pointee.context.begin(phase: phase, sessionID: request.sessionID ?? 0)
     defer { release() }
     if isStamping { stamps?.begun = kernel_now_ns() }
     let error = current.pointee.context.run(handler)
@@ -129,7 +128,7 @@ final class RequestRunner {
 
   /// As `run`, with the times of the worker in the reply's headers.
   private func runStamped(
-    _ request: RequestView, phase: Phase, readAt: UInt64
+    _ request: MessageView, phase: Phase, readAt: UInt64
   ) throws(Refusal) -> UnsafeRawBufferPointer {
     stamps = WorkerStamps(read: readAt)
     defer { stamps = nil }
@@ -138,7 +137,7 @@ final class RequestRunner {
     return reply
   }
 
-  private func check(_ request: RequestView, phase: Phase) throws(Refusal) {
+  private func check(_ request: MessageView, phase: Phase) throws(Refusal) {
     if request.requestID == nil {
       throw .malformed(MessageError.missingKey(what: "request", key: "request_id").description)
     }
@@ -153,7 +152,7 @@ final class RequestRunner {
   }
 
   /// The handlers that the request names; a plugin with a single entry needs no name.
-  private func entry(of request: RequestView) throws(Refusal) -> Int {
+  private func entry(of request: MessageView) throws(Refusal) -> Int {
     guard let name = request.header("entry") else {
       if let only = table.only { return only }
       throw .failed("request: headers.entry is missing; this plugin has: \(table.list)")
@@ -163,7 +162,7 @@ final class RequestRunner {
     throw .failed("no entry '\(shown)'; this plugin has: \(table.list)")
   }
 
-  private func answer(_ request: RequestView) throws(Refusal) -> UnsafeRawBufferPointer {
+  private func answer(_ request: MessageView) throws(Refusal) -> UnsafeRawBufferPointer {
     let action: ReplyAction = current.pointee.backend.finishedBy == .end ? .end : .next
     var data: UnsafeRawBufferPointer?
     if current.pointee.backend.isChanged, !current.pointee.backend.change.isEmpty {
@@ -174,7 +173,7 @@ final class RequestRunner {
       }
     }
     return encoder.encode(
-      requestID: request.requestID, sessionID: request.sessionID, action: action, data: data,
+      requestID: request.requestID, sessionID: request.sessionID ?? 0, action: action, data: data,
       stamps: isStamping ? stamps : nil)
   }
 

@@ -1,10 +1,10 @@
 import Lab
 import Results
-import Nylon
 import Scenario
 import Testing
 
 @testable import Engine
+@testable import Nylon
 
 /// Loads made at random from a seed, with plugins that do everything that a plugin can do.
 @Suite struct RandomLoadTests {

@@ -1,9 +1,9 @@
 import Lab
 import Results
-import Nylon
 import Scenario
 
 @testable import Engine
+@testable import Nylon
 
 let millisecond: UInt64 = 1_000_000
 let second: UInt64 = 1_000_000_000

@@ -41,7 +41,7 @@ extension FFITests {
           ScriptedCall(1, .setResponseStatus, [1]), ScriptedCall(1, .setResponseStatus, [1, 2, 3]),
           ScriptedCall(1, .setResponseStatus), ScriptedCall(1, .init(rawValue: 9999), [1, 2]),
           ScriptedCall(1, .init(rawValue: 0)), ScriptedCall(1, .init(rawValue: .max)),
-          ScriptedCall(1, .webSocketSendText, Array("hello".utf8)),
+          ScriptedCall(1, .init(rawValue: 301), Array("hello".utf8)),
           ScriptedCall(1, .setResponseFullBody, count: 5),
           ScriptedCall(1, .setResponseStreamData, count: 1 << 40),
           ScriptedCall(1, .removeResponseHeader, []),

@@ -2,11 +2,11 @@ import BrokerSecurity
 import Foundation
 import Lab
 import Results
-import Nylon
 import Scenario
 import Testing
 
 @testable import Engine
+@testable import Nylon
 
 /// One call of a scripted plugin.
 struct ScriptedCall {

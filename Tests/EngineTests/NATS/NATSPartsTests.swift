@@ -21,14 +21,14 @@ private func monotonicNanoseconds() -> UInt64 {
   private func run(
     phases: [Phase] = [.requestFilter, .logging], decompose: Bool = true,
     _ stamps: @escaping @Sendable (_ received: UInt64) -> String?
-  ) throws -> (Engine.Measurement, [RequestMessage]) {
+  ) throws -> (Engine.Measurement, [WorkerMessage]) {
     let broker = try Broker.start()
     defer { broker.stop() }
     let responder = try Responder(broker.url, phases: phases) { request, to in
       let headers = stamps(monotonicNanoseconds()).map {
         [KeyValue(key: "other", value: "x"), KeyValue(key: "nylon-bench-stamps", value: $0)]
       }
-      let reply = ResponseMessage(
+      let reply = WorkerMessage(
         requestID: request.requestID, sessionID: request.sessionID, action: .next, headers: headers ?? [])
       return [Publication(subject: to, bytes: (try? reply.encoded()) ?? [])]
     }

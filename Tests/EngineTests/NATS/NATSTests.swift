@@ -1,18 +1,18 @@
 import Foundation
 import Lab
 import Results
-import Nylon
 import Scenario
 import Synchronization
 import Testing
 
 @testable import Engine
+@testable import Nylon
 
 /// The NATS transport with a real broker and workers that the tests script.
 @Suite(.serialized) struct NATSTests {
   private func with(
     _ load: NATSLoad, phases: [Phase] = Phase.session, respond: @escaping Respond
-  ) throws -> (Engine.Measurement, [RequestMessage]) {
+  ) throws -> (Engine.Measurement, [WorkerMessage]) {
     let broker = try Broker.start()
     defer { broker.stop() }
     let responder = try Responder(broker.url, phases: phases, respond: respond)
@@ -187,7 +187,9 @@ import Testing
     try expectOnlyAnswers(measurement)
     let first = RequestContent(load.request, seed: 1)
     for request in requests {
-      let context = try (try #require(request.data)).withUnsafeBytes { try HTTPContext(decoding: $0) }
+      let context = try (try #require(request.data)).withUnsafeBytes {
+        HTTPContext().applying(try HTTPContextChange(decoding: $0))
+      }
       var wanted = HTTPContext(request: first.request, response: first.response)
       if request.phase != .requestFilter { wanted.request?.path = "/z" }
       if [.responseBodyFilter, .logging].contains(request.phase) {
@@ -207,13 +209,17 @@ import Testing
     let mixed = Mutex(0)
     let (measurement, requests) = try with(load) { request, to in
       if request.phase == .logging {
-        let context = request.data.flatMap { data in data.withUnsafeBytes { try? HTTPContext(decoding: $0) } }
-        let own = KeyValue(key: "x-session", value: String(request.sessionID))
+        let context = request.data.flatMap { data in
+          data.withUnsafeBytes { try? HTTPContext().applying(HTTPContextChange(decoding: $0)) }
+        }
+        let own = KeyValue(key: "x-session", value: String(request.sessionID ?? 0))
         if context?.response?.headers != [own] { mixed.withLock { $0 += 1 } }
         return [Publication(subject: to, bytes: reply(to: request))]
       }
       let change = HTTPContextChange(
-        response: HTTPResponseChange(headers: [KeyValue(key: "x-session", value: String(request.sessionID))]))
+        response: HTTPResponseChange(headers: [
+          KeyValue(key: "x-session", value: String(request.sessionID ?? 0))
+        ]))
       return [Publication(subject: to, bytes: reply(to: request, data: change.encoded()))]
     }
     try expectOnlyAnswers(measurement)

@@ -3,12 +3,12 @@ import Foundation
 import Lab
 import Results
 import NATS
-import Nylon
 import Scenario
 import Synchronization
 import Testing
 
 @testable import Engine
+@testable import Nylon
 
 /// How the clients meet brokers that refuse, vanish, come back, or are no brokers at all.
 @Suite(.serialized) struct NativeTests {

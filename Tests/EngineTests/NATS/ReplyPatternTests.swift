@@ -8,21 +8,13 @@ import Testing
   private static let id: (high: UInt64, low: UInt64) = (0x0192_F0C1_1122_7344, 0x8055_6677_8899_AABB)
 
   private static func bytes(sid: UInt32?, id: (high: UInt64, low: UInt64) = id) throws -> [UInt8] {
-    let encoder = ReplyEncoder()
-    let word = RequestID(high: id.high, low: id.low)
-    guard case .bytes(let raw) = word else { return [] }
-    let data: [UInt8] = [9, 8, 7]
-    return raw.withUnsafeBytes { raw in
-      data.withUnsafeBytes { data in
-        let view = RequestIDView(raw: raw, isText: false)
-        guard let sid else {
-          // As a worker of the real SDK: the id and nothing of the session.
-          return [0x82, 0xA7] + Array("version".utf8) + [1, 0xAA] + Array("request_id".utf8) + [0xC4, 16]
-            + raw
-        }
-        return Array(encoder.encode(requestID: view, sessionID: sid, action: .next, data: data))
-      }
+    guard let sid else {
+      // As a worker of the real SDK: the id and nothing of the session.
+      return try WorkerMessage(requestID: RequestID(high: id.high, low: id.low)).encoded()
     }
+    return try WorkerMessage(
+      requestID: RequestID(high: id.high, low: id.low), sessionID: sid, action: .next, data: [9, 8, 7]
+    ).encoded()
   }
 
   private static func slot(sid: UInt32, id: (high: UInt64, low: UInt64) = id) -> NATSSlot {
@@ -39,9 +31,8 @@ import Testing
 
   private static func taught(_ bytes: [UInt8]) throws -> ReplyPatterns {
     let patterns = ReplyPatterns(phases: 1)
-    let decoder = ReplyDecoder()
     try bytes.withUnsafeBytes { bytes in
-      let view = try #require(decoder.decode(bytes))
+      let view = try #require(MessageView(reply: bytes))
       patterns.learn(bytes, view, phaseIndex: 0, from: 3, to: 5, end: .next)
     }
     return patterns

@@ -3,15 +3,15 @@ import Foundation
 import Lab
 import Results
 import NATS
-import Nylon
 import Scenario
 import Synchronization
 import Testing
 
 @testable import Engine
+@testable import Nylon
 
 /// What a responder of a test does with a request: what it publishes, to which subjects.
-typealias Respond = @Sendable (_ request: RequestMessage, _ reply: String) -> [Publication]
+typealias Respond = @Sendable (_ request: WorkerMessage, _ reply: String) -> [Publication]
 
 /// Something that a responder publishes.
 struct Publication {
@@ -27,7 +27,7 @@ final class Responder: @unchecked Sendable {
   private let connection: OpaquePointer
   private var subscriptions: [OpaquePointer] = []
   private let respond: Respond
-  private let seen = Mutex<[RequestMessage]>([])
+  private let seen = Mutex<[WorkerMessage]>([])
 
   init(
     _ url: String, auth: NATSAuth = NATSAuth(), phases: [Phase] = Phase.session, respond: @escaping Respond
@@ -57,12 +57,12 @@ final class Responder: @unchecked Sendable {
   }
 
   /// The requests so far.
-  var requests: [RequestMessage] { seen.withLock { $0 } }
+  var requests: [WorkerMessage] { seen.withLock { $0 } }
 
   fileprivate func received(_ message: OpaquePointer) {
     let bytes = UnsafeRawBufferPointer(
       start: natsMsg_GetData(message), count: Int(natsMsg_GetDataLength(message)))
-    guard let request = try? RequestMessage(decoding: bytes), let reply = natsMsg_GetReply(message) else {
+    guard let request = try? WorkerMessage(request: bytes), let reply = natsMsg_GetReply(message) else {
       Issue.record("a request cannot be read")
       return
     }
@@ -94,10 +94,10 @@ private func responderReceived(
 
 /// A reply in the `reply` dialect.
 func reply(
-  to request: RequestMessage, _ action: ReplyAction = .next, id: RequestID? = nil, data: [UInt8]? = nil,
+  to request: WorkerMessage, _ action: ReplyAction = .next, id: RequestID? = nil, data: [UInt8]? = nil,
   error: String? = nil
 ) -> [UInt8] {
-  let message = ResponseMessage(
+  let message = WorkerMessage(
     requestID: id ?? request.requestID, sessionID: request.sessionID, action: action, data: data, error: error
   )
   return (try? message.encoded()) ?? []

@@ -1,0 +1,177 @@
+/// A request's id, echoed in the reply with its type: a text, by habit a UUID, or bytes, by habit its sixteen.
+package struct RequestID: Sendable, Hashable {
+  fileprivate let bytes: [UInt8]
+  fileprivate let isText: Bool
+
+  package static func text(_ text: String) -> RequestID { RequestID(bytes: Array(text.utf8), isText: true) }
+  package static func bytes(_ bytes: [UInt8]) -> RequestID { RequestID(bytes: bytes, isText: false) }
+}
+
+extension RequestID {
+  /// The sixteen bytes of two words, most significant first.
+  package init(high: UInt64, low: UInt64) {
+    self = .bytes([high, low].flatMap { withUnsafeBytes(of: $0.bigEndian, Array.init) })
+  }
+}
+
+/// What the host publishes to a worker, or what a worker answers, in all dialects. What is nil is left out.
+package struct WorkerMessage: Sendable, Hashable {
+  /// The id of the request, nil in a reply to one that had none that could be read.
+  package var requestID: RequestID?
+  /// The session: one proxied HTTP request. A reply has none in `reply-sdk`.
+  package var sessionID: UInt32?
+  /// The phase of a request; zero for a read's answer.
+  package var phase: Phase?
+  /// How the phase ended; `missing` in requests, and in replies of the real SDK.
+  package var action: ReplyAction
+  /// nil except in `stream-sdk`, where it is the call, and 0 starts a phase.
+  package var method: UInt32?
+  /// The HTTP context or what changed of it (`reply`), a read's answer or a call's payload (`stream-sdk`),
+  /// a configuration (`initialize`).
+  package var data: [UInt8]?
+  /// Why the handler failed.
+  package var error: String?
+  /// When a request was sent, Unix milliseconds.
+  package var timestampMilliseconds: UInt64?
+  /// `entry` names the handler; `reply`, `method`: see the interface. Replies have by habit none.
+  package var headers: [KeyValue]
+
+  package init(
+    requestID: RequestID?, sessionID: UInt32? = nil, phase: Phase? = nil, action: ReplyAction = .missing,
+    method: UInt32? = nil, data: [UInt8]? = nil, error: String? = nil, timestampMilliseconds: UInt64? = nil,
+    headers: [KeyValue] = []
+  ) {
+    self.requestID = requestID
+    self.sessionID = sessionID
+    self.phase = phase
+    self.action = action
+    self.method = method
+    self.data = data
+    self.error = error
+    self.timestampMilliseconds = timestampMilliseconds
+    self.headers = headers
+  }
+
+  private init(_ view: MessageView) {
+    self.init(
+      requestID: view.requestID.map { RequestID(bytes: [UInt8]($0.raw), isText: $0.isText) },
+      sessionID: view.sessionID, phase: view.phase, action: view.action, method: view.method,
+      data: view.data.map([UInt8].init), error: view.error?.string,
+      timestampMilliseconds: view.timestampMilliseconds, headers: view.headerList)
+  }
+
+  /// The reply in the bytes; throws `MessageError`.
+  package init(reply bytes: UnsafeRawBufferPointer) throws(MessageError) {
+    guard let view = MessageView(reply: bytes) else { throw .notAMap(what: "response") }
+    self.init(view)
+  }
+
+  /// The request in the bytes, which has an id and a phase; throws `MessageError`.
+  package init(request bytes: UnsafeRawBufferPointer) throws(MessageError) {
+    self.init(try MessageView(request: bytes))
+    if requestID == nil { throw .missingKey(what: "request", key: "request_id") }
+    if phase == nil { throw .missingKey(what: "request", key: "phase") }
+  }
+
+  /// The message as MessagePack; throws `MessageError.tooLarge` past 4 GiB of data.
+  package func encoded() throws(MessageError) -> [UInt8] {
+    let writer = MessagePackWriter()
+    try pack(to: writer)
+    return writer.copy
+  }
+
+  /// Packs the message, and tells where the id, the session and the time begin. Those of a template are
+  /// of one width whatever they are, so that they can be written over.
+  @discardableResult
+  fileprivate func pack(
+    to writer: MessagePackWriter, isTemplate: Bool = false
+  ) throws(MessageError) -> (requestID: Int, sessionID: Int, timestamp: Int) {
+    // MessagePack has 32 bits for a length.
+    if let data, data.count > UInt32.max {
+      throw .tooLarge(
+        what: phase == nil ? "response" : "request", byteCount: data.count, byteCountMost: Int(UInt32.max))
+    }
+    var offsets = (requestID: 0, sessionID: 0, timestamp: 0)
+    writer.beginMessage()
+    writer.entry("version", 1) { writer.unsigned($0) }
+    writer.entry("request_id", requestID) { id in
+      offsets.requestID = writer.byteCount + 2  // behind 0xc4 and the length
+      id.bytes.withUnsafeBytes { writer.requestID(RequestIDView(raw: $0, isText: id.isText)) }
+    }
+    writer.entry("session_id", sessionID) {
+      offsets.sessionID = writer.byteCount + 1  // behind 0xce
+      if isTemplate { writer.fixed32($0) } else { writer.unsigned(UInt64($0)) }
+    }
+    writer.entry("phase", phase) { writer.unsigned(UInt64($0.rawValue)) }
+    writer.entry("action", action.text) { writer.key($0) }
+    writer.entry("timestamp", timestampMilliseconds) {
+      offsets.timestamp = writer.byteCount + 1  // behind 0xcf
+      if isTemplate { writer.fixed64($0) } else { writer.unsigned($0) }
+    }
+    writer.entry("method", method) { writer.unsigned(UInt64($0)) }
+    // A request has its headers also when there are none.
+    writer.entry("headers", phase == nil && headers.isEmpty ? nil : headers) { writer.headers($0) }
+    writer.entry("data", data) { $0.withUnsafeBytes { writer.binary($0) } }
+    writer.entry("error", error) { writer.text($0) }
+    return offsets
+  }
+}
+
+/// A packed request that the generator copies and patches: nothing but its id, session and time changes.
+package struct RequestTemplate {
+  package let bytes: [UInt8]
+  /// Where in the bytes the 16 of the request's id are.
+  package let requestIDOffset: Int
+  /// Where the session's id is: 4 bytes, big-endian.
+  package let sessionIDOffset: Int
+  /// Where the time is: 8 bytes, big-endian, Unix milliseconds.
+  package let timestampOffset: Int
+
+  /// Packs a request of a phase. `entry` names the handler; `method` is 0 in `stream-sdk` and nil
+  /// elsewhere; `headers` come behind `entry`. Throws `MessageError.tooLarge` past 4 GiB of data.
+  package init(
+    phase: Phase, entry: String, data: [UInt8]? = nil, method: UInt32? = nil,
+    headers: [KeyValue] = []
+  ) throws(MessageError) {
+    let message = WorkerMessage(
+      requestID: RequestID(high: 0, low: 0), sessionID: 0, phase: phase, method: method, data: data,
+      timestampMilliseconds: 0, headers: [KeyValue(key: "entry", value: entry)] + headers)
+    let writer = MessagePackWriter()
+    (requestIDOffset, sessionIDOffset, timestampOffset) = try message.pack(to: writer, isTemplate: true)
+    bytes = writer.copy
+  }
+}
+
+/// Why bytes on the border between host and plugin were refused. `description` says it in words.
+public enum MessageError: Error, Equatable, Sendable, CustomStringConvertible {
+  /// Not one well-formed MessagePack map with nothing behind it.
+  case notAMap(what: String)
+  /// A key without which the message has no meaning is missing.
+  case missingKey(what: String, key: String)
+  /// A key's value has the wrong type or range.
+  case wrongValue(what: String, key: String, found: String, wanted: String)
+  /// The bytes are not a valid FlatBuffers table of that name.
+  case notATable(what: String, byteCount: Int)
+  /// A message or table would be larger than its format can hold.
+  case tooLarge(what: String, byteCount: Int, byteCountMost: Int)
+  /// A NATS subject cannot be made from this.
+  case badSubjectToken(what: String, value: String, reason: String)
+
+  /// Object, key, value and remedy in one sentence.
+  public var description: String {
+    switch self {
+    case .notAMap(let what):
+      "\(what): not a well-formed MessagePack map; send one map with text keys and nothing behind it"
+    case .missingKey(let what, let key):
+      "\(what): '\(key)' is missing; the interface requires it"
+    case .wrongValue(let what, let key, let found, let wanted):
+      "\(what): '\(key)' is \(found); it must be \(wanted)"
+    case .notATable(let what, let byteCount):
+      "\(what): \(byteCount) bytes are not a valid FlatBuffers table; build it from nylon_plugin.fbs"
+    case .tooLarge(let what, let byteCount, let most):
+      "\(what): \(byteCount) bytes are too many; the most is \(most), send a smaller body"
+    case .badSubjectToken(let what, let value, let reason):
+      "NATS subject: \(what) '\(value)' \(reason); use letters, digits, '-' and '_'"
+    }
+  }
+}
