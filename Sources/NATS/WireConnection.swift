@@ -551,10 +551,8 @@ extension WireConnection {
 
   func closeSocket() {
     endTLS()
-    if state.pointee.socket >= 0 {
-      _ = kernel_epoll_remove(epoll, state.pointee.socket)
-      Glibc.close(state.pointee.socket)
-    }
+    // A closed socket leaves its epoll set by itself.
+    if state.pointee.socket >= 0 { Glibc.close(state.pointee.socket) }
     state.pointee.socket = -1
     state.pointee.stage = .resting
     state.pointee.outStart = 0

@@ -63,10 +63,6 @@ int kernel_epoll_set(int epoll_fd, int fd, uint32_t events, uint64_t user_data) 
   return -errno;
 }
 
-int kernel_epoll_remove(int epoll_fd, int fd) {
-  return epoll_ctl(epoll_fd, EPOLL_CTL_DEL, fd, NULL) == 0 ? 0 : -errno;
-}
-
 void kernel_exact_timers(void) { prctl(PR_SET_TIMERSLACK, 1ul, 0ul, 0ul, 0ul); }
 
 void kernel_sleep_until(uint64_t until_ns) {
