@@ -4,15 +4,11 @@
 /// millisecond rise: the 12 bits after the time and the 20 highest random bits
 /// are a counter, the other 42 come from the seed.
 package struct UUIDv7: Sendable {
-  @usableFromInline var state: UInt64
-  private let seed: UInt64
+  @usableFromInline let seed: UInt64
   @usableFromInline var count: UInt32 = 0
 
   /// A maker; makers that run side by side need different seeds.
-  package init(seed: UInt64) {
-    state = seed
-    self.seed = seed
-  }
+  package init(seed: UInt64) { self.seed = seed }
 
   /// The number that the next id has: 0 for the first.
   @inlinable package var nextNumber: UInt32 { count }
@@ -23,8 +19,7 @@ package struct UUIDv7: Sendable {
     guard high & 0xf000 == 0x7000, low >> 62 == 0b10 else { return nil }
     let number = UInt32(truncatingIfNeeded: (high & 0xfff) << 20 | (low >> 42) & 0xf_ffff)
     guard number < count else { return nil }
-    let word = Self.mixed(seed &+ (UInt64(number) &+ 1) &* Self.step)
-    return word & 0x3ff_ffff_ffff == low & 0x3ff_ffff_ffff ? number : nil
+    return random(UInt64(number)) == low & 0x3ff_ffff_ffff ? number : nil
   }
 
   /// The next id, most significant word first.
@@ -33,24 +28,16 @@ package struct UUIDv7: Sendable {
     let counter = UInt64(count)
     count &+= 1
     let high = (timestampMilliseconds << 16) | 0x7000 | (counter >> 20)
-    let low = (0b10 << 62) | ((counter & 0xf_ffff) << 42) | (random() & 0x3ff_ffff_ffff)
+    let low = (0b10 << 62) | ((counter & 0xf_ffff) << 42) | random(counter)
     return (high, low)
   }
 
-  @inlinable static var step: UInt64 { 0x9e37_79b9_7f4a_7c15 }
-
-  /// splitmix64: fast, and every seed is a good one.
+  /// 42 bits of splitmix64: fast, and every seed is a good one.
   @inlinable @inline(__always)
-  mutating func random() -> UInt64 {
-    state &+= Self.step
-    return Self.mixed(state)
-  }
-
-  @inlinable @inline(__always)
-  static func mixed(_ state: UInt64) -> UInt64 {
-    var word = state
+  func random(_ number: UInt64) -> UInt64 {
+    var word = seed &+ (number &+ 1) &* 0x9e37_79b9_7f4a_7c15
     word = (word ^ (word >> 30)) &* 0xbf58_476d_1ce4_e5b9
     word = (word ^ (word >> 27)) &* 0x94d0_49bb_1331_11eb
-    return word ^ (word >> 31)
+    return (word ^ (word >> 31)) & 0x3ff_ffff_ffff
   }
 }
