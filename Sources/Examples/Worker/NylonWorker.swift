@@ -1,6 +1,6 @@
 import ArgumentParser
 import ExampleHandlers
-import Glibc
+import Foundation
 import NylonPlugin
 
 /// One worker process: the example handlers in a queue group.
@@ -58,22 +58,20 @@ struct NylonWorker: ParsableCommand {
       let worker = try NATSWorker(plugin: ExampleHandlers.makePlugin(), configuration: settings)
       try worker.run()
     } catch {
-      var line = "nylon-worker: \(error)\n"
-      line.withUTF8 { bytes in _ = write(STDERR_FILENO, bytes.baseAddress, bytes.count) }
+      try? FileHandle.standardError.write(contentsOf: Data("nylon-worker: \(error)\n".utf8))
       throw ExitCode(Self.code(error))
     }
   }
 
   private var settings: NATSConfiguration {
     var settings = NATSConfiguration(name: name)
-    let names = NATSConfiguration.environmentNames
-    settings.apply(
-      environment: Dictionary(uniqueKeysWithValues: names.map { ($0, Self.environment($0) ?? "") }))
+    let environment = ProcessInfo.processInfo.environment
+    settings.apply(environment: environment)
     if let servers { settings.servers = NATSConfiguration.servers(of: servers) }
     if let group { settings.queueGroup = group }
     settings.subjectPrefix = prefix
     settings.maxWorkers = maxWorkers
-    let json = config ?? Self.environment("NYLON_PLUGIN_CONFIG") ?? ""
+    let json = config ?? environment["NYLON_PLUGIN_CONFIG"] ?? ""
     settings.pluginConfiguration = PluginConfiguration(json: Array(json.utf8))
     // An identity of the command line replaces the environment's, whichever kind that is.
     if credsFile != nil || nkeyFile != nil {
@@ -84,13 +82,6 @@ struct NylonWorker: ParsableCommand {
     if let tlsCert { settings.tlsCertificateFile = tlsCert }
     if let tlsKey { settings.tlsKeyFile = tlsKey }
     return settings
-  }
-
-  /// A variable that is set and not empty.
-  private static func environment(_ name: String) -> String? {
-    guard let value = getenv(name) else { return nil }
-    let text = String(cString: value)
-    return text.isEmpty ? nil : text
   }
 
   private static func code(_ error: NATSWorkerError) -> Int32 {
