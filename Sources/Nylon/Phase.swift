@@ -34,7 +34,7 @@ public enum Phase: UInt8, CaseIterable, Codable, Sendable, Hashable, Comparable 
 extension Phase: CodingKeyRepresentable {
   /// Phases are coded by name, as values and as keys.
   public init(from decoder: any Decoder) throws {
-    let name = try decoder.singleValueContainer().decode(String.self)
+    let name = try String(from: decoder)
     guard let phase = Phase(subjectFragment: name) else {
       throw DecodingError.dataCorrupted(
         .init(codingPath: decoder.codingPath, debugDescription: "'\(name)' is not a phase"))
@@ -44,8 +44,7 @@ extension Phase: CodingKeyRepresentable {
 
   /// Encodes the name.
   public func encode(to encoder: any Encoder) throws {
-    var container = encoder.singleValueContainer()
-    try container.encode(subjectFragment)
+    try subjectFragment.encode(to: encoder)
   }
 
   /// The name as a key.

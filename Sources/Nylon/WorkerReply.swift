@@ -3,7 +3,6 @@
 /// **Ours.** A request with the message header `nylon-bench-stamps` asks for them; the reply's message
 /// header of the same name has the four times, as decimal numbers with a comma between, in this order.
 /// They mean something only where host and worker share a clock: on one machine.
-@frozen
 package struct WorkerStamps: Sendable, Equatable {
   /// When the request was read from the worker's socket.
   package var read: UInt64

@@ -8,13 +8,10 @@
 #ifndef NYLON_ABI_H
 #define NYLON_ABI_H
 
+#include <assert.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-
-#ifdef __cplusplus
-extern "C" {
-#endif
 
 /* One event, in either direction. `ptr` is valid only during the call. */
 typedef struct NylonFfiBuffer {
@@ -37,18 +34,11 @@ typedef void (*NylonCloseSessionStream)(uint32_t sid);
 typedef void (*NylonPluginFree)(uint8_t *);
 typedef void (*NylonShutdown)(void);
 
-#ifdef __cplusplus
-}
-#define NYLON_STATIC_ASSERT static_assert
-#else
-#define NYLON_STATIC_ASSERT _Static_assert
-#endif
-
-NYLON_STATIC_ASSERT(sizeof(NylonFfiBuffer) == 32, "FfiBuffer is 32 bytes on 64-bit systems");
-NYLON_STATIC_ASSERT(offsetof(NylonFfiBuffer, sid) == 0, "sid first");
-NYLON_STATIC_ASSERT(offsetof(NylonFfiBuffer, phase) == 4, "phase after sid");
-NYLON_STATIC_ASSERT(offsetof(NylonFfiBuffer, method) == 8, "method on its own word");
-NYLON_STATIC_ASSERT(offsetof(NylonFfiBuffer, ptr) == 16, "ptr on its own word");
-NYLON_STATIC_ASSERT(offsetof(NylonFfiBuffer, len) == 24, "len last");
+static_assert(sizeof(NylonFfiBuffer) == 32, "FfiBuffer is 32 bytes on 64-bit systems");
+static_assert(offsetof(NylonFfiBuffer, sid) == 0, "sid first");
+static_assert(offsetof(NylonFfiBuffer, phase) == 4, "phase after sid");
+static_assert(offsetof(NylonFfiBuffer, method) == 8, "method on its own word");
+static_assert(offsetof(NylonFfiBuffer, ptr) == 16, "ptr on its own word");
+static_assert(offsetof(NylonFfiBuffer, len) == 24, "len last");
 
 #endif
