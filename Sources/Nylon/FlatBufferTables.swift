@@ -19,7 +19,7 @@ package final class FlatBufferWriter {
   deinit { nylon_builder_free(builder) }
 
   /// The bytes of a table that a new writer builds; none when it cannot, past 1 GiB: no broker carries
-  /// that, and no reader of ours lets it in.
+  /// that, and our readers refuse it.
   static func bytes(_ build: (FlatBufferWriter) throws -> UnsafeRawBufferPointer) -> [UInt8] {
     let writer = FlatBufferWriter()
     // Its memory is copied when nothing refers to the writer any more, which could be gone by then.

@@ -1,4 +1,4 @@
-// MessagePack, read in place: only what our messages have is looked at, the rest is checked and skipped.
+// MessagePack: of what is read, only what our messages have is looked at, the rest is checked and skipped.
 import Glibc
 
 /// One value of a message, in place: valid as long as the bytes.
