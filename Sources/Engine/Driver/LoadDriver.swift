@@ -15,8 +15,6 @@ struct LoadWindow: Sendable {
 
 /// A phase as the driver needs it.
 struct PhaseStep: Sendable {
-  /// Which phase.
-  var phase: Phase
   /// Nanoseconds until a timeout.
   var timeout: UInt64
   /// What follows a failure.
@@ -36,7 +34,7 @@ struct PhaseStep: Sendable {
       let policy = target.policies[phase] ?? .standard(for: phase)
       let logging = target.phases.firstIndex(of: .logging)
       return PhaseStep(
-        phase: phase, timeout: UInt64(policy.timeoutMilliseconds) * 1_000_000,
+        timeout: UInt64(policy.timeoutMilliseconds) * 1_000_000,
         onError: policy.onError, attempts: policy.attempts,
         backoffFirst: UInt64(policy.backoffFirstMilliseconds) * 1_000_000,
         backoffMost: UInt64(policy.backoffMostMilliseconds) * 1_000_000,
@@ -100,8 +98,6 @@ final class LoadDriver<Transport: SessionTransport> {
   let windowNanoseconds: UInt64
   /// A time without an answer that is longer may be a stall.
   let stallNanoseconds: UInt64
-  /// Where the parts of phases are recorded; nil when the load is not decomposed.
-  let parts: PartRecorder?
   /// The parts of one phase, before they are recorded.
   let partTimes: UnsafeMutablePointer<UInt64>
 
@@ -139,7 +135,6 @@ final class LoadDriver<Transport: SessionTransport> {
         windowLimit: window.measureStart + windowNanoseconds, stallLimit: window.start + stallNanoseconds))
     arrivals = .allocate(capacity: Self.arrivalsAtOnce)
     arrivals.initialize(repeating: 0, count: Self.arrivalsAtOnce)
-    parts = area.partRecorder(thread)
     partTimes = .allocate(capacity: TransportSpec.mostParts)
     partTimes.initialize(repeating: 0, count: TransportSpec.mostParts)
   }
@@ -283,7 +278,7 @@ final class LoadDriver<Transport: SessionTransport> {
       } else if overflow == .queue {
         return
       } else {
-        refuse(intended: state.pointee.nextArrival)
+        countUnsent(intended: state.pointee.nextArrival, overflow == .shed ? .shed : .rejected)
       }
       advanceArrival()
     }
@@ -305,27 +300,19 @@ final class LoadDriver<Transport: SessionTransport> {
     state.pointee.arrivalPlace = 0
   }
 
-  func refuse(intended: UInt64) {
-    guard isMeasured(intended) else { return }
-    countUnsent(overflow == .shed ? .shed : .rejected)
-  }
-
   /// A session of which no phase was started. Where a session is one phase, that one was wanted too.
-  func countUnsent(_ end: ThreadRecorder.Counter) {
+  func countUnsent(intended: UInt64, _ end: Counter) {
+    guard isMeasured(intended) else { return }
     for scope in 0..<(stepCount == 1 ? 2 : 1) {
       recorder.add(.sent, scope: scope)
       recorder.add(end, scope: scope)
     }
   }
 
+  /// Whether a time, such as a request's intended one, lies in the measured time.
   @inline(__always)
-  func isMeasured(_ intended: UInt64) -> Bool {
-    intended >= state.pointee.window.measureStart && intended < state.pointee.window.measureEnd
-  }
-
-  @inline(__always)
-  func isInWindow(_ done: UInt64) -> Bool {
-    done >= state.pointee.window.measureStart && done < state.pointee.window.measureEnd
+  func isMeasured(_ time: UInt64) -> Bool {
+    time >= state.pointee.window.measureStart && time < state.pointee.window.measureEnd
   }
 }
 
@@ -336,23 +323,6 @@ enum SlotState: UInt8 {
   case waiting
   /// The phase failed and is tried again at `deadline`.
   case backoff
-}
-
-/// How a session or phase ended.
-enum Outcome: UInt8 {
-  case ok
-  case handlerError
-  case timeout
-  case lost
-
-  var counter: ThreadRecorder.Counter {
-    switch self {
-    case .ok: .ok
-    case .handlerError: .handlerErrors
-    case .timeout: .timeouts
-    case .lost: .lost
-    }
-  }
 }
 
 /// A place for one session at a time.
@@ -366,11 +336,9 @@ struct SessionSlot {
   var phaseIndex: Int32 = 0
   var attempt: Int16 = 1
   var state = SlotState.idle
-  /// The first failure of the session.
-  var outcome = Outcome.ok
+  /// How the session ends: the first failure, if any.
+  var outcome = Counter.ok
   var isMeasured = false
-
-  init() {}
 }
 
 extension LoadDriver {
@@ -428,7 +396,7 @@ extension LoadDriver {
     let index = Int(slot.pointee.phaseIndex)
     if completion.doneAt > slot.pointee.deadline {
       count(.late, slot)
-      fail(place, .timeout, at: slot.pointee.deadline, now: completion.doneAt)
+      fail(place, .timeouts, at: slot.pointee.deadline, now: completion.doneAt)
       return
     }
     switch completion.end {
@@ -437,7 +405,7 @@ extension LoadDriver {
     case .handlerError, .malformed:
       if completion.end == .malformed { count(.protocolErrors, slot) }
       noteAnswer(at: completion.doneAt, took: completion.doneAt &- slot.pointee.phaseSent)
-      fail(place, .handlerError, at: completion.doneAt, now: completion.doneAt)
+      fail(place, .handlerErrors, at: completion.doneAt, now: completion.doneAt)
     case .noResponders:
       count(.noResponders, slot)
       fail(place, .lost, at: completion.doneAt, now: completion.doneAt)
@@ -446,7 +414,7 @@ extension LoadDriver {
 
   /// Counts something that happened to a measured session, in its phase and in the request.
   @inline(never)
-  func count(_ counter: ThreadRecorder.Counter, _ slot: UnsafeMutablePointer<SessionSlot>) {
+  func count(_ counter: Counter, _ slot: UnsafeMutablePointer<SessionSlot>) {
     guard slot.pointee.isMeasured else { return }
     recorder.add(counter, scope: Int(slot.pointee.phaseIndex) + 1)
     recorder.add(counter, scope: 0)
@@ -458,10 +426,10 @@ extension LoadDriver {
     let scope = Int(slot.pointee.phaseIndex) &+ 1
     noteAnswer(at: done, took: done &- slot.pointee.phaseSent)
     if slot.pointee.isMeasured { recorder.add(.ok, scope: scope) }
-    if isInWindow(done) { recorder.add(.okInWindow, scope: scope) }
+    if isMeasured(done) { recorder.add(.okInWindow, scope: scope) }
     // With one phase its times are the request's, which `finish` records: see `LoadResult`.
     if stepCount > 1, slot.pointee.isMeasured { recordPhase(slot, scope: scope, done: done) }
-    if let parts, slot.pointee.isMeasured { recordParts(parts, place, slot, scope: scope, done: done) }
+    if recorder.partCount > 0, slot.pointee.isMeasured { recordParts(place, slot, scope: scope, done: done) }
     goOn(place, next: next, at: done)
   }
 
@@ -472,6 +440,16 @@ extension LoadDriver {
     if schedule != nil {
       recorder.phaseService(scope: scope).record(done &- slot.pointee.phaseSent)
       recorder.phaseLag(scope: scope).record(slot.pointee.phaseSent &- slot.pointee.phaseIntended)
+    }
+  }
+
+  /// Records where the time of an answered phase went.
+  @inline(never)
+  func recordParts(_ place: Int, _ slot: UnsafeMutablePointer<SessionSlot>, scope: Int, done: UInt64) {
+    if let problem = transport.split(slot: place, from: slot.pointee.phaseSent, to: done, into: partTimes) {
+      recorder.add(problem, scope: scope)
+    } else {
+      for part in 0..<recorder.partCount { recorder.part(part, scope: scope).record(partTimes[part]) }
     }
   }
 
@@ -491,7 +469,7 @@ extension LoadDriver {
     let slot = slots + place
     let ok = slot.pointee.outcome == .ok
     if !transport.finish(slot: place, verify: ok), ok {
-      slot.pointee.outcome = .handlerError
+      slot.pointee.outcome = .handlerErrors
       if slot.pointee.isMeasured { recorder.add(.wrongContent, scope: 0) }
       // The phase itself was answered: with one phase nobody else keeps its time.
       if stepCount == 1, slot.pointee.isMeasured { recordPhase(slot, scope: 1, done: done) }
@@ -513,7 +491,7 @@ extension LoadDriver {
     let end = state.pointee.freeHead + state.pointee.freeCount
     free[end < slotCount ? end : end - slotCount] = Int32(place)
     state.pointee.freeCount += 1
-    let wasAnswered = slots[place].outcome == .ok || slots[place].outcome == .handlerError
+    let wasAnswered = slots[place].outcome == .ok || slots[place].outcome == .handlerErrors
     if state.pointee.freeCount == slotCount, wasAnswered { state.pointee.isQuiet = true }
     if schedule == nil { state.pointee.nextCheck = 0 }
   }
@@ -521,11 +499,11 @@ extension LoadDriver {
   @inline(__always)
   func recordSession(_ slot: UnsafeMutablePointer<SessionSlot>, done: UInt64) {
     let outcome = slot.pointee.outcome
-    if outcome == .ok, isInWindow(done) { recorder.add(.okInWindow, scope: 0) }
+    if outcome == .ok, isMeasured(done) { recorder.add(.okInWindow, scope: 0) }
     guard slot.pointee.isMeasured else { return }
-    recorder.add(outcome.counter, scope: 0)
+    recorder.add(outcome, scope: 0)
     // An error says nothing about how long an answer takes; an unanswered request shows its age.
-    if outcome == .ok || outcome == .timeout { recordRequest(slot, done: done) }
+    if outcome == .ok || outcome == .timeouts { recordRequest(slot, done: done) }
   }
 
   @inline(__always)
@@ -549,21 +527,21 @@ extension LoadDriver {
   ///   - done: when it failed; a timeout's deadline.
   ///   - now: when that was seen.
   @inline(never)
-  func fail(_ place: Int, _ outcome: Outcome, at done: UInt64, now: UInt64) {
+  func fail(_ place: Int, _ outcome: Counter, at done: UInt64, now: UInt64) {
     let slot = slots + place
     let index = Int(slot.pointee.phaseIndex)
     let step = steps[index]
-    if outcome == .timeout { transport.abandon(slot: place) }
+    if outcome == .timeouts { transport.abandon(slot: place) }
     // A handler that still runs in this process would answer for whatever comes next.
-    let sessionIsStuck = outcome == .timeout && transport.isInProcess
+    let sessionIsStuck = outcome == .timeouts && transport.isInProcess
     if step.onError == .retry, !sessionIsStuck, Int(slot.pointee.attempt) < step.attempts {
       retryLater(slot, step: step, now: now)
       return
     }
-    if outcome != .handlerError { measureUnanswered(slot, until: done) }
+    if outcome != .handlerErrors { measureUnanswered(slot, until: done) }
     if slot.pointee.isMeasured {
-      recorder.add(outcome.counter, scope: index + 1)
-      if outcome == .timeout, stepCount > 1 { recordPhase(slot, scope: index + 1, done: done) }
+      recorder.add(outcome, scope: index + 1)
+      if outcome == .timeouts, stepCount > 1 { recordPhase(slot, scope: index + 1, done: done) }
     }
     if slot.pointee.outcome == .ok { slot.pointee.outcome = outcome }
     if step.onError == .continue, !sessionIsStuck {
@@ -615,7 +593,7 @@ extension LoadDriver {
     takePending()
     let slot = slots + place
     guard slot.pointee.state == .waiting, slot.pointee.deadline <= now else { return }
-    fail(place, .timeout, at: slot.pointee.deadline, now: now)
+    fail(place, .timeouts, at: slot.pointee.deadline, now: now)
   }
 
   private func tryAgain(_ place: Int, at now: UInt64) {
@@ -641,8 +619,8 @@ extension LoadDriver {
       recorder.add(.lost, scope: scope)
       if stepCount > 1 { recordPhase(slot, scope: scope, done: now) }
       if slot.pointee.outcome == .ok { slot.pointee.outcome = .lost }
-      recorder.add(slot.pointee.outcome.counter, scope: 0)
-      if slot.pointee.outcome != .handlerError { recordRequest(slot, done: now) }
+      recorder.add(slot.pointee.outcome, scope: 0)
+      if slot.pointee.outcome != .handlerErrors { recordRequest(slot, done: now) }
     }
     loseBacklog(at: now)
   }
@@ -651,14 +629,10 @@ extension LoadDriver {
   private func loseBacklog(at now: UInt64) {
     guard schedule != nil else { return }
     while state.pointee.nextArrival < state.pointee.window.measureEnd {
-      if isMeasured(state.pointee.nextArrival) {
-        if overflow == .queue {
-          countUnsent(.lost)
-          recorder.requestResponse(window: recorder.windows).record(
-            now &- min(now, state.pointee.nextArrival))
-        } else {
-          countUnsent(overflow == .shed ? .shed : .rejected)
-        }
+      let wanted = state.pointee.nextArrival
+      countUnsent(intended: wanted, overflow == .queue ? .lost : overflow == .shed ? .shed : .rejected)
+      if overflow == .queue, isMeasured(wanted) {
+        recorder.requestResponse(window: recorder.windows).record(now &- min(now, wanted))
       }
       advanceArrival()
     }

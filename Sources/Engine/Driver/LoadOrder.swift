@@ -1,4 +1,3 @@
-import Foundation
 import NATS
 import Nylon
 import Scenario
@@ -37,7 +36,7 @@ package struct LoadOrder: Codable, Sendable, Equatable {
   package var workerPIDs: [Int32]
   /// Ids of this load's NATS sessions are greater: workers that keep running may keep what they know of a
   /// session, so ids must not repeat between loads.
-  var sessionIDsAfter = SessionNumbering.lastID(atUnixNanoseconds: Self.unixNanoseconds())
+  var sessionIDsAfter = SessionNumbering.lastID(atUnixNanoseconds: MonotonicClock.unixNanoseconds)
 
   /// An order.
   package init(
@@ -61,8 +60,6 @@ package struct LoadOrder: Codable, Sendable, Equatable {
     self.brokerPID = brokerPID
     self.workerPIDs = workerPIDs
   }
-
-  private static func unixNanoseconds() -> UInt64 { UInt64(Date().timeIntervalSince1970 * 1e9) }
 
   /// Intervals of the measured time.
   package static let windows = 10
@@ -89,19 +86,13 @@ package struct LoadOrder: Codable, Sendable, Equatable {
       windows: Self.windows, parts: target.isDecomposed ? target.transport.partNames : [])
   }
 
-  /// Places of a thread: the first of all places and how many.
-  package func places(ofThread thread: Int) -> (first: Int, count: Int) {
-    let total = placeCount
-    let threads = effectiveThreads
-    let first = thread * total / threads
-    return (first, (thread + 1) * total / threads - first)
+  /// A thread's part of all places, or of all NATS connections.
+  func share(of total: Int, thread: Int) -> Range<Int> {
+    thread * total / effectiveThreads..<(thread + 1) * total / effectiveThreads
   }
 
-  /// NATS connections of a thread.
-  func connectionCount(ofThread thread: Int) -> Int {
-    let threads = effectiveThreads
-    return (thread + 1) * connections / threads - thread * connections / threads
-  }
+  /// Which of all places are a thread's.
+  func places(ofThread thread: Int) -> Range<Int> { share(of: placeCount, thread: thread) }
 }
 
 /// What a load process brings: a measurement, or why there is none.

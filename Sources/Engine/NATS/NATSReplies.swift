@@ -190,18 +190,18 @@ extension NATSTransport {
   /// See `TransportSpec.partNames`. The attempts before the one that was answered are in the first part.
   func split(
     slot: Int, from sent: UInt64, to done: UInt64, into parts: UnsafeMutablePointer<UInt64>
-  ) -> PhaseSplit {
-    guard let stamps, stamps[slot].packed != 0 else { return .noStamps }
+  ) -> Counter? {
+    guard let stamps, stamps[slot].packed != 0 else { return .withoutStamps }
     let stamp = stamps[slot]
     guard sent <= stamp.read, stamp.read <= stamp.begun, stamp.begun <= stamp.ended,
       stamp.ended <= stamp.packed, stamp.packed <= done
-    else { return .impossible }
+    else { return .impossibleStamps }
     parts[0] = stamp.read &- sent
     parts[1] = stamp.begun &- stamp.read
     parts[2] = stamp.ended &- stamp.begun
     parts[3] = stamp.packed &- stamp.ended
     parts[4] = done &- stamp.packed
-    return .whole
+    return nil
   }
 }
 
@@ -227,13 +227,8 @@ extension Dialect {
     switch self {
     case .reply: reply.method != nil ? .method : reply.action == .missing ? .noAction : nil
     case .replySDK:
-      if reply.method != nil {
-        .method
-      } else if reply.action != .missing {
-        .action
-      } else {
-        reply.sessionID != nil ? .sessionID : nil
-      }
+      reply.method != nil
+        ? .method : reply.action != .missing ? .action : reply.sessionID != nil ? .sessionID : nil
     case .streamSDK: nil
     }
   }

@@ -59,7 +59,8 @@ final class NATSTransport: SessionTransport {
   private init(
     order: LoadOrder, spec: NATSSpec, security: WireSecurity, thread: Int, recorder: ThreadRecorder
   ) throws {
-    let (first, count) = order.places(ofThread: thread)
+    let places = order.places(ofThread: thread)
+    let count = places.count
     slotCount = count
     numbering = SessionNumbering(slots: order.placeCount)
     patterns = ReplyPatterns(phases: order.target.phases.count)
@@ -74,21 +75,23 @@ final class NATSTransport: SessionTransport {
     let subject = try Subject(prefix: spec.subjectPrefix, plugin: order.target.plugin)
     subjects = order.target.phases.map { subject.phase($0) }
     ids.initialize(to: UUIDv7(seed: UInt64.random(in: .min ... .max)))
-    unixOffset = UInt64(Date().timeIntervalSince1970 * 1e9) &- MonotonicClock.nanoseconds
-    connectionCount = max(1, order.connectionCount(ofThread: thread))
+    unixOffset = MonotonicClock.unixNanoseconds &- MonotonicClock.nanoseconds
+    connectionCount = max(1, order.share(of: order.connections, thread: thread).count)
     replySubject = ReplySubject(
       seed: order.seed &+ UInt64(order.replicate) &* 64 &+ UInt64(thread), connections: connectionCount)
-    let setup = PoolConnection.Setup(
-      security: security,
-      servers: order.servers, subjects: subjects, replySubject: replySubject, epoll: kernel_epoll_create(),
-      slotCount: count, connectionCount: connectionCount, longestRequest: contexts.longestRequest,
-      thread: thread)
-    epoll = setup.epoll
-    let made: [PoolConnection]
+    epoll = kernel_epoll_create()
+    var made: [PoolConnection] = []
     do {
-      made = try PoolConnection.connect(setup)
+      for place in 0..<connectionCount {
+        made.append(
+          try PoolConnection(
+            place: place, first: thread + place, servers: order.servers, security: security,
+            subjects: subjects, replySubject: replySubject, epoll: epoll, slotCount: count,
+            longestRequest: contexts.longestRequest))
+      }
     } catch {
-      Glibc.close(setup.epoll)
+      made.forEach { $0.close() }
+      Glibc.close(epoll)
       throw error
     }
     connections = .allocate(capacity: connectionCount)
@@ -99,7 +102,7 @@ final class NATSTransport: SessionTransport {
     slots = .allocate(capacity: count)
     for slot in 0..<count {
       slots[slot] = NATSSlot(
-        lastSID: numbering.first(ofSlot: first + slot, after: order.sessionIDsAfter),
+        lastSID: numbering.first(ofSlot: places.lowerBound + slot, after: order.sessionIDsAfter),
         tokenText: ReplySubject.text(of: UInt32(slot)))
     }
   }
@@ -115,13 +118,9 @@ final class NATSTransport: SessionTransport {
     Glibc.close(epoll)
   }
 
-  /// What the user should know about the connections' life; each sentence once.
+  /// What the user should know about the connections' life.
   var remarks: [String] {
-    var all: [String] = []
-    for place in 0..<connectionCount {
-      for remark in connections[place].remarks where !all.contains(remark) { all.append(remark) }
-    }
-    return all
+    (0..<connectionCount).flatMap { connections[$0].remarks }
   }
 
   /// A worker that is too slow is another process.

@@ -13,25 +13,6 @@ import Scenario
 /// When the connection breaks, requests that the kernel had not taken whole go out again on the
 /// next one; the others get no answer and time out, or are retried by their policy.
 struct PoolConnection {
-  /// What all connections of a load thread are made from.
-  struct Setup {
-    let security: WireSecurity
-    /// The brokers' URLs. May hold secrets.
-    let servers: [String]
-    /// Subjects of the phases, in the order of the session's.
-    let subjects: [String]
-    let replySubject: ReplySubject
-    /// The load thread's epoll set.
-    let epoll: Int32
-    /// The thread's slots, and how many connections share them.
-    let slotCount: Int
-    let connectionCount: Int
-    /// Bytes of the longest request that sessions begin with.
-    let longestRequest: Int
-    /// The load thread's place, so that threads begin with different brokers.
-    let thread: Int
-  }
-
   /// Requests that found no room, at a fixed address.
   struct State {
     /// Their slots, in a ring of `slotCount` places.
@@ -48,59 +29,50 @@ struct PoolConnection {
   let place: Int
   private let slotCount: Int
   /// `PUB subject inbox.` of each phase.
-  private let heads: UnsafeMutablePointer<(start: UnsafeMutableRawPointer, count: Int)>
-  private let headCount: Int
+  private let heads: UnsafeMutableBufferPointer<UnsafeRawBufferPointer>
   private static let tokenBytes = 8
 
-  /// All connections of a load thread, or none and why.
-  static func connect(_ setup: Setup) throws -> [PoolConnection] {
-    var made: [PoolConnection] = []
-    do {
-      for place in 0..<setup.connectionCount { made.append(try PoolConnection(place: place, setup: setup)) }
-      if let most = made.map(\.wire.longestPayload).min(), setup.longestRequest > most {
-        throw BrokerError.tooLong(servers: setup.servers, request: setup.longestRequest, most: most)
-      }
-      return made
-    } catch {
-      made.forEach { $0.close() }
-      throw error
-    }
-  }
-
-  private init(place: Int, setup: Setup) throws {
+  /// A connection, made.
+  ///
+  /// - Parameters:
+  ///   - place: its place among those of the load thread.
+  ///   - first: which of the servers it tries first, so that connections spread over them.
+  ///   - servers: the brokers' URLs. May hold secrets.
+  ///   - longestRequest: bytes of the longest request that sessions begin with.
+  init(
+    place: Int, first: Int, servers: [String], security: WireSecurity, subjects: [String],
+    replySubject: ReplySubject, epoll: Int32, slotCount: Int, longestRequest: Int
+  ) throws {
     self.place = place
-    slotCount = setup.slotCount
-    let servers = try BrokerServer.all(setup.servers, security: setup.security)
-    let pattern = setup.replySubject.pattern(connection: place)
-    let prefix = Array(setup.replySubject.prefix(connection: place))
-    let texts = setup.subjects.map { Array("PUB \($0) ".utf8) + prefix }
+    self.slotCount = slotCount
+    let pattern = replySubject.pattern(connection: place)
+    let prefix = Array(replySubject.prefix(connection: place))
+    let texts = subjects.map { Array("PUB \($0) ".utf8) + prefix }
     let longestHead = Self.tokenBytes + (texts.map(\.count).max() ?? 0)
-    // Connections spread over the servers; nothing here is left to chance.
     wire = WireConnection(
-      to: servers, first: setup.thread + place,
+      to: try BrokerServer.all(servers, security: security), first: first,
       settings: WireSettings(
         name: "nylon-bench", subscriptions: Array("SUB \(pattern) \(Self.subscription)\r\n".utf8)),
-      epoll: setup.epoll, place: place, outBytes: 2 * (setup.longestRequest + longestHead + 32))
-    headCount = texts.count
-    heads = .allocate(capacity: headCount)
-    for (index, text) in texts.enumerated() {
-      let copy = UnsafeMutableRawPointer.allocate(byteCount: text.count, alignment: 16)
-      copy.copyMemory(from: text, byteCount: text.count)
-      heads[index] = (copy, text.count)
-    }
+      epoll: epoll, place: place, outBytes: 2 * (longestRequest + longestHead + 32))
+    heads = .allocate(capacity: texts.count)
+    _ = heads.initialize(from: texts.map(RequestAnswers.keep))
     state = .allocate(capacity: 1)
-    state.initialize(to: State(postponed: .allocate(capacity: setup.slotCount)))
+    state.initialize(to: State(postponed: .allocate(capacity: slotCount)))
     do throws(LinkFailure) {
       try wire.connectFirst()
     } catch {
       close()
       throw error.error
     }
+    guard longestRequest <= wire.longestPayload else {
+      defer { close() }
+      throw BrokerError.tooLong(servers: servers, request: longestRequest, most: wire.longestPayload)
+    }
   }
 
   func close() {
     wire.close()
-    for index in 0..<headCount { heads[index].start.deallocate() }
+    for head in heads { head.deallocate() }
     heads.deallocate()
     state.pointee.postponed.deallocate()
     state.deallocate()
@@ -133,7 +105,7 @@ struct PoolConnection {
     let head = heads[Int(transport.slots[slot].phaseIndex)]
     let count = head.count &+ Self.tokenBytes &+ request.byteCount
     guard let start = wire.reserve(count) else { return false }
-    memcpy(start, head.start, head.count)
+    if let bytes = head.baseAddress { memcpy(start, bytes, head.count) }
     let token = start + head.count
     token.storeBytes(of: transport.slots[slot].tokenText, as: UInt64.self)
     let body = token + Self.tokenBytes

@@ -1,21 +1,13 @@
-// Before the first request the workers get the plugin's configuration, as the interface says: a
-// message on the lifecycle subject, which every worker hears.
-import CLinux
 import Foundation
 import NATS
 import Nylon
 import Scenario
 
-/// Gives workers their configuration and waits until they have taken it.
+/// Gives workers the plugin's configuration before the first request, as the interface says, by a message on the
+/// lifecycle subject, which every worker hears; waits until they have taken it.
 struct WorkerInitialization {
   let order: LoadOrder
   let spec: NATSSpec
-
-  /// The configuration of an order's pool.
-  init(order: LoadOrder, spec: NATSSpec) {
-    self.order = order
-    self.spec = spec
-  }
 
   /// All of this package's workers must answer within this time; those of the real SDK may not answer at all.
   private static let longestMilliseconds: UInt64 = 5000
@@ -51,7 +43,7 @@ struct WorkerInitialization {
   private func message() throws -> [UInt8] {
     try RequestMessage(
       requestID: .text(UUID().uuidString), sessionID: 0, phase: .zero, data: Array(spec.configJSON.utf8),
-      timestampMilliseconds: UInt64(Date().timeIntervalSince1970 * 1000),
+      timestampMilliseconds: MonotonicClock.unixNanoseconds / 1_000_000,
       headers: [KeyValue(key: "method", value: "initialize")]
     ).encoded()
   }
@@ -82,7 +74,7 @@ struct WorkerInitialization {
 
   /// The next reply; nil when none comes in time, nobody is there to send one, or the connection is over.
   private static func next(_ wire: WireConnection, milliseconds: UInt64) -> [UInt8]? {
-    let end = kernel_now_ns() + milliseconds * 1_000_000
+    let end = MonotonicClock.nanoseconds + milliseconds * 1_000_000
     while true {
       handling: while wire.hasInput {
         let piece = wire.nextPiece()

@@ -11,20 +11,11 @@ package struct ProcessCosts: Codable, Sendable, Equatable {
   package var voluntarySwitches: UInt64?
   /// Times that the kernel took a core from a thread that wanted to go on.
   package var involuntarySwitches: UInt64?
+}
 
-  /// Costs.
-  package init(
-    residentStartBytes: UInt64? = nil, residentEndBytes: UInt64? = nil, voluntarySwitches: UInt64? = nil,
-    involuntarySwitches: UInt64? = nil
-  ) {
-    self.residentStartBytes = residentStartBytes
-    self.residentEndBytes = residentEndBytes
-    self.voluntarySwitches = voluntarySwitches
-    self.involuntarySwitches = involuntarySwitches
-  }
-
+extension ProcessCosts {
   /// What lies between two readings; nil when there was none at all.
-  package init?(from first: ProcessReading?, to last: ProcessReading?) {
+  init?(from first: ProcessReading?, to last: ProcessReading?) {
     guard first != nil || last != nil else { return nil }
     residentStartBytes = first?.residentBytes
     residentEndBytes = last?.residentBytes
@@ -74,7 +65,7 @@ package struct ContextSwitches: Sendable, Equatable {
   package init(threads: [Int32: Count]) { self.threads = threads }
 
   /// The switches since an earlier moment.
-  package func since(_ earlier: ContextSwitches) -> (voluntary: UInt64, involuntary: UInt64) {
+  func since(_ earlier: ContextSwitches) -> (voluntary: UInt64, involuntary: UInt64) {
     threads.reduce(into: (0, 0)) { sum, thread in
       let before = earlier.threads[thread.key] ?? Count(voluntary: 0, involuntary: 0)
       // An id that a new thread has got again: its counts are all new.

@@ -37,9 +37,7 @@ package struct LatencyHistogram: Sendable, Equatable {
   package mutating func merge(_ other: LatencyHistogram) {
     guard other.count > 0 else { return }
     reserve()
-    for index in other.counters.indices where other.counters[index] > 0 {
-      counters[index] += other.counters[index]
-    }
+    for (index, here) in other.counters.enumerated() where here > 0 { counters[index] += here }
     widen(least: other.leastNanoseconds, greatest: other.greatestNanoseconds)
     count += other.count
     sumNanoseconds &+= other.sumNanoseconds
@@ -91,12 +89,9 @@ package struct LatencyHistogram: Sendable, Equatable {
     return greatestNanoseconds
   }
 
-  /// Samples that lie beyond a percentile.
-  func samplesBeyond(percentile: Double) -> Double { Double(count) * (1 - percentile / 100) }
-
   /// Whether at least 10 samples lie beyond the percentile, so that it may be printed.
   package func isPrintable(percentile: Double) -> Bool {
-    samplesBeyond(percentile: percentile) >= 10 - 1e-9
+    Double(count) * (1 - percentile / 100) >= 10 - 1e-9
   }
 
   /// `value(atPercentile:)` when it may be printed, else nil: an empty cell.
@@ -181,12 +176,5 @@ package struct RawHistogram: @unchecked Sendable {
     if ~nanoseconds > words[1] { words[1] = ~nanoseconds }
     if nanoseconds > words[2] { words[2] = nanoseconds }
     words[4 &+ HistogramGeometry.index(of: value)] &+= 1
-  }
-
-  /// A copy as a value.
-  func snapshot() -> LatencyHistogram {
-    var histogram = LatencyHistogram()
-    histogram.merge(self)
-    return histogram
   }
 }
