@@ -50,14 +50,6 @@ extension NATSTransport {
   @inline(__always)
   private func end(of bytes: UnsafeRawBufferPointer, slot: Int) -> PhaseEnd? {
     let state = slots + slot
-    if let end = patterns.end(of: bytes, state) { return end }
-    return readInFull(bytes, slot: slot, state)
-  }
-
-  @inline(never)
-  private func readInFull(
-    _ bytes: UnsafeRawBufferPointer, slot: Int, _ state: UnsafeMutablePointer<NATSSlot>
-  ) -> PhaseEnd? {
     let reply = decoder.decode(bytes)
     let foreignSign = reply.flatMap { dialect.foreignSign(in: $0) }
     if let foreignSign { noteForeignMap(foreignSign) }
@@ -67,16 +59,7 @@ extension NATSTransport {
     }
     // What is no answer in this dialect must not end the phase: the answer may still come.
     if let foreignSign, foreignSign != .noAction { return nil }
-    let before = state.pointee.context
-    let end = read(reply, slot: slot, state)
-    // A slot's own context is made anew by each reply. Stamps are never the same twice, and a reply
-    // without them must be seen to have none.
-    if stamps == nil, before < ContextStates.mostShared, state.pointee.context < ContextStates.mostShared {
-      patterns.learn(
-        bytes, reply, phaseIndex: Int(state.pointee.phaseIndex), from: before, to: state.pointee.context,
-        end: end)
-    }
-    return end
+    return read(reply, slot: slot, state)
   }
 
   /// A reply that does not answer what its slot waits for: late, once more, or not to be read.

@@ -22,7 +22,6 @@ final class NATSTransport: SessionTransport {
   let subjects: [String]
   let replySubject: ReplySubject
   let decoder = ReplyDecoder()
-  let patterns: ReplyPatterns
   let recorder: ThreadRecorder
   let dialect: Dialect
   let epoll: Int32
@@ -63,7 +62,6 @@ final class NATSTransport: SessionTransport {
     let count = places.count
     slotCount = count
     numbering = SessionNumbering(slots: order.placeCount)
-    patterns = ReplyPatterns(phases: order.target.phases.count)
     self.recorder = recorder
     dialect = spec.dialect
     let content = RequestContent(order.request, seed: order.seed)
