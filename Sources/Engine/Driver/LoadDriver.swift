@@ -55,8 +55,13 @@ struct DriverState {
   var window: LoadWindow
   var freeHead = 0
   var freeCount: Int
+  /// When the requests of an open loop are wanted; nil in a closed one.
+  var schedule: ArrivalSchedule?
   var nextArrival = UInt64.max
-  var arrivalPlace: Int
+  /// The next arrivals. Drawn many at a time: one after the other, each draw would wait for the clock reads
+  /// between them, and take three times as long.
+  var arrivals = [32 of UInt64](repeating: 0)
+  var arrivalPlace = 32
   var nextCheck: UInt64 = 0
   var nextSweep: UInt64 = 0
   var windowIndex = 0
@@ -86,14 +91,9 @@ final class LoadDriver<Transport: SessionTransport> {
   let overflow: OverflowPolicy
   /// What changes while the load runs. In raw memory, where no access is checked.
   let state: UnsafeMutablePointer<DriverState>
-  /// When the requests of an open loop are wanted; nil in a closed one.
-  let schedule: UnsafeMutablePointer<ArrivalSchedule>?
+  let isOpen: Bool
   /// Free slots as a ring, so that all are used alike: a slot has only so many session ids.
   let free: UnsafeMutablePointer<Int32>
-  /// The next arrivals. Drawn many at a time: one after the other, each draw would wait for the clock reads
-  /// between them, and take three times as long.
-  let arrivals: UnsafeMutablePointer<UInt64>
-  static var arrivalsAtOnce: Int { 32 }
   let shortestTimeout: UInt64
   let windowNanoseconds: UInt64
   /// A time without an answer that is longer may be a stall.
@@ -112,11 +112,7 @@ final class LoadDriver<Transport: SessionTransport> {
     recorder = area.threadRecorder(thread)
     self.area = area
     self.overflow = overflow
-    self.schedule = schedule.map {
-      let place = UnsafeMutablePointer<ArrivalSchedule>.allocate(capacity: 1)
-      place.initialize(to: $0)
-      return place
-    }
+    isOpen = schedule != nil
     self.slotCount = slotCount
     stepCount = steps.count
     self.steps = .allocate(capacity: steps.count)
@@ -131,10 +127,8 @@ final class LoadDriver<Transport: SessionTransport> {
     state = .allocate(capacity: 1)
     state.initialize(
       to: DriverState(
-        window: window, freeCount: slotCount, arrivalPlace: Self.arrivalsAtOnce,
+        window: window, freeCount: slotCount, schedule: schedule,
         windowLimit: window.measureStart + windowNanoseconds, stallLimit: window.start + stallNanoseconds))
-    arrivals = .allocate(capacity: Self.arrivalsAtOnce)
-    arrivals.initialize(repeating: 0, count: Self.arrivalsAtOnce)
     partTimes = .allocate(capacity: TransportSpec.mostParts)
     partTimes.initialize(repeating: 0, count: TransportSpec.mostParts)
   }
@@ -145,20 +139,18 @@ final class LoadDriver<Transport: SessionTransport> {
     slots.deallocate()
     free.deallocate()
     partTimes.deallocate()
-    schedule?.deallocate()
-    arrivals.deallocate()
   }
 
   /// Runs the load: warm-up, measured time, drain. Returns when all is recorded.
   func run() {
     while time() < state.pointee.window.start { transport.poll(until: state.pointee.window.start) }
-    if schedule != nil { advanceArrival() }
+    if isOpen { advanceArrival() }
     while true {
       takeCompletions()
       let now = time()
       if now >= state.pointee.nextCheck { check(at: now) }
       if now >= state.pointee.window.measureEnd + state.pointee.window.drainNanoseconds { break }
-      if schedule != nil { startDue(at: now) }
+      if isOpen { startDue(at: now) }
       guard completions.isEmpty else { continue }
       if isFinished(at: now) { break }
       transport.poll(until: wakeTime)
@@ -240,7 +232,7 @@ final class LoadDriver<Transport: SessionTransport> {
   func check(at now: UInt64) {
     if area.measureEnd < state.pointee.window.measureEnd { state.pointee.window.measureEnd = area.measureEnd }
     if now >= state.pointee.nextSweep { sweep(at: now) }
-    if schedule == nil, now < state.pointee.window.measureEnd { fillSlots(at: now) }
+    if !isOpen, now < state.pointee.window.measureEnd { fillSlots(at: now) }
     state.pointee.nextCheck = min(state.pointee.nextSweep, now + 10_000_000)
     if now < state.pointee.window.measureStart {
       state.pointee.nextCheck = min(state.pointee.nextCheck, state.pointee.window.measureStart)
@@ -249,7 +241,7 @@ final class LoadDriver<Transport: SessionTransport> {
 
   func isFinished(at now: UInt64) -> Bool {
     now >= state.pointee.window.measureEnd && state.pointee.freeCount == slotCount
-      && (schedule == nil || state.pointee.nextArrival >= state.pointee.window.measureEnd)
+      && (!isOpen || state.pointee.nextArrival >= state.pointee.window.measureEnd)
   }
 
   var wakeTime: UInt64 {
@@ -286,17 +278,18 @@ final class LoadDriver<Transport: SessionTransport> {
 
   @inline(__always)
   func advanceArrival() {
-    if state.pointee.arrivalPlace == Self.arrivalsAtOnce { drawArrivals() }
-    state.pointee.nextArrival = arrivals[state.pointee.arrivalPlace]
+    if state.pointee.arrivalPlace == state.pointee.arrivals.count { drawArrivals() }
+    state.pointee.nextArrival = state.pointee.arrivals[state.pointee.arrivalPlace]
     state.pointee.arrivalPlace &+= 1
   }
 
   @inline(never)
   func drawArrivals() {
-    guard let schedule else { return }
-    for place in 0..<Self.arrivalsAtOnce {
-      arrivals[place] = state.pointee.window.start &+ schedule.pointee.next()
+    guard var schedule = state.pointee.schedule else { return }
+    for place in state.pointee.arrivals.indices {
+      state.pointee.arrivals[place] = state.pointee.window.start &+ schedule.next()
     }
+    state.pointee.schedule = schedule
     state.pointee.arrivalPlace = 0
   }
 
@@ -437,7 +430,7 @@ extension LoadDriver {
   func recordPhase(_ slot: UnsafeMutablePointer<SessionSlot>, scope: Int, done: UInt64) {
     recorder.phaseResponse(scope: scope).record(done &- slot.pointee.phaseIntended)
     // In a closed loop intended is sent: service equals response and the lag is 0.
-    if schedule != nil {
+    if isOpen {
       recorder.phaseService(scope: scope).record(done &- slot.pointee.phaseSent)
       recorder.phaseLag(scope: scope).record(slot.pointee.phaseSent &- slot.pointee.phaseIntended)
     }
@@ -460,7 +453,7 @@ extension LoadDriver {
       return
     }
     let now = time()
-    startPhase(place, index: next, intended: schedule == nil ? now : done, sent: now)
+    startPhase(place, index: next, intended: !isOpen ? now : done, sent: now)
   }
 
   /// Ends the slot's session, records it, and starts the next one of a closed loop.
@@ -477,7 +470,7 @@ extension LoadDriver {
     recordSession(slot, done: done)
     slot.pointee.state = .idle
     slot.pointee.deadline = .max
-    if schedule == nil, done < state.pointee.window.measureEnd, slot.pointee.outcome == .ok {
+    if !isOpen, done < state.pointee.window.measureEnd, slot.pointee.outcome == .ok {
       begin(slot: place, intended: nil)
     } else {
       release(place)
@@ -493,7 +486,7 @@ extension LoadDriver {
     state.pointee.freeCount += 1
     let wasAnswered = slots[place].outcome == .ok || slots[place].outcome == .handlerErrors
     if state.pointee.freeCount == slotCount, wasAnswered { state.pointee.isQuiet = true }
-    if schedule == nil { state.pointee.nextCheck = 0 }
+    if !isOpen { state.pointee.nextCheck = 0 }
   }
 
   @inline(__always)
@@ -513,7 +506,7 @@ extension LoadDriver {
       state.pointee.windowLimit &+= windowNanoseconds
     }
     recorder.requestResponse(window: state.pointee.windowIndex).record(done &- slot.pointee.intended)
-    if schedule != nil {
+    if isOpen {
       recorder.requestService.record(done &- slot.pointee.sent)
       recorder.requestLag.record(slot.pointee.sent &- slot.pointee.intended)
     }
@@ -627,7 +620,7 @@ extension LoadDriver {
 
   /// Requests that the schedule wanted and that never found a place.
   private func loseBacklog(at now: UInt64) {
-    guard schedule != nil else { return }
+    guard isOpen else { return }
     while state.pointee.nextArrival < state.pointee.window.measureEnd {
       let wanted = state.pointee.nextArrival
       countUnsent(intended: wanted, overflow == .queue ? .lost : overflow == .shed ? .shed : .rejected)

@@ -27,39 +27,16 @@ package struct LoadOrder: Codable, Sendable, Equatable {
   /// 1 for the first replicate.
   package var replicate: Int
   /// The broker's URLs; empty for FFI.
-  package var servers: [String]
+  package var servers: [String] = []
   /// The shared library's path; empty for NATS.
-  package var pluginPath: String
+  package var pluginPath: String = ""
   /// The broker's process, when it is ours.
   package var brokerPID: Int32?
   /// The workers' processes, when they are ours.
-  package var workerPIDs: [Int32]
+  package var workerPIDs: [Int32] = []
   /// Ids of this load's NATS sessions are greater: workers that keep running may keep what they know of a
   /// session, so ids must not repeat between loads.
   var sessionIDsAfter = SessionNumbering.lastID(atUnixNanoseconds: MonotonicClock.unixNanoseconds)
-
-  /// An order.
-  package init(
-    target: Target, load: LoadShape, request: RequestSpec, warmupSeconds: Double,
-    measureSeconds: Double, drainSeconds: Double, threads: Int, connections: Int, seed: UInt64,
-    replicate: Int, servers: [String] = [], pluginPath: String = "", brokerPID: Int32? = nil,
-    workerPIDs: [Int32] = []
-  ) {
-    self.target = target
-    self.load = load
-    self.request = request
-    self.warmupSeconds = warmupSeconds
-    self.measureSeconds = measureSeconds
-    self.drainSeconds = drainSeconds
-    self.threads = threads
-    self.connections = connections
-    self.seed = seed
-    self.replicate = replicate
-    self.servers = servers
-    self.pluginPath = pluginPath
-    self.brokerPID = brokerPID
-    self.workerPIDs = workerPIDs
-  }
 
   /// Intervals of the measured time.
   package static let windows = 10
@@ -93,6 +70,17 @@ package struct LoadOrder: Codable, Sendable, Equatable {
 
   /// Which of all places are a thread's.
   func places(ofThread thread: Int) -> Range<Int> { share(of: placeCount, thread: thread) }
+}
+
+extension LoadOrder {
+  /// One load of a plan; its processes and brokers are still to be named.
+  package init(_ plan: Plan, target: Target, load: LoadShape, replicate: Int, pluginPath: String) {
+    self.init(
+      target: target, load: load, request: plan.request, warmupSeconds: plan.warmupSeconds,
+      measureSeconds: plan.measureSeconds, drainSeconds: plan.drainSeconds, threads: plan.threads,
+      connections: target.connections ?? plan.connections, seed: plan.seed, replicate: replicate,
+      pluginPath: pluginPath)
+  }
 }
 
 /// What a load process brings: a measurement, or why there is none.

@@ -38,9 +38,6 @@ final class FFITransport: SessionTransport {
   var wakeMargin: UInt64 = 10_000
   /// What was seen first of each way to fail.
   private(set) var evidence = FailureEvidence()
-  private var countedStale: UInt64 = 0
-  private var countedUnexpected: UInt64 = 0
-  private var countedBroken: UInt64 = 0
   /// What the plugin is given to call.
   private let callback: NylonCallback
   /// When each slot's phase was called, in a decomposed load only.
@@ -186,8 +183,8 @@ final class FFITransport: SessionTransport {
   /// Keeps what is wrong with the first response that is wrong. Only that one allocates.
   @inline(never)
   private func noteDifference(_ state: UnsafeMutablePointer<FFISlot>) {
-    guard evidence.contentDifference == nil else { return }
-    evidence.contentDifference = withSlotLock(state) { check.difference(state.pointee.response) }
+    evidence.contentDifference =
+      evidence.contentDifference ?? withSlotLock(state) { check.difference(state.pointee.response) }
   }
 
   /// Waits for ends of phases, at most until that time.
@@ -244,15 +241,15 @@ final class FFITransport: SessionTransport {
   }
 
   private func countStrays() {
-    count(.late, thread.pointee.stale.load(ordering: .relaxed), &countedStale)
-    count(.unexpected, thread.pointee.unexpected.load(ordering: .relaxed), &countedUnexpected)
-    count(.protocolErrors, thread.pointee.broken.load(ordering: .relaxed), &countedBroken)
+    count(.late, thread.pointee.stale)
+    count(.unexpected, thread.pointee.unexpected)
+    count(.protocolErrors, thread.pointee.broken)
   }
 
-  private func count(_ counter: Counter, _ now: UInt64, _ before: inout UInt64) {
-    guard now > before else { return }
-    recorder.add(counter, scope: 0, now - before)
-    before = now
+  private func count(_ counter: Counter, _ seen: borrowing Atomic<UInt64>) {
+    if seen.load(ordering: .relaxed) > 0 {
+      recorder.add(counter, scope: 0, seen.exchange(0, ordering: .relaxed))
+    }
   }
 }
 

@@ -25,7 +25,8 @@ extension NATSTransport {
       return
     }
     if slots[slot].isWaiting {
-      noteNoSubscriber(slot)
+      evidence.subjectWithoutSubscriber =
+        evidence.subjectWithoutSubscriber ?? subjects[Int(slots[slot].phaseIndex)]
       end(slot, .noResponders)
     } else {
       recorder.add(.late, scope: 0)
@@ -150,15 +151,8 @@ extension NATSTransport {
   }
 
   @inline(never)
-  func noteNoSubscriber(_ slot: Int) {
-    guard evidence.subjectWithoutSubscriber == nil else { return }
-    evidence.subjectWithoutSubscriber = subjects[Int(slots[slot].phaseIndex)]
-  }
-
-  @inline(never)
   func noteDifference(_ slot: Int) {
-    guard evidence.contentDifference == nil else { return }
-    evidence.contentDifference = contexts.difference(Int(slots[slot].context))
+    evidence.contentDifference = evidence.contentDifference ?? contexts.difference(Int(slots[slot].context))
   }
 }
 

@@ -201,20 +201,9 @@ final class NATSTransport: SessionTransport {
     for place in 0..<connectionCount where !connections[place].wire.isConnected {
       connections[place].wire.checkTime()
     }
-    waitForSockets(sleepNanoseconds(until: time))
-    flush()
-  }
-
-  /// How long to sleep for a deadline; 0 is not at all.
-  @inline(__always)
-  func sleepNanoseconds(until time: UInt64) -> UInt64 {
     let now = MonotonicClock.nanoseconds
-    return Nap.end(before: time, now: now, margin: wakeMargin).map { $0 &- now } ?? 0
-  }
-
-  /// Waits for the sockets of all connections.
-  @inline(__always)
-  func waitForSockets(_ wait: UInt64) {
+    // 0 is not at all.
+    let wait = Nap.end(before: time, now: now, margin: wakeMargin).map { $0 &- now } ?? 0
     withUnsafeTemporaryAllocation(of: UInt64.self, capacity: 64) { places in
       withUnsafeTemporaryAllocation(of: UInt32.self, capacity: 64) { events in
         let count = kernel_epoll_wait_ns(epoll, places.baseAddress, events.baseAddress, 64, wait)
@@ -222,6 +211,7 @@ final class NATSTransport: SessionTransport {
         for ready in 0..<Int(count) { connections[Int(places[ready])].handle(events[ready], self) }
       }
     }
+    flush()
   }
 }
 

@@ -13,19 +13,14 @@ import Scenario
 /// When the connection breaks, requests that the kernel had not taken whole go out again on the
 /// next one; the others get no answer and time out, or are retried by their policy.
 struct PoolConnection {
-  /// Requests that found no room, at a fixed address.
-  struct State {
-    /// Their slots, in a ring of `slotCount` places.
-    var postponed: UnsafeMutablePointer<Int32>
-    var postponedHead = 0
-    var postponedCount = 0
-  }
-
   /// The id of the one subscription of a connection.
   static let subscription = 1
 
   let wire: WireConnection
-  let state: UnsafeMutablePointer<State>
+  /// The slots whose requests found no room, in a ring of `slotCount` places.
+  private let postponed: UnsafeMutablePointer<Int32>
+  private var postponedHead = 0
+  private var postponedCount = 0
   let place: Int
   private let slotCount: Int
   /// `PUB subject inbox.` of each phase.
@@ -56,8 +51,7 @@ struct PoolConnection {
       epoll: epoll, place: place, outBytes: 2 * (longestRequest + longestHead + 32))
     heads = .allocate(capacity: texts.count)
     _ = heads.initialize(from: texts.map(RequestAnswers.keep))
-    state = .allocate(capacity: 1)
-    state.initialize(to: State(postponed: .allocate(capacity: slotCount)))
+    postponed = .allocate(capacity: slotCount)
     do throws(LinkFailure) {
       try wire.connectFirst()
     } catch {
@@ -74,8 +68,7 @@ struct PoolConnection {
     wire.close()
     for head in heads { head.deallocate() }
     heads.deallocate()
-    state.pointee.postponed.deallocate()
-    state.deallocate()
+    postponed.deallocate()
   }
 
   /// What the user should know about the connection's life; empty when it was an ordinary one.
@@ -88,8 +81,8 @@ struct PoolConnection {
   // MARK: Requests
 
   @inline(__always)
-  func publish(slot: Int, of transport: NATSTransport) {
-    if wire.isConnected, state.pointee.postponedCount == 0, put(slot, transport) { return }
+  mutating func publish(slot: Int, of transport: NATSTransport) {
+    if wire.isConnected, postponedCount == 0, put(slot, transport) { return }
     postpone(slot, transport)
   }
 
@@ -118,43 +111,43 @@ struct PoolConnection {
 
   /// Keeps a slot's request until there is room, or a connection.
   @inline(never)
-  func postpone(_ slot: Int, _ transport: NATSTransport) {
+  mutating func postpone(_ slot: Int, _ transport: NATSTransport) {
     guard !transport.slots[slot].isPostponed else { return }
     transport.slots[slot].isPostponed = true
-    let end = (state.pointee.postponedHead + state.pointee.postponedCount) % slotCount
-    state.pointee.postponed[end] = Int32(truncatingIfNeeded: slot)
-    state.pointee.postponedCount += 1
+    let end = (postponedHead + postponedCount) % slotCount
+    postponed[end] = Int32(truncatingIfNeeded: slot)
+    postponedCount += 1
   }
 
   /// Puts requests that waited into the buffer, as many as have room.
-  private func resume(_ transport: NATSTransport) {
-    while state.pointee.postponedCount > 0 {
-      let slot = Int(state.pointee.postponed[state.pointee.postponedHead])
+  private mutating func resume(_ transport: NATSTransport) {
+    while postponedCount > 0 {
+      let slot = Int(postponed[postponedHead])
       // Given up meanwhile: nobody waits for it any more.
       if transport.slots[slot].isWaiting, !put(slot, transport) { return }
       transport.slots[slot].isPostponed = false
-      state.pointee.postponedHead = (state.pointee.postponedHead + 1) % slotCount
-      state.pointee.postponedCount -= 1
+      postponedHead = (postponedHead + 1) % slotCount
+      postponedCount -= 1
     }
   }
 
   @inline(__always)
-  func flush(_ transport: NATSTransport) {
-    if wire.unsentBytes == 0, state.pointee.postponedCount == 0 { return }
+  mutating func flush(_ transport: NATSTransport) {
+    if wire.unsentBytes == 0, postponedCount == 0 { return }
     if wire.waitsForRoom { return }
     write(transport)
   }
 
   /// Writes until nothing is left or the kernel takes no more.
-  func write(_ transport: NATSTransport) {
+  mutating func write(_ transport: NATSTransport) {
     while true {
-      if wire.isConnected, state.pointee.postponedCount > 0 { resume(transport) }
+      if wire.isConnected, postponedCount > 0 { resume(transport) }
       switch wire.send() {
       case .nothing:
         wire.wantRoom(false)
         return
       case .all:
-        if state.pointee.postponedCount == 0, !wire.waitsForRoom { return }
+        if postponedCount == 0, !wire.waitsForRoom { return }
       case .some: return
       case .broken:
         lose(transport)
@@ -164,7 +157,7 @@ struct PoolConnection {
   }
 
   /// The connection is over: what the kernel had not taken whole goes out again on the next one.
-  func lose(_ transport: NATSTransport) {
+  mutating func lose(_ transport: NATSTransport) {
     wire.lose()
     for slot in stride(from: place, to: transport.slotCount, by: transport.connectionCount)
     where transport.slots[slot].isWaiting && transport.slots[slot].end > wire.written {
@@ -174,7 +167,7 @@ struct PoolConnection {
 
   // MARK: Replies
 
-  func handle(_ events: UInt32, _ transport: NATSTransport) {
+  mutating func handle(_ events: UInt32, _ transport: NATSTransport) {
     guard wire.isConnected else {
       guard wire.dialOn(events) else { return }
       write(transport)
@@ -187,7 +180,7 @@ struct PoolConnection {
   }
 
   /// Reads once, or over TLS until nothing is left that epoll does not know of, and handles what came.
-  private func read(_ transport: NATSTransport) {
+  private mutating func read(_ transport: NATSTransport) {
     repeat {
       let count = wire.fill()
       if count > 0 {
@@ -199,15 +192,22 @@ struct PoolConnection {
   }
 
   /// Handles all pieces that are whole.
-  func handleInput(_ transport: NATSTransport) {
-    while wire.hasInput {
+  mutating func handleInput(_ transport: NATSTransport) {
+    handling: while wire.hasInput {
       let piece = wire.nextPiece()
-      guard piece.kind == .message else {
-        guard handleOther(piece, transport) else { break }
+      if piece.kind == .message {
+        wire.consume(piece)
+        deliver(piece, transport)
         continue
       }
-      wire.consume(piece)
-      deliver(piece, transport)
+      var pongs = 0
+      switch wire.handleOther(piece, pongs: &pongs) {
+      case .handled: continue
+      case .needsMore: break handling
+      case .broken:
+        lose(transport)
+        break handling
+      }
     }
     if wire.owesPongs { write(transport) }
   }
@@ -224,19 +224,6 @@ struct PoolConnection {
       transport.refused(token: token)
     } else {
       transport.receive(piece.payload, token: token)
-    }
-  }
-
-  /// Handles a piece that is no message; false when nothing can be read behind it.
-  @inline(never)
-  private func handleOther(_ piece: WirePiece, _ transport: NATSTransport) -> Bool {
-    var pongs = 0
-    switch wire.handleOther(piece, pongs: &pongs) {
-    case .handled: return true
-    case .needsMore: return false
-    case .broken:
-      lose(transport)
-      return false
     }
   }
 }

@@ -35,29 +35,32 @@ package struct LatencyHistogram: Sendable, Equatable {
 
   /// Adds all of another histogram.
   package mutating func merge(_ other: LatencyHistogram) {
-    guard other.count > 0 else { return }
-    reserve()
-    for (index, here) in other.counters.enumerated() where here > 0 { counters[index] += here }
-    widen(least: other.leastNanoseconds, greatest: other.greatestNanoseconds)
-    count += other.count
-    sumNanoseconds &+= other.sumNanoseconds
-    clampedCount += other.clampedCount
+    add(
+      other.counters, least: other.leastNanoseconds, greatest: other.greatestNanoseconds,
+      sum: other.sumNanoseconds, clamped: other.clampedCount)
   }
 
   /// Adds all of a histogram in raw memory.
   package mutating func merge(_ raw: RawHistogram) {
-    var added: UInt64 = 0
+    add(
+      UnsafeBufferPointer(start: raw.words + 4, count: HistogramGeometry.counterCount),
+      least: ~raw.words[1], greatest: raw.words[2], sum: raw.words[0], clamped: raw.words[3])
+  }
+
+  private mutating func add(
+    _ others: some Collection<UInt64>, least: UInt64, greatest: UInt64, sum: UInt64, clamped: UInt64
+  ) {
     reserve()
-    for index in 0..<HistogramGeometry.counterCount {
-      let here = raw.words[4 + index]
+    var added: UInt64 = 0
+    for (index, here) in others.enumerated() where here > 0 {
       counters[index] += here
       added += here
     }
     guard added > 0 else { return }
-    widen(least: ~raw.words[1], greatest: raw.words[2])
+    widen(least: least, greatest: greatest)
     count += added
-    sumNanoseconds &+= raw.words[0]
-    clampedCount += raw.words[3]
+    sumNanoseconds &+= sum
+    clampedCount += clamped
   }
 
   /// The mean, nanoseconds; nil when empty.

@@ -33,18 +33,11 @@ package struct RecordingLayout: Codable, Sendable, Equatable {
   package var byteCount: Int { 8 * (Self.headerWords + threads * wordsPerThread) }
 }
 
-/// Where a load stands.
+/// Where a load stands: connecting or loading the plugin, under load but not recorded, recorded, waiting for answers,
+/// all recorded.
 package enum LoadState: UInt64, Sendable {
-  /// Connecting, loading the plugin.
-  case preparing = 0
-  /// Under load, not recorded.
-  case warmup = 1
-  /// Under load, recorded.
-  case measuring = 2
-  /// Waiting for answers.
-  case draining = 3
-  /// All recorded.
-  case done = 4
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  case preparing, warmup, measuring, draining, done
 }
 
 /// A view on the shared memory of `RecordingLayout`.
