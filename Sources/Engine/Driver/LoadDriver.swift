@@ -21,10 +21,8 @@ struct PhaseStep: Sendable {
   var onError: ErrorAction
   /// Attempts in all.
   var attempts: Int
-  /// Nanoseconds before the first retry.
-  var backoffFirst: UInt64
-  /// The most nanoseconds before a retry.
-  var backoffMost: UInt64
+  /// Nanoseconds before the first retry, and the most before any.
+  var backoffFirst, backoffMost: UInt64
   /// The phase that follows END, or the number of phases.
   var afterEnd: Int
 
@@ -641,11 +639,14 @@ extension LoadDriver {
 enum Nap {
   /// A sleep of at most so long ends within the margin, nanoseconds.
   static let shortNanoseconds: UInt64 = 200_000
+  /// How late a short sleep ends on a machine that is busy, not on one that was idle a moment ago. Longer would
+  /// take the CPU of a plugin or worker that shares the cores.
+  static let margin: UInt64 = 60_000
 
   /// The end of the next sleep, monotonic nanoseconds; nil when the deadline is too near for any.
   ///
   /// - Parameter margin: how late a short sleep ends, nanoseconds.
-  static func end(before deadline: UInt64, now: UInt64, margin: UInt64) -> UInt64? {
+  static func end(before deadline: UInt64, now: UInt64, margin: UInt64 = margin) -> UInt64? {
     guard deadline > now &+ margin else { return nil }
     let early = max(margin, shortNanoseconds)
     return deadline &- now > early &+ margin ? deadline &- early : deadline &- margin

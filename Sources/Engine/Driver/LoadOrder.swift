@@ -12,12 +12,8 @@ package struct LoadOrder: Codable, Sendable, Equatable {
   package var load: LoadShape
   /// What each request is.
   package var request: RequestSpec
-  /// Seconds of load before the measured time.
-  package var warmupSeconds: Double
-  /// Seconds of the measured time.
-  package var measureSeconds: Double
-  /// The most seconds to wait for answers afterwards.
-  package var drainSeconds: Double
+  /// Seconds of load before the measured time, of the measured time, and at most of waiting for answers afterwards.
+  package var warmupSeconds, measureSeconds, drainSeconds: Double
   /// Load threads.
   package var threads: Int
   /// NATS connections of all threads.

@@ -112,9 +112,7 @@ package struct LoadGlance: Sendable {
   /// Requests that were answered within the measured time so far.
   package var answered: UInt64
   /// Response time of measured requests so far, nanoseconds; nil when there is none.
-  package var p50Nanoseconds: UInt64?
-  /// As `p50Nanoseconds`.
-  package var p99Nanoseconds: UInt64?
+  package var p50Nanoseconds, p99Nanoseconds: UInt64?
   /// Requests that ended otherwise.
   package var errors: UInt64
 

@@ -6,18 +6,10 @@ import Synchronization
 
 /// What the machine spent until a moment of the measured time.
 package struct ResourceSample: Sendable {
-  /// CPU time of this process, nanoseconds.
-  package var generatorNanoseconds: UInt64?
-  /// CPU time of the broker, nanoseconds.
-  package var brokerNanoseconds: UInt64?
-  /// CPU time of all workers, nanoseconds.
-  package var workersNanoseconds: UInt64?
-  /// Memory and context switches of this process.
-  package var generator: ProcessReading?
-  /// Those of the broker.
-  package var broker: ProcessReading?
-  /// Those of all workers.
-  package var workers: ProcessReading?
+  /// CPU time of this process, the broker and all workers, nanoseconds.
+  package var generatorNanoseconds, brokerNanoseconds, workersNanoseconds: UInt64?
+  /// Their memory and context switches.
+  package var generator, broker, workers: ProcessReading?
   /// CPU time that the hypervisor took and all CPU time, in ticks.
   package var steal: (stolen: UInt64, total: UInt64)?
   /// Bytes that the load threads have allocated.
@@ -85,16 +77,16 @@ package struct LoadRunner {
     }
   }
 
-  private static let wakeMarginNanoseconds: UInt64 = 60_000
-
   /// Runs the load with one transport for each thread; returns when all is recorded, or when a
   /// plugin has kept a load thread for longer than every timeout allows.
   func run<Transport: SessionTransport>(transports: [Transport]) -> Measurement {
     area.timerFloorNanoseconds = TimerFloor.measure()
-    // As late as a short sleep ends on a machine that is busy, not on the idle one of a moment ago. Longer would
-    // take the CPU of a plugin or worker that shares the cores.
-    for transport in transports { transport.wakeMargin = Self.wakeMarginNanoseconds }
-    let window = makeWindow()
+    let start = MonotonicClock.nanoseconds + 20_000_000
+    let measureStart = start + UInt64(order.warmupSeconds * 1e9)
+    let window = LoadWindow(
+      start: start, measureStart: measureStart,
+      measureEnd: measureStart + UInt64(order.measureSeconds * 1e9),
+      drainNanoseconds: UInt64(order.drainSeconds * 1e9))
     area.measureEnd = window.measureEnd
     area.measureStart = window.measureStart
     let threads = transports.enumerated().map { thread, transport in
@@ -124,15 +116,6 @@ package struct LoadRunner {
     }
     area.state = .done
     return measurement
-  }
-
-  private func makeWindow() -> LoadWindow {
-    let start = MonotonicClock.nanoseconds + 20_000_000
-    let measureStart = start + UInt64(order.warmupSeconds * 1e9)
-    return LoadWindow(
-      start: start, measureStart: measureStart,
-      measureEnd: measureStart + UInt64(order.measureSeconds * 1e9),
-      drainNanoseconds: UInt64(order.drainSeconds * 1e9))
   }
 
   private func makeDriver<Transport: SessionTransport>(

@@ -82,9 +82,6 @@ protocol SessionTransport: AnyObject, SendableMetatype {
   var completions: CompletionRing { get }
   /// Whether a phase that timed out still runs in this process, so that its session is over.
   var isInProcess: Bool { get }
-  /// How long before a deadline `poll` stops sleeping and stays awake, nanoseconds: about as long
-  /// as this machine's timers are late.
-  var wakeMargin: UInt64 { get set }
   /// Whether `now` is another clock than `MonotonicClock`, as a simulation's is. The driver reads the
   /// usual one by itself: a call through the protocol would cost a tenth of the read.
   static var hasOwnClock: Bool { get }

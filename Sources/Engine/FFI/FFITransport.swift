@@ -30,12 +30,6 @@ final class FFITransport: SessionTransport {
   /// Unix time minus monotonic time, nanoseconds.
   let unixOffset: UInt64
   let isInline: Bool
-  /// See `SessionTransport`. Also how long the load thread spins for a plugin's thread before it sleeps: as long as
-  /// a sleep and waking up cost (Karlin and others, 1991: never more than twice the best that could be done).
-  ///
-  /// Shorter would be a trap: the plugin's thread, which sleeps too, takes that long to wake, so each
-  /// would always find the other asleep, at twenty times the cost of two that are awake.
-  var wakeMargin: UInt64 = 10_000
   /// What was seen first of each way to fail.
   private(set) var evidence = FailureEvidence()
   /// What the plugin is given to call.
@@ -194,10 +188,12 @@ final class FFITransport: SessionTransport {
     if handleForeign() { return }
     let now = MonotonicClock.nanoseconds
     guard time > now else { return }
-    // Sleeping and waking costs more than a plugin's short answer takes.
-    let spinEnd = min(time, now &+ wakeMargin)
+    // As long as a sleep and waking up cost (Karlin and others, 1991: never more than twice the best that could be
+    // done). Shorter would be a trap: the plugin's thread, which sleeps too, takes that long to wake, so each would
+    // always find the other asleep, at twenty times the cost of two that are awake.
+    let spinEnd = min(time, now &+ Nap.margin)
     if spin(until: spinEnd) { return }
-    if let wake = Nap.end(before: time, now: spinEnd, margin: wakeMargin) {
+    if let wake = Nap.end(before: time, now: spinEnd) {
       thread.pointee.foreign.sleep(until: wake)
     } else if spin(until: time) {
       return

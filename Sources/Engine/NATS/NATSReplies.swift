@@ -4,26 +4,16 @@ import Scenario
 
 /// What comes back.
 extension NATSTransport {
-  /// Handles a reply that came to the subject of that token.
+  /// Handles a reply that came to the subject of that slot.
   @inline(__always)
-  func receive(_ bytes: UnsafeRawBufferPointer, token: UInt32) {
-    let slot = Int(token)
-    guard slot < slotCount else {
-      unexpected()
-      return
-    }
+  func receive(_ bytes: UnsafeRawBufferPointer, slot: Int) {
     if let end = end(of: bytes, slot: slot) { self.end(slot, end) }
   }
 
   /// The broker found no worker for a slot's request. One that was given up meanwhile comes late; when
   /// the slot's next request is under way by then, it is taken for that one's.
   @inline(never)
-  func refused(token: UInt32) {
-    let slot = Int(token)
-    guard slot < slotCount else {
-      unexpected()
-      return
-    }
+  func refused(slot: Int) {
     if slots[slot].isWaiting {
       evidence.subjectWithoutSubscriber =
         evidence.subjectWithoutSubscriber ?? subjects[Int(slots[slot].phaseIndex)]

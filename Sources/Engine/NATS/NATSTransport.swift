@@ -27,8 +27,6 @@ final class NATSTransport: SessionTransport {
   let epoll: Int32
   /// Unix time minus monotonic time, nanoseconds.
   let unixOffset: UInt64
-  /// See `SessionTransport`.
-  var wakeMargin: UInt64 = 30_000
   /// When the last request was started: near enough for the `timestamp`, of whole milliseconds, of one
   /// that is sent again.
   private var recentTime = MonotonicClock.nanoseconds
@@ -158,22 +156,7 @@ final class NATSTransport: SessionTransport {
   func place(ofSlot slot: Int) -> Int { connectionCount == 1 ? 0 : slot % connectionCount }
 
   @inline(__always)
-  private var unixMilliseconds: UInt64 { (recentTime &+ unixOffset) / 1_000_000 }
-
-  /// The packed request of what a slot's session does now.
-  @inline(__always)
-  func request(ofSlot slot: Int) -> PackedRequest {
-    contexts.request(Int(slots[slot].context), phaseIndex: Int(slots[slot].phaseIndex))
-  }
-
-  /// Makes a packed request, or a copy of it, the slot's.
-  @inline(__always)
-  func patch(_ request: PackedRequest, slot: Int, at place: UnsafeMutableRawPointer) {
-    let state = slots + slot
-    request.patch(
-      place, requestID: state.pointee.requestID, sessionID: state.pointee.lastSID,
-      timestampMilliseconds: unixMilliseconds)
-  }
+  var unixMilliseconds: UInt64 { (recentTime &+ unixOffset) / 1_000_000 }
 
   @inline(__always)
   func flush() {
@@ -203,7 +186,7 @@ final class NATSTransport: SessionTransport {
     }
     let now = MonotonicClock.nanoseconds
     // 0 is not at all.
-    let wait = Nap.end(before: time, now: now, margin: wakeMargin).map { $0 &- now } ?? 0
+    let wait = Nap.end(before: time, now: now).map { $0 &- now } ?? 0
     withUnsafeTemporaryAllocation(of: UInt64.self, capacity: 64) { places in
       withUnsafeTemporaryAllocation(of: UInt32.self, capacity: 64) { events in
         let count = kernel_epoll_wait_ns(epoll, places.baseAddress, events.baseAddress, 64, wait)

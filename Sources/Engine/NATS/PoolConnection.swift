@@ -60,7 +60,10 @@ struct PoolConnection {
     }
     guard longestRequest <= wire.longestPayload else {
       defer { close() }
-      throw BrokerError.tooLong(servers: servers, request: longestRequest, most: wire.longestPayload)
+      throw BrokerError(
+        server: servers.map(redactedURL).joined(separator: ", "),
+        why: "a request has \(longestRequest) bytes, it takes \(wire.longestPayload) at most",
+        remedy: "Lower `request.body_bytes`, or raise `max_payload` of the broker.")
     }
   }
 
@@ -90,22 +93,26 @@ struct PoolConnection {
   /// broker takes ends here: the broker would end the connection.
   @inline(__always)
   private func put(_ slot: Int, _ transport: NATSTransport) -> Bool {
-    let request = transport.request(ofSlot: slot)
+    let asked = transport.slots + slot
+    let phaseIndex = Int(asked.pointee.phaseIndex)
+    let request = transport.contexts.request(Int(asked.pointee.context), phaseIndex: phaseIndex)
     guard request.payloadCount <= wire.longestPayload else {
       transport.end(slot, .malformed)
       return true
     }
-    let head = heads[Int(transport.slots[slot].phaseIndex)]
+    let head = heads[phaseIndex]
     let count = head.count &+ Self.tokenBytes &+ request.byteCount
     guard let start = wire.reserve(count) else { return false }
     if let bytes = head.baseAddress { memcpy(start, bytes, head.count) }
     let token = start + head.count
-    token.storeBytes(of: transport.slots[slot].tokenText, as: UInt64.self)
+    token.storeBytes(of: asked.pointee.tokenText, as: UInt64.self)
     let body = token + Self.tokenBytes
     memcpy(body, request.bytes, request.byteCount)
-    transport.patch(request, slot: slot, at: body)
+    request.patch(
+      body, requestID: asked.pointee.requestID, sessionID: asked.pointee.lastSID,
+      timestampMilliseconds: transport.unixMilliseconds)
     wire.commit(count)
-    transport.slots[slot].end = wire.written &+ UInt64(wire.unsentBytes)
+    asked.pointee.end = wire.written &+ UInt64(wire.unsentBytes)
     return true
   }
 
@@ -215,25 +222,15 @@ struct PoolConnection {
   @inline(__always)
   private func deliver(_ piece: WirePiece, _ transport: NATSTransport) {
     guard piece.sid == Self.subscription,
-      let token = transport.replySubject.token(in: piece.subject, connection: place)
+      let token = transport.replySubject.token(in: piece.subject, connection: place), token < slotCount
     else {
       transport.unexpected()
       return
     }
     if !piece.header.isEmpty, piece.isNoResponders {
-      transport.refused(token: token)
+      transport.refused(slot: Int(token))
     } else {
-      transport.receive(piece.payload, token: token)
+      transport.receive(piece.payload, slot: Int(token))
     }
-  }
-}
-
-extension BrokerError {
-  /// A request is longer than the broker lets through.
-  fileprivate static func tooLong(servers: [String], request: Int, most: Int) -> BrokerError {
-    BrokerError(
-      server: servers.map(redactedURL).joined(separator: ", "),
-      why: "a request has \(request) bytes, it takes \(most) at most",
-      remedy: "Lower `request.body_bytes`, or raise `max_payload` of the broker.")
   }
 }

@@ -45,22 +45,14 @@ final class ReplySubject {
     guard subject.count == prefixCount + Self.digits, let start = subject.baseAddress,
       memcmp(start, texts[place], prefixCount) == 0
     else { return nil }
-    return Self.token((start + prefixCount).assumingMemoryBound(to: CChar.self))
-  }
-
-  /// The token in 8 digits.
-  @inline(__always)
-  static func token(_ text: UnsafePointer<CChar>) -> UInt32? {
     var token: UInt32 = 0
-    for position in 0..<Self.digits {
-      let character = text[position]
-      let digit: UInt32
+    for position in prefixCount..<prefixCount + Self.digits {
+      let character = start.load(fromByteOffset: position, as: UInt8.self)
       switch character {
-      case 48...57: digit = UInt32(character - 48)
-      case 97...102: digit = UInt32(character - 87)
+      case 48...57: token = token << 4 | UInt32(character - 48)
+      case 97...102: token = token << 4 | UInt32(character - 87)
       default: return nil
       }
-      token = token << 4 | digit
     }
     return token
   }

@@ -48,12 +48,15 @@ struct WorkerInitialization {
     ).encoded()
   }
 
+  /// Whether the workers are ours, which answer an `initialize` message.
+  private var workersAnswer: Bool { spec.workers?.command.first == "nylon-worker" }
+
   private func collect(_ wire: WireConnection) throws {
     let ours = order.workerPIDs.count
     var answers = 0
     while ours == 0 || answers < ours {
       let patience =
-        ours > 0 && order.workersAnswerInitialize ? Self.longestMilliseconds : Self.silenceMilliseconds
+        ours > 0 && workersAnswer ? Self.longestMilliseconds : Self.silenceMilliseconds
       guard let reply = Self.next(wire, milliseconds: patience) else { break }
       answers += 1
       guard let response = try? reply.withUnsafeBytes({ try ResponseMessage(decoding: $0) }),
@@ -64,7 +67,7 @@ struct WorkerInitialization {
         message: "target '\(order.target.name)': a worker refused `config:` of plugin "
           + "'\(order.target.plugin)': \(error)")
     }
-    if order.workersAnswerInitialize, answers < ours {
+    if workersAnswer, answers < ours {
       throw LoadFailure(
         kind: .failed,
         message:
@@ -97,13 +100,5 @@ struct WorkerInitialization {
       if !wire.holdsMore, wire.waitForSocket(until: end) == nil { return nil }
       if wire.fill() < 0 { return nil }
     }
-  }
-}
-
-extension LoadOrder {
-  /// Whether the workers are ours, which answer an `initialize` message.
-  fileprivate var workersAnswerInitialize: Bool {
-    guard case .nats(let spec) = target.transport else { return false }
-    return spec.workers?.command.first == "nylon-worker"
   }
 }

@@ -3,10 +3,8 @@
 /// Memory and context switches of one side of a measurement: the load process, the broker, or all
 /// workers together. What was not measured is nil.
 package struct ProcessCosts: Codable, Sendable, Equatable {
-  /// Resident memory when the measured time began, bytes.
-  package var residentStartBytes: UInt64?
-  /// Resident memory when the measured time ended, bytes.
-  package var residentEndBytes: UInt64?
+  /// Resident memory when the measured time began and ended, bytes.
+  package var residentStartBytes, residentEndBytes: UInt64?
   /// Times that a thread gave up its core to wait for something, during the measured time.
   package var voluntarySwitches: UInt64?
   /// Times that the kernel took a core from a thread that wanted to go on.
@@ -79,20 +77,14 @@ package struct ContextSwitches: Sendable, Equatable {
 
 /// What the broker's own monitoring said of the measured time.
 package struct BrokerActivity: Codable, Sendable, Equatable {
-  /// Messages that came in.
-  package var inMessages: UInt64
-  /// Messages that went out.
-  package var outMessages: UInt64
-  /// Bytes of payload that came in.
-  package var inBytes: UInt64
-  /// Bytes of payload that went out.
-  package var outBytes: UInt64
+  /// Messages that came in and went out.
+  package var inMessages, outMessages: UInt64
+  /// Bytes of their payload.
+  package var inBytes, outBytes: UInt64
   /// Clients that were cut off in this time because they read too slowly.
   package var slowConsumers: UInt64
-  /// Subscriptions at the end, the broker's own included.
-  package var subscriptions: UInt64
-  /// Clients connected at the end.
-  package var connections: UInt64
+  /// Subscriptions, the broker's own included, and clients connected at the end.
+  package var subscriptions, connections: UInt64
   /// Most bytes seen waiting for clients that had not read them yet; nil when it was never seen.
   package var pendingMostBytes: UInt64?
   /// How often it was looked at what waits.

@@ -119,17 +119,11 @@ package struct MeasurementWindow: Codable, Sendable, Equatable {
   /// Sessions that ended in it with an answer (ok) or without one (timeout).
   package var completed: UInt64
   /// Percentiles of their response time, nanoseconds; nil when too few samples lie beyond.
-  package var p50Nanoseconds: UInt64?
-  /// As `p50Nanoseconds`.
-  package var p99Nanoseconds: UInt64?
+  package var p50Nanoseconds, p99Nanoseconds: UInt64?
   /// Greatest response time, nanoseconds; nil when nothing ended.
   package var maxNanoseconds: UInt64?
-  /// CPU time of the load process in it, nanoseconds; nil when not measured.
-  package var cpuGeneratorNanoseconds: UInt64?
-  /// CPU time of the broker, as above.
-  package var cpuBrokerNanoseconds: UInt64?
-  /// CPU time of all workers, as above.
-  package var cpuWorkersNanoseconds: UInt64?
+  /// CPU time of the load process, the broker and all workers in it, nanoseconds; nil when not measured.
+  package var cpuGeneratorNanoseconds, cpuBrokerNanoseconds, cpuWorkersNanoseconds: UInt64?
   /// Resident memory of the load process at its end, bytes; nil when not measured.
   package var residentGeneratorBytes: UInt64?
 }
@@ -160,20 +154,14 @@ package struct Measurement: Codable, Sendable, Equatable {
   package var scopes: [ScopeMeasurement] = []
   /// The measured time in equal intervals.
   package var windows: [MeasurementWindow] = []
-  /// CPU time of the load process during the measured time, nanoseconds; nil when not measured.
-  package var cpuGeneratorNanoseconds: UInt64?
-  /// CPU time of the broker, as above.
-  package var cpuBrokerNanoseconds: UInt64?
-  /// CPU time of all workers, as above.
-  package var cpuWorkersNanoseconds: UInt64?
+  /// CPU time of the load process, the broker and all workers during the measured time, nanoseconds; nil when not
+  /// measured.
+  package var cpuGeneratorNanoseconds, cpuBrokerNanoseconds, cpuWorkersNanoseconds: UInt64?
   /// Bytes allocated by the load threads during the measured time (jemalloc); nil when not measured.
   package var allocatedBytes: UInt64?
-  /// Memory and context switches of the load process; nil when not measured.
-  package var generator: ProcessCosts?
-  /// Those of the broker, when it is ours.
-  package var broker: ProcessCosts?
-  /// Those of all workers together, when they are ours.
-  package var workerProcesses: ProcessCosts?
+  /// Memory and context switches of the load process, of the broker, when it is ours, and of all workers together,
+  /// when they are ours; nil when not measured.
+  package var generator, broker, workerProcesses: ProcessCosts?
   /// What the broker's own monitoring said; nil where it is not known.
   package var brokerActivity: BrokerActivity?
   /// Share of CPU time that the hypervisor took during the measured time, 0-1; nil when unknown.
