@@ -1,62 +1,54 @@
 #define _GNU_SOURCE
 /* The bare loops over a plugin in this process. */
 #include <pthread.h>
-#include <stdlib.h>
 
-#include "baseline_time.h"
-
-static uint64_t counters[BASELINE_COUNTERS];
+#include "loop.h"
 
 /* ---- a plugin that answers inside event_stream ---- */
 
-static volatile uint32_t answered;
+static volatile uint32_t answered_sid;
 
-static void count_answer(const NylonFfiBuffer *answer) { answered = answer->sid; }
+static void keep_answer(const NylonFfiBuffer *answer) { answered_sid = answer->sid; }
 
-int baseline_ffi_loop(NylonRegisterSessionStream open, NylonEventStream event,
-                   NylonCloseSessionStream close, uint64_t duration_ns, BaselineResult *result) {
-  memset(counters, 0, sizeof counters);
+int baseline_ffi_loop(BaselinePlugin plugin, uint64_t duration_ns, BaselineResult *result) {
   const uint32_t sid = 1;
-  if (!open(sid, "noop", 4, count_answer)) return -1;
-  uint64_t start = baseline_now(), done = start, count = 0;
+  if (!plugin.open(sid, "noop", 4, keep_answer)) return -1;
+  uint64_t start = now_ns(), done = start, count = 0;
   while (done - start < duration_ns) {
     NylonFfiBuffer phase = {.sid = sid, .phase = (uint8_t)(1 + (count & 3))};
-    answered = 0;
-    uint64_t sent = baseline_now();
-    event(&phase);
-    if (answered != sid) return -1;
-    done = baseline_now();
-    baseline_record(counters, done - sent);
+    answered_sid = 0;
+    uint64_t sent = now_ns();
+    plugin.event(&phase);
+    if (answered_sid != sid) return -1;
+    done = now_ns();
+    record(done - sent);
     count++;
   }
-  close(sid);
-  *result = (BaselineResult){count, done - start, baseline_median(counters)};
+  plugin.close(sid);
+  *result = (BaselineResult){count, done - start, take_percentile(50)};
   return 0;
 }
 
-int baseline_pacing(NylonRegisterSessionStream open, NylonEventStream event,
-                 NylonCloseSessionStream close, const uint64_t *times, uint64_t count,
-                 uint64_t *p99_ns) {
-  memset(counters, 0, sizeof counters);
+int baseline_pacing(BaselinePlugin plugin, const uint64_t *times, uint64_t count, uint64_t *p99_ns) {
   const uint32_t sid = 1;
-  if (!open(sid, "noop", 4, count_answer)) return -1;
-  uint64_t start = baseline_now() + 1000000;
+  if (!plugin.open(sid, "noop", 4, keep_answer)) return -1;
+  uint64_t start = now_ns() + 1000000;
   for (uint64_t i = 0; i < count; i++) {
-    uint64_t wanted = start + times[i], now = baseline_now();
+    uint64_t wanted = start + times[i], now = now_ns();
     if (now < wanted) {
       struct timespec until = {.tv_sec = (time_t)(wanted / 1000000000ull),
                                .tv_nsec = (long)(wanted % 1000000000ull)};
       clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
-      now = baseline_now();
+      now = now_ns();
     }
-    baseline_record(counters, now > wanted ? now - wanted : 0);
+    record(now > wanted ? now - wanted : 0);
     NylonFfiBuffer phase = {.sid = sid, .phase = 1};
-    answered = 0;
-    event(&phase);
-    if (answered != sid) return -1;
+    answered_sid = 0;
+    plugin.event(&phase);
+    if (answered_sid != sid) return -1;
   }
-  close(sid);
-  *p99_ns = baseline_percentile(counters, 99);
+  plugin.close(sid);
+  *p99_ns = take_percentile(99);
   return 0;
 }
 
@@ -86,34 +78,31 @@ static uint32_t take_answer(void) {
   return sid;
 }
 
-int baseline_ffi_queue(NylonRegisterSessionStream open, NylonEventStream event,
-                    NylonCloseSessionStream close, uint32_t in_flight, uint64_t duration_ns,
-                    BaselineResult *result) {
+int baseline_ffi_queue(BaselinePlugin plugin, uint32_t in_flight, uint64_t duration_ns, BaselineResult *result) {
   if (in_flight == 0 || in_flight >= QUEUE_PLACES) return -1;
-  memset(counters, 0, sizeof counters);
   uint64_t *sent = calloc(in_flight + 1, sizeof *sent);
   if (!sent) return -1;
-  uint64_t start = baseline_now(), done = start, count = 0;
+  uint64_t start = now_ns(), done = start, count = 0;
   for (uint32_t sid = 1; sid <= in_flight; sid++) {
-    if (!open(sid, "noop", 4, queue_answer)) {
+    if (!plugin.open(sid, "noop", 4, queue_answer)) {
       free(sent);
       return -1;
     }
     NylonFfiBuffer phase = {.sid = sid, .phase = 1};
-    sent[sid] = baseline_now();
-    event(&phase);
+    sent[sid] = now_ns();
+    plugin.event(&phase);
   }
   while (done - start < duration_ns) {
     uint32_t sid = take_answer();
-    done = baseline_now();
-    baseline_record(counters, done - sent[sid]);
+    done = now_ns();
+    record(done - sent[sid]);
     NylonFfiBuffer phase = {.sid = sid, .phase = (uint8_t)(1 + (++count & 3))};
-    sent[sid] = baseline_now();
-    event(&phase);
+    sent[sid] = now_ns();
+    plugin.event(&phase);
   }
-  for (uint32_t left = in_flight; left > 0; left--) close(take_answer());
+  for (uint32_t left = in_flight; left > 0; left--) plugin.close(take_answer());
   free(sent);
-  *result = (BaselineResult){count, done - start, baseline_median(counters)};
+  *result = (BaselineResult){count, done - start, take_percentile(50)};
   return 0;
 }
 
@@ -122,7 +111,7 @@ int baseline_ffi_queue(NylonRegisterSessionStream open, NylonEventStream event,
 double baseline_clock_ns(void) {
   enum { READS = 2000000 };
   volatile uint64_t last = 0;
-  uint64_t start = baseline_now();
-  for (int i = 0; i < READS; i++) last = baseline_now();
+  uint64_t start = now_ns();
+  for (int i = 0; i < READS; i++) last = now_ns();
   return (double)(last - start) / READS;
 }

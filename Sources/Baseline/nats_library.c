@@ -1,36 +1,27 @@
 /* The pipelined client once more, on libnats: what a user of that library gets. */
-#include <errno.h>
 #include <poll.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include <nats/nats.h>
 
-#include "baseline_time.h"
+#include "loop.h"
 
 enum { WAIT_MS = 5000, MOST_KEPT = 2048 };
-
-static uint64_t counters[BASELINE_COUNTERS];
 
 typedef struct Client {
   natsConnection *connection;
   natsSubscription *inbox;
-  const char *subject;
-  const uint8_t *request;
-  int length;
-  uint32_t in_flight;
-  uint64_t *sent;
+  Run run;
   bool tuned;
-  natsSock socket;         /* tuned: served by run() */
+  natsSock socket;         /* tuned: served by keep_asking() */
   atomic_bool wants_write; /* tuned: libnats has something to write */
   natsMsg *kept[MOST_KEPT];
   int kept_count;
 } Client;
 
-/* ---- libnats' event loop, of which run() is the loop ---- */
+/* ---- libnats' event loop, of which keep_asking() is the loop ---- */
 
 static natsStatus attach(void **client, void *loop, natsConnection *connection, natsSock socket) {
   (void)connection;
@@ -69,11 +60,12 @@ static int serve(Client *client) {
 /* ---- the client ---- */
 
 static natsStatus publish(Client *client, uint32_t slot) {
+  const BaselineLoad *load = client->run.load;
   char reply[32];
   snprintf(reply, sizeof reply, "_INBOX.bare.%08x", slot);
-  client->sent[slot] = baseline_now();
-  return natsConnection_PublishRequest(client->connection, client->subject, reply, client->request,
-                                       client->length);
+  client->run.sent[slot] = now_ns();
+  return natsConnection_PublishRequest(client->connection, load->subject, reply, load->request,
+                                       (int)load->length);
 }
 
 /* libnats gives a destroyed message to a thread and wakes it, which costs more than the message:
@@ -84,39 +76,35 @@ static void discard(Client *client, natsMsg *message) {
   while (client->kept_count > 0) natsMsg_Destroy(client->kept[--client->kept_count]);
 }
 
-static int run(Client *client, uint64_t warmup_ns, uint64_t duration_ns, BaselineResult *result) {
-  for (uint32_t slot = 0; slot < client->in_flight; slot++)
+static int keep_asking(Client *client) {
+  Run *run = &client->run;
+  for (uint32_t slot = 0; slot < run->load->in_flight; slot++)
     if (publish(client, slot) != NATS_OK) return -EIO;
-  uint64_t start = baseline_now() + warmup_ns, now = 0, count = 0;
-  while (now < start + duration_ns) {
+  run->start = now_ns() + run->load->warmup_ns;
+  uint64_t end = run->start + run->load->duration_ns;
+  while (run->now < end) {
     int failed = client->tuned ? serve(client) : 0;
     if (failed) return failed;
     natsMsg *message = NULL;
     int64_t wait_ms = client->tuned ? 0 : WAIT_MS;
     natsStatus status = NATS_OK;
-    while (now < start + duration_ns
-           && (status = natsSubscription_NextMsg(&message, client->inbox, wait_ms)) == NATS_OK) {
-      uint32_t slot = baseline_slot(natsMsg_GetSubject(message), strlen(natsMsg_GetSubject(message)));
-      if (slot >= client->in_flight || natsMsg_GetDataLength(message) == 0) return -EPROTO;
-      now = baseline_now();
-      if (now >= start) {
-        baseline_record(counters, now - client->sent[slot]);
-        count++;
-      }
+    while (run->now < end && (status = natsSubscription_NextMsg(&message, client->inbox, wait_ms)) == NATS_OK) {
+      const char *subject = natsMsg_GetSubject(message);
+      int64_t slot = answered(run, subject, strlen(subject), (size_t)natsMsg_GetDataLength(message));
+      if (slot < 0) return (int)slot;
       discard(client, message);
-      if (publish(client, slot) != NATS_OK) return -EIO;
+      if (publish(client, (uint32_t)slot) != NATS_OK) return -EIO;
       wait_ms = 0;
     }
     if (status != NATS_OK && status != NATS_TIMEOUT) return -EIO;
     if (status == NATS_TIMEOUT && wait_ms > 0) return -ETIMEDOUT;
   }
-  *result = (BaselineResult){count, now - start, baseline_median(counters)};
   return 0;
 }
 
-static natsStatus open_client(Client *client, uint16_t port) {
+static natsStatus open_client(Client *client) {
   char url[64];
-  snprintf(url, sizeof url, "nats://127.0.0.1:%u", port);
+  snprintf(url, sizeof url, "nats://127.0.0.1:%u", client->run.load->port);
   natsOptions *options = NULL;
   natsStatus status = natsOptions_Create(&options);
   if (status == NATS_OK) status = natsOptions_SetURL(options, url);
@@ -132,38 +120,28 @@ static natsStatus open_client(Client *client, uint16_t port) {
   return status;
 }
 
-static int libnats_client(bool tuned, uint16_t port, const char *subject, const uint8_t *request,
-                          uint32_t length, uint32_t in_flight, uint64_t warmup_ns,
-                          uint64_t duration_ns, BaselineResult *result) {
-  memset(counters, 0, sizeof counters);
+static int libnats_client(bool tuned, const BaselineLoad *load, BaselineResult *result) {
   Client *client = calloc(1, sizeof *client);
   if (!client) return -ENOMEM;
-  client->subject = subject;
-  client->request = request;
-  client->length = (int)length;
-  client->in_flight = in_flight;
+  client->run = (Run){.load = load, .sent = calloc(load->in_flight, sizeof *client->run.sent)};
   client->tuned = tuned;
-  client->sent = calloc(in_flight, sizeof *client->sent);
-  int failed = client->sent ? 0 : -ENOMEM;
-  if (!failed && open_client(client, port) != NATS_OK) failed = -ECONNREFUSED;
-  if (!failed) failed = run(client, warmup_ns, duration_ns, result);
+  int failed = client->run.sent ? 0 : -ENOMEM;
+  if (!failed && open_client(client) != NATS_OK) failed = -ECONNREFUSED;
+  if (!failed) failed = keep_asking(client);
+  *result = result_of(&client->run);
   while (client->kept_count > 0) natsMsg_Destroy(client->kept[--client->kept_count]);
   natsSubscription_Destroy(client->inbox);
   natsConnection_Close(client->connection);
   natsConnection_Destroy(client->connection);
-  free(client->sent);
+  free(client->run.sent);
   /* The client itself stays: libnats may still call detach on a thread of its own. */
   return failed;
 }
 
-int baseline_libnats_tuned(uint16_t port, const char *subject, const uint8_t *request, uint32_t length,
-                           uint32_t in_flight, uint64_t warmup_ns, uint64_t duration_ns,
-                           BaselineResult *result) {
-  return libnats_client(true, port, subject, request, length, in_flight, warmup_ns, duration_ns, result);
+int baseline_libnats_tuned(const BaselineLoad *load, BaselineResult *result) {
+  return libnats_client(true, load, result);
 }
 
-int baseline_libnats_defaults(uint16_t port, const char *subject, const uint8_t *request,
-                              uint32_t length, uint32_t in_flight, uint64_t warmup_ns,
-                              uint64_t duration_ns, BaselineResult *result) {
-  return libnats_client(false, port, subject, request, length, in_flight, warmup_ns, duration_ns, result);
+int baseline_libnats_defaults(const BaselineLoad *load, BaselineResult *result) {
+  return libnats_client(false, load, result);
 }

@@ -1,86 +1,186 @@
-/* A pipelined client and an echo worker over bare sockets. */
+/* A pipelined client and an echo worker that speak the NATS protocol over a blocking socket, just enough. */
 #define _GNU_SOURCE
-#include <errno.h>
+#include <arpa/inet.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
 
-#include "baseline_time.h"
-#include "nats_socket.h"
+#include "loop.h"
 
-static uint64_t counters[BASELINE_COUNTERS];
+enum { BUFFER_BYTES = 1 << 20 };
 
-typedef struct Client {
-  NatsSocket nats;
-  char head[256]; /* PUB subject reply-prefix */
-  size_t head_count;
-  const uint8_t *request;
-  uint32_t length;
-  uint64_t *sent;
-} Client;
+/* The connection of this process. */
+static struct {
+  int fd;
+  size_t in_start, in_end; /* received and not yet read */
+  size_t out_count;        /* to be sent */
+  char in[BUFFER_BYTES], out[BUFFER_BYTES];
+} nats;
 
-static int publish(Client *client, uint32_t slot) {
-  char line[320];
-  memcpy(line, client->head, client->head_count);
-  int count = snprintf(line + client->head_count, sizeof line - client->head_count, "%08x %u\r\n", slot,
-                       client->length);
-  client->sent[slot] = baseline_now();
-  int failed = nats_socket_put(&client->nats, line, client->head_count + (size_t)count);
-  if (!failed) failed = nats_socket_put(&client->nats, client->request, client->length);
-  return failed ? failed : nats_socket_put(&client->nats, "\r\n", 2);
-}
+/* One MSG: all parts point into the connection's buffer, until the next read. */
+typedef struct Message {
+  const char *subject, *reply, *payload;
+  size_t subject_count, reply_count, payload_count;
+} Message;
 
-/* Replies until the end; the first warmup_ns are not recorded. */
-static int run_client(Client *client, uint32_t in_flight, uint64_t warmup_ns, uint64_t duration_ns,
-                      BaselineResult *result) {
-  for (uint32_t slot = 0; slot < in_flight; slot++) {
-    int failed = publish(client, slot);
-    if (failed) return failed;
+static const char HELLO[] =
+    "CONNECT {\"verbose\":false,\"pedantic\":false,\"lang\":\"c\",\"version\":\"0\","
+    "\"protocol\":1}\r\n";
+
+/* Sends all that waits; this and all below: 0 or -errno. */
+static int send_all(void) {
+  size_t sent = 0;
+  while (sent < nats.out_count) {
+    ssize_t count = send(nats.fd, nats.out + sent, nats.out_count - sent, MSG_NOSIGNAL);
+    if (count < 0 && errno != EINTR) return -errno;
+    if (count > 0) sent += (size_t)count;
   }
-  uint64_t start = baseline_now() + warmup_ns, now = 0, count = 0;
-  while (now < start + duration_ns) {
-    int failed = nats_socket_send(&client->nats);
-    if (!failed) failed = nats_socket_receive(&client->nats);
-    if (failed) return failed;
-    NatsMessage message;
-    int found;
-    while ((found = nats_socket_next(&client->nats, &message)) > 0) {
-      uint32_t slot = baseline_slot(message.subject, message.subject_count);
-      if (slot >= in_flight || message.payload_count == 0) return -EPROTO;
-      now = baseline_now();
-      if (now >= start) {
-        baseline_record(counters, now - client->sent[slot]);
-        count++;
-      }
-      failed = publish(client, slot);
-      if (failed) return failed;
-    }
-    if (found < 0) return found;
-  }
-  *result = (BaselineResult){count, now - start, baseline_median(counters)};
+  nats.out_count = 0;
   return 0;
 }
 
-int baseline_nats_client(uint16_t port, const char *subject, const uint8_t *request, uint32_t length,
-                      uint32_t in_flight, uint64_t warmup_ns, uint64_t duration_ns,
-                      BaselineResult *result) {
-  memset(counters, 0, sizeof counters);
-  Client client = {.request = request, .length = length};
-  client.sent = calloc(in_flight, sizeof *client.sent);
-  if (!client.sent) return -ENOMEM;
-  int failed = nats_socket_open(&client.nats, port);
-  if (!failed) nats_socket_limit(&client.nats, 5);
-  char subscribe[] = "SUB _INBOX.bare.* 1\r\n";
-  if (!failed) failed = nats_socket_put(&client.nats, subscribe, sizeof subscribe - 1);
-  if (!failed) {
-    int count = snprintf(client.head, sizeof client.head, "PUB %s _INBOX.bare.", subject);
-    client.head_count = (size_t)count;
-    failed = (size_t)count < sizeof client.head
-                 ? run_client(&client, in_flight, warmup_ns, duration_ns, result)
-                 : -EMSGSIZE;
+/* Adds bytes to what waits to be sent; sends first when there is no room. */
+static int put(const void *bytes, size_t count) {
+  if (count > BUFFER_BYTES) return -EMSGSIZE;
+  if (nats.out_count + count > BUFFER_BYTES) {
+    int failed = send_all();
+    if (failed) return failed;
   }
-  nats_socket_close(&client.nats);
-  free(client.sent);
+  memcpy(nats.out + nats.out_count, bytes, count);
+  nats.out_count += count;
+  return 0;
+}
+
+/* Connects to 127.0.0.1 and says hello and this; a receive that waits longer than so many seconds, if any, fails. */
+static int open_socket(uint16_t port, int limit_seconds, const char *subscribe) {
+  nats.in_start = nats.in_end = nats.out_count = 0;
+  nats.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (nats.fd < 0) return -errno;
+  int one = 1;
+  setsockopt(nats.fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+  struct timeval limit = {.tv_sec = limit_seconds};
+  setsockopt(nats.fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+  struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  if (connect(nats.fd, (struct sockaddr *)&address, sizeof address) < 0) return -errno;
+  int failed = put(HELLO, sizeof HELLO - 1);
+  return failed ? failed : put(subscribe, strlen(subscribe));
+}
+
+/* Receives once. */
+static int receive(void) {
+  if (nats.in_start > 0) {
+    memmove(nats.in, nats.in + nats.in_start, nats.in_end - nats.in_start);
+    nats.in_end -= nats.in_start;
+    nats.in_start = 0;
+  }
+  if (nats.in_end == BUFFER_BYTES) return -EMSGSIZE;
+  ssize_t count = recv(nats.fd, nats.in + nats.in_end, BUFFER_BYTES - nats.in_end, 0);
+  if (count < 0) return errno == EINTR ? 0 : -errno;
+  if (count == 0) return -ECONNRESET;
+  nats.in_end += (size_t)count;
+  return 0;
+}
+
+/* "MSG subject sid [reply] count": splits the words. */
+static int parse_message(const char *line, size_t count, Message *message) {
+  const char *word[5], *at = line, *end = line + count;
+  size_t length[5];
+  int words = 0;
+  while (at < end && words < 5) {
+    const char *stop = memchr(at, ' ', (size_t)(end - at));
+    if (!stop) stop = end;
+    word[words] = at;
+    length[words++] = (size_t)(stop - at);
+    at = stop + 1;
+  }
+  if (words < 4) return -EPROTO;
+  message->subject = word[1];
+  message->subject_count = length[1];
+  message->reply = words == 5 ? word[3] : NULL;
+  message->reply_count = words == 5 ? length[3] : 0;
+  message->payload_count = 0;
+  for (size_t i = 0; i < length[words - 1]; i++) {
+    char digit = word[words - 1][i];
+    if (digit < '0' || digit > '9' || message->payload_count > BUFFER_BYTES) return -EPROTO;
+    message->payload_count = message->payload_count * 10 + (size_t)(digit - '0');
+  }
+  return 0;
+}
+
+/* The next MSG that was received whole: 1; none: 0. */
+static int next_message(Message *message) {
+  for (;;) {
+    char *line = nats.in + nats.in_start;
+    char *end = memchr(line, '\n', nats.in_end - nats.in_start);
+    if (!end) return 0;
+    size_t count = (size_t)(end - line) - 1;
+    size_t whole = count + 2;
+    if (line[0] == 'M') {
+      int failed = parse_message(line, count, message);
+      if (failed) return failed;
+      message->payload = line + whole;
+      whole += message->payload_count + 2;
+      if (nats.in_start + whole > nats.in_end) return 0;
+      nats.in_start += whole;
+      return 1;
+    }
+    if (line[0] == '-') return -EPROTO;
+    nats.in_start += whole;
+    if (count >= 4 && memcmp(line, "PING", 4) == 0) {
+      int failed = put("PONG\r\n", 6);
+      if (failed) return failed;
+    }
+  }
+}
+
+/* ---- client ---- */
+
+/* `PUB subject reply-prefix`, with which each request begins. */
+static char head[256];
+static size_t head_count;
+
+static int publish(Run *run, uint32_t slot) {
+  char line[320];
+  memcpy(line, head, head_count);
+  int count = snprintf(line + head_count, sizeof line - head_count, "%08x %u\r\n", slot, run->load->length);
+  run->sent[slot] = now_ns();
+  int failed = put(line, head_count + (size_t)count);
+  if (!failed) failed = put(run->load->request, run->load->length);
+  return failed ? failed : put("\r\n", 2);
+}
+
+/* Replies until the end; the first warmup_ns are not recorded. */
+static int keep_asking(Run *run) {
+  int failed = 0;
+  for (uint32_t slot = 0; slot < run->load->in_flight && !failed; slot++) failed = publish(run, slot);
+  run->start = now_ns() + run->load->warmup_ns;
+  while (!failed && run->now < run->start + run->load->duration_ns) {
+    failed = send_all();
+    if (!failed) failed = receive();
+    Message message;
+    int found = 0;
+    while (!failed && (found = next_message(&message)) > 0) {
+      int64_t slot = answered(run, message.subject, message.subject_count, message.payload_count);
+      failed = slot < 0 ? (int)slot : publish(run, (uint32_t)slot);
+    }
+    if (found < 0) failed = found;
+  }
+  return failed;
+}
+
+int baseline_nats_client(const BaselineLoad *load, BaselineResult *result) {
+  head_count = (size_t)snprintf(head, sizeof head, "PUB %s _INBOX.bare.", load->subject);
+  if (head_count >= sizeof head) return -EMSGSIZE;
+  Run run = {.load = load, .sent = calloc(load->in_flight, sizeof *run.sent)};
+  if (!run.sent) return -ENOMEM;
+  int failed = open_socket(load->port, 5, "SUB _INBOX.bare.* 1\r\n");
+  if (!failed) failed = keep_asking(&run);
+  *result = result_of(&run);
+  if (nats.fd >= 0) close(nats.fd);
+  free(run.sent);
   return failed;
 }
 
@@ -92,7 +192,7 @@ static const char REPLY_HEAD[] = "\x83\xa7version\x01\xaarequest_id\xc4\x10";
 static const char REPLY_TAIL[] = "\xa6""action\xa4next";
 enum { ID_BYTES = 16 };
 
-static int answer(NatsSocket *nats, const NatsMessage *message) {
+static int answer(const Message *message) {
   const char *id = memmem(message->payload, message->payload_count, ID_KEY, sizeof ID_KEY - 1);
   if (!message->reply || !id) return 0;
   id += sizeof ID_KEY - 1;
@@ -109,24 +209,21 @@ static int answer(NatsSocket *nats, const NatsMessage *message) {
   memcpy(at, REPLY_TAIL, sizeof REPLY_TAIL - 1);
   at += sizeof REPLY_TAIL - 1;
   memcpy(at, "\r\n", 2);
-  return nats_socket_put(nats, reply, (size_t)(at + 2 - reply));
+  return put(reply, (size_t)(at + 2 - reply));
 }
 
 int baseline_nats_worker(uint16_t port, const char *subject, const char *group) {
-  NatsSocket nats;
-  int failed = nats_socket_open(&nats, port);
   char line[256];
-  int count = snprintf(line, sizeof line, "SUB %s %s 1\r\n", subject, group);
-  if (!failed && (size_t)count >= sizeof line) failed = -EMSGSIZE;
-  if (!failed) failed = nats_socket_put(&nats, line, (size_t)count);
+  if (snprintf(line, sizeof line, "SUB %s %s 1\r\n", subject, group) >= (int)sizeof line) return -EMSGSIZE;
+  int failed = open_socket(port, 0, line);
   while (!failed) {
-    failed = nats_socket_send(&nats);
-    if (!failed) failed = nats_socket_receive(&nats);
-    NatsMessage message;
+    failed = send_all();
+    if (!failed) failed = receive();
+    Message message;
     int found = 0;
-    while (!failed && (found = nats_socket_next(&nats, &message)) > 0) failed = answer(&nats, &message);
+    while (!failed && (found = next_message(&message)) > 0) failed = answer(&message);
     if (found < 0) failed = found;
   }
-  nats_socket_close(&nats);
+  if (nats.fd >= 0) close(nats.fd);
   return failed;
 }

@@ -248,9 +248,7 @@ package struct Calibration {
 
   private func bareFFI(_ library: PluginLibrary) throws -> Sample {
     try Self.baseline(failing: "the null plugin did not answer the bare loop") {
-      baseline_ffi_loop(
-        library.registerSessionStream, library.eventStream, library.closeSessionStream,
-        UInt64(seconds * 1e9), &$0)
+      baseline_ffi_loop(library.bare, UInt64(seconds * 1e9), &$0)
     }
   }
 
@@ -264,9 +262,7 @@ package struct Calibration {
       engine: ffiTarget("ThreadedPlugin", .closed(concurrency: inFlight))
     ) {
       try Self.baseline(failing: "the threaded plugin did not answer the bare host") {
-        baseline_ffi_queue(
-          library.registerSessionStream, library.eventStream, library.closeSessionStream, UInt32(inFlight),
-          UInt64(seconds * 1e9), &$0)
+        baseline_ffi_queue(library.bare, UInt32(inFlight), UInt64(seconds * 1e9), &$0)
       }
     }
   }
@@ -293,9 +289,7 @@ package struct Calibration {
       engine: ffiTarget("NullPlugin", load, phases: [.requestFilter])
     ) {
       var late: UInt64 = 0
-      let status = baseline_pacing(
-        library.registerSessionStream, library.eventStream, library.closeSessionStream, times,
-        UInt64(times.count), &late)
+      let status = baseline_pacing(library.bare, times, UInt64(times.count), &late)
       guard status == 0 else { throw Self.failure("the null plugin did not answer the paced loop") }
       return [.lateness: Double(late) / 1000]
     }
@@ -304,10 +298,7 @@ package struct Calibration {
   // MARK: Request-reply
 
   /// A client of the baseline, as its header declares it.
-  private typealias BareClient = (
-    UInt16, UnsafePointer<CChar>, UnsafePointer<UInt8>, UInt32, UInt32, UInt64, UInt64,
-    UnsafeMutablePointer<BaselineResult>
-  ) -> Int32
+  private typealias BareClient = (UnsafePointer<BaselineLoad>, UnsafeMutablePointer<BaselineResult>) -> Int32
 
   /// A broker with the bare echo worker behind it.
   private struct BarePool {
@@ -319,10 +310,13 @@ package struct Calibration {
     func client(_ client: BareClient, _ inFlight: Int, _ seconds: Double, to other: String? = nil) throws
       -> Sample
     {
-      try Calibration.baseline(failing: "the bare client failed") {
-        client(
-          broker.port, other ?? subject, request, UInt32(request.count), UInt32(inFlight), 300_000_000,
-          UInt64(seconds * 1e9), &$0)
+      try (other ?? subject).withCString { subject in
+        try request.withUnsafeBufferPointer { request in
+          var load = BaselineLoad(
+            port: broker.port, subject: subject, request: request.baseAddress, length: UInt32(request.count),
+            in_flight: UInt32(inFlight), warmup_ns: 300_000_000, duration_ns: UInt64(seconds * 1e9))
+          return try Calibration.baseline(failing: "the bare client failed") { client(&load, &$0) }
+        }
       }
     }
   }
@@ -425,5 +419,12 @@ package struct Calibration {
     return CalibrationResult.Memory(
       inFlight: Self.memoryInFlight, residentStartBytes: costs?.residentStartBytes,
       residentEndBytes: costs?.residentEndBytes)
+  }
+}
+
+extension PluginLibrary {
+  /// The plugin as the bare loops take it.
+  fileprivate var bare: BaselinePlugin {
+    BaselinePlugin(open: registerSessionStream, event: eventStream, close: closeSessionStream)
   }
 }

@@ -1,3 +1,4 @@
+import Engine
 import Foundation
 import Lab
 import Results
@@ -87,7 +88,8 @@ struct CalibrationSection {
 
   static func nats(_ rows: [CalibrationRow]) -> Self {
     Self(
-      title: "NATS, client native (the default), one phase, one connection, same bare echo worker",
+      title: "NATS, client \(Engine.Measurement.nativeClient) (the default), one phase, one connection, "
+        + "same bare echo worker",
       layout: .table, figures: [.rate, .p50], alone: .allocated, than: "the bare client", rows: rows)
   }
 
@@ -186,7 +188,7 @@ struct CalibrationResult: Encodable {
   var ffiQueue: CalibrationSection?
   var pacing: CalibrationSection?
   /// The name of the engine's client; its rows have that name too, since there were once two.
-  var client = "native"
+  var client = Engine.Measurement.nativeClient
   var nats: CalibrationSection?
   var natsNative: CalibrationSection?
   var natsLibnatsTuned: CalibrationSection?

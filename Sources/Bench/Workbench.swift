@@ -89,10 +89,7 @@ final class Workbench {
     target: Target, load: LoadShape, replicate: Int, onGlance: (LoadGlanceAt) -> Bool
   ) throws -> Engine.Measurement {
     var order = LoadOrder(
-      target: target, load: load, request: plan.request, warmupSeconds: plan.warmupSeconds,
-      measureSeconds: plan.measureSeconds, drainSeconds: plan.drainSeconds, threads: plan.threads,
-      connections: target.connections ?? plan.connections, seed: plan.seed, replicate: replicate,
-      pluginPath: pluginPaths[target.name] ?? "")
+      plan, target: target, load: load, replicate: replicate, pluginPath: pluginPaths[target.name] ?? "")
     var pool: WorkerPool?
     var used = NetworkLinks.Used()
     if case .nats(let spec) = target.transport {

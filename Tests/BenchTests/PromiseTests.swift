@@ -1,7 +1,7 @@
 import ExampleHandlers
 import Foundation
-import struct Engine.InvalidReason
-import struct Engine.Measurement
+@testable import struct Engine.InvalidReason
+@testable import struct Engine.Measurement
 @testable import Lab
 import NylonPlugin
 @testable import Results

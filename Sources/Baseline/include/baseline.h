@@ -10,9 +10,6 @@
 
 #include "nylon_abi.h"
 
-/* Counters of a histogram laid out as HdrHistogram's: 3 digits, 1 ns to 60 s. */
-enum { BASELINE_COUNTERS = 27 * 1024 };
-
 /* What a bare loop measured. */
 typedef struct BaselineResult {
   uint64_t count;      /* phase requests, or requests and replies */
@@ -20,40 +17,42 @@ typedef struct BaselineResult {
   uint64_t p50_ns;     /* of one of them */
 } BaselineResult;
 
+/* A plugin in this process. */
+typedef struct BaselinePlugin {
+  NylonRegisterSessionStream open;
+  NylonEventStream event;
+  NylonCloseSessionStream close;
+} BaselinePlugin;
+
 /* Starts phases one after the other for duration_ns; each is answered inside event_stream.
  * 0, or -1 when an answer is missing. */
-int baseline_ffi_loop(NylonRegisterSessionStream open, NylonEventStream event,
-                   NylonCloseSessionStream close, uint64_t duration_ns, BaselineResult *result);
+int baseline_ffi_loop(BaselinePlugin plugin, uint64_t duration_ns, BaselineResult *result);
 
 /* The same with a plugin that answers from another thread: `in_flight` sessions, answers through
  * one queue with a lock, waited for by spinning and then sleeping. */
-int baseline_ffi_queue(NylonRegisterSessionStream open, NylonEventStream event,
-                    NylonCloseSessionStream close, uint32_t in_flight, uint64_t duration_ns,
-                    BaselineResult *result);
+int baseline_ffi_queue(BaselinePlugin plugin, uint32_t in_flight, uint64_t duration_ns, BaselineResult *result);
 
 /* Sleeps (clock_nanosleep) until each of these times, ns after the start, and starts a phase that is
  * answered inside event_stream; *p99_ns is how late the starts were. 0, or -1 when an answer is
  * missing. */
-int baseline_pacing(NylonRegisterSessionStream open, NylonEventStream event,
-                 NylonCloseSessionStream close, const uint64_t *times, uint64_t count,
-                 uint64_t *p99_ns);
+int baseline_pacing(BaselinePlugin plugin, const uint64_t *times, uint64_t count, uint64_t *p99_ns);
 
-/* Keeps in_flight requests of these bytes under way on one connection for duration_ns after
- * warmup_ns. 0, or -errno. */
-int baseline_nats_client(uint16_t port, const char *subject, const uint8_t *request, uint32_t length,
-                      uint32_t in_flight, uint64_t warmup_ns, uint64_t duration_ns,
-                      BaselineResult *result);
+/* in_flight requests of these bytes, kept under way on one connection for duration_ns after warmup_ns. */
+typedef struct BaselineLoad {
+  uint16_t port; /* of 127.0.0.1 */
+  const char *subject;
+  const uint8_t *request;
+  uint32_t length, in_flight;
+  uint64_t warmup_ns, duration_ns;
+} BaselineLoad;
 
+/* Over a bare socket. 0, or -errno. */
+int baseline_nats_client(const BaselineLoad *load, BaselineResult *result);
 /* The same on libnats, driven as well as its public interface allows: on an event loop, without threads
  * of libnats on the way. */
-int baseline_libnats_tuned(uint16_t port, const char *subject, const uint8_t *request, uint32_t length,
-                           uint32_t in_flight, uint64_t warmup_ns, uint64_t duration_ns,
-                           BaselineResult *result);
-
+int baseline_libnats_tuned(const BaselineLoad *load, BaselineResult *result);
 /* The same on libnats with its defaults: a thread that sleeps 1 ms before it writes. */
-int baseline_libnats_defaults(uint16_t port, const char *subject, const uint8_t *request,
-                              uint32_t length, uint32_t in_flight, uint64_t warmup_ns,
-                              uint64_t duration_ns, BaselineResult *result);
+int baseline_libnats_defaults(const BaselineLoad *load, BaselineResult *result);
 
 /* Answers requests of a queue group until the broker goes away: reply dialect, action next,
  * request_id copied from the request. 0, or -errno. */

@@ -15,18 +15,14 @@ struct LoadWindow: Sendable {
 
 /// A phase as the driver needs it.
 struct PhaseStep: Sendable {
-  /// Which phase.
-  var phase: Phase
   /// Nanoseconds until a timeout.
   var timeout: UInt64
   /// What follows a failure.
   var onError: ErrorAction
   /// Attempts in all.
   var attempts: Int
-  /// Nanoseconds before the first retry.
-  var backoffFirst: UInt64
-  /// The most nanoseconds before a retry.
-  var backoffMost: UInt64
+  /// Nanoseconds before the first retry, and the most before any.
+  var backoffFirst, backoffMost: UInt64
   /// The phase that follows END, or the number of phases.
   var afterEnd: Int
 
@@ -36,7 +32,7 @@ struct PhaseStep: Sendable {
       let policy = target.policies[phase] ?? .standard(for: phase)
       let logging = target.phases.firstIndex(of: .logging)
       return PhaseStep(
-        phase: phase, timeout: UInt64(policy.timeoutMilliseconds) * 1_000_000,
+        timeout: UInt64(policy.timeoutMilliseconds) * 1_000_000,
         onError: policy.onError, attempts: policy.attempts,
         backoffFirst: UInt64(policy.backoffFirstMilliseconds) * 1_000_000,
         backoffMost: UInt64(policy.backoffMostMilliseconds) * 1_000_000,
@@ -57,8 +53,13 @@ struct DriverState {
   var window: LoadWindow
   var freeHead = 0
   var freeCount: Int
+  /// When the requests of an open loop are wanted; nil in a closed one.
+  var schedule: ArrivalSchedule?
   var nextArrival = UInt64.max
-  var arrivalPlace: Int
+  /// The next arrivals. Drawn many at a time: one after the other, each draw would wait for the clock reads
+  /// between them, and take three times as long.
+  var arrivals = [32 of UInt64](repeating: 0)
+  var arrivalPlace = 32
   var nextCheck: UInt64 = 0
   var nextSweep: UInt64 = 0
   var windowIndex = 0
@@ -88,20 +89,13 @@ final class LoadDriver<Transport: SessionTransport> {
   let overflow: OverflowPolicy
   /// What changes while the load runs. In raw memory, where no access is checked.
   let state: UnsafeMutablePointer<DriverState>
-  /// When the requests of an open loop are wanted; nil in a closed one.
-  let schedule: UnsafeMutablePointer<ArrivalSchedule>?
+  let isOpen: Bool
   /// Free slots as a ring, so that all are used alike: a slot has only so many session ids.
   let free: UnsafeMutablePointer<Int32>
-  /// The next arrivals. Drawn many at a time: one after the other, each draw would wait for the clock reads
-  /// between them, and take three times as long.
-  let arrivals: UnsafeMutablePointer<UInt64>
-  static var arrivalsAtOnce: Int { 32 }
   let shortestTimeout: UInt64
   let windowNanoseconds: UInt64
   /// A time without an answer that is longer may be a stall.
   let stallNanoseconds: UInt64
-  /// Where the parts of phases are recorded; nil when the load is not decomposed.
-  let parts: PartRecorder?
   /// The parts of one phase, before they are recorded.
   let partTimes: UnsafeMutablePointer<UInt64>
 
@@ -116,11 +110,7 @@ final class LoadDriver<Transport: SessionTransport> {
     recorder = area.threadRecorder(thread)
     self.area = area
     self.overflow = overflow
-    self.schedule = schedule.map {
-      let place = UnsafeMutablePointer<ArrivalSchedule>.allocate(capacity: 1)
-      place.initialize(to: $0)
-      return place
-    }
+    isOpen = schedule != nil
     self.slotCount = slotCount
     stepCount = steps.count
     self.steps = .allocate(capacity: steps.count)
@@ -135,11 +125,8 @@ final class LoadDriver<Transport: SessionTransport> {
     state = .allocate(capacity: 1)
     state.initialize(
       to: DriverState(
-        window: window, freeCount: slotCount, arrivalPlace: Self.arrivalsAtOnce,
+        window: window, freeCount: slotCount, schedule: schedule,
         windowLimit: window.measureStart + windowNanoseconds, stallLimit: window.start + stallNanoseconds))
-    arrivals = .allocate(capacity: Self.arrivalsAtOnce)
-    arrivals.initialize(repeating: 0, count: Self.arrivalsAtOnce)
-    parts = area.partRecorder(thread)
     partTimes = .allocate(capacity: TransportSpec.mostParts)
     partTimes.initialize(repeating: 0, count: TransportSpec.mostParts)
   }
@@ -150,20 +137,18 @@ final class LoadDriver<Transport: SessionTransport> {
     slots.deallocate()
     free.deallocate()
     partTimes.deallocate()
-    schedule?.deallocate()
-    arrivals.deallocate()
   }
 
   /// Runs the load: warm-up, measured time, drain. Returns when all is recorded.
   func run() {
     while time() < state.pointee.window.start { transport.poll(until: state.pointee.window.start) }
-    if schedule != nil { advanceArrival() }
+    if isOpen { advanceArrival() }
     while true {
       takeCompletions()
       let now = time()
       if now >= state.pointee.nextCheck { check(at: now) }
       if now >= state.pointee.window.measureEnd + state.pointee.window.drainNanoseconds { break }
-      if schedule != nil { startDue(at: now) }
+      if isOpen { startDue(at: now) }
       guard completions.isEmpty else { continue }
       if isFinished(at: now) { break }
       transport.poll(until: wakeTime)
@@ -245,7 +230,7 @@ final class LoadDriver<Transport: SessionTransport> {
   func check(at now: UInt64) {
     if area.measureEnd < state.pointee.window.measureEnd { state.pointee.window.measureEnd = area.measureEnd }
     if now >= state.pointee.nextSweep { sweep(at: now) }
-    if schedule == nil, now < state.pointee.window.measureEnd { fillSlots(at: now) }
+    if !isOpen, now < state.pointee.window.measureEnd { fillSlots(at: now) }
     state.pointee.nextCheck = min(state.pointee.nextSweep, now + 10_000_000)
     if now < state.pointee.window.measureStart {
       state.pointee.nextCheck = min(state.pointee.nextCheck, state.pointee.window.measureStart)
@@ -254,7 +239,7 @@ final class LoadDriver<Transport: SessionTransport> {
 
   func isFinished(at now: UInt64) -> Bool {
     now >= state.pointee.window.measureEnd && state.pointee.freeCount == slotCount
-      && (schedule == nil || state.pointee.nextArrival >= state.pointee.window.measureEnd)
+      && (!isOpen || state.pointee.nextArrival >= state.pointee.window.measureEnd)
   }
 
   var wakeTime: UInt64 {
@@ -283,7 +268,7 @@ final class LoadDriver<Transport: SessionTransport> {
       } else if overflow == .queue {
         return
       } else {
-        refuse(intended: state.pointee.nextArrival)
+        countUnsent(intended: state.pointee.nextArrival, overflow == .shed ? .shed : .rejected)
       }
       advanceArrival()
     }
@@ -291,41 +276,34 @@ final class LoadDriver<Transport: SessionTransport> {
 
   @inline(__always)
   func advanceArrival() {
-    if state.pointee.arrivalPlace == Self.arrivalsAtOnce { drawArrivals() }
-    state.pointee.nextArrival = arrivals[state.pointee.arrivalPlace]
+    if state.pointee.arrivalPlace == state.pointee.arrivals.count { drawArrivals() }
+    state.pointee.nextArrival = state.pointee.arrivals[state.pointee.arrivalPlace]
     state.pointee.arrivalPlace &+= 1
   }
 
   @inline(never)
   func drawArrivals() {
-    guard let schedule else { return }
-    for place in 0..<Self.arrivalsAtOnce {
-      arrivals[place] = state.pointee.window.start &+ schedule.pointee.next()
+    guard var schedule = state.pointee.schedule else { return }
+    for place in state.pointee.arrivals.indices {
+      state.pointee.arrivals[place] = state.pointee.window.start &+ schedule.next()
     }
+    state.pointee.schedule = schedule
     state.pointee.arrivalPlace = 0
   }
 
-  func refuse(intended: UInt64) {
-    guard isMeasured(intended) else { return }
-    countUnsent(overflow == .shed ? .shed : .rejected)
-  }
-
   /// A session of which no phase was started. Where a session is one phase, that one was wanted too.
-  func countUnsent(_ end: ThreadRecorder.Counter) {
+  func countUnsent(intended: UInt64, _ end: Counter) {
+    guard isMeasured(intended) else { return }
     for scope in 0..<(stepCount == 1 ? 2 : 1) {
       recorder.add(.sent, scope: scope)
       recorder.add(end, scope: scope)
     }
   }
 
+  /// Whether a time, such as a request's intended one, lies in the measured time.
   @inline(__always)
-  func isMeasured(_ intended: UInt64) -> Bool {
-    intended >= state.pointee.window.measureStart && intended < state.pointee.window.measureEnd
-  }
-
-  @inline(__always)
-  func isInWindow(_ done: UInt64) -> Bool {
-    done >= state.pointee.window.measureStart && done < state.pointee.window.measureEnd
+  func isMeasured(_ time: UInt64) -> Bool {
+    time >= state.pointee.window.measureStart && time < state.pointee.window.measureEnd
   }
 }
 
@@ -336,23 +314,6 @@ enum SlotState: UInt8 {
   case waiting
   /// The phase failed and is tried again at `deadline`.
   case backoff
-}
-
-/// How a session or phase ended.
-enum Outcome: UInt8 {
-  case ok
-  case handlerError
-  case timeout
-  case lost
-
-  var counter: ThreadRecorder.Counter {
-    switch self {
-    case .ok: .ok
-    case .handlerError: .handlerErrors
-    case .timeout: .timeouts
-    case .lost: .lost
-    }
-  }
 }
 
 /// A place for one session at a time.
@@ -366,11 +327,9 @@ struct SessionSlot {
   var phaseIndex: Int32 = 0
   var attempt: Int16 = 1
   var state = SlotState.idle
-  /// The first failure of the session.
-  var outcome = Outcome.ok
+  /// How the session ends: the first failure, if any.
+  var outcome = Counter.ok
   var isMeasured = false
-
-  init() {}
 }
 
 extension LoadDriver {
@@ -428,7 +387,7 @@ extension LoadDriver {
     let index = Int(slot.pointee.phaseIndex)
     if completion.doneAt > slot.pointee.deadline {
       count(.late, slot)
-      fail(place, .timeout, at: slot.pointee.deadline, now: completion.doneAt)
+      fail(place, .timeouts, at: slot.pointee.deadline, now: completion.doneAt)
       return
     }
     switch completion.end {
@@ -437,7 +396,7 @@ extension LoadDriver {
     case .handlerError, .malformed:
       if completion.end == .malformed { count(.protocolErrors, slot) }
       noteAnswer(at: completion.doneAt, took: completion.doneAt &- slot.pointee.phaseSent)
-      fail(place, .handlerError, at: completion.doneAt, now: completion.doneAt)
+      fail(place, .handlerErrors, at: completion.doneAt, now: completion.doneAt)
     case .noResponders:
       count(.noResponders, slot)
       fail(place, .lost, at: completion.doneAt, now: completion.doneAt)
@@ -446,7 +405,7 @@ extension LoadDriver {
 
   /// Counts something that happened to a measured session, in its phase and in the request.
   @inline(never)
-  func count(_ counter: ThreadRecorder.Counter, _ slot: UnsafeMutablePointer<SessionSlot>) {
+  func count(_ counter: Counter, _ slot: UnsafeMutablePointer<SessionSlot>) {
     guard slot.pointee.isMeasured else { return }
     recorder.add(counter, scope: Int(slot.pointee.phaseIndex) + 1)
     recorder.add(counter, scope: 0)
@@ -458,10 +417,10 @@ extension LoadDriver {
     let scope = Int(slot.pointee.phaseIndex) &+ 1
     noteAnswer(at: done, took: done &- slot.pointee.phaseSent)
     if slot.pointee.isMeasured { recorder.add(.ok, scope: scope) }
-    if isInWindow(done) { recorder.add(.okInWindow, scope: scope) }
+    if isMeasured(done) { recorder.add(.okInWindow, scope: scope) }
     // With one phase its times are the request's, which `finish` records: see `LoadResult`.
     if stepCount > 1, slot.pointee.isMeasured { recordPhase(slot, scope: scope, done: done) }
-    if let parts, slot.pointee.isMeasured { recordParts(parts, place, slot, scope: scope, done: done) }
+    if recorder.partCount > 0, slot.pointee.isMeasured { recordParts(place, slot, scope: scope, done: done) }
     goOn(place, next: next, at: done)
   }
 
@@ -469,9 +428,19 @@ extension LoadDriver {
   func recordPhase(_ slot: UnsafeMutablePointer<SessionSlot>, scope: Int, done: UInt64) {
     recorder.phaseResponse(scope: scope).record(done &- slot.pointee.phaseIntended)
     // In a closed loop intended is sent: service equals response and the lag is 0.
-    if schedule != nil {
+    if isOpen {
       recorder.phaseService(scope: scope).record(done &- slot.pointee.phaseSent)
       recorder.phaseLag(scope: scope).record(slot.pointee.phaseSent &- slot.pointee.phaseIntended)
+    }
+  }
+
+  /// Records where the time of an answered phase went.
+  @inline(never)
+  func recordParts(_ place: Int, _ slot: UnsafeMutablePointer<SessionSlot>, scope: Int, done: UInt64) {
+    if let problem = transport.split(slot: place, from: slot.pointee.phaseSent, to: done, into: partTimes) {
+      recorder.add(problem, scope: scope)
+    } else {
+      for part in 0..<recorder.partCount { recorder.part(part, scope: scope).record(partTimes[part]) }
     }
   }
 
@@ -482,7 +451,7 @@ extension LoadDriver {
       return
     }
     let now = time()
-    startPhase(place, index: next, intended: schedule == nil ? now : done, sent: now)
+    startPhase(place, index: next, intended: !isOpen ? now : done, sent: now)
   }
 
   /// Ends the slot's session, records it, and starts the next one of a closed loop.
@@ -491,7 +460,7 @@ extension LoadDriver {
     let slot = slots + place
     let ok = slot.pointee.outcome == .ok
     if !transport.finish(slot: place, verify: ok), ok {
-      slot.pointee.outcome = .handlerError
+      slot.pointee.outcome = .handlerErrors
       if slot.pointee.isMeasured { recorder.add(.wrongContent, scope: 0) }
       // The phase itself was answered: with one phase nobody else keeps its time.
       if stepCount == 1, slot.pointee.isMeasured { recordPhase(slot, scope: 1, done: done) }
@@ -499,7 +468,7 @@ extension LoadDriver {
     recordSession(slot, done: done)
     slot.pointee.state = .idle
     slot.pointee.deadline = .max
-    if schedule == nil, done < state.pointee.window.measureEnd, slot.pointee.outcome == .ok {
+    if !isOpen, done < state.pointee.window.measureEnd, slot.pointee.outcome == .ok {
       begin(slot: place, intended: nil)
     } else {
       release(place)
@@ -513,19 +482,19 @@ extension LoadDriver {
     let end = state.pointee.freeHead + state.pointee.freeCount
     free[end < slotCount ? end : end - slotCount] = Int32(place)
     state.pointee.freeCount += 1
-    let wasAnswered = slots[place].outcome == .ok || slots[place].outcome == .handlerError
+    let wasAnswered = slots[place].outcome == .ok || slots[place].outcome == .handlerErrors
     if state.pointee.freeCount == slotCount, wasAnswered { state.pointee.isQuiet = true }
-    if schedule == nil { state.pointee.nextCheck = 0 }
+    if !isOpen { state.pointee.nextCheck = 0 }
   }
 
   @inline(__always)
   func recordSession(_ slot: UnsafeMutablePointer<SessionSlot>, done: UInt64) {
     let outcome = slot.pointee.outcome
-    if outcome == .ok, isInWindow(done) { recorder.add(.okInWindow, scope: 0) }
+    if outcome == .ok, isMeasured(done) { recorder.add(.okInWindow, scope: 0) }
     guard slot.pointee.isMeasured else { return }
-    recorder.add(outcome.counter, scope: 0)
+    recorder.add(outcome, scope: 0)
     // An error says nothing about how long an answer takes; an unanswered request shows its age.
-    if outcome == .ok || outcome == .timeout { recordRequest(slot, done: done) }
+    if outcome == .ok || outcome == .timeouts { recordRequest(slot, done: done) }
   }
 
   @inline(__always)
@@ -535,7 +504,7 @@ extension LoadDriver {
       state.pointee.windowLimit &+= windowNanoseconds
     }
     recorder.requestResponse(window: state.pointee.windowIndex).record(done &- slot.pointee.intended)
-    if schedule != nil {
+    if isOpen {
       recorder.requestService.record(done &- slot.pointee.sent)
       recorder.requestLag.record(slot.pointee.sent &- slot.pointee.intended)
     }
@@ -549,21 +518,21 @@ extension LoadDriver {
   ///   - done: when it failed; a timeout's deadline.
   ///   - now: when that was seen.
   @inline(never)
-  func fail(_ place: Int, _ outcome: Outcome, at done: UInt64, now: UInt64) {
+  func fail(_ place: Int, _ outcome: Counter, at done: UInt64, now: UInt64) {
     let slot = slots + place
     let index = Int(slot.pointee.phaseIndex)
     let step = steps[index]
-    if outcome == .timeout { transport.abandon(slot: place) }
+    if outcome == .timeouts { transport.abandon(slot: place) }
     // A handler that still runs in this process would answer for whatever comes next.
-    let sessionIsStuck = outcome == .timeout && transport.isInProcess
+    let sessionIsStuck = outcome == .timeouts && transport.isInProcess
     if step.onError == .retry, !sessionIsStuck, Int(slot.pointee.attempt) < step.attempts {
       retryLater(slot, step: step, now: now)
       return
     }
-    if outcome != .handlerError { measureUnanswered(slot, until: done) }
+    if outcome != .handlerErrors { measureUnanswered(slot, until: done) }
     if slot.pointee.isMeasured {
-      recorder.add(outcome.counter, scope: index + 1)
-      if outcome == .timeout, stepCount > 1 { recordPhase(slot, scope: index + 1, done: done) }
+      recorder.add(outcome, scope: index + 1)
+      if outcome == .timeouts, stepCount > 1 { recordPhase(slot, scope: index + 1, done: done) }
     }
     if slot.pointee.outcome == .ok { slot.pointee.outcome = outcome }
     if step.onError == .continue, !sessionIsStuck {
@@ -615,7 +584,7 @@ extension LoadDriver {
     takePending()
     let slot = slots + place
     guard slot.pointee.state == .waiting, slot.pointee.deadline <= now else { return }
-    fail(place, .timeout, at: slot.pointee.deadline, now: now)
+    fail(place, .timeouts, at: slot.pointee.deadline, now: now)
   }
 
   private func tryAgain(_ place: Int, at now: UInt64) {
@@ -641,24 +610,20 @@ extension LoadDriver {
       recorder.add(.lost, scope: scope)
       if stepCount > 1 { recordPhase(slot, scope: scope, done: now) }
       if slot.pointee.outcome == .ok { slot.pointee.outcome = .lost }
-      recorder.add(slot.pointee.outcome.counter, scope: 0)
-      if slot.pointee.outcome != .handlerError { recordRequest(slot, done: now) }
+      recorder.add(slot.pointee.outcome, scope: 0)
+      if slot.pointee.outcome != .handlerErrors { recordRequest(slot, done: now) }
     }
     loseBacklog(at: now)
   }
 
   /// Requests that the schedule wanted and that never found a place.
   private func loseBacklog(at now: UInt64) {
-    guard schedule != nil else { return }
+    guard isOpen else { return }
     while state.pointee.nextArrival < state.pointee.window.measureEnd {
-      if isMeasured(state.pointee.nextArrival) {
-        if overflow == .queue {
-          countUnsent(.lost)
-          recorder.requestResponse(window: recorder.windows).record(
-            now &- min(now, state.pointee.nextArrival))
-        } else {
-          countUnsent(overflow == .shed ? .shed : .rejected)
-        }
+      let wanted = state.pointee.nextArrival
+      countUnsent(intended: wanted, overflow == .queue ? .lost : overflow == .shed ? .shed : .rejected)
+      if overflow == .queue, isMeasured(wanted) {
+        recorder.requestResponse(window: recorder.windows).record(now &- min(now, wanted))
       }
       advanceArrival()
     }
@@ -674,11 +639,14 @@ extension LoadDriver {
 enum Nap {
   /// A sleep of at most so long ends within the margin, nanoseconds.
   static let shortNanoseconds: UInt64 = 200_000
+  /// How late a short sleep ends on a machine that is busy, not on one that was idle a moment ago. Longer would
+  /// take the CPU of a plugin or worker that shares the cores.
+  static let margin: UInt64 = 60_000
 
   /// The end of the next sleep, monotonic nanoseconds; nil when the deadline is too near for any.
   ///
   /// - Parameter margin: how late a short sleep ends, nanoseconds.
-  static func end(before deadline: UInt64, now: UInt64, margin: UInt64) -> UInt64? {
+  static func end(before deadline: UInt64, now: UInt64, margin: UInt64 = margin) -> UInt64? {
     guard deadline > now &+ margin else { return nil }
     let early = max(margin, shortNanoseconds)
     return deadline &- now > early &+ margin ? deadline &- early : deadline &- margin

@@ -1,4 +1,3 @@
-import Foundation
 import NATS
 import Nylon
 import Scenario
@@ -13,12 +12,8 @@ package struct LoadOrder: Codable, Sendable, Equatable {
   package var load: LoadShape
   /// What each request is.
   package var request: RequestSpec
-  /// Seconds of load before the measured time.
-  package var warmupSeconds: Double
-  /// Seconds of the measured time.
-  package var measureSeconds: Double
-  /// The most seconds to wait for answers afterwards.
-  package var drainSeconds: Double
+  /// Seconds of load before the measured time, of the measured time, and at most of waiting for answers afterwards.
+  package var warmupSeconds, measureSeconds, drainSeconds: Double
   /// Load threads.
   package var threads: Int
   /// NATS connections of all threads.
@@ -28,41 +23,16 @@ package struct LoadOrder: Codable, Sendable, Equatable {
   /// 1 for the first replicate.
   package var replicate: Int
   /// The broker's URLs; empty for FFI.
-  package var servers: [String]
+  package var servers: [String] = []
   /// The shared library's path; empty for NATS.
-  package var pluginPath: String
+  package var pluginPath: String = ""
   /// The broker's process, when it is ours.
   package var brokerPID: Int32?
   /// The workers' processes, when they are ours.
-  package var workerPIDs: [Int32]
+  package var workerPIDs: [Int32] = []
   /// Ids of this load's NATS sessions are greater: workers that keep running may keep what they know of a
   /// session, so ids must not repeat between loads.
-  var sessionIDsAfter = SessionNumbering.lastID(atUnixNanoseconds: Self.unixNanoseconds())
-
-  /// An order.
-  package init(
-    target: Target, load: LoadShape, request: RequestSpec, warmupSeconds: Double,
-    measureSeconds: Double, drainSeconds: Double, threads: Int, connections: Int, seed: UInt64,
-    replicate: Int, servers: [String] = [], pluginPath: String = "", brokerPID: Int32? = nil,
-    workerPIDs: [Int32] = []
-  ) {
-    self.target = target
-    self.load = load
-    self.request = request
-    self.warmupSeconds = warmupSeconds
-    self.measureSeconds = measureSeconds
-    self.drainSeconds = drainSeconds
-    self.threads = threads
-    self.connections = connections
-    self.seed = seed
-    self.replicate = replicate
-    self.servers = servers
-    self.pluginPath = pluginPath
-    self.brokerPID = brokerPID
-    self.workerPIDs = workerPIDs
-  }
-
-  private static func unixNanoseconds() -> UInt64 { UInt64(Date().timeIntervalSince1970 * 1e9) }
+  var sessionIDsAfter = SessionNumbering.lastID(atUnixNanoseconds: MonotonicClock.unixNanoseconds)
 
   /// Intervals of the measured time.
   package static let windows = 10
@@ -89,18 +59,23 @@ package struct LoadOrder: Codable, Sendable, Equatable {
       windows: Self.windows, parts: target.isDecomposed ? target.transport.partNames : [])
   }
 
-  /// Places of a thread: the first of all places and how many.
-  package func places(ofThread thread: Int) -> (first: Int, count: Int) {
-    let total = placeCount
-    let threads = effectiveThreads
-    let first = thread * total / threads
-    return (first, (thread + 1) * total / threads - first)
+  /// A thread's part of all places, or of all NATS connections.
+  func share(of total: Int, thread: Int) -> Range<Int> {
+    thread * total / effectiveThreads..<(thread + 1) * total / effectiveThreads
   }
 
-  /// NATS connections of a thread.
-  func connectionCount(ofThread thread: Int) -> Int {
-    let threads = effectiveThreads
-    return (thread + 1) * connections / threads - thread * connections / threads
+  /// Which of all places are a thread's.
+  func places(ofThread thread: Int) -> Range<Int> { share(of: placeCount, thread: thread) }
+}
+
+extension LoadOrder {
+  /// One load of a plan; its processes and brokers are still to be named.
+  package init(_ plan: Plan, target: Target, load: LoadShape, replicate: Int, pluginPath: String) {
+    self.init(
+      target: target, load: load, request: plan.request, warmupSeconds: plan.warmupSeconds,
+      measureSeconds: plan.measureSeconds, drainSeconds: plan.drainSeconds, threads: plan.threads,
+      connections: target.connections ?? plan.connections, seed: plan.seed, replicate: replicate,
+      pluginPath: pluginPath)
   }
 }
 

@@ -13,7 +13,7 @@ package enum LoadResult {
     let isOpen = if case .open = order.load { true } else { false }
     let scopes = area.layout.scopes.indices.map { place in
       var scope = scope(place, layout: area.layout, recorders: recorders, isOpen: isOpen)
-      scope.decomposition = decomposition(place, area: area, recorders: recorders)
+      scope.counts.lost += max(scope.counts.sent, scope.counts.ended) - scope.counts.ended
       return scope
     }
     var measurement = Measurement(
@@ -41,7 +41,7 @@ package enum LoadResult {
     return shared.map { MeasuredStall($0, measureStart: measureStart) }
   }
 
-  private static func scope(
+  fileprivate static func scope(
     _ place: Int, layout: RecordingLayout, recorders: [ThreadRecorder], isOpen: Bool
   ) -> ScopeMeasurement {
     var counts = OutcomeCounts()
@@ -66,22 +66,21 @@ package enum LoadResult {
         lag.merge(recorder.phaseLag(scope: place))
       }
     }
-    if counts.sent > counts.ended { counts.lost += counts.sent - counts.ended }
     return ScopeMeasurement(
       scope: layout.scopes[place], counts: counts, okInWindow: okInWindow, response: response,
-      service: isOpen ? service : response, sendLag: lag)
+      service: isOpen ? service : response, sendLag: lag,
+      decomposition: decomposition(place, layout: layout, recorders: recorders))
   }
 
   /// The parts of a phase's time; nil for the request, and when the load is not decomposed.
   private static func decomposition(
-    _ place: Int, area: RecordingArea, recorders: [ThreadRecorder]
+    _ place: Int, layout: RecordingLayout, recorders: [ThreadRecorder]
   ) -> Decomposition? {
-    guard place > 0, !area.layout.parts.isEmpty else { return nil }
-    let parts = (0..<area.layout.threads).compactMap(area.partRecorder)
+    guard place > 0, !layout.parts.isEmpty else { return nil }
     return Decomposition(
-      parts: area.layout.parts.enumerated().map { number, name in
+      parts: layout.parts.enumerated().map { number, name in
         var time = LatencyHistogram()
-        for recorder in parts { time.merge(recorder.part(number, scope: place)) }
+        for recorder in recorders { time.merge(recorder.part(number, scope: place)) }
         return PhasePart(name: name, time: time)
       },
       withoutStamps: recorders.reduce(0) { $0 + $1.value(.withoutStamps, scope: place) },
@@ -113,29 +112,18 @@ package struct LoadGlance: Sendable {
   /// Requests that were answered within the measured time so far.
   package var answered: UInt64
   /// Response time of measured requests so far, nanoseconds; nil when there is none.
-  package var p50Nanoseconds: UInt64?
-  /// As `p50Nanoseconds`.
-  package var p99Nanoseconds: UInt64?
+  package var p50Nanoseconds, p99Nanoseconds: UInt64?
   /// Requests that ended otherwise.
   package var errors: UInt64
 
   /// Reads the shared memory.
   package init(_ area: RecordingArea) {
-    var histogram = LatencyHistogram()
-    var counts = OutcomeCounts()
-    var answered: UInt64 = 0
-    for thread in 0..<area.layout.threads {
-      let recorder = area.threadRecorder(thread)
-      for window in 0...area.layout.windows {
-        histogram.merge(recorder.requestResponse(window: window))
-      }
-      counts.add(recorder.counts(scope: 0))
-      answered += recorder.value(.okInWindow, scope: 0)
-    }
+    let recorders = (0..<area.layout.threads).map(area.threadRecorder)
+    let request = LoadResult.scope(0, layout: area.layout, recorders: recorders, isOpen: true)
     state = area.state
-    self.answered = answered
-    p50Nanoseconds = histogram.value(atPercentile: 50)
-    p99Nanoseconds = histogram.value(atPercentile: 99)
-    errors = counts.ended - counts.ok
+    answered = request.okInWindow
+    p50Nanoseconds = request.response.value(atPercentile: 50)
+    p99Nanoseconds = request.response.value(atPercentile: 99)
+    errors = request.counts.ended - request.counts.ok
   }
 }

@@ -6,34 +6,25 @@ import Synchronization
 
 /// What the machine spent until a moment of the measured time.
 package struct ResourceSample: Sendable {
-  /// CPU time of this process, nanoseconds.
-  package var generatorNanoseconds: UInt64?
-  /// CPU time of the broker, nanoseconds.
-  package var brokerNanoseconds: UInt64?
-  /// CPU time of all workers, nanoseconds.
-  package var workersNanoseconds: UInt64?
-  /// Memory and context switches of this process.
-  package var generator: ProcessReading?
-  /// Those of the broker.
-  package var broker: ProcessReading?
-  /// Those of all workers.
-  package var workers: ProcessReading?
+  /// CPU time of this process, the broker and all workers, nanoseconds.
+  package var generatorNanoseconds, brokerNanoseconds, workersNanoseconds: UInt64?
+  /// Their memory and context switches.
+  package var generator, broker, workers: ProcessReading?
   /// CPU time that the hypervisor took and all CPU time, in ticks.
   package var steal: (stolen: UInt64, total: UInt64)?
+  /// Bytes that the load threads have allocated.
+  var allocatedBytes: UInt64?
 
-  /// A sample.
-  package init(
-    generatorNanoseconds: UInt64? = nil, brokerNanoseconds: UInt64? = nil,
-    workersNanoseconds: UInt64? = nil, generator: ProcessReading? = nil, broker: ProcessReading? = nil,
-    workers: ProcessReading? = nil, steal: (stolen: UInt64, total: UInt64)? = nil
-  ) {
-    self.generatorNanoseconds = generatorNanoseconds
-    self.brokerNanoseconds = brokerNanoseconds
-    self.workersNanoseconds = workersNanoseconds
-    self.generator = generator
-    self.broker = broker
-    self.workers = workers
-    self.steal = steal
+  /// Nothing is known.
+  package init() {}
+
+  /// What grew since an earlier sample; nil where it is not known of both, or did not grow.
+  fileprivate func grown(_ field: KeyPath<ResourceSample, UInt64?>, since earlier: ResourceSample?) -> UInt64?
+  {
+    guard let first = earlier?[keyPath: field], let last = self[keyPath: field], last >= first else {
+      return nil
+    }
+    return last - first
   }
 }
 
@@ -78,7 +69,7 @@ package struct LoadRunner {
       try WorkerInitialization(order: order, spec: spec).run()
       let transports = try NATSTransport.make(order: order, spec: spec, area: area)
       var measurement = run(transports: transports)
-      measurement.client = "native"
+      measurement.client = Measurement.nativeClient
       for remark in transports.flatMap(\.remarks) where !measurement.warnings.contains(remark) {
         measurement.warnings.append(remark)
       }
@@ -86,16 +77,16 @@ package struct LoadRunner {
     }
   }
 
-  private static let wakeMarginNanoseconds: UInt64 = 60_000
-
   /// Runs the load with one transport for each thread; returns when all is recorded, or when a
   /// plugin has kept a load thread for longer than every timeout allows.
   func run<Transport: SessionTransport>(transports: [Transport]) -> Measurement {
     area.timerFloorNanoseconds = TimerFloor.measure()
-    // As late as a short sleep ends on a machine that is busy, not on the idle one of a moment ago. Longer would
-    // take the CPU of a plugin or worker that shares the cores.
-    for transport in transports { transport.wakeMargin = Self.wakeMarginNanoseconds }
-    let window = makeWindow()
+    let start = MonotonicClock.nanoseconds + 20_000_000
+    let measureStart = start + UInt64(order.warmupSeconds * 1e9)
+    let window = LoadWindow(
+      start: start, measureStart: measureStart,
+      measureEnd: measureStart + UInt64(order.measureSeconds * 1e9),
+      drainNanoseconds: UInt64(order.drainSeconds * 1e9))
     area.measureEnd = window.measureEnd
     area.measureStart = window.measureStart
     let threads = transports.enumerated().map { thread, transport in
@@ -106,7 +97,7 @@ package struct LoadRunner {
     let before = watch(until: window.measureStart, threads: threads)
     area.state = .measuring
     var samples = IntervalSamples(window: window, intervals: area.layout.windows)
-    samples.add(before.0, at: 0, taken: MonotonicClock.nanoseconds)
+    samples.add(before, at: 0, taken: MonotonicClock.nanoseconds)
     watchIntervals(&samples)
     let after = watch(until: window.measureEnd, threads: threads)
     area.state = .draining
@@ -115,8 +106,7 @@ package struct LoadRunner {
     measurement.add(from: before, to: after)
     if samplesIntervals { samples.addCosts(to: &measurement.windows) }
     if ended {
-      var evidence = FailureEvidence()
-      for transport in transports { evidence.add(transport.evidence) }
+      let evidence = transports.reduce(into: FailureEvidence()) { $0.add($1.evidence) }
       measurement.evidence = evidence.isEmpty ? nil : evidence
     } else {
       measurement.invalidReasons.append(
@@ -126,15 +116,6 @@ package struct LoadRunner {
     }
     area.state = .done
     return measurement
-  }
-
-  private func makeWindow() -> LoadWindow {
-    let start = MonotonicClock.nanoseconds + 20_000_000
-    let measureStart = start + UInt64(order.warmupSeconds * 1e9)
-    return LoadWindow(
-      start: start, measureStart: measureStart,
-      measureEnd: measureStart + UInt64(order.measureSeconds * 1e9),
-      drainNanoseconds: UInt64(order.drainSeconds * 1e9))
   }
 
   private func makeDriver<Transport: SessionTransport>(
@@ -153,11 +134,11 @@ package struct LoadRunner {
   }
 
   /// Sleeps until a time, or until the orchestrator asks to stop; then takes a sample.
-  private func watch<T: SessionTransport>(
-    until time: UInt64, threads: [LoadThread<T>]
-  ) -> (ResourceSample, allocated: UInt64) {
+  private func watch<T: SessionTransport>(until time: UInt64, threads: [LoadThread<T>]) -> ResourceSample {
     sleep(until: time)
-    return (sample(), threads.reduce(0) { $0 + $1.allocatedBytes })
+    var sample = sample()
+    sample.allocatedBytes = threads.reduce(0) { $0 + $1.allocatedBytes }
+    return sample
   }
 
   /// Reading ten times what was spent would disturb a measured time of fewer seconds.
@@ -202,21 +183,15 @@ package struct LoadRunner {
 }
 
 extension Measurement {
-  fileprivate mutating func add(
-    from before: (ResourceSample, allocated: UInt64), to after: (ResourceSample, allocated: UInt64)
-  ) {
-    func difference(_ field: (ResourceSample) -> UInt64?) -> UInt64? {
-      guard let first = field(before.0), let last = field(after.0), last >= first else { return nil }
-      return last - first
-    }
-    cpuGeneratorNanoseconds = difference(\.generatorNanoseconds)
-    cpuBrokerNanoseconds = difference(\.brokerNanoseconds)
-    cpuWorkersNanoseconds = difference(\.workersNanoseconds)
-    generator = ProcessCosts(from: before.0.generator, to: after.0.generator)
-    broker = ProcessCosts(from: before.0.broker, to: after.0.broker)
-    workerProcesses = ProcessCosts(from: before.0.workers, to: after.0.workers)
-    allocatedBytes = after.allocated >= before.allocated ? after.allocated - before.allocated : nil
-    if let first = before.0.steal, let last = after.0.steal, last.total > first.total {
+  fileprivate mutating func add(from before: ResourceSample, to after: ResourceSample) {
+    cpuGeneratorNanoseconds = after.grown(\.generatorNanoseconds, since: before)
+    cpuBrokerNanoseconds = after.grown(\.brokerNanoseconds, since: before)
+    cpuWorkersNanoseconds = after.grown(\.workersNanoseconds, since: before)
+    allocatedBytes = after.grown(\.allocatedBytes, since: before)
+    generator = ProcessCosts(from: before.generator, to: after.generator)
+    broker = ProcessCosts(from: before.broker, to: after.broker)
+    workerProcesses = ProcessCosts(from: before.workers, to: after.workers)
+    if let first = before.steal, let last = after.steal, last.total > first.total {
       stealShare = Double(last.stolen - first.stolen) / Double(last.total - first.total)
     }
   }
@@ -239,10 +214,7 @@ final class LoadThread<Transport: SessionTransport>: @unchecked Sendable {
   var allocatedBytes: UInt64 {
     // The counter's memory is the thread's own and goes with it.
     if isDone { return allocatedAtEnd.load(ordering: .acquiring) }
-    guard let address = UnsafePointer<UInt64>(bitPattern: counter.load(ordering: .acquiring)) else {
-      return 0
-    }
-    return address.pointee
+    return UnsafePointer<UInt64>(bitPattern: counter.load(ordering: .acquiring))?.pointee ?? 0
   }
 
   func start() {
@@ -318,15 +290,9 @@ struct IntervalSamples {
   func addCosts(to windows: inout [MeasurementWindow]) {
     for place in windows.indices where place + 1 < samples.count {
       guard let end = samples[place + 1] else { continue }
-      func spent(_ time: (ResourceSample) -> UInt64?) -> UInt64? {
-        guard let first = samples[place].flatMap(time), let last = time(end), last >= first else {
-          return nil
-        }
-        return last - first
-      }
-      windows[place].cpuGeneratorNanoseconds = spent(\.generatorNanoseconds)
-      windows[place].cpuBrokerNanoseconds = spent(\.brokerNanoseconds)
-      windows[place].cpuWorkersNanoseconds = spent(\.workersNanoseconds)
+      windows[place].cpuGeneratorNanoseconds = end.grown(\.generatorNanoseconds, since: samples[place])
+      windows[place].cpuBrokerNanoseconds = end.grown(\.brokerNanoseconds, since: samples[place])
+      windows[place].cpuWorkersNanoseconds = end.grown(\.workersNanoseconds, since: samples[place])
       windows[place].residentGeneratorBytes = end.generator?.residentBytes
     }
   }

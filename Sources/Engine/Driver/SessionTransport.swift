@@ -36,11 +36,9 @@ struct CompletionRing {
 
   /// A ring for at least `slots` completions.
   init(slots: Int) {
-    var capacity = 2
-    while capacity < slots { capacity *= 2 }
-    mask = capacity - 1
-    places = .allocate(capacity: capacity)
-    places.initialize(repeating: PhaseCompletion(slot: 0, end: .next, doneAt: 0), count: capacity)
+    mask = 1 << (Int.bitWidth - max(1, slots - 1).leadingZeroBitCount) - 1
+    places = .allocate(capacity: mask + 1)
+    places.initialize(repeating: PhaseCompletion(slot: 0, end: .next, doneAt: 0), count: mask + 1)
     ends = .allocate(capacity: 1)
     ends.initialize(to: (0, 0))
   }
@@ -84,9 +82,6 @@ protocol SessionTransport: AnyObject, SendableMetatype {
   var completions: CompletionRing { get }
   /// Whether a phase that timed out still runs in this process, so that its session is over.
   var isInProcess: Bool { get }
-  /// How long before a deadline `poll` stops sleeping and stays awake, nanoseconds: about as long
-  /// as this machine's timers are late.
-  var wakeMargin: UInt64 { get set }
   /// Whether `now` is another clock than `MonotonicClock`, as a simulation's is. The driver reads the
   /// usual one by itself: a call through the protocol would cost a tenth of the read.
   static var hasOwnClock: Bool { get }
@@ -103,10 +98,11 @@ protocol SessionTransport: AnyObject, SendableMetatype {
   /// Waits for completions, at most until that time; returns early whenever it likes.
   func poll(until time: UInt64)
   /// Cuts the time of the phase that has just been answered in a slot into the parts of `partNames`, which
-  /// follow on each other from `sent` to `done`; asked in a decomposed load only.
+  /// follow on each other from `sent` to `done`; asked in a decomposed load only. What to count when that cannot be
+  /// done, else nil.
   func split(
     slot: Int, from sent: UInt64, to done: UInt64, into parts: UnsafeMutablePointer<UInt64>
-  ) -> PhaseSplit
+  ) -> Counter?
   /// Brings into the record what was counted elsewhere; the last call of a load.
   func tally()
   /// What was seen first of each way to fail; asked after the load.
@@ -127,6 +123,10 @@ extension SessionTransport {
   func tally() {}
   /// Nothing was seen.
   var evidence: FailureEvidence { FailureEvidence() }
+  /// Nothing is known of the parts.
+  func split(
+    slot: Int, from sent: UInt64, to done: UInt64, into parts: UnsafeMutablePointer<UInt64>
+  ) -> Counter? { .withoutStamps }
 }
 
 /// Numbers sessions so that the slot follows from the number alone, without a lock.
@@ -140,10 +140,8 @@ struct SessionNumbering: Sendable {
 
   /// Numbers for so many slots of all threads together.
   init(slots: Int) {
-    var bits: UInt32 = 0
-    while 1 << bits < slots { bits += 1 }
-    slotBits = bits
-    slotMask = (1 << bits) &- 1
+    slotBits = UInt32(Int.bitWidth - max(0, slots - 1).leadingZeroBitCount)
+    slotMask = (1 << slotBits) &- 1
   }
 
   /// Session ids that pass with each second: more than a load over NATS opens in that time.
@@ -162,11 +160,7 @@ struct SessionNumbering: Sendable {
   @inline(__always)
   func slot(of sid: UInt32) -> Int { Int(sid & slotMask) }
 
-  /// What a slot's numbers start after.
-  @inline(__always)
-  func first(ofSlot slot: Int) -> UInt32 { UInt32(truncatingIfNeeded: slot) }
-
-  /// What a slot's numbers start after so that all are greater than `sid`.
+  /// What a slot's numbers start after so that all are greater than `sid`, 0 for all there are.
   func first(ofSlot slot: Int, after sid: UInt32) -> UInt32 {
     (sid >> slotBits) << slotBits | UInt32(truncatingIfNeeded: slot)
   }
@@ -196,39 +190,4 @@ extension TransportSpec {
 
   /// Parts of either way, at most.
   static let mostParts = 8
-}
-
-/// Whether the time of a phase could be cut up.
-enum PhaseSplit: Sendable {
-  /// All parts are known.
-  case whole
-  /// The worker sent no stamps.
-  case noStamps
-  /// The stamps do not lie between sent and done.
-  case impossible
-}
-
-extension SessionTransport {
-  /// Nothing is known of the parts.
-  func split(
-    slot: Int, from sent: UInt64, to done: UInt64, into parts: UnsafeMutablePointer<UInt64>
-  ) -> PhaseSplit { .noStamps }
-}
-
-extension LoadDriver {
-  /// Records where the time of an answered phase went.
-  @inline(never)
-  func recordParts(
-    _ recorderOfParts: PartRecorder, _ place: Int, _ slot: UnsafeMutablePointer<SessionSlot>, scope: Int,
-    done: UInt64
-  ) {
-    switch transport.split(slot: place, from: slot.pointee.phaseSent, to: done, into: partTimes) {
-    case .whole:
-      for part in 0..<recorderOfParts.count {
-        recorderOfParts.part(part, scope: scope).record(partTimes[part])
-      }
-    case .noStamps: recorder.add(.withoutStamps, scope: scope)
-    case .impossible: recorder.add(.impossibleStamps, scope: scope)
-    }
-  }
 }

@@ -17,8 +17,8 @@ struct FFIHost: ~Copyable {
   let currentSID: UnsafeMutablePointer<Atomic<UInt32>>
   /// Which thread's queue a slot belongs to.
   let ownerOfSlot: UnsafeMutablePointer<UInt16>
-  let lanes: UnsafeMutablePointer<FFILane>
-  let laneCount: Int
+  let threads: UnsafeMutablePointer<FFIThread>
+  let threadCount: Int
   let isInline: Bool
   /// Whether a thread that is no owner ever called: only then inline dispatch locks.
   let foreignSeen = Atomic<Bool>(false)
@@ -32,14 +32,14 @@ struct FFIHost: ~Copyable {
     self.isInline = isInline
     currentSID = .allocate(capacity: total)
     ownerOfSlot = .allocate(capacity: total)
-    lanes = .allocate(capacity: slotCounts.count)
-    laneCount = slotCounts.count
+    threads = .allocate(capacity: slotCounts.count)
+    threadCount = slotCounts.count
     var place = 0
-    for (lane, count) in slotCounts.enumerated() {
-      (lanes + lane).initialize(to: FFILane(firstSlot: place, queueBytes: queueBytes))
+    for (thread, count) in slotCounts.enumerated() {
+      (threads + thread).initialize(to: FFIThread(firstSlot: place, queueBytes: queueBytes))
       for slot in place..<place + count {
         (currentSID + slot).initialize(to: Atomic(0))
-        ownerOfSlot[slot] = UInt16(lane)
+        ownerOfSlot[slot] = UInt16(thread)
       }
       place += count
     }
@@ -49,19 +49,14 @@ struct FFIHost: ~Copyable {
 extension FFIHost {
   /// The greatest session id that was given out.
   var lastSID: UInt32 {
-    (0..<laneCount).reduce(lastForeignSID) { last, lane in
-      lanes[lane].transport.map { max(last, $0.takeUnretainedValue().lastSID) } ?? last
+    (0..<threadCount).reduce(lastForeignSID) { last, thread in
+      threads[thread].transport.map { max(last, $0.takeUnretainedValue().lastSID) } ?? last
     }
-  }
-
-  /// What the ids of a slot's sessions start after.
-  func firstSID(ofSlot slot: Int) -> UInt32 {
-    lastForeignSID == 0 ? numbering.first(ofSlot: slot) : numbering.first(ofSlot: slot, after: lastForeignSID)
   }
 }
 
 /// What belongs to one load thread.
-struct FFILane: ~Copyable {
+struct FFIThread: ~Copyable {
   let firstSlot: Int
   /// The load thread, once it runs.
   var owner: pthread_t = 0
@@ -86,8 +81,10 @@ struct FFILane: ~Copyable {
 /// The one host of this process.
 nonisolated(unsafe) var theHost: UnsafeMutablePointer<FFIHost>?
 
-/// What every plugin is given as its callback.
+/// What plugins are given as their callback.
 let hostCallback: NylonCallback = { hostReceived($0, isStamping: false) }
+/// The callback of decomposed loads: stamps each call as it comes.
+let stampingHostCallback: NylonCallback = { hostReceived($0, isStamping: true) }
 
 /// Takes a callback, on any thread: finds the session's owner, copies, and hands over. In a
 /// decomposed load it stamps the call first.
@@ -98,91 +95,91 @@ func hostReceived(_ buffer: UnsafePointer<NylonFfiBuffer>?, isStamping: Bool) {
   let sid = buffer.pointee.sid
   let slot = host.pointee.numbering.slot(of: sid)
   guard slot < host.pointee.slotCount else {
-    host.pointee.lanes.pointee.unexpected.add(1, ordering: .relaxed)
+    host.pointee.threads.pointee.unexpected.add(1, ordering: .relaxed)
     return
   }
-  let lane = host.pointee.lanes + Int(host.pointee.ownerOfSlot[slot])
+  let thread = host.pointee.threads + Int(host.pointee.ownerOfSlot[slot])
   let current = host.pointee.currentSID[slot].load(ordering: .acquiring)
   let method = buffer.pointee.method
   // 0 is no session's id, though a slot without one has it.
   guard current == sid, sid != 0 else {
-    countStray(sid: sid, current: current, method: method, lane: lane)
+    countStray(sid: sid, current: current, method: method, thread: thread)
     return
   }
   // The end of a phase carries nothing, and reading what a plugin has just written costs: stores of
   // another width than the load stall it for longer than all else here takes.
   if Method(rawValue: method).endsPhase {
     let end = PhaseEndCall(sid: sid, phase: buffer.pointee.phase & 0x7F, method: method)
-    if !isStamping, !host.pointee.isInline, pthread_self() == lane.pointee.owner,
-      lane.pointee.local.pushFirst(end)
+    if !isStamping, !host.pointee.isInline, pthread_self() == thread.pointee.owner,
+      thread.pointee.local.pushFirst(end)
     {
       return
     }
-    received(PluginMessage(end, calledAt: calledAt), host, lane, isStamping: isStamping)
+    received(PluginMessage(end, calledAt: calledAt), host, thread, isStamping: isStamping)
     return
   }
-  receivedCall(buffer, host, lane, calledAt: calledAt, isStamping: isStamping)
+  receivedCall(buffer, host, thread, calledAt: calledAt, isStamping: isStamping)
 }
 
 /// A call with a payload.
 @inline(never)
 private func receivedCall(
   _ buffer: UnsafePointer<NylonFfiBuffer>, _ host: UnsafeMutablePointer<FFIHost>,
-  _ lane: UnsafeMutablePointer<FFILane>, calledAt: UInt64, isStamping: Bool
+  _ thread: UnsafeMutablePointer<FFIThread>, calledAt: UInt64, isStamping: Bool
 ) {
   let count = Int(truncatingIfNeeded: buffer.pointee.len)
   guard count == 0 || (buffer.pointee.ptr != nil && count > 0) else {
-    lane.pointee.broken.add(1, ordering: .relaxed)
+    thread.pointee.broken.add(1, ordering: .relaxed)
     return
   }
   let message = PluginMessage(
     sid: buffer.pointee.sid, phase: buffer.pointee.phase & 0x7F, method: buffer.pointee.method,
     calledAt: calledAt, payload: UnsafeRawBufferPointer(start: buffer.pointee.ptr, count: count))
-  received(message, host, lane, isStamping: isStamping)
+  received(message, host, thread, isStamping: isStamping)
 }
 
 @inline(never)
 private func received(
-  _ message: PluginMessage, _ host: UnsafeMutablePointer<FFIHost>, _ lane: UnsafeMutablePointer<FFILane>,
+  _ message: PluginMessage, _ host: UnsafeMutablePointer<FFIHost>, _ thread: UnsafeMutablePointer<FFIThread>,
   isStamping: Bool
 ) {
-  if pthread_self() == lane.pointee.owner {
+  if pthread_self() == thread.pointee.owner {
     if host.pointee.isInline {
-      lane.pointee.transport?._withUnsafeGuaranteedRef { $0.handleInline(message, onOwner: true) }
+      thread.pointee.transport?._withUnsafeGuaranteedRef { $0.handleInline(message, onOwner: true) }
     } else {
-      lane.pointee.local.push(message)
+      thread.pointee.local.push(message)
     }
     return
   }
   guard host.pointee.isInline else {
-    handOver(message, to: lane)
+    handOver(message, to: thread)
     return
   }
   host.pointee.foreignSeen.store(true, ordering: .sequentiallyConsistent)
   var stamped = message
   if !isStamping { stamped.calledAt = MonotonicClock.nanoseconds }
-  lane.pointee.transport?._withUnsafeGuaranteedRef { $0.handleInline(stamped, onOwner: false) }
+  thread.pointee.transport?._withUnsafeGuaranteedRef { $0.handleInline(stamped, onOwner: false) }
 }
 
 /// Puts a message into the owner's queue; waits a while when it is full.
-func handOver(_ message: PluginMessage, to lane: UnsafeMutablePointer<FFILane>) {
-  if lane.pointee.foreign.push(message) { return }
+func handOver(_ message: PluginMessage, to thread: UnsafeMutablePointer<FFIThread>) {
+  if thread.pointee.foreign.push(message) { return }
   let limit = MonotonicClock.nanoseconds + 2_000_000_000
   while MonotonicClock.nanoseconds < limit {
     sched_yield()
-    if lane.pointee.foreign.push(message) { return }
+    if thread.pointee.foreign.push(message) { return }
   }
-  lane.pointee.broken.add(1, ordering: .relaxed)
+  thread.pointee.broken.add(1, ordering: .relaxed)
 }
 
 /// A callback for another session than the slot has now.
 private func countStray(
-  sid: UInt32, current: UInt32, method: UInt32, lane: UnsafeMutablePointer<FFILane>
+  sid: UInt32, current: UInt32, method: UInt32, thread: UnsafeMutablePointer<FFIThread>
 ) {
   // The slot's number goes up with each session; between two of them it is 0.
   if sid == 0 || current != 0 && sid > current {
-    lane.pointee.unexpected.add(1, ordering: .relaxed)
-  } else if method == 1 || method == 2 || method == 105 {
-    lane.pointee.stale.add(1, ordering: .relaxed)
+    thread.pointee.unexpected.add(1, ordering: .relaxed)
+  } else if Method(rawValue: method).endsPhase {
+    thread.pointee.stale.add(1, ordering: .relaxed)
   }
 }

@@ -17,32 +17,21 @@ final class FFITransport: SessionTransport {
   let isInProcess = true
   let plugin: PluginLibrary
   let host: UnsafeMutablePointer<FFIHost>
-  let lane: UnsafeMutablePointer<FFILane>
+  let thread: UnsafeMutablePointer<FFIThread>
   let firstSlot: Int
   let slotCount: Int
   let slots: UnsafeMutablePointer<FFISlot>
   let answers: RequestAnswers
-  let upstream: UpstreamResponse
+  let upstream: ResponseState
   let check: ResponseCheck
   let recorder: ThreadRecorder
   let entry: UnsafeRawBufferPointer
-  let phases: UnsafeMutablePointer<UInt8>
+  let phases: UnsafeRawBufferPointer
   /// Unix time minus monotonic time, nanoseconds.
   let unixOffset: UInt64
   let isInline: Bool
-  /// Nanoseconds that the load thread spins for a plugin's thread before it sleeps: as long as a sleep and
-  /// waking up cost (Karlin and others, 1991: never more than twice the best that could be done).
-  ///
-  /// Shorter would be a trap: the plugin's thread, which sleeps too, takes that long to wake, so each
-  /// would always find the other asleep, at twenty times the cost of two that are awake.
-  private var spinNanoseconds: UInt64 { wakeMargin }
-  /// See `SessionTransport`.
-  var wakeMargin: UInt64 = 10_000
   /// What was seen first of each way to fail.
   private(set) var evidence = FailureEvidence()
-  private var countedStale: UInt64 = 0
-  private var countedUnexpected: UInt64 = 0
-  private var countedBroken: UInt64 = 0
   /// What the plugin is given to call.
   private let callback: NylonCallback
   /// When each slot's phase was called, in a decomposed load only.
@@ -62,10 +51,10 @@ final class FFITransport: SessionTransport {
         slotCounts: counts, isInline: spec.dispatch == .inline,
         queueBytes: queueBytes(bodyBytes: order.request.bodyBytes), after: theHost?.pointee.lastSID ?? 0))
     theHost = host
-    let transports = counts.indices.map { lane in
+    let transports = counts.indices.map { thread in
       FFITransport(
-        order: order, plugin: plugin, host: host, lane: lane, slots: counts[lane],
-        recorder: area.threadRecorder(lane))
+        order: order, plugin: plugin, host: host, thread: thread, slots: counts[thread],
+        recorder: area.threadRecorder(thread))
     }
     try transports[0].tryEntry(order.target.handler)
     return transports
@@ -78,72 +67,46 @@ final class FFITransport: SessionTransport {
   }
 
   private init(
-    order: LoadOrder, plugin: PluginLibrary, host: UnsafeMutablePointer<FFIHost>, lane: Int, slots: Int,
+    order: LoadOrder, plugin: PluginLibrary, host: UnsafeMutablePointer<FFIHost>, thread: Int, slots: Int,
     recorder: ThreadRecorder
   ) {
     let content = RequestContent(order.request, seed: order.seed)
     completions = CompletionRing(slots: slots)
     self.plugin = plugin
     self.host = host
-    self.lane = host.pointee.lanes + lane
-    firstSlot = self.lane.pointee.firstSlot
+    self.thread = host.pointee.threads + thread
+    firstSlot = self.thread.pointee.firstSlot
     slotCount = slots
     isInline = host.pointee.isInline
     self.recorder = recorder
     answers = RequestAnswers(content.request, clientIP: order.request.clientIP)
-    let upstream = UpstreamResponse(
-      status: content.response.status, headers: content.response.headers, body: content.response.body)
-    self.upstream = upstream
+    upstream = ResponseState(upstream: content.response)
     check = ResponseCheck(order.target.verify, upstreamBody: content.response.body)
-    let name = UnsafeMutableRawBufferPointer.allocate(
-      byteCount: order.target.handler.utf8.count, alignment: 1)
-    name.copyBytes(from: order.target.handler.utf8)
-    entry = UnsafeRawBufferPointer(name)
-    phases = .allocate(capacity: order.target.phases.count)
-    for (place, phase) in order.target.phases.enumerated() { phases[place] = phase.rawValue }
-    unixOffset = FFITransport.unixNanoseconds() - MonotonicClock.nanoseconds
-    if order.target.isDecomposed {
-      let stamps = UnsafeMutablePointer<CallStamps>.allocate(capacity: slots)
-      stamps.initialize(repeating: CallStamps(), count: slots)
-      self.stamps = stamps
-      callback = stampingHostCallback
-    } else {
-      stamps = nil
-      callback = hostCallback
-    }
+    entry = RequestAnswers.keep(order.target.handler.utf8)
+    phases = RequestAnswers.keep(order.target.phases.map(\.rawValue))
+    unixOffset = MonotonicClock.unixNanoseconds - MonotonicClock.nanoseconds
+    stamps = order.target.isDecomposed ? .allocate(capacity: slots) : nil
+    stamps?.initialize(repeating: CallStamps(), count: slots)
+    callback = order.target.isDecomposed ? stampingHostCallback : hostCallback
     self.slots = .allocate(capacity: slots)
     for slot in 0..<slots {
       (self.slots + slot).initialize(
         to: FFISlot(
-          response: ResponseState(upstream: upstream),
-          lastSID: host.pointee.firstSID(ofSlot: firstSlot + slot)))
+          response: ResponseState(copyOf: upstream),
+          lastSID: host.pointee.numbering.first(ofSlot: firstSlot + slot, after: host.pointee.lastForeignSID))
+      )
     }
-    self.lane.pointee.transport = Unmanaged.passUnretained(self).retain()
-  }
-
-  deinit {
-    completions.deallocate()
-    for slot in 0..<slotCount { slots[slot].response.deallocate() }
-    slots.deallocate()
-    stamps?.deallocate()
-    phases.deallocate()
-    entry.deallocate()
-  }
-
-  private static func unixNanoseconds() -> UInt64 {
-    var now = timespec()
-    clock_gettime(CLOCK_REALTIME, &now)
-    return UInt64(now.tv_sec) * 1_000_000_000 + UInt64(now.tv_nsec)
+    self.thread.pointee.transport = Unmanaged.passUnretained(self).retain()
   }
 
   /// Opens and closes one session, so that a wrong handler name is told before the load.
   private func tryEntry(_ name: String) throws(PluginError) {
-    lane.pointee.owner = pthread_self()
+    thread.pointee.owner = pthread_self()
     guard open(slot: 0, at: MonotonicClock.nanoseconds) else {
       throw .noSuchEntry(path: plugin.path, entry: name)
     }
     _ = finish(slot: 0, verify: false)
-    lane.pointee.owner = 0
+    thread.pointee.owner = 0
   }
 
   /// The greatest session id that was given out.
@@ -156,7 +119,7 @@ final class FFITransport: SessionTransport {
   func open(slot: Int, at time: UInt64) -> Bool {
     let state = slots + slot
     guard let sid = host.pointee.numbering.next(after: state.pointee.lastSID) else { return false }
-    if lane.pointee.owner == 0 { lane.pointee.owner = pthread_self() }
+    if thread.pointee.owner == 0 { thread.pointee.owner = pthread_self() }
     state.pointee.lastSID = sid
     state.pointee.openedAt = time
     state.pointee.isPhaseOpen = false
@@ -187,7 +150,7 @@ final class FFITransport: SessionTransport {
     }
     plugin.eventStream(&event)
     // As a rule it is this phase's end, and nothing else: told by a comparison, not looked up.
-    if let end = lane.pointee.local.popFirst() {
+    if let end = thread.pointee.local.popFirst() {
       if end.sid == sid {
         endPhase(slot, end.isEnd ? .end : .next, phase: end.phase, calledAt: 0)
       } else {
@@ -214,48 +177,53 @@ final class FFITransport: SessionTransport {
   /// Keeps what is wrong with the first response that is wrong. Only that one allocates.
   @inline(never)
   private func noteDifference(_ state: UnsafeMutablePointer<FFISlot>) {
-    guard evidence.contentDifference == nil else { return }
-    evidence.contentDifference = withSlotLock(state) { check.difference(state.pointee.response) }
+    evidence.contentDifference =
+      evidence.contentDifference ?? withSlotLock(state) { check.difference(state.pointee.response) }
   }
 
   /// Waits for ends of phases, at most until that time.
   func poll(until time: UInt64) {
-    if lane.pointee.owner == 0 { lane.pointee.owner = pthread_self() }
+    if thread.pointee.owner == 0 { thread.pointee.owner = pthread_self() }
     countStrays()
     if handleForeign() { return }
     let now = MonotonicClock.nanoseconds
     guard time > now else { return }
-    // Sleeping and waking costs more than a plugin's short answer takes.
-    let spinEnd = min(time, now &+ spinNanoseconds)
-    while MonotonicClock.nanoseconds < spinEnd {
-      if handleForeign() { return }
-      kernel_relax()
-    }
-    if let wake = Nap.end(before: time, now: spinEnd, margin: wakeMargin) {
-      lane.pointee.foreign.sleep(until: wake)
-    } else {
-      while MonotonicClock.nanoseconds < time {
-        if handleForeign() { return }
-        kernel_relax()
-      }
+    // As long as a sleep and waking up cost (Karlin and others, 1991: never more than twice the best that could be
+    // done). Shorter would be a trap: the plugin's thread, which sleeps too, takes that long to wake, so each would
+    // always find the other asleep, at twenty times the cost of two that are awake.
+    let spinEnd = min(time, now &+ Nap.margin)
+    if spin(until: spinEnd) { return }
+    if let wake = Nap.end(before: time, now: spinEnd) {
+      thread.pointee.foreign.sleep(until: wake)
+    } else if spin(until: time) {
+      return
     }
     _ = handleForeign()
   }
 
+  /// Stays awake until a time; true at once when another thread called.
+  private func spin(until time: UInt64) -> Bool {
+    while MonotonicClock.nanoseconds < time {
+      if handleForeign() { return true }
+      kernel_relax()
+    }
+    return false
+  }
+
   func handleLocal() {
-    if let end = lane.pointee.local.popFirst() { handle(PluginMessage(end)) }
+    if let end = thread.pointee.local.popFirst() { handle(PluginMessage(end)) }
     handleLocalRest()
   }
 
   @inline(__always)
   private func handleLocalRest() {
-    while let message = lane.pointee.local.pop() { handle(message) }
+    while let message = thread.pointee.local.pop() { handle(message) }
   }
 
   /// Handles what other threads called; true when there was anything.
   private func handleForeign() -> Bool {
     var any = false
-    while lane.pointee.foreign.take({ handle($0) }) {
+    while thread.pointee.foreign.take({ handle($0) }) {
       any = true
       handleLocal()
     }
@@ -269,15 +237,15 @@ final class FFITransport: SessionTransport {
   }
 
   private func countStrays() {
-    count(.late, lane.pointee.stale.load(ordering: .relaxed), &countedStale)
-    count(.unexpected, lane.pointee.unexpected.load(ordering: .relaxed), &countedUnexpected)
-    count(.protocolErrors, lane.pointee.broken.load(ordering: .relaxed), &countedBroken)
+    count(.late, thread.pointee.stale)
+    count(.unexpected, thread.pointee.unexpected)
+    count(.protocolErrors, thread.pointee.broken)
   }
 
-  private func count(_ counter: ThreadRecorder.Counter, _ now: UInt64, _ before: inout UInt64) {
-    guard now > before else { return }
-    recorder.add(counter, scope: 0, now - before)
-    before = now
+  private func count(_ counter: Counter, _ seen: borrowing Atomic<UInt64>) {
+    if seen.load(ordering: .relaxed) > 0 {
+      recorder.add(counter, scope: 0, seen.exchange(0, ordering: .relaxed))
+    }
   }
 }
 
@@ -303,7 +271,7 @@ extension FFITransport {
     let slot = host.pointee.numbering.slot(of: message.sid) &- firstSlot
     let state = slots + slot
     guard host.pointee.currentSID[firstSlot &+ slot].load(ordering: .relaxed) == message.sid else {
-      if Method(rawValue: message.method).endsPhase { lane.pointee.stale.add(1, ordering: .relaxed) }
+      if Method(rawValue: message.method).endsPhase { thread.pointee.stale.add(1, ordering: .relaxed) }
       return
     }
     switch message.method {
@@ -337,7 +305,7 @@ extension FFITransport {
     if onOwner {
       handle(message)
     } else if Method(rawValue: message.method).endsPhase {
-      handOver(message, to: lane)
+      handOver(message, to: thread)
     } else {
       call(message, slots + (host.pointee.numbering.slot(of: message.sid) &- firstSlot))
     }
@@ -352,7 +320,7 @@ extension FFITransport {
     } else if method.isRead {
       answerFromResponse(method, message, state)
     } else if !write(method, message, state) {
-      lane.pointee.broken.add(1, ordering: .relaxed)
+      thread.pointee.broken.add(1, ordering: .relaxed)
     }
   }
 
@@ -404,7 +372,7 @@ extension FFITransport {
       } else {
         send(state.pointee.response.body, for: message)
       }
-    default: lane.pointee.broken.add(1, ordering: .relaxed)
+    default: thread.pointee.broken.add(1, ordering: .relaxed)
     }
   }
 
@@ -452,9 +420,6 @@ struct CallStamps {
   var callback: UInt64 = 0
 }
 
-/// The callback of decomposed loads: stamps each call as it comes.
-let stampingHostCallback: NylonCallback = { hostReceived($0, isStamping: true) }
-
 /// Where the time of a phase goes; nothing of this runs in a load that is not decomposed.
 extension FFITransport {
   /// Calls the plugin and stamps both ends of the call.
@@ -481,12 +446,12 @@ extension FFITransport {
   /// another thread: one of the two times between is 0 then.
   func split(
     slot: Int, from sent: UInt64, to done: UInt64, into parts: UnsafeMutablePointer<UInt64>
-  ) -> PhaseSplit {
-    guard let stamps else { return .noStamps }
+  ) -> Counter? {
+    guard let stamps else { return .withoutStamps }
     let stamp = stamps[slot]
     guard sent <= stamp.called, stamp.called <= stamp.callback, stamp.called <= stamp.returned,
       stamp.callback <= done
-    else { return .impossible }
+    else { return .impossibleStamps }
     let first = min(stamp.callback, stamp.returned)
     // Inline, the phase is complete before `event_stream` returns.
     let last = min(max(stamp.callback, stamp.returned), done)
@@ -495,6 +460,6 @@ extension FFITransport {
     parts[2] = stamp.callback &- first
     parts[3] = last &- stamp.callback
     parts[4] = done &- last
-    return .whole
+    return nil
   }
 }

@@ -78,24 +78,17 @@ private func roundedSize(of message: PluginMessage) -> Int {
 /// A plain buffer: filled during the call, emptied after it. It grows only when a plugin calls
 /// more at once than ever before.
 struct LocalQueue {
-  private var memory: UnsafeMutableRawPointer
-  private var capacity: Int
+  private var messages: GrowingBytes
   private var head = 0
-  private var tail = 0
   /// The oldest message where it is the end of a phase and found the queue empty; else 0.
   private var first: UInt64 = 0
 
-  init(capacity: Int) {
-    self.capacity = capacity
-    memory = .allocate(byteCount: capacity, alignment: 16)
-  }
-
-  func deallocate() { memory.deallocate() }
+  init(capacity: Int) { messages = GrowingBytes(capacity: capacity) }
 
   /// Adds the end of a phase to an empty queue; false when it is not empty.
   @inline(__always)
   mutating func pushFirst(_ end: PhaseEndCall) -> Bool {
-    guard first == 0, head == tail else { return false }
+    guard first == 0, head == messages.count else { return false }
     first = end.word
     return true
   }
@@ -109,32 +102,20 @@ struct LocalQueue {
   }
 
   mutating func push(_ message: PluginMessage) {
-    let size = roundedSize(of: message)
-    if tail + size > capacity { grow(for: size) }
-    store(message, at: memory + tail)
-    tail &+= size
+    store(message, at: messages.extend(by: roundedSize(of: message)))
   }
 
   /// The oldest message that `popFirst` does not give; its payload is valid until the next push or pop.
   @inline(__always)
   mutating func pop() -> PluginMessage? {
-    guard head != tail else { return nil }
-    let message = load(at: memory + head)
+    guard head != messages.count else { return nil }
+    let message = load(at: messages.start + head)
     head &+= roundedSize(of: message)
-    if head == tail {
+    if head == messages.count {
       head = 0
-      tail = 0
+      messages.count = 0
     }
     return message
-  }
-
-  @inline(never)
-  private mutating func grow(for size: Int) {
-    capacity = max(2 * capacity, tail + size)
-    let larger = UnsafeMutableRawPointer.allocate(byteCount: capacity, alignment: 16)
-    larger.copyMemory(from: memory, byteCount: tail)
-    memory.deallocate()
-    memory = larger
   }
 }
 
@@ -144,6 +125,7 @@ struct LocalQueue {
 /// publishes by storing the record's size into its first word. The consumer zeroes what it took,
 /// so that an unwritten record is never taken for a published one. (The reservation scheme of
 /// the kernel's perf and BPF ring buffers.)
+/// A plugin's thread may call at any time, so its memory is never given back.
 struct ForeignQueue: ~Copyable {
   private let memory: UnsafeMutableRawPointer
   private let capacity: UInt64
@@ -163,11 +145,6 @@ struct ForeignQueue: ~Copyable {
     sleeping.initialize(to: Atomic(0))
   }
 
-  deinit {
-    memory.deallocate()
-    sleeping.deallocate()
-  }
-
   /// The largest payload that lies in the queue itself.
   private var largestPayload: Int { Int(capacity) / 4 - headerBytes }
 
@@ -183,8 +160,7 @@ struct ForeignQueue: ~Copyable {
     copy.copyMemory(from: message.payload)
     var indirect = message
     indirect.phase |= Self.indirectMark
-    let address = (UInt64(UInt(bitPattern: copy.baseAddress)), UInt64(copy.count))
-    let pushed = withUnsafeBytes(of: address) { bytes in
+    let pushed = withUnsafeBytes(of: UnsafeRawBufferPointer(copy)) { bytes in
       indirect.payload = bytes
       return pushInline(indirect)
     }
@@ -242,12 +218,9 @@ struct ForeignQueue: ~Copyable {
     var message = load(at: memory + Int(position & (capacity - 1)))
     if message.phase & Self.indirectMark != 0 {
       message.phase &= ~Self.indirectMark
-      let (address, count) = message.payload.loadUnaligned(as: (UInt64, UInt64).self)
-      let copy = UnsafeRawBufferPointer(
-        start: UnsafeRawPointer(bitPattern: UInt(address)), count: Int(count))
-      message.payload = copy
+      message.payload = message.payload.loadUnaligned(as: UnsafeRawBufferPointer.self)
       body(message)
-      copy.deallocate()
+      message.payload.deallocate()
     } else {
       body(message)
     }

@@ -1,53 +1,86 @@
 import Foundation
-import Glibc
 import Nylon
 import Scenario
+
+/// Bytes that only grow, and are never given back: what has them serves as long as the process.
+struct GrowingBytes {
+  private(set) var start: UnsafeMutableRawPointer
+  private var capacity: Int
+  var count = 0
+
+  init(capacity: Int) {
+    self.capacity = capacity
+    start = .allocate(byteCount: capacity, alignment: 16)
+  }
+
+  var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: start, count: count) }
+
+  /// The place of so many more bytes, which the caller fills.
+  @inline(__always)
+  mutating func extend(by more: Int) -> UnsafeMutableRawPointer {
+    if count + more > capacity { grow(by: more) }
+    defer { count &+= more }
+    return start + count
+  }
+
+  mutating func append(_ more: UnsafeRawBufferPointer) {
+    UnsafeMutableRawBufferPointer(start: extend(by: more.count), count: more.count).copyMemory(from: more)
+  }
+
+  @inline(never)
+  private mutating func grow(by more: Int) {
+    capacity = max(2 * capacity, count + more)
+    let larger = UnsafeMutableRawPointer.allocate(byteCount: capacity, alignment: 16)
+    larger.copyMemory(from: start, byteCount: count)
+    start.deallocate()
+    start = larger
+  }
+}
 
 /// The response of one session as the plugin has changed it so far.
 ///
 /// Headers lie in one buffer, each as two lengths, the name and the value; the body is the
 /// upstream's until it is set. Buffers grow once and are kept for the next session of the slot.
 struct ResponseState {
-  private(set) var status: UInt16 = 200
-  private(set) var body = UnsafeRawBufferPointer(start: nil, count: 0)
+  private(set) var status: UInt16
+  private(set) var body: UnsafeRawBufferPointer
   /// Whether anything was changed since `reset`.
-  private(set) var isChanged = false
-  private var headers: UnsafeMutableRawPointer
-  private var headersCapacity: Int
-  private var headersUsed = 0
-  private var ownBody: UnsafeMutableRawPointer?
-  private var ownBodyCapacity = 0
-  private var ownBodyUsed = 0
+  private var isChanged = false
+  private var headers = GrowingBytes(capacity: 1024)
+  private var ownBody = GrowingBytes(capacity: 0)
 
   private static let lengthBytes = 8
 
-  init(upstream: UpstreamResponse) {
-    headersCapacity = max(1024, 2 * upstream.headers.count)
-    headers = .allocate(byteCount: headersCapacity, alignment: 8)
-    isChanged = true
-    reset(to: upstream)
+  /// What the upstream answers before a plugin changed it.
+  init(upstream: HTTPResponse) {
+    status = upstream.status
+    body = RequestAnswers.keep(upstream.body)
+    for header in upstream.headers {
+      Array(header.key.utf8).withUnsafeBytes { name in
+        Array(header.value.utf8).withUnsafeBytes { appendHeader(name: name, value: $0) }
+      }
+    }
   }
 
-  func deallocate() {
-    headers.deallocate()
-    ownBody?.deallocate()
+  /// The response of a slot, with memory of its own.
+  init(copyOf upstream: ResponseState) {
+    status = upstream.status
+    body = upstream.body
+    headers.append(upstream.headers.bytes)
   }
 
   /// Back to what the upstream sent, for the next session.
   @inline(__always)
-  mutating func reset(to upstream: UpstreamResponse) {
-    guard isChanged else { return }
-    restore(upstream)
+  mutating func reset(to upstream: ResponseState) {
+    if isChanged { restore(upstream) }
   }
 
-  private mutating func restore(_ upstream: UpstreamResponse) {
+  private mutating func restore(_ upstream: ResponseState) {
     status = upstream.status
-    headersUsed = upstream.headers.count
-    if let bytes = upstream.headers.baseAddress {
-      headers.copyMemory(from: bytes, byteCount: headersUsed)
-    }
     body = upstream.body
-    ownBodyUsed = 0
+    headers.count = 0
+    headers.append(upstream.headers.bytes)
+    ownBody.count = 0
     isChanged = false
   }
 
@@ -57,55 +90,40 @@ struct ResponseState {
   }
 
   mutating func setBody(_ bytes: UnsafeRawBufferPointer) {
-    ownBodyUsed = 0
+    ownBody.count = 0
     appendBody(bytes)
   }
 
   /// Adds stream data to the body; the first call replaces the upstream's.
   mutating func appendBody(_ bytes: UnsafeRawBufferPointer) {
     isChanged = true
-    if ownBodyUsed + bytes.count > ownBodyCapacity { growBody(by: bytes.count) }
-    if let from = bytes.baseAddress, let own = ownBody {
-      (own + ownBodyUsed).copyMemory(from: from, byteCount: bytes.count)
-    }
-    ownBodyUsed += bytes.count
-    body = UnsafeRawBufferPointer(start: ownBody, count: ownBodyUsed)
-  }
-
-  private mutating func growBody(by count: Int) {
-    ownBodyCapacity = max(2 * ownBodyCapacity, ownBodyUsed + count)
-    let larger = UnsafeMutableRawPointer.allocate(byteCount: ownBodyCapacity, alignment: 8)
-    if let own = ownBody {
-      larger.copyMemory(from: own, byteCount: ownBodyUsed)
-      own.deallocate()
-    }
-    ownBody = larger
+    ownBody.append(bytes)
+    body = ownBody.bytes
   }
 
   mutating func setHeader(name: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer) {
     removeHeader(name: name)
-    let size = Self.entryBytes(name.count, value.count)
-    if headersUsed + size > headersCapacity { growHeaders(by: size) }
-    Self.write(name, value, at: headers + headersUsed)
-    headersUsed += size
+    appendHeader(name: name, value: value)
     isChanged = true
   }
 
-  private mutating func growHeaders(by size: Int) {
-    headersCapacity = max(2 * headersCapacity, headersUsed + size)
-    let larger = UnsafeMutableRawPointer.allocate(byteCount: headersCapacity, alignment: 8)
-    larger.copyMemory(from: headers, byteCount: headersUsed)
-    headers.deallocate()
-    headers = larger
+  private mutating func appendHeader(name: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer) {
+    let place = headers.extend(by: Self.entryBytes(name.count, value.count))
+    place.storeBytes(of: UInt32(name.count), as: UInt32.self)
+    place.storeBytes(of: UInt32(value.count), toByteOffset: 4, as: UInt32.self)
+    let start = place + Self.lengthBytes
+    if let from = name.baseAddress { start.copyMemory(from: from, byteCount: name.count) }
+    if let from = value.baseAddress { (start + name.count).copyMemory(from: from, byteCount: value.count) }
   }
 
   mutating func removeHeader(name: UnsafeRawBufferPointer) {
     var place = 0
-    while place < headersUsed {
+    while place < headers.count {
       let (entryName, _, size) = entry(at: place)
       if HeaderName.equal(entryName, name) {
-        memmove(headers + place, headers + place + size, headersUsed - place - size)
-        headersUsed -= size
+        let start = headers.start + place
+        memmove(start, start + size, headers.count - place - size)
+        headers.count -= size
         isChanged = true
       } else {
         place += size
@@ -116,7 +134,7 @@ struct ResponseState {
   /// The value of the first header of that name.
   func header(_ name: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer? {
     var place = 0
-    while place < headersUsed {
+    while place < headers.count {
       let (entryName, value, size) = entry(at: place)
       if HeaderName.equal(entryName, name) { return value }
       place += size
@@ -128,7 +146,7 @@ struct ResponseState {
   func allHeaders() -> [KeyValue] {
     var all: [KeyValue] = []
     var place = 0
-    while place < headersUsed {
+    while place < headers.count {
       let (name, value, size) = entry(at: place)
       all.append(
         KeyValue(key: String(decoding: name, as: UTF8.self), value: String(decoding: value, as: UTF8.self)))
@@ -140,84 +158,39 @@ struct ResponseState {
   private func entry(
     at place: Int
   ) -> (name: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer, size: Int) {
-    let nameCount = Int(headers.load(fromByteOffset: place, as: UInt32.self))
-    let valueCount = Int(headers.load(fromByteOffset: place + 4, as: UInt32.self))
-    let start = headers + place + Self.lengthBytes
+    let start = headers.start + place
+    let nameCount = Int(start.load(as: UInt32.self))
+    let valueCount = Int(start.load(fromByteOffset: 4, as: UInt32.self))
+    let name = start + Self.lengthBytes
     return (
-      UnsafeRawBufferPointer(start: start, count: nameCount),
-      UnsafeRawBufferPointer(start: start + nameCount, count: valueCount),
+      UnsafeRawBufferPointer(start: name, count: nameCount),
+      UnsafeRawBufferPointer(start: name + nameCount, count: valueCount),
       Self.entryBytes(nameCount, valueCount)
     )
   }
 
   /// Bytes of one header in the buffer; a multiple of 8, so that lengths stay aligned.
-  static func entryBytes(_ name: Int, _ value: Int) -> Int { (lengthBytes + name + value + 7) & ~7 }
-
-  static func write(
-    _ name: UnsafeRawBufferPointer, _ value: UnsafeRawBufferPointer, at place: UnsafeMutableRawPointer
-  ) {
-    place.storeBytes(of: UInt32(name.count), as: UInt32.self)
-    place.storeBytes(of: UInt32(value.count), toByteOffset: 4, as: UInt32.self)
-    let start = place + lengthBytes
-    if let from = name.baseAddress { start.copyMemory(from: from, byteCount: name.count) }
-    if let from = value.baseAddress {
-      (start + name.count).copyMemory(from: from, byteCount: value.count)
-    }
-  }
-}
-
-/// What the upstream answers before a plugin changed it: the same for every session.
-final class UpstreamResponse {
-  let status: UInt16
-  /// Headers as `ResponseState` keeps them.
-  let headers: UnsafeRawBufferPointer
-  let body: UnsafeRawBufferPointer
-
-  init(status: UInt16, headers: [KeyValue], body: [UInt8]) {
-    self.status = status
-    let size = headers.reduce(0) { $0 + ResponseState.entryBytes($1.key.utf8.count, $1.value.utf8.count) }
-    let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: size, alignment: 8)
-    var place = 0
-    for header in headers {
-      Array(header.key.utf8).withUnsafeBytes { name in
-        Array(header.value.utf8).withUnsafeBytes { value in
-          if let base = memory.baseAddress { ResponseState.write(name, value, at: base + place) }
-        }
-      }
-      place += ResponseState.entryBytes(header.key.utf8.count, header.value.utf8.count)
-    }
-    self.headers = UnsafeRawBufferPointer(memory)
-    let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: body.count, alignment: 8)
-    copy.copyBytes(from: body)
-    self.body = UnsafeRawBufferPointer(copy)
-  }
-
-  deinit {
-    headers.deallocate()
-    body.deallocate()
-  }
+  private static func entryBytes(_ name: Int, _ value: Int) -> Int { (lengthBytes + name + value + 7) & ~7 }
 }
 
 /// What a session's response must look like at its end, as bytes to compare.
 final class ResponseCheck {
-  private let status: UInt16?
+  let isEmpty: Bool
   private let headers: [(name: [UInt8], value: [UInt8])]
   private let body: [UInt8]?
-  let isEmpty: Bool
   private let verify: Verification
   private let upstreamBody: [UInt8]
 
   init(_ verify: Verification, upstreamBody: [UInt8]) {
     self.verify = verify
     self.upstreamBody = upstreamBody
-    status = verify.status
     headers = verify.responseHeaders.map { (Array($0.key.utf8), Array($0.value.utf8)) }
-    body = verify.bodyUnchanged ? upstreamBody : verify.body.map { Array($0.utf8) }
     isEmpty = verify.isEmpty
+    body = verify.bodyUnchanged ? upstreamBody : verify.body.map { Array($0.utf8) }
   }
 
   func accepts(_ response: ResponseState) -> Bool {
-    if let status, status != response.status { return false }
+    if let status = verify.status, status != response.status { return false }
     if let body, !equal(body, response.body) { return false }
     for header in headers {
       guard let found = header.name.withUnsafeBytes({ response.header($0) }) else { return false }
@@ -235,82 +208,51 @@ final class ResponseCheck {
   }
 
   private func equal(_ wanted: [UInt8], _ found: UnsafeRawBufferPointer) -> Bool {
-    guard wanted.count == found.count else { return false }
-    guard let base = found.baseAddress, !wanted.isEmpty else { return wanted.isEmpty }
+    guard wanted.count == found.count, let base = found.baseAddress else {
+      return wanted.count == found.count
+    }
     return memcmp(wanted, base, wanted.count) == 0
   }
 }
 
-/// What the host answers to reads of the request: the same for every session, made once.
+/// What the host answers to reads of the request: the same for every session, made once and kept as long as the
+/// process.
 final class RequestAnswers {
-  let body: UnsafeRawBufferPointer
-  let headerTable: UnsafeRawBufferPointer
-  let url: UnsafeRawBufferPointer
-  let path: UnsafeRawBufferPointer
-  let query: UnsafeRawBufferPointer
-  let params: UnsafeRawBufferPointer
-  let host: UnsafeRawBufferPointer
-  let clientIP: UnsafeRawBufferPointer
-  let method: UnsafeRawBufferPointer
-  let byteCount: UnsafeRawBufferPointer
-  let payload: UnsafeRawBufferPointer
+  /// The answers to the methods behind `getPayload`, by number; nil where sessions are not answered alike.
+  private let answers: UnsafeMutablePointer<UnsafeRawBufferPointer?>
   private let headers: [(name: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer)]
-  private static var nothing: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: nil, count: 0) }
+  private static let answerCount = Int(Nylon.Method.readRequestTimestamp.rawValue)
 
   init(_ request: HTTPRequest, clientIP: String) {
     let host = request.headers.first { $0.key.lowercased() == "host" }?.value ?? ""
     let target = request.query.isEmpty ? request.path : request.path + "?" + request.query
-    body = Self.keep(request.body)
-    headerTable = Self.keep(HeaderTable.encode(request.headers))
-    url = Self.keep(Array((host.isEmpty ? target : "http://\(host)\(target)").utf8))
-    path = Self.keep(Array(request.path.utf8))
-    query = Self.keep(Array(request.query.utf8))
-    params = Self.keep(Self.json(request.params))
-    self.host = Self.keep(Array(host.utf8))
-    self.clientIP = Self.keep(Array(clientIP.utf8))
-    method = Self.keep(Array(request.method.utf8))
-    byteCount = Self.keep(Array(String(request.body.count).utf8))
-    payload = Self.keep(Array("{}".utf8))
-    headers = request.headers.map { (Self.keep(Array($0.key.utf8)), Self.keep(Array($0.value.utf8))) }
-  }
-
-  deinit {
-    for bytes in [body, headerTable, url, path, query, params, host, clientIP, method, byteCount, payload] {
-      bytes.deallocate()
-    }
-    for header in headers {
-      header.name.deallocate()
-      header.value.deallocate()
-    }
-  }
-
-  /// The value of a request header, empty when absent.
-  func header(_ name: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
-    for header in headers where HeaderName.equal(header.name, name) { return header.value }
-    return Self.nothing
+    answers = .allocate(capacity: Self.answerCount)
+    answers.initialize(repeating: nil, count: Self.answerCount)
+    let texts: [(Nylon.Method, String)] = [
+      (.getPayload, "{}"), (.readRequestURL, host.isEmpty ? target : "http://\(host)\(target)"),
+      (.readRequestPath, request.path), (.readRequestQuery, request.query), (.readRequestHost, host),
+      (.readRequestClientIP, clientIP), (.readRequestMethod, request.method),
+      (.readRequestBytes, String(request.body.count)), (.readResponseError, ""),
+    ]
+    for (method, text) in texts { answers[Int(method.rawValue)] = Self.keep(text.utf8) }
+    answers[Int(Nylon.Method.readRequestFullBody.rawValue)] = Self.keep(request.body)
+    answers[Int(Nylon.Method.readRequestHeaders.rawValue)] = Self.keep(HeaderTable.encode(request.headers))
+    answers[Int(Nylon.Method.readRequestParams.rawValue)] = Self.keep(Self.json(request.params))
+    headers = request.headers.map { (Self.keep($0.key.utf8), Self.keep($0.value.utf8)) }
   }
 
   /// The answer to a read that every session answers alike; nil for any other method.
   func answer(_ method: Nylon.Method, payload: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer? {
-    switch method {
-    case .getPayload: self.payload
-    case .readRequestFullBody: body
-    case .readRequestHeader: header(payload)
-    case .readRequestHeaders: headerTable
-    case .readRequestURL: url
-    case .readRequestPath: path
-    case .readRequestQuery: query
-    case .readRequestParams: params
-    case .readRequestHost: host
-    case .readRequestClientIP: clientIP
-    case .readRequestMethod: self.method
-    case .readRequestBytes: byteCount
-    case .readResponseError: Self.nothing
-    default: nil
+    if method == .readRequestHeader {
+      // Empty when absent.
+      for header in headers where HeaderName.equal(header.name, payload) { return header.value }
+      return UnsafeRawBufferPointer(start: nil, count: 0)
     }
+    return method.rawValue < UInt32(Self.answerCount) ? answers[Int(method.rawValue)] : nil
   }
 
-  private static func keep(_ bytes: [UInt8]) -> UnsafeRawBufferPointer {
+  /// A copy of bytes that stays.
+  static func keep(_ bytes: some Collection<UInt8>) -> UnsafeRawBufferPointer {
     let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: bytes.count, alignment: 8)
     memory.copyBytes(from: bytes)
     return UnsafeRawBufferPointer(memory)

@@ -15,31 +15,21 @@ final class ContextStates {
   /// Replies remembered for each context and phase.
   private static let mostTransitions = 4
 
-  private final class State {
-    let context: HTTPContext
-    let requests: [PackedRequest]
-    let isRight: Bool
-    var transitions: [[(bytes: [UInt8], state: Int)]]
-
-    init(context: HTTPContext, requests: [PackedRequest], isRight: Bool) {
-      self.context = context
-      self.requests = requests
-      self.isRight = isRight
-      transitions = Array(repeating: [], count: requests.count)
-    }
-
-    deinit { requests.forEach { $0.deallocate() } }
+  private struct State {
+    var context: HTTPContext
+    /// The packed request of each phase.
+    var requests: UnsafeMutablePointer<PackedRequest>?
+    /// Whether a session may end with it.
+    var isRight = false
+    var transitions: [[(bytes: [UInt8], state: Int)]] = []
   }
 
-  private var states: [State]
-  /// Each state's requests and verdict once more, in raw memory: the hot path counts no references.
-  private let packed: UnsafeMutablePointer<PackedRequest>
-  private let right: UnsafeMutablePointer<Bool>
-  private let firstPrivate: Int
+  /// The shared ones, and one for each slot. In raw memory: the hot path counts no references.
+  private let states: UnsafeMutablePointer<State>
+  private let stateCount: Int
   private var sharedCount = 1
   private var byContext: [HTTPContext: Int]
   private let phases: [Phase]
-  private let phaseCount: Int
   private let entry: String
   private let sendsContext: Bool
   /// Message headers beside `entry`.
@@ -54,48 +44,49 @@ final class ContextStates {
     slots: Int, verify: Verification = Verification()
   ) throws(MessageError) {
     self.phases = phases
-    phaseCount = phases.count
     self.entry = entry
     self.sendsContext = sendsContext
     self.headers = headers
     self.verify = verify
     upstreamBody = base.response?.body ?? []
-    firstPrivate = Self.mostShared
-    states = []
     byContext = [base: 0]
-    let count = Self.mostShared + slots
-    packed = .allocate(capacity: count * phases.count)
-    right = .allocate(capacity: count)
-    let first = try makeState(base)
-    states = Array(repeating: first, count: count)
-    for place in 0..<count { set(first, at: place) }
+    stateCount = Self.mostShared + slots
+    states = .allocate(capacity: stateCount)
+    states.initialize(repeating: State(context: base), count: stateCount)
+    try make(base, at: 0)
   }
 
   deinit {
-    packed.deallocate()
-    right.deallocate()
+    for place in 0..<stateCount { forget(place) }
+    states.deinitialize(count: stateCount)
+    states.deallocate()
   }
 
-  private func set(_ state: State, at place: Int) {
-    states[place] = state
-    right[place] = state.isRight
-    for (index, request) in state.requests.enumerated() {
-      packed[place * phases.count + index] = request
+  /// Makes a state of a context; what was at its place before is forgotten.
+  private func make(_ context: HTTPContext, at place: Int) throws(MessageError) {
+    let data = sendsContext ? context.encoded() : nil
+    var templates: [RequestTemplate] = []
+    for phase in phases {
+      templates.append(try RequestTemplate(phase: phase, entry: entry, data: data, headers: headers))
     }
+    forget(place)
+    let requests = UnsafeMutablePointer<PackedRequest>.allocate(capacity: phases.count)
+    for (index, template) in templates.enumerated() {
+      (requests + index).initialize(to: PackedRequest(template))
+    }
+    states[place] = State(
+      context: context, requests: requests, isRight: difference(context) == nil,
+      transitions: Array(repeating: [], count: phases.count))
+  }
+
+  private func forget(_ place: Int) {
+    guard let requests = states[place].requests else { return }
+    for index in phases.indices { requests[index].deallocate() }
+    requests.deallocate()
   }
 
   /// Bytes of the longest request of the context that sessions begin with.
-  var longestRequest: Int { states[0].requests.map(\.payloadCount).max() ?? 0 }
-
-  private func makeState(_ context: HTTPContext) throws(MessageError) -> State {
-    let data = sendsContext ? context.encoded() : nil
-    var requests: [PackedRequest] = []
-    for phase in phases {
-      requests.append(
-        PackedRequest(try RequestTemplate(phase: phase, entry: entry, data: data, headers: headers)))
-    }
-    return State(context: context, requests: requests, isRight: difference(context) == nil)
-  }
+  var longestRequest: Int { phases.indices.map { request(0, phaseIndex: $0).payloadCount }.max() ?? 0 }
 
   private func difference(_ context: HTTPContext) -> String? {
     verify.difference(from: context.response, upstreamBody: upstreamBody)
@@ -107,12 +98,12 @@ final class ContextStates {
   /// The packed request of a context and phase, to be patched.
   @inline(__always)
   func request(_ state: Int, phaseIndex: Int) -> PackedRequest {
-    packed[state &* phaseCount &+ phaseIndex]
+    states[state].requests.unsafelyUnwrapped[phaseIndex]
   }
 
   /// Whether a session may end with this context.
   @inline(__always)
-  func isRight(_ state: Int) -> Bool { right[state] }
+  func isRight(_ state: Int) -> Bool { states[state].isRight }
 
   /// The context after a reply's `data`; nil when the bytes are no context.
   @inline(__always)
@@ -140,21 +131,19 @@ final class ContextStates {
       remember(data, from: state, phaseIndex: phaseIndex, leadsTo: known)
       return known
     }
-    guard let made = try? makeState(context) else { return nil }
-    guard sharedCount < Self.mostShared else {
-      set(made, at: firstPrivate + slot)
-      return firstPrivate + slot
+    let isShared = sharedCount < Self.mostShared
+    let place = isShared ? sharedCount : Self.mostShared + slot
+    guard (try? make(context, at: place)) != nil else { return nil }
+    if isShared {
+      sharedCount += 1
+      byContext[context] = place
+      remember(data, from: state, phaseIndex: phaseIndex, leadsTo: place)
     }
-    let place = sharedCount
-    sharedCount += 1
-    set(made, at: place)
-    byContext[context] = place
-    remember(data, from: state, phaseIndex: phaseIndex, leadsTo: place)
     return place
   }
 
   private func remember(_ data: UnsafeRawBufferPointer, from state: Int, phaseIndex: Int, leadsTo: Int) {
-    guard state < firstPrivate, states[state].transitions[phaseIndex].count < Self.mostTransitions else {
+    guard state < Self.mostShared, states[state].transitions[phaseIndex].count < Self.mostTransitions else {
       return
     }
     states[state].transitions[phaseIndex].append((Array(data), leadsTo))

@@ -4,28 +4,19 @@ import Scenario
 
 /// What comes back.
 extension NATSTransport {
-  /// Handles a reply that came to the subject of that token.
+  /// Handles a reply that came to the subject of that slot.
   @inline(__always)
-  func receive(_ bytes: UnsafeRawBufferPointer, token: UInt32) {
-    let slot = Int(token)
-    guard slot < slotCount else {
-      unexpected()
-      return
-    }
+  func receive(_ bytes: UnsafeRawBufferPointer, slot: Int) {
     if let end = end(of: bytes, slot: slot) { self.end(slot, end) }
   }
 
   /// The broker found no worker for a slot's request. One that was given up meanwhile comes late; when
   /// the slot's next request is under way by then, it is taken for that one's.
   @inline(never)
-  func refused(token: UInt32) {
-    let slot = Int(token)
-    guard slot < slotCount else {
-      unexpected()
-      return
-    }
+  func refused(slot: Int) {
     if slots[slot].isWaiting {
-      noteNoSubscriber(slot)
+      evidence.subjectWithoutSubscriber =
+        evidence.subjectWithoutSubscriber ?? subjects[Int(slots[slot].phaseIndex)]
       end(slot, .noResponders)
     } else {
       recorder.add(.late, scope: 0)
@@ -50,14 +41,6 @@ extension NATSTransport {
   @inline(__always)
   private func end(of bytes: UnsafeRawBufferPointer, slot: Int) -> PhaseEnd? {
     let state = slots + slot
-    if let end = patterns.end(of: bytes, state) { return end }
-    return readInFull(bytes, slot: slot, state)
-  }
-
-  @inline(never)
-  private func readInFull(
-    _ bytes: UnsafeRawBufferPointer, slot: Int, _ state: UnsafeMutablePointer<NATSSlot>
-  ) -> PhaseEnd? {
     let reply = MessageView(reply: bytes)
     let foreignSign = reply.flatMap { dialect.foreignSign(in: $0) }
     if let foreignSign { noteForeignMap(foreignSign) }
@@ -67,16 +50,7 @@ extension NATSTransport {
     }
     // What is no answer in this dialect must not end the phase: the answer may still come.
     if let foreignSign, foreignSign != .noAction { return nil }
-    let before = state.pointee.context
-    let end = read(reply, slot: slot, state)
-    // A slot's own context is made anew by each reply. Stamps are never the same twice, and a reply
-    // without them must be seen to have none.
-    if stamps == nil, before < ContextStates.mostShared, state.pointee.context < ContextStates.mostShared {
-      patterns.learn(
-        bytes, reply, phaseIndex: Int(state.pointee.phaseIndex), from: before, to: state.pointee.context,
-        end: end)
-    }
-    return end
+    return read(reply, slot: slot, state)
   }
 
   /// A reply that does not answer what its slot waits for: late, once more, or not to be read.
@@ -167,15 +141,8 @@ extension NATSTransport {
   }
 
   @inline(never)
-  func noteNoSubscriber(_ slot: Int) {
-    guard evidence.subjectWithoutSubscriber == nil else { return }
-    evidence.subjectWithoutSubscriber = subjects[Int(slots[slot].phaseIndex)]
-  }
-
-  @inline(never)
   func noteDifference(_ slot: Int) {
-    guard evidence.contentDifference == nil else { return }
-    evidence.contentDifference = contexts.difference(Int(slots[slot].context))
+    evidence.contentDifference = evidence.contentDifference ?? contexts.difference(Int(slots[slot].context))
   }
 }
 
@@ -190,18 +157,18 @@ extension NATSTransport {
   /// See `TransportSpec.partNames`. The attempts before the one that was answered are in the first part.
   func split(
     slot: Int, from sent: UInt64, to done: UInt64, into parts: UnsafeMutablePointer<UInt64>
-  ) -> PhaseSplit {
-    guard let stamps, stamps[slot].packed != 0 else { return .noStamps }
+  ) -> Counter? {
+    guard let stamps, stamps[slot].packed != 0 else { return .withoutStamps }
     let stamp = stamps[slot]
     guard sent <= stamp.read, stamp.read <= stamp.begun, stamp.begun <= stamp.ended,
       stamp.ended <= stamp.packed, stamp.packed <= done
-    else { return .impossible }
+    else { return .impossibleStamps }
     parts[0] = stamp.read &- sent
     parts[1] = stamp.begun &- stamp.read
     parts[2] = stamp.ended &- stamp.begun
     parts[3] = stamp.packed &- stamp.ended
     parts[4] = done &- stamp.packed
-    return .whole
+    return nil
   }
 }
 
@@ -227,13 +194,8 @@ extension Dialect {
     switch self {
     case .reply: reply.method != nil ? .method : reply.action == .missing ? .noAction : nil
     case .replySDK:
-      if reply.method != nil {
-        .method
-      } else if reply.action != .missing {
-        .action
-      } else {
-        reply.sessionID != nil ? .sessionID : nil
-      }
+      reply.method != nil
+        ? .method : reply.action != .missing ? .action : reply.sessionID != nil ? .sessionID : nil
     case .streamSDK: nil
     }
   }

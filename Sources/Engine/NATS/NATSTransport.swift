@@ -21,14 +21,11 @@ final class NATSTransport: SessionTransport {
   let contexts: ContextStates
   let subjects: [String]
   let replySubject: ReplySubject
-  let patterns: ReplyPatterns
   let recorder: ThreadRecorder
   let dialect: Dialect
   let epoll: Int32
   /// Unix time minus monotonic time, nanoseconds.
   let unixOffset: UInt64
-  /// See `SessionTransport`.
-  var wakeMargin: UInt64 = 30_000
   /// When the last request was started: near enough for the `timestamp`, of whole milliseconds, of one
   /// that is sent again.
   private var recentTime = MonotonicClock.nanoseconds
@@ -58,10 +55,10 @@ final class NATSTransport: SessionTransport {
   private init(
     order: LoadOrder, spec: NATSSpec, security: WireSecurity, thread: Int, recorder: ThreadRecorder
   ) throws {
-    let (first, count) = order.places(ofThread: thread)
+    let places = order.places(ofThread: thread)
+    let count = places.count
     slotCount = count
     numbering = SessionNumbering(slots: order.placeCount)
-    patterns = ReplyPatterns(phases: order.target.phases.count)
     self.recorder = recorder
     dialect = spec.dialect
     let content = RequestContent(order.request, seed: order.seed)
@@ -73,21 +70,23 @@ final class NATSTransport: SessionTransport {
     let subject = try Subject(prefix: spec.subjectPrefix, plugin: order.target.plugin)
     subjects = order.target.phases.map { subject.phase($0) }
     ids.initialize(to: UUIDv7(seed: UInt64.random(in: .min ... .max)))
-    unixOffset = UInt64(Date().timeIntervalSince1970 * 1e9) &- MonotonicClock.nanoseconds
-    connectionCount = max(1, order.connectionCount(ofThread: thread))
+    unixOffset = MonotonicClock.unixNanoseconds &- MonotonicClock.nanoseconds
+    connectionCount = max(1, order.share(of: order.connections, thread: thread).count)
     replySubject = ReplySubject(
       seed: order.seed &+ UInt64(order.replicate) &* 64 &+ UInt64(thread), connections: connectionCount)
-    let setup = PoolConnection.Setup(
-      security: security,
-      servers: order.servers, subjects: subjects, replySubject: replySubject, epoll: kernel_epoll_create(),
-      slotCount: count, connectionCount: connectionCount, longestRequest: contexts.longestRequest,
-      thread: thread)
-    epoll = setup.epoll
-    let made: [PoolConnection]
+    epoll = kernel_epoll_create()
+    var made: [PoolConnection] = []
     do {
-      made = try PoolConnection.connect(setup)
+      for place in 0..<connectionCount {
+        made.append(
+          try PoolConnection(
+            place: place, first: thread + place, servers: order.servers, security: security,
+            subjects: subjects, replySubject: replySubject, epoll: epoll, slotCount: count,
+            longestRequest: contexts.longestRequest))
+      }
     } catch {
-      Glibc.close(setup.epoll)
+      made.forEach { $0.close() }
+      Glibc.close(epoll)
       throw error
     }
     connections = .allocate(capacity: connectionCount)
@@ -98,7 +97,7 @@ final class NATSTransport: SessionTransport {
     slots = .allocate(capacity: count)
     for slot in 0..<count {
       slots[slot] = NATSSlot(
-        lastSID: numbering.first(ofSlot: first + slot, after: order.sessionIDsAfter),
+        lastSID: numbering.first(ofSlot: places.lowerBound + slot, after: order.sessionIDsAfter),
         tokenText: ReplySubject.text(of: UInt32(slot)))
     }
   }
@@ -114,13 +113,9 @@ final class NATSTransport: SessionTransport {
     Glibc.close(epoll)
   }
 
-  /// What the user should know about the connections' life; each sentence once.
+  /// What the user should know about the connections' life.
   var remarks: [String] {
-    var all: [String] = []
-    for place in 0..<connectionCount {
-      for remark in connections[place].remarks where !all.contains(remark) { all.append(remark) }
-    }
-    return all
+    (0..<connectionCount).flatMap { connections[$0].remarks }
   }
 
   /// A worker that is too slow is another process.
@@ -160,22 +155,7 @@ final class NATSTransport: SessionTransport {
   func place(ofSlot slot: Int) -> Int { connectionCount == 1 ? 0 : slot % connectionCount }
 
   @inline(__always)
-  private var unixMilliseconds: UInt64 { (recentTime &+ unixOffset) / 1_000_000 }
-
-  /// The packed request of what a slot's session does now.
-  @inline(__always)
-  func request(ofSlot slot: Int) -> PackedRequest {
-    contexts.request(Int(slots[slot].context), phaseIndex: Int(slots[slot].phaseIndex))
-  }
-
-  /// Makes a packed request, or a copy of it, the slot's.
-  @inline(__always)
-  func patch(_ request: PackedRequest, slot: Int, at place: UnsafeMutableRawPointer) {
-    let state = slots + slot
-    request.patch(
-      place, requestID: state.pointee.requestID, sessionID: state.pointee.lastSID,
-      timestampMilliseconds: unixMilliseconds)
-  }
+  var unixMilliseconds: UInt64 { (recentTime &+ unixOffset) / 1_000_000 }
 
   @inline(__always)
   func flush() {
@@ -203,20 +183,9 @@ final class NATSTransport: SessionTransport {
     for place in 0..<connectionCount where !connections[place].wire.isConnected {
       connections[place].wire.checkTime()
     }
-    waitForSockets(sleepNanoseconds(until: time))
-    flush()
-  }
-
-  /// How long to sleep for a deadline; 0 is not at all.
-  @inline(__always)
-  func sleepNanoseconds(until time: UInt64) -> UInt64 {
     let now = MonotonicClock.nanoseconds
-    return Nap.end(before: time, now: now, margin: wakeMargin).map { $0 &- now } ?? 0
-  }
-
-  /// Waits for the sockets of all connections.
-  @inline(__always)
-  func waitForSockets(_ wait: UInt64) {
+    // 0 is not at all.
+    let wait = Nap.end(before: time, now: now).map { $0 &- now } ?? 0
     withUnsafeTemporaryAllocation(of: UInt64.self, capacity: 64) { places in
       withUnsafeTemporaryAllocation(of: UInt32.self, capacity: 64) { events in
         let count = kernel_epoll_wait_ns(epoll, places.baseAddress, events.baseAddress, 64, wait)
@@ -224,6 +193,7 @@ final class NATSTransport: SessionTransport {
         for ready in 0..<Int(count) { connections[Int(places[ready])].handle(events[ready], self) }
       }
     }
+    flush()
   }
 }
 

@@ -13,97 +13,65 @@ import Scenario
 /// When the connection breaks, requests that the kernel had not taken whole go out again on the
 /// next one; the others get no answer and time out, or are retried by their policy.
 struct PoolConnection {
-  /// What all connections of a load thread are made from.
-  struct Setup {
-    let security: WireSecurity
-    /// The brokers' URLs. May hold secrets.
-    let servers: [String]
-    /// Subjects of the phases, in the order of the session's.
-    let subjects: [String]
-    let replySubject: ReplySubject
-    /// The load thread's epoll set.
-    let epoll: Int32
-    /// The thread's slots, and how many connections share them.
-    let slotCount: Int
-    let connectionCount: Int
-    /// Bytes of the longest request that sessions begin with.
-    let longestRequest: Int
-    /// The load thread's place, so that threads begin with different brokers.
-    let thread: Int
-  }
-
-  /// Requests that found no room, at a fixed address.
-  struct State {
-    /// Their slots, in a ring of `slotCount` places.
-    var postponed: UnsafeMutablePointer<Int32>
-    var postponedHead = 0
-    var postponedCount = 0
-  }
-
   /// The id of the one subscription of a connection.
   static let subscription = 1
 
   let wire: WireConnection
-  let state: UnsafeMutablePointer<State>
+  /// The slots whose requests found no room, in a ring of `slotCount` places.
+  private let postponed: UnsafeMutablePointer<Int32>
+  private var postponedHead = 0
+  private var postponedCount = 0
   let place: Int
   private let slotCount: Int
   /// `PUB subject inbox.` of each phase.
-  private let heads: UnsafeMutablePointer<(start: UnsafeMutableRawPointer, count: Int)>
-  private let headCount: Int
+  private let heads: UnsafeMutableBufferPointer<UnsafeRawBufferPointer>
   private static let tokenBytes = 8
 
-  /// All connections of a load thread, or none and why.
-  static func connect(_ setup: Setup) throws -> [PoolConnection] {
-    var made: [PoolConnection] = []
-    do {
-      for place in 0..<setup.connectionCount { made.append(try PoolConnection(place: place, setup: setup)) }
-      if let most = made.map(\.wire.longestPayload).min(), setup.longestRequest > most {
-        throw BrokerError.tooLong(servers: setup.servers, request: setup.longestRequest, most: most)
-      }
-      return made
-    } catch {
-      made.forEach { $0.close() }
-      throw error
-    }
-  }
-
-  private init(place: Int, setup: Setup) throws {
+  /// A connection, made.
+  ///
+  /// - Parameters:
+  ///   - place: its place among those of the load thread.
+  ///   - first: which of the servers it tries first, so that connections spread over them.
+  ///   - servers: the brokers' URLs. May hold secrets.
+  ///   - longestRequest: bytes of the longest request that sessions begin with.
+  init(
+    place: Int, first: Int, servers: [String], security: WireSecurity, subjects: [String],
+    replySubject: ReplySubject, epoll: Int32, slotCount: Int, longestRequest: Int
+  ) throws {
     self.place = place
-    slotCount = setup.slotCount
-    let servers = try BrokerServer.all(setup.servers, security: setup.security)
-    let pattern = setup.replySubject.pattern(connection: place)
-    let prefix = Array(setup.replySubject.prefix(connection: place))
-    let texts = setup.subjects.map { Array("PUB \($0) ".utf8) + prefix }
+    self.slotCount = slotCount
+    let pattern = replySubject.pattern(connection: place)
+    let prefix = Array(replySubject.prefix(connection: place))
+    let texts = subjects.map { Array("PUB \($0) ".utf8) + prefix }
     let longestHead = Self.tokenBytes + (texts.map(\.count).max() ?? 0)
-    // Connections spread over the servers; nothing here is left to chance.
     wire = WireConnection(
-      to: servers, first: setup.thread + place,
+      to: try BrokerServer.all(servers, security: security), first: first,
       settings: WireSettings(
         name: "nylon-bench", subscriptions: Array("SUB \(pattern) \(Self.subscription)\r\n".utf8)),
-      epoll: setup.epoll, place: place, outBytes: 2 * (setup.longestRequest + longestHead + 32))
-    headCount = texts.count
-    heads = .allocate(capacity: headCount)
-    for (index, text) in texts.enumerated() {
-      let copy = UnsafeMutableRawPointer.allocate(byteCount: text.count, alignment: 16)
-      copy.copyMemory(from: text, byteCount: text.count)
-      heads[index] = (copy, text.count)
-    }
-    state = .allocate(capacity: 1)
-    state.initialize(to: State(postponed: .allocate(capacity: setup.slotCount)))
+      epoll: epoll, place: place, outBytes: 2 * (longestRequest + longestHead + 32))
+    heads = .allocate(capacity: texts.count)
+    _ = heads.initialize(from: texts.map(RequestAnswers.keep))
+    postponed = .allocate(capacity: slotCount)
     do throws(LinkFailure) {
       try wire.connectFirst()
     } catch {
       close()
       throw error.error
     }
+    guard longestRequest <= wire.longestPayload else {
+      defer { close() }
+      throw BrokerError(
+        server: servers.map(redactedURL).joined(separator: ", "),
+        why: "a request has \(longestRequest) bytes, it takes \(wire.longestPayload) at most",
+        remedy: "Lower `request.body_bytes`, or raise `max_payload` of the broker.")
+    }
   }
 
   func close() {
     wire.close()
-    for index in 0..<headCount { heads[index].start.deallocate() }
+    for head in heads { head.deallocate() }
     heads.deallocate()
-    state.pointee.postponed.deallocate()
-    state.deallocate()
+    postponed.deallocate()
   }
 
   /// What the user should know about the connection's life; empty when it was an ordinary one.
@@ -116,8 +84,8 @@ struct PoolConnection {
   // MARK: Requests
 
   @inline(__always)
-  func publish(slot: Int, of transport: NATSTransport) {
-    if wire.isConnected, state.pointee.postponedCount == 0, put(slot, transport) { return }
+  mutating func publish(slot: Int, of transport: NATSTransport) {
+    if wire.isConnected, postponedCount == 0, put(slot, transport) { return }
     postpone(slot, transport)
   }
 
@@ -125,64 +93,68 @@ struct PoolConnection {
   /// broker takes ends here: the broker would end the connection.
   @inline(__always)
   private func put(_ slot: Int, _ transport: NATSTransport) -> Bool {
-    let request = transport.request(ofSlot: slot)
+    let asked = transport.slots + slot
+    let phaseIndex = Int(asked.pointee.phaseIndex)
+    let request = transport.contexts.request(Int(asked.pointee.context), phaseIndex: phaseIndex)
     guard request.payloadCount <= wire.longestPayload else {
       transport.end(slot, .malformed)
       return true
     }
-    let head = heads[Int(transport.slots[slot].phaseIndex)]
+    let head = heads[phaseIndex]
     let count = head.count &+ Self.tokenBytes &+ request.byteCount
     guard let start = wire.reserve(count) else { return false }
-    memcpy(start, head.start, head.count)
+    if let bytes = head.baseAddress { memcpy(start, bytes, head.count) }
     let token = start + head.count
-    token.storeBytes(of: transport.slots[slot].tokenText, as: UInt64.self)
+    token.storeBytes(of: asked.pointee.tokenText, as: UInt64.self)
     let body = token + Self.tokenBytes
     memcpy(body, request.bytes, request.byteCount)
-    transport.patch(request, slot: slot, at: body)
+    request.patch(
+      body, requestID: asked.pointee.requestID, sessionID: asked.pointee.lastSID,
+      timestampMilliseconds: transport.unixMilliseconds)
     wire.commit(count)
-    transport.slots[slot].end = wire.written &+ UInt64(wire.unsentBytes)
+    asked.pointee.end = wire.written &+ UInt64(wire.unsentBytes)
     return true
   }
 
   /// Keeps a slot's request until there is room, or a connection.
   @inline(never)
-  func postpone(_ slot: Int, _ transport: NATSTransport) {
+  mutating func postpone(_ slot: Int, _ transport: NATSTransport) {
     guard !transport.slots[slot].isPostponed else { return }
     transport.slots[slot].isPostponed = true
-    let end = (state.pointee.postponedHead + state.pointee.postponedCount) % slotCount
-    state.pointee.postponed[end] = Int32(truncatingIfNeeded: slot)
-    state.pointee.postponedCount += 1
+    let end = (postponedHead + postponedCount) % slotCount
+    postponed[end] = Int32(truncatingIfNeeded: slot)
+    postponedCount += 1
   }
 
   /// Puts requests that waited into the buffer, as many as have room.
-  private func resume(_ transport: NATSTransport) {
-    while state.pointee.postponedCount > 0 {
-      let slot = Int(state.pointee.postponed[state.pointee.postponedHead])
+  private mutating func resume(_ transport: NATSTransport) {
+    while postponedCount > 0 {
+      let slot = Int(postponed[postponedHead])
       // Given up meanwhile: nobody waits for it any more.
       if transport.slots[slot].isWaiting, !put(slot, transport) { return }
       transport.slots[slot].isPostponed = false
-      state.pointee.postponedHead = (state.pointee.postponedHead + 1) % slotCount
-      state.pointee.postponedCount -= 1
+      postponedHead = (postponedHead + 1) % slotCount
+      postponedCount -= 1
     }
   }
 
   @inline(__always)
-  func flush(_ transport: NATSTransport) {
-    if wire.unsentBytes == 0, state.pointee.postponedCount == 0 { return }
+  mutating func flush(_ transport: NATSTransport) {
+    if wire.unsentBytes == 0, postponedCount == 0 { return }
     if wire.waitsForRoom { return }
     write(transport)
   }
 
   /// Writes until nothing is left or the kernel takes no more.
-  func write(_ transport: NATSTransport) {
+  mutating func write(_ transport: NATSTransport) {
     while true {
-      if wire.isConnected, state.pointee.postponedCount > 0 { resume(transport) }
+      if wire.isConnected, postponedCount > 0 { resume(transport) }
       switch wire.send() {
       case .nothing:
         wire.wantRoom(false)
         return
       case .all:
-        if state.pointee.postponedCount == 0, !wire.waitsForRoom { return }
+        if postponedCount == 0, !wire.waitsForRoom { return }
       case .some: return
       case .broken:
         lose(transport)
@@ -192,7 +164,7 @@ struct PoolConnection {
   }
 
   /// The connection is over: what the kernel had not taken whole goes out again on the next one.
-  func lose(_ transport: NATSTransport) {
+  mutating func lose(_ transport: NATSTransport) {
     wire.lose()
     for slot in stride(from: place, to: transport.slotCount, by: transport.connectionCount)
     where transport.slots[slot].isWaiting && transport.slots[slot].end > wire.written {
@@ -202,7 +174,7 @@ struct PoolConnection {
 
   // MARK: Replies
 
-  func handle(_ events: UInt32, _ transport: NATSTransport) {
+  mutating func handle(_ events: UInt32, _ transport: NATSTransport) {
     guard wire.isConnected else {
       guard wire.dialOn(events) else { return }
       write(transport)
@@ -215,7 +187,7 @@ struct PoolConnection {
   }
 
   /// Reads once, or over TLS until nothing is left that epoll does not know of, and handles what came.
-  private func read(_ transport: NATSTransport) {
+  private mutating func read(_ transport: NATSTransport) {
     repeat {
       let count = wire.fill()
       if count > 0 {
@@ -227,15 +199,22 @@ struct PoolConnection {
   }
 
   /// Handles all pieces that are whole.
-  func handleInput(_ transport: NATSTransport) {
-    while wire.hasInput {
+  mutating func handleInput(_ transport: NATSTransport) {
+    handling: while wire.hasInput {
       let piece = wire.nextPiece()
-      guard piece.kind == .message else {
-        guard handleOther(piece, transport) else { break }
+      if piece.kind == .message {
+        wire.consume(piece)
+        deliver(piece, transport)
         continue
       }
-      wire.consume(piece)
-      deliver(piece, transport)
+      var pongs = 0
+      switch wire.handleOther(piece, pongs: &pongs) {
+      case .handled: continue
+      case .needsMore: break handling
+      case .broken:
+        lose(transport)
+        break handling
+      }
     }
     if wire.owesPongs { write(transport) }
   }
@@ -243,38 +222,15 @@ struct PoolConnection {
   @inline(__always)
   private func deliver(_ piece: WirePiece, _ transport: NATSTransport) {
     guard piece.sid == Self.subscription,
-      let token = transport.replySubject.token(in: piece.subject, connection: place)
+      let token = transport.replySubject.token(in: piece.subject, connection: place), token < slotCount
     else {
       transport.unexpected()
       return
     }
     if !piece.header.isEmpty, piece.isNoResponders {
-      transport.refused(token: token)
+      transport.refused(slot: Int(token))
     } else {
-      transport.receive(piece.payload, token: token)
+      transport.receive(piece.payload, slot: Int(token))
     }
-  }
-
-  /// Handles a piece that is no message; false when nothing can be read behind it.
-  @inline(never)
-  private func handleOther(_ piece: WirePiece, _ transport: NATSTransport) -> Bool {
-    var pongs = 0
-    switch wire.handleOther(piece, pongs: &pongs) {
-    case .handled: return true
-    case .needsMore: return false
-    case .broken:
-      lose(transport)
-      return false
-    }
-  }
-}
-
-extension BrokerError {
-  /// A request is longer than the broker lets through.
-  fileprivate static func tooLong(servers: [String], request: Int, most: Int) -> BrokerError {
-    BrokerError(
-      server: servers.map(redactedURL).joined(separator: ", "),
-      why: "a request has \(request) bytes, it takes \(most) at most",
-      remedy: "Lower `request.body_bytes`, or raise `max_payload` of the broker.")
   }
 }

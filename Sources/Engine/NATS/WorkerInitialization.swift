@@ -1,21 +1,13 @@
-// Before the first request the workers get the plugin's configuration, as the interface says: a
-// message on the lifecycle subject, which every worker hears.
-import CLinux
 import Foundation
 import NATS
 import Nylon
 import Scenario
 
-/// Gives workers their configuration and waits until they have taken it.
+/// Gives workers the plugin's configuration before the first request, as the interface says, by a message on the
+/// lifecycle subject, which every worker hears; waits until they have taken it.
 struct WorkerInitialization {
   let order: LoadOrder
   let spec: NATSSpec
-
-  /// The configuration of an order's pool.
-  init(order: LoadOrder, spec: NATSSpec) {
-    self.order = order
-    self.spec = spec
-  }
 
   /// All of this package's workers must answer within this time; those of the real SDK may not answer at all.
   private static let longestMilliseconds: UInt64 = 5000
@@ -51,17 +43,20 @@ struct WorkerInitialization {
   private func message() throws -> [UInt8] {
     try WorkerMessage(
       requestID: .text(UUID().uuidString), sessionID: 0, phase: .zero, data: Array(spec.configJSON.utf8),
-      timestampMilliseconds: UInt64(Date().timeIntervalSince1970 * 1000),
+      timestampMilliseconds: MonotonicClock.unixNanoseconds / 1_000_000,
       headers: [KeyValue(key: "method", value: "initialize")]
     ).encoded()
   }
+
+  /// Whether the workers are ours, which answer an `initialize` message.
+  private var workersAnswer: Bool { spec.workers?.command.first == "nylon-worker" }
 
   private func collect(_ wire: WireConnection) throws {
     let ours = order.workerPIDs.count
     var answers = 0
     while ours == 0 || answers < ours {
       let patience =
-        ours > 0 && order.workersAnswerInitialize ? Self.longestMilliseconds : Self.silenceMilliseconds
+        ours > 0 && workersAnswer ? Self.longestMilliseconds : Self.silenceMilliseconds
       guard let reply = Self.next(wire, milliseconds: patience) else { break }
       answers += 1
       guard let response = try? reply.withUnsafeBytes({ try WorkerMessage(reply: $0) }),
@@ -72,7 +67,7 @@ struct WorkerInitialization {
         message: "target '\(order.target.name)': a worker refused `config:` of plugin "
           + "'\(order.target.plugin)': \(error)")
     }
-    if order.workersAnswerInitialize, answers < ours {
+    if workersAnswer, answers < ours {
       throw LoadFailure(
         kind: .failed,
         message:
@@ -82,7 +77,7 @@ struct WorkerInitialization {
 
   /// The next reply; nil when none comes in time, nobody is there to send one, or the connection is over.
   private static func next(_ wire: WireConnection, milliseconds: UInt64) -> [UInt8]? {
-    let end = kernel_now_ns() + milliseconds * 1_000_000
+    let end = MonotonicClock.nanoseconds + milliseconds * 1_000_000
     while true {
       handling: while wire.hasInput {
         let piece = wire.nextPiece()
@@ -105,13 +100,5 @@ struct WorkerInitialization {
       if !wire.holdsMore, wire.waitForSocket(until: end) == nil { return nil }
       if wire.fill() < 0 { return nil }
     }
-  }
-}
-
-extension LoadOrder {
-  /// Whether the workers are ours, which answer an `initialize` message.
-  fileprivate var workersAnswerInitialize: Bool {
-    guard case .nats(let spec) = target.transport else { return false }
-    return spec.workers?.command.first == "nylon-worker"
   }
 }

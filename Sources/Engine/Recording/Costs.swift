@@ -3,28 +3,17 @@
 /// Memory and context switches of one side of a measurement: the load process, the broker, or all
 /// workers together. What was not measured is nil.
 package struct ProcessCosts: Codable, Sendable, Equatable {
-  /// Resident memory when the measured time began, bytes.
-  package var residentStartBytes: UInt64?
-  /// Resident memory when the measured time ended, bytes.
-  package var residentEndBytes: UInt64?
+  /// Resident memory when the measured time began and ended, bytes.
+  package var residentStartBytes, residentEndBytes: UInt64?
   /// Times that a thread gave up its core to wait for something, during the measured time.
   package var voluntarySwitches: UInt64?
   /// Times that the kernel took a core from a thread that wanted to go on.
   package var involuntarySwitches: UInt64?
+}
 
-  /// Costs.
-  package init(
-    residentStartBytes: UInt64? = nil, residentEndBytes: UInt64? = nil, voluntarySwitches: UInt64? = nil,
-    involuntarySwitches: UInt64? = nil
-  ) {
-    self.residentStartBytes = residentStartBytes
-    self.residentEndBytes = residentEndBytes
-    self.voluntarySwitches = voluntarySwitches
-    self.involuntarySwitches = involuntarySwitches
-  }
-
+extension ProcessCosts {
   /// What lies between two readings; nil when there was none at all.
-  package init?(from first: ProcessReading?, to last: ProcessReading?) {
+  init?(from first: ProcessReading?, to last: ProcessReading?) {
     guard first != nil || last != nil else { return nil }
     residentStartBytes = first?.residentBytes
     residentEndBytes = last?.residentBytes
@@ -74,7 +63,7 @@ package struct ContextSwitches: Sendable, Equatable {
   package init(threads: [Int32: Count]) { self.threads = threads }
 
   /// The switches since an earlier moment.
-  package func since(_ earlier: ContextSwitches) -> (voluntary: UInt64, involuntary: UInt64) {
+  func since(_ earlier: ContextSwitches) -> (voluntary: UInt64, involuntary: UInt64) {
     threads.reduce(into: (0, 0)) { sum, thread in
       let before = earlier.threads[thread.key] ?? Count(voluntary: 0, involuntary: 0)
       // An id that a new thread has got again: its counts are all new.
@@ -88,20 +77,14 @@ package struct ContextSwitches: Sendable, Equatable {
 
 /// What the broker's own monitoring said of the measured time.
 package struct BrokerActivity: Codable, Sendable, Equatable {
-  /// Messages that came in.
-  package var inMessages: UInt64
-  /// Messages that went out.
-  package var outMessages: UInt64
-  /// Bytes of payload that came in.
-  package var inBytes: UInt64
-  /// Bytes of payload that went out.
-  package var outBytes: UInt64
+  /// Messages that came in and went out.
+  package var inMessages, outMessages: UInt64
+  /// Bytes of their payload.
+  package var inBytes, outBytes: UInt64
   /// Clients that were cut off in this time because they read too slowly.
   package var slowConsumers: UInt64
-  /// Subscriptions at the end, the broker's own included.
-  package var subscriptions: UInt64
-  /// Clients connected at the end.
-  package var connections: UInt64
+  /// Subscriptions, the broker's own included, and clients connected at the end.
+  package var subscriptions, connections: UInt64
   /// Most bytes seen waiting for clients that had not read them yet; nil when it was never seen.
   package var pendingMostBytes: UInt64?
   /// How often it was looked at what waits.

@@ -2,15 +2,13 @@ import CZlib
 import Foundation
 
 /// Why text is not an encoded histogram of this suite.
-struct HistogramCodingError: Error, Sendable, Equatable, CustomStringConvertible {
+struct HistogramCodingError: Error, CustomStringConvertible {
   /// What is wrong, and with which value.
-  package var problem: String
+  var problem: String
 
-  /// An error.
-  package init(_ problem: String) { self.problem = problem }
+  init(_ problem: String) { self.problem = problem }
 
-  /// The problem and what can be done.
-  package var description: String {
+  var description: String {
     "not a histogram of 3 significant digits from 1 ns to 60 s in HdrHistogram's V2 compressed "
       + "encoding: \(problem); the file was damaged or made by another tool, so measure again"
   }
@@ -37,11 +35,8 @@ extension LatencyHistogram {
     // `compress2` into `compressBound` bytes fails only without memory.
     let status = compress2(&packed, &length, plain, uLong(plain.count), Z_DEFAULT_COMPRESSION)
     precondition(status == Z_OK, "zlib could not compress \(plain.count) bytes: status \(status)")
-    var bytes: [UInt8] = []
-    bytes.appendBigEndian(Layout.compressedCookie)
-    bytes.appendBigEndian(UInt32(length))
-    bytes += packed[0..<Int(length)]
-    return Data(bytes).base64EncodedString()
+    let head = bigEndian(Layout.compressedCookie) + bigEndian(UInt32(length))
+    return Data(head + packed[0..<Int(length)]).base64EncodedString()
   }
 
   /// Reads counters from HdrHistogram's V2 compressed encoding, base64.
@@ -62,21 +57,18 @@ extension LatencyHistogram {
     guard Int(length) == reader.remaining.count else {
       throw HistogramCodingError("it promises \(length) bytes and has \(reader.remaining.count)")
     }
-    try self.init(plain: Self.inflate(Array(reader.remaining)))
+    var plain = [UInt8](repeating: 0, count: Layout.greatestPlainBytes)
+    var plainLength = uLong(plain.count)
+    let status = uncompress(&plain, &plainLength, Array(reader.remaining), uLong(length))
+    guard status == Z_OK else { throw HistogramCodingError("its zlib stream is damaged (status \(status))") }
+    try self.init(plain: Array(plain[0..<Int(plainLength)]))
   }
 
   private func plainEncoding() -> [UInt8] {
     let payload = counterPayload()
-    var bytes: [UInt8] = []
-    bytes.reserveCapacity(Layout.headerBytes + payload.count)
-    bytes.appendBigEndian(Layout.plainCookie)
-    bytes.appendBigEndian(UInt32(payload.count))
-    bytes.appendBigEndian(UInt32(0))
-    bytes.appendBigEndian(UInt32(HistogramGeometry.significantDigits))
-    bytes.appendBigEndian(HistogramGeometry.lowestNanoseconds)
-    bytes.appendBigEndian(HistogramGeometry.highestNanoseconds)
-    bytes.appendBigEndian((1.0).bitPattern)
-    return bytes + payload
+    let words = [Layout.plainCookie, UInt32(payload.count), 0, UInt32(HistogramGeometry.significantDigits)]
+    let range = [HistogramGeometry.lowestNanoseconds, HistogramGeometry.highestNanoseconds]
+    return words.flatMap(bigEndian) + (range + [(1.0).bitPattern]).flatMap(bigEndian) + payload
   }
 
   private func counterPayload() -> [UInt8] {
@@ -95,14 +87,6 @@ extension LatencyHistogram {
       bytes.appendZigZag(index - start == 1 ? 0 : -Int64(index - start))
     }
     return bytes
-  }
-
-  private static func inflate(_ packed: [UInt8]) throws -> [UInt8] {
-    var plain = [UInt8](repeating: 0, count: Layout.greatestPlainBytes)
-    var length = uLong(plain.count)
-    let status = uncompress(&plain, &length, packed, uLong(packed.count))
-    guard status == Z_OK else { throw HistogramCodingError("its zlib stream is damaged (status \(status))") }
-    return Array(plain[0..<Int(length)])
   }
 
   private init(plain: [UInt8]) throws {
@@ -128,10 +112,6 @@ extension LatencyHistogram {
         "its payload promises \(payloadLength) bytes and has \(reader.remaining.count)")
     }
     self.init()
-    try readCounters(&reader)
-  }
-
-  private mutating func readCounters(_ reader: inout ByteReader) throws {
     var index = 0
     while !reader.remaining.isEmpty {
       let number = try reader.readZigZag()
@@ -180,13 +160,11 @@ private struct ByteReader {
   }
 }
 
-extension [UInt8] {
-  fileprivate mutating func appendBigEndian<Word: FixedWidthInteger>(_ word: Word) {
-    for shift in stride(from: Word.bitWidth - 8, through: 0, by: -8) {
-      append(UInt8(truncatingIfNeeded: word >> Word(shift)))
-    }
-  }
+private func bigEndian(_ word: some FixedWidthInteger) -> [UInt8] {
+  withUnsafeBytes(of: word.bigEndian) { Array($0) }
+}
 
+extension [UInt8] {
   fileprivate mutating func appendZigZag(_ number: Int64) {
     var bits = UInt64(bitPattern: (number << 1) ^ (number >> 63))
     for _ in 0..<(Layout.bytesPerCounter - 1) {

@@ -35,31 +35,32 @@ package struct LatencyHistogram: Sendable, Equatable {
 
   /// Adds all of another histogram.
   package mutating func merge(_ other: LatencyHistogram) {
-    guard other.count > 0 else { return }
-    reserve()
-    for index in other.counters.indices where other.counters[index] > 0 {
-      counters[index] += other.counters[index]
-    }
-    widen(least: other.leastNanoseconds, greatest: other.greatestNanoseconds)
-    count += other.count
-    sumNanoseconds &+= other.sumNanoseconds
-    clampedCount += other.clampedCount
+    add(
+      other.counters, least: other.leastNanoseconds, greatest: other.greatestNanoseconds,
+      sum: other.sumNanoseconds, clamped: other.clampedCount)
   }
 
   /// Adds all of a histogram in raw memory.
   package mutating func merge(_ raw: RawHistogram) {
-    var added: UInt64 = 0
+    add(
+      UnsafeBufferPointer(start: raw.words + 4, count: HistogramGeometry.counterCount),
+      least: ~raw.words[1], greatest: raw.words[2], sum: raw.words[0], clamped: raw.words[3])
+  }
+
+  private mutating func add(
+    _ others: some Collection<UInt64>, least: UInt64, greatest: UInt64, sum: UInt64, clamped: UInt64
+  ) {
     reserve()
-    for index in 0..<HistogramGeometry.counterCount {
-      let here = raw.words[4 + index]
+    var added: UInt64 = 0
+    for (index, here) in others.enumerated() where here > 0 {
       counters[index] += here
       added += here
     }
     guard added > 0 else { return }
-    widen(least: ~raw.words[1], greatest: raw.words[2])
+    widen(least: least, greatest: greatest)
     count += added
-    sumNanoseconds &+= raw.words[0]
-    clampedCount += raw.words[3]
+    sumNanoseconds &+= sum
+    clampedCount += clamped
   }
 
   /// The mean, nanoseconds; nil when empty.
@@ -91,12 +92,9 @@ package struct LatencyHistogram: Sendable, Equatable {
     return greatestNanoseconds
   }
 
-  /// Samples that lie beyond a percentile.
-  func samplesBeyond(percentile: Double) -> Double { Double(count) * (1 - percentile / 100) }
-
   /// Whether at least 10 samples lie beyond the percentile, so that it may be printed.
   package func isPrintable(percentile: Double) -> Bool {
-    samplesBeyond(percentile: percentile) >= 10 - 1e-9
+    Double(count) * (1 - percentile / 100) >= 10 - 1e-9
   }
 
   /// `value(atPercentile:)` when it may be printed, else nil: an empty cell.
@@ -181,12 +179,5 @@ package struct RawHistogram: @unchecked Sendable {
     if ~nanoseconds > words[1] { words[1] = ~nanoseconds }
     if nanoseconds > words[2] { words[2] = nanoseconds }
     words[4 &+ HistogramGeometry.index(of: value)] &+= 1
-  }
-
-  /// A copy as a value.
-  func snapshot() -> LatencyHistogram {
-    var histogram = LatencyHistogram()
-    histogram.merge(self)
-    return histogram
   }
 }

@@ -74,29 +74,21 @@ package struct OutcomeCounts: Codable, Sendable, Equatable {
   /// Whether the counts close.
   package var closes: Bool { self[.sent] == ended }
 
-  /// A counter's name as a JSON key.
-  private struct Key: CodingKey {
-    var stringValue: String
-    var intValue: Int? { nil }
-    init(_ counter: Counter) { stringValue = "\(counter)" }
-    init?(stringValue: String) { self.stringValue = stringValue }
-    init?(intValue: Int) { return nil }
-  }
-
   package init(from decoder: any Decoder) throws {
-    let container = try decoder.container(keyedBy: Key.self)
+    let named = try [String: UInt64](from: decoder)
     for counter in Counter.outcomes {
       // A run of before a counter lacks it; without the others its counts do not close.
-      self[counter] =
-        counter.rawValue <= Counter.wrongContent.rawValue
-        ? try container.decode(UInt64.self, forKey: Key(counter))
-        : try container.decodeIfPresent(UInt64.self, forKey: Key(counter)) ?? 0
+      guard let value = named["\(counter)"] ?? (counter.rawValue > Counter.wrongContent.rawValue ? 0 : nil)
+      else {
+        throw DecodingError.keyNotFound(
+          "\(counter)".codingKey, .init(codingPath: decoder.codingPath, debugDescription: ""))
+      }
+      self[counter] = value
     }
   }
 
   package func encode(to encoder: any Encoder) throws {
-    var container = encoder.container(keyedBy: Key.self)
-    for counter in Counter.outcomes { try container.encode(self[counter], forKey: Key(counter)) }
+    try Dictionary(uniqueKeysWithValues: Counter.outcomes.map { ("\($0)", self[$0]) }).encode(to: encoder)
   }
 }
 
@@ -116,19 +108,6 @@ package struct ScopeMeasurement: Codable, Sendable, Equatable {
   package var sendLag: LatencyHistogram
   /// The service time in parts; nil where the scenario does not ask for it, and for the request.
   package var decomposition: Decomposition?
-
-  /// A scope's results.
-  package init(
-    scope: String, counts: OutcomeCounts, okInWindow: UInt64, response: LatencyHistogram,
-    service: LatencyHistogram, sendLag: LatencyHistogram
-  ) {
-    self.scope = scope
-    self.counts = counts
-    self.okInWindow = okInWindow
-    self.response = response
-    self.service = service
-    self.sendLag = sendLag
-  }
 }
 
 /// One interval of a measurement: sessions that ended in it.
@@ -140,32 +119,13 @@ package struct MeasurementWindow: Codable, Sendable, Equatable {
   /// Sessions that ended in it with an answer (ok) or without one (timeout).
   package var completed: UInt64
   /// Percentiles of their response time, nanoseconds; nil when too few samples lie beyond.
-  package var p50Nanoseconds: UInt64?
-  /// As `p50Nanoseconds`.
-  package var p99Nanoseconds: UInt64?
+  package var p50Nanoseconds, p99Nanoseconds: UInt64?
   /// Greatest response time, nanoseconds; nil when nothing ended.
   package var maxNanoseconds: UInt64?
-  /// CPU time of the load process in it, nanoseconds; nil when not measured.
-  package var cpuGeneratorNanoseconds: UInt64?
-  /// CPU time of the broker, as above.
-  package var cpuBrokerNanoseconds: UInt64?
-  /// CPU time of all workers, as above.
-  package var cpuWorkersNanoseconds: UInt64?
+  /// CPU time of the load process, the broker and all workers in it, nanoseconds; nil when not measured.
+  package var cpuGeneratorNanoseconds, cpuBrokerNanoseconds, cpuWorkersNanoseconds: UInt64?
   /// Resident memory of the load process at its end, bytes; nil when not measured.
   package var residentGeneratorBytes: UInt64?
-
-  /// A window, of which no costs are known.
-  package init(
-    startSeconds: Double, durationSeconds: Double, completed: UInt64, p50Nanoseconds: UInt64?,
-    p99Nanoseconds: UInt64?, maxNanoseconds: UInt64?
-  ) {
-    self.startSeconds = startSeconds
-    self.durationSeconds = durationSeconds
-    self.completed = completed
-    self.p50Nanoseconds = p50Nanoseconds
-    self.p99Nanoseconds = p99Nanoseconds
-    self.maxNanoseconds = maxNanoseconds
-  }
 }
 
 /// One target under one load, once.
@@ -191,32 +151,27 @@ package struct Measurement: Codable, Sendable, Equatable {
   /// Seconds of the measured time.
   package var durationSeconds: Double
   /// `request` first, then each phase in order.
-  package var scopes: [ScopeMeasurement]
+  package var scopes: [ScopeMeasurement] = []
   /// The measured time in equal intervals.
-  package var windows: [MeasurementWindow]
-  /// CPU time of the load process during the measured time, nanoseconds; nil when not measured.
-  package var cpuGeneratorNanoseconds: UInt64?
-  /// CPU time of the broker, as above.
-  package var cpuBrokerNanoseconds: UInt64?
-  /// CPU time of all workers, as above.
-  package var cpuWorkersNanoseconds: UInt64?
+  package var windows: [MeasurementWindow] = []
+  /// CPU time of the load process, the broker and all workers during the measured time, nanoseconds; nil when not
+  /// measured.
+  package var cpuGeneratorNanoseconds, cpuBrokerNanoseconds, cpuWorkersNanoseconds: UInt64?
   /// Bytes allocated by the load threads during the measured time (jemalloc); nil when not measured.
   package var allocatedBytes: UInt64?
-  /// Memory and context switches of the load process; nil when not measured.
-  package var generator: ProcessCosts?
-  /// Those of the broker, when it is ours.
-  package var broker: ProcessCosts?
-  /// Those of all workers together, when they are ours.
-  package var workerProcesses: ProcessCosts?
+  /// Memory and context switches of the load process, of the broker, when it is ours, and of all workers together,
+  /// when they are ours; nil when not measured.
+  package var generator, broker, workerProcesses: ProcessCosts?
   /// What the broker's own monitoring said; nil where it is not known.
   package var brokerActivity: BrokerActivity?
   /// Share of CPU time that the hypervisor took during the measured time, 0-1; nil when unknown.
   package var stealShare: Double?
   /// Empty when the measurement is valid.
-  package var invalidReasons: [InvalidReason]
+  package var invalidReasons: [InvalidReason] = []
   /// Things to know that do not make it invalid.
-  package var warnings: [String]
-  /// The generator's NATS client, `native` or `libnats`; nil for FFI, and where it is not known.
+  package var warnings: [String] = []
+  /// The generator's NATS client: `nativeClient`, or `libnats` in runs of before; nil for FFI, and where it is not
+  /// known.
   package var client: String?
   /// NATS connections of the generator; nil for FFI, and where it is not known.
   package var connections: Int?
@@ -226,38 +181,8 @@ package struct Measurement: Codable, Sendable, Equatable {
   /// What was seen first of each way to fail; nil when nothing failed, and where it is not known.
   package var evidence: FailureEvidence?
 
-  /// A measurement.
-  package init(
-    target: String, transport: String, handler: String, load: String,
-    offeredRatePerSecond: Double? = nil, concurrency: Int, workers: Int? = nil, payloadBytes: Int,
-    replicate: Int, durationSeconds: Double, scopes: [ScopeMeasurement] = [],
-    windows: [MeasurementWindow] = [], cpuGeneratorNanoseconds: UInt64? = nil,
-    cpuBrokerNanoseconds: UInt64? = nil, cpuWorkersNanoseconds: UInt64? = nil,
-    allocatedBytes: UInt64? = nil, stealShare: Double? = nil, invalidReasons: [InvalidReason] = [],
-    warnings: [String] = [], client: String? = nil, connections: Int? = nil
-  ) {
-    self.target = target
-    self.transport = transport
-    self.handler = handler
-    self.load = load
-    self.offeredRatePerSecond = offeredRatePerSecond
-    self.concurrency = concurrency
-    self.workers = workers
-    self.payloadBytes = payloadBytes
-    self.replicate = replicate
-    self.durationSeconds = durationSeconds
-    self.scopes = scopes
-    self.windows = windows
-    self.cpuGeneratorNanoseconds = cpuGeneratorNanoseconds
-    self.cpuBrokerNanoseconds = cpuBrokerNanoseconds
-    self.cpuWorkersNanoseconds = cpuWorkersNanoseconds
-    self.allocatedBytes = allocatedBytes
-    self.stealShare = stealShare
-    self.invalidReasons = invalidReasons
-    self.warnings = warnings
-    self.client = client
-    self.connections = connections
-  }
+  /// What this package's own NATS client is called.
+  package static let nativeClient = "native"
 
   /// The whole sessions' results.
   package var request: ScopeMeasurement? { scopes.first { $0.scope == "request" } }
@@ -368,14 +293,7 @@ package struct InvalidReason: Codable, Sendable, Equatable, Hashable {
 
     /// Whether a load beyond what the target or the generator can do brings this reason with it: it says
     /// nothing against the verdict that the rate is out of reach.
-    package var comesWithSaturation: Bool {
-      switch self {
-      case .saturated, .generatorLate, .neverSteady: true
-      case .noAnswers, .stalled, .wrongDialect, .steal, .unoptimisedBuild, .pluginCrashed, .pluginHung,
-        .workerDied, .brokerDied, .linkDied, .interrupted, .failed:
-        false
-      }
-    }
+    package var comesWithSaturation: Bool { [.saturated, .generatorLate, .neverSteady].contains(self) }
   }
 }
 

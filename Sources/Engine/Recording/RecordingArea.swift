@@ -1,4 +1,4 @@
-import Glibc
+import Foundation
 import Synchronization
 
 /// What a load records, laid out in memory that the load process and the orchestrator share.
@@ -33,18 +33,11 @@ package struct RecordingLayout: Codable, Sendable, Equatable {
   package var byteCount: Int { 8 * (Self.headerWords + threads * wordsPerThread) }
 }
 
-/// Where a load stands.
+/// Where a load stands: connecting or loading the plugin, under load but not recorded, recorded, waiting for answers,
+/// all recorded.
 package enum LoadState: UInt64, Sendable {
-  /// Connecting, loading the plugin.
-  case preparing = 0
-  /// Under load, not recorded.
-  case warmup = 1
-  /// Under load, recorded.
-  case measuring = 2
-  /// Waiting for answers.
-  case draining = 3
-  /// All recorded.
-  case done = 4
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  case preparing, warmup, measuring, draining, done
 }
 
 /// A view on the shared memory of `RecordingLayout`.
@@ -139,19 +132,22 @@ package struct Stall: Sendable, Equatable {
 struct ThreadRecorder: @unchecked Sendable {
   // @unchecked: one thread writes; readers tolerate counters of different age.
 
-  package typealias Counter = Engine.Counter
-
   /// The counters, `counterWords` for each scope.
   package let counters: UnsafeMutablePointer<UInt64>
   /// The first histogram's words.
   package let histograms: UnsafeMutablePointer<UInt64>
   /// Equal intervals of the measured time.
   package let windows: Int
+  /// Parts of each phase; 0 unless the load is decomposed.
+  let partCount: Int
+  private let firstPart: Int
 
   init(layout: RecordingLayout, block: UnsafeMutablePointer<UInt64>) {
     counters = block
     histograms = block + RecordingLayout.counterWords * layout.scopes.count
     windows = layout.windows
+    partCount = layout.parts.count
+    firstPart = layout.plainHistogramsPerThread
   }
 
   /// The longest stall that this thread saw, in words that the counters of scope 0 leave free.
@@ -198,9 +194,14 @@ struct ThreadRecorder: @unchecked Sendable {
   /// The send lag of a phase.
   @inline(__always)
   func phaseLag(scope: Int) -> RawHistogram { histogram(windows &+ 3 &* scope &+ 2) }
+  /// The histogram of a part, from 0, of a phase.
+  @inline(__always)
+  func part(_ part: Int, scope: Int) -> RawHistogram {
+    histogram(firstPart &+ (scope &- 1) &* partCount &+ part)
+  }
 
   @inline(__always)
-  func histogram(_ place: Int) -> RawHistogram {
+  private func histogram(_ place: Int) -> RawHistogram {
     RawHistogram(words: histograms + place &* RawHistogram.wordCount)
   }
 
@@ -217,6 +218,9 @@ struct ThreadRecorder: @unchecked Sendable {
 /// Read here and not through a function of C, which Swift does not inline: that call would cost a tenth of the
 /// read, twice for each phase.
 package enum MonotonicClock {
+  /// Unix time, nanoseconds.
+  static var unixNanoseconds: UInt64 { UInt64(Date().timeIntervalSince1970 * 1e9) }
+
   /// Now, nanoseconds.
   @inline(__always)
   package static var nanoseconds: UInt64 {
@@ -262,8 +266,8 @@ package struct Decomposition: Codable, Sendable, Equatable {
 
   /// The sum of the parts' means, nanoseconds; nil when nothing was cut up.
   package var meanNanoseconds: Double? {
-    guard let first = parts.first, !first.time.isEmpty else { return nil }
-    return parts.reduce(0) { $0 + ($1.time.meanNanoseconds ?? 0) }
+    let means = parts.compactMap(\.time.meanNanoseconds)
+    return means.isEmpty ? nil : means.reduce(0, +)
   }
 }
 
@@ -271,44 +275,19 @@ extension Measurement {
   /// What is worth a warning about answers that could not be cut up.
   package var decompositionWarnings: [String] {
     let all = scopes.compactMap(\.decomposition)
-    let without = all.reduce(0) { $0 + $1.withoutStamps }
-    let impossible = all.reduce(0) { $0 + $1.impossibleStamps }
-    var warnings: [String] = []
-    if without > 0 {
-      warnings.append(
-        "\(without) answers had no stamps of the worker, so it is not known where their time went; "
-          + "decompose: wants workers that stamp, such as nylon-worker")
+    func warning(_ count: KeyPath<Decomposition, UInt64>, _ words: String) -> String? {
+      let count = all.reduce(0) { $0 + $1[keyPath: count] }
+      return count > 0 ? "\(count) answers had \(words)" : nil
     }
-    if impossible > 0 {
-      warnings.append(
-        "\(impossible) answers had stamps that do not lie between sent and done, so they are not used; "
-          + "decompose: wants workers on the same machine, with the same monotonic clock")
-    }
-    return warnings
-  }
-}
-
-/// Where one load thread records the parts of phases. Recording does not allocate.
-struct PartRecorder: @unchecked Sendable {
-  // @unchecked: one thread writes; readers tolerate counters of different age.
-
-  /// The first histogram's words.
-  package let histograms: UnsafeMutablePointer<UInt64>
-  /// Parts of each phase.
-  package let count: Int
-
-  /// The histogram of a part, from 0, of a phase; scope 1 is the first.
-  @inline(__always)
-  package func part(_ part: Int, scope: Int) -> RawHistogram {
-    RawHistogram(words: histograms + ((scope &- 1) &* count &+ part) &* RawHistogram.wordCount)
-  }
-}
-
-extension RecordingArea {
-  /// Where a load thread records parts; nil when the load is not decomposed.
-  func partRecorder(_ thread: Int) -> PartRecorder? {
-    guard !layout.parts.isEmpty else { return nil }
-    let first = RawHistogram.wordCount * layout.plainHistogramsPerThread
-    return PartRecorder(histograms: threadRecorder(thread).histograms + first, count: layout.parts.count)
+    return [
+      warning(
+        \.withoutStamps,
+        "no stamps of the worker, so it is not known where their time went; decompose: wants workers that stamp, "
+          + "such as nylon-worker"),
+      warning(
+        \.impossibleStamps,
+        "stamps that do not lie between sent and done, so they are not used; decompose: wants workers on the same "
+          + "machine, with the same monotonic clock"),
+    ].compactMap { $0 }
   }
 }

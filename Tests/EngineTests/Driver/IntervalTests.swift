@@ -26,9 +26,11 @@ import Testing
     /// At boundary n the generator has spent n * n, so that each interval costs otherwise.
     static func sample(_ number: Int) -> ResourceSample {
       let number = UInt64(number)
-      return ResourceSample(
-        generatorNanoseconds: number * number, brokerNanoseconds: 10 * number,
-        generator: ProcessReading(residentBytes: 1000 + number, switches: nil))
+      var sample = ResourceSample()
+      sample.generatorNanoseconds = number * number
+      sample.brokerNanoseconds = 10 * number
+      sample.generator = ProcessReading(residentBytes: 1000 + number, switches: nil)
+      return sample
     }
   }
 

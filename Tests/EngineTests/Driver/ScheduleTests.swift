@@ -53,7 +53,7 @@ import Testing
     #expect(largestDistance(gaps) < 1.95 / Double(count).squareRoot())
   }
 
-  @Test("The exponential tail is there in the right measure, and so is every layer's edge")
+  @Test("The exponential tail is there in the right measure")
   func tails() {
     let count = 4_000_000
     var schedule = ArrivalSchedule(ratePerSecond: 1000, arrivals: .poisson, seed: 11)
@@ -67,7 +67,7 @@ import Testing
       sum += gap
       for place in 0..<min(12, Int(gap) + 1) { beyond[place] += 1 }
     }
-    // Four standard errors of the mean, and of each count; the tail begins at 7.7.
+    // Four standard errors of the mean, and of each count.
     #expect(abs(sum / Double(count) - 1) < 4 / Double(count).squareRoot())
     for place in 1..<12 {
       let wanted = Double(count) * exp(-Double(place))

@@ -31,7 +31,6 @@ enum SimulatedAnswer {
 final class Simulation: SessionTransport {
   let completions: CompletionRing
   var isInProcess = false
-  var wakeMargin: UInt64 = 0
   var clock: UInt64
   /// What each look at the clock costs.
   var tick: UInt64 = 0

@@ -20,10 +20,6 @@ final class StampedTransport: SessionTransport {
 
   var completions: CompletionRing { inner.completions }
   var isInProcess: Bool { inner.isInProcess }
-  var wakeMargin: UInt64 {
-    get { inner.wakeMargin }
-    set { inner.wakeMargin = newValue }
-  }
   func open(slot: Int, at time: UInt64) -> Bool {
     opened += 1
     return inner.open(slot: slot, at: time)

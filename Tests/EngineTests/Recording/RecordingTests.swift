@@ -17,6 +17,15 @@ private struct Random: RandomNumberGenerator {
   }
 }
 
+extension RawHistogram {
+  /// A copy as a value.
+  func snapshot() -> LatencyHistogram {
+    var histogram = LatencyHistogram()
+    histogram.merge(self)
+    return histogram
+  }
+}
+
 private func zeroed(words: Int) -> UnsafeMutablePointer<UInt64> {
   let memory = UnsafeMutablePointer<UInt64>.allocate(capacity: words)
   memory.initialize(repeating: 0, count: words)
@@ -88,7 +97,7 @@ struct RecordingTests {
     for thread in 0..<threads {
       let recorder = area.threadRecorder(thread)
       for scope in 0..<3 {
-        for counter in ThreadRecorder.Counter.allCases {
+        for counter in Counter.allCases {
           recorder.add(counter, scope: scope, next)
           next += 1
         }
@@ -120,7 +129,7 @@ struct RecordingTests {
     for thread in 0..<threads {
       let recorder = area.threadRecorder(thread)
       for scope in 0..<3 {
-        for counter in ThreadRecorder.Counter.allCases {
+        for counter in Counter.allCases {
           #expect(recorder.value(counter, scope: scope) == next)
           next += 1
         }
