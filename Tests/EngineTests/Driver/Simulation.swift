@@ -1,7 +1,7 @@
 import Lab
 import Results
 import Nylon
-import Scenario
+@testable import Scenario
 
 @testable import Engine
 

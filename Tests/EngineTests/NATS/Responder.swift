@@ -4,7 +4,7 @@ import Lab
 import Results
 import NATS
 import Nylon
-import Scenario
+@testable import Scenario
 import Synchronization
 import Testing
 
