@@ -217,9 +217,9 @@ package struct Calibration {
 
   private func plan(_ target: Target) -> Plan {
     Plan(
-      name: "calibrate", targets: [target],
-      request: RequestSpec(path: "/api/users", headers: [KeyValue(key: "host", value: "example.test")]),
-      phases: target.phases, loads: target.loads, warmupSeconds: 0.3, measureSeconds: seconds,
+      "calibrate", target,
+      request: RequestSpec(to: "/api/users", headers: [KeyValue(key: "host", value: "example.test")]),
+      loads: target.loads, warmupSeconds: 0.3, measureSeconds: seconds,
       drainSeconds: 1)
   }
 
@@ -237,7 +237,7 @@ package struct Calibration {
 
   private func ffiTarget(_ file: String, _ load: LoadShape, phases: [Phase] = Phase.session) -> Target {
     Target(
-      name: "ffi", plugin: Self.plugin, handler: "noop", transport: .ffi(FFISpec(file: file)),
+      "ffi", plugin: Self.plugin, handler: "noop", .ffi(FFISpec(file: file)),
       phases: phases, loads: [load])
   }
 
@@ -355,8 +355,8 @@ package struct Calibration {
     _ broker: Broker, inFlight: Int = 1, plugin: String = plugin, workers: WorkersSpec? = nil
   ) -> Target {
     var target = Target(
-      name: "nats", plugin: plugin, handler: "noop",
-      transport: .nats(NATSSpec(servers: [broker.url], group: Self.group, workers: workers)),
+      "nats", plugin: plugin, handler: "noop",
+      .nats(NATSSpec(pool: Self.group, servers: [broker.url], workers: workers)),
       phases: [.requestFilter], loads: [.closed(concurrency: inFlight)])
     target.maxInFlight = max(target.maxInFlight, inFlight)
     return target
@@ -366,7 +366,7 @@ package struct Calibration {
   private func workerTarget(_ broker: Broker, inFlight: Int = 1) -> Target {
     natsTarget(
       broker, inFlight: inFlight, plugin: "worker",
-      workers: WorkersSpec(count: 1, command: ["nylon-worker"]))
+      workers: .own)
   }
 
   /// The engine, and libnats driven in two ways, each beside the bare client of the same round.

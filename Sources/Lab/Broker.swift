@@ -3,34 +3,26 @@ import NATS
 import Scenario
 
 /// A nats-server that the run starts on a free loopback port, and probes of one that the user runs.
-package final class Broker: Sendable {
+package final class Broker: ProcessHolder {
   /// Where it listens.
   package let port: UInt16
   package let monitor: BrokerMonitor
-  package let version: String?
-  private let process: ChildProcess
+  package let process: ChildProcess
 
-  private init(port: UInt16, monitorPort: UInt16, version: String?, process: ChildProcess) {
+  private init(port: UInt16, monitorPort: UInt16, process: ChildProcess) {
     self.port = port
     self.monitor = BrokerMonitor(port: monitorPort)
-    self.version = version
     self.process = process
   }
 
-  /// Starts a broker, and returns when it answers.
+  /// Starts a broker, on a port of its own choice when none is named, and returns when it answers.
   ///
   /// With credentials (a token, or user and password) only clients that have them get in. They go
   /// to the broker in a nameless file in memory: neither its command line nor any folder shows them.
-  /// - Parameters:
-  ///   - auth: what clients must have; nothing lets everyone in.
-  ///   - port: a port of its own choice when nil; a certain one for a broker that comes back.
-  ///   - program: another program than the nats-server that is found.
-  ///   - timeout: until it must answer.
   package static func start(
-    auth: NATSAuth = NATSAuth(), port: UInt16? = nil, program: String? = nil,
-    timeout: Duration = .seconds(15)
+    auth: NATSAuth = NATSAuth(), port: UInt16? = nil, program: String? = nil
   ) throws(LabError) -> Broker {
-    let deadline = Deadline.after(timeout)
+    let deadline = Deadline.after(.seconds(15))
     let path: String
     if let program { path = program } else { path = try Executables.broker() }
     let configuration = try Descriptor.memory(
@@ -38,7 +30,7 @@ package final class Broker: Sendable {
     let process = try withExtendedLifetime(configuration) { () throws(LabError) in
       try ChildProcess.start(
         Launch(
-          path, ["-c", "/proc/self/fd/3"], descriptors: [configuration.raw],
+          program: path, arguments: ["-c", "/proc/self/fd/3"], descriptors: [configuration.raw],
           secrets: auth.secretWords))
     }
     let ports = process.waitForWords(until: deadline) { words -> (UInt16, UInt16)? in
@@ -47,22 +39,15 @@ package final class Broker: Sendable {
       else { return nil }
       return (client, monitor)
     }
-    guard let (clientPort, monitorPort) = ports else { throw failure(of: process) }
-    let greeting: BrokerGreeting
+    guard let (clientPort, monitorPort) = ports else { throw process.endedSilent("nats-server") }
     do {
-      greeting = try probe(
+      try probe(
         url: "nats://127.0.0.1:\(clientPort)", auth: auth, timeout: .seconds(deadline.remainingSeconds))
     } catch {
-      guard process.isRunning else { throw failure(of: process) }
+      guard process.isRunning else { throw process.endedSilent("nats-server") }
       throw error
     }
-    return Broker(port: clientPort, monitorPort: monitorPort, version: greeting.version, process: process)
-  }
-
-  private static func failure(of process: ChildProcess) -> LabError {
-    let why = process.exitStatus.map { "it \($0)" } ?? "it did not say where it listens in time"
-    process.terminate()
-    return .notReady("nats-server", why: why, lastWords: process.lastWords)
+    return Broker(port: clientPort, monitorPort: monitorPort, process: process)
   }
 
   /// Makes sure that a broker which is started for a run can have such clients.
@@ -86,16 +71,14 @@ package final class Broker: Sendable {
     if let token = auth.token {
       lines.append("authorization { token: \(quoted(token)) }")
     } else if let user = auth.user {
-      lines.append(
-        "authorization { user: \(quoted(user)), password: \(quoted(auth.password ?? "")) }")
+      lines.append("authorization { user: \(quoted(user)), password: \(quoted(auth.password ?? "")) }")
     }
     return lines.joined(separator: "\n") + "\n"
   }
 
   /// A string of the broker's configuration language, every byte written as a number.
   private static func quoted(_ text: String) -> String {
-    let digits = Array("0123456789abcdef")
-    return "\"" + text.utf8.map { "\\x\(digits[Int($0 >> 4)])\(digits[Int($0 & 15)])" }.joined() + "\""
+    "\"" + text.utf8.map { String(format: "\\x%02x", $0) }.joined() + "\""
   }
 
   private static func announcedPort(_ announcement: String, in words: String) -> UInt16? {
@@ -109,37 +92,77 @@ package final class Broker: Sendable {
   /// Its URL, without credentials.
   package var url: String { "nats://127.0.0.1:\(port)" }
 
-  /// Its process id, for its CPU time.
-  package var pid: Int32 { process.pid }
-
-  /// False once it has ended, for whatever reason.
-  package var isRunning: Bool { process.isRunning }
-
-  /// How it ended; nil while it runs.
-  package var exitStatus: ExitStatus? { process.exitStatus }
-
-  /// The last lines of its log, without secrets.
-  package var lastWords: String { process.lastWords }
-
   /// What it counts.
   package func statistics() throws(LabError) -> BrokerStatistics { try monitor.statistics() }
-
-  /// Ends it and waits until it is gone.
-  @discardableResult
-  package func stop(grace: Duration = .seconds(3)) -> ExitStatus? { process.terminate(grace: grace) }
-
-  /// Kills it at once: a fault, to see what clients do.
-  @discardableResult
-  package func kill() -> ExitStatus? { process.kill() }
-
-  /// Stops it where it is, as if its machine hung: a fault.
-  package func pause() { process.pause() }
-
-  /// Lets it go on.
-  package func resume() { process.resume() }
 }
 
 extension NATSAuth {
   /// The words that must be seen nowhere.
   var secretWords: [String] { [token, user, password].compactMap { $0 } }
+}
+
+extension Broker {
+  /// Asks a broker whether it is there and takes the credentials (the URL's own, else `auth`), over TLS where that is
+  /// wanted; what it says of itself. The errors name host and port, never what stands before an `@`.
+  ///
+  /// - Parameter timeout: for each address of the broker's name.
+  @discardableResult
+  package static func probe(
+    url: String, auth: NATSAuth = NATSAuth(), tls: NATSTLS = NATSTLS(), timeout: Duration = .seconds(5)
+  ) throws(LabError) -> BrokerInfo? {
+    _ = try address(url)
+    let security = try security(auth: auth, tls: tls, servers: [url])
+    let wire = WireConnection(
+      to: try servers(url, security: security), first: 0,
+      settings: WireSettings(
+        name: "nylon-bench", subscriptions: [],
+        limitNanoseconds: UInt64(max(0, timeout / .nanoseconds(1)))),
+      epoll: WireConnection.noEpoll, place: 0, outBytes: 0)
+    defer { wire.close() }
+    do {
+      try wire.connectFirst()
+    } catch {
+      switch error.kind {
+      case .credentials: throw .brokerRefusesCredentials(address: error.server, why: error.words)
+      case .tls: throw .noTLS(address: error.server, why: error.why, remedy: error.remedy)
+      case .silence, .noBroker: throw .brokerUnreachable(address: error.server, why: error.why)
+      }
+    }
+    return wire.greeting
+  }
+
+  /// The address of a broker's URL.
+  static func address(_ url: String) throws(LabError) -> BrokerAddress {
+    do {
+      return try BrokerAddress(url)
+    } catch {
+      throw .invalid("\(error)", remedy: BrokerAddressError.remedy)
+    }
+  }
+
+  /// The broker of a URL, its name looked up.
+  static func servers(
+    _ url: String, security: WireSecurity = WireSecurity()
+  ) throws(LabError) -> [BrokerServer] {
+    do {
+      return try BrokerServer.all([url], security: security)
+    } catch {
+      throw .brokerUnreachable(address: error.server, why: error.why)
+    }
+  }
+
+  /// Reads the files of credentials and TLS, so that one that is missing or wrong is found before anything starts.
+  package static func checkFiles(auth: NATSAuth, tls: NATSTLS, servers: [String]) throws(LabError) {
+    _ = try security(auth: auth, tls: tls, servers: servers)
+  }
+
+  private static func security(
+    auth: NATSAuth, tls: NATSTLS, servers: [String]
+  ) throws(LabError) -> WireSecurity {
+    do {
+      return try WireSecurity(auth: auth, tls: tls, servers: servers)
+    } catch {
+      throw .unusableFile(error)
+    }
+  }
 }

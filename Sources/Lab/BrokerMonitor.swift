@@ -1,28 +1,19 @@
 import Engine
 import Foundation
 
-/// What a broker's own monitoring says.
-package struct BrokerStatistics: Codable, Sendable, Equatable {
-  /// Version of the broker.
+/// What a broker's own monitoring says of it.
+package struct BrokerStatistics: Decodable, Sendable, Equatable {
   package var version: String
   /// Clients that were cut off because they read too slowly.
-  package var slowConsumers: Int
-  /// Messages that came in.
+  package var slowConsumers: UInt64
   package var inMessages: UInt64
-  /// Messages that went out.
   package var outMessages: UInt64
-  /// Bytes that came in.
   package var inBytes: UInt64
-  /// Bytes that went out.
   package var outBytes: UInt64
   /// Clients connected now.
-  package var connections: Int
+  package var connections: UInt64
   /// Subscriptions now, the broker's own included.
-  package var subscriptions: Int
-  /// Resident memory, bytes.
-  package var memoryBytes: UInt64
-  /// CPU use that the broker states, percent of a core.
-  var cpuPercent: Double
+  package var subscriptions: UInt64
 
   enum CodingKeys: String, CodingKey {
     case version
@@ -32,41 +23,75 @@ package struct BrokerStatistics: Codable, Sendable, Equatable {
     case inBytes = "in_bytes"
     case outBytes = "out_bytes"
     case connections, subscriptions
-    case memoryBytes = "mem"
-    case cpuPercent = "cpu"
   }
 }
 
-/// A broker's monitoring over HTTP.
+/// A client as the broker's monitoring shows it.
+package struct BrokerClient: Decodable, Sendable, Equatable {
+  /// The broker's number for the connection; a client that connects again gets another.
+  package var id: UInt64
+  /// Messages that were delivered to it.
+  package var deliveredMessages: UInt64
+  /// Bytes that wait for it because it reads slowly.
+  var pendingBytes: UInt64?
+
+  enum CodingKeys: String, CodingKey {
+    case id = "cid"
+    case deliveredMessages = "out_msgs"
+    case pendingBytes = "pending_bytes"
+  }
+}
+
+/// A subscription as the broker's monitoring shows it.
+package struct BrokerSubscription: Decodable, Sendable, Hashable {
+  /// The subject, perhaps with wildcards.
+  package var subject: String
+  /// The queue group; nil when there is none.
+  package var group: String?
+  package var clientID: UInt64
+
+  enum CodingKeys: String, CodingKey {
+    case subject
+    case group = "qgroup"
+    case clientID = "cid"
+  }
+}
+
+/// A broker's monitoring over HTTP, on this machine.
 package struct BrokerMonitor: Sendable, Equatable {
-  /// Host of the monitoring.
-  package var host: String = "127.0.0.1"
-  /// Port of the monitoring.
   package var port: UInt16
 
-  /// What the broker counts, from `/varz`.
+  /// What the broker counts.
   package func statistics(timeout: Duration = .seconds(3)) throws(LabError) -> BrokerStatistics {
     try decode(BrokerStatistics.self, path: "/varz", until: .after(timeout))
   }
 
-  /// Bytes that wait in the broker for clients that read slowly, from `/connz`.
+  /// All clients that are connected now.
+  package func clients(timeout: Duration = .seconds(3)) throws(LabError) -> [BrokerClient] {
+    struct Page: Decodable { var connections: [BrokerClient] }
+    return try decode(Page.self, path: "/connz?limit=100000", until: .after(timeout)).connections
+  }
+
+  /// Bytes that wait in the broker for clients that read slowly.
   func pendingBytes(timeout: Duration = .seconds(3)) throws(LabError) -> UInt64 {
-    try decode(Connections.self, path: "/connz?limit=100000", until: .after(timeout))
-      .connections.reduce(0) { $0 &+ ($1.pending_bytes ?? 0) }
+    try clients(timeout: timeout).reduce(0) { $0 &+ ($1.pendingBytes ?? 0) }
+  }
+
+  /// All subscriptions of clients now, or those that a subject may match.
+  package func subscriptions(
+    to subject: String? = nil, timeout: Duration = .seconds(3)
+  ) throws(LabError) -> [BrokerSubscription] {
+    struct Page: Decodable { var subscriptions_list: [BrokerSubscription]? }
+    let test = subject?.addingPercentEncoding(withAllowedCharacters: .alphanumerics).map { "&test=\($0)" }
+    let path = "/subsz?subs=1&limit=100000" + (test ?? "")
+    return try decode(Page.self, path: path, until: .after(timeout)).subscriptions_list ?? []
   }
 
   /// The ids of the connections that a message on this subject may go to in this queue group;
   /// they may have subscribed with wildcards.
-  func subscribers(
-    of subject: String, group: String, until deadline: Deadline
-  ) throws(LabError) -> Set<UInt64> {
-    let name = subject.addingPercentEncoding(withAllowedCharacters: .alphanumerics) ?? subject
-    let list = try decode(
-      Subscriptions.self, path: "/subsz?subs=1&limit=100000&test=\(name)", until: deadline)
-    let matching = (list.subscriptions_list ?? []).filter {
-      $0.qgroup == group && Self.covers($0.subject, subject)
-    }
-    return Set(matching.map(\.cid))
+  func subscribers(of subject: String, group: String) throws(LabError) -> Set<UInt64> {
+    let all = try subscriptions(to: subject)
+    return Set(all.filter { $0.group == group && Self.covers($0.subject, subject) }.map(\.clientID))
   }
 
   /// Whether a subscription, with `*` for one word and `>` for all that follow, gets a subject.
@@ -85,98 +110,56 @@ package struct BrokerMonitor: Sendable, Equatable {
     _ type: Value.Type, path: String, until deadline: Deadline
   ) throws(LabError) -> Value {
     do {
-      let body = try get(path, until: deadline)
-      return try JSONDecoder().decode(type, from: Data(body))
+      return try JSONDecoder().decode(type, from: try get(path, until: deadline))
     } catch {
-      let why = (error as? Connection.Failure)?.why ?? "its answer cannot be read"
-      throw .brokerUnreachable(address: "\(host):\(port) (monitoring)", why: why)
+      let why = (error as? Failure)?.why ?? "its answer cannot be read"
+      throw .brokerUnreachable(address: "127.0.0.1:\(port) (monitoring)", why: why)
     }
   }
 
-  private func get(_ path: String, until deadline: Deadline) throws(Connection.Failure) -> [UInt8] {
-    var connection = try Connection(host: host, port: port, until: deadline)
-    try connection.send("GET \(path) HTTP/1.0\r\nHost: \(host)\r\nAccept: application/json\r\n\r\n")
-    let status = try connection.line().split(separator: " ")
-    guard status.first?.hasPrefix("HTTP/1.") == true, status.dropFirst().first == "200" else {
-      throw Connection.Failure(why: "it does not answer \(path)")
+  /// Why there is no answer.
+  private struct Failure: Error { let why: String }
+
+  /// The most bytes of an answer.
+  private static let longestAnswer = 64 << 20
+
+  private func get(_ path: String, until deadline: Deadline) throws -> Data {
+    let socket: Descriptor
+    do {
+      socket = try TCPSocket.connected(to: TCPSocket.loopback(port), until: deadline)
+    } catch {
+      throw Failure(why: error.why)
     }
-    while try !connection.line().isEmpty {}
-    return try connection.rest()
+    let request = "GET \(path) HTTP/1.0\r\nHost: 127.0.0.1\r\nAccept: application/json\r\n\r\n"
+    guard socket.send(Array(request.utf8), until: deadline) else {
+      throw Failure(why: "the connection was closed")
+    }
+    let answer = try rest(of: socket, until: deadline)
+    let status = String(decoding: answer.prefix { $0 != 13 && $0 != 10 }, as: UTF8.self).split(separator: " ")
+    guard !status.isEmpty else { throw Failure(why: "it closed the connection") }
+    guard status[0].hasPrefix("HTTP/1."), status.dropFirst().first == "200" else {
+      throw Failure(why: "it does not answer \(path)")
+    }
+    guard let head = answer.firstRange(of: Data("\r\n\r\n".utf8)) else {
+      throw Failure(why: "it closed the connection")
+    }
+    return answer[head.upperBound...]
   }
 
-  private struct Connections: Decodable {
-    struct Row: Decodable {
-      var pending_bytes: UInt64?
+  /// All that comes until the broker closes the connection.
+  private func rest(of socket: Descriptor, until deadline: Deadline) throws(Failure) -> Data {
+    var all = Data()
+    while all.count <= Self.longestAnswer {
+      switch socket.read() {
+      case .bytes(let bytes): all += bytes
+      case .end: return all
+      case .nothingYet:
+        guard !deadline.isPast, socket.waits(for: Int16(POLLIN), until: deadline) else {
+          throw Failure(why: "it said nothing within the time given")
+        }
+      }
     }
-    var connections: [Row]
-  }
-
-  private struct Subscriptions: Decodable {
-    struct Row: Decodable {
-      var subject: String
-      var qgroup: String?
-      var cid: UInt64
-    }
-    var subscriptions_list: [Row]?
-  }
-}
-
-/// A client as the broker's monitoring shows it.
-package struct BrokerClient: Sendable, Equatable {
-  /// The broker's number for the connection; a client that connects again gets another.
-  package var id: UInt64
-  /// The name that it gave itself; empty when it gave none.
-  package var name: String
-  /// Messages that it sent.
-  var sentMessages: UInt64
-  /// Messages that were delivered to it.
-  package var deliveredMessages: UInt64
-}
-
-/// A subscription as the broker's monitoring shows it.
-package struct BrokerSubscription: Sendable, Hashable {
-  /// The subject, perhaps with wildcards.
-  package var subject: String
-  /// The queue group; nil when there is none.
-  package var group: String?
-  package var clientID: UInt64
-}
-
-extension BrokerMonitor {
-  /// All clients that are connected now, from `/connz`.
-  package func clients(timeout: Duration = .seconds(3)) throws(LabError) -> [BrokerClient] {
-    let page = try decode(ClientPage.self, path: "/connz?limit=100000", until: .after(timeout))
-    return page.connections.map {
-      BrokerClient(
-        id: $0.cid, name: $0.name ?? "", sentMessages: $0.in_msgs, deliveredMessages: $0.out_msgs)
-    }
-  }
-
-  /// All subscriptions of clients now, from `/subsz`.
-  package func subscriptions(timeout: Duration = .seconds(3)) throws(LabError) -> [BrokerSubscription] {
-    let page = try decode(SubscriptionPage.self, path: "/subsz?subs=1&limit=100000", until: .after(timeout))
-    return (page.subscriptions_list ?? []).map {
-      BrokerSubscription(subject: $0.subject, group: $0.qgroup, clientID: $0.cid)
-    }
-  }
-
-  private struct ClientPage: Decodable {
-    struct Row: Decodable {
-      var cid: UInt64
-      var name: String?
-      var in_msgs: UInt64
-      var out_msgs: UInt64
-    }
-    var connections: [Row]
-  }
-
-  private struct SubscriptionPage: Decodable {
-    struct Row: Decodable {
-      var subject: String
-      var qgroup: String?
-      var cid: UInt64
-    }
-    var subscriptions_list: [Row]?
+    throw Failure(why: "it sends more than \(Self.longestAnswer) bytes")
   }
 }
 
@@ -194,25 +177,16 @@ package final class BrokerWatch: Sendable {
     var activity: BrokerActivity?
   }
 
-  /// Watches the broker while the load of this shared memory is measured.
-  /// - Parameters:
-  ///   - monitor: the broker's monitoring.
-  ///   - area: tells when the measured time begins and ends.
-  ///   - seconds: the planned length of the measured time.
+  /// Watches the broker while the load of this shared memory is measured, for about so long.
   package init(_ monitor: BrokerMonitor, area: RecordingArea, seconds: Double) {
     let interval = UInt64(max(0.5, seconds / 10) * 1e9)
-    let thread = Thread { [state] in
-      let activity = Self.watch(monitor, area: area, interval: interval) {
-        state.withLock { $0.isStopping }
-      }
+    startThread("broker-watch", stackBytes: 512 << 10) { [state] in
+      let activity = Self.watch(monitor, area, interval: interval) { state.withLock { $0.isStopping } }
       state.withLock {
         $0.activity = activity
         $0.isOver = true
       }
     }
-    thread.name = "broker-watch"
-    thread.stackSize = 512 << 10
-    thread.start()
   }
 
   deinit { state.withLock { $0.isStopping = true } }
@@ -228,7 +202,7 @@ package final class BrokerWatch: Sendable {
   private static let timeout = Duration.seconds(2)
 
   private static func watch(
-    _ monitor: BrokerMonitor, area: RecordingArea, interval: UInt64, isStopping: () -> Bool
+    _ monitor: BrokerMonitor, _ area: RecordingArea, interval: UInt64, isStopping: () -> Bool
   ) -> BrokerActivity? {
     guard sleep(until: { area.measureStart == 0 ? .max : area.measureStart }, unless: isStopping),
       let first = try? monitor.statistics(timeout: timeout)
@@ -275,8 +249,8 @@ extension BrokerActivity {
     self.init(
       inMessages: last.inMessages - first.inMessages, outMessages: last.outMessages - first.outMessages,
       inBytes: last.inBytes - first.inBytes, outBytes: last.outBytes - first.outBytes,
-      slowConsumers: UInt64(last.slowConsumers - first.slowConsumers),
-      subscriptions: UInt64(clamping: last.subscriptions), connections: UInt64(clamping: last.connections),
+      slowConsumers: last.slowConsumers - first.slowConsumers, subscriptions: last.subscriptions,
+      connections: last.connections,
       pendingMostBytes: pendingMostBytes, pendingLooks: pendingLooks)
   }
 }

@@ -23,18 +23,18 @@ package final class ChildProcess: Sendable {
   /// Starts a program, and returns when it is executing.
   package static func start(_ launch: Launch) throws(LabError) -> ChildProcess {
     let state = Guarded(KeptState())
-    let (keeper, lifeline, sources) = try startKeeper(launch)
-    Pump(keeper: keeper, sources: sources, documentLimit: launch.documentLimit, state: state).start()
+    let lifeline = try startKeeper(launch, state)
     let child = ChildProcess(
       program: launch.program, lifeline: lifeline, state: state, secrets: Secrets(launch.secrets))
     try child.awaitStart()
     return child
   }
 
-  /// Starts the keeper. When this returns, the other ends of all descriptors are the keeper's alone.
+  /// Starts the keeper, and the thread that listens to it; our end of the lifeline. When this returns, the
+  /// other ends of all descriptors are the keeper's alone.
   private static func startKeeper(
-    _ launch: Launch
-  ) throws(LabError) -> (pid: Int32, lifeline: Descriptor, sources: [Pump.Source]) {
+    _ launch: Launch, _ state: Guarded<KeptState>
+  ) throws(LabError) -> Descriptor {
     let keeper = try Executables.own("nylon-keeper")
     let (lifeline, keeperLifeline) = try Descriptor.socketPair()
     let status = try Descriptor.pipe()
@@ -62,7 +62,9 @@ package final class ChildProcess: Sendable {
         [keeper] + options + [launch.program] + launch.arguments, environment: launch.environment,
         passing: numbers + [keeperLifeline.raw, status.writing.raw])
     }
-    return (pid, lifeline, sources)
+    let pump = Pump(keeper: pid, sources: sources, documentLimit: launch.documentLimit, state: state)
+    startThread("lab-pump") { pump.run() }
+    return lifeline
   }
 
   private func awaitStart() throws(LabError) {
@@ -70,16 +72,13 @@ package final class ChildProcess: Sendable {
       state.pid != nil || state.startErrno != nil || state.isFinished ? state : nil
     }
     if begun?.pid != nil { return }
-    switch begun?.startErrno {
-    case ENOENT:
+    if begun?.startErrno == ENOENT {
       throw .missing(
         "The program \(program) (or the interpreter that it names)",
         remedy: "Give the path of a program, or the name of one in PATH.")
-    case .some(let number):
-      throw .cannotStart(program: program, why: systemErrorText(number))
-    case nil:
-      throw .cannotStart(program: program, why: "its keeper did not report")
     }
+    let why = begun?.startErrno.map(systemErrorText) ?? "its keeper did not report"
+    throw .cannotStart(program: program, why: why)
   }
 
   /// The process id; not to be signalled, since it may be another's once the process has ended.
@@ -91,11 +90,8 @@ package final class ChildProcess: Sendable {
   /// How the process ended; nil while it runs.
   package var exitStatus: ExitStatus? { state.withLock { $0.isFinished ? $0.status : nil } }
 
-  /// What the process has used up to its end; nil while it runs, or when it was killed with its keeper.
-  var resourceUse: ResourceUse? { state.withLock { $0.isFinished ? $0.use : nil } }
-
   /// What came through the document pipe until now; nil when it was longer than allowed.
-  package var document: [UInt8]? { state.withLock { $0.documentIsCut ? nil : $0.document } }
+  package var document: [UInt8]? { state.withLock { $0.document } }
 
   /// The last lines of standard error, or of standard output when there are none; no secrets.
   package var lastWords: String {
@@ -122,6 +118,13 @@ package final class ChildProcess: Sendable {
     return result ?? nil
   }
 
+  /// Ends it, since it did not say where it listens; the error that says so.
+  func endedSilent(_ name: String) -> LabError {
+    let why = exitStatus.map { "it \($0)" } ?? "it did not say where it listens in time"
+    terminate()
+    return .notReady(name, why: why, lastWords: lastWords)
+  }
+
   /// Asks the process and its group to end (SIGTERM), and kills them when the grace is over.
   /// Returns when they are gone and reaped; nil only for a process that hangs in the kernel.
   @discardableResult
@@ -139,12 +142,33 @@ package final class ChildProcess: Sendable {
     lifeline.send(Array("K".utf8))
     return wait(timeout: .seconds(10))
   }
+}
 
-  /// Stops the process and its group where they are, as if their machine hung.
-  package func pause() { lifeline.send(Array("S".utf8)) }
+/// What stands for a process of its own.
+package protocol ProcessHolder: Sendable {
+  var process: ChildProcess { get }
+}
 
-  /// Lets a paused process go on.
-  package func resume() { lifeline.send(Array("C".utf8)) }
+extension ProcessHolder {
+  /// Its process id, for its CPU time.
+  package var pid: Int32 { process.pid }
+
+  /// False once it has ended, for whatever reason.
+  package var isRunning: Bool { process.isRunning }
+
+  /// How it ended; nil while it runs.
+  package var exitStatus: ExitStatus? { process.exitStatus }
+
+  /// What it said last, without secrets.
+  package var lastWords: String { process.lastWords }
+
+  /// Ends it and waits until it is gone.
+  @discardableResult
+  package func stop(grace: Duration = .seconds(3)) -> ExitStatus? { process.terminate(grace: grace) }
+
+  /// Kills it at once: a fault, to see what clients do.
+  @discardableResult
+  package func kill() -> ExitStatus? { process.kill() }
 }
 
 /// Starts a program with exactly these descriptors, as 0, 1, 2, …
@@ -172,34 +196,25 @@ private func spawn(
 package struct Launch: Sendable {
   /// A path, or a name to be found in PATH.
   package var program: String
-  /// Its arguments, without its own name. They are public: no secrets here.
-  package var arguments: [String]
-  /// Environment on top of our own.
-  package var environment: [String: String]
+  /// Without its own name. They are public: no secrets here.
+  package var arguments: [String] = []
+  /// On top of our own.
+  package var environment: [String: String] = [:]
   /// What it reads from standard input; nil is `/dev/null`.
-  package var input: [UInt8]?
+  var input: [UInt8]?
   /// Open descriptors of this process that it inherits as 3, 4, … (as 4, 5, … with `collectsDocument`).
-  package var descriptors: [Int32]
+  var descriptors: [Int32] = []
   /// Whether it gets a pipe as descriptor 3, of which we keep everything that comes.
-  var collectsDocument: Bool
+  var collectsDocument = false
   /// The most bytes of a document.
-  var documentLimit: Int
+  var documentLimit = 256 << 20
   /// What must not be seen in its last words.
-  package var secrets: [String]
+  var secrets: [String] = []
+}
 
-  package init(
-    _ program: String, _ arguments: [String] = [], environment: [String: String] = [:],
-    input: [UInt8]? = nil, descriptors: [Int32] = [], collectsDocument: Bool = false,
-    documentLimit: Int = 256 << 20, secrets: [String] = []
-  ) {
-    self.program = program
-    self.arguments = arguments
-    self.environment = environment
-    self.input = input
-    self.descriptors = descriptors
-    self.collectsDocument = collectsDocument
-    self.documentLimit = documentLimit
-    self.secrets = secrets
+extension Launch {
+  package init(_ program: String, _ arguments: [String] = [], environment: [String: String] = [:]) {
+    self.init(program: program, arguments: arguments, environment: environment)
   }
 }
 
@@ -217,43 +232,66 @@ extension ExitStatus: CustomStringConvertible {
   package var description: String {
     switch self {
     case .exited(let code): return "exited with code \(code)"
-    case .signaled(let number): return "was ended by \(ExitStatus.signalName(number))"
     case .lost: return "was killed together with its keeper"
+    case .signaled(let number):
+      let name = Self.signalNames[number].map { "\($0) (signal \(number))" }
+      return "was ended by \(name ?? "signal \(number)")"
     }
   }
 
-  private static func signalName(_ number: Int32) -> String {
-    let names: [Int32: String] = [
-      SIGABRT: "SIGABRT", SIGBUS: "SIGBUS", SIGFPE: "SIGFPE", SIGHUP: "SIGHUP", SIGILL: "SIGILL",
-      SIGINT: "SIGINT", SIGKILL: "SIGKILL", SIGPIPE: "SIGPIPE", SIGSEGV: "SIGSEGV",
-      SIGTERM: "SIGTERM", SIGTRAP: "SIGTRAP", SIGXCPU: "SIGXCPU",
-    ]
-    return names[number].map { "\($0) (signal \(number))" } ?? "signal \(number)"
-  }
+  private static let signalNames: [Int32: String] = [
+    SIGABRT: "SIGABRT", SIGBUS: "SIGBUS", SIGFPE: "SIGFPE", SIGHUP: "SIGHUP", SIGILL: "SIGILL",
+    SIGINT: "SIGINT", SIGKILL: "SIGKILL", SIGPIPE: "SIGPIPE", SIGSEGV: "SIGSEGV", SIGTERM: "SIGTERM",
+    SIGTRAP: "SIGTRAP", SIGXCPU: "SIGXCPU",
+  ]
 }
 
-/// What a process, with the descendants that it waited for, has used up to its end.
-package struct ResourceUse: Sendable, Equatable, Codable {
-  /// CPU time in user mode, ns.
-  var userNanoseconds: UInt64
-  /// CPU time in the kernel, ns.
-  var systemNanoseconds: UInt64
-  /// The most memory it ever had resident, bytes.
-  var maxResidentBytes: UInt64
+/// What is known of a process under a keeper.
+struct KeptState: Sendable {
+  /// Its id, once it runs.
+  var pid: Int32?
+  /// Why it could not be executed.
+  var startErrno: Int32?
+  /// How it ended, as its keeper told.
+  var status: ExitStatus?
+  /// True when it has ended, all that descended from it too, and its keeper is reaped.
+  var isFinished = false
+  var output = OutputTail()
+  /// What it said on standard error.
+  var errors = OutputTail()
+  /// What came through the document pipe; nil when it was longer than allowed.
+  var document: [UInt8]? = []
+  /// The part of the keeper's report that has no line end yet.
+  private var report: [UInt8] = []
 
-  /// User and kernel together, ns.
-  package var cpuNanoseconds: UInt64 { userNanoseconds &+ systemNanoseconds }
+  /// Takes in a part of the keeper's report.
+  mutating func note(_ bytes: [UInt8]) {
+    var lines = (report + bytes).split(separator: 10, omittingEmptySubsequences: false)
+    report = Array(lines.removeLast())
+    for line in lines {
+      let words = String(decoding: line, as: UTF8.self).split(separator: " ")
+      guard words.count >= 2, let number = Int32(words[1]) else { continue }
+      switch words[0] {
+      case "started": pid = number
+      case "failed": startErrno = number
+      case "exited": status = .exited(number)
+      case "signaled": status = .signaled(number)
+      default: break
+      }
+    }
+  }
+
+  /// Takes in a part of the document.
+  mutating func collect(_ bytes: [UInt8], limit: Int) {
+    if (document?.count ?? limit) + bytes.count > limit { document = nil } else { document? += bytes }
+  }
 }
 
 /// The last bytes of what a process said.
 struct OutputTail: Sendable {
   private var bytes: [UInt8] = []
   private var isCut = false
-  private let capacity: Int
-
-  init(capacity: Int = 65536) {
-    self.capacity = capacity
-  }
+  private let capacity = 65536
 
   mutating func append(_ more: [UInt8]) {
     bytes += more
@@ -270,29 +308,19 @@ struct OutputTail: Sendable {
   func text(without secrets: Secrets) -> String {
     var kept = bytes[...]
     if isCut {
-      kept =
-        kept.firstIndex(of: 10).map { kept[($0 + 1)...] } ?? kept.dropFirst(secrets.longest)
+      kept = kept.firstIndex(of: 10).map { kept[($0 + 1)...] } ?? kept.dropFirst(secrets.longest)
     }
     let scrubbed = secrets.scrub(String(decoding: kept, as: UTF8.self))
-    return String(scrubbed.suffix(capacity)).trimmingTrailingWhitespace()
-  }
-}
-
-extension String {
-  func trimmingTrailingWhitespace() -> String {
-    var view = self[...]
-    while let last = view.last, last.isWhitespace { view.removeLast() }
-    return String(view)
+    var last = scrubbed.suffix(capacity)
+    while last.last?.isWhitespace == true { last.removeLast() }
+    return String(last)
   }
 }
 
 /// Reads what a kept process and its keeper say, on a thread of its own, so that the process never
 /// waits for us; and reaps the keeper.
 struct Pump: Sendable {
-  /// What a descriptor carries.
-  enum Channel: Sendable {
-    case status, output, errors, document
-  }
+  enum Channel: Sendable { case status, output, errors, document }
 
   /// A descriptor and what it carries.
   typealias Source = (channel: Channel, descriptor: Descriptor)
@@ -302,14 +330,7 @@ struct Pump: Sendable {
   let documentLimit: Int
   let state: Guarded<KeptState>
 
-  func start() {
-    let thread = Thread { run() }
-    thread.name = "lab-pump"
-    thread.stackSize = 256 << 10
-    thread.start()
-  }
-
-  private func run() {
+  func run() {
     var open = sources
     while open.contains(where: { $0.channel == .status }) {
       var watched = open.map { pollfd(fd: $0.descriptor.raw, events: Int16(POLLIN), revents: 0) }
@@ -318,14 +339,12 @@ struct Pump: Sendable {
       // A worker may write a line for each request. Its pipe holds a megabyte, so reading it a hundred
       // times a second is enough, and takes little of the CPU that is being measured.
       if ready.contains(where: { $0.channel == .output || $0.channel == .errors }) { nap(milliseconds: 10) }
-      for source in ready where !take(from: source.channel, source.descriptor, all: false) {
+      for source in ready where !take(from: source, all: false) {
         open.removeAll { $0.channel == source.channel }
       }
     }
     // The keeper has ended, and so has all below it: what was said lies in the pipes.
-    for source in open {
-      _ = take(from: source.channel, source.descriptor, all: true)
-    }
+    for source in open { _ = take(from: source, all: true) }
     var ignored: Int32 = 0
     while waitpid(keeper, &ignored, 0) < 0 && errno == EINTR {}
     state.withLock { state in
@@ -335,14 +354,14 @@ struct Pump: Sendable {
   }
 
   /// Reads once, or all that is there; false at the end.
-  private func take(from channel: Channel, _ descriptor: Descriptor, all: Bool) -> Bool {
+  private func take(from source: Source, all: Bool) -> Bool {
     repeat {
-      switch descriptor.read() {
+      switch source.descriptor.read() {
       case .end: return false
       case .nothingYet: return true
       case .bytes(let bytes):
         state.withLock { state in
-          switch channel {
+          switch source.channel {
           case .status: state.note(bytes)
           case .output: state.output.append(bytes)
           case .errors: state.errors.append(bytes)

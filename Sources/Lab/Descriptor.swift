@@ -7,19 +7,19 @@ final class Descriptor: Sendable {
   let raw: Int32
 
   /// Takes over an open descriptor.
-  init(_ raw: Int32) {
-    self.raw = raw
-  }
+  init(_ raw: Int32) { self.raw = raw }
 
-  deinit {
-    close(raw)
+  deinit { close(raw) }
+
+  /// Takes over what a call of the system has opened, if it has.
+  private convenience init(_ raw: Int32, or failure: String) throws(LabError) {
+    guard raw >= 0 else { throw .system(failure, errno: errno) }
+    self.init(raw)
   }
 
   /// A nameless file in memory that holds these bytes, to be read from its start.
   static func memory(_ name: String, holding bytes: [UInt8]) throws(LabError) -> Descriptor {
-    let raw = clinux_memory_file(name, bytes, bytes.count)
-    guard raw >= 0 else { throw .system("No memory file could be made", errno: errno) }
-    return Descriptor(raw)
+    try Descriptor(clinux_memory_file(name, bytes, bytes.count), or: "No memory file could be made")
   }
 
   /// A pipe of a megabyte, if the system lets us; our own reading end does not block.
@@ -42,9 +42,7 @@ final class Descriptor: Sendable {
 
   /// `/dev/null`.
   static func null() throws(LabError) -> Descriptor {
-    let raw = open("/dev/null", O_RDWR | O_CLOEXEC)
-    guard raw >= 0 else { throw .system("/dev/null cannot be opened", errno: errno) }
-    return Descriptor(raw)
+    try Descriptor(open("/dev/null", O_RDWR | O_CLOEXEC), or: "/dev/null cannot be opened")
   }
 
   /// What a read found.
@@ -99,23 +97,78 @@ final class Descriptor: Sendable {
   }
 }
 
-/// TCP sockets of 127.0.0.1 that do not block.
-enum LoopbackSocket {
-  private static let type =
-    Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
+/// A file's text. Foundation takes only the first piece of a file that says it is empty, as those of /proc do.
+func fileText(_ path: String) -> String? {
+  let raw = open(path, O_RDONLY | O_CLOEXEC)
+  guard raw >= 0 else { return nil }
+  let file = Descriptor(raw)
+  var bytes: [UInt8] = []
+  while case .bytes(let more) = file.read() { bytes += more }
+  return String(decoding: bytes, as: UTF8.self)
+}
 
-  /// A socket that listens on a free port.
-  static func listening() throws(LabError) -> (Descriptor, port: UInt16) {
-    let socket = Descriptor(Glibc.socket(AF_INET, type, 0))
-    var address = address(port: 0)
-    var size = socklen_t(MemoryLayout<sockaddr_in>.size)
-    let status = withUnsafeMutablePointer(to: &address) { pointer in
-      pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { raw in
-        guard bind(socket.raw, raw, size) == 0, listen(socket.raw, 16) == 0 else { return Int32(-1) }
-        return getsockname(socket.raw, raw, &size)
+/// A socket address as the system has it.
+typealias SocketAddress = (family: Int32, bytes: [UInt8])
+
+/// TCP sockets that do not block, and send at once what they are given.
+enum TCPSocket {
+  /// Why a connection did not come about.
+  struct Failure: Error {
+    let errno: Int32
+
+    var why: String {
+      switch errno {
+      case ECONNREFUSED: "the connection is refused, nothing listens there"
+      case ETIMEDOUT: "no connection within the time given"
+      default: systemErrorText(errno)
       }
     }
-    guard status == 0 else { throw .system("No loopback port could be opened", errno: errno) }
+  }
+
+  private static func opened(_ family: Int32) -> Descriptor {
+    let type = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
+    return Descriptor(socket(family, type, 0))
+  }
+
+  /// A connection to an address.
+  static func connected(to address: SocketAddress, until deadline: Deadline) throws(Failure) -> Descriptor {
+    let socket = opened(address.family)
+    let outcome = address.bytes.withUnsafeBytes {
+      connect(socket.raw, $0.assumingMemoryBound(to: sockaddr.self).baseAddress, socklen_t($0.count))
+    }
+    if outcome != 0 {
+      guard errno == EINPROGRESS else { throw Failure(errno: errno) }
+      guard socket.waits(for: Int16(POLLOUT), until: deadline) else { throw Failure(errno: ETIMEDOUT) }
+      var number: Int32 = 0
+      var size = socklen_t(MemoryLayout<Int32>.size)
+      getsockopt(socket.raw, SOL_SOCKET, SO_ERROR, &number, &size)
+      guard number == 0 else { throw Failure(errno: number) }
+    }
+    return withoutDelay(socket)
+  }
+
+  /// A connection to a port of 127.0.0.1.
+  static func connected(to port: UInt16) throws(LabError) -> Descriptor {
+    do {
+      return try connected(to: loopback(port), until: .after(.seconds(20)))
+    } catch {
+      throw .system("No connection to loopback port \(port)", errno: error.errno)
+    }
+  }
+
+  /// A socket that listens on a free port of 127.0.0.1.
+  static func listening() throws(LabError) -> (Descriptor, port: UInt16) {
+    let socket = opened(AF_INET)
+    var address = sockaddr_in()
+    var size = socklen_t(MemoryLayout<sockaddr_in>.size)
+    let status = loopback(0).bytes.withUnsafeBytes {
+      bind(socket.raw, $0.assumingMemoryBound(to: sockaddr.self).baseAddress, size)
+    }
+    let isListening = status == 0 && listen(socket.raw, 16) == 0
+    let isNamed = withUnsafeMutablePointer(to: &address) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(socket.raw, $0, &size) == 0 }
+    }
+    guard isListening, isNamed else { throw .system("No loopback port could be opened", errno: errno) }
     return (socket, UInt16(bigEndian: address.sin_port))
   }
 
@@ -126,20 +179,6 @@ enum LoopbackSocket {
     _ = fcntl(raw, F_SETFD, FD_CLOEXEC)
     _ = fcntl(raw, F_SETFL, O_NONBLOCK)
     return withoutDelay(Descriptor(raw))
-  }
-
-  /// A connection to a port; a listening one takes it at once.
-  static func connected(to port: UInt16) throws(LabError) -> Descriptor {
-    let socket = Descriptor(Glibc.socket(AF_INET, type & ~Int32(SOCK_NONBLOCK.rawValue), 0))
-    var address = address(port: port)
-    let status = withUnsafePointer(to: &address) { pointer in
-      pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-        connect(socket.raw, $0, socklen_t(MemoryLayout<sockaddr_in>.size))
-      }
-    }
-    guard status == 0 else { throw .system("No connection to loopback port \(port)", errno: errno) }
-    _ = fcntl(socket.raw, F_SETFL, O_NONBLOCK)
-    return withoutDelay(socket)
   }
 
   /// The places of those sockets that can be read; empty at the timeout.
@@ -155,145 +194,12 @@ enum LoopbackSocket {
     return socket
   }
 
-  private static func address(port: UInt16) -> sockaddr_in {
+  /// A port of 127.0.0.1.
+  static func loopback(_ port: UInt16) -> SocketAddress {
     var address = sockaddr_in()
     address.sin_family = sa_family_t(AF_INET)
     address.sin_port = port.bigEndian
     address.sin_addr.s_addr = UInt32(0x7f00_0001).bigEndian
-    return address
-  }
-}
-
-/// A TCP connection whose every step is bounded by one deadline.
-struct Connection {
-  /// Why a connection did not come about or broke.
-  struct Failure: Error {
-    let why: String
-  }
-
-  private let socket: Descriptor
-  private let deadline: Deadline
-  private var pending: [UInt8] = []
-
-  /// Connects to the first of the host's addresses that takes us.
-  init(host: String, port: UInt16, until deadline: Deadline) throws(Failure) {
-    var why = "its name has no address"
-    for address in try Connection.resolve(host, port, until: deadline) {
-      do {
-        self.socket = try Connection.connect(address, until: deadline)
-        self.deadline = deadline
-        return
-      } catch {
-        why = error.why
-      }
-    }
-    throw Failure(why: why)
-  }
-
-  /// A socket address in bytes, with its family.
-  private struct Address: Sendable {
-    let family: Int32
-    let bytes: [UInt8]
-  }
-
-  /// Looks a name up, on a thread of its own, since the system's resolver knows no deadline.
-  private static func resolve(
-    _ host: String, _ port: UInt16, until deadline: Deadline
-  ) throws(Failure) -> [Address] {
-    let numeric = lookUp(host, port, flags: AI_NUMERICHOST)
-    if !numeric.isEmpty { return numeric }
-    let found = Guarded<[Address]?>(nil)
-    Thread.detachNewThread {
-      let addresses = lookUp(host, port, flags: 0)
-      found.withLock { $0 = addresses }
-    }
-    guard let addresses = found.wait(until: deadline, for: { $0 }) else {
-      throw Failure(why: "its name could not be looked up in time")
-    }
-    return addresses
-  }
-
-  private static func lookUp(_ host: String, _ port: UInt16, flags: Int32) -> [Address] {
-    var hints = addrinfo()
-    hints.ai_flags = flags
-    hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
-    var list: UnsafeMutablePointer<addrinfo>?
-    guard getaddrinfo(host, "\(port)", &hints, &list) == 0 else { return [] }
-    defer { freeaddrinfo(list) }
-    var addresses: [Address] = []
-    var next = list
-    while let entry = next?.pointee {
-      let bytes = UnsafeRawBufferPointer(start: entry.ai_addr, count: Int(entry.ai_addrlen))
-      addresses.append(Address(family: entry.ai_family, bytes: Array(bytes)))
-      next = entry.ai_next
-    }
-    return addresses
-  }
-
-  private static func connect(_ address: Address, until deadline: Deadline) throws(Failure) -> Descriptor {
-    let type = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
-    let raw = Glibc.socket(address.family, type, 0)
-    guard raw >= 0 else { throw Failure(why: systemErrorText(errno)) }
-    let socket = Descriptor(raw)
-    let outcome = address.bytes.withUnsafeBytes {
-      Glibc.connect(raw, $0.assumingMemoryBound(to: sockaddr.self).baseAddress, socklen_t($0.count))
-    }
-    if outcome == 0 { return socket }
-    guard errno == EINPROGRESS else { throw Failure(why: refusal(errno)) }
-    guard socket.waits(for: Int16(POLLOUT), until: deadline) else {
-      throw Failure(why: "no connection within the time given")
-    }
-    var number: Int32 = 0
-    var size = socklen_t(MemoryLayout<Int32>.size)
-    getsockopt(raw, SOL_SOCKET, SO_ERROR, &number, &size)
-    guard number == 0 else { throw Failure(why: refusal(number)) }
-    return socket
-  }
-
-  private static func refusal(_ number: Int32) -> String {
-    number == ECONNREFUSED ? "the connection is refused, nothing listens there" : systemErrorText(number)
-  }
-
-  /// Sends all of a text.
-  func send(_ text: String) throws(Failure) {
-    guard socket.send(Array(text.utf8), until: deadline) else {
-      throw Failure(why: "the connection was closed")
-    }
-  }
-
-  /// The next line, without its end.
-  mutating func line(limit: Int = 65536) throws(Failure) -> String {
-    while true {
-      if let end = pending.firstIndex(of: 10) {
-        let line = String(decoding: pending[..<end], as: UTF8.self)
-        pending.removeFirst(end + 1)
-        return line.trimmingTrailingWhitespace()
-      }
-      guard pending.count <= limit else { throw Failure(why: "it sends a line that is too long") }
-      guard try receive() else { throw Failure(why: "it closed the connection") }
-    }
-  }
-
-  /// All that comes until the other side closes.
-  mutating func rest(limit: Int = 64 << 20) throws(Failure) -> [UInt8] {
-    while try receive() {
-      guard pending.count <= limit else { throw Failure(why: "it sends more than \(limit) bytes") }
-    }
-    return pending
-  }
-
-  private mutating func receive() throws(Failure) -> Bool {
-    while true {
-      switch socket.read() {
-      case .bytes(let bytes):
-        pending += bytes
-        return true
-      case .end: return false
-      case .nothingYet:
-        guard !deadline.isPast, socket.waits(for: Int16(POLLIN), until: deadline) else {
-          throw Failure(why: "it said nothing within the time given")
-        }
-      }
-    }
+    return (AF_INET, withUnsafeBytes(of: address) { Array($0) })
   }
 }

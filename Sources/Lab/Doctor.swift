@@ -24,25 +24,28 @@ package struct DoctorFinding: Codable, Sendable, Equatable {
 
   enum CodingKeys: String, CodingKey { case name, state, detail, remedy }
 
-  package init(_ name: String, _ state: State, _ detail: String, remedy: String? = nil) {
-    self.init(name, state, detail, remedy: remedy, grade: nil)
-  }
-
-  init(
-    _ name: String, _ state: State, _ detail: String, remedy: String? = nil, grade: MachineFitness.Grade?
+  package init(
+    _ name: String, _ state: State, _ detail: String, remedy: String? = nil,
+    grade: MachineFitness.Grade? = nil
   ) {
-    self.grade = grade ?? (state == .missing ? .unfit : nil)
     self.name = name
     self.state = state
     self.detail = detail
     self.remedy = remedy
+    self.grade = grade ?? (state == .missing ? .unfit : nil)
+  }
+
+  /// As it should be, or a warning with its remedy and grade.
+  fileprivate init(
+    _ name: String, _ detail: String, isRight: Bool, remedy: String, grade: MachineFitness.Grade
+  ) {
+    self = isRight ? Self(name, .ok, detail) : Self(name, .warn, detail, remedy: remedy, grade: grade)
   }
 }
 
 /// Looks whether this machine is fit: what is missing, and what would spoil figures.
 package enum Doctor {
   /// Looks at everything; takes about two seconds.
-  /// - Parameter optimisedBuild: whether the caller was built with optimisation.
   package static func examine(
     optimisedBuild: Bool
   ) -> (findings: [DoctorFinding], fitness: MachineFitness) {
@@ -84,56 +87,43 @@ package enum Doctor {
   }
 
   private static func programs(_ facts: MachineFacts) -> [DoctorFinding] {
-    var findings: [DoctorFinding] = []
-    if let path = try? Executables.broker() {
-      findings.append(
-        .init("nats-server", .ok, "\(facts.versions["nats-server"] ?? "unknown version"), \(path)"))
-    } else {
-      findings.append(
-        .init("nats-server", .missing, "not in PATH", remedy: "apt-get install nats-server, or scripts/setup")
-      )
+    let build = "swift build -c release"
+    let beside = "not beside nylon-bench"
+    let broker = (try? Executables.broker()).map {
+      "\(facts.versions["nats-server"] ?? "unknown version"), \($0)"
     }
-    for name in ["nylon-keeper", "nylon-worker", "nylon-link"] {
-      if let path = try? Executables.own(name) {
-        findings.append(.init(name, .ok, path))
-      } else {
-        findings.append(.init(name, .missing, "not beside nylon-bench", remedy: "swift build -c release"))
-      }
+    let helpers = ["nylon-keeper", "nylon-worker", "nylon-link"].map {
+      (name: $0, found: try? Executables.own($0), missing: beside, remedy: build)
     }
-    if let path = Executables.library("ExamplePlugin") {
-      findings.append(.init("ExamplePlugin", .ok, path))
-    } else {
-      findings.append(
-        .init(
-          "ExamplePlugin", .missing, "not beside nylon-bench",
-          remedy: "swift build -c release (with --product nylon-bench the plugin is not built)"))
+    let wanted =
+      [("nats-server", broker, "not in PATH", "apt-get install nats-server, or scripts/setup")] + helpers + [
+        (
+          "ExamplePlugin", Executables.library("ExamplePlugin"), beside,
+          "\(build) (with --product nylon-bench the plugin is not built)"
+        )
+      ]
+    return wanted.map { name, found, missing, remedy in
+      found.map { DoctorFinding(name, .ok, $0) } ?? DoctorFinding(name, .missing, missing, remedy: remedy)
     }
-    return findings
   }
 
   private static func build(_ facts: MachineFacts) -> DoctorFinding {
-    facts.optimisedBuild
-      ? .init("build", .ok, "optimised")
-      : .init(
-        "build", .warn, "not optimised, so every measurement is invalid", remedy: "swift build -c release",
-        grade: .unfit)
+    DoctorFinding(
+      "build", facts.optimisedBuild ? "optimised" : "not optimised, so every measurement is invalid",
+      isRight: facts.optimisedBuild, remedy: "swift build -c release", grade: .unfit)
   }
 
   static func cores(_ facts: MachineFacts) -> DoctorFinding {
     let cores = facts.cores ?? 1
-    var detail = "\(cores) usable" + (facts.cpuModel.map { ", \($0)" } ?? "")
+    let detail = "\(cores) usable" + (facts.cpuModel.map { ", \($0)" } ?? "")
     if let limit = facts.cgroupCores, limit < Double(cores) {
-      detail += ", limited to \(limit) by the control group"
-      return .init(
-        "cores", .warn, detail, remedy: "Raise or lift the CPU limit: it stops the load in bursts.",
-        grade: .limited)
+      return DoctorFinding(
+        "cores", .warn, "\(detail), limited to \(limit) by the control group",
+        remedy: "Raise or lift the CPU limit: it stops the load in bursts.", grade: .limited)
     }
-    if cores < 4 {
-      return .init(
-        "cores", .warn, "\(detail): generator, broker and workers share them",
-        remedy: "Use 4 cores or more for figures of NATS throughput.", grade: .limited)
-    }
-    return .init("cores", .ok, detail)
+    return DoctorFinding(
+      "cores", cores < 4 ? "\(detail): generator, broker and workers share them" : detail,
+      isRight: cores >= 4, remedy: "Use 4 cores or more for figures of NATS throughput.", grade: .limited)
   }
 
   static func clock(_ facts: MachineFacts) -> DoctorFinding {
@@ -141,38 +131,30 @@ package enum Doctor {
     clock_getres(CLOCK_MONOTONIC, &resolution)
     let detail = "\(facts.clockSource ?? "unknown"), resolution \(resolution.tv_nsec) ns"
     let isCheap = facts.clockSource.map { ["tsc", "kvm-clock", "arch_sys_counter"].contains($0) } ?? true
-    return isCheap
-      ? .init("clock source", .ok, detail)
-      : .init(
-        "clock source", .warn, "\(detail): reading it is a system call",
-        remedy: "Choose tsc in /sys/devices/system/clocksource, if the machine has it.", grade: .limited)
+    return DoctorFinding(
+      "clock source", isCheap ? detail : "\(detail): reading it is a system call", isRight: isCheap,
+      remedy: "Choose tsc in /sys/devices/system/clocksource, if the machine has it.", grade: .limited)
   }
 
   static func governor(_ facts: MachineFacts) -> DoctorFinding {
-    guard let governor = facts.governor else {
-      return .init("governor", .ok, "none to see" + (facts.hypervisor.map { ", under \($0)" } ?? ""))
-    }
-    return governor == "performance"
-      ? .init("governor", .ok, governor)
-      : .init("governor", .warn, governor, remedy: "cpupower frequency-set -g performance", grade: .limited)
+    DoctorFinding(
+      "governor", facts.governor ?? "none to see" + (facts.hypervisor.map { ", under \($0)" } ?? ""),
+      isRight: [nil, "performance"].contains(facts.governor),
+      remedy: "cpupower frequency-set -g performance", grade: .limited)
   }
 
   static func load(_ facts: MachineFacts) -> DoctorFinding {
-    guard let load = facts.loadAverage else { return .init("load", .ok, "unknown") }
-    let detail = "\(load) over the last minute"
-    return load > 0.3 * Double(facts.cores ?? 1)
-      ? .init("load", .warn, detail, remedy: "Wait for, or end, what else runs here.", grade: .disturbed)
-      : .init("load", .ok, detail)
+    DoctorFinding(
+      "load", facts.loadAverage.map { "\($0) over the last minute" } ?? "unknown",
+      isRight: facts.loadAverage ?? 0 <= 0.3 * Double(facts.cores ?? 1),
+      remedy: "Wait for, or end, what else runs here.", grade: .disturbed)
   }
 
   static func steal(_ share: Double?) -> DoctorFinding {
-    guard let share else { return .init("steal", .ok, "unknown") }
-    let detail = String(format: "%.1f %% of CPU time", share * 100)
-    return share > 0.05
-      ? .init(
-        "steal", .warn, detail, remedy: "Use a machine whose cores are not shared; over 5 % is invalid.",
-        grade: .unfit)
-      : .init("steal", .ok, detail)
+    DoctorFinding(
+      "steal", share.map { String(format: "%.1f %% of CPU time", $0 * 100) } ?? "unknown",
+      isRight: share ?? 0 <= 0.05,
+      remedy: "Use a machine whose cores are not shared; over 5 % is invalid.", grade: .unfit)
   }
 
   /// How late sleeps of a millisecond end.
@@ -184,28 +166,22 @@ package enum Doctor {
     }.sorted()
     let p50 = Double(overshoots[sleeps / 2]) / 1000
     let p99 = Double(overshoots[sleeps * 99 / 100]) / 1000
-    let slack =
-      (try? String(contentsOfFile: "/proc/self/timerslack_ns", encoding: .utf8))
-      .map { $0.trimmingTrailingWhitespace() } ?? "unknown"
-    let detail =
-      String(format: "sleeps end %.0f us late at p50, %.0f us at p99; slack ", p50, p99) + "\(slack) ns"
-    return p99 > 1000
-      ? .init(
-        "timer", .warn, detail, remedy: "Wait for what else runs here; uneven arrivals show as send lag.",
-        grade: .disturbed)
-      : .init("timer", .ok, detail)
+    let slack = fileText("/proc/self/timerslack_ns")?.trimmed ?? "unknown"
+    return DoctorFinding(
+      "timer",
+      String(format: "sleeps end %.0f us late at p50, %.0f us at p99; slack ", p50, p99) + "\(slack) ns",
+      isRight: p99 <= 1000,
+      remedy: "Wait for what else runs here; uneven arrivals show as send lag.", grade: .disturbed)
   }
 
-  /// The limit of open descriptors, from `/proc/self/limits`.
+  /// The limit of open descriptors.
   private static func descriptors() -> DoctorFinding {
-    let limits = (try? String(contentsOfFile: "/proc/self/limits", encoding: .utf8)) ?? ""
-    let line = limits.split(separator: "\n").first { $0.hasPrefix("Max open files") }
-    let soft = line?.dropFirst("Max open files".count).split(separator: " ").first.map(String.init)
-    guard let soft else { return .init("descriptors", .ok, "limit unknown") }
-    let isEnough = soft == "unlimited" || (Int(soft) ?? 0) >= 1024
-    return isEnough
-      ? .init("descriptors", .ok, "limit \(soft)")
-      : .init("descriptors", .warn, "limit \(soft)", remedy: "ulimit -n 4096", grade: .limited)
+    let line = fileText("/proc/self/limits")?.split(separator: "\n").first { $0.hasPrefix("Max open files") }
+    let soft = line?.dropFirst("Max open files".count).split(separator: " ").first
+    return DoctorFinding(
+      "descriptors", soft.map { "limit \($0)" } ?? "limit unknown",
+      isRight: soft.map { $0 == "unlimited" || Int($0) ?? 0 >= 1024 } ?? true, remedy: "ulimit -n 4096",
+      grade: .limited)
   }
 }
 
@@ -242,11 +218,8 @@ enum Jitter {
     let detail =
       "core \(worst.core) loses \(share) % to \(Int(worst.interruptionsPerSecond.rounded())) interruptions of over "
       + "10 us a second, the longest \(Int(worst.longestMicroseconds.rounded())) us"
-    return worst.lostShare > mostLostShare
-      ? .init(
-        "OS jitter", .warn, detail,
-        remedy: "Wait for, or end, what else runs here; keep interrupts off the cores.",
-        grade: .disturbed)
-      : .init("OS jitter", .ok, detail)
+    return DoctorFinding(
+      "OS jitter", detail, isRight: worst.lostShare <= mostLostShare,
+      remedy: "Wait for, or end, what else runs here; keep interrupts off the cores.", grade: .disturbed)
   }
 }

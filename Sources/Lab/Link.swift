@@ -6,14 +6,14 @@ import Synchronization
 
 /// A network link between two parts on this machine: a relay in front of brokers, which holds every
 /// byte back.
-package final class Link: Sendable {
+package final class Link: ProcessHolder {
   /// What was asked for.
   package let spec: LinkSpec
   /// URLs that lead to the brokers through the link, in their order. May hold secrets: never print.
   package let urls: [String]
   /// What probes through it took, before any load.
   package let accuracy: LinkMeasurement
-  private let process: ChildProcess
+  package let process: ChildProcess
 
   private init(spec: LinkSpec, urls: [String], accuracy: LinkMeasurement, process: ChildProcess) {
     self.spec = spec
@@ -22,26 +22,14 @@ package final class Link: Sendable {
     self.process = process
   }
 
-  /// Starts a relay in front of brokers, and returns when its accuracy is measured, which takes a
-  /// second and a round trip.
-  ///
-  /// - Parameters:
-  ///   - spec: what the link does.
-  ///   - servers: URLs of the brokers; each gets a port of the link.
-  ///   - seed: of the jitter.
-  ///   - probes: how many probes measure it.
+  /// Starts a relay in front of brokers, with a port for each of their URLs, and returns when its accuracy
+  /// is measured, which takes a second and a round trip. The seed is that of the jitter.
   package static func start(
     _ spec: LinkSpec, to servers: [String], seed: UInt64 = 1, probes: Int = 1000
   ) throws(LabError) -> Link {
-    let addresses = try servers.map { (url) throws(LabError) in try address(url) }
-    for address in addresses {
-      do {
-        _ = try Connection(host: address.host, port: address.port, until: .after(.seconds(5)))
-      } catch {
-        throw .brokerUnreachable(address: address.shown, why: error.why)
-      }
-    }
-    let echo = try EchoEnd.start()
+    let addresses = try servers.map { (url) throws(LabError) in try Broker.address(url) }
+    for url in servers { try checkReachable(url) }
+    let echo = try EchoEnd()
     defer { echo.stop() }
     let process = try ChildProcess.start(
       Launch(
@@ -53,7 +41,7 @@ package final class Link: Sendable {
       let ports = announcedPorts(in: words)
       return ports.count == count ? ports : nil
     }
-    guard let ports = found else { throw failure(of: process) }
+    guard let ports = found else { throw process.endedSilent("nylon-link") }
     let urls = zip(zip(servers, addresses), ports).map { redirected($0.0, $0.1, to: $1) }
     do {
       let probe = LinkProbe(echo: echo, relayPort: ports[count - 1], spec: spec)
@@ -65,11 +53,19 @@ package final class Link: Sendable {
     }
   }
 
-  private static func address(_ url: String) throws(LabError) -> BrokerAddress {
-    do {
-      return try BrokerAddress(url)
-    } catch {
-      throw .invalid("\(error)", remedy: BrokerAddressError.remedy)
+  private static func checkReachable(_ url: String) throws(LabError) {
+    let deadline = Deadline.after(.seconds(5))
+    for broker in try Broker.servers(url) {
+      var why = ""
+      for address in broker.addresses {
+        do {
+          _ = try TCPSocket.connected(to: address, until: deadline)
+          return
+        } catch {
+          why = error.why
+        }
+      }
+      throw .brokerUnreachable(address: broker.shown, why: why)
     }
   }
 
@@ -82,13 +78,9 @@ package final class Link: Sendable {
   }
 
   private static func arguments(_ spec: LinkSpec, to places: [String], seed: UInt64) -> [String] {
-    var words = places.flatMap { ["--to", $0] }
-    words += ["--delay-us", "\(spec.delayMilliseconds * 1000)"]
-    words += ["--jitter-us", "\(spec.jitterMilliseconds * 1000)", "--seed", "\(seed)"]
-    if let bandwidth = spec.bandwidthMegabitPerSecond {
-      words += ["--bits-per-second", "\(bandwidth * 1e6)"]
-    }
-    return words
+    places.flatMap { ["--to", $0] } + ["--delay-us", "\(spec.delayMilliseconds * 1000)"]
+      + ["--jitter-us", "\(spec.jitterMilliseconds * 1000)", "--seed", "\(seed)"]
+      + (spec.bandwidthMegabitPerSecond.map { ["--bits-per-second", "\($0 * 1e6)"] } ?? [])
   }
 
   /// The ports of the lines `nylon-link forwards 127.0.0.1:PORT to …` that are whole.
@@ -99,57 +91,20 @@ package final class Link: Sendable {
     }
   }
 
-  private static func failure(of process: ChildProcess) -> LabError {
-    let why = process.exitStatus.map { "it \($0)" } ?? "it did not say where it listens in time"
-    process.terminate()
-    return .notReady("nylon-link", why: why, lastWords: process.lastWords)
-  }
-
-  /// The relay's process id, for its CPU time.
-  package var pid: Int32 { process.pid }
-
   /// CPU time that the relay has used, ns; nil when it is gone.
   package var cpuNanoseconds: UInt64? { ProcessClock.cpuNanoseconds(pid: process.pid) }
-
-  /// False once the relay has ended, for whatever reason.
-  package var isRunning: Bool { process.isRunning }
-
-  /// How the relay ended; nil while it runs.
-  package var exitStatus: ExitStatus? { process.exitStatus }
-
-  /// What the relay said last, such as that a broker takes no connections.
-  package var lastWords: String { process.lastWords }
-
-  /// Cuts the link and waits until the relay is gone.
-  @discardableResult
-  package func stop() -> ExitStatus? { process.terminate(grace: .seconds(1)) }
-
-  /// Kills the relay at once: a fault, to see what clients do.
-  @discardableResult
-  package func kill() -> ExitStatus? { process.kill() }
 }
 
 /// A probe: three moments of the monotonic clock, ns.
-private struct ProbeMessage {
-  /// When it was sent, when the echo end had it, and when the echo end sent it back.
+private struct Probe: BitwiseCopyable {
   var sent: UInt64 = 0
+  /// When the echo end had it, and when it sent it back.
   var arrived: UInt64 = 0
   var returned: UInt64 = 0
 
-  static let size = 24
+  static let size = MemoryLayout<Probe>.size
 
-  var bytes: [UInt8] {
-    [sent, arrived, returned].flatMap { word in withUnsafeBytes(of: word) { Array($0) } }
-  }
-
-  init() {}
-
-  init(_ bytes: ArraySlice<UInt8>) {
-    let words = bytes.withUnsafeBytes { buffer in
-      (0..<3).map { buffer.loadUnaligned(fromByteOffset: $0 * 8, as: UInt64.self) }
-    }
-    (sent, arrived, returned) = (words[0], words[1], words[2])
-  }
+  func send(to socket: Descriptor) { socket.send(withUnsafeBytes(of: self) { Array($0) }) }
 }
 
 /// Gathers bytes of a socket to whole probes.
@@ -157,23 +112,21 @@ private struct ProbeReader {
   let socket: Descriptor
   private var pending: [UInt8] = []
 
-  init(_ socket: Descriptor) {
-    self.socket = socket
-  }
+  init(_ socket: Descriptor) { self.socket = socket }
 
   /// What has come; nil when the other side has closed.
-  mutating func read() -> [ProbeMessage]? {
+  mutating func read() -> [Probe]? {
     switch socket.read() {
     case .end: return nil
     case .nothingYet: return []
     case .bytes(let bytes):
       pending += bytes
-      let whole = pending.count / ProbeMessage.size
-      let messages = (0..<whole).map { place in
-        ProbeMessage(pending[(place * ProbeMessage.size)..<((place + 1) * ProbeMessage.size)])
+      let whole = pending.count / Probe.size
+      let probes = pending.withUnsafeBytes { buffer in
+        (0..<whole).map { buffer.loadUnaligned(fromByteOffset: $0 * Probe.size, as: Probe.self) }
       }
-      pending.removeFirst(whole * ProbeMessage.size)
-      return messages
+      pending.removeFirst(whole * Probe.size)
+      return probes
     }
   }
 }
@@ -184,17 +137,10 @@ final class EchoEnd: Sendable {
   private let listener: Descriptor
   private let isStopped = Atomic<Bool>(false)
 
-  private init(listener: Descriptor, port: UInt16) {
-    self.listener = listener
-    self.port = port
-  }
-
   /// Opens the port.
-  static func start() throws(LabError) -> EchoEnd {
-    let (listener, port) = try LoopbackSocket.listening()
-    let end = EchoEnd(listener: listener, port: port)
-    Thread.detachNewThread { end.serve() }
-    return end
+  init() throws(LabError) {
+    (listener, port) = try TCPSocket.listening()
+    startThread("link-echo") { [self] in serve() }
   }
 
   /// Closes it, within a tenth of a second.
@@ -203,12 +149,12 @@ final class EchoEnd: Sendable {
   private func serve() {
     var readers: [ProbeReader] = []
     while !isStopped.load(ordering: .relaxed) {
-      let ready = LoopbackSocket.ready([listener] + readers.map(\.socket), milliseconds: 100)
+      let ready = TCPSocket.ready([listener] + readers.map(\.socket), milliseconds: 100)
       for place in ready.reversed() {
         if place == 0 {
-          if let client = LoopbackSocket.accepted(by: listener) { readers.append(ProbeReader(client)) }
-        } else if let messages = readers[place - 1].read() {
-          echo(messages, to: readers[place - 1].socket)
+          if let client = TCPSocket.accepted(by: listener) { readers.append(ProbeReader(client)) }
+        } else if let probes = readers[place - 1].read() {
+          echo(probes, to: readers[place - 1].socket)
         } else {
           readers.remove(at: place - 1)
         }
@@ -216,12 +162,10 @@ final class EchoEnd: Sendable {
     }
   }
 
-  private func echo(_ messages: [ProbeMessage], to socket: Descriptor) {
+  private func echo(_ probes: [Probe], to socket: Descriptor) {
     let arrived = monotonicNanoseconds()
-    for var message in messages {
-      message.arrived = arrived
-      message.returned = monotonicNanoseconds()
-      socket.send(message.bytes)
+    for probe in probes {
+      Probe(sent: probe.sent, arrived: arrived, returned: monotonicNanoseconds()).send(to: socket)
     }
   }
 }
@@ -242,60 +186,53 @@ struct LinkProbe {
   /// So many probes on each way, one a millisecond.
   func measure(probes: Int) throws(LabError) -> LinkMeasurement {
     let sockets = [
-      try LoopbackSocket.connected(to: echo.port), try LoopbackSocket.connected(to: relayPort),
+      try TCPSocket.connected(to: echo.port), try TCPSocket.connected(to: relayPort),
     ]
-    let times = Guarded([Times(), Times()])
+    let times = Guarded<[Times]?>(nil)
     let most = Deadline.after(.milliseconds(Int(Double(probes) * 2 + spec.delayMilliseconds * 4) + 10_000))
-    let isOver = Guarded(false)
-    Thread.detachNewThread {
-      Self.collect(sockets, probes: probes, until: most, into: times)
-      isOver.withLock { $0 = true }
+    startThread("link-probe") {
+      let found = Self.collect(sockets, probes: probes, until: most)
+      times.withLock { $0 = found }
     }
     for _ in 0..<probes {
       for socket in sockets {
-        var message = ProbeMessage()
-        message.sent = monotonicNanoseconds()
-        socket.send(message.bytes)
+        Probe(sent: monotonicNanoseconds()).send(to: socket)
         usleep(500)
       }
     }
-    _ = isOver.wait(until: most) { $0 ? true : nil }
-    let found = times.withLock { $0 }
+    // The thread looks at its end ten times a second.
+    let found = times.wait(until: most.advanced(by: .seconds(1))) { $0 } ?? [Times(), Times()]
     guard found.allSatisfy({ $0.count == probes }) else {
       throw .notReady(
         "The network link", why: "only \(found[1].count) of \(probes) probes came back through it in time",
         lastWords: "")
     }
-    return measurement(direct: found[0], relayed: found[1])
+    let (direct, relayed) = (found[0], found[1])
+    return LinkMeasurement(
+      between: spec.between.rawValue, method: "relay", delayMicroseconds: spec.delayMilliseconds * 1000,
+      jitterMicroseconds: spec.jitterMilliseconds * 1000,
+      bandwidthMegabitPerSecond: spec.bandwidthMegabitPerSecond, probeBytes: Probe.size,
+      oneWay: DelayFigures(relayed.oneWay), roundTrip: DelayFigures(relayed.roundTrip),
+      directOneWay: DelayFigures(direct.oneWay), directRoundTrip: DelayFigures(direct.roundTrip))
   }
 
-  private static func collect(
-    _ sockets: [Descriptor], probes: Int, until deadline: Deadline, into times: Guarded<[Times]>
-  ) {
+  /// What came back, as far as it did.
+  private static func collect(_ sockets: [Descriptor], probes: Int, until deadline: Deadline) -> [Times] {
     var readers = sockets.map { ProbeReader($0) }
-    var own = [Times(), Times()]
-    while own.contains(where: { $0.count < probes }), !deadline.isPast {
-      for place in LoopbackSocket.ready(sockets, milliseconds: 100) {
-        guard let messages = readers[place].read() else { return }
+    var times = [Times(), Times()]
+    while times.contains(where: { $0.count < probes }), !deadline.isPast {
+      for place in TCPSocket.ready(sockets, milliseconds: 100) {
+        guard let messages = readers[place].read() else { return times }
         let now = monotonicNanoseconds()
         for message in messages {
-          own[place].oneWay.record(message.arrived - message.sent)
-          own[place].oneWay.record(now - message.returned)
-          own[place].roundTrip.record(now - message.sent)
-          own[place].count += 1
+          times[place].oneWay.record(message.arrived - message.sent)
+          times[place].oneWay.record(now - message.returned)
+          times[place].roundTrip.record(now - message.sent)
+          times[place].count += 1
         }
       }
     }
-    times.withLock { $0 = own }
-  }
-
-  private func measurement(direct: Times, relayed: Times) -> LinkMeasurement {
-    LinkMeasurement(
-      between: spec.between.rawValue, method: "relay", delayMicroseconds: spec.delayMilliseconds * 1000,
-      jitterMicroseconds: spec.jitterMilliseconds * 1000,
-      bandwidthMegabitPerSecond: spec.bandwidthMegabitPerSecond, probeBytes: ProbeMessage.size,
-      oneWay: DelayFigures(relayed.oneWay), roundTrip: DelayFigures(relayed.roundTrip),
-      directOneWay: DelayFigures(direct.oneWay), directRoundTrip: DelayFigures(direct.roundTrip))
+    return times
   }
 }
 
@@ -312,7 +249,6 @@ package struct LinkMeasurement: Codable, Sendable, Equatable {
   package var jitterMicroseconds: Double
   /// The bandwidth that was asked for, each way, Mbit/s; nil when it has no limit.
   package var bandwidthMegabitPerSecond: Double?
-  /// Bytes of a probe.
   package var probeBytes: Int
   /// Probes one way through the link, both ways together.
   package var oneWay: DelayFigures
@@ -331,16 +267,12 @@ package struct LinkMeasurement: Codable, Sendable, Equatable {
 
 /// A few figures of delays; nil where there were too few.
 package struct DelayFigures: Codable, Sendable, Equatable {
-  /// How many.
   package var count: UInt64
-  /// The least, µs.
   package var leastMicroseconds: Double?
-  /// The median, µs.
   package var p50Microseconds: Double?
-  /// The 99th percentile, µs; nil with under 10 beyond it.
+  /// Nil with under 10 beyond it.
   package var p99Microseconds: Double?
 
-  /// The figures of a histogram.
   package init(_ histogram: LatencyHistogram) {
     func shown(_ nanoseconds: UInt64?) -> Double? { nanoseconds.map { Double($0) / 1000 } }
     count = histogram.count

@@ -3,18 +3,15 @@ import Engine
 import Foundation
 
 extension MachineFacts {
-  /// Reads what machine this is. What cannot be read stays nil.
-  /// - Parameters:
-  ///   - optimisedBuild: whether the caller was built with optimisation.
-  ///   - versions: of the tool and the libraries that the caller links; that of `nats-server` is
-  ///     added when one is installed.
+  /// Reads what machine this is; what cannot be read stays nil. To the versions of what the caller links,
+  /// that of `nats-server` is added when one is installed.
   package static func read(optimisedBuild: Bool, versions: [String: String] = [:]) -> MachineFacts {
     var facts = MachineReader(root: "").facts()
     let cores = clinux_allowed_cores()
     if cores > 0 { facts.cores = Int(cores) }
     facts.optimisedBuild = optimisedBuild
     facts.versions = versions
-    if facts.versions["nats-server"] == nil { facts.versions["nats-server"] = Broker.installedVersion() }
+    facts.versions["nats-server"] = versions["nats-server"] ?? Broker.installedVersion()
     return facts
   }
 }
@@ -27,7 +24,7 @@ extension Broker {
       child.wait(timeout: .seconds(5)) == .exited(0)
     else { return nil }
     // It says: nats-server: v2.9.10
-    return child.outputText.components(separatedBy: ": v").last?.trimmingTrailingWhitespace()
+    return child.outputText.components(separatedBy: ": v").last?.trimmed
   }
 }
 
@@ -38,9 +35,9 @@ struct MachineReader {
   func facts() -> MachineFacts {
     var facts = MachineFacts()
     let cpus = text("/proc/cpuinfo") ?? ""
-    facts.cpuModel = value("model name", in: cpus, separator: ":") ?? value("Model", in: cpus, separator: ":")
-    facts.cores = cpus.components(separatedBy: "\n").filter { $0.hasPrefix("processor") }.count
-    if facts.cores == 0 { facts.cores = nil }
+    facts.cpuModel = value("model name", in: cpus) ?? value("Model", in: cpus)
+    let cores = cpus.split(separator: "\n").filter { $0.hasPrefix("processor") }.count
+    facts.cores = cores > 0 ? cores : nil
     facts.threadsPerCore = threadsPerCore()
     facts.governor = line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
     facts.clockSource = line("/sys/devices/system/clocksource/clocksource0/current_clocksource")
@@ -48,8 +45,8 @@ struct MachineReader {
     facts.operatingSystem = value("PRETTY_NAME", in: text("/etc/os-release") ?? "", separator: "=")
     facts.hypervisor = hypervisor(cpus)
     facts.cgroupCores = cgroupCores()
-    facts.memoryBytes = value("MemTotal", in: text("/proc/meminfo") ?? "", separator: ":")
-      .flatMap { UInt64($0.prefix { $0.isNumber }) }.flatMap { $0.multipliedOrNil(by: 1024) }
+    facts.memoryBytes = value("MemTotal", in: text("/proc/meminfo") ?? "")
+      .flatMap { UInt64($0.prefix { $0.isNumber }) }.map { $0 &* 1024 }
     facts.loadAverage = line("/proc/loadavg")?.split(separator: " ").first.flatMap { Double($0) }
     return facts
   }
@@ -60,7 +57,7 @@ struct MachineReader {
     var count = 0
     for part in list.split(separator: ",") {
       let ends = part.split(separator: "-").compactMap { Int($0) }
-      guard let first = ends.first, let last = ends.last, (first...max(first, last)).count <= 1024 else {
+      guard let first = ends.first, let last = ends.last, (0..<1024).contains(last - first) else {
         return nil
       }
       count += last - first + 1
@@ -73,91 +70,82 @@ struct MachineReader {
     let clocks = line("/sys/devices/system/clocksource/clocksource0/available_clocksource") ?? ""
     let signs = [("kvm-clock", "KVM"), ("hyperv_clocksource", "Hyper-V"), ("xen", "Xen")]
     if let sign = signs.first(where: { clocks.contains($0.0) }) { return sign.1 }
-    let flags = value("flags", in: cpus, separator: ":")?.split(separator: " ") ?? []
-    guard flags.contains("hypervisor") else { return nil }
-    return line("/sys/class/dmi/id/sys_vendor") ?? "unknown"
+    let flags = value("flags", in: cpus)?.split(separator: " ") ?? []
+    return flags.contains("hypervisor") ? line("/sys/class/dmi/id/sys_vendor") ?? "unknown" : nil
   }
 
   /// The tightest CPU limit of our control group and those above it, in cores.
   func cgroupCores() -> Double? {
-    var limits: [Double] = []
-    for entry in (text("/proc/self/cgroup") ?? "").split(separator: "\n") {
-      let parts = entry.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false)
-      guard parts.count == 3 else { continue }
-      let path = String(parts[2])
-      if parts[0] == "0" {
-        for mount in ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
-          limits += upwards(path).compactMap { limitOfVersion2("\(mount)\($0)/cpu.max") }
-        }
-      } else if parts[1].split(separator: ",").contains("cpu") {
-        for mount in ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct"] {
-          limits += upwards(path).compactMap { limitOfVersion1("\(mount)\($0)") }
+    let groups = (text("/proc/self/cgroup") ?? "").split(separator: "\n").map {
+      $0.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false)
+    }
+    return groups.filter { $0.count == 3 }.flatMap { group -> [Double] in
+      let folders = upwards(group[2])
+      if group[0] == "0" {
+        // `MAX PERIOD`, where MAX may be the word max.
+        return ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].flatMap { mount in
+          folders.compactMap { folder in
+            let words = line("\(mount)\(folder)/cpu.max")?.split(separator: " ") ?? []
+            return words.count == 2 ? cores(words[0], a: words[1]) : nil
+          }
         }
       }
-    }
-    return limits.min()
+      guard group[1].split(separator: ",").contains("cpu") else { return [] }
+      return ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct"].flatMap { mount in
+        folders.compactMap { folder in
+          cores(line("\(mount)\(folder)/cpu.cfs_quota_us"), a: line("\(mount)\(folder)/cpu.cfs_period_us"))
+        }
+      }
+    }.min()
   }
 
   /// `/a/b` -> `/a/b`, `/a`, and the empty path of the mount itself.
-  private func upwards(_ path: String) -> [String] {
+  private func upwards(_ path: Substring) -> [String] {
     let parts = path.split(separator: "/")
     return (0...parts.count).reversed().map { parts.prefix($0).map { "/" + $0 }.joined() }
   }
 
-  /// `MAX PERIOD`, where MAX may be the word max.
-  private func limitOfVersion2(_ path: String) -> Double? {
-    let words = line(path)?.split(separator: " ").map { Double($0) } ?? []
-    guard words.count == 2, let quota = words[0], let period = words[1], period > 0 else { return nil }
-    return quota / period
-  }
-
-  private func limitOfVersion1(_ folder: String) -> Double? {
-    guard let quota = line("\(folder)/cpu.cfs_quota_us").flatMap({ Double($0) }), quota > 0,
-      let period = line("\(folder)/cpu.cfs_period_us").flatMap({ Double($0) }), period > 0
+  /// How many cores a quota in each period is; nil where there is no quota.
+  private func cores(_ quota: (some StringProtocol)?, a period: (some StringProtocol)?) -> Double? {
+    guard let quota = quota.flatMap({ Double($0) }), let period = period.flatMap({ Double($0) }), quota > 0,
+      period > 0
     else { return nil }
     return quota / period
   }
 
-  private func value(_ name: String, in text: String, separator: Character) -> String? {
+  private func value(_ name: String, in text: String, separator: Character = ":") -> String? {
     for line in text.split(separator: "\n") {
       let parts = line.split(separator: separator, maxSplits: 1)
-      if parts.count == 2, parts[0].trimmingCharacters(in: .whitespaces) == name {
+      if parts.count == 2, parts[0].trimmed == name {
         return parts[1].trimmingCharacters(in: CharacterSet(charactersIn: " \t\""))
       }
     }
     return nil
   }
 
-  private func text(_ path: String) -> String? {
-    FileManager.default.contents(atPath: root + path).map { String(decoding: $0, as: UTF8.self) }
-  }
+  private func text(_ path: String) -> String? { fileText(root + path) }
 
   private func line(_ path: String) -> String? {
-    let first = text(path)?.split(separator: "\n").first.map { $0.trimmingCharacters(in: .whitespaces) }
+    let first = text(path)?.split(separator: "\n").first?.trimmed
     return first?.isEmpty == false ? first : nil
   }
 }
 
-extension UInt64 {
-  fileprivate func multipliedOrNil(by factor: UInt64) -> UInt64? {
-    let (product, overflow) = multipliedReportingOverflow(by: factor)
-    return overflow ? nil : product
-  }
+extension StringProtocol {
+  /// Without white space at its ends.
+  var trimmed: String { trimmingCharacters(in: .whitespacesAndNewlines) }
 }
 
 /// What machine a run was made on. A fact that could not be read is nil.
 package struct MachineFacts: Codable, Sendable, Equatable {
-  /// CPU model name.
   package var cpuModel: String?
   /// Logical cores that this process may use.
   package var cores: Int?
-  /// Threads per core; 1 without SMT.
+  /// 1 without SMT.
   package var threadsPerCore: Int?
-  /// Frequency governor.
   package var governor: String?
   /// Kernel clock source, such as `tsc`.
   package var clockSource: String?
-  /// Kernel release.
   package var kernel: String?
   /// Operating system, such as `Debian GNU/Linux 12 (bookworm)`.
   package var operatingSystem: String?
@@ -165,7 +153,6 @@ package struct MachineFacts: Codable, Sendable, Equatable {
   package var hypervisor: String?
   /// cgroup CPU limit in cores; nil when there is none.
   package var cgroupCores: Double?
-  /// Memory, bytes.
   package var memoryBytes: UInt64?
   /// One-minute load average when the run began.
   package var loadAverage: Double?
@@ -176,9 +163,6 @@ package struct MachineFacts: Codable, Sendable, Equatable {
 
   /// How fit it was when the run began; nil when nobody looked.
   package var fitness: MachineFitness?
-
-  /// Nothing known.
-  package init() {}
 }
 
 /// How fit a machine is to measure on.
@@ -194,7 +178,6 @@ package struct MachineFitness: Codable, Sendable, Equatable {
     /// Figures from here are invalid, or cannot be had.
     case unfit = "D"
 
-    /// Better grades are less.
     package static func < (lhs: Self, rhs: Self) -> Bool { lhs.rawValue < rhs.rawValue }
   }
 

@@ -1,7 +1,7 @@
 import Engine
 import Foundation
 
-/// What other processes cost.
+/// What processes cost: CPU time, memory and context switches.
 package enum ProcessClock {
   /// CPU time that a process has used, all its threads together, ns; nil when it is gone.
   package static func cpuNanoseconds(pid: Int32) -> UInt64? {
@@ -21,70 +21,36 @@ package enum ProcessClock {
 
   /// Resident memory of a process, bytes; nil when it is gone.
   package static func residentBytes(pid: Int32) -> UInt64? {
-    guard let pages = words("/proc/\(pid)/statm")?.dropFirst().first.flatMap({ UInt64($0) }) else {
-      return nil
-    }
-    return pages * UInt64(sysconf(Int32(_SC_PAGESIZE)))
+    let pages = fileText("/proc/\(pid)/statm")?.split(separator: " ").dropFirst().first
+    return pages.flatMap { UInt64($0) }.map { $0 * UInt64(sysconf(Int32(_SC_PAGESIZE))) }
   }
 
   /// All processes of the session that a process heads, itself among them. It reads all of `/proc`.
   package static func members(ofSession leader: Int32) -> [Int32] {
-    let entries = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
-    return entries.compactMap { Int32($0) }.filter { pid in
+    numbers(in: "/proc").filter { pid in
       // Behind the name in brackets: state, parent, group, session.
-      guard let text = try? String(contentsOfFile: "/proc/\(pid)/stat", encoding: .utf8),
-        let bracket = text.lastIndex(of: ")")
-      else { return false }
+      guard let text = fileText("/proc/\(pid)/stat"), let bracket = text.lastIndex(of: ")") else {
+        return false
+      }
       let fields = text[text.index(after: bracket)...].split(separator: " ")
       return fields.count > 3 && Int32(fields[3]) == leader
     }
   }
 
-  private static func words(_ path: String) -> [Substring]? {
-    (try? String(contentsOfFile: path, encoding: .utf8))?.split(separator: " ")
-  }
-}
-
-/// The machine's CPU time up to a moment, from `/proc/stat`.
-package struct SystemTimes: Sendable, Equatable {
-  /// All of it, ticks.
-  package var total: UInt64
-  /// What the hypervisor gave to others while we wanted to run, ticks.
-  package var stolen: UInt64
-
-  /// The times now; nil where there is no `/proc/stat`.
-  package static func now() -> SystemTimes? {
-    (try? String(contentsOfFile: "/proc/stat", encoding: .utf8)).flatMap(parse)
+  private static func numbers(in folder: String) -> [Int32] {
+    ((try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []).compactMap { Int32($0) }
   }
 
-  /// user, nice, system, idle, iowait, irq, softirq, steal; the guests' times behind them are in
-  /// user and nice already.
-  static func parse(_ text: String) -> SystemTimes? {
-    guard let line = text.split(separator: "\n").first(where: { $0.hasPrefix("cpu ") }) else { return nil }
-    let ticks = line.split(separator: " ").dropFirst().prefix(8).map { UInt64($0) ?? 0 }
-    guard ticks.count == 8 else { return nil }
-    return SystemTimes(total: ticks.reduce(0, &+), stolen: ticks[7])
-  }
-
-  /// The share of CPU time, 0 to 1, that was stolen since an earlier moment; 0 when none passed.
-  package func stealShare(since earlier: SystemTimes) -> Double {
-    guard total > earlier.total, stolen >= earlier.stolen else { return 0 }
-    return Double(stolen - earlier.stolen) / Double(total - earlier.total)
-  }
-}
-
-/// Memory and context switches of processes.
-extension ProcessClock {
-  /// This process's own. The kernel's count for a whole process holds the threads that have ended, too.
+  /// This process's own memory and switches. The kernel's count for a whole process holds the threads that
+  /// have ended, too.
   package static func ownReading() -> ProcessReading {
     var usage = rusage()
-    guard getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage) == 0 else {
-      return ProcessReading(residentBytes: residentBytes(pid: getpid()), switches: nil)
-    }
+    let isKnown = getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage) == 0
     let count = ContextSwitches.Count(
       voluntary: UInt64(max(0, usage.ru_nvcsw)), involuntary: UInt64(max(0, usage.ru_nivcsw)))
     return ProcessReading(
-      residentBytes: residentBytes(pid: getpid()), switches: ContextSwitches(threads: [getpid(): count]))
+      residentBytes: residentBytes(pid: getpid()),
+      switches: isKnown ? ContextSwitches(threads: [getpid(): count]) : nil)
   }
 
   /// Those of another process; nil when it is gone.
@@ -103,36 +69,47 @@ extension ProcessClock {
     for pid in pids {
       guard let bytes = residentBytes(pid: pid) else { continue }
       resident += bytes
-      threads.merge(switches(pid: pid)) { $1 }
+      for thread in numbers(in: "/proc/\(pid)/task") {
+        threads[thread] = fileText("/proc/\(pid)/task/\(thread)/status").flatMap(parseSwitches)
+      }
     }
     guard !threads.isEmpty else { return nil }
     return ProcessReading(residentBytes: resident, switches: ContextSwitches(threads: threads))
   }
 
-  private static func switches(pid: Int32) -> [Int32: ContextSwitches.Count] {
-    let folder = "/proc/\(pid)/task"
-    let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
-    return names.reduce(into: [:]) { counts, name in
-      guard let thread = Int32(name),
-        let text = try? String(contentsOfFile: "\(folder)/\(name)/status", encoding: .utf8)
-      else { return }
-      counts[thread] = parseSwitches(text)
-    }
-  }
-
   /// The two counts of a thread's `status`; nil when they are not there.
   static func parseSwitches(_ text: String) -> ContextSwitches.Count? {
-    var voluntary: UInt64?
-    var involuntary: UInt64?
-    for line in text.split(separator: "\n").reversed() {
-      let words = line.split(whereSeparator: \.isWhitespace)
-      guard words.count == 2 else { continue }
-      if words[0] == "voluntary_ctxt_switches:" { voluntary = UInt64(words[1]) }
-      if words[0] == "nonvoluntary_ctxt_switches:" { involuntary = UInt64(words[1]) }
-      if let voluntary, let involuntary {
-        return ContextSwitches.Count(voluntary: voluntary, involuntary: involuntary)
-      }
+    func count(_ name: String) -> UInt64? {
+      text.range(of: "\n\(name):").flatMap { UInt64(text[$0.upperBound...].prefix { $0 != "\n" }.trimmed) }
     }
-    return nil
+    guard let voluntary = count("voluntary_ctxt_switches"),
+      let involuntary = count("nonvoluntary_ctxt_switches")
+    else { return nil }
+    return ContextSwitches.Count(voluntary: voluntary, involuntary: involuntary)
+  }
+}
+
+/// The machine's CPU time up to a moment, ticks, from `/proc/stat`.
+package struct SystemTimes: Sendable, Equatable {
+  package var total: UInt64
+  /// What the hypervisor gave to others while we wanted to run.
+  package var stolen: UInt64
+
+  /// The times now; nil where there is no `/proc/stat`.
+  package static func now() -> SystemTimes? { fileText("/proc/stat").flatMap(parse) }
+
+  /// user, nice, system, idle, iowait, irq, softirq, steal; the guests' times behind them are in
+  /// user and nice already.
+  static func parse(_ text: String) -> SystemTimes? {
+    guard let line = text.split(separator: "\n").first(where: { $0.hasPrefix("cpu ") }) else { return nil }
+    let ticks = line.split(separator: " ").dropFirst().prefix(8).map { UInt64($0) ?? 0 }
+    guard ticks.count == 8 else { return nil }
+    return SystemTimes(total: ticks.reduce(0, &+), stolen: ticks[7])
+  }
+
+  /// The share of CPU time, 0 to 1, that was stolen since an earlier moment; 0 when none passed.
+  func stealShare(since earlier: SystemTimes) -> Double {
+    guard total > earlier.total, stolen >= earlier.stolen else { return 0 }
+    return Double(stolen - earlier.stolen) / Double(total - earlier.total)
   }
 }

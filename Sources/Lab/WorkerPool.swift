@@ -6,8 +6,6 @@ import Scenario
 package struct WorkerDeath: Sendable, Equatable {
   /// Which one, from 0.
   package var index: Int
-  /// Its process id, when it had one.
-  package var pid: Int32
   package var status: ExitStatus
   /// What it said last, without secrets.
   package var lastWords: String
@@ -19,11 +17,10 @@ package final class WorkerPool: Sendable {
   /// Those that we ended ourselves.
   private let ended = Guarded<Set<Int>>([])
 
-  private init(workers: [ChildProcess]) {
-    self.workers = workers
-  }
+  private init(workers: [ChildProcess]) { self.workers = workers }
 
-  /// Starts the workers, and returns when they are ready.
+  /// Starts the workers that a target's pool asks for, and returns when they are ready. Without `servers`
+  /// they connect to those of the pool.
   ///
   /// A worker gets `NATS_SERVERS` (separated by commas) and `NATS_GROUP`, the credentials, when
   /// there are any, as `NATS_TOKEN`, `NATS_USER`, `NATS_PASSWORD`, `NATS_CREDS`, `NATS_NKEY`, those
@@ -34,10 +31,6 @@ package final class WorkerPool: Sendable {
   /// queue group, for each of the target's phases, as there are workers; that holds for workers of any kind.
   /// Without it: the worker has said "started successfully", as the real SDK and ours do. Another
   /// worker that does not say so counts as ready when `start_seconds` have passed and it still runs.
-  /// - Parameters:
-  ///   - target: what is loaded; the `workers` of its pool say what is started.
-  ///   - servers: URLs of the brokers; those of the pool when empty.
-  ///   - monitor: monitoring of the broker, when it is known.
   package static func start(
     for target: Target, servers: [String] = [], monitor: BrokerMonitor?
   ) throws(LabError) -> WorkerPool {
@@ -51,8 +44,9 @@ package final class WorkerPool: Sendable {
     let prefix = "\(pool.subjectPrefix).\(target.plugin)"
     let isOurs = program == "nylon-worker"
     let launch = Launch(
-      isOurs ? try Executables.own(program) : program,
-      (isOurs ? ["--name", target.plugin, "--prefix", pool.subjectPrefix] : []) + spec.command.dropFirst(),
+      program: isOurs ? try Executables.own(program) : program,
+      arguments: (isOurs ? ["--name", target.plugin, "--prefix", pool.subjectPrefix] : [])
+        + spec.command.dropFirst(),
       environment: environment(pool, spec, servers.isEmpty ? pool.servers : servers),
       secrets: pool.secretWords(servers: servers))
     let deadline = Deadline.after(.seconds(min(max(spec.startSeconds, 0.1), 3600)))
@@ -76,19 +70,15 @@ package final class WorkerPool: Sendable {
   private static func environment(
     _ pool: NATSSpec, _ spec: WorkersSpec, _ servers: [String]
   ) -> [String: String] {
-    var all = ["NATS_SERVERS": servers.joined(separator: ","), "NATS_GROUP": pool.group]
-    all["NATS_TOKEN"] = pool.auth.token
-    all["NATS_USER"] = pool.auth.user
-    all["NATS_PASSWORD"] = pool.auth.password
-    all["NATS_CREDS"] = pool.auth.credentials
-    all["NATS_NKEY"] = pool.auth.nkey
-    if pool.tls.isUsed(for: servers) {
-      all["NATS_TLS"] = "1"
-      all["NATS_CA"] = pool.tls.caFile
-      all["NATS_CERT"] = pool.tls.certFile
-      all["NATS_KEY"] = pool.tls.keyFile
-    }
-    return all.merging(spec.environment) { $1 }
+    let usesTLS = pool.tls.isUsed(for: servers)
+    let all = [
+      "NATS_SERVERS": servers.joined(separator: ","), "NATS_GROUP": pool.group,
+      "NATS_TOKEN": pool.auth.token, "NATS_USER": pool.auth.user, "NATS_PASSWORD": pool.auth.password,
+      "NATS_CREDS": pool.auth.credentials, "NATS_NKEY": pool.auth.nkey,
+      "NATS_TLS": usesTLS ? "1" : nil, "NATS_CA": usesTLS ? pool.tls.caFile : nil,
+      "NATS_CERT": usesTLS ? pool.tls.certFile : nil, "NATS_KEY": usesTLS ? pool.tls.keyFile : nil,
+    ]
+    return all.compactMapValues { $0 }.merging(spec.environment) { $1 }
   }
 
   /// Process ids of the workers, in order.
@@ -99,17 +89,12 @@ package final class WorkerPool: Sendable {
     pids.reduce(0) { $0 &+ (ProcessClock.cpuNanoseconds(session: $1) ?? 0) }
   }
 
-  /// Resident memory of the workers' own processes, bytes.
-  package var residentBytes: UInt64 {
-    pids.reduce(0) { $0 &+ (ProcessClock.residentBytes(pid: $1) ?? 0) }
-  }
-
   /// The workers that ended unasked until now.
   package func deaths() -> [WorkerDeath] {
     let asked = ended.withLock { $0 }
     return workers.enumerated().compactMap { index, worker in
       guard !asked.contains(index), let status = worker.exitStatus else { return nil }
-      return WorkerDeath(index: index, pid: worker.pid, status: status, lastWords: worker.lastWords)
+      return WorkerDeath(index: index, status: status, lastWords: worker.lastWords)
     }
   }
 
@@ -127,29 +112,10 @@ package final class WorkerPool: Sendable {
     return died
   }
 
-  /// Kills one worker: a fault, so it does not count as a death. False when there is no such worker.
-  @discardableResult
-  package func kill(_ index: Int) -> Bool {
-    guard workers.indices.contains(index) else { return false }
+  /// Kills one worker: a fault, so it does not count as a death.
+  package func kill(_ index: Int) {
     ended.withLock { _ = $0.insert(index) }
     workers[index].kill()
-    return true
-  }
-
-  /// Stops one worker where it is, as if its machine hung: a fault. False when there is no such worker.
-  @discardableResult
-  package func pause(_ index: Int) -> Bool {
-    guard workers.indices.contains(index) else { return false }
-    workers[index].pause()
-    return true
-  }
-
-  /// Lets a paused worker go on. False when there is no such worker.
-  @discardableResult
-  package func resume(_ index: Int) -> Bool {
-    guard workers.indices.contains(index) else { return false }
-    workers[index].resume()
-    return true
   }
 }
 
@@ -162,7 +128,7 @@ extension NATSSpec {
 }
 
 /// When the workers of a pool are ready.
-package struct Readiness {
+private struct Readiness {
   let subjects: [String]
   let group: String
   let count: Int
@@ -177,7 +143,7 @@ package struct Readiness {
     guard let monitor else { return found }
     for subject in subjects {
       // Not bounded by the workers' deadline: they may be late while the broker is well.
-      found[subject] = try monitor.subscribers(of: subject, group: group, until: .after(.seconds(3)))
+      found[subject] = try monitor.subscribers(of: subject, group: group)
     }
     return found
   }
@@ -217,9 +183,8 @@ package struct Readiness {
 
   private func checkAlive(_ workers: [ChildProcess]) throws(LabError) {
     for (index, worker) in workers.enumerated() {
-      if let status = worker.exitStatus {
-        throw .workerDied(index: index, status: status, lastWords: worker.lastWords)
-      }
+      guard let status = worker.exitStatus else { continue }
+      throw .workerDied(index: index, status: status, lastWords: worker.lastWords)
     }
   }
 

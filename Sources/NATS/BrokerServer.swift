@@ -5,7 +5,7 @@ package struct BrokerServer: Sendable {
   /// Host and port, for messages.
   package let shown: String
   /// Socket addresses in bytes, in the order of the resolver; not empty.
-  let addresses: [(family: Int32, bytes: [UInt8])]
+  package let addresses: [(family: Int32, bytes: [UInt8])]
   /// Name or address as the URL has it, which the broker's certificate must be for.
   let host: String
   /// Whether TLS is wanted whatever the broker says.

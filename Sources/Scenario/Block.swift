@@ -48,11 +48,6 @@ struct Block {
     }
   }
 
-  /// A block of a file that has no rows in the schema.
-  init?(_ value: YAMLValue, path: String, keys: [String], in problems: ProblemCollector) {
-    self.init(value, path: path, rows: keys.map { Row(name: $0) }, in: problems)
-  }
-
   /// The unit of the suggested key, or the block that the key belongs to, or all that is allowed.
   private static func remedy(for key: String, suggestion: String?, allowed: [String]) -> String {
     if let unit = suggestion.flatMap(KeyUnit.of) { return "It is in \(unit.name)" }
@@ -80,6 +75,14 @@ struct Block {
       at: child?.place ?? value.place, key: childPath(key),
       value: child.flatMap { Self.printable($0, path: childPath(key)) }, message, suggestion: suggestion,
       remedy: remedy)
+  }
+
+  /// Notes an error at a key's value, which is then none.
+  func refuse<Value>(
+    _ key: String, _ message: String, suggestion: String? = nil, remedy: String? = nil
+  ) -> Value? {
+    fail(key, message, suggestion: suggestion, remedy: remedy)
+    return nil
   }
 
   /// Notes a name that is not among those of another block.
@@ -114,15 +117,9 @@ struct Block {
   /// The text of a key; a list or a mapping is an error, and so are NUL and line ends.
   func text(_ key: String) -> String? {
     guard let child = get(key) else { return nil }
-    guard let text = child.text else {
-      fail(key, "is \(child.kind), not text")
-      return nil
-    }
-    guard !text.unicodeScalars.contains(where: { $0.value < 32 || $0.value == 127 }) else {
-      fail(key, "holds a control character")
-      return nil
-    }
-    return text
+    guard let text = child.text else { return refuse(key, "is \(child.kind), not text") }
+    let isClean = text.unicodeScalars.allSatisfy { $0.value >= 32 && $0.value != 127 }
+    return isClean ? text : refuse(key, "holds a control character")
   }
 
   /// The text of a key that must be there and not empty.
@@ -132,13 +129,7 @@ struct Block {
 
   func flag(_ key: String) -> Bool? {
     guard let child = get(key) else { return nil }
-    switch child.text?.lowercased() {
-    case "true": return true
-    case "false": return false
-    default:
-      fail(key, "must be true or false")
-      return nil
-    }
+    return child.text.flatMap { Bool($0.lowercased()) } ?? refuse(key, "must be true or false")
   }
 
   /// One of an enumeration's raw values.
@@ -146,20 +137,18 @@ struct Block {
     _ key: String, of type: Choice.Type
   ) -> Choice? where Choice.RawValue == String {
     guard let text = text(key) else { return nil }
-    if let choice = Choice(rawValue: text) { return choice }
     let names = Choice.allCases.map(\.rawValue)
-    fail(
-      key, "must be \(names.joined(separator: " or "))",
-      suggestion: Suggestion.nearest(to: text, among: names))
-    return nil
+    return Choice(rawValue: text)
+      ?? refuse(
+        key, "must be \(names.joined(separator: " or "))",
+        suggestion: Suggestion.nearest(to: text, among: names))
   }
 
   /// The items of a list; anything else is an error.
   func list(_ key: String, of what: String) -> [YAMLValue]? {
     guard let child = get(key) else { return nil }
-    if let items = child.items { return items }
-    fail(key, "is \(child.kind), not a list", remedy: "write a list of \(what), each behind '- '")
-    return nil
+    return child.items
+      ?? refuse(key, "is \(child.kind), not a list", remedy: "write a list of \(what), each behind '- '")
   }
 
   /// The blocks of a list of mappings.
@@ -178,15 +167,11 @@ struct Block {
       child, path: childPath(key), rows: rows, in: problems, folder: folder, isLenient: isLenient)
   }
 
-  /// The block of a key that has no rows in the schema.
-  func block(_ key: String, keys: [String]) -> Block? { block(key, rows: keys.map { Row(name: $0) }) }
-
   /// The names and single values of a free mapping, in order.
   func pairs(_ key: String) -> [YAMLValue.Entry]? {
     guard let child = get(key) else { return nil }
-    if let entries = child.entries { return entries }
-    fail(key, "is \(child.kind), not a mapping", remedy: "write 'name: value' under it")
-    return nil
+    return child.entries
+      ?? refuse(key, "is \(child.kind), not a mapping", remedy: "write 'name: value' under it")
   }
 
   // MARK: Numbers
@@ -198,29 +183,21 @@ struct Block {
     let allowed = "a number from \(Self.short(range.lowerBound)) to \(Self.short(range.upperBound))"
     let wanted = "must be \(allowed)" + (unit.map { " (\($0.name))" } ?? "")
     guard case .scalar(let text, let plain) = child.content else {
-      fail(key, "is \(child.kind); \(wanted)")
-      return nil
+      return refuse(key, "is \(child.kind); \(wanted)")
     }
     guard plain else {
-      fail(key, "is quoted, so it is text; \(wanted)", remedy: "leave the quotes out")
-      return nil
+      return refuse(key, "is quoted, so it is text; \(wanted)", remedy: "leave the quotes out")
     }
-    guard let number = Self.parse(text), range.contains(number) else {
-      fail(key, wanted, remedy: Self.unitRemedy(text, key: key, unit: unit))
-      return nil
-    }
-    return number
+    if let number = Self.parse(text), range.contains(number) { return number }
+    return refuse(key, wanted, remedy: Self.unitRemedy(text, key: key, unit: unit))
   }
 
   func whole(_ key: String, in range: ClosedRange<Int>) -> Int? {
     guard let number = number(key, in: Double(range.lowerBound)...Double(range.upperBound)) else {
       return nil
     }
-    guard number == number.rounded() else {
-      fail(key, "must be a whole number from \(range.lowerBound) to \(range.upperBound)")
-      return nil
-    }
-    return Int(number)
+    return Int(exactly: number)
+      ?? refuse(key, "must be a whole number from \(range.lowerBound) to \(range.upperBound)")
   }
 
   /// A decimal number as YAML writes it; no infinity, no hexadecimal.
@@ -268,8 +245,7 @@ struct KeyUnit {
   ]
   private static let bandwidths: [String: Double] = [
     "m": 1, "mbit": 1, "mbit/s": 1, "mbps": 1, "g": 1000, "gbit": 1000, "gbit/s": 1000, "gbps": 1000,
-    "k": 1e-3,
-    "kbit": 1e-3, "kbit/s": 1e-3,
+    "k": 1e-3, "kbit": 1e-3, "kbit/s": 1e-3,
   ]
   private static let units = [
     KeyUnit(ending: "_mbit_per_second", name: "megabits a second", suffixes: bandwidths),

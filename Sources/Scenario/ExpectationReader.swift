@@ -16,50 +16,48 @@ struct ExpectationReader {
   let metrics: [String]
 
   func expectations(of root: Block) -> [Expectation] {
-    guard let items = root.list("expect", of: "conditions") else { return [] }
-    return items.enumerated().compactMap { index, item in
-      let path = "expect.\(index)"
-      guard let text = item.text else {
-        problems.add(at: item.place, key: path, "is \(item.kind), not a condition", remedy: Self.form)
-        return nil
-      }
-      return expectation(text) { message, suggestion, remedy in
-        problems.add(
-          at: item.place, key: path, value: Block.printable(item, path: path), message,
-          suggestion: suggestion,
-          remedy: remedy)
-      }
+    (root.list("expect", of: "conditions") ?? []).enumerated().compactMap { index, item in
+      let line = Line(item: item, path: "expect.\(index)", problems: problems)
+      if let text = item.text { return expectation(text, line) }
+      problems.add(
+        at: item.place, key: line.path, "is \(item.kind), not a condition", remedy: Self.form)
+      return nil
     }
   }
 
   private static let form = "write for example \"nats.open-5000.response_p99_us < 5000\""
 
-  private typealias Fail = (_ message: String, _ suggestion: String?, _ remedy: String?) -> Void
+  /// A line where it is written.
+  private struct Line {
+    let item: YAMLValue
+    let path: String
+    let problems: ProblemCollector
 
-  private func expectation(_ text: String, fail: Fail) -> Expectation? {
+    /// Notes what is wrong with it; there is then no value.
+    func refuse<Value>(_ message: String, suggestion: String? = nil, remedy: String? = nil) -> Value? {
+      problems.add(item, path, message, suggestion: suggestion, remedy: remedy)
+      return nil
+    }
+  }
+
+  private func expectation(_ text: String, _ line: Line) -> Expectation? {
     guard let comparison = Expectation.comparisons.first(where: text.contains),
       let range = text.range(of: comparison)
-    else {
-      fail("has no comparison; allowed: < <= > >= ==", nil, Self.form)
-      return nil
-    }
-    let left = text[..<range.lowerBound].trimmingCharacters(in: .whitespaces)
+    else { return line.refuse("has no comparison; allowed: < <= > >= ==", remedy: Self.form) }
+    let left = text[..<range.lowerBound]
     let right = text[range.upperBound...].trimmingCharacters(in: .whitespaces)
     let sides = left.components(separatedBy: "/").map { $0.trimmingCharacters(in: .whitespaces) }
-    guard sides.count <= 2 else {
-      fail("divides more than once", nil, Self.form)
-      return nil
-    }
+    guard sides.count <= 2 else { return line.refuse("divides more than once", remedy: Self.form) }
     guard let bound = Block.parse(right) else {
-      fail("must end with a number, without a unit: the metric's name has it", nil, Self.form)
-      return nil
+      return line.refuse(
+        "must end with a number, without a unit: the metric's name has it", remedy: Self.form)
     }
-    let figures = sides.compactMap { figure($0, fail: fail) }
+    let figures = sides.compactMap { figure($0, line) }
     guard figures.count == sides.count, let first = figures.first else { return nil }
     let divisor = figures.dropFirst().first
     if let divisor, divisor.metric != first.metric {
-      fail("divides \(first.metric) by \(divisor.metric)", nil, "name the same metric on both sides")
-      return nil
+      return line.refuse(
+        "divides \(first.metric) by \(divisor.metric)", remedy: "name the same metric on both sides")
     }
     return Expectation(
       text: text, target: first.target, load: first.load, metric: first.metric, divisor: divisor,
@@ -67,40 +65,31 @@ struct ExpectationReader {
   }
 
   /// `target.load.metric`; what is wrong with it is noted.
-  private func figure(_ text: String, fail: Fail) -> Expectation.Figure? {
+  private func figure(_ text: String, _ line: Line) -> Expectation.Figure? {
     let parts = text.split(separator: ".", omittingEmptySubsequences: false).map(String.init)
-    guard parts.count >= 3, let name = parts.first, let metric = parts.last else {
-      fail("must name target, load and metric, joined by dots", nil, Self.form)
-      return nil
+    guard parts.count >= 3 else {
+      return line.refuse("must name target, load and metric, joined by dots", remedy: Self.form)
     }
+    let (name, metric) = (parts[0], parts[parts.count - 1])
+    let load = parts[1..<(parts.count - 1)].joined(separator: ".")
     guard metrics.contains(metric) else {
       let near = Suggestion.nearest(to: metric, among: metrics)
-      let all = metrics.joined(separator: ", ")
-      fail(
-        "names the metric '\(metric)', which is not a numeric column of summary.csv", near,
-        near == nil ? "allowed: \(all)" : nil)
-      return nil
+      return line.refuse(
+        "names the metric '\(metric)', which is not a numeric column of summary.csv", suggestion: near,
+        remedy: near == nil ? "allowed: \(metrics.joined(separator: ", "))" : nil)
     }
-    let load = parts[1..<(parts.count - 1)].joined(separator: ".")
-    guard check(target: name, load: load, fail: fail) else { return nil }
-    return Expectation.Figure(target: name, load: load, metric: metric)
-  }
-
-  private func check(target name: String, load: String, fail: Fail) -> Bool {
-    guard let target = targets.first(where: { $0.name == name }) else {
-      if knownNames.contains(name) { return true }
-      fail(
+    let target = targets.first { $0.name == name }
+    guard target != nil || knownNames.contains(name) else {
+      return line.refuse(
         "names the target '\(name)', which is not there",
-        Suggestion.nearest(to: name, among: knownNames.sorted()), nil)
-      return false
+        suggestion: Suggestion.nearest(to: name, among: knownNames.sorted()))
     }
-    let labels = target.loads.map(\.label)
-    guard labels.contains(load) else {
-      fail(
+    if let labels = target?.loads.map(\.label), !labels.contains(load) {
+      return line.refuse(
         "names the load '\(load)', which the target '\(name)' does not have",
-        Suggestion.nearest(to: load, among: labels), "Its loads: \(labels.joined(separator: ", "))")
-      return false
+        suggestion: Suggestion.nearest(to: load, among: labels),
+        remedy: "Its loads: \(labels.joined(separator: ", "))")
     }
-    return true
+    return Expectation.Figure(target: name, load: load, metric: metric)
   }
 }

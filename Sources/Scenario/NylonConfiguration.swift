@@ -9,22 +9,21 @@ struct NylonConfiguration {
 
   /// Adds the entries of both blocks; names must be unique in the sum.
   mutating func read(_ root: Block) {
+    func isNew(_ name: String, among known: [String], what: String, _ block: Block) -> Bool {
+      guard known.contains(name) else { return !name.isEmpty }
+      block.fail("name", "is the name of an earlier \(what)", remedy: "names are unique")
+      return false
+    }
     for block in root.blocks("messaging", of: "brokers", rows: Messaging.keys.rows) ?? [] {
       var entry = Messaging(block: block)
       Messaging.keys.read(block, into: &entry)
-      if messaging.contains(where: { $0.name == entry.name }) {
-        block.fail("name", "is the name of an earlier messaging entry", remedy: "names are unique")
-      } else if !entry.name.isEmpty {
+      if isNew(entry.name, among: messaging.map(\.name), what: "messaging entry", block) {
         messaging.append(entry)
       }
     }
     for block in root.blocks("plugins", of: "plugins", rows: Plugin.keys.rows) ?? [] {
       let entry = Plugin.read(block)
-      if plugins.contains(where: { $0.name == entry.name }) {
-        block.fail("name", "is the name of an earlier plugin", remedy: "names are unique")
-      } else if !entry.name.isEmpty {
-        plugins.append(entry)
-      }
+      if isNew(entry.name, among: plugins.map(\.name), what: "plugin", block) { plugins.append(entry) }
     }
   }
 
@@ -106,19 +105,21 @@ struct NylonConfiguration {
     let full = text.contains("://") ? text : "nats://" + text
     let scheme = full.prefix { $0 != ":" }.lowercased()
     let parts = URLComponents(string: full)
-    if !["nats", "tls"].contains(scheme) {
-      fail("has the scheme '\(scheme)'; brokers are reached by nats:// or tls://")
-    } else if text.contains(",") {
-      fail("holds a comma; give each server its own item")
-    } else if text.contains(where: \.isWhitespace) {
-      fail("holds a space")
-    } else if parts?.host?.isEmpty != false {
-      fail("names no host, or has a character in its user part that must be %-encoded")
-    } else if let port = parts?.port, !(1...65535).contains(port) {
-      fail("has a port that is not from 1 to 65535")
-    } else {
-      return full
-    }
+    let faults = [
+      (
+        !["nats", "tls"].contains(scheme),
+        "has the scheme '\(scheme)'; brokers are reached by nats:// or tls://"
+      ),
+      (text.contains(","), "holds a comma; give each server its own item"),
+      (text.contains(where: \.isWhitespace), "holds a space"),
+      (
+        parts?.host?.isEmpty != false,
+        "names no host, or has a character in its user part that must be %-encoded"
+      ),
+      (!(1...65535).contains(parts?.port ?? 1), "has a port that is not from 1 to 65535"),
+    ]
+    guard let fault = faults.first(where: \.0)?.1 else { return full }
+    fail(fault)
     return nil
   }
 
@@ -128,8 +129,7 @@ struct NylonConfiguration {
   struct Plugin {
     /// How it is reached.
     enum Kind: Equatable {
-      case ffi
-      case messaging
+      case ffi, messaging
       /// A type that nylon-bench does not load, such as `wasm`; only in Nylon's own file.
       case other(String)
       /// Wrong in a way that has been noted.
@@ -267,10 +267,9 @@ extension Kind<String> {
   /// A free mapping, as JSON text.
   static var json: Kind {
     Kind(allowed: "a mapping") { block, key in
-      guard let value = block.get(key) else { return nil }
-      if value.entries != nil { return value.json }
-      block.fail(key, "is \(value.kind), not a mapping")
-      return nil
+      block.get(key).flatMap {
+        $0.entries == nil ? block.refuse(key, "is \($0.kind), not a mapping") : $0.json
+      }
     }
   }
 }

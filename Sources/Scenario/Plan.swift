@@ -8,44 +8,24 @@ package struct Plan: Codable, Sendable, Equatable {
   /// Also part of the run folder's name.
   package var name: String
   /// The first comment line of the file, without `#`; what the scenario is for.
-  package var summary: String
-  package var file: String
+  package var summary = ""
+  package var file = ""
   package var targets: [Target]
-  package var request: RequestSpec
+  package var request = RequestSpec()
   /// The phases of a session, in order; a target may have its own.
-  package var phases: [Phase]
+  package var phases = Phase.session
   /// The loads, in order; a target may have its own.
   package var loads: [LoadShape]
-  package var warmupSeconds: Double
-  package var measureSeconds: Double
-  package var drainSeconds: Double
+  package var warmupSeconds = 1.0
+  package var measureSeconds = 5.0
+  package var drainSeconds = 2.0
   package var replicates = 1
   package var threads = 1
   package var connections = 1
-  package var seed: UInt64
-  package var expectations: [Expectation]
+  package var seed: UInt64 = 1
+  package var expectations: [Expectation] = []
   /// What the loader found odd but not wrong; holds no secrets.
   package var warnings: [String] = []
-
-  package init(
-    name: String, summary: String = "", file: String = "", targets: [Target],
-    request: RequestSpec = RequestSpec(), phases: [Phase] = Phase.session, loads: [LoadShape],
-    warmupSeconds: Double = 1, measureSeconds: Double = 5, drainSeconds: Double = 2, seed: UInt64 = 1,
-    expectations: [Expectation] = []
-  ) {
-    self.name = name
-    self.summary = summary
-    self.file = file
-    self.targets = targets
-    self.request = request
-    self.phases = phases
-    self.loads = loads
-    self.warmupSeconds = warmupSeconds
-    self.measureSeconds = measureSeconds
-    self.drainSeconds = drainSeconds
-    self.seed = seed
-    self.expectations = expectations
-  }
 
   static let keys = Keys<Plan>(
     "scenario", home: "the scenario itself, at the left margin", of: Plan(name: "", targets: [], loads: []),
@@ -104,6 +84,17 @@ package struct Plan: Codable, Sendable, Equatable {
   }
 }
 
+extension Plan {
+  package init(
+    _ name: String, _ target: Target, request: RequestSpec, loads: [LoadShape], warmupSeconds: Double,
+    measureSeconds: Double, drainSeconds: Double, seed: UInt64 = 1
+  ) {
+    self.init(
+      name: name, targets: [target], request: request, phases: target.phases, loads: loads,
+      warmupSeconds: warmupSeconds, measureSeconds: measureSeconds, drainSeconds: drainSeconds, seed: seed)
+  }
+}
+
 extension Kind<[Phase]> {
   /// Some of a session's phases, in a session's order.
   static var phases: Kind {
@@ -123,14 +114,14 @@ extension Kind<[Phase]> {
             remedy: "Allowed: \(allowed)")
           continue
         }
-        if let last = result.last, phase <= last {
-          block.problems.add(
-            item, path,
-            result.contains(phase) ? "is in the list twice" : "comes before '\(last.subjectFragment)'",
-            remedy: "phases are listed once each, in the order: \(allowed)")
+        guard let last = result.last, phase <= last else {
+          result.append(phase)
           continue
         }
-        result.append(phase)
+        block.problems.add(
+          item, path,
+          result.contains(phase) ? "is in the list twice" : "comes before '\(last.subjectFragment)'",
+          remedy: "phases are listed once each, in the order: \(allowed)")
       }
       return result.isEmpty ? nil : result
     }
@@ -141,29 +132,14 @@ extension Kind<[Phase]> {
 
 /// The request that a session carries and the upstream's answer. Its rows say what the fields mean.
 package struct RequestSpec: Codable, Sendable, Equatable {
-  package var method: String
-  package var path: String
-  package var params: [KeyValue]
-  package var headers: [KeyValue]
-  package var bodyBytes: Int
-  package var clientIP: String
-  package var responseStatus: UInt16
-  package var responseHeaders: [KeyValue]
-
-  package init(
-    method: String = "GET", path: String = "/", params: [KeyValue] = [], headers: [KeyValue] = [],
-    bodyBytes: Int = 0, clientIP: String = "127.0.0.1", responseStatus: UInt16 = 200,
-    responseHeaders: [KeyValue] = []
-  ) {
-    self.method = method
-    self.path = path
-    self.params = params
-    self.headers = headers
-    self.bodyBytes = bodyBytes
-    self.clientIP = clientIP
-    self.responseStatus = responseStatus
-    self.responseHeaders = responseHeaders
-  }
+  package var method = "GET"
+  package var path = "/"
+  package var params: [KeyValue] = []
+  package var headers: [KeyValue] = []
+  package var bodyBytes = 0
+  package var clientIP = "127.0.0.1"
+  package var responseStatus: UInt16 = 200
+  package var responseHeaders: [KeyValue] = []
 
   static let keys = Keys<RequestSpec>(
     "request", home: "request:", of: RequestSpec(),
@@ -211,6 +187,12 @@ package struct RequestSpec: Codable, Sendable, Equatable {
           && (scalar.properties.isAlphabetic || ("0"..."9").contains(scalar)
             || "!#$%&'*+-.^_`|~".unicodeScalars.contains(scalar))
       }
+  }
+}
+
+extension RequestSpec {
+  package init(to path: String, headers: [KeyValue] = [], bodyBytes: Int = 0) {
+    self.init(path: path, headers: headers, bodyBytes: bodyBytes)
   }
 }
 
@@ -331,10 +313,9 @@ struct LoadReader {
   private static func load(_ block: Block) -> LoadShape? {
     guard let text = block.required("mode", "write mode: closed or mode: open") else { return nil }
     if ["sweep", "search"].contains(text) {
-      block.fail(
+      return block.refuse(
         "mode", "is not a load of this version; allowed: closed, open",
         remedy: "the command 'nylon-bench sweep' searches for the knee")
-      return nil
     }
     guard let mode = block.choice("mode", of: Mode.self) else { return nil }
     var load = LoadReader()
@@ -361,36 +342,17 @@ package struct Expectation: Codable, Sendable, Equatable {
   package var load: String
   /// A numeric column of summary.csv (phase `request`).
   package var metric: String
+  /// What the figure is divided by; nil for a figure of its own.
+  package var divisor: Figure?
   /// `<`, `<=`, `>`, `>=` or `==`.
   package var comparison: String
   /// The bound, in the column's unit; of two figures the bound of their ratio.
   package var bound: Double
-  /// What the figure is divided by; nil for a figure of its own.
-  package var divisor: Figure?
 
   /// A figure of a run: the metric is a numeric column of summary.csv.
   package struct Figure: Codable, Sendable, Equatable {
     package var target: String
     package var load: String
     package var metric: String
-
-    package init(target: String, load: String, metric: String) {
-      self.target = target
-      self.load = load
-      self.metric = metric
-    }
-  }
-
-  package init(
-    text: String, target: String, load: String, metric: String, divisor: Figure? = nil, comparison: String,
-    bound: Double
-  ) {
-    self.text = text
-    self.target = target
-    self.load = load
-    self.metric = metric
-    self.divisor = divisor
-    self.comparison = comparison
-    self.bound = bound
   }
 }

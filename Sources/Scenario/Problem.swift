@@ -29,7 +29,6 @@ package struct ScenarioProblem: Sendable, Equatable, CustomStringConvertible {
   }
 
   package var severity: Severity
-  /// Where it was written.
   package var place: Place
   /// The key as `--set` names it, such as `targets.1.workers.count`; empty for the whole file.
   package var key: String
@@ -84,11 +83,15 @@ package struct ScenarioError: Error, Sendable, Equatable, CustomStringConvertibl
 
   package init(problems: [ScenarioProblem]) { self.problems = problems }
 
+  init(
+    at place: ScenarioProblem.Place, _ message: String, nearest: String? = nil, remedy: String? = nil
+  ) {
+    problems = [ScenarioProblem(place: place, message: message, suggestion: nearest, remedy: remedy)]
+  }
+
   /// An error of a file or a folder as a whole.
   init(file: String, _ message: String, nearest: String? = nil, remedy: String? = nil) {
-    problems = [
-      ScenarioProblem(place: .file(file), message: message, suggestion: nearest, remedy: remedy)
-    ]
+    self.init(at: .file(file), message, nearest: nearest, remedy: remedy)
   }
 
   /// One problem per line.
@@ -156,10 +159,8 @@ enum Suggestion {
     if let unit = names.first(where: { stem(normal($0)) == stem(wanted) }) { return unit }
     let limit = wanted.count <= 3 ? 1 : wanted.count <= 7 ? 2 : 3
     let ranked = names.map { (name: $0, distance: distance(wanted, normal($0))) }
-    guard let best = ranked.min(by: { $0.distance < $1.distance }), best.distance <= limit,
-      best.distance < best.name.count
-    else { return nil }
-    return best.name
+    let best = ranked.min { $0.distance < $1.distance }
+    return best.flatMap { $0.distance <= limit && $0.distance < $0.name.count ? $0.name : nil }
   }
 
   /// Lower case, with underscores.
@@ -168,22 +169,18 @@ enum Suggestion {
   }
 
   private static func stem(_ name: String) -> String {
-    for ending in unitEndings where name.hasSuffix(ending) && name.count > ending.count {
-      return String(name.dropLast(ending.count))
-    }
-    return name
+    let ending = unitEndings.first { name.hasSuffix($0) && name.count > $0.count } ?? ""
+    return String(name.dropLast(ending.count))
   }
 
   /// Insertions, deletions, changes and swaps of neighbours between two names (long ones are cut).
   static func distance(_ first: String, _ second: String) -> Int {
     let left = Array(first.unicodeScalars.prefix(64))
     let right = Array(second.unicodeScalars.prefix(64))
-    if left.isEmpty || right.isEmpty { return max(left.count, right.count) }
-    var rows = [[Int]](repeating: [Int](repeating: 0, count: right.count + 1), count: left.count + 1)
-    for row in 0...left.count { rows[row][0] = row }
-    for column in 0...right.count { rows[0][column] = column }
-    for row in 1...left.count {
-      for column in 1...right.count {
+    // The first row and the first column hold the distances from nothing.
+    var rows = (0...left.count).map { row in (0...right.count).map { row == 0 ? $0 : row } }
+    for row in rows.indices.dropFirst() {
+      for column in rows[row].indices.dropFirst() {
         let change = left[row - 1] == right[column - 1] ? 0 : 1
         var least = min(
           rows[row - 1][column] + 1, rows[row][column - 1] + 1, rows[row - 1][column - 1] + change)

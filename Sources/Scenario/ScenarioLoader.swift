@@ -28,9 +28,7 @@ package struct ScenarioLoader: Sendable {
     }
   }
 
-  /// Reads, checks and completes a scenario.
-  ///
-  /// - Throws: ``ScenarioError`` with everything that was found wrong in one pass.
+  /// Reads, checks and completes a scenario; throws everything that was found wrong in one pass.
   package static func load(path: String, options: Options) throws(ScenarioError) -> Plan {
     let problems = ProblemCollector()
     let file = try SourceFile(path: path)
@@ -210,8 +208,6 @@ extension ScenarioLoader {
   ///
   /// The kind is told by the top-level keys: `targets` or `loads` make a scenario, `claims` a claims
   /// file, `plugins`, `messaging` or any other key of Nylon a configuration.
-  ///
-  /// - Throws: ``ScenarioError`` when the file cannot be read as YAML at all.
   package static func validate(
     path: String, options: Options
   ) throws(ScenarioError) -> ValidationSummary {
@@ -284,85 +280,78 @@ extension ScenarioLoader {
 
 /// One `--set path.to.key=VALUE`, which changes the tree before it is validated.
 private struct Override {
-  /// What is wrong with the argument.
-  struct Fault: Error {
-    var path: [String] = []
-    let message: String
-    var suggestion: String?
-    var remedy: String?
-  }
-
   let place: ScenarioProblem.Place
+  let problems: ProblemCollector
 
   /// The tree with all arguments applied, in order; wrong arguments are noted and left out.
   static func apply(_ arguments: [String], to root: YAMLValue, _ problems: ProblemCollector) -> YAMLValue {
     arguments.reduce(root) { root, argument in
-      let override = Override(place: .argument("--set \(Redaction.assignment(argument))"))
-      do throws(Fault) {
-        return try override.apply(argument, to: root)
-      } catch {
-        problems.add(
-          at: override.place, key: error.path.joined(separator: "."), error.message,
-          suggestion: error.suggestion, remedy: error.remedy)
-        return root
-      }
+      let place = ScenarioProblem.Place.argument("--set \(Redaction.assignment(argument))")
+      return Override(place: place, problems: problems).apply(argument, to: root) ?? root
     }
   }
 
-  private func apply(_ argument: String, to root: YAMLValue) throws(Fault) -> YAMLValue {
+  /// Notes what is wrong with the argument; there is then no tree.
+  private func refuse(
+    _ message: String, at path: [String] = [], suggestion: String? = nil, remedy: String? = nil
+  ) -> YAMLValue? {
+    problems.add(
+      at: place, key: path.joined(separator: "."), message, suggestion: suggestion, remedy: remedy)
+    return nil
+  }
+
+  private func apply(_ argument: String, to root: YAMLValue) -> YAMLValue? {
     guard let equals = argument.firstIndex(of: "="), equals != argument.startIndex else {
-      throw Fault(
-        message: "is not of the form path.to.key=VALUE",
-        remedy: "write for example --set loads.0.concurrency=8")
+      return refuse(
+        "is not of the form path.to.key=VALUE", remedy: "write for example --set loads.0.concurrency=8")
     }
     let path = argument[..<equals].split(separator: ".", omittingEmptySubsequences: false).map(String.init)
     if path.contains("") {
-      throw Fault(message: "has an empty name in its path", remedy: "write names between single dots")
+      return refuse("has an empty name in its path", remedy: "write names between single dots")
     }
     var reader = YAMLReader { [place] _, _ in place }
-    let value: YAMLValue?
-    do throws(YAMLReader.Fault) {
-      value = try reader.read(String(argument[equals...].dropFirst()))
+    do {
+      let empty = YAMLValue(content: .scalar(text: "", plain: true), place: place)
+      let value = try reader.read(String(argument[equals...].dropFirst()))
+      return set(path[...], to: value ?? empty, in: root, done: [])
     } catch {
-      throw Fault(message: "has a value that is \(error.message)", remedy: "quote it, also for the shell")
+      return refuse("has a value that is \(error.message)", remedy: "quote it, also for the shell")
     }
-    let empty = YAMLValue(content: .scalar(text: "", plain: true), place: place)
-    return try set(path[...], to: value ?? empty, in: root, done: [])
   }
 
   private func set(
     _ path: ArraySlice<String>, to value: YAMLValue, in tree: YAMLValue, done: [String]
-  ) throws(Fault) -> YAMLValue {
+  ) -> YAMLValue? {
     guard let name = path.first else { return value }
     let rest = path.dropFirst()
+    func child(in tree: YAMLValue) -> YAMLValue? { set(rest, to: value, in: tree, done: done + [name]) }
     switch tree.content {
     case .mapping(var entries):
-      if let index = entries.firstIndex(where: { $0.key == name }),
-        !entries[index].value.isNull || rest.isEmpty
-      {
-        entries[index].value = try set(rest, to: value, in: entries[index].value, done: done + [name])
+      let index = entries.firstIndex { $0.key == name }
+      if let index, !entries[index].value.isNull || rest.isEmpty {
+        guard let child = child(in: entries[index].value) else { return nil }
+        entries[index].value = child
         return YAMLValue(content: .mapping(entries), place: tree.place)
       }
       if let next = rest.first, Int(next) != nil {
-        throw Fault(
-          path: done + [name], message: "is not there, so it has no items to number",
+        return refuse(
+          "is not there, so it has no items to number", at: done + [name],
           suggestion: Suggestion.nearest(to: name, among: entries.map(\.key)))
       }
-      let empty = YAMLValue(content: .mapping([]), place: place)
-      let child = try set(rest, to: value, in: empty, done: done + [name])
+      guard let child = child(in: YAMLValue(content: .mapping([]), place: place)) else { return nil }
       entries.removeAll { $0.key == name }
       entries.append(YAMLValue.Entry(key: name, place: place, value: child))
       return YAMLValue(content: .mapping(entries), place: tree.place)
     case .sequence(var items):
       guard let index = Int(name), items.indices.contains(index) else {
-        throw Fault(
-          path: done, message: "has no item '\(name)'",
+        return refuse(
+          "has no item '\(name)'", at: done,
           remedy: items.isEmpty ? "the list is empty" : "its items are numbered 0 to \(items.count - 1)")
       }
-      items[index] = try set(rest, to: value, in: items[index], done: done + [name])
+      guard let child = child(in: items[index]) else { return nil }
+      items[index] = child
       return YAMLValue(content: .sequence(items), place: tree.place)
-    case .scalar:
-      throw Fault(path: done, message: "is a single value and has no key '\(name)'")
+    case .scalar: return refuse("is a single value and has no key '\(name)'", at: done)
     }
   }
 }

@@ -33,8 +33,7 @@ struct Kind<Value>: Sendable {
   func required(_ remedy: String) -> Kind {
     Kind(allowed: allowed, isRequired: true, show: show) { [read] block, key in
       if let value = block.get(key), value.text != "" { return read(block, key) }
-      block.fail(key, block.get(key) == nil ? "is missing" : "is empty", remedy: remedy)
-      return nil
+      return block.refuse(key, block.get(key) == nil ? "is missing" : "is empty", remedy: remedy)
     }
   }
 }
@@ -145,18 +144,6 @@ enum Schema {
     /// What a message calls the block, as in "it is a key of a target".
     let home: String
     let rows: [Row]
-
-    /// The manual's table.
-    var markdown: String {
-      let lines = rows.filter { $0.removed == nil }.map { row in
-        let meaning = (row.only.isEmpty ? "" : "\(row.only) only: ") + row.meaning
-        let cells = [
-          "`\(row.name)`", row.isSecret ? meaning + "; secret" : meaning, row.standard, row.allowed,
-        ]
-        return "|" + cells.map { $0.isEmpty ? " |" : " \($0) |" }.joined()
-      }
-      return (["| key | meaning | default | allowed |", "|---|---|---|---|"] + lines).joined(separator: "\n")
-    }
   }
 
   /// The tables in the manual's order. A key that stands in the wrong block belongs to the first that has it.
@@ -193,10 +180,9 @@ extension Kind<UInt64> {
   /// Any whole number of 64 bits, more than a `Double` holds.
   static var seed: Kind {
     Kind(allowed: "0 to \(UInt64.max)", show: { "\($0)" }) { block, key in
-      guard block.get(key) != nil, let text = block.text(key) else { return nil }
-      if let seed = UInt64(text) { return seed }
-      block.fail(key, "must be a whole number from 0 to \(UInt64.max)")
-      return nil
+      block.text(key).flatMap {
+        UInt64($0) ?? block.refuse(key, "must be a whole number from 0 to \(UInt64.max)")
+      }
     }
   }
 }
@@ -227,10 +213,7 @@ extension Kind<String> {
     _ allowed: String, fault: String, remedy: String? = nil, if isRight: @escaping @Sendable (String) -> Bool
   ) -> Kind {
     Kind(allowed: allowed) { block, key in
-      guard let text = block.text(key) else { return nil }
-      if isRight(text) { return text }
-      block.fail(key, fault, remedy: remedy)
-      return nil
+      block.text(key).flatMap { isRight($0) ? $0 : block.refuse(key, fault, remedy: remedy) }
     }
   }
 }

@@ -17,14 +17,10 @@ struct SourceFile {
 
   /// The first comment line, without `#`; empty when the file does not begin with a comment.
   var summary: String {
-    for line in text.split(whereSeparator: \.isNewline) {
-      let trimmed = line.trimmingCharacters(in: .whitespaces)
-      if trimmed.isEmpty { continue }
-      guard trimmed.hasPrefix("#") else { return "" }
-      let comment = trimmed.drop(while: { $0 == "#" }).trimmingCharacters(in: .whitespaces)
-      if !comment.isEmpty { return comment }
-    }
-    return ""
+    let lines = text.split(whereSeparator: \.isNewline).lazy.map { $0.trimmingCharacters(in: .whitespaces) }
+    let comments = lines.filter { !$0.isEmpty }.prefix { $0.hasPrefix("#") }
+    return comments.map { $0.drop { $0 == "#" }.trimmingCharacters(in: .whitespaces) }
+      .first { !$0.isEmpty } ?? ""
   }
 
   init(path: String) throws(ScenarioError) {
@@ -34,29 +30,24 @@ struct SourceFile {
 
   /// The tree of the file; an empty file or one that is not a mapping is an error.
   func tree(what: String) throws(ScenarioError) -> YAMLValue {
-    let path = path
-    var reader = YAMLReader { .position(file: path, line: $0, column: $1) }
+    func place(_ line: Int, _ column: Int) -> ScenarioProblem.Place {
+      .position(file: path, line: line, column: column)
+    }
+    var reader = YAMLReader(place: place)
     let root: YAMLValue?
     do {
       root = try reader.read(text)
     } catch {
-      let place: ScenarioProblem.Place =
-        error.position.map { .position(file: path, line: $0.line, column: $0.column) } ?? .file(path)
-      throw ScenarioError(problems: [
-        ScenarioProblem(place: place, message: error.message, remedy: error.remedy)
-      ])
+      throw ScenarioError(
+        at: error.position.map(place) ?? .file(path), error.message, remedy: error.remedy)
     }
     guard let root, !root.isNull else {
       throw ScenarioError(file: path, "is empty", remedy: "write \(what); docs/scenario.md shows one")
     }
-    guard root.entries != nil else {
-      throw ScenarioError(problems: [
-        ScenarioProblem(
-          place: root.place, message: "is \(root.kind), not a mapping of keys",
-          remedy: "\(what) begins with keys such as 'name:'; docs/scenario.md shows one")
-      ])
-    }
-    return root
+    if root.entries != nil { return root }
+    throw ScenarioError(
+      at: root.place, "is \(root.kind), not a mapping of keys",
+      remedy: "\(what) begins with keys such as 'name:'; docs/scenario.md shows one")
   }
 
   private static func read(_ path: String) throws(ScenarioError) -> String {
@@ -66,12 +57,10 @@ struct SourceFile {
       throw ScenarioError(
         file: path, "cannot be read: \(reason)", nearest: neighbour(of: path), remedy: "check the path")
     }
-    switch facts.st_mode & S_IFMT {
-    case S_IFREG: break
-    case S_IFDIR:
+    if facts.st_mode & S_IFMT == S_IFDIR {
       throw ScenarioError(file: path, "is a folder, not a file", remedy: "name a .yaml file in it")
-    default: throw ScenarioError(file: path, "is not a regular file")
     }
+    guard facts.st_mode & S_IFMT == S_IFREG else { throw ScenarioError(file: path, "is not a regular file") }
     guard facts.st_size <= maximumBytes else {
       throw ScenarioError(file: path, "is \(facts.st_size) bytes; at most \(maximumBytes) are read")
     }
@@ -110,19 +99,16 @@ package enum ScenarioCatalog {
   }
 
   /// The folder `Scenarios` in `root`, or in the nearest folder above it.
-  ///
-  /// - Throws: ``ScenarioError`` when there is none.
   package static func folder(under root: String) throws(ScenarioError) -> String {
-    var url = URL(fileURLWithPath: root).standardized
-    while true {
-      let candidate = url.appendingPathComponent("Scenarios").path
+    let folders = sequence(first: URL(fileURLWithPath: root).standardized) {
+      $0.path == "/" ? nil : $0.deletingLastPathComponent().standardized
+    }
+    for folder in folders {
+      let candidate = folder.appendingPathComponent("Scenarios").path
       var isFolder: ObjCBool = false
       if FileManager.default.fileExists(atPath: candidate, isDirectory: &isFolder), isFolder.boolValue {
         return candidate
       }
-      let parent = url.deletingLastPathComponent().standardized
-      if parent.path == url.path || url.path == "/" { break }
-      url = parent
     }
     throw ScenarioError(
       file: root, "has no folder Scenarios in it or above it",
@@ -130,8 +116,6 @@ package enum ScenarioCatalog {
   }
 
   /// The scenarios of a folder by name; `claims.yaml` and files that cannot be read are left out.
-  ///
-  /// - Throws: ``ScenarioError`` when the folder cannot be read.
   package static func entries(in folder: String) throws(ScenarioError) -> [Entry] {
     guard let names = try? FileManager.default.contentsOfDirectory(atPath: folder) else {
       throw ScenarioError(file: folder, "cannot be read as a folder", remedy: "check the path")

@@ -11,17 +11,17 @@ package struct Target: Codable, Sendable, Equatable {
   package var handler: String
   package var transport: TransportSpec
   /// The phases of a session, the plan's unless the target has its own.
-  package var phases: [Phase]
+  package var phases = Phase.session
   /// The loads, the plan's unless the target has its own.
   package var loads: [LoadShape]
   /// How each phase is timed and retried; has an entry for each of the four phases.
-  package var policies: [Phase: PhasePolicy]
+  package var policies = Target.standardPolicies
   /// The most sessions in flight in an open load.
-  package var maxInFlight: Int
+  package var maxInFlight = 1024
   /// What happens to a request when `maxInFlight` are in flight.
-  package var overflow: OverflowPolicy
+  package var overflow = OverflowPolicy.queue
   /// What an answered session must have done to the response.
-  package var verify: Verification
+  package var verify = Verification()
   /// NATS connections of the generator for this target; nil: the plan's.
   package var connections: Int?
   /// Whether the run measures where the time of each phase goes; nil, as in older runs, means no.
@@ -31,25 +31,6 @@ package struct Target: Codable, Sendable, Equatable {
   static let longestName = 64
 
   package var isDecomposed: Bool { decompose == true }
-
-  package init(
-    name: String, plugin: String, handler: String, transport: TransportSpec,
-    phases: [Phase] = Phase.session, loads: [LoadShape],
-    policies: [Phase: PhasePolicy] = Target.standardPolicies, maxInFlight: Int = 1024,
-    overflow: OverflowPolicy = .queue, verify: Verification = Verification(), decompose: Bool? = nil
-  ) {
-    self.name = name
-    self.plugin = plugin
-    self.handler = handler
-    self.transport = transport
-    self.phases = phases
-    self.loads = loads
-    self.policies = policies
-    self.maxInFlight = maxInFlight
-    self.overflow = overflow
-    self.verify = verify
-    self.decompose = decompose
-  }
 
   /// Nylon's defaults for all four phases.
   package static let standardPolicies: [Phase: PhasePolicy] = Dictionary(
@@ -63,6 +44,18 @@ package struct Target: Codable, Sendable, Equatable {
   /// The least that the links on its way add to a phase request, without jitter, ms; nil without a link.
   package var roundTripMilliseconds: Double? {
     links.isEmpty ? nil : links.reduce(0) { $0 + 2 * $1.delayMilliseconds }
+  }
+}
+
+extension Target {
+  package init(
+    _ name: String, plugin: String, handler: String, _ transport: TransportSpec,
+    phases: [Phase] = Phase.session, loads: [LoadShape],
+    policies: [Phase: PhasePolicy] = Target.standardPolicies
+  ) {
+    self.init(
+      name: name, plugin: plugin, handler: handler, transport: transport, phases: phases, loads: loads,
+      policies: policies)
   }
 }
 
@@ -109,8 +102,7 @@ package struct Verification: Codable, Sendable, Equatable {
       Key(
         "body", \.body,
         Kind { block, key in
-          if let body = block.get(key), body.text == nil { block.fail(key, "is \(body.kind), not text") }
-          return block.get(key)?.text
+          block.get(key).flatMap { $0.text ?? block.refuse(key, "is \($0.kind), not text") }
         }, "the exact body as text; not together with `body_unchanged`", default: "not checked"),
     ]
   ) { block, verify in
@@ -130,12 +122,7 @@ package enum TransportSpec: Codable, Sendable, Equatable {
   case nats(NATSSpec)
 
   /// `ffi` or `nats`, as in CSV.
-  package var name: String {
-    switch self {
-    case .ffi: "ffi"
-    case .nats: "nats"
-    }
-  }
+  package var name: String { if case .ffi = self { "ffi" } else { "nats" } }
 }
 
 /// A plugin in the host's own process.
@@ -164,13 +151,13 @@ package enum Dispatch: String, Codable, Sendable, CaseIterable {
 /// A pool of workers behind a broker.
 package struct NATSSpec: Codable, Sendable, Equatable {
   /// Broker URLs; empty means that a broker is started. May hold secrets: never print.
-  package var servers: [String]
+  package var servers: [String] = []
   package var subjectPrefix = "nylon.plugin"
-  package var group: String
+  package var group = "default"
   package var dialect = Dialect.reply
   /// Secret: never print.
-  package var auth: NATSAuth
-  package var tls: NATSTLS
+  package var auth = NATSAuth()
+  package var tls = NATSTLS()
   /// The workers to start; nil when they run already.
   package var workers: WorkersSpec?
   /// The plugin's configuration, JSON text, for the `initialize` message; empty when none.
@@ -179,16 +166,11 @@ package struct NATSSpec: Codable, Sendable, Equatable {
   /// when there are none.
   package var links: [LinkSpec]?
 
-  package init(
-    servers: [String] = [], group: String = "default", auth: NATSAuth = NATSAuth(), tls: NATSTLS = NATSTLS(),
-    workers: WorkersSpec? = nil, links: [LinkSpec]? = nil
-  ) {
-    self.servers = servers
-    self.group = group
-    self.auth = auth
-    self.tls = tls
-    self.workers = workers
-    self.links = links
+}
+
+extension NATSSpec {
+  package init(pool group: String, servers: [String] = [], workers: WorkersSpec? = nil) {
+    self.init(servers: servers, group: group, workers: workers)
   }
 }
 
@@ -206,18 +188,11 @@ package enum Dialect: String, Codable, Sendable, CaseIterable {
 package struct WorkersSpec: Codable, Sendable, Equatable {
   package var count: Int
   package var command: [String]
-  package var environment: [String: String]
-  package var startSeconds: Double
+  package var environment: [String: String] = [:]
+  package var startSeconds = 10.0
 
-  package init(
-    count: Int, command: [String], environment: [String: String] = [:], startSeconds: Double = 10
-  ) {
-    self.count = count
-    self.command = command
-    self.environment = environment
-    self.startSeconds = startSeconds
-  }
-
+  /// One of this package's own.
+  package static let own = WorkersSpec(count: 1, command: ["nylon-worker"])
   static let none = WorkersSpec(count: 1, command: [])
 
   static let keys = Keys<WorkersSpec>(
@@ -248,7 +223,7 @@ extension Kind<[String]> {
         if words.count != items.count { block.fail(key, "holds something that is not text") }
       } else {
         guard let text = block.text(key) else { return nil }
-        guard let split = ShellWords.split(text) else {
+        guard let split = Kind.words(of: text) else {
           // The command itself is left out: it may hold a secret, and its quotes are not closed.
           block.problems.add(
             at: value.place, key: block.childPath(key),
@@ -259,12 +234,40 @@ extension Kind<[String]> {
         words = split
       }
       guard let program = words.first, !program.isEmpty else {
-        block.fail(key, "is empty", remedy: "leave it out when the workers run already")
-        return nil
+        return block.refuse(key, "is empty", remedy: "leave it out when the workers run already")
       }
       if program.contains("/") { words[0] = block.resolve(program) }
       return words
     }
+  }
+
+  /// Splits a command as a shell would, without expanding anything; nil when a quote is not closed or a
+  /// backslash ends the text.
+  static func words(of text: String) -> [String]? {
+    var words: [String] = []
+    var word: String?
+    var quote: Character?
+    var isEscaped = false
+    for character in text {
+      if isEscaped || quote == "'" && character != "'" || quote == "\"" && !"\"\\".contains(character) {
+        word = (word ?? "") + String(character)
+        isEscaped = false
+      } else if character == "\\" {
+        isEscaped = true
+      } else if character == quote {
+        quote = nil
+      } else if "'\"".contains(character) {
+        quote = character
+        word = word ?? ""
+      } else if character.isWhitespace {
+        if let word { words.append(word) }
+        word = nil
+      } else {
+        word = (word ?? "") + String(character)
+      }
+    }
+    if let word { words.append(word) }
+    return quote == nil && !isEscaped ? words : nil
   }
 }
 
@@ -291,20 +294,10 @@ extension Kind<[String: String]> {
 /// A network link that is put between two parts on this machine, as if they were on two. Its rows say what the
 /// fields mean.
 package struct LinkSpec: Codable, Sendable, Equatable, Hashable {
-  package var between: LinkPlace
+  package var between = LinkPlace.generatorBroker
   package var delayMilliseconds: Double
-  package var jitterMilliseconds: Double
+  package var jitterMilliseconds = 0.0
   package var bandwidthMegabitPerSecond: Double?
-
-  package init(
-    between: LinkPlace = .generatorBroker, delayMilliseconds: Double, jitterMilliseconds: Double = 0,
-    bandwidthMegabitPerSecond: Double? = nil
-  ) {
-    self.between = between
-    self.delayMilliseconds = delayMilliseconds
-    self.jitterMilliseconds = jitterMilliseconds
-    self.bandwidthMegabitPerSecond = bandwidthMegabitPerSecond
-  }
 
   static let keys = Keys<LinkSpec>(
     "link", home: "a target's link:", of: LinkSpec(delayMilliseconds: 0),
@@ -370,37 +363,6 @@ extension Kind<[LinkSpec]> {
   }
 }
 
-/// Splits a command as a shell would, without expanding anything.
-enum ShellWords {
-  /// The words; nil when a quote is not closed or a backslash ends the text.
-  static func split(_ text: String) -> [String]? {
-    var words: [String] = []
-    var word: String?
-    var quote: Character?
-    var isEscaped = false
-    for character in text {
-      if isEscaped || quote == "'" && character != "'" || quote == "\"" && !"\"\\".contains(character) {
-        word = (word ?? "") + String(character)
-        isEscaped = false
-      } else if character == "\\" {
-        isEscaped = true
-      } else if character == quote {
-        quote = nil
-      } else if "'\"".contains(character) {
-        quote = character
-        word = word ?? ""
-      } else if character.isWhitespace {
-        if let word { words.append(word) }
-        word = nil
-      } else {
-        word = (word ?? "") + String(character)
-      }
-    }
-    if let word { words.append(word) }
-    return quote == nil && !isEscaped ? words : nil
-  }
-}
-
 /// Targets with other numbers of workers and of connections: every combination, each with a name of its own.
 package struct TargetVariants: Sendable {
   /// Workers of a pool that the run starts, beside the target's own number.
@@ -420,30 +382,22 @@ package struct TargetVariants: Sendable {
   package func applied(to targets: [Target], connections planned: Int) -> [Target] {
     var names = Set(targets.map(\.name))
     return targets.flatMap { target -> [Target] in
-      guard case .nats(let spec) = target.transport else { return [target] }
-      let own = (workers: spec.workers?.count, connections: target.connections ?? planned)
+      guard case .nats(var spec) = target.transport else { return [target] }
       // Nil is a number that stays.
-      let counts = [nil] + (own.workers.map { Self.others(workers, than: $0) } ?? [])
-      let lines = [nil] + Self.others(connections, than: own.connections)
+      let counts = [nil] + (spec.workers.map { Self.others(workers, than: $0.count) } ?? [])
+      let lines = [nil] + Self.others(connections, than: target.connections ?? planned)
       let pairs = counts.flatMap { count in lines.map { (workers: count, connections: $0) } }
-      return [target]
-        + pairs.dropFirst().map { pair in
-          var variant = target
-          var suffix = ""
-          if let count = pair.workers {
-            var changed = spec
-            changed.workers?.count = count
-            variant.transport = .nats(changed)
-            suffix += "-\(count)w"
-          }
-          if let count = pair.connections {
-            variant.connections = count
-            suffix += "-\(count)c"
-          }
-          variant.name = Self.name(target.name, suffix, without: names)
-          names.insert(variant.name)
-          return variant
-        }
+      let own = spec.workers?.count
+      return pairs.map { pair in
+        var variant = target
+        if let count = pair.workers ?? own { spec.workers?.count = count }
+        variant.transport = .nats(spec)
+        variant.connections = pair.connections ?? target.connections
+        let changes = [pair.workers.map { "-\($0)w" }, pair.connections.map { "-\($0)c" }].compactMap { $0 }
+        if !changes.isEmpty { variant.name = Self.name(target.name, changes.joined(), without: names) }
+        names.insert(variant.name)
+        return variant
+      }
     }
   }
 

@@ -77,11 +77,11 @@ struct TargetsReader {
 
   /// The targets; their names are unique.
   func targets(of root: Block) -> [Target] {
-    guard let items = root.get("targets") else {
+    if root.get("targets") == nil {
       root.fail("targets", "is missing", remedy: "list what is loaded: {name: ffi, plugin: …, handler: …}")
-      return []
+    } else if root.get("targets")?.items?.isEmpty == true {
+      root.fail("targets", "is empty", remedy: "list at least one target")
     }
-    if items.items?.isEmpty == true { root.fail("targets", "is empty", remedy: "list at least one target") }
     var result: [Target] = []
     var names: Set<String> = []
     for block in root.blocks("targets", of: "targets", rows: TargetReader.keys.rows) ?? [] {
@@ -150,12 +150,9 @@ struct TargetsReader {
     let isRight = name.unicodeScalars.allSatisfy {
       $0.isASCII && ($0.properties.isAlphabetic || ("0"..."9").contains($0) || $0 == "-" || $0 == "_")
     }
-    guard isRight, !name.isEmpty, name.utf8.count <= Target.longestName else {
-      block.fail(
-        "name", "must be 1 to 64 letters, digits, '-' and '_': it is a column and a part of expect: lines")
-      return nil
-    }
-    return name
+    if isRight, !name.isEmpty, name.utf8.count <= Target.longestName { return name }
+    return block.refuse(
+      "name", "must be 1 to 64 letters, digits, '-' and '_': it is a column and a part of expect: lines")
   }
 
   private func handler(_ block: Block, _ plugin: NylonConfiguration.Plugin) -> String? {
@@ -181,16 +178,16 @@ struct TargetsReader {
           "are not started here, and with no servers the run starts a broker, where nobody would answer",
           remedy: "give workers a command, such as nylon-worker, or name the servers they are at")
       }
-      var spec = NATSSpec(
-        servers: servers, group: plugin.group, auth: broker.auth, tls: broker.tls,
-        workers: written.workers.command.isEmpty ? nil : written.workers, links: written.links)
-      spec.subjectPrefix = broker.subjectPrefix
-      spec.dialect = written.dialect
-      spec.configJSON = plugin.configJSON
-      return .nats(spec)
+      return .nats(
+        NATSSpec(
+          servers: servers, subjectPrefix: broker.subjectPrefix, group: plugin.group,
+          dialect: written.dialect,
+          auth: broker.auth, tls: broker.tls,
+          workers: written.workers.command.isEmpty ? nil : written.workers, configJSON: plugin.configJSON,
+          links: written.links))
     case .other(let type):
-      block.fail("plugin", "is of the type '\(type)', which cannot be loaded; allowed: ffi, messaging")
-      return nil
+      return block.refuse(
+        "plugin", "is of the type '\(type)', which cannot be loaded; allowed: ffi, messaging")
     case .broken: return nil
     }
   }

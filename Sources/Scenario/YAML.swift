@@ -10,7 +10,6 @@ struct YAMLValue {
     var value: YAMLValue
   }
 
-  /// The three kinds of YAML values.
   enum Content {
     /// The text as written; `plain` is false when it was quoted or a block.
     case scalar(text: String, plain: Bool)
@@ -27,26 +26,18 @@ struct YAMLValue {
     return ["", "~", "null", "Null", "NULL"].contains(text)
   }
 
-  var entries: [Entry]? {
-    if case .mapping(let entries) = content { return entries }
-    return nil
-  }
+  var entries: [Entry]? { if case .mapping(let entries) = content { entries } else { nil } }
 
-  var items: [YAMLValue]? {
-    if case .sequence(let items) = content { return items }
-    return nil
-  }
+  var items: [YAMLValue]? { if case .sequence(let items) = content { items } else { nil } }
 
   /// The text of a scalar, nil for null, lists and mappings.
   var text: String? {
-    guard !isNull, case .scalar(let text, _) = content else { return nil }
-    return text
+    if !isNull, case .scalar(let text, _) = content { text } else { nil }
   }
 
   /// The value of a key, nil when absent or null.
   subscript(key: String) -> YAMLValue? {
-    guard let value = entries?.first(where: { $0.key == key })?.value, !value.isNull else { return nil }
-    return value
+    entries?.first { $0.key == key }.flatMap { $0.value.isNull ? nil : $0.value }
   }
 
   /// What the value is, for messages: `a list`, `a mapping`, `text`.
@@ -102,15 +93,14 @@ struct YAMLReader {
 
   /// A fault and its place; thrown inside this module only.
   struct Fault: Error {
-    let position: (line: Int, column: Int)?
+    let position: (Int, Int)?
     let message: String
     let remedy: String?
 
-    init(_ mark: Mark?, _ message: String, remedy: String? = nil) {
-      (position, self.message, self.remedy) = (mark.map { ($0.line, $0.column) }, message, remedy)
+    init(_ mark: Mark?, line: Int? = nil, _ message: String, remedy: String? = nil) {
+      position = mark.map { ($0.line, $0.column) } ?? line.map { ($0, 1) }
+      (self.message, self.remedy) = (message, remedy)
     }
-
-    init(line: Int, _ message: String) { (position, self.message, remedy) = ((line, 1), message, nil) }
   }
 
   /// Gives the place of a line and a column.
@@ -195,7 +185,7 @@ struct YAMLReader {
       default: break
       }
       if depth > 4 * maximumDepth {
-        throw Fault(line: line, "is nested more than \(maximumDepth) levels deep")
+        throw Fault(nil, line: line, "is nested more than \(maximumDepth) levels deep")
       }
     }
     let rows = text.utf8.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
@@ -203,7 +193,7 @@ struct YAMLReader {
       let words = row.split(separator: UInt8(ascii: " "))
       let levels = words.prefix { $0.elementsEqual("-".utf8) || $0.elementsEqual("?".utf8) }.count
       guard levels > maximumDepth else { continue }
-      throw Fault(line: index + 1, "is nested more than \(maximumDepth) levels deep")
+      throw Fault(nil, line: index + 1, "is nested more than \(maximumDepth) levels deep")
     }
   }
 

@@ -11,12 +11,10 @@ import Testing
     let broker = try Broker.start()
     #expect(broker.isRunning)
     let greeting = try Broker.probe(url: broker.url)
-    #expect(greeting.maxPayload == 1 << 20)
-    #expect(greeting.version == broker.version)
-    #expect(greeting.version == Broker.installedVersion())
+    #expect(greeting?.longestPayload == 1 << 20)
+    #expect(greeting?.version == Broker.installedVersion())
     let statistics = try broker.statistics()
-    #expect(statistics.version == broker.version)
-    #expect(statistics.memoryBytes > 0)
+    #expect(statistics.version == greeting?.version)
     #expect(statistics.slowConsumers == 0)
     #expect(try broker.monitor.pendingBytes() == 0)
     #expect(try #require(ProcessClock.cpuNanoseconds(pid: broker.pid)) > 0)
@@ -114,11 +112,10 @@ import Testing
   @Test func aBrokerThatHangsRunsIntoTheTimeout() throws {
     let broker = try Broker.start()
     defer { broker.stop() }
-    broker.pause()
-    // Its keeper is asked to stop it, and does so in its own time.
+    kill(broker.pid, SIGSTOP)
     #expect(eventually { processState(broker.pid) == "T" })
     #expect(throws: LabError.self) { try Broker.probe(url: broker.url, timeout: .milliseconds(300)) }
-    broker.resume()
+    kill(broker.pid, SIGCONT)
     try Broker.probe(url: broker.url)
   }
 

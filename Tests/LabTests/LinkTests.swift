@@ -3,7 +3,7 @@ import Foundation
 import Engine
 import Results
 import NATS
-import Scenario
+@testable import Scenario
 import Testing
 
 @testable import Lab
@@ -20,7 +20,7 @@ import Testing
   }
 
   private static func connect(_ link: Link) throws -> Descriptor {
-    try LoopbackSocket.connected(to: try BrokerAddress(link.urls[0]).port)
+    try TCPSocket.connected(to: try BrokerAddress(link.urls[0]).port)
   }
 
   /// Bytes that tell their place, so that a lost, doubled or exchanged one shows.
@@ -48,7 +48,7 @@ import Testing
     var all: [UInt8] = []
     let deadline = Deadline.after(.seconds(30))
     while !deadline.isPast {
-      guard !LoopbackSocket.ready([socket], milliseconds: 100).isEmpty else { continue }
+      guard !TCPSocket.ready([socket], milliseconds: 100).isEmpty else { continue }
       switch socket.read() {
       case .bytes(let bytes): all += bytes
       case .nothingYet: continue
@@ -157,11 +157,11 @@ import Testing
 
   @Test("A client that goes before its upstream is connected takes that connection with it")
   func goneEarly() throws {
-    let (listener, port) = try LoopbackSocket.listening()
+    let (listener, port) = try TCPSocket.listening()
     let link = try Link.start(
       LinkSpec(delayMilliseconds: 0.5), to: ["nats://127.0.0.1:\(port)"], probes: 1)
     // With the link's own first look, they fill the listener's queue: the relay's connection waits.
-    let fillers = try (0..<16).map { _ in try LoopbackSocket.connected(to: port) }
+    let fillers = try (0..<16).map { _ in try TCPSocket.connected(to: port) }
     let before = try Self.descriptors(of: link)
     do {
       let socket = try Self.connect(link)
@@ -171,10 +171,10 @@ import Testing
     }
     // The client's end is gone; that of the upstream may still be on its way.
     #expect(try eventually { try Self.descriptors(of: link) <= before + 1 })
-    for _ in 0...fillers.count { #expect(LoopbackSocket.accepted(by: listener) != nil) }
+    for _ in 0...fillers.count { #expect(TCPSocket.accepted(by: listener) != nil) }
     // It comes with the second try of its connection, if it was not given up at once.
-    _ = LoopbackSocket.ready([listener], milliseconds: 3000)
-    if let late = LoopbackSocket.accepted(by: listener) {
+    _ = TCPSocket.ready([listener], milliseconds: 3000)
+    if let late = TCPSocket.accepted(by: listener) {
       #expect([", reset", ", end"].contains(Self.endOfStream(late)))
     }
     #expect(link.isRunning)
@@ -197,7 +197,7 @@ import Testing
     var text = ""
     var bytes = [UInt8](repeating: 0, count: 100)
     for _ in 0..<100 {
-      _ = LoopbackSocket.ready([socket], milliseconds: 100)
+      _ = TCPSocket.ready([socket], milliseconds: 100)
       let count = read(socket.raw, &bytes, bytes.count)
       if count > 0 {
         text += String(decoding: bytes[..<count], as: UTF8.self)
@@ -294,19 +294,19 @@ import Testing
     #expect(link.urls[0].hasPrefix("nats://127.0.0.1:") && link.urls[1].hasPrefix("tls://u:p@127.0.0.1:"))
     let bytes = Self.numbered(1000)
     #expect(try Self.exchange(bytes, with: link) == bytes)
-    let other = try LoopbackSocket.connected(to: try BrokerAddress(link.urls[1]).port)
+    let other = try TCPSocket.connected(to: try BrokerAddress(link.urls[1]).port)
     #expect(Self.gather(other) == [])
     link.stop()
   }
 
   @Test("A broker that is not there is named; one that goes away later is told by the relay")
   func gone() throws {
-    let (listener, port) = try LoopbackSocket.listening()
+    let (listener, port) = try TCPSocket.listening()
     let link = try withExtendedLifetime(listener) {
       try Link.start(LinkSpec(delayMilliseconds: 0.5), to: ["nats://me:word@127.0.0.1:\(port)"], probes: 1)
     }
     shutdown(listener.raw, Int32(SHUT_RDWR))
-    let socket = try LoopbackSocket.connected(to: try BrokerAddress(link.urls[0]).port)
+    let socket = try TCPSocket.connected(to: try BrokerAddress(link.urls[0]).port)
     #expect(Self.gather(socket) == [])
     #expect(eventually { link.lastWords.contains("127.0.0.1:\(port) takes no connection") })
     #expect(link.isRunning)
@@ -339,13 +339,13 @@ final class Upstream: Sendable {
   private let listener: Descriptor
 
   init(_ serve: @escaping @Sendable (Descriptor) -> Void) throws {
-    let (listener, port) = try LoopbackSocket.listening()
+    let (listener, port) = try TCPSocket.listening()
     self.listener = listener
     self.port = port
     Thread.detachNewThread {
       while true {
-        guard !LoopbackSocket.ready([listener], milliseconds: 1000).isEmpty else { continue }
-        guard let client = LoopbackSocket.accepted(by: listener) else { return }
+        guard !TCPSocket.ready([listener], milliseconds: 1000).isEmpty else { continue }
+        guard let client = TCPSocket.accepted(by: listener) else { return }
         Thread.detachNewThread { serve(client) }
       }
     }
@@ -356,7 +356,7 @@ final class Upstream: Sendable {
   /// Sends back all that comes, until the other side ends.
   static func echo(_ socket: Descriptor) {
     while true {
-      _ = LoopbackSocket.ready([socket], milliseconds: 1000)
+      _ = TCPSocket.ready([socket], milliseconds: 1000)
       switch socket.read() {
       case .bytes(let bytes):
         guard socket.send(bytes, until: .after(.seconds(30))) else { return }

@@ -13,7 +13,6 @@ import Testing
     #expect(outcome.document == Array("order".utf8))
     #expect(outcome.status == .exited(0))
     #expect(outcome.lastWords == "done")
-    #expect(outcome.use != nil)
     #expect(!outcome.ranOver)
   }
 

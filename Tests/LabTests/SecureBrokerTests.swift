@@ -1,7 +1,7 @@
 import BrokerSecurity
 import Foundation
 import NATS
-import Scenario
+@testable import Scenario
 import Testing
 
 @testable import Lab
@@ -47,7 +47,7 @@ import Testing
       return remedy.contains("cert_file") && "\(error)".contains("127.0.0.1:\(broker.port)")
     }
     (tls.certFile, tls.keyFile) = (own.certificate, own.key)
-    #expect(try Broker.probe(url: broker.url(), tls: tls).maxPayload == 1 << 20)
+    #expect(try Broker.probe(url: broker.url(), tls: tls)?.longestPayload == 1 << 20)
     try expectPool(tls: tls)
     tls.enabled = false
     try Broker.probe(url: broker.url("localhost", scheme: "tls"), tls: tls)

@@ -1,7 +1,7 @@
 import BrokerSecurity
 import Foundation
 import NATS
-import Scenario
+@testable import Scenario
 import Testing
 
 @testable import Lab
@@ -44,7 +44,6 @@ import Testing
     #expect(pool.pids.count == 2)
     #expect(try broker.statistics().connections == 2)
     #expect(pool.cpuNanoseconds > 0)
-    #expect(pool.residentBytes > 0)
     #expect(pool.deaths().isEmpty)
     // A second pool beside it counts its own workers only.
     let second = try WorkerPool.start(for: target, servers: [broker.url], monitor: broker.monitor)
@@ -108,8 +107,7 @@ import Testing
     let pool = try WorkerPool.start(
       for: Self.target(["sh", "-c", "echo started successfully >&2; exec sleep 1000"], count: 3),
       servers: ["nats://127.0.0.1:1"], monitor: nil)
-    #expect(pool.kill(0))
-    #expect(!pool.kill(3))
+    pool.kill(0)
     #expect(pool.deaths().isEmpty)
     kill(pool.pids[1], SIGSEGV)
     #expect(eventually { !pool.deaths().isEmpty })

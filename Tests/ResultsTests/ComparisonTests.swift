@@ -1,5 +1,5 @@
 import Lab
-import Scenario
+@testable import Scenario
 import Testing
 
 @testable import Engine

@@ -1,6 +1,6 @@
 import struct Foundation.Data
 import class Foundation.NSString
-import Lab
+@testable import Lab
 import NATS
 import Nylon
 

@@ -1,7 +1,7 @@
 import Foundation
 @testable import Lab
 import Nylon
-import Scenario
+@testable import Scenario
 import Testing
 
 @testable import Engine

@@ -1,7 +1,7 @@
 import Foundation
 import struct Engine.Measurement
 import Lab
-import Scenario
+@testable import Scenario
 import Testing
 
 @testable import Engine

@@ -138,8 +138,8 @@ struct LoadingTests {
     #expect(workers.count == 3 && workers.startSeconds == 10 && workers.environment == ["A": "1"])
     #expect(workers.command.count == 3 && workers.command[2] == "a b")
     #expect(workers.command[0].hasPrefix("/") && workers.command[0].hasSuffix("/worker"))
-    #expect(ShellWords.split(#"a "b c"d '' \"e"#) == ["a", "b cd", "", "\"e"])
-    #expect(ShellWords.split("a 'b") == nil)
+    #expect(Kind<[String]>.words(of: #"a "b c"d '' \"e"#) == ["a", "b cd", "", "\"e"])
+    #expect(Kind<[String]>.words(of: "a 'b") == nil)
   }
 
   @Test("Merge keys and aliases are understood")

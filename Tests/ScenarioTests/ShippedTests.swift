@@ -152,3 +152,17 @@ struct ShippedTests {
     #expect(throws: ScenarioError.self) { try ScenarioCatalog.entries(in: folder.path + "/none") }
   }
 }
+
+extension Schema.Table {
+  /// The manual's table.
+  var markdown: String {
+    let lines = rows.filter { $0.removed == nil }.map { row in
+      let meaning = (row.only.isEmpty ? "" : "\(row.only) only: ") + row.meaning
+      let cells = [
+        "`\(row.name)`", row.isSecret ? meaning + "; secret" : meaning, row.standard, row.allowed,
+      ]
+      return "|" + cells.map { $0.isEmpty ? " |" : " \($0) |" }.joined()
+    }
+    return (["| key | meaning | default | allowed |", "|---|---|---|---|"] + lines).joined(separator: "\n")
+  }
+}

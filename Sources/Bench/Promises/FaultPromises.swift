@@ -112,7 +112,8 @@ enum FaultPromises {
   private static func ffiCrash(_ bench: PromiseBench) throws -> BehaviourResult {
     let measurement = try bench.load(
       HandlerPromises.ffiTarget("crash"), .closed(concurrency: 1),
-      request: RequestSpec(headers: [KeyValue(key: "x-crash-after", value: "200")]), measureSeconds: 1)
+      request: RequestSpec(to: "/", headers: [KeyValue(key: "x-crash-after", value: "200")]),
+      measureSeconds: 1)
     let crash = measurement.invalidReasons.first { $0.code == .pluginCrashed }
     let counts = measurement.request?.counts ?? OutcomeCounts()
     return .of(
@@ -129,7 +130,7 @@ enum FaultPromises {
     let rates = try [1, 8].map { concurrency in
       try bench.load(
         HandlerPromises.ffiTarget("wait"), .closed(concurrency: concurrency),
-        request: RequestSpec(headers: [KeyValue(key: "x-wait-us", value: "2000")]),
+        request: RequestSpec(to: "/", headers: [KeyValue(key: "x-wait-us", value: "2000")]),
         measureSeconds: bench.scaled(0.8, quick: 0.4)
       ) { _ in
         most = max(most, ProcessTree.descendants(holding: "libExamplePlugin.so").count)

@@ -71,7 +71,7 @@ enum HandlerPromises {
       policies[phase]?.attempts = 1
     }
     return Target(
-      name: "ffi", plugin: "in-process", handler: handler, transport: .ffi(FFISpec(file: file)),
+      "ffi", plugin: "in-process", handler: handler, .ffi(FFISpec(file: file)),
       phases: phases,
       loads: [.closed(concurrency: 1)], policies: policies)
   }
@@ -93,7 +93,7 @@ enum HandlerPromises {
       for var target in [ffiTarget(one.handler), stage.target(handler: one.handler)] {
         target.verify = one.verify
         let request = RequestSpec(
-          path: one.path,
+          to: one.path,
           headers: [("host", "example.test"), ("x-work-us", "50"), ("x-wait-us", "50")].map {
             KeyValue(key: $0.0, value: $0.1)
           }, bodyBytes: 64)

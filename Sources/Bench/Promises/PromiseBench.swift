@@ -63,7 +63,7 @@ struct PromiseBench: Sendable {
     poolNote =
       own == nil && plan?.targets.contains { $0.transport.name == "nats" } == true
       ? "tried with nylon-worker: the scenario's pool has no workers to start, or needs credentials" : nil
-    request = plan?.request ?? RequestSpec()
+    request = plan?.request ?? RequestSpec(to: "/")
     self.isQuick = isQuick
     self.program = program
     self.runLoad = runLoad
@@ -77,7 +77,7 @@ struct PromiseBench: Sendable {
       runLoad: { load, onSample in
         let bench = try Workbench(
           plan: Plan(
-            name: "promise", targets: [load.target], request: load.request, loads: [load.shape],
+            "promise", load.target, request: load.request, loads: [load.shape],
             warmupSeconds: load.warmupSeconds, measureSeconds: load.measureSeconds,
             drainSeconds: load.drainSeconds, seed: plan.seed))
         defer { bench.tearDown() }
@@ -114,14 +114,14 @@ struct PromiseBench: Sendable {
 
   /// This package's own workers.
   static let standardPool = Target(
-    name: "nats", plugin: "example", handler: "authz",
-    transport: .nats(
-      NATSSpec(group: "workers", workers: WorkersSpec(count: 1, command: ["nylon-worker"]))),
+    "nats", plugin: "example", handler: "authz",
+    .nats(
+      NATSSpec(pool: "workers", workers: .own)),
     loads: [.closed(concurrency: 1)])
 
   /// The pool's settings; the initialiser chooses a target behind NATS.
   var poolSpec: NATSSpec {
-    if case .nats(let spec) = pool.transport { spec } else { NATSSpec() }
+    if case .nats(let spec) = pool.transport { spec } else { NATSSpec(pool: "default") }
   }
 
   /// The full value, or the one of `--quick`.

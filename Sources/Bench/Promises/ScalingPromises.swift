@@ -230,7 +230,7 @@ enum ScalingPromises {
     var last: Reading?
     let measurement = try stage.bench.load(
       stage.target(handler: handler, phases: [.requestFilter]), .closed(concurrency: inFlight),
-      request: RequestSpec(headers: headers), warmupSeconds: stage.bench.scaled(0.3, quick: 0.15),
+      request: RequestSpec(to: "/", headers: headers), warmupSeconds: stage.bench.scaled(0.3, quick: 0.15),
       measureSeconds: stage.bench.scaled(1.5, quick: 0.5), drainSeconds: 2
     ) { sample in
       if sample.measuredSeconds > 0 {

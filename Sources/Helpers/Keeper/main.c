@@ -1,6 +1,6 @@
 // The keeper: starts one program and sees to it that nothing of it is left behind.
 //
-//   nylon-keeper --lifeline FD --status FD [--grace-ms N] -- PROGRAM [ARGUMENT ...]
+//   nylon-keeper --lifeline FD --status FD -- PROGRAM [ARGUMENT ...]
 //
 // nylon-bench may be killed with SIGKILL at any moment, so nothing that it would do at
 // its end can be relied on. It holds the other end of the lifeline, and nobody else
@@ -8,16 +8,20 @@
 // daemons included, first politely and then not. Should the keeper itself be killed,
 // the kernel kills the program (PR_SET_PDEATHSIG).
 //
-// The lifeline also carries orders, a byte each: T terminate, K kill, S stop, C continue.
+// The lifeline also carries orders, a byte each: T terminate, K kill.
 // The keeper waits for the program, so a process id that it signals is never a stale one.
 //
 // Lines on the status descriptor: `started PID`, or `failed ERRNO TEXT` when the program
-// cannot be executed; at the end `exited CODE USE` or `signaled NUMBER USE`, where USE is
-// `user_ns=N system_ns=N max_rss_bytes=N`. The end is told after the descendants are gone.
+// cannot be executed; at the end `exited CODE` or `signaled NUMBER`, told after the
+// descendants are gone.
+//
+// The keeper is a subreaper: a descendant that loses its parent becomes its child. So a
+// process that made itself a daemon is still found, and when the keeper has no children
+// left, nothing descends from it.
 
 #define _GNU_SOURCE
-#include "descendants.h"
-
+#include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -28,42 +32,39 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static const int usage_exit = 64;
 static const int failed_exit = 71;
+static const int grace_milliseconds = 300;
 
 /// What the command line asks for.
 struct order {
     int lifeline;
     int status;
-    int grace_ms;
     char **program;
 };
 
 static void usage(const char *why) {
     fprintf(stderr,
             "nylon-keeper: %s\n"
-            "usage: nylon-keeper --lifeline FD --status FD [--grace-ms N] -- PROGRAM [ARGUMENT ...]\n"
+            "usage: nylon-keeper --lifeline FD --status FD -- PROGRAM [ARGUMENT ...]\n"
             "It is started by nylon-bench; there is no need to start it by hand.\n",
             why);
     exit(usage_exit);
 }
 
-/// A whole number from 0 to a million; anything else is wrong usage.
-static int number(const char *text) {
+/// A descriptor that is open, and from now on not passed to the program.
+static int private_descriptor(const char *text) {
     char *end = NULL;
     errno = 0;
     long value = text ? strtol(text, &end, 10) : -1;
     if (!text || end == text || *end != 0 || errno != 0 || value < 0 || value > 1000000) {
         usage("an option needs a whole number from 0 to 1000000");
     }
-    return (int)value;
-}
-
-/// A descriptor that is open, and from now on not passed to the program.
-static int private_descriptor(const char *text) {
-    int fd = number(text);
+    int fd = (int)value;
     if (fcntl(fd, F_SETFD, FD_CLOEXEC) != 0) {
         usage("--lifeline and --status need descriptors that are open");
     }
@@ -71,7 +72,7 @@ static int private_descriptor(const char *text) {
 }
 
 static struct order parse(int argc, char **argv) {
-    struct order order = {.lifeline = -1, .status = -1, .grace_ms = 300, .program = NULL};
+    struct order order = {.lifeline = -1, .status = -1, .program = NULL};
     int at = 1;
     for (; at < argc && strcmp(argv[at], "--") != 0; at += 2) {
         const char *value = at + 1 < argc ? argv[at + 1] : NULL;
@@ -79,8 +80,6 @@ static struct order parse(int argc, char **argv) {
             order.lifeline = private_descriptor(value);
         } else if (strcmp(argv[at], "--status") == 0) {
             order.status = private_descriptor(value);
-        } else if (strcmp(argv[at], "--grace-ms") == 0) {
-            order.grace_ms = number(value);
         } else {
             usage("there is an option that it does not know");
         }
@@ -132,32 +131,167 @@ static void become_program(char **program, pid_t keeper, int report) {
 }
 
 /// Gives up what belongs to the program: its pipes must close when it ends, not when we do.
-static void release_descriptors(int a, int b, int c, int d) {
+static void release_descriptors(const int *kept, size_t count) {
     int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
-    for (int fd = 0; fd < 3; fd++) {
-        if (nothing >= 0 && fd != a && fd != b && fd != c && fd != d) {
+    int last = 2;
+    for (size_t i = 0; i < count; i++) {
+        last = kept[i] > last ? kept[i] : last;
+    }
+    for (int fd = 0; fd <= last; fd++) {
+        bool keeps = false;
+        for (size_t i = 0; i < count; i++) {
+            keeps = keeps || kept[i] == fd;
+        }
+        if (!keeps && fd >= 3) {
+            close(fd);
+        } else if (!keeps && nothing >= 0) {
             dup2(nothing, fd);
         }
     }
-    int kept[] = {2, a, b, c, d};
-    int from = 3;
-    while (true) {
-        int next = -1;
-        for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) {
-            if (kept[i] >= from && (next < 0 || kept[i] < next)) {
-                next = kept[i];
-            }
+    close_range((unsigned)last + 1, ~0u, 0);
+}
+
+// MARK: Descendants
+
+/// How the program ended, once it has.
+struct ending {
+    pid_t child;
+    bool ended;
+    int status;
+};
+
+struct process {
+    pid_t pid;
+    pid_t parent;
+    bool ours;
+};
+
+struct table {
+    struct process *rows;
+    size_t count;
+};
+
+/// Reaps all children that have ended, adopted ones too. False when none is left.
+static bool reap(struct ending *ending) {
+    int status = 0;
+    pid_t pid;
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+        if (pid == ending->child) {
+            ending->ended = true;
+            ending->status = status;
         }
-        if (next < 0) {
-            close_range((unsigned)from, ~0u, 0);
+    }
+    return pid == 0 || errno != ECHILD;
+}
+
+/// The parent of a process, from its /proc/PID/stat; 0 when it is gone.
+static pid_t parent_of(pid_t pid) {
+    char path[64];
+    char text[512];
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *file = fopen(path, "re");
+    if (!file) {
+        return 0;
+    }
+    size_t length = fread(text, 1, sizeof text - 1, file);
+    fclose(file);
+    text[length] = 0;
+    const char *behind_name = strrchr(text, ')');  // the name may hold anything, brackets too
+    int parent = 0;
+    if (!behind_name || sscanf(behind_name + 1, " %*c %d", &parent) != 1) {
+        return 0;
+    }
+    return parent;
+}
+
+static struct table all_processes(void) {
+    struct table table = {NULL, 0};
+    DIR *folder = opendir("/proc");
+    struct dirent *entry;
+    while (folder && (entry = readdir(folder))) {
+        if (!isdigit((unsigned char)entry->d_name[0])) {
+            continue;
+        }
+        struct process *rows = realloc(table.rows, (table.count + 1) * sizeof *rows);
+        if (!rows) {
+            break;
+        }
+        table.rows = rows;
+        pid_t pid = (pid_t)atoi(entry->d_name);
+        table.rows[table.count++] = (struct process){pid, parent_of(pid), false};
+    }
+    if (folder) {
+        closedir(folder);
+    }
+    return table;
+}
+
+static bool is_ours(const struct table *table, pid_t pid) {
+    for (size_t i = 0; i < table->count; i++) {
+        if (table->rows[i].pid == pid) {
+            return table->rows[i].ours;
+        }
+    }
+    return false;
+}
+
+static void signal_descendants(int number) {
+    struct table table = all_processes();
+    pid_t keeper = getpid();
+    for (size_t i = 0; i < table.count; i++) {
+        struct process *row = &table.rows[i];
+        if (!row->ours && (row->parent == keeper || is_ours(&table, row->parent))) {
+            row->ours = true;
+            kill(row->pid, number);
+            i = (size_t)-1;  // its children may stand before it
+        }
+    }
+    free(table.rows);
+}
+
+/// Reaps for at most so long; false when nothing is left.
+static bool reap_for(struct ending *ending, int milliseconds) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    long long end = now.tv_sec * 1000LL + now.tv_nsec / 1000000 + milliseconds;
+    while (reap(ending)) {
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        if (now.tv_sec * 1000LL + now.tv_nsec / 1000000 >= end) {
+            return true;
+        }
+        usleep(2000);
+    }
+    return false;
+}
+
+/// Signals the program's group, which needs no /proc, and all descendants outside it.
+static void signal_all(const struct ending *ending, int number) {
+    if (!ending->ended) {
+        kill(-ending->child, number);
+    }
+    signal_descendants(number);
+}
+
+/// Ends the program and all its descendants: SIGTERM, after a grace SIGKILL. Gives up
+/// after some seconds on a process that even SIGKILL does not end (one that hangs in the kernel).
+static void end_descendants(struct ending *ending) {
+    if (!reap(ending)) {
+        return;
+    }
+    signal_all(ending, SIGTERM);
+    signal_all(ending, SIGCONT);  // one that is stopped would not see the SIGTERM
+    if (!reap_for(ending, grace_milliseconds)) {
+        return;
+    }
+    for (int round = 0; round < 100; round++) {
+        signal_all(ending, SIGKILL);  // again and again: one may have forked meanwhile
+        if (!reap_for(ending, 50)) {
             return;
         }
-        if (next > from) {
-            close_range((unsigned)from, (unsigned)next - 1, 0);
-        }
-        from = next + 1;
     }
 }
+
+// MARK: The keeper's life
 
 /// Carries out the orders that came; false when the lifeline is closed.
 static bool obey(int lifeline, pid_t child) {
@@ -167,23 +301,8 @@ static bool obey(int lifeline, pid_t child) {
         return false;
     }
     for (ssize_t i = 0; i < count; i++) {
-        switch (bytes[i]) {
-        case 'T':
-            kill(-child, SIGTERM);
-            kill(-child, SIGCONT);
-            break;
-        case 'K':
-            kill(-child, SIGKILL);
-            break;
-        case 'S':
-            kill(-child, SIGSTOP);
-            break;
-        case 'C':
-            kill(-child, SIGCONT);
-            break;
-        default:
-            break;
-        }
+        kill(-child, bytes[i] == 'K' ? SIGKILL : SIGTERM);
+        kill(-child, SIGCONT);
     }
     return true;
 }
@@ -196,17 +315,6 @@ static void tell_start(int report, int status, pid_t child) {
     } else {
         dprintf(status, "started %d\n", (int)child);
     }
-}
-
-static void tell_end(int status, const struct ending *ending) {
-    const struct rusage *use = &ending->use;
-    bool exited = WIFEXITED(ending->status);
-    dprintf(status, "%s %d user_ns=%lld system_ns=%lld max_rss_bytes=%lld\n",
-            exited ? "exited" : "signaled",
-            exited ? WEXITSTATUS(ending->status) : WTERMSIG(ending->status),
-            use->ru_utime.tv_sec * 1000000000LL + use->ru_utime.tv_usec * 1000LL,
-            use->ru_stime.tv_sec * 1000000000LL + use->ru_stime.tv_usec * 1000LL,
-            use->ru_maxrss * 1024LL);
 }
 
 /// Waits until the program ends or is to end; then ends what is left of it.
@@ -234,9 +342,11 @@ static void keep(const struct order *order, pid_t child, int signals, int report
     if (watched[2].fd >= 0) {
         tell_start(report, order->status, child);
     }
-    end_descendants(&ending, order->grace_ms);
-    if (ending.ended) {
-        tell_end(order->status, &ending);
+    end_descendants(&ending);
+    if (ending.ended && WIFEXITED(ending.status)) {
+        dprintf(order->status, "exited %d\n", WEXITSTATUS(ending.status));
+    } else if (ending.ended) {
+        dprintf(order->status, "signaled %d\n", WTERMSIG(ending.status));
     }
 }
 
@@ -268,7 +378,7 @@ int main(int argc, char **argv) {
         become_program(order.program, keeper, report[1]);
     }
     close(report[1]);
-    release_descriptors(order.lifeline, order.status, signals, report[0]);
+    release_descriptors((int[]){order.lifeline, order.status, signals, report[0]}, 4);
     keep(&order, child, signals, report[0]);
     return 0;
 }

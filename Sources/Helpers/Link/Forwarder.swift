@@ -11,11 +11,7 @@ final class Forwarder: ChannelInboundHandler, NIOScheduledCallbackHandler {
   /// nothing more is read, so the sender's own window fills and it waits.
   private static let windowBytes = 16 << 20
 
-  private enum Freight {
-    case bytes(ByteBuffer)
-    case end
-    case reset
-  }
+  private enum Freight { case bytes(ByteBuffer), end, reset }
 
   private struct Parcel {
     let freight: Freight
@@ -24,7 +20,7 @@ final class Forwarder: ChannelInboundHandler, NIOScheduledCallbackHandler {
   }
 
   private let relay: Relay
-  private let direction: Relay.Direction
+  private let direction: Direction
   /// The other end; set once, before any byte.
   var partner: Forwarder?
   private var context: ChannelHandlerContext?
@@ -38,9 +34,9 @@ final class Forwarder: ChannelInboundHandler, NIOScheduledCallbackHandler {
   private var hasEnded = false
   private var isAborted = false
   /// Whether all that came, and how it ended, has been given on.
-  private var isDone = false
+  private var isDone: Bool { hasEnded && underWay.isEmpty }
 
-  init(relay: Relay, direction: Relay.Direction) {
+  init(relay: Relay, direction: Direction) {
     self.relay = relay
     self.direction = direction
   }
@@ -109,7 +105,7 @@ final class Forwarder: ChannelInboundHandler, NIOScheduledCallbackHandler {
   }
 
   private func send(_ freight: Freight, bytes: Int, memory: Int) {
-    lastDue = max(lastDue, relay.due(bytes: bytes, direction))
+    lastDue = max(lastDue, direction.due(bytes: bytes))
     underWay.append(Parcel(freight: freight, due: lastDue, memory: memory))
     memoryUnderWay += memory
   }
@@ -125,24 +121,18 @@ final class Forwarder: ChannelInboundHandler, NIOScheduledCallbackHandler {
   private func deliver() {
     guard let partner, isOpen else { return }
     var hasWritten = false
-    var now = Int64(NIODeadline.now().uptimeNanoseconds)
+    var now = monotonicNanoseconds()
     while let parcel = underWay.first, parcel.due <= now, partner.takes {
       underWay.removeFirst()
       memoryUnderWay -= parcel.memory
       switch parcel.freight {
       case .bytes(let buffer):
-        partner.write(buffer)
+        partner.context?.write(NIOAny(buffer), promise: nil)
         hasWritten = true
-      case .end:
-        partner.finish()
-        isDone = true
-      case .reset:
-        partner.abort()
-        isDone = true
+      case .end: partner.finish()
+      case .reset: partner.abort()
       }
-      if underWay.first.map({ $0.due > now }) == true {
-        now = Int64(NIODeadline.now().uptimeNanoseconds)
-      }
+      if let next = underWay.first, next.due > now { now = monotonicNanoseconds() }
     }
     if hasWritten { partner.context?.flush() }
     if memoryUnderWay < Self.windowBytes / 2 { setReading(true) }
@@ -157,7 +147,7 @@ final class Forwarder: ChannelInboundHandler, NIOScheduledCallbackHandler {
 
   /// Gives the connection up before it has come about: nothing will come from its upstream.
   func refuse() {
-    partner?.isDone = true
+    partner?.hasEnded = true
     isOpen = true
     abort()
     deliver()
@@ -167,7 +157,7 @@ final class Forwarder: ChannelInboundHandler, NIOScheduledCallbackHandler {
     guard timer == nil, !isPolling, let parcel = underWay.first else { return }
     // The timer may outlive our own channel: what it sent is still on its way.
     guard let loop = (context ?? partner.context)?.eventLoop.assumeIsolated() else { return }
-    let now = Int64(NIODeadline.now().uptimeNanoseconds)
+    let now = monotonicNanoseconds()
     let wakesAt = relay.wakingTime(for: parcel.due, now: now)
     if wakesAt <= now {
       // The loop looks for bytes to read between two turns of this.
@@ -191,8 +181,6 @@ final class Forwarder: ChannelInboundHandler, NIOScheduledCallbackHandler {
     if context.channel.isWritable { partner?.deliver() }
     context.fireChannelWritabilityChanged()
   }
-
-  private func write(_ buffer: ByteBuffer) { context?.write(NIOAny(buffer), promise: nil) }
 
   /// Ends the stream behind what is still to be written.
   private func finish() {

@@ -44,12 +44,17 @@ struct NylonLink: ParsableCommand {
   }
 
   func run() throws {
-    let shape = LinkShape(
-      delayNanoseconds: Int64(delayUs * 1000), jitterNanoseconds: Int64(jitterUs * 1000),
-      nanosecondsPerByte: bitsPerSecond.map { 8e9 / $0 }, seed: seed)
+    @Sendable func direction(seed: UInt64) -> Direction {
+      Direction(
+        delay: Int64(delayUs * 1000), jitter: Int64(jitterUs * 1000), perByte: bitsPerSecond.map { 8e9 / $0 },
+        seed: seed)
+    }
     // One loop, so that all connections share the link's two directions without a lock.
     let loop = MultiThreadedEventLoopGroup(numberOfThreads: 1).next()
-    let relay = try loop.submit { NIOLoopBound(Relay(shape: shape), eventLoop: loop) }.wait()
+    let relay = try loop.submit {
+      let relay = Relay(outward: direction(seed: seed), homeward: direction(seed: seed &+ 0x5bd1_e995))
+      return NIOLoopBound(relay, eventLoop: loop)
+    }.wait()
     for text in to {
       guard let (host, port) = Self.place(text) else { continue }
       do {

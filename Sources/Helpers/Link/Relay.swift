@@ -1,31 +1,60 @@
 import NIOCore
 import NIOPosix
 
+/// One direction of the link, shared by all its connections: says when bytes arrive at the far end.
+/// Belongs to one event loop.
+final class Direction {
+  /// What each byte is held back, ns.
+  private let delay: Int64
+  /// The delay is spread evenly from so much less to so much more, ns.
+  private let jitter: Int64
+  /// What a byte takes on the wire, ns; nil when the bandwidth has no limit.
+  private let perByte: Double?
+  /// When the wire has sent what it was given.
+  private var wireFreeAt: Double = 0
+  private var random: SplitMix64
+
+  init(delay: Int64, jitter: Int64, perByte: Double?, seed: UInt64) {
+    self.delay = delay
+    self.jitter = jitter
+    self.perByte = perByte
+    random = SplitMix64(state: seed)
+  }
+
+  /// When bytes that come now are due at the far end, ns of the monotonic clock.
+  func due(bytes: Int) -> Int64 {
+    var sent = monotonicNanoseconds()
+    if let perByte {
+      wireFreeAt = max(wireFreeAt, Double(sent)) + Double(bytes) * perByte
+      sent = Int64(wireFreeAt.rounded(.up))
+    }
+    return sent + delay + (jitter > 0 ? Int64.random(in: -jitter...jitter, using: &random) : 0)
+  }
+}
+
+/// A small generator of random numbers, so that a seed gives the same jitter again.
+private struct SplitMix64: RandomNumberGenerator {
+  var state: UInt64
+
+  mutating func next() -> UInt64 {
+    state &+= 0x9e37_79b9_7f4a_7c15
+    var mixed = (state ^ (state >> 30)) &* 0xbf58_476d_1ce4_e5b9
+    mixed = (mixed ^ (mixed >> 27)) &* 0x94d0_49bb_1331_11eb
+    return mixed ^ (mixed >> 31)
+  }
+}
+
+func monotonicNanoseconds() -> Int64 { Int64(NIODeadline.now().uptimeNanoseconds) }
+
 /// The two directions of the link, and the connections across it. Belongs to one event loop.
 final class Relay {
-  private var outward: Lane
-  private var homeward: Lane
+  /// From who connected to the upstream, and back.
+  private let outward: Direction
+  private let homeward: Direction
 
-  init(shape: LinkShape) {
-    outward = Lane(shape: shape, salt: 0)
-    homeward = Lane(shape: shape, salt: 0x5bd1_e995)
-  }
-
-  /// A way through the link.
-  enum Direction {
-    /// From who connected to the upstream.
-    case outward
-    /// Back.
-    case homeward
-  }
-
-  /// When bytes that come now are due at the far end.
-  func due(bytes: Int, _ direction: Direction) -> Int64 {
-    let now = Int64(NIODeadline.now().uptimeNanoseconds)
-    switch direction {
-    case .outward: return outward.due(bytes: bytes, cameAt: now)
-    case .homeward: return homeward.due(bytes: bytes, cameAt: now)
-    }
+  init(outward: Direction, homeward: Direction) {
+    self.outward = outward
+    self.homeward = homeward
   }
 
   // MARK: Waking in time
@@ -50,7 +79,7 @@ final class Relay {
 
   /// Counts the time that was polled away since a moment.
   func hasPolled(since before: Int64) {
-    allowance -= Double(Int64(NIODeadline.now().uptimeNanoseconds) - before)
+    allowance -= Double(monotonicNanoseconds() - before)
   }
 
   /// Listens on a free loopback port; the future has its number.
@@ -70,8 +99,8 @@ final class Relay {
 
   /// Connects the upstream for a client, and forwards between the two.
   private func accept(_ client: any Channel, upstream: SocketAddress, name: String) throws {
-    let near = Forwarder(relay: self, direction: .outward)
-    let far = Forwarder(relay: self, direction: .homeward)
+    let near = Forwarder(relay: self, direction: outward)
+    let far = Forwarder(relay: self, direction: homeward)
     near.partner = far
     far.partner = near
     try client.pipeline.syncOperations.addHandler(near)

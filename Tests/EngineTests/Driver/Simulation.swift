@@ -1,6 +1,6 @@
 import Lab
 import Results
-import Scenario
+@testable import Scenario
 
 @testable import Engine
 @testable import Nylon

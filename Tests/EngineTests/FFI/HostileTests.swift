@@ -2,7 +2,7 @@ import CNylonABI
 import Lab
 import Results
 import Nylon
-import Scenario
+@testable import Scenario
 import Testing
 
 @testable import Engine

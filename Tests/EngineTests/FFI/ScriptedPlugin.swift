@@ -2,7 +2,7 @@ import BrokerSecurity
 import Foundation
 import Lab
 import Results
-import Scenario
+@testable import Scenario
 import Testing
 
 @testable import Engine

@@ -1,7 +1,7 @@
 import Foundation
 import Lab
 import Results
-import Scenario
+@testable import Scenario
 import Synchronization
 import Testing
 

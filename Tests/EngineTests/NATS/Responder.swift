@@ -3,7 +3,7 @@ import Foundation
 import Lab
 import Results
 import NATS
-import Scenario
+@testable import Scenario
 import Synchronization
 import Testing
 

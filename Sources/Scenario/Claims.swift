@@ -1,3 +1,109 @@
+// What the documents say, as Scenarios/claims.yaml states it: figures, behaviour, and where figures come from.
+
+/// One documented figure, and how it is tested.
+///
+/// A figure of one target, or of one target compared with another under the same load: a difference
+/// ("+2-3 ms") or a change in percent ("-30 %").
+package struct ClaimSpec: Sendable, Equatable {
+  /// Which side of the range is good.
+  package enum Better: String, Sendable, CaseIterable { case lower, higher }
+
+  /// The unit that the document uses.
+  package enum Unit: String, Sendable, CaseIterable {
+    case milliseconds = "ms"
+    case microseconds = "us"
+    case requestsPerSecond = "req/s"
+    /// Of a change.
+    case percent = "%"
+  }
+
+  /// What is measured to test the claim.
+  package enum Role: String, Sendable, CaseIterable {
+    /// A plugin in the host's process.
+    case ffi
+    /// Workers behind a broker on this machine.
+    case nats
+    /// Workers behind a broker on another machine.
+    case natsNet = "nats-net"
+  }
+
+  /// The circumstances of a test, in the order in which they are listed.
+  package enum Circumstance: String, Sendable, CaseIterable {
+    /// One request in flight.
+    case unloaded = "a"
+    /// Open loop at the documented throughput.
+    case documentedRate = "b"
+    /// Closed loop at the concurrency that Little's law implies from the documented pair.
+    case impliedConcurrency = "c"
+    /// The same closed loop, loaded, for both sides of a comparison.
+    case sameLoad = "d"
+  }
+
+  /// How a figure is compared with another target's.
+  package enum Relation: String, Sendable {
+    /// This target's figure less the other's, in the claim's unit.
+    case difference
+    /// How much more or less than the other's it is, percent.
+    case change
+  }
+
+  /// A circumstance, and the label of the load that makes it, such as `open-44000`.
+  package struct Condition: Sendable, Equatable {
+    package var circumstance: Circumstance
+    package var load: String
+  }
+
+  /// The claim's name in claims.csv; unique.
+  package var id: String
+  /// The document's file name, the line in it from 1, other lines that say the same, and its words.
+  package var document: String
+  package var line: Int
+  package var alsoLines: [Int] = []
+  package var words: String
+  /// The lower end of the documented range, in `unit`; nil when it has none. One of the two is there.
+  package var low: Double?
+  package var high: Double?
+  package var unit: Unit
+  /// The column of summary.csv that tests it, such as `response_p50_us`.
+  package var metric: String
+  package var better: Better
+  package var target: Role
+  /// What the target is compared with, and how; nil for a figure of its own.
+  package var against: Role?
+  package var relation: Relation?
+  /// The throughput that the document states beside a latency, requests a second; nil when none.
+  package var documentedRatePerSecond: Double?
+  /// In the order a, b, c, d.
+  package var conditions: [Condition] = []
+  /// Why it is not measured; nil when it is.
+  package var notMeasured: String?
+}
+
+/// One documented statement about behaviour, and the test that tries it.
+package struct BehaviourSpec: Sendable, Equatable {
+  /// Its name in claims.csv; unique among all claims.
+  package var id: String
+  package var document: String
+  package var line: Int
+  package var words: String
+  /// The test's name; nil when it is not measured.
+  package var test: String?
+  /// Why it is not measured and what to install; nil when it is.
+  package var notMeasured: String?
+}
+
+/// Something known about where a documented figure comes from.
+package struct ClaimOrigin: Codable, Sendable, Equatable {
+  /// Ids of the claims that it is about.
+  package var about: [String]
+  /// What is known.
+  package var fact: String
+  /// Where that can be read.
+  package var source: String
+}
+
+// MARK: Reading
+
 /// Reads `claims.yaml`, the documented figures.
 package enum ClaimsFile {
   static let keys = [
@@ -11,15 +117,11 @@ package enum ClaimsFile {
   package static let tolerance = 0.1
 
   /// Reads the claims in the order written.
-  ///
-  /// - Throws: ``ScenarioError`` with everything that was found wrong.
   package static func load(path: String, metrics: [String]) throws(ScenarioError) -> [ClaimSpec] {
     try read(path: path, metrics: metrics).claims
   }
 
   /// What is known about where the figures come from, in the order written.
-  ///
-  /// - Throws: ``ScenarioError`` with everything that was found wrong.
   package static func origins(path: String, metrics: [String]) throws(ScenarioError) -> [ClaimOrigin] {
     try read(path: path, metrics: metrics).origins
   }
@@ -27,33 +129,36 @@ package enum ClaimsFile {
   private static func read(
     path: String, metrics: [String]
   ) throws(ScenarioError) -> (claims: [ClaimSpec], origins: [ClaimOrigin]) {
-    let file = try SourceFile(path: path)
-    let problems = ProblemCollector()
-    let tree = try file.tree(what: "a list of claims")
-    var claims: [ClaimSpec] = []
-    var origins: [ClaimOrigin] = []
-    if let root = Block(tree, path: "", keys: rootKeys, in: problems) {
-      let items = root.list("claims", of: "claims") ?? []
-      if items.isEmpty { root.fail("claims", "is missing or empty", remedy: "list at least one claim") }
-      for (index, item) in items.enumerated() {
-        guard let block = Block(item, path: "claims.\(index)", keys: keys, in: problems),
-          let claim = claim(block, metrics: metrics)
-        else { continue }
+    try contents(of: path) { root in
+      let blocks = root.blocks("claims", of: "claims", rows: rows(keys)) ?? []
+      if root.get("claims")?.items?.isEmpty != false {
+        root.fail("claims", "is missing or empty", remedy: "list at least one claim")
+      }
+      var claims: [ClaimSpec] = []
+      for block in blocks {
+        guard let claim = claim(block, metrics: metrics) else { continue }
         if claims.contains(where: { $0.id == claim.id }) { block.fail("id", "is the id of an earlier claim") }
         claims.append(claim)
       }
-      origins = self.origins(of: root, claims: claims)
+      return (claims, origins(of: root, claims: claims))
     }
-    if problems.hasErrors { throw ScenarioError(problems: problems.sorted) }
-    return (claims, origins)
   }
 
+  /// What `body` reads of a file of claims; everything that was found wrong is thrown.
+  fileprivate static func contents<Value>(
+    of path: String, _ body: (Block) -> Value
+  ) throws(ScenarioError) -> Value {
+    let problems = ProblemCollector()
+    let tree = try SourceFile(path: path).tree(what: "a list of claims")
+    let root = Block(tree, path: "", rows: rows(rootKeys), in: problems)
+    if let value = root.map(body), !problems.hasErrors { return value }
+    throw ScenarioError(problems: problems.sorted)
+  }
+
+  fileprivate static func rows(_ keys: [String]) -> [Row] { keys.map { Row(name: $0) } }
+
   private static func origins(of root: Block, claims: [ClaimSpec]) -> [ClaimOrigin] {
-    let items = root.list("origins", of: "facts") ?? []
-    return items.enumerated().compactMap { index, item in
-      guard let block = Block(item, path: "origins.\(index)", keys: originKeys, in: root.problems) else {
-        return nil
-      }
+    (root.blocks("origins", of: "facts", rows: rows(originKeys)) ?? []).compactMap { block in
       let about = (block.list("about", of: "claims' ids") ?? []).compactMap(\.text)
       let ids = claims.map(\.id)
       for id in about where !ids.contains(id) {
@@ -115,38 +220,31 @@ package enum ClaimsFile {
 
   private static func metric(_ block: Block, of metrics: [String]) -> String? {
     guard let metric = block.required("metric", "name a column of summary.csv") else { return nil }
-    guard metrics.contains(metric) else {
-      block.fail(
-        "metric", "is not a numeric column of summary.csv",
-        suggestion: Suggestion.nearest(to: metric, among: metrics))
-      return nil
-    }
-    return metric
+    if metrics.contains(metric) { return metric }
+    return block.refuse(
+      "metric", "is not a numeric column of summary.csv",
+      suggestion: Suggestion.nearest(to: metric, among: metrics))
   }
 
   /// A number, which stands for itself ± 10 %, a list of the range's two ends, or one end alone.
   private static func documented(_ block: Block) -> (low: Double?, high: Double?)? {
     guard let value = block.get("documented") else {
-      block.fail(
+      return block.refuse(
         "documented", "is missing", remedy: "write a number, [low, high], {most: high} or {least: low}")
-      return nil
     }
     if let items = value.items {
       let ends = items.compactMap { $0.text.flatMap(Block.parse) }
       guard ends.count == 2, items.count == 2, ends[0] <= ends[1], ends[0] * ends[1] > 0 else {
-        block.fail("documented", "must be [low, high], both over 0 or both under 0, in this order")
-        return nil
+        return block.refuse("documented", "must be [low, high], both over 0 or both under 0, in this order")
       }
       return (ends[0], ends[1])
     }
     if value.entries != nil {
-      guard let ends = block.block("documented", keys: ["most", "least"]) else { return nil }
+      guard let ends = block.block("documented", rows: rows(["most", "least"])) else { return nil }
       let range = (ends.number("least", in: -1e9...1e9), ends.number("most", in: -1e9...1e9))
-      if (range.0 == nil) == (range.1 == nil) {
-        block.fail("documented", "needs most: or least:, and not both", remedy: "write [low, high] for both")
-        return nil
-      }
-      return range
+      if (range.0 == nil) != (range.1 == nil) { return range }
+      return block.refuse(
+        "documented", "needs most: or least:, and not both", remedy: "write [low, high] for both")
     }
     guard let number = block.number("documented", in: -1e9...1e9), number != 0 else { return nil }
     // Rounded so that 0.8 ± 10 % reads 0.72 to 0.88, not 0.7200000000000001.
@@ -157,7 +255,7 @@ package enum ClaimsFile {
 
   private static func conditions(_ block: Block) -> [ClaimSpec.Condition] {
     let names = ClaimSpec.Circumstance.allCases.map(\.rawValue)
-    guard let conditions = block.block("conditions", keys: names) else {
+    guard let conditions = block.block("conditions", rows: rows(names)) else {
       if block.get("conditions") == nil {
         block.fail("conditions", "is missing", remedy: "write {a: closed-1}")
       }
@@ -176,25 +274,16 @@ package enum BehavioursFile {
   /// Reads the statements in the order written; none when the file has no `behaviours:`.
   ///
   /// - Parameter tests: names of the tests that there are; nil checks no names.
-  /// - Throws: ``ScenarioError`` with everything that was found wrong.
   package static func load(path: String, tests: Set<String>? = nil) throws(ScenarioError) -> [BehaviourSpec] {
-    let file = try SourceFile(path: path)
-    let problems = ProblemCollector()
-    let tree = try file.tree(what: "a list of claims")
-    let all = (tree.entries ?? []).map(\.key)
-    var ids = Set((tree["claims"]?.items ?? []).compactMap { $0["id"]?.text })
-    var specs: [BehaviourSpec] = []
-    if let root = Block(tree, path: "", keys: all, in: problems) {
-      for (index, item) in (root.list("behaviours", of: "behaviours") ?? []).enumerated() {
-        guard let block = Block(item, path: "behaviours.\(index)", keys: keys, in: problems),
-          let spec = spec(block, tests: tests)
-        else { continue }
+    try ClaimsFile.contents(of: path) { root in
+      var ids = Set((root.get("claims")?.items ?? []).compactMap { $0["id"]?.text })
+      let blocks = root.blocks("behaviours", of: "behaviours", rows: ClaimsFile.rows(keys)) ?? []
+      return blocks.compactMap { block in
+        guard let spec = spec(block, tests: tests) else { return nil }
         if !ids.insert(spec.id).inserted { block.fail("id", "is the id of an earlier claim") }
-        specs.append(spec)
+        return spec
       }
     }
-    if problems.hasErrors { throw ScenarioError(problems: problems.sorted) }
-    return specs
   }
 
   private static func spec(_ block: Block, tests: Set<String>?) -> BehaviourSpec? {
