@@ -8,7 +8,7 @@ import Results
 import Scenario
 
 /// A part of `calibrate` that can be asked for alone.
-package enum CalibrationPart: String, CaseIterable {
+enum CalibrationPart: String, CaseIterable {
   /// A clock read, a histogram record, a timer.
   case steps
   /// The null plugin.
@@ -26,7 +26,7 @@ package enum CalibrationPart: String, CaseIterable {
 }
 
 /// Measures the engine and bare C in turn, in one run.
-package struct Calibration {
+struct Calibration {
   let rounds: Int
   let seconds: Double
   var parts = Set(CalibrationPart.allCases)
@@ -47,32 +47,6 @@ package struct Calibration {
   /// The share of the highest rate at which pacing must hold.
   private static let pacingShare = 0.6
 
-  /// The command `calibrate`.
-  package static func run(
-    rounds: Int, seconds: Double, parts: Set<CalibrationPart>, json: Bool, quiet: Bool, gate: Bool
-  ) throws {
-    let progress: (String) -> Void = {
-      if !quiet && Console.drawsProgress { Console.raw("\r\u{1b}[K\($0)") }
-    }
-    let result = try Calibration(rounds: rounds, seconds: seconds, parts: parts, progress: progress).measure()
-    progress("")
-    Console.result(json ? try RunJSON.text(result) : result.text)
-    if !ToolVersion.isOptimised {
-      Console.error("invalid: unoptimised_build: build with -c release")
-      throw ExitReason.invalid
-    }
-    if gate, result.goals.contains(where: { $0.isReached != true }) {
-      Console.error("gate: a goal is not reached; the table above says which")
-      throw ExitReason.gateNotMet
-    }
-  }
-
-  /// Serves as the bare echo worker of `calibrate` until the broker goes away.
-  package static func serve(port: UInt16, subject: String, group: String) {
-    let failure = baseline_nats_worker(port, subject, group)
-    if failure != 0 { Console.error("baseline worker: \(String(cString: strerror(-failure)))") }
-  }
-
   func measure() throws -> CalibrationResult {
     var result = CalibrationResult(rounds: rounds, secondsEach: seconds)
     if parts.contains(.steps) {
@@ -85,11 +59,11 @@ package struct Calibration {
     if parts.contains(.queue) { result.ffiQueue = .queue(try queue()) }
     if parts.contains(.pacing) { result.pacing = .pacing(try pacing()) }
     if parts.contains(.nats) {
-      let rows = try nats()
-      result.nats = .nats(rows.engine)
+      let peers = try nats()
+      result.nats = .nats(peers[0])
       result.natsNative = result.nats
-      result.natsLibnatsTuned = .libnats("tuned: on an event loop", rows.tuned)
-      result.natsLibnatsDefaults = .libnats("its defaults: a flusher thread that sleeps 1 ms", rows.defaults)
+      result.natsLibnatsTuned = .libnats("tuned: on an event loop", peers[1])
+      result.natsLibnatsDefaults = .libnats("its defaults: a flusher thread that sleeps 1 ms", peers[2])
     }
     if parts.contains(.worker) { result.worker = .worker(try worker()) }
     if parts.contains(.memory) { result.memory = try memory() }
@@ -100,23 +74,22 @@ package struct Calibration {
   /// What bare C does here, for the transports of a plan: a few seconds before its loads.
   func machineBaseline(transports: Set<String>) throws -> BaselineFigures {
     let library = try library("NullPlugin")
-    let nanoseconds = try (0..<rounds).map { _ in try bareFFI(library)[.nanoseconds] ?? 0 }
-    return BaselineFigures(
-      measured: UTCSecond(), ffiNanoseconds: Statistics.median(nanoseconds) ?? 0,
-      nats: transports.contains("nats") ? try bareNATS() : [])
-  }
-
-  private func bareNATS() throws -> [BaselineFigures.Bare] {
-    try withBareWorker { pool in
-      try Self.inFlight.map { inFlight in
-        let samples = try (0..<rounds).map { _ in try pool.client(baseline_nats_client, inFlight, seconds) }
-        func median(_ figure: Figure) -> Double {
-          Statistics.median(samples.compactMap { $0[figure] }) ?? 0
-        }
-        return BaselineFigures.Bare(
-          inFlight: inFlight, ratePerSecond: median(.rate), p50Microseconds: median(.p50))
-      }
+    func medians(_ sample: () throws -> Sample) rethrows -> (Figure) -> Double {
+      let samples = try (0..<rounds).map { _ in try sample() }
+      return { figure in Statistics.median(samples.compactMap { $0[figure] }) ?? 0 }
     }
+    let bare: [BaselineFigures.Bare] =
+      try !transports.contains("nats")
+      ? []
+      : withBareWorker { pool in
+        try Self.inFlight.map { inFlight in
+          let median = try medians { try pool.client(baseline_nats_client, inFlight, seconds) }
+          return BaselineFigures.Bare(
+            inFlight: inFlight, ratePerSecond: median(.rate), p50Microseconds: median(.p50))
+        }
+      }
+    return BaselineFigures(
+      measured: UTCSecond(), ffiNanoseconds: try medians { try bareFFI(library) }(.nanoseconds), nats: bare)
   }
 
   private func median(_ value: () -> Double) -> Double {
@@ -163,41 +136,36 @@ package struct Calibration {
     return CalibrationRow(facts: facts, bare: samples[0], peer: samples[1])
   }
 
-  /// The engine beside a bare program.
-  private func row(
-    _ label: String, facts: [String: Double] = [:], engine target: Target,
-    bare: @escaping () throws -> Sample
-  ) throws -> CalibrationRow {
+  /// A way to sample the engine.
+  private func sampling(_ target: Target) throws -> () throws -> Sample {
     let engine = try engine(target)
-    return try row(label, facts: facts, bare: bare) { Self.sample(try engine()) }
+    return {
+      let measurement = try engine()
+      let answered = Double(max(1, measurement.scopes.dropFirst().reduce(0) { $0 + $1.okInWindow }))
+      var sample: Sample = [
+        .nanoseconds: measurement.durationSeconds * 1e9 / answered,
+        .rate: measurement.throughputPerSecond ?? 0,
+      ]
+      sample[.p50] = measurement.request?.response.value(atPercentile: 50).map { Double($0) / 1e3 }
+      sample[.lateness] = measurement.request?.sendLag.value(atPercentile: 99).map { Double($0) / 1e3 }
+      sample[.allocated] = measurement.allocatedBytes.map { Double($0) / answered }
+      return sample
+    }
   }
 
   /// A way to measure the engine with a target's first load; all requests must be answered.
   private func engine(_ target: Target) throws -> () throws -> Engine.Measurement {
-    let load = target.loads[0]
     let bench = try Workbench(plan: plan(target))
     return {
-      let measurement = try bench.measure(target: target, load: load, replicate: 1, onGlance: { _ in true })
-      let counts = measurement.request?.counts
-      guard let counts, counts.ok > 0, counts.ok == counts.sent || measurement.offeredRatePerSecond != nil
-      else {
+      let measurement = try bench.measure(
+        target: target, load: target.loads[0], replicate: 1, onGlance: { _ in true })
+      let counts = measurement.counts
+      guard counts.ok > 0, counts.ok == counts.sent || measurement.offeredRatePerSecond != nil else {
         let why = measurement.invalidReasons.map(\.detail).joined(separator: "; ")
         throw Self.failure("the engine did not get all answers: \(why)")
       }
       return measurement
     }
-  }
-
-  private static func sample(_ measurement: Engine.Measurement) -> Sample {
-    let answered = Double(max(1, measurement.scopes.dropFirst().reduce(0) { $0 + $1.okInWindow }))
-    var sample: Sample = [
-      .nanoseconds: measurement.durationSeconds * 1e9 / answered,
-      .rate: measurement.throughputPerSecond ?? 0,
-    ]
-    sample[.p50] = measurement.request?.response.value(atPercentile: 50).map { Double($0) / 1e3 }
-    sample[.lateness] = measurement.request?.sendLag.value(atPercentile: 99).map { Double($0) / 1e3 }
-    sample[.allocated] = measurement.allocatedBytes.map { Double($0) / answered }
-    return sample
   }
 
   /// What a bare program measured of itself; `failing` is said where it failed.
@@ -243,7 +211,9 @@ package struct Calibration {
 
   private func ffi() throws -> CalibrationRow {
     let library = try library("NullPlugin")
-    return try row("FFI", engine: ffiTarget("NullPlugin", .closed(concurrency: 1))) { try bareFFI(library) }
+    return try row(
+      "FFI", bare: { try bareFFI(library) },
+      peer: sampling(ffiTarget("NullPlugin", .closed(concurrency: 1))))
   }
 
   private func bareFFI(_ library: PluginLibrary) throws -> Sample {
@@ -259,16 +229,16 @@ package struct Calibration {
     let library = try library("ThreadedPlugin")
     defer { library.shutdown() }
     let inFlight = Self.queueInFlight
+    let target = ffiTarget("ThreadedPlugin", .closed(concurrency: inFlight))
     return try row(
       "FFI, another thread", facts: ["in_flight": Double(inFlight)],
-      engine: ffiTarget("ThreadedPlugin", .closed(concurrency: inFlight))
-    ) {
-      try Self.baseline(failing: "the threaded plugin did not answer the bare host") {
-        baseline_ffi_queue(
-          library.registerSessionStream, library.eventStream, library.closeSessionStream, UInt32(inFlight),
-          UInt64(seconds * 1e9), &$0)
-      }
-    }
+      bare: {
+        try Self.baseline(failing: "the threaded plugin did not answer the bare host") {
+          baseline_ffi_queue(
+            library.registerSessionStream, library.eventStream, library.closeSessionStream,
+            UInt32(inFlight), UInt64(seconds * 1e9), &$0)
+        }
+      }, peer: sampling(target))
   }
 
   /// How late an open load is at 60 % of the highest rate, and at rates at which there is time to sleep.
@@ -290,15 +260,14 @@ package struct Calibration {
     let load = LoadShape.open(ratePerSecond: rate, arrivals: .poisson)
     return try row(
       "pacing at \(Int(rate))/s", facts: facts,
-      engine: ffiTarget("NullPlugin", load, phases: [.requestFilter])
-    ) {
-      var late: UInt64 = 0
-      let status = baseline_pacing(
-        library.registerSessionStream, library.eventStream, library.closeSessionStream, times,
-        UInt64(times.count), &late)
-      guard status == 0 else { throw Self.failure("the null plugin did not answer the paced loop") }
-      return [.lateness: Double(late) / 1000]
-    }
+      bare: {
+        var late: UInt64 = 0
+        let status = baseline_pacing(
+          library.registerSessionStream, library.eventStream, library.closeSessionStream, times,
+          UInt64(times.count), &late)
+        guard status == 0 else { throw Self.failure("the null plugin did not answer the paced loop") }
+        return [.lateness: Double(late) / 1000]
+      }, peer: sampling(ffiTarget("NullPlugin", load, phases: [.requestFilter])))
   }
 
   // MARK: Request-reply
@@ -331,29 +300,15 @@ package struct Calibration {
     let broker = try Broker.start()
     defer { broker.stop() }
     let subject = try Subject(plugin: Self.plugin).phase(.requestFilter)
-    let worker = try ChildProcess.start(
-      Launch(Executables.ownPath, ["__baseline-worker", String(broker.port), subject, Self.group]))
-    defer { worker.terminate() }
-    try waitForSubscriber(broker, worker)
-    let plan = plan(natsTarget(broker))
+    let command = [Executables.ownPath, "__baseline-worker", String(broker.port), subject, Self.group]
+    let target = natsTarget(broker, workers: WorkersSpec(count: 1, command: command))
+    let worker = try WorkerPool.start(for: target, monitor: broker.monitor)
+    defer { worker.stop() }
+    let plan = plan(target)
     let content = RequestContent(plan.request, seed: plan.seed)
     let context = HTTPContext(request: content.request, response: content.response)
     let template = try RequestTemplate(phase: .requestFilter, entry: "noop", data: context.encoded())
     return try body(BarePool(broker: broker, subject: subject, request: Array(template.buffer)))
-  }
-
-  /// A request that nobody is subscribed for would get no answer at all.
-  private func waitForSubscriber(_ broker: Broker, _ worker: ChildProcess) throws {
-    for _ in 0..<500 {
-      if try broker.statistics().connections > 0 {
-        // It subscribes with the same write that says hello; the broker reads that in one go.
-        kernel_sleep_until(kernel_now_ns() + 100_000_000)
-        return
-      }
-      guard worker.isRunning else { break }
-      kernel_sleep_until(kernel_now_ns() + 10_000_000)
-    }
-    throw Self.failure("the bare echo worker did not subscribe: \(worker.lastWords)")
   }
 
   /// A target of single phases behind a broker.
@@ -375,28 +330,26 @@ package struct Calibration {
       workers: WorkersSpec(count: 1, command: ["nylon-worker"]))
   }
 
-  /// The engine, and libnats driven in two ways, each beside the bare client of the same round.
-  private func nats() throws -> (
-    engine: [CalibrationRow], tuned: [CalibrationRow], defaults: [CalibrationRow]
-  ) {
+  /// The rows of the engine, and of libnats driven in two ways, each beside the bare client of the same round.
+  private func nats() throws -> [[CalibrationRow]] {
     try withBareWorker { pool in
       let rows = try Self.inFlight.map { inFlight in
-        let engine = try engine(natsTarget(pool.broker, inFlight: inFlight))
+        func client(_ client: @escaping BareClient) -> () throws -> Sample {
+          { try pool.client(client, inFlight, seconds) }
+        }
         // The engine is next to the bare client in either order.
         let samples = try Self.inTurn(
           rounds: rounds,
           [
-            { try pool.client(baseline_nats_client, inFlight, seconds) },
-            { Self.sample(try engine()) },
-            { try pool.client(baseline_libnats_tuned, inFlight, seconds) },
-            { try pool.client(baseline_libnats_defaults, inFlight, seconds) },
+            client(baseline_nats_client), try sampling(natsTarget(pool.broker, inFlight: inFlight)),
+            client(baseline_libnats_tuned), client(baseline_libnats_defaults),
           ]
         ) { progress("NATS, \(inFlight) in flight, \($0 + 1)/\(rounds)") }
         return samples.dropFirst().map {
           CalibrationRow(facts: ["in_flight": Double(inFlight)], bare: samples[0], peer: $0)
         }
       }
-      return (rows.map { $0[0] }, rows.map { $0[1] }, rows.map { $0[2] })
+      return (0..<3).map { peer in rows.map { $0[peer] } }
     }
   }
 
@@ -404,15 +357,14 @@ package struct Calibration {
   private func worker() throws -> CalibrationRow {
     try withBareWorker { bare in
       let target = workerTarget(bare.broker)
-      let pool = try WorkerPool.start(for: target, servers: [bare.broker.url], monitor: bare.broker.monitor)
+      let pool = try WorkerPool.start(for: target, monitor: bare.broker.monitor)
       defer { pool.stop() }
       let subject = try Subject(plugin: target.plugin).phase(.requestFilter)
       let inFlight = Self.workerInFlight
-      return try row("worker", facts: ["in_flight": Double(inFlight)]) {
-        try bare.client(baseline_nats_client, inFlight, seconds)
-      } peer: {
-        try bare.client(baseline_nats_client, inFlight, seconds, to: subject)
-      }
+      return try row(
+        "worker", facts: ["in_flight": Double(inFlight)],
+        bare: { try bare.client(baseline_nats_client, inFlight, seconds) },
+        peer: { try bare.client(baseline_nats_client, inFlight, seconds, to: subject) })
     }
   }
 

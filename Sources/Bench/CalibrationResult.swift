@@ -53,7 +53,7 @@ struct CalibrationSection {
   enum Layout { case block, lines, table }
 
   var title: String
-  var layout: Layout
+  var layout = Layout.block
   /// The figures of both programs; the first one's ratio is the row's.
   var figures: [Figure]
   /// A figure of the peer alone, in JSON.
@@ -62,21 +62,21 @@ struct CalibrationSection {
   var bareName = "bare"
   var peerName = "engine"
   /// What a ratio is over.
-  var than: String
+  var than = "the bare client"
   /// The start of the peer's names in JSON.
   var peerKey = "engine"
   var rows: [CalibrationRow]
 
   static func ffi(_ row: CalibrationRow) -> Self {
     Self(
-      title: "FFI, null plugin, per phase request, one thread", layout: .block, figures: [.nanoseconds],
-      alone: .allocated, bareName: "bare C loop", than: "the bare loop", rows: [row])
+      title: "FFI, null plugin, per phase request, one thread", figures: [.nanoseconds], alone: .allocated,
+      bareName: "bare C loop", than: "the bare loop", rows: [row])
   }
 
   static func queue(_ row: CalibrationRow) -> Self {
     Self(
       title: "FFI, plugin that answers from another thread, \(row.inFlight) in flight, per phase request",
-      layout: .block, figures: [.nanoseconds], bareName: "bare C host", than: "the bare host", rows: [row])
+      figures: [.nanoseconds], bareName: "bare C host", than: "the bare host", rows: [row])
   }
 
   static func pacing(_ rows: [CalibrationRow]) -> Self {
@@ -88,18 +88,18 @@ struct CalibrationSection {
   static func nats(_ rows: [CalibrationRow]) -> Self {
     Self(
       title: "NATS, client native (the default), one phase, one connection, same bare echo worker",
-      layout: .table, figures: [.rate, .p50], alone: .allocated, than: "the bare client", rows: rows)
+      layout: .table, figures: [.rate, .p50], alone: .allocated, rows: rows)
   }
 
   static func libnats(_ settings: String, _ rows: [CalibrationRow]) -> Self {
     Self(
       title: "NATS, client libnats, \(settings), same bare echo worker", layout: .table,
-      figures: [.rate, .p50], peerName: "libnats", than: "the bare client", peerKey: "libnats", rows: rows)
+      figures: [.rate, .p50], peerName: "libnats", peerKey: "libnats", rows: rows)
   }
 
   static func worker(_ row: CalibrationRow) -> Self {
     Self(
-      title: "Worker, noop, \(row.inFlight) in flight, same bare client", layout: .block, figures: [.rate],
+      title: "Worker, noop, \(row.inFlight) in flight, same bare client", figures: [.rate],
       bareName: "bare worker", peerName: "nylon-worker", than: "the bare worker", peerKey: "worker",
       rows: [row])
   }
@@ -147,7 +147,7 @@ struct CalibrationGoal: Encodable {
   let isReached: Bool?
   let isAimReached: Bool?
 
-  private init(_ goal: String, _ measured: Double?, _ mustReach: Double, _ aim: Double, isMost: Bool) {
+  init(_ goal: String, _ measured: Double?, _ mustReach: Double, _ aim: Double, isMost: Bool) {
     self.goal = goal
     self.measured = measured
     self.mustReach = mustReach
@@ -155,14 +155,6 @@ struct CalibrationGoal: Encodable {
     self.isMost = isMost
     isReached = measured.map { isMost ? $0 <= mustReach : $0 >= mustReach }
     isAimReached = measured.map { isMost ? $0 <= aim : $0 >= aim }
-  }
-
-  static func most(_ goal: String, _ measured: Double?, _ mustReach: Double, aim: Double) -> Self {
-    Self(goal, measured, mustReach, aim, isMost: true)
-  }
-
-  static func least(_ goal: String, _ measured: Double?, _ mustReach: Double, aim: Double) -> Self {
-    Self(goal, measured, mustReach, aim, isMost: false)
   }
 }
 
@@ -203,43 +195,40 @@ struct CalibrationResult: Encodable {
   /// The goals of the parts that were measured.
   func judged() -> [CalibrationGoal] {
     var goals: [CalibrationGoal] = []
+    func most(_ goal: String, _ measured: Double?, _ bound: Double, aim: Double) {
+      goals.append(CalibrationGoal(goal, measured, bound, aim, isMost: true))
+    }
+    func least(_ goal: String, _ measured: Double?, _ bound: Double, aim: Double) {
+      goals.append(CalibrationGoal(goal, measured, bound, aim, isMost: false))
+    }
     if let row = ffi?.rows.first {
-      goals.append(.most("FFI: times the bare loop", row.ratio(.nanoseconds)?.ratio, 1.25, aim: 1.1))
-      goals.append(.most("FFI: bytes allocated per phase request", row.allocatedBytes, 0, aim: 0))
+      most("FFI: times the bare loop", row.ratio(.nanoseconds)?.ratio, 1.25, aim: 1.1)
+      most("FFI: bytes allocated per phase request", row.allocatedBytes, 0, aim: 0)
     }
     if let row = ffiQueue?.rows.first {
-      goals.append(
-        .most("FFI, another thread: times the bare host", row.ratio(.nanoseconds)?.ratio, 1.3, aim: 1.1))
+      most("FFI, another thread: times the bare host", row.ratio(.nanoseconds)?.ratio, 1.3, aim: 1.1)
     }
     if let row = pacing?.rows.first(where: { $0.facts["share_of_highest"] != nil }) {
-      goals.append(
-        .most(
-          "open load at 60 % of the highest rate: send lag, times clock_nanosleep",
-          row.ratio(.lateness)?.ratio, 1.5, aim: 1.1))
+      let text = "open load at 60 % of the highest rate: send lag, times clock_nanosleep"
+      most(text, row.ratio(.lateness)?.ratio, 1.5, aim: 1.1)
     }
     if let rows = nats?.rows {
       func ratio(_ inFlight: Int, _ figure: Figure) -> Double? {
         rows.first { $0.inFlight == inFlight }?.ratio(figure)?.ratio
       }
       let allocated = rows.compactMap(\.allocatedBytes)
-      goals += [
-        .most("NATS, 1 in flight: p50, times the bare client's", ratio(1, .p50), 1.15, aim: 1.05),
-        .least("NATS, 64 in flight: share of the bare client's rate", ratio(64, .rate), 0.85, aim: 0.95),
-        .least("NATS, 256 in flight: share of the bare client's rate", ratio(256, .rate), 0.75, aim: 0.95),
-        .most(
-          "NATS: bytes allocated per phase request",
-          allocated.count == rows.count ? allocated.max() : nil, 0, aim: 0),
-      ]
+      let mostAllocated = allocated.count == rows.count ? allocated.max() : nil
+      most("NATS, 1 in flight: p50, times the bare client's", ratio(1, .p50), 1.15, aim: 1.05)
+      least("NATS, 64 in flight: share of the bare client's rate", ratio(64, .rate), 0.85, aim: 0.95)
+      least("NATS, 256 in flight: share of the bare client's rate", ratio(256, .rate), 0.75, aim: 0.95)
+      most("NATS: bytes allocated per phase request", mostAllocated, 0, aim: 0)
     }
     if let row = worker?.rows.first {
-      goals.append(
-        .least("nylon-worker: share of the bare worker's rate", row.ratio(.rate)?.ratio, 0.7, aim: 0.9))
+      least("nylon-worker: share of the bare worker's rate", row.ratio(.rate)?.ratio, 0.7, aim: 0.9)
     }
     if let memory {
-      goals.append(
-        .most(
-          "resident memory with \(memory.inFlight) in flight, MiB",
-          memory.residentEndBytes.map { Double($0) / 1_048_576 }, 64, aim: 64))
+      let mebibytes = memory.residentEndBytes.map { Double($0) / 1_048_576 }
+      most("resident memory with \(memory.inFlight) in flight, MiB", mebibytes, 64, aim: 64)
     }
     return goals
   }

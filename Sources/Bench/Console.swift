@@ -25,15 +25,8 @@ enum Console {
   }
 
   private static func write(_ text: String, to descriptor: Int32) {
-    var rest = Array(text.utf8)[...]
-    while !rest.isEmpty {
-      let count = rest.withUnsafeBytes { Foundation.write(descriptor, $0.baseAddress, $0.count) }
-      if count <= 0 {
-        if count < 0, errno == EINTR { continue }
-        return
-      }
-      rest = rest.dropFirst(count)
-    }
+    // A reader that has gone is no reason to stop measuring.
+    try? FileHandle(fileDescriptor: descriptor).write(contentsOf: Data(text.utf8))
   }
 }
 
@@ -45,11 +38,8 @@ struct LoadGlanceAt {
 
   init(_ area: RecordingArea) {
     glance = LoadGlance(area)
-    let now = MonotonicClock.nanoseconds
-    let end = min(now, area.measureEnd)
-    measuredSeconds =
-      area.measureStart > 0 && end > area.measureStart
-      ? Double(end - area.measureStart) / 1e9 : 0
+    let (start, end) = (area.measureStart, min(MonotonicClock.nanoseconds, area.measureEnd))
+    measuredSeconds = start > 0 && end > start ? Double(end - start) / 1e9 : 0
   }
 }
 
@@ -68,16 +58,12 @@ final class ProgressLine {
     self.verbose = verbose
   }
 
-  /// How much there is to do.
-  func plan(count: Int, secondsEach: Double) {
-    self.count = count
-    self.secondsEach = secondsEach
-  }
-
-  /// The next measurement begins.
-  func begin(place: Int, label: String, now: UInt64 = MonotonicClock.nanoseconds) {
-    self.place = place
-    self.label = label
+  /// One of so many measurements begins, from 0.
+  func begin(
+    place: Int, of count: Int, secondsEach: Double, _ label: String,
+    now: UInt64 = MonotonicClock.nanoseconds
+  ) {
+    (self.place, self.count, self.secondsEach, self.label) = (place, count, secondsEach, label)
     begun = now
     if verbose { Console.error("[\(place + 1)/\(count)] \(label)") }
     draw("starting")
@@ -98,15 +84,13 @@ final class ProgressLine {
     }
   }
 
-  /// Shows something that is no measurement of the plan.
+  /// Shows a text in the place of the one before.
   func say(_ text: String) { if isDrawn { Console.raw("\r\u{1b}[K\(text)") } }
 
   /// Removes the line.
-  func clear() { if isDrawn { Console.raw("\r\u{1b}[K") } }
+  func clear() { say("") }
 
-  private func draw(_ text: String) {
-    if isDrawn { Console.raw("\r\u{1b}[K" + line(text, now: MonotonicClock.nanoseconds)) }
-  }
+  private func draw(_ text: String) { say(line(text, now: MonotonicClock.nanoseconds)) }
 
   func line(_ text: String, now: UInt64) -> String {
     let spent = Double(now - begun) / 1e9
@@ -119,8 +103,7 @@ final class ProgressLine {
     guard let nanoseconds else { return "–" }
     let value = Double(nanoseconds)
     if value < 1e3 { return "\(nanoseconds) ns" }
-    if value < 1e6 { return String(format: "%.1f µs", value / 1e3) }
-    return String(format: "%.2f ms", value / 1e6)
+    return value < 1e6 ? String(format: "%.1f µs", value / 1e3) : String(format: "%.2f ms", value / 1e6)
   }
 }
 

@@ -1,39 +1,69 @@
+import ArgumentParser
+import Report
 import Results
 import Scenario
 
-/// What `claims` tests.
-package enum ClaimsPart: String {
-  case figures, behaviours
-}
+/// Every documented figure and promise, and the verdicts.
+struct ClaimsCommand: BenchCommand {
+  enum Part: String, ExpressibleByArgument { case figures, behaviours }
 
-/// The command `claims`: every documented figure and promise, and the verdicts.
-package enum Claims {
-  /// - Parameters:
-  ///   - scenario: the scenario of the user's own targets; nil for the example's.
-  ///   - ffi: the name of the FFI target that is tested; nil for the first.
-  ///   - nats: the name of the NATS target that is tested; nil for the first.
-  ///   - headline: the scenario that says what is measured; nil for the one that comes with the package.
-  ///   - claims: the file of claims; nil for the one that comes with the package.
-  package static func run(
-    scenario: String?, ffi: String?, nats: String?, headline: String?, claims: String?, only: ClaimsPart?,
-    options: some RunOptions
-  ) throws {
+  static let configuration = CommandConfiguration(
+    commandName: "claims", abstract: "Tests every documented figure and promise, and prints the verdicts.",
+    discussion: """
+      Latency claims are tested unloaded (a), in an open loop at the documented throughput (b), and in a \
+      closed loop at the concurrency that Little's law implies from the documented pair (c); each per \
+      request of four phases and per phase request. HTTP is not part of it. Then every statement about \
+      behaviour is tested with real processes, each on its own broker.
+
+      The subjects are the example plugin and the example workers, handler authz. With --scenario they are \
+      the first FFI and the first NATS target of that scenario, with its request, or those that --ffi and \
+      --nats name; loads, phases and times stay those of Scenarios/headline.yaml.
+
+      EXAMPLES
+        nylon-bench claims
+        nylon-bench claims --quick                              a look, in one replicate
+        nylon-bench claims --gate                               for CI: exit 80 when a claim is worse
+        nylon-bench claims --scenario my.yaml                   your own plugin and workers
+        nylon-bench claims --scenario my.yaml --ffi fast --nats pool
+        nylon-bench claims --only behaviours                    faults, scaling, defaults: two minutes
+      """)
+
+  @Option(help: "A scenario with your own FFI target, NATS target, or both (default: the example's).")
+  var scenario: String?
+
+  @Option(help: ArgumentHelp("The FFI target that is tested, by its name.", valueName: "target"))
+  var ffi: String?
+
+  @Option(help: ArgumentHelp("The NATS target that is tested, by its name.", valueName: "target"))
+  var nats: String?
+
+  @Option(help: "The scenario that says what is measured (default: Scenarios/headline.yaml).")
+  var headline: String?
+
+  @Option(help: "The file of claims (default: Scenarios/claims.yaml).")
+  var claims: String?
+
+  @Option(help: "figures or behaviours: only these (default: both).")
+  var only: Part?
+
+  @OptionGroup var options: RunOptions
+
+  func execute() throws {
     let folder = try headline == nil || claims == nil ? PackageFiles.scenarios() : ""
     let file = claims ?? "\(folder)/claims.yaml"
     let specs = try ClaimsFile.load(path: file, metrics: SummaryRow.numericColumns)
     let promises = try BehavioursFile.load(path: file, tests: Promises.names)
-    var plan = try ScenarioLoader.load(
-      path: headline ?? "\(folder)/headline.yaml", options: options.loaderOptions)
+    var plan = try options.plan(headline ?? "\(folder)/headline.yaml")
     if scenario != nil || ffi != nil || nats != nil {
       var subjects = plan
       if let scenario {
         // --set is about what is measured; the subjects are as their file says.
-        var loaderOptions = options.loaderOptions
-        loaderOptions.overrides = []
-        subjects = try ScenarioLoader.load(path: scenario, options: loaderOptions)
+        var options = options
+        options.overrides = []
+        subjects = try options.plan(scenario)
         plan.warnings += subjects.warnings
       }
-      try substitute(subjects, ffi: ffi, nats: nats, into: &plan)
+      try Self.substitute(subjects, ffi: ffi, nats: nats, into: &plan)
     }
     let run = try BenchRun(plan: plan, options: options)
     if only != .behaviours {
@@ -45,7 +75,13 @@ package enum Claims {
     let document = try run.execute()
     try Outcome.present(
       document, options: options,
-      tables: [.claims, .behaviours, .implied, .network, .comparison, .results, .expectations])
+      tables: [
+        ResultTables.claims(document.claims), ResultTables.behaviours(document.behaviours ?? []),
+        ResultTables.implied(document.implied ?? []),
+      ] + Outcome.networkTables(document) + [
+        ResultTables.comparison(document.comparisons), ResultTables.results(document),
+        ResultTables.expectations(document.expectations),
+      ])
   }
 
   /// Puts the targets of another plan, the named ones or the first, in the place of the example's.
