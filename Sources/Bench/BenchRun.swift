@@ -12,12 +12,11 @@ final class BenchRun {
   private let progress: ProgressLine
   private let trap: SignalTrap
   private let lab: Workbench
-  private var document: RunDocument
+  /// What is known so far; a command may note in it what the run is for.
+  var document: RunDocument
   private let folder: RunFolder
   /// Documented claims to be judged on the run.
   var checks: [ClaimCheck] = []
-  /// What is known about where they come from.
-  var origins: [ClaimOrigin] = []
   /// Documented promises that are no figures, tried after the measurements.
   var promises: [BehaviourSpec] = []
   /// What to measure after the plan, when that depends on what was measured; nil ends it.
@@ -43,12 +42,6 @@ final class BenchRun {
       scenarioSHA256: SHA256Text.ofFile(plan.file), plugins: lab.pluginFiles, seed: plan.seed,
       machine: machine, started: started)
     document.warnings = plan.warnings
-  }
-
-  /// The level that a search compares rates with.
-  var serviceLevel: ServiceLevel? {
-    get { document.serviceLevel }
-    set { document.serviceLevel = newValue }
   }
 
   /// Measures everything; what was measured is saved after each measurement and at any end.
@@ -95,7 +88,6 @@ final class BenchRun {
     if !checks.isEmpty {
       document.claims = ClaimEvaluator.verdicts(checks, measurements: document.measurements, seed: plan.seed)
       document.implied = ImpliedPair.pairs(checks, measurements: document.measurements)
-      document.origins = origins
     }
     document.claims += Promises.verdicts(promises, results: document.behaviours ?? [])
     try folder.save(document)

@@ -9,20 +9,7 @@ import Scenario
 
 /// A part of `calibrate` that can be asked for alone.
 enum CalibrationPart: String, CaseIterable {
-  /// A clock read, a histogram record, a timer.
-  case steps
-  /// The null plugin.
-  case ffi
-  /// A plugin that answers from another thread.
-  case queue
-  /// How late an open load is.
-  case pacing
-  /// Request-reply through a broker.
-  case nats
-  /// nylon-worker.
-  case worker
-  /// The generator's resident memory.
-  case memory
+  case steps, ffi, queue, pacing, nats, worker, memory
 }
 
 /// Measures the engine and bare C in turn, in one run.
@@ -36,16 +23,6 @@ struct Calibration {
   private static let plugin = "baseline"
   /// The numbers of requests in flight over NATS.
   private static let inFlight = [1, 64, 256]
-  /// Enough requests in flight that a worker is never idle.
-  private static let workerInFlight = 256
-  /// Requests in flight of the plugin that answers from another thread.
-  private static let queueInFlight = 64
-  /// The number in flight at which the generator's memory is looked at.
-  private static let memoryInFlight = 2048
-  /// Rates at which there is time to sleep between two requests.
-  private static let slowRates = [1000.0, 100_000]
-  /// The share of the highest rate at which pacing must hold.
-  private static let pacingShare = 0.6
 
   func measure() throws -> CalibrationResult {
     var result = CalibrationResult(rounds: rounds, secondsEach: seconds)
@@ -127,13 +104,22 @@ struct Calibration {
     return samples
   }
 
-  /// One row: a bare program and another.
+  /// A row for each peer of a bare program.
+  private func rows(
+    _ label: String, facts: [String: Double], _ bare: @escaping () throws -> Sample,
+    _ peers: [() throws -> Sample]
+  ) throws -> [CalibrationRow] {
+    let samples = try Self.inTurn(rounds: rounds, [bare] + peers) {
+      progress("\(label), \($0 + 1)/\(rounds)")
+    }
+    return samples.dropFirst().map { CalibrationRow(facts: facts, bare: samples[0], peer: $0) }
+  }
+
   private func row(
     _ label: String, facts: [String: Double] = [:], bare: @escaping () throws -> Sample,
     peer: @escaping () throws -> Sample
   ) throws -> CalibrationRow {
-    let samples = try Self.inTurn(rounds: rounds, [bare, peer]) { progress("\(label), \($0 + 1)/\(rounds)") }
-    return CalibrationRow(facts: facts, bare: samples[0], peer: samples[1])
+    try rows(label, facts: facts, bare, [peer])[0]
   }
 
   /// A way to sample the engine.
@@ -228,7 +214,7 @@ struct Calibration {
   private func queue() throws -> CalibrationRow {
     let library = try library("ThreadedPlugin")
     defer { library.shutdown() }
-    let inFlight = Self.queueInFlight
+    let inFlight = 64
     let target = ffiTarget("ThreadedPlugin", .closed(concurrency: inFlight))
     return try row(
       "FFI, another thread", facts: ["in_flight": Double(inFlight)],
@@ -247,9 +233,11 @@ struct Calibration {
     progress("pacing: the highest rate")
     let closed = ffiTarget("NullPlugin", .closed(concurrency: 1), phases: [.requestFilter])
     let highest = try engine(closed)().throughputPerSecond ?? 0
-    let rate = (highest * Self.pacingShare / 1000).rounded() * 1000
-    return try Self.slowRates.map { try pacing(library, rate: $0) }
-      + [pacing(library, rate: rate, share: Self.pacingShare)]
+    let share = 0.6
+    let rate = (highest * share / 1000).rounded() * 1000
+    return try [1000.0, 100_000].map { try pacing(library, rate: $0) } + [
+      pacing(library, rate: rate, share: share)
+    ]
   }
 
   private func pacing(_ library: PluginLibrary, rate: Double, share: Double? = nil) throws -> CalibrationRow {
@@ -338,16 +326,12 @@ struct Calibration {
           { try pool.client(client, inFlight, seconds) }
         }
         // The engine is next to the bare client in either order.
-        let samples = try Self.inTurn(
-          rounds: rounds,
+        return try self.rows(
+          "NATS, \(inFlight) in flight", facts: ["in_flight": Double(inFlight)], client(baseline_nats_client),
           [
-            client(baseline_nats_client), try sampling(natsTarget(pool.broker, inFlight: inFlight)),
-            client(baseline_libnats_tuned), client(baseline_libnats_defaults),
-          ]
-        ) { progress("NATS, \(inFlight) in flight, \($0 + 1)/\(rounds)") }
-        return samples.dropFirst().map {
-          CalibrationRow(facts: ["in_flight": Double(inFlight)], bare: samples[0], peer: $0)
-        }
+            sampling(natsTarget(pool.broker, inFlight: inFlight)), client(baseline_libnats_tuned),
+            client(baseline_libnats_defaults),
+          ])
       }
       return (0..<3).map { peer in rows.map { $0[peer] } }
     }
@@ -360,7 +344,8 @@ struct Calibration {
       let pool = try WorkerPool.start(for: target, monitor: bare.broker.monitor)
       defer { pool.stop() }
       let subject = try Subject(plugin: target.plugin).phase(.requestFilter)
-      let inFlight = Self.workerInFlight
+      // Enough that a worker is never idle.
+      let inFlight = 256
       return try row(
         "worker", facts: ["in_flight": Double(inFlight)],
         bare: { try bare.client(baseline_nats_client, inFlight, seconds) },
@@ -373,9 +358,10 @@ struct Calibration {
     let broker = try Broker.start()
     defer { broker.stop() }
     progress("memory")
-    let costs = try engine(workerTarget(broker, inFlight: Self.memoryInFlight))().generator
+    let inFlight = 2048
+    let costs = try engine(workerTarget(broker, inFlight: inFlight))().generator
     return CalibrationResult.Memory(
-      inFlight: Self.memoryInFlight, residentStartBytes: costs?.residentStartBytes,
+      inFlight: inFlight, residentStartBytes: costs?.residentStartBytes,
       residentEndBytes: costs?.residentEndBytes)
   }
 }

@@ -47,11 +47,7 @@ struct LoadGlanceAt {
 final class ProgressLine {
   private let isDrawn: Bool
   private let verbose: Bool
-  private var count = 0
-  private var place = 0
-  private var label = ""
-  private var secondsEach = 0.0
-  private var begun = MonotonicClock.nanoseconds
+  private var step = (place: 0, count: 0, secondsEach: 0.0, label: "", begun: UInt64(0))
 
   init(isDrawn: Bool, verbose: Bool) {
     self.isDrawn = isDrawn
@@ -63,8 +59,7 @@ final class ProgressLine {
     place: Int, of count: Int, secondsEach: Double, _ label: String,
     now: UInt64 = MonotonicClock.nanoseconds
   ) {
-    (self.place, self.count, self.secondsEach, self.label) = (place, count, secondsEach, label)
-    begun = now
+    step = (place, count, secondsEach, label, now)
     if verbose { Console.error("[\(place + 1)/\(count)] \(label)") }
     draw("starting")
   }
@@ -93,10 +88,10 @@ final class ProgressLine {
   private func draw(_ text: String) { say(line(text, now: MonotonicClock.nanoseconds)) }
 
   func line(_ text: String, now: UInt64) -> String {
-    let spent = Double(now - begun) / 1e9
-    let left = max(0, secondsEach - spent) + Double(count - place - 1) * secondsEach
+    let spent = Double(now - step.begun) / 1e9
+    let left = max(0, step.secondsEach - spent) + Double(step.count - step.place - 1) * step.secondsEach
     let clock = String(format: "%d:%02d", Int(left) / 60, Int(left) % 60)
-    return "[\(place + 1)/\(count)] \(label)  \(text)  \(clock) left"
+    return "[\(step.place + 1)/\(step.count)] \(step.label)  \(text)  \(clock) left"
   }
 
   private static func time(_ nanoseconds: UInt64?) -> String {
@@ -110,7 +105,4 @@ final class ProgressLine {
 extension String {
   /// The text with spaces after it, so that it is as wide.
   func padded(_ width: Int) -> String { padding(toLength: max(width, count), withPad: " ", startingAt: 0) }
-
-  /// The text with spaces before it.
-  func leftPadded(_ width: Int) -> String { String(repeating: " ", count: max(0, width - count)) + self }
 }

@@ -92,7 +92,17 @@ final class Workbench {
     var pool: WorkerPool?
     var servers: [String] = []
     if case .nats(let spec) = target.transport {
-      servers = try prepareBroker(spec, order: &order)
+      servers = spec.servers
+      if servers.isEmpty {
+        if let gone = broker, !gone.isRunning {
+          links.stop(to: [gone.url])
+          broker = nil
+        }
+        let running = try broker ?? Broker.start(auth: spec.auth)
+        broker = running
+        order.brokerPID = running.pid
+        servers = [running.url]
+      }
       order.servers = try links.urls(to: servers, for: target, .generatorBroker)
       if spec.workers != nil {
         pool = try WorkerPool.start(
@@ -107,17 +117,6 @@ final class Workbench {
     links.judge(&measurement)
     noteDeaths(pool, order: order, in: &measurement)
     return measurement
-  }
-
-  /// Starts a broker where none is named; the URLs of the brokers.
-  private func prepareBroker(_ spec: NATSSpec, order: inout LoadOrder) throws -> [String] {
-    guard spec.servers.isEmpty else { return spec.servers }
-    if broker?.isRunning != true {
-      if let gone = broker { links.stop(to: [gone.url]) }
-      broker = try Broker.start(auth: spec.auth)
-    }
-    order.brokerPID = broker?.pid
-    return [broker?.url ?? ""]
   }
 
   private func runLoad(

@@ -63,13 +63,11 @@ struct CalibrateCommand: BenchCommand {
   }
 
   func execute() throws {
-    let progress: (String) -> Void = { [quiet] in
-      if !quiet && Console.drawsProgress { Console.raw("\r\u{1b}[K\($0)") }
-    }
+    let progress = ProgressLine(isDrawn: Console.drawsProgress && !quiet, verbose: false)
     let calibration = Calibration(
-      rounds: rounds, seconds: seconds, parts: parts ?? [], progress: progress)
+      rounds: rounds, seconds: seconds, parts: parts ?? [], progress: progress.say)
     let result = try calibration.measure()
-    progress("")
+    progress.clear()
     Console.result(json ? try RunJSON.text(result) : result.text)
     if !ToolVersion.isOptimised {
       Console.error("invalid: unoptimised_build: build with -c release")

@@ -68,13 +68,13 @@ struct ClaimsCommand: BenchCommand {
     let run = try BenchRun(plan: plan, options: options)
     if only != .behaviours {
       run.checks = ClaimCheck.all(specs, plan: plan)
-      run.origins = try ClaimsFile.origins(path: file, metrics: SummaryRow.numericColumns)
+      run.document.origins = try ClaimsFile.origins(path: file, metrics: SummaryRow.numericColumns)
     }
     if only != .figures { run.promises = promises }
     run.measuresTargets = only != .behaviours
     let document = try run.execute()
     try Outcome.present(
-      document, options: options,
+      document, options,
       tables: [
         ResultTables.claims(document.claims), ResultTables.behaviours(document.behaviours ?? []),
         ResultTables.implied(document.implied ?? []),

@@ -74,11 +74,7 @@ enum ExitReason: Int32, Error {
     case let error as LabError:
       self = error.isInvalidInput ? .badInput : error.isMissing ? .missing : .failure
     case let error as LoadFailure:
-      switch error.kind {
-      case .missing: self = .missing
-      case .scenario: self = .badInput
-      case .failed: self = .failure
-      }
+      self = error.kind == .missing ? .missing : error.kind == .scenario ? .badInput : .failure
     case let error as RunFolderError:
       self = [.missing, .invalid].contains(error.kind) ? .badInput : .failure
     case is CountsDoNotClose: self = .internalError

@@ -20,14 +20,7 @@ struct RunCommand: BenchCommand {
   @OptionGroup var options: RunOptions
 
   func execute() throws {
-    let document = try BenchRun(plan: options.plan(scenario), options: options).execute()
-    try Outcome.present(
-      document, options: options,
-      tables: [
-        ResultTables.results(document), ResultTables.parts(document), ResultTables.baseline(document),
-      ] + Outcome.networkTables(document) + Outcome.costTables(document) + [
-        ResultTables.comparison(document.comparisons), ResultTables.expectations(document.expectations),
-      ])
+    try Outcome.present(try BenchRun(plan: options.plan(scenario), options: options).execute(), options)
   }
 }
 
@@ -68,13 +61,7 @@ struct CompareCommand: BenchCommand {
           remedy: "add the other one, or use: nylon-bench run \(first)")
       ])
     }
-    let document = try BenchRun(plan: plan, options: options).execute()
-    try Outcome.present(
-      document, options: options,
-      tables: [
-        ResultTables.results(document), ResultTables.parts(document), ResultTables.baseline(document),
-      ] + Outcome.networkTables(document) + [ResultTables.comparison(document.comparisons)]
-        + Outcome.costTables(document) + [ResultTables.expectations(document.expectations)])
+    try Outcome.present(try BenchRun(plan: plan, options: options).execute(), options)
   }
 
   private func compareStored(_ older: String, _ newer: String) throws {
@@ -98,30 +85,37 @@ struct CompareCommand: BenchCommand {
 
 /// What a command prints of a run, and the exit code that follows from it.
 enum Outcome {
-  /// Prints a run and throws the reason when the exit code is not 0.
-  static func present(_ document: RunDocument, options: RunOptions, tables: [ReportTable]) throws {
-    if options.json {
-      Console.result(try document.json())
-    } else {
-      let colour = Console.usesColour(!options.noColor)
-      Console.result(
-        tables.filter { !$0.rows.isEmpty }.map { $0.text(colour: colour) }.joined(separator: "\n"))
-      for measurement in document.measurements {
-        for reason in measurement.invalidReasons {
-          Console.error(
-            "invalid: \(measurement.target) \(measurement.load) #\(measurement.replicate): \(reason)")
-        }
-      }
-    }
-    if let reason = reason(document, gate: options.gate) { throw reason }
+  /// Prints a run as of `run` and `compare`, and throws the reason when the exit code is not 0.
+  static func present(_ document: RunDocument, _ options: RunOptions) throws {
+    let first = [
+      ResultTables.results(document), ResultTables.parts(document), ResultTables.baseline(document),
+    ]
+    let last = [
+      ResultTables.comparison(document.comparisons), ResultTables.costs(document),
+      ResultTables.costsOverLength(document), ResultTables.expectations(document.expectations),
+    ]
+    try present(document, options, tables: first + networkTables(document) + last)
   }
 
   static func networkTables(_ document: RunDocument) -> [ReportTable] {
     [ResultTables.links(document)] + ResultTables.network(document)
   }
 
-  static func costTables(_ document: RunDocument) -> [ReportTable] {
-    [ResultTables.costs(document), ResultTables.costsOverLength(document)]
+  /// Prints these tables of a run, those without rows apart, and throws the reason when the exit code is not 0.
+  static func present(_ document: RunDocument, _ options: RunOptions, tables: [ReportTable]) throws {
+    if options.json {
+      Console.result(try document.json())
+    } else {
+      let colour = Console.usesColour(!options.noColor)
+      Console.result(
+        tables.filter { !$0.rows.isEmpty }.map { $0.text(colour: colour) }.joined(separator: "\n"))
+      for one in document.measurements {
+        for reason in one.invalidReasons {
+          Console.error("invalid: \(one.target) \(one.load) #\(one.replicate): \(reason)")
+        }
+      }
+    }
+    if let reason = reason(document, gate: options.gate) { throw reason }
   }
 
   /// Why a command that made this run does not end with 0; nil when it does.

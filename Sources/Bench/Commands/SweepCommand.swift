@@ -40,52 +40,54 @@ struct SweepCommand: BenchCommand {
 
   @OptionGroup var options: RunOptions
 
-  func validate() throws {
-    _ = try (levels, serviceLevel)
+  func validate() throws { _ = try (loads, variants, level) }
+
+  private func numbers(_ text: String, to most: Int, _ problem: String) throws -> [Int] {
+    guard let all = Self.numbers(text, in: 1...most) else { throw ValidationError(problem) }
+    return all
   }
 
-  /// What is swept: requests in flight, workers of a pool that the run starts, connections of the generator.
-  private var levels: (inFlight: [Int], variants: TargetVariants) {
+  /// Requests in flight.
+  private var loads: [Int] {
     get throws {
-      func numbers(_ text: String, to most: Int, _ problem: String) throws -> [Int] {
-        guard let all = Self.numbers(text, in: 1...most) else { throw ValidationError(problem) }
-        return all
-      }
-      return (
-        try numbers(
-          inFlight, to: 65_536, "--in-flight must be numbers from 1 to 65536, such as 1,8,64 or 1..4096"),
-        TargetVariants(
-          workers: try workers.map {
-            try numbers($0, to: 1024, "--workers must be numbers from 1 to 1024, such as 1,2,4 or 1..16")
-          } ?? [],
-          connections: try connections.map {
-            try numbers($0, to: 1024, "--connections must be numbers from 1 to 1024, such as 1,2,4")
-          } ?? [])
-      )
+      try numbers(
+        inFlight, to: 65_536, "--in-flight must be numbers from 1 to 65536, such as 1,8,64 or 1..4096")
     }
   }
 
-  private var serviceLevel: ServiceLevel? {
+  private var variants: TargetVariants {
     get throws {
-      try slo.map { text in
-        guard let level = ServiceLevel(text) else {
-          throw ValidationError(
-            "--slo must be a percentile (p50, p90, p99, p99.9) under a time, such as 'p99<5ms'")
-        }
-        return level
+      let workers = try workers.map {
+        try numbers($0, to: 1024, "--workers must be numbers from 1 to 1024, such as 1,2,4 or 1..16")
       }
+      let connections = try connections.map {
+        try numbers($0, to: 1024, "--connections must be numbers from 1 to 1024, such as 1,2,4")
+      }
+      return TargetVariants(workers: workers ?? [], connections: connections ?? [])
+    }
+  }
+
+  /// The level whose highest rate is searched.
+  private var level: ServiceLevel? {
+    get throws {
+      guard let slo, let level = ServiceLevel(slo) else {
+        if slo == nil { return nil }
+        throw ValidationError(
+          "--slo must be a percentile (p50, p90, p99, p99.9) under a time, such as 'p99<5ms'")
+      }
+      return level
     }
   }
 
   func execute() throws {
     let run = try BenchRun(plan: swept(options.plan(scenario)), options: options)
-    if let level = try serviceLevel {
-      run.serviceLevel = level
+    if let level = try level {
+      run.document.serviceLevel = level
       run.following = RateSearch(level: level).next
     }
     let document = try run.execute()
     try Outcome.present(
-      document, options: options, tables: [ResultTables.sweep(document), ResultTables.baseline(document)])
+      document, options, tables: [ResultTables.sweep(document), ResultTables.baseline(document)])
   }
 
   /// A whole number, `1,2,8`, or `1..64`, which doubles; nil when it is something else.
@@ -116,12 +118,12 @@ struct SweepCommand: BenchCommand {
           remedy: "there are: \(names.joined(separator: ", "))")
       ])
     }
-    let (inFlight, variants) = try levels
+    let inFlight = try loads
     let chosen = plan.targets.filter { target.isEmpty || target.contains($0.name) }
     var swept = plan
     swept.name = String("\(plan.name)-sweep".prefix(64))
     swept.loads = inFlight.map { .closed(concurrency: $0) }
-    swept.targets = variants.applied(to: chosen, connections: plan.connections).map { target in
+    swept.targets = try variants.applied(to: chosen, connections: plan.connections).map { target in
       var target = target
       target.loads = swept.loads
       target.maxInFlight = max(target.maxInFlight, inFlight.last ?? 1)

@@ -14,13 +14,13 @@ enum SettingPromises {
       let target = try target(stage)
       return judge(
         try zip(Phase.session, [100, shorter, shorter, nil]).map { phase, timeoutMilliseconds in
-          let (arrivals, measurement) = try silence(stage, target, phase, timeoutMilliseconds)
           let policy = target.policies[phase] ?? .standard(for: phase)
+          let timeout = timeoutMilliseconds ?? policy.timeoutMilliseconds
+          let (worker, measurement) = try silence(stage, target, phase, timeout)
           let median = measurement.request?.response.value(atPercentile: 50).map { Double($0) / 1e6 }
           return Seen(
-            phase: phase, policy: policy,
-            timeoutMilliseconds: timeoutMilliseconds ?? policy.timeoutMilliseconds,
-            attempts: attempts(arrivals), tookMilliseconds: policy.onError == .retry ? nil : median)
+            phase: phase, policy: policy, timeoutMilliseconds: timeout, attempts: attempts(worker.arrivals),
+            tookMilliseconds: policy.onError == .retry ? nil : median)
         })
     },
     PromiseTest("per-phase-overrides") { stage in
@@ -35,7 +35,7 @@ enum SettingPromises {
                   retry:
                     max: 5
           """)
-      let (arrivals, _) = try silence(stage, target, .requestFilter, 50, group: "production-workers")
+      let arrivals = try silence(stage, target, .requestFilter, 50, group: "production-workers").0.arrivals
       let attempts = attempts(arrivals)
       let first = arrivals.filter { $0.requestID == arrivals.first?.requestID }.map(\.at)
       let gaps = zip(first.dropFirst(), first).map { shown(Double($0 - $1) / 1e6, 0) }
@@ -48,12 +48,12 @@ enum SettingPromises {
           + "\(gaps.listed()) ms)")
     },
     PromiseTest("request-timeout") { stage in
-      let load = LoadShape.closed(concurrency: 2)
       let seen = try [100, 2000].map { milliseconds in
-        try answered(
-          stage, afterMilliseconds: 300, "    request_timeout_ms: \(milliseconds)", load,
+        try load(
+          stage, try target(stage, messaging: "    request_timeout_ms: \(milliseconds)"), .responseFilter,
+          .closed(concurrency: 2), answerAfterMilliseconds: 300,
           measureSeconds: stage.bench.scaled(1, quick: 0.4), drainSeconds: 2
-        ).counts
+        ).measurement.counts
       }
       let (short, long) = (seen[0], seen[1])
       return .of(
@@ -62,12 +62,12 @@ enum SettingPromises {
           + "out (\(short.late) answers came late), with 2000 \(long.ok) of \(long.sent) were answered")
     },
     PromiseTest("max-inflight") { stage in
-      let load = LoadShape.open(ratePerSecond: 400, arrivals: .uniform)
       let most = try ["", "    max_inflight: 8"].map { messaging in
-        try answered(
-          stage, afterMilliseconds: 100, messaging, load,
+        try load(
+          stage, try target(stage, messaging: messaging), .responseFilter,
+          .open(ratePerSecond: 400, arrivals: .uniform), answerAfterMilliseconds: 100,
           measureSeconds: stage.bench.scaled(1, quick: 0.5), drainSeconds: 0.3
-        ).mostWaiting
+        ).worker.mostWaiting
       }
       return .of(
         most[0] > 8 && most[1] == 8,
@@ -98,42 +98,32 @@ enum SettingPromises {
     return try ScenarioLoader.load(path: path, options: .init(metrics: SummaryRow.numericColumns)).targets[0]
   }
 
-  private static func worker(
-    _ stage: Stage, group: String = "default", answerAfterMilliseconds: Int? = nil
-  ) throws -> ScriptedWorker {
+  /// Requests of one phase to a worker that answers after a while, or never.
+  private static func load(
+    _ stage: Stage, _ target: Target, _ phase: Phase, _ shape: LoadShape, group: String = "default",
+    answerAfterMilliseconds: Int? = nil, measureSeconds: Double, drainSeconds: Double
+  ) throws -> (worker: ScriptedWorker, measurement: Engine.Measurement) {
     let subject = try Subject(prefix: "nylon.plugin", plugin: "my-plugin")
-    return try ScriptedWorker(
+    let worker = try ScriptedWorker(
       stage.broker.url, subjects: Phase.session.map(subject.phase), group: group,
       answerAfterMilliseconds: answerAfterMilliseconds)
-  }
-
-  /// Requests of one phase that nobody answers, with the phase's own timeout or another.
-  private static func silence(
-    _ stage: Stage, _ target: Target, _ phase: Phase, _ timeoutMilliseconds: Int?, group: String = "default"
-  ) throws -> (arrivals: [ScriptedWorker.Arrival], measurement: Engine.Measurement) {
-    let worker = try worker(stage, group: group)
     defer { worker.stop() }
     var target = target
     target.phases = [phase]
-    if let timeoutMilliseconds { target.policies[phase]?.timeoutMilliseconds = timeoutMilliseconds }
-    let timeout = target.policies[phase]?.timeoutMilliseconds ?? 0
     let measurement = try stage.bench.load(
-      target, .closed(concurrency: 1), measureSeconds: 0.15, drainSeconds: Double(timeout) / 1000 + 3)
-    return (worker.arrivals, measurement)
+      target, shape, measureSeconds: measureSeconds, drainSeconds: drainSeconds)
+    return (worker, measurement)
   }
 
-  /// Requests of one phase to a worker that answers after a while.
-  private static func answered(
-    _ stage: Stage, afterMilliseconds: Int, _ messaging: String, _ load: LoadShape, measureSeconds: Double,
-    drainSeconds: Double
-  ) throws -> (counts: OutcomeCounts, mostWaiting: Int) {
-    let worker = try worker(stage, answerAfterMilliseconds: afterMilliseconds)
-    defer { worker.stop() }
-    var target = try target(stage, messaging: messaging)
-    target.phases = [.responseFilter]
-    let measurement = try stage.bench.load(
-      target, load, measureSeconds: measureSeconds, drainSeconds: drainSeconds)
-    return (measurement.counts, worker.mostWaiting)
+  /// Requests of one phase that nobody answers, with this timeout.
+  private static func silence(
+    _ stage: Stage, _ target: Target, _ phase: Phase, _ timeoutMilliseconds: Int, group: String = "default"
+  ) throws -> (worker: ScriptedWorker, measurement: Engine.Measurement) {
+    var target = target
+    target.policies[phase]?.timeoutMilliseconds = timeoutMilliseconds
+    return try load(
+      stage, target, phase, .closed(concurrency: 1), group: group, measureSeconds: 0.15,
+      drainSeconds: Double(timeoutMilliseconds) / 1000 + 3)
   }
 
   /// How often each request came.
