@@ -81,7 +81,6 @@ final class BenchRun {
     return true
   }
 
-  /// Judges what there is, and saves it.
   private func save() throws {
     document.judge()
     document.claims = []
@@ -169,7 +168,6 @@ final class BenchRun {
 /// The sum of all ends is not the number of requests, which is a defect of nylon-bench.
 struct CountsDoNotClose: Error, CustomStringConvertible { let description: String }
 
-/// One measurement to make.
 struct Step {
   let target: Target
   let load: LoadShape

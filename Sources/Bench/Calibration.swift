@@ -7,7 +7,6 @@ import Nylon
 import Results
 import Scenario
 
-/// A part of `calibrate` that can be asked for alone.
 enum CalibrationPart: String, CaseIterable {
   case steps, ffi, queue, pacing, nats, worker, memory
 }
@@ -89,8 +88,6 @@ struct Calibration {
     return Double(kernel_now_ns() - start) / Double(records)
   }
 
-  // MARK: In turn
-
   /// Measures programs round by round, A B and then B A, so that drift cancels; the samples of each.
   static func inTurn(
     rounds: Int, _ programs: [() throws -> Sample], onRound: (Int) -> Void = { _ in }
@@ -122,7 +119,6 @@ struct Calibration {
     try rows(label, facts: facts, bare, [peer])[0]
   }
 
-  /// A way to sample the engine.
   private func sampling(_ target: Target) throws -> () throws -> Sample {
     let engine = try engine(target)
     return {
@@ -180,8 +176,6 @@ struct Calibration {
   private static func failure(_ message: String) -> LoadFailure {
     LoadFailure(kind: .failed, message: message)
   }
-
-  // MARK: Plugins in this process
 
   private func library(_ name: String) throws -> PluginLibrary {
     let library = try PluginLibrary(path: PackageFiles.plugin(name))
@@ -258,9 +252,6 @@ struct Calibration {
       }, peer: sampling(ffiTarget("NullPlugin", load, phases: [.requestFilter])))
   }
 
-  // MARK: Request-reply
-
-  /// A client of the baseline, as its header declares it.
   private typealias BareClient = (
     UInt16, UnsafePointer<CChar>, UnsafePointer<UInt8>, UInt32, UInt32, UInt64, UInt64,
     UnsafeMutablePointer<BaselineResult>
@@ -299,7 +290,6 @@ struct Calibration {
     return try body(BarePool(broker: broker, subject: subject, request: Array(template.buffer)))
   }
 
-  /// A target of single phases behind a broker.
   private func natsTarget(
     _ broker: Broker, inFlight: Int = 1, plugin: String = plugin, workers: WorkersSpec? = nil
   ) -> Target {
@@ -353,7 +343,6 @@ struct Calibration {
     }
   }
 
-  /// The generator's resident memory under many requests in flight.
   private func memory() throws -> CalibrationResult.Memory {
     let broker = try Broker.start()
     defer { broker.stop() }

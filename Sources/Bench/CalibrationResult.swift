@@ -5,18 +5,12 @@ import Results
 
 /// A figure of a program in one round; the raw value is the end of its names in JSON, such as `bare_ns`.
 enum Figure: String {
-  /// Nanoseconds per phase request.
   case nanoseconds = "ns"
-  /// Phase requests a second.
   case rate = "rps"
-  /// Median response time, microseconds.
   case p50 = "p50_us"
-  /// p99 of how late a request starts, microseconds.
   case lateness = "p99_us"
-  /// Bytes that the load threads allocated per phase request in the measured time.
   case allocated = "allocated_bytes"
 
-  /// What the text calls it.
   fileprivate var name: String {
     switch self {
     case .nanoseconds: "time a phase request"
@@ -177,7 +171,6 @@ struct CalibrationGoal: Encodable {
   let aim: Double
   /// Whether the figure must stay under the bound, or over it.
   let isMost: Bool
-  /// Nil when there is no figure.
   let isReached: Bool?
   let isAimReached: Bool?
 
@@ -195,7 +188,6 @@ struct CalibrationGoal: Encodable {
 /// What `calibrate` found; its JSON is promised to scripts. What was not asked for, or could not be measured,
 /// is absent.
 struct CalibrationResult: Encodable {
-  /// The load process with many requests in flight.
   struct Memory: Encodable {
     var inFlight: Int
     /// Resident memory when the measured time began, bytes.

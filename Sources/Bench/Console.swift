@@ -4,13 +4,10 @@ import Lab
 
 /// The command's output: results on standard output, the rest on standard error.
 enum Console {
-  /// A line on standard error.
   static func error(_ text: String) { write(text + "\n", to: STDERR_FILENO) }
 
-  /// Text on standard output.
   static func result(_ text: String) { write(text.hasSuffix("\n") ? text : text + "\n", to: STDOUT_FILENO) }
 
-  /// Text on standard error as it is.
   static func raw(_ text: String) { write(text, to: STDERR_FILENO) }
 
   /// Whether standard error is a terminal that shows progress.
@@ -30,18 +27,8 @@ enum Console {
   }
 }
 
-/// A glance at a load, with the times that go with it.
-struct LoadGlanceAt {
-  let glance: LoadGlance
-  /// Seconds of the measured time so far.
-  let measuredSeconds: Double
-
-  init(_ area: RecordingArea) {
-    glance = LoadGlance(area)
-    let (start, end) = (area.measureStart, min(MonotonicClock.nanoseconds, area.measureEnd))
-    measuredSeconds = start > 0 && end > start ? Double(end - start) / 1e9 : 0
-  }
-}
+/// A glance at a load, and the seconds of its measured time so far; 0 before it.
+typealias LoadGlanceAt = (glance: LoadGlance, measuredSeconds: Double)
 
 /// One line on a terminal: what is measured, rate, p50, p99, errors, time left.
 final class ProgressLine {
@@ -64,14 +51,13 @@ final class ProgressLine {
     draw("starting")
   }
 
-  /// Shows a load under way.
   func show(_ at: LoadGlanceAt) {
-    let glance = at.glance
+    let (glance, seconds) = at
     switch glance.state {
     case .preparing: draw("starting")
     case .warmup: draw("warm-up")
     case .measuring, .draining, .done:
-      let rate = at.measuredSeconds > 0 ? Double(glance.answered) / at.measuredSeconds : 0
+      let rate = seconds > 0 ? Double(glance.answered) / seconds : 0
       draw(
         "\(Int(rate).formatted()) req/s  p50 \(Self.time(glance.p50Nanoseconds))"
           + "  p99 \(Self.time(glance.p99Nanoseconds))"
@@ -82,7 +68,6 @@ final class ProgressLine {
   /// Shows a text in the place of the one before.
   func say(_ text: String) { if isDrawn { Console.raw("\r\u{1b}[K\(text)") } }
 
-  /// Removes the line.
   func clear() { say("") }
 
   private func draw(_ text: String) { say(line(text, now: MonotonicClock.nanoseconds)) }
@@ -103,6 +88,5 @@ final class ProgressLine {
 }
 
 extension String {
-  /// The text with spaces after it, so that it is as wide.
   func padded(_ width: Int) -> String { padding(toLength: max(width, count), withPad: " ", startingAt: 0) }
 }

@@ -3,12 +3,9 @@ import Foundation
 import Lab
 import Scenario
 
-/// What this build is.
 enum ToolVersion {
-  /// The version of nylon-bench.
   static let current = "0.1.0"
 
-  /// Whether the compiler optimised.
   static var isOptimised: Bool {
     #if DEBUG
       false
@@ -36,7 +33,6 @@ enum ToolVersion {
   }
 }
 
-/// Files that come with this package.
 enum PackageFiles {
   /// The folder Scenarios/: below the current folder, else above the built command.
   static func scenarios() throws -> String {

@@ -96,7 +96,6 @@ final class ResourceSampler {
 final class SharedRecording {
   /// What the load process is given.
   let descriptor: Int32
-  /// The view on it.
   let area: RecordingArea
   private let memory: UnsafeMutableRawPointer
   private let byteCount: Int

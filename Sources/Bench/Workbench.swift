@@ -7,7 +7,6 @@ import Scenario
 /// What stands around the loads of one run: the broker, plugins' paths, worker pools.
 final class Workbench {
   private let plan: Plan
-  /// How often a load under way is looked at.
   var glanceInterval = Duration.milliseconds(200)
   private var broker: Broker?
   private var pluginPaths: [String: String] = [:]
@@ -71,7 +70,6 @@ final class Workbench {
     if !pluginFiles.contains(file) { pluginFiles.append(file) }
   }
 
-  /// Ends the links and the broker.
   func tearDown() {
     links.stop()
     broker?.stop()
@@ -133,7 +131,9 @@ final class Workbench {
     let seconds =
       order.warmupSeconds + order.measureSeconds + order.drainSeconds + Double(longest) / 1000 + 20
     let outcome = process.wait(limit: .seconds(seconds), every: glanceInterval) {
-      if !onGlance(LoadGlanceAt(shared.area)) { shared.area.stopRequested = true }
+      let (start, end) = (shared.area.measureStart, min(MonotonicClock.nanoseconds, shared.area.measureEnd))
+      let measuredSeconds = start > 0 && end > start ? Double(end - start) / 1e9 : 0
+      if !onGlance((LoadGlance(shared.area), measuredSeconds)) { shared.area.stopRequested = true }
       return true
     }
     // Before anything can throw: the watch looks into the shared memory, which goes with this function.

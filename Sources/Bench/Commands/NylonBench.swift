@@ -6,7 +6,6 @@ import Lab
 import Results
 import Scenario
 
-/// The commands' table of contents.
 package struct NylonBench: ParsableCommand {
   package static let configuration = CommandConfiguration(
     commandName: "nylon-bench",
@@ -66,7 +65,6 @@ enum ExitReason: Int32, Error {
   case inconclusive = 82
   case interrupted = 130
 
-  /// The reason that an error stands for.
   init(_ error: any Error) {
     switch error {
     case let reason as ExitReason: self = reason
@@ -122,7 +120,6 @@ struct RunOptions: ParsableArguments {
       metrics: SummaryRow.numericColumns, overrides: overrides, seed: seed, quick: quick, server: server)
   }
 
-  /// The plan of a scenario's file.
   func plan(_ path: String) throws -> Plan { try ScenarioLoader.load(path: path, options: loader) }
 }
 

@@ -47,7 +47,6 @@ struct SweepCommand: BenchCommand {
     return all
   }
 
-  /// Requests in flight.
   private var loads: [Int] {
     get throws {
       try numbers(
@@ -165,7 +164,6 @@ struct RateSearch {
     return tried.contains { $0.load == load.label } ? nil : load
   }
 
-  /// A rate that was loaded, and whether the level was kept.
   struct Try {
     var rate: Double
     var isServed: Bool

@@ -112,7 +112,6 @@ enum ChangePromises {
   /// Every phase's timeout under a fault: what was lost is known before the load ends.
   private static let timeoutMilliseconds = 500
 
-  /// What a fault did to a load.
   private struct Aftermath {
     var counts: OutcomeCounts
     /// Seconds until the rate was back; nil when it did not come back.

@@ -52,7 +52,7 @@ enum HandlerPromises {
     PromiseTest(name: "ffi-crash") { bench in
       let measurement = try bench.load(
         ffiTarget("crash"), .closed(concurrency: 1),
-        request: RequestSpec(headers: [KeyValue(key: "x-crash-after", value: "200")]), measureSeconds: 1)
+        request: RequestSpec(headers: headers(["x-crash-after": "200"])), measureSeconds: 1)
       let crash = measurement.invalidReasons.first { $0.code == .pluginCrashed }
       let counts = measurement.counts
       return .of(
@@ -68,7 +68,7 @@ enum HandlerPromises {
       let rates = try [1, 8].map { concurrency in
         try bench.load(
           ffiTarget("wait"), .closed(concurrency: concurrency),
-          request: RequestSpec(headers: [KeyValue(key: "x-wait-us", value: "2000")]),
+          request: RequestSpec(headers: headers(["x-wait-us": "2000"])),
           measureSeconds: bench.scaled(0.8, quick: 0.4)
         ) { _ in most = max(most, descendants(holding: "libExamplePlugin.so")) }.throughputPerSecond ?? 0
       }
@@ -94,28 +94,23 @@ enum HandlerPromises {
       Case(
         handler: "authz",
         verify: Verification(
-          status: 200,
-          responseHeaders: ["X-Plugin-Transport", "X-Processed-By"].map { KeyValue(key: $0, value: "") },
+          status: 200, responseHeaders: headers(["X-Plugin-Transport": "", "X-Processed-By": ""]),
           bodyUnchanged: true)),
       Case(
         handler: "api",
         verify: Verification(
           status: 201,
-          responseHeaders: [
-            KeyValue(key: "X-Seen", value: "/api/users 3 64"), KeyValue(key: "X-Custom", value: "value"),
-            KeyValue(key: "Content-Type", value: "application/json"),
-          ], body: #"{"method":"GET"}"#)),
+          responseHeaders: headers([
+            "X-Seen": "/api/users 3 64", "X-Custom": "value", "Content-Type": "application/json",
+          ]), body: #"{"method":"GET"}"#)),
       Case(
         handler: "api", path: "/deny",
         verify: Verification(
           status: 403,
-          responseHeaders: [
-            KeyValue(key: "X-Seen", value: "/deny 3 64"),
-            KeyValue(key: "Content-Type", value: "application/json"),
-          ], body: #"{"denied":true}"#)),
+          responseHeaders: headers(["X-Seen": "/deny 3 64", "Content-Type": "application/json"]),
+          body: #"{"denied":true}"#)),
     ]
 
-  /// The in-process plugin.
   private static func ffiTarget(_ handler: String, file: String = "ExamplePlugin") -> Target {
     Target(
       name: "ffi", plugin: "in-process", handler: handler, transport: .ffi(FFISpec(file: file)),
@@ -136,11 +131,11 @@ enum HandlerPromises {
     for one in cases where !stage.bench.isInterrupted() {
       for var target in [ffiTarget(one.handler), stage.target(handler: one.handler)] {
         target.verify = one.verify
-        let headers: KeyValuePairs = ["host": "example.test", "x-work-us": "50", "x-wait-us": "50"]
         let counts = try stage.bench.load(
           target, .closed(concurrency: 2),
           request: RequestSpec(
-            path: one.path, headers: headers.map { KeyValue(key: $0, value: $1) }, bodyBytes: 64),
+            path: one.path,
+            headers: headers(["host": "example.test", "x-work-us": "50", "x-wait-us": "50"]), bodyBytes: 64),
           measureSeconds: stage.bench.scaled(0.4, quick: 0.15)
         ).counts
         let way = target.transport.name

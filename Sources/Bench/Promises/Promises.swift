@@ -3,6 +3,7 @@ import Engine
 import Foundation
 import Lab
 import NATS
+import Nylon
 import Results
 import Scenario
 
@@ -32,7 +33,6 @@ extension PromiseTest {
   }
 }
 
-/// All tests, and how they are run.
 enum Promises {
   /// In the order in which they are run: the quick ones first.
   static let all: [PromiseTest] =
@@ -94,7 +94,6 @@ struct PromiseBench: Sendable {
   /// Shorter loads and fewer requests: shows that it works, with less to go by.
   let isQuick: Bool
   let runLoad: RunLoad
-  /// Whether the user has interrupted the command.
   let isInterrupted: @Sendable () -> Bool
 
   /// A bench for the first NATS target of a plan that has workers to start, else for `nylon-worker`.
@@ -139,7 +138,6 @@ struct PromiseBench: Sendable {
       isInterrupted: { trap.isSprung })
   }
 
-  /// This package's own workers.
   static let standardPool = Target(
     name: "nats", plugin: "example", handler: "authz",
     transport: .nats(
@@ -175,7 +173,6 @@ struct PromiseBench: Sendable {
 }
 
 extension Engine.Measurement {
-  /// What became of the whole sessions.
   var counts: OutcomeCounts { request?.counts ?? OutcomeCounts() }
 }
 
@@ -192,16 +189,17 @@ extension BehaviourResult {
     BehaviourResult(test: "", verdict: holds ? .holds : .fails, why: why, columns: columns, rows: rows)
   }
 
-  /// Neither can be said.
   static func unclear(_ why: String) -> BehaviourResult {
     BehaviourResult(test: "", verdict: .inconclusive, why: why)
   }
 }
 
 extension Sequence {
-  /// The elements as text, with a separator between them.
   func listed(_ separator: String = ", ") -> String { map { "\($0)" }.joined(separator: separator) }
 }
 
-/// A number with so many digits behind the point.
+func headers(_ pairs: KeyValuePairs<String, String>) -> [KeyValue] {
+  pairs.map { KeyValue(key: $0, value: $1) }
+}
+
 func shown(_ value: Double, _ digits: Int = 2) -> String { String(format: "%.\(digits)f", value) }

@@ -35,21 +35,17 @@ enum ScalingPromises {
     }
   ]
 
-  /// A pool of one size under one load.
   struct Point {
     var workers: Int
     var throughputPerSecond: Double
-    /// CPU of the generator, the broker and all workers, as shares of all cores; nil when not known.
-    var generatorShare: Double?
-    var brokerShare: Double?
-    var workersShare: Double?
+    /// CPU of the parts, as shares of all cores; nil when not known.
+    var parts: [(name: String, share: Double?)] = []
     /// CPU of everything on the machine, others' too, as a share of all cores; nil when not known.
     var busyShare: Double?
 
     func row(_ handler: String) -> [String] {
-      let shares = [generatorShare, brokerShare, workersShare, busyShare]
-      return [handler, "\(workers)", shown(throughputPerSecond, 0)]
-        + shares.map { $0.map { shown($0 * 100, 0) } ?? "" }
+      [handler, "\(workers)", shown(throughputPerSecond, 0)]
+        + (parts.map(\.share) + [busyShare]).map { $0.map { shown($0 * 100, 0) } ?? "" }
     }
   }
 
@@ -89,15 +85,11 @@ enum ScalingPromises {
     return (.holds, "\(text); shown up to \(grownTo) workers")
   }
 
-  /// What bounds the largest pool.
   static func bound(_ points: [Point]) -> String {
     guard let last = points.last, let busy = last.busyShare else { return "CPU not known" }
     let used = "\(shown(busy * 100, 0)) % of the CPU busy at \(last.workers) workers"
     guard busy >= roomShare else { return "\(used); not the CPU but the workers' waiting bounds it" }
-    let parts = [
-      ("the generator", last.generatorShare ?? 0), ("the broker", last.brokerShare ?? 0),
-      ("the workers", last.workersShare ?? 0),
-    ]
+    let parts = last.parts.map { ($0.name, $0.share ?? 0) }
     let others = busy - parts.reduce(0) { $0 + $1.1 }
     let most = (parts + [("others on this machine", others)]).max { $0.1 < $1.1 }
     return "\(used), which bounds it; the most by \(most?.0 ?? "")"
@@ -112,10 +104,10 @@ enum ScalingPromises {
       spec.workers?.count = workers
       target.transport = .nats(spec)
     }
-    let headers = [KeyValue(key: "x-wait-us", value: "2000"), KeyValue(key: "x-work-us", value: "200")]
     var times: [SystemTimes] = []
     let measurement = try bench.load(
-      target, .closed(concurrency: inFlight), request: RequestSpec(headers: headers),
+      target, .closed(concurrency: inFlight),
+      request: RequestSpec(headers: headers(["x-wait-us": "2000", "x-work-us": "200"])),
       warmupSeconds: bench.scaled(0.3, quick: 0.15), measureSeconds: bench.scaled(1.5, quick: 0.5),
       drainSeconds: 2
     ) {
@@ -126,9 +118,10 @@ enum ScalingPromises {
     func share(_ nanoseconds: UInt64?) -> Double? { nanoseconds.map { Double($0) / available } }
     return Point(
       workers: workers, throughputPerSecond: measurement.throughputPerSecond ?? 0,
-      generatorShare: share(measurement.cpuGeneratorNanoseconds),
-      brokerShare: share(measurement.cpuBrokerNanoseconds),
-      workersShare: share(measurement.cpuWorkersNanoseconds),
-      busyShare: times.first.flatMap { times.last?.busyShare(since: $0) })
+      parts: [
+        ("the generator", share(measurement.cpuGeneratorNanoseconds)),
+        ("the broker", share(measurement.cpuBrokerNanoseconds)),
+        ("the workers", share(measurement.cpuWorkersNanoseconds)),
+      ], busyShare: times.first.flatMap { times.last?.busyShare(since: $0) })
   }
 }

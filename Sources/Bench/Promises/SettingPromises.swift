@@ -126,7 +126,6 @@ enum SettingPromises {
       drainSeconds: Double(timeoutMilliseconds) / 1000 + 3)
   }
 
-  /// How often each request came.
   private static func attempts(_ arrivals: [ScriptedWorker.Arrival]) -> [Int] {
     Dictionary(grouping: arrivals, by: \.requestID).values.map(\.count).sorted()
   }
@@ -134,11 +133,9 @@ enum SettingPromises {
   /// One phase's documented default, and what a worker saw that never answers.
   struct Seen {
     var phase: Phase
-    /// The policy that came of the configuration.
     var policy: PhasePolicy
     /// The timeout in force, ms: the default, or a shorter one where the default takes too long.
     var timeoutMilliseconds: Int
-    /// Attempts of each request.
     var attempts: [Int]
     /// The median time that a timed-out phase took, ms; nil where the phase was not alone.
     var tookMilliseconds: Double?

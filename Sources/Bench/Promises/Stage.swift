@@ -17,7 +17,6 @@ final class Stage {
     broker = try Broker.start()
   }
 
-  /// Runs a test on a fresh broker.
   static func with<Result>(_ bench: PromiseBench, _ body: (Stage) throws -> Result) throws -> Result {
     let stage = try Stage(bench)
     defer {
@@ -28,7 +27,6 @@ final class Stage {
     return try body(stage)
   }
 
-  /// The first phase of the pool under test.
   var phase: Phase { bench.pool.phases.first ?? .requestFilter }
 
   /// The pool under test on this broker, with changes. Its workers are not the load's to start.
@@ -70,7 +68,6 @@ final class Stage {
     return pool
   }
 
-  /// The subject of a plugin's first phase.
   func subject(plugin: String? = nil) throws -> String {
     try Subject(prefix: bench.poolSpec.subjectPrefix, plugin: plugin ?? bench.pool.plugin).phase(phase)
   }
@@ -186,7 +183,6 @@ final class RequestClient {
 final class ScriptedWorker: Sendable {
   /// One request that came, an attempt each.
   struct Arrival: Sendable {
-    var phase: Phase
     var requestID: RequestID
     /// Monotonic time, ns.
     var at: UInt64
@@ -201,10 +197,7 @@ final class ScriptedWorker: Sendable {
   private let library: Libnats
   private let state = Mutex(State())
 
-  /// Subscribes to subjects, with or without wildcards.
-  /// - Parameters:
-  ///   - group: the queue group; nil for a subscriber of its own.
-  ///   - answerAfterMilliseconds: when it answers `next`; nil for never.
+  /// - Parameter answerAfterMilliseconds: when it answers `next`; nil for never.
   init(_ url: String, subjects: [String], group: String?, answerAfterMilliseconds: Int? = nil) throws {
     library = try Libnats(url, name: "scripted-worker")
     for subject in subjects {
@@ -213,7 +206,6 @@ final class ScriptedWorker: Sendable {
     try library.flush()
   }
 
-  /// What came until now.
   var arrivals: [Arrival] { state.withLock { $0.arrivals } }
   /// The most requests that waited for their answer at once.
   var mostWaiting: Int { state.withLock { $0.mostWaiting } }
@@ -225,7 +217,7 @@ final class ScriptedWorker: Sendable {
     guard let request = message.payload.withUnsafeBytes({ try? RequestMessage(decoding: $0) }) else { return }
     let reply = answerAfterMilliseconds == nil ? nil : message.reply
     state.withLock { state in
-      state.arrivals.append(Arrival(phase: request.phase, requestID: request.requestID, at: now))
+      state.arrivals.append(Arrival(requestID: request.requestID, at: now))
       if reply != nil { state.waiting += 1 }
       state.mostWaiting = max(state.mostWaiting, state.waiting)
     }
