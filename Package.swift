@@ -84,15 +84,10 @@ let package = Package(
       name: "Bench",
       dependencies: [
         "Scenario", "Engine", "Lab", "Results", "Report", "Nylon", "NATS", "Baseline", "CLinux", "CNats",
-        "CJemalloc",
+        "CJemalloc", .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: strict),
-    .executableTarget(
-      name: "nylon-bench",
-      dependencies: [
-        "Bench", "Report", .product(name: "ArgumentParser", package: "swift-argument-parser"),
-      ],
-      swiftSettings: strict),
+    .executableTarget(name: "nylon-bench", dependencies: ["Bench"], swiftSettings: strict),
 
     .executableTarget(name: "nylon-keeper", path: "Sources/Helpers/Keeper", cSettings: strictC),
     .executableTarget(

@@ -1,32 +1,31 @@
+import Engine
 import Foundation
 import Lab
-import Engine
-import Results
 import Report
+import Results
 import Scenario
 
 /// Runs all measurements of a plan and keeps them in a run folder.
 final class BenchRun {
   private let plan: Plan
-  private let options: any RunOptions
+  private let options: RunOptions
   private let progress: ProgressLine
   private let trap: SignalTrap
-  private var lab: Workbench
-  private var document: RunDocument
+  private let lab: Workbench
+  /// What is known so far; a command may note in it what the run is for.
+  var document: RunDocument
   private let folder: RunFolder
   /// Documented claims to be judged on the run.
   var checks: [ClaimCheck] = []
-  /// What is known about where they come from.
-  var origins: [ClaimOrigin] = []
   /// Documented promises that are no figures, tried after the measurements.
   var promises: [BehaviourSpec] = []
   /// What to measure after the plan, when that depends on what was measured; nil ends it.
-  var following: ((RunDocument) -> (target: Target, load: LoadShape)?)?
+  var following: (RunDocument) -> (target: Target, load: LoadShape)? = { _ in nil }
   /// False when the scenario's targets are not loaded: only promises are tried.
   var measuresTargets = true
 
   /// Checks what can be checked before a load: plugins, the broker, the results folder.
-  init(plan: Plan, options: some RunOptions) throws {
+  init(plan: Plan, options: RunOptions) throws {
     self.plan = plan
     self.options = options
     progress = ProgressLine(isDrawn: Console.drawsProgress && !options.quiet, verbose: options.verbose)
@@ -41,49 +40,56 @@ final class BenchRun {
       runID: folder.runID, toolVersion: ToolVersion.current,
       commandLine: CommandLine.arguments.map(Redaction.argument), scenario: plan.redacted(),
       scenarioSHA256: SHA256Text.ofFile(plan.file), plugins: lab.pluginFiles, seed: plan.seed,
-      machine: machine,
-      started: started)
+      machine: machine, started: started)
     document.warnings = plan.warnings
-  }
-
-  /// The level that a search compares rates with.
-  var serviceLevel: ServiceLevel? {
-    get { document.serviceLevel }
-    set { document.serviceLevel = newValue }
   }
 
   /// Measures everything; what was measured is saved after each measurement and at any end.
   func execute() throws -> RunDocument {
     defer { lab.tearDown() }
-    let steps = measuresTargets ? Step.all(of: plan) : []
-    progress.plan(count: steps.count, secondsEach: plan.warmupSeconds + plan.measureSeconds + 1)
     do {
+      let steps = measuresTargets ? Step.all(of: plan) : []
       try measureBaseline(steps: steps.count)
-      for (place, step) in steps.enumerated() {
-        guard !trap.isSprung else { break }
-        progress.begin(place: place, label: "\(step.target.name) \(step.load.label) #\(step.replicate)")
-        try measure(step)
-        try folder.save(judged())
-      }
-      try measureFollowing(planned: steps.count)
+      try measure(steps)
       try tryPromises()
     } catch {
       progress.clear()
-      try keepWhatThereIs()
+      // When it cannot be saved either, the error that is told says so.
+      if (try? end(interrupted: true)) == true {
+        Console.error("What was measured before the error is in \(folder.path).")
+      }
       throw error
     }
     progress.clear()
-    if trap.isSprung, hasNothing {
-      try? FileManager.default.removeItem(atPath: folder.path)
+    guard try end(interrupted: trap.isSprung) else {
       Console.error("Interrupted before anything was measured.")
       throw ExitReason.interrupted
     }
-    document.interrupted = trap.isSprung
-    document.ended = UTCSecond()
-    document = judged()
-    try folder.save(document)
     if !options.quiet { Console.error("results: \(folder.path)") }
     return document
+  }
+
+  /// Saves the run as ended. False when it has nothing, and then goes: an empty run folder would only mislead.
+  private func end(interrupted: Bool) throws -> Bool {
+    if interrupted, document.measurements.isEmpty, document.behaviours?.isEmpty != false {
+      try? FileManager.default.removeItem(atPath: folder.path)
+      return false
+    }
+    document.interrupted = interrupted
+    document.ended = UTCSecond()
+    try save()
+    return true
+  }
+
+  private func save() throws {
+    document.judge()
+    document.claims = []
+    if !checks.isEmpty {
+      document.claims = ClaimEvaluator.verdicts(checks, measurements: document.measurements, seed: plan.seed)
+      document.implied = ImpliedPair.pairs(checks, measurements: document.measurements)
+    }
+    document.claims += Promises.verdicts(promises, results: document.behaviours ?? [])
+    try folder.save(document)
   }
 
   /// Plans that take less than this do without the baseline, which would take as long as they do.
@@ -97,62 +103,20 @@ final class BenchRun {
     document.baseline = try calibration.machineBaseline(transports: Set(plan.targets.map(\.transport.name)))
   }
 
-  private func measureFollowing(planned: Int) throws {
-    var count = planned
-    while !trap.isSprung, let next = following?(document) {
-      count += 1
-      progress.plan(count: count, secondsEach: plan.warmupSeconds + plan.measureSeconds + 1)
-      progress.begin(place: count - 1, label: "\(next.target.name) \(next.load.label)")
-      try measure(Step(target: next.target, load: next.load, replicate: 1))
-      try folder.save(judged())
+  /// Makes the planned measurements, and then those that follow from them.
+  private func measure(_ steps: [Step]) throws {
+    for place in 0... {
+      let step =
+        place < steps.count
+        ? steps[place] : following(document).map { Step(target: $0.target, load: $0.load, replicate: 1) }
+      guard !trap.isSprung, let step else { return }
+      progress.begin(
+        place: place, of: max(steps.count, place + 1),
+        secondsEach: plan.warmupSeconds + plan.measureSeconds + 1,
+        "\(step.target.name) \(step.load.label) #\(step.replicate)")
+      try measure(step)
+      try save()
     }
-  }
-
-  private var hasNothing: Bool { document.measurements.isEmpty && document.behaviours?.isEmpty != false }
-
-  /// Tries the documented promises one after the other; each is saved as soon as it is known.
-  private func tryPromises() throws {
-    guard !promises.isEmpty else { return }
-    let bench = PromiseBench(plan: plan, isQuick: options.quick, trap: trap)
-    try Promises.run(
-      promises, bench: bench,
-      onStart: { place, count, name in
-        progress.plan(count: count, secondsEach: options.quick ? 2 : 4)
-        progress.begin(place: place, label: name)
-      },
-      onResult: { result in
-        document.behaviours = (document.behaviours ?? []) + [result]
-        if options.verbose {
-          progress.clear()
-          Console.error("\(result.verdict.rawValue): \(result.test): \(result.why)")
-        }
-        try folder.save(judged())
-      })
-  }
-
-  private func keepWhatThereIs() throws {
-    document.ended = UTCSecond()
-    document.interrupted = true
-    if hasNothing {
-      // Nothing was measured: an empty run folder would only mislead.
-      try? FileManager.default.removeItem(atPath: folder.path)
-    } else {
-      // When this cannot be saved either, the error that is told says so.
-      guard (try? folder.save(judged())) != nil else { return }
-      Console.error("What was measured before the error is in \(folder.path).")
-    }
-  }
-
-  private func judged() -> RunDocument {
-    var judged = document
-    judged.judge()
-    if !checks.isEmpty {
-      judged.claims = ClaimEvaluator.verdicts(checks, measurements: judged.measurements, seed: plan.seed)
-      judged.implied = ImpliedPair.pairs(checks, measurements: judged.measurements)
-      judged.origins = origins
-    }
-    judged.claims += Promises.verdicts(promises, results: judged.behaviours ?? [])
-    return judged
   }
 
   private func measure(_ step: Step) throws {
@@ -168,31 +132,43 @@ final class BenchRun {
     }
     document.measurements.append(measurement)
     document.links = lab.linkMeasurements.isEmpty ? nil : lab.linkMeasurements
-    if options.verbose { report(measurement) }
-    try checkCounts(measurement)
-  }
-
-  private func report(_ measurement: Engine.Measurement) {
-    progress.clear()
-    for reason in measurement.invalidReasons {
-      Console.error("invalid: \(measurement.target) \(measurement.load): \(reason)")
+    let name = "\(measurement.target) \(measurement.load)"
+    if options.verbose {
+      progress.clear()
+      for reason in measurement.invalidReasons { Console.error("invalid: \(name): \(reason)") }
+      for warning in measurement.warnings { Console.error("warning: \(name): \(warning)") }
     }
-    for warning in measurement.warnings {
-      Console.error("warning: \(measurement.target) \(measurement.load): \(warning)")
-    }
-  }
-
-  private func checkCounts(_ measurement: Engine.Measurement) throws {
     for scope in measurement.scopes where !scope.counts.closes {
       throw CountsDoNotClose(
-        target: measurement.target, load: measurement.load, scope: scope.scope, sent: scope.counts.sent,
-        ended: scope.counts.ended)
+        description: "internal error: \(measurement.target) under \(measurement.load), \(scope.scope): "
+          + "\(scope.counts.sent) sent but \(scope.counts.ended) ended. "
+          + "The run is saved; please report it with its run.json.")
     }
+  }
+
+  /// Tries the documented promises one after the other; each is saved as soon as it is known.
+  private func tryPromises() throws {
+    guard !promises.isEmpty else { return }
+    try Promises.run(
+      promises, bench: PromiseBench(plan: plan, isQuick: options.quick, trap: trap),
+      onStart: { place, count, name in
+        progress.begin(place: place, of: count, secondsEach: options.quick ? 2 : 4, name)
+      },
+      onResult: { result in
+        document.behaviours = (document.behaviours ?? []) + [result]
+        if options.verbose {
+          progress.clear()
+          Console.error("\(result.verdict.rawValue): \(result.test): \(result.why)")
+        }
+        try save()
+      })
   }
 }
 
-/// One measurement to make.
-struct Step: Equatable {
+/// The sum of all ends is not the number of requests, which is a defect of nylon-bench.
+struct CountsDoNotClose: Error, CustomStringConvertible { let description: String }
+
+struct Step {
   let target: Target
   let load: LoadShape
   let replicate: Int

@@ -7,26 +7,12 @@ import Nylon
 import Results
 import Scenario
 
-/// A part of `calibrate` that can be asked for alone.
-package enum CalibrationPart: String, CaseIterable {
-  /// A clock read, a histogram record, a timer.
-  case steps
-  /// The null plugin.
-  case ffi
-  /// A plugin that answers from another thread.
-  case queue
-  /// How late an open load is.
-  case pacing
-  /// Request-reply through a broker.
-  case nats
-  /// nylon-worker.
-  case worker
-  /// The generator's resident memory.
-  case memory
+enum CalibrationPart: String, CaseIterable {
+  case steps, ffi, queue, pacing, nats, worker, memory
 }
 
 /// Measures the engine and bare C in turn, in one run.
-package struct Calibration {
+struct Calibration {
   let rounds: Int
   let seconds: Double
   var parts = Set(CalibrationPart.allCases)
@@ -36,42 +22,6 @@ package struct Calibration {
   private static let plugin = "baseline"
   /// The numbers of requests in flight over NATS.
   private static let inFlight = [1, 64, 256]
-  /// Enough requests in flight that a worker is never idle.
-  private static let workerInFlight = 256
-  /// Requests in flight of the plugin that answers from another thread.
-  private static let queueInFlight = 64
-  /// The number in flight at which the generator's memory is looked at.
-  private static let memoryInFlight = 2048
-  /// Rates at which there is time to sleep between two requests.
-  private static let slowRates = [1000.0, 100_000]
-  /// The share of the highest rate at which pacing must hold.
-  private static let pacingShare = 0.6
-
-  /// The command `calibrate`.
-  package static func run(
-    rounds: Int, seconds: Double, parts: Set<CalibrationPart>, json: Bool, quiet: Bool, gate: Bool
-  ) throws {
-    let progress: (String) -> Void = {
-      if !quiet && Console.drawsProgress { Console.raw("\r\u{1b}[K\($0)") }
-    }
-    let result = try Calibration(rounds: rounds, seconds: seconds, parts: parts, progress: progress).measure()
-    progress("")
-    Console.result(json ? try RunJSON.text(result) : result.text)
-    if !ToolVersion.isOptimised {
-      Console.error("invalid: unoptimised_build: build with -c release")
-      throw ExitReason.invalid
-    }
-    if gate, result.goals.contains(where: { $0.isReached != true }) {
-      Console.error("gate: a goal is not reached; the table above says which")
-      throw ExitReason.gateNotMet
-    }
-  }
-
-  /// Serves as the bare echo worker of `calibrate` until the broker goes away.
-  package static func serve(port: UInt16, subject: String, group: String) {
-    let failure = baseline_nats_worker(port, subject, group)
-    if failure != 0 { Console.error("baseline worker: \(String(cString: strerror(-failure)))") }
-  }
 
   func measure() throws -> CalibrationResult {
     var result = CalibrationResult(rounds: rounds, secondsEach: seconds)
@@ -85,11 +35,11 @@ package struct Calibration {
     if parts.contains(.queue) { result.ffiQueue = .queue(try queue()) }
     if parts.contains(.pacing) { result.pacing = .pacing(try pacing()) }
     if parts.contains(.nats) {
-      let rows = try nats()
-      result.nats = .nats(rows.engine)
+      let peers = try nats()
+      result.nats = .nats(peers[0])
       result.natsNative = result.nats
-      result.natsLibnatsTuned = .libnats("tuned: on an event loop", rows.tuned)
-      result.natsLibnatsDefaults = .libnats("its defaults: a flusher thread that sleeps 1 ms", rows.defaults)
+      result.natsLibnatsTuned = .libnats("tuned: on an event loop", peers[1])
+      result.natsLibnatsDefaults = .libnats("its defaults: a flusher thread that sleeps 1 ms", peers[2])
     }
     if parts.contains(.worker) { result.worker = .worker(try worker()) }
     if parts.contains(.memory) { result.memory = try memory() }
@@ -100,23 +50,22 @@ package struct Calibration {
   /// What bare C does here, for the transports of a plan: a few seconds before its loads.
   func machineBaseline(transports: Set<String>) throws -> BaselineFigures {
     let library = try library("NullPlugin")
-    let nanoseconds = try (0..<rounds).map { _ in try bareFFI(library)[.nanoseconds] ?? 0 }
-    return BaselineFigures(
-      measured: UTCSecond(), ffiNanoseconds: Statistics.median(nanoseconds) ?? 0,
-      nats: transports.contains("nats") ? try bareNATS() : [])
-  }
-
-  private func bareNATS() throws -> [BaselineFigures.Bare] {
-    try withBareWorker { pool in
-      try Self.inFlight.map { inFlight in
-        let samples = try (0..<rounds).map { _ in try pool.client(baseline_nats_client, inFlight, seconds) }
-        func median(_ figure: Figure) -> Double {
-          Statistics.median(samples.compactMap { $0[figure] }) ?? 0
-        }
-        return BaselineFigures.Bare(
-          inFlight: inFlight, ratePerSecond: median(.rate), p50Microseconds: median(.p50))
-      }
+    func medians(_ sample: () throws -> Sample) rethrows -> (Figure) -> Double {
+      let samples = try (0..<rounds).map { _ in try sample() }
+      return { figure in Statistics.median(samples.compactMap { $0[figure] }) ?? 0 }
     }
+    let bare: [BaselineFigures.Bare] =
+      try !transports.contains("nats")
+      ? []
+      : withBareWorker { pool in
+        try Self.inFlight.map { inFlight in
+          let median = try medians { try pool.client(baseline_nats_client, inFlight, seconds) }
+          return BaselineFigures.Bare(
+            inFlight: inFlight, ratePerSecond: median(.rate), p50Microseconds: median(.p50))
+        }
+      }
+    return BaselineFigures(
+      measured: UTCSecond(), ffiNanoseconds: try medians { try bareFFI(library) }(.nanoseconds), nats: bare)
   }
 
   private func median(_ value: () -> Double) -> Double {
@@ -139,8 +88,6 @@ package struct Calibration {
     return Double(kernel_now_ns() - start) / Double(records)
   }
 
-  // MARK: In turn
-
   /// Measures programs round by round, A B and then B A, so that drift cancels; the samples of each.
   static func inTurn(
     rounds: Int, _ programs: [() throws -> Sample], onRound: (Int) -> Void = { _ in }
@@ -154,50 +101,53 @@ package struct Calibration {
     return samples
   }
 
-  /// One row: a bare program and another.
+  /// A row for each peer of a bare program.
+  private func rows(
+    _ label: String, facts: [String: Double], _ bare: @escaping () throws -> Sample,
+    _ peers: [() throws -> Sample]
+  ) throws -> [CalibrationRow] {
+    let samples = try Self.inTurn(rounds: rounds, [bare] + peers) {
+      progress("\(label), \($0 + 1)/\(rounds)")
+    }
+    return samples.dropFirst().map { CalibrationRow(facts: facts, bare: samples[0], peer: $0) }
+  }
+
   private func row(
     _ label: String, facts: [String: Double] = [:], bare: @escaping () throws -> Sample,
     peer: @escaping () throws -> Sample
   ) throws -> CalibrationRow {
-    let samples = try Self.inTurn(rounds: rounds, [bare, peer]) { progress("\(label), \($0 + 1)/\(rounds)") }
-    return CalibrationRow(facts: facts, bare: samples[0], peer: samples[1])
+    try rows(label, facts: facts, bare, [peer])[0]
   }
 
-  /// The engine beside a bare program.
-  private func row(
-    _ label: String, facts: [String: Double] = [:], engine target: Target,
-    bare: @escaping () throws -> Sample
-  ) throws -> CalibrationRow {
+  private func sampling(_ target: Target) throws -> () throws -> Sample {
     let engine = try engine(target)
-    return try row(label, facts: facts, bare: bare) { Self.sample(try engine()) }
+    return {
+      let measurement = try engine()
+      let answered = Double(max(1, measurement.scopes.dropFirst().reduce(0) { $0 + $1.okInWindow }))
+      var sample: Sample = [
+        .nanoseconds: measurement.durationSeconds * 1e9 / answered,
+        .rate: measurement.throughputPerSecond ?? 0,
+      ]
+      sample[.p50] = measurement.request?.response.value(atPercentile: 50).map { Double($0) / 1e3 }
+      sample[.lateness] = measurement.request?.sendLag.value(atPercentile: 99).map { Double($0) / 1e3 }
+      sample[.allocated] = measurement.allocatedBytes.map { Double($0) / answered }
+      return sample
+    }
   }
 
   /// A way to measure the engine with a target's first load; all requests must be answered.
   private func engine(_ target: Target) throws -> () throws -> Engine.Measurement {
-    let load = target.loads[0]
     let bench = try Workbench(plan: plan(target))
     return {
-      let measurement = try bench.measure(target: target, load: load, replicate: 1, onGlance: { _ in true })
-      let counts = measurement.request?.counts
-      guard let counts, counts.ok > 0, counts.ok == counts.sent || measurement.offeredRatePerSecond != nil
-      else {
+      let measurement = try bench.measure(
+        target: target, load: target.loads[0], replicate: 1, onGlance: { _ in true })
+      let counts = measurement.counts
+      guard counts.ok > 0, counts.ok == counts.sent || measurement.offeredRatePerSecond != nil else {
         let why = measurement.invalidReasons.map(\.detail).joined(separator: "; ")
         throw Self.failure("the engine did not get all answers: \(why)")
       }
       return measurement
     }
-  }
-
-  private static func sample(_ measurement: Engine.Measurement) -> Sample {
-    let answered = Double(max(1, measurement.scopes.dropFirst().reduce(0) { $0 + $1.okInWindow }))
-    var sample: Sample = [
-      .nanoseconds: measurement.durationSeconds * 1e9 / answered,
-      .rate: measurement.throughputPerSecond ?? 0,
-    ]
-    sample[.p50] = measurement.request?.response.value(atPercentile: 50).map { Double($0) / 1e3 }
-    sample[.lateness] = measurement.request?.sendLag.value(atPercentile: 99).map { Double($0) / 1e3 }
-    sample[.allocated] = measurement.allocatedBytes.map { Double($0) / answered }
-    return sample
   }
 
   /// What a bare program measured of itself; `failing` is said where it failed.
@@ -227,8 +177,6 @@ package struct Calibration {
     LoadFailure(kind: .failed, message: message)
   }
 
-  // MARK: Plugins in this process
-
   private func library(_ name: String) throws -> PluginLibrary {
     let library = try PluginLibrary(path: PackageFiles.plugin(name))
     library.start(configJSON: "")
@@ -243,7 +191,9 @@ package struct Calibration {
 
   private func ffi() throws -> CalibrationRow {
     let library = try library("NullPlugin")
-    return try row("FFI", engine: ffiTarget("NullPlugin", .closed(concurrency: 1))) { try bareFFI(library) }
+    return try row(
+      "FFI", bare: { try bareFFI(library) },
+      peer: sampling(ffiTarget("NullPlugin", .closed(concurrency: 1))))
   }
 
   private func bareFFI(_ library: PluginLibrary) throws -> Sample {
@@ -256,15 +206,15 @@ package struct Calibration {
   private func queue() throws -> CalibrationRow {
     let library = try library("ThreadedPlugin")
     defer { library.shutdown() }
-    let inFlight = Self.queueInFlight
+    let inFlight = 64
+    let target = ffiTarget("ThreadedPlugin", .closed(concurrency: inFlight))
     return try row(
       "FFI, another thread", facts: ["in_flight": Double(inFlight)],
-      engine: ffiTarget("ThreadedPlugin", .closed(concurrency: inFlight))
-    ) {
-      try Self.baseline(failing: "the threaded plugin did not answer the bare host") {
-        baseline_ffi_queue(library.bare, UInt32(inFlight), UInt64(seconds * 1e9), &$0)
-      }
-    }
+      bare: {
+        try Self.baseline(failing: "the threaded plugin did not answer the bare host") {
+          baseline_ffi_queue(library.bare, UInt32(inFlight), UInt64(seconds * 1e9), &$0)
+        }
+      }, peer: sampling(target))
   }
 
   /// How late an open load is at 60 % of the highest rate, and at rates at which there is time to sleep.
@@ -273,9 +223,11 @@ package struct Calibration {
     progress("pacing: the highest rate")
     let closed = ffiTarget("NullPlugin", .closed(concurrency: 1), phases: [.requestFilter])
     let highest = try engine(closed)().throughputPerSecond ?? 0
-    let rate = (highest * Self.pacingShare / 1000).rounded() * 1000
-    return try Self.slowRates.map { try pacing(library, rate: $0) }
-      + [pacing(library, rate: rate, share: Self.pacingShare)]
+    let share = 0.6
+    let rate = (highest * share / 1000).rounded() * 1000
+    return try [1000.0, 100_000].map { try pacing(library, rate: $0) } + [
+      pacing(library, rate: rate, share: share)
+    ]
   }
 
   private func pacing(_ library: PluginLibrary, rate: Double, share: Double? = nil) throws -> CalibrationRow {
@@ -286,16 +238,13 @@ package struct Calibration {
     let load = LoadShape.open(ratePerSecond: rate, arrivals: .poisson)
     return try row(
       "pacing at \(Int(rate))/s", facts: facts,
-      engine: ffiTarget("NullPlugin", load, phases: [.requestFilter])
-    ) {
-      var late: UInt64 = 0
-      let status = baseline_pacing(library.bare, times, UInt64(times.count), &late)
-      guard status == 0 else { throw Self.failure("the null plugin did not answer the paced loop") }
-      return [.lateness: Double(late) / 1000]
-    }
+      bare: {
+        var late: UInt64 = 0
+        let status = baseline_pacing(library.bare, times, UInt64(times.count), &late)
+        guard status == 0 else { throw Self.failure("the null plugin did not answer the paced loop") }
+        return [.lateness: Double(late) / 1000]
+      }, peer: sampling(ffiTarget("NullPlugin", load, phases: [.requestFilter])))
   }
-
-  // MARK: Request-reply
 
   /// A client of the baseline, as its header declares it.
   private typealias BareClient = (UnsafePointer<BaselineLoad>, UnsafeMutablePointer<BaselineResult>) -> Int32
@@ -325,32 +274,17 @@ package struct Calibration {
     let broker = try Broker.start()
     defer { broker.stop() }
     let subject = try Subject(plugin: Self.plugin).phase(.requestFilter)
-    let worker = try ChildProcess.start(
-      Launch(Executables.ownPath, ["__baseline-worker", String(broker.port), subject, Self.group]))
-    defer { worker.terminate() }
-    try waitForSubscriber(broker, worker)
-    let plan = plan(natsTarget(broker))
+    let command = [Executables.ownPath, "__baseline-worker", String(broker.port), subject, Self.group]
+    let target = natsTarget(broker, workers: WorkersSpec(count: 1, command: command))
+    let worker = try WorkerPool.start(for: target, monitor: broker.monitor)
+    defer { worker.stop() }
+    let plan = plan(target)
     let content = RequestContent(plan.request, seed: plan.seed)
     let context = HTTPContext(request: content.request, response: content.response)
     let template = try RequestTemplate(phase: .requestFilter, entry: "noop", data: context.encoded())
     return try body(BarePool(broker: broker, subject: subject, request: template.bytes))
   }
 
-  /// A request that nobody is subscribed for would get no answer at all.
-  private func waitForSubscriber(_ broker: Broker, _ worker: ChildProcess) throws {
-    for _ in 0..<500 {
-      if try broker.statistics().connections > 0 {
-        // It subscribes with the same write that says hello; the broker reads that in one go.
-        kernel_sleep_until(kernel_now_ns() + 100_000_000)
-        return
-      }
-      guard worker.isRunning else { break }
-      kernel_sleep_until(kernel_now_ns() + 10_000_000)
-    }
-    throw Self.failure("the bare echo worker did not subscribe: \(worker.lastWords)")
-  }
-
-  /// A target of single phases behind a broker.
   private func natsTarget(
     _ broker: Broker, inFlight: Int = 1, plugin: String = plugin, workers: WorkersSpec? = nil
   ) -> Target {
@@ -369,28 +303,22 @@ package struct Calibration {
       workers: .own)
   }
 
-  /// The engine, and libnats driven in two ways, each beside the bare client of the same round.
-  private func nats() throws -> (
-    engine: [CalibrationRow], tuned: [CalibrationRow], defaults: [CalibrationRow]
-  ) {
+  /// The rows of the engine, and of libnats driven in two ways, each beside the bare client of the same round.
+  private func nats() throws -> [[CalibrationRow]] {
     try withBareWorker { pool in
       let rows = try Self.inFlight.map { inFlight in
-        let engine = try engine(natsTarget(pool.broker, inFlight: inFlight))
-        // The engine is next to the bare client in either order.
-        let samples = try Self.inTurn(
-          rounds: rounds,
-          [
-            { try pool.client(baseline_nats_client, inFlight, seconds) },
-            { Self.sample(try engine()) },
-            { try pool.client(baseline_libnats_tuned, inFlight, seconds) },
-            { try pool.client(baseline_libnats_defaults, inFlight, seconds) },
-          ]
-        ) { progress("NATS, \(inFlight) in flight, \($0 + 1)/\(rounds)") }
-        return samples.dropFirst().map {
-          CalibrationRow(facts: ["in_flight": Double(inFlight)], bare: samples[0], peer: $0)
+        func client(_ client: @escaping BareClient) -> () throws -> Sample {
+          { try pool.client(client, inFlight, seconds) }
         }
+        // The engine is next to the bare client in either order.
+        return try self.rows(
+          "NATS, \(inFlight) in flight", facts: ["in_flight": Double(inFlight)], client(baseline_nats_client),
+          [
+            sampling(natsTarget(pool.broker, inFlight: inFlight)), client(baseline_libnats_tuned),
+            client(baseline_libnats_defaults),
+          ])
       }
-      return (rows.map { $0[0] }, rows.map { $0[1] }, rows.map { $0[2] })
+      return (0..<3).map { peer in rows.map { $0[peer] } }
     }
   }
 
@@ -398,26 +326,26 @@ package struct Calibration {
   private func worker() throws -> CalibrationRow {
     try withBareWorker { bare in
       let target = workerTarget(bare.broker)
-      let pool = try WorkerPool.start(for: target, servers: [bare.broker.url], monitor: bare.broker.monitor)
+      let pool = try WorkerPool.start(for: target, monitor: bare.broker.monitor)
       defer { pool.stop() }
       let subject = try Subject(plugin: target.plugin).phase(.requestFilter)
-      let inFlight = Self.workerInFlight
-      return try row("worker", facts: ["in_flight": Double(inFlight)]) {
-        try bare.client(baseline_nats_client, inFlight, seconds)
-      } peer: {
-        try bare.client(baseline_nats_client, inFlight, seconds, to: subject)
-      }
+      // Enough that a worker is never idle.
+      let inFlight = 256
+      return try row(
+        "worker", facts: ["in_flight": Double(inFlight)],
+        bare: { try bare.client(baseline_nats_client, inFlight, seconds) },
+        peer: { try bare.client(baseline_nats_client, inFlight, seconds, to: subject) })
     }
   }
 
-  /// The generator's resident memory under many requests in flight.
   private func memory() throws -> CalibrationResult.Memory {
     let broker = try Broker.start()
     defer { broker.stop() }
     progress("memory")
-    let costs = try engine(workerTarget(broker, inFlight: Self.memoryInFlight))().generator
+    let inFlight = 2048
+    let costs = try engine(workerTarget(broker, inFlight: inFlight))().generator
     return CalibrationResult.Memory(
-      inFlight: Self.memoryInFlight, residentStartBytes: costs?.residentStartBytes,
+      inFlight: inFlight, residentStartBytes: costs?.residentStartBytes,
       residentEndBytes: costs?.residentEndBytes)
   }
 }

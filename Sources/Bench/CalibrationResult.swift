@@ -1,20 +1,34 @@
 import Engine
 import Foundation
 import Lab
+import Report
 import Results
 
 /// A figure of a program in one round; the raw value is the end of its names in JSON, such as `bare_ns`.
 enum Figure: String {
-  /// Nanoseconds per phase request.
   case nanoseconds = "ns"
-  /// Phase requests a second.
   case rate = "rps"
-  /// Median response time, microseconds.
   case p50 = "p50_us"
-  /// p99 of how late a request starts, microseconds.
   case lateness = "p99_us"
-  /// Bytes that the load threads allocated per phase request in the measured time.
   case allocated = "allocated_bytes"
+
+  fileprivate var name: String {
+    switch self {
+    case .nanoseconds: "time a phase request"
+    case .rate: "phase requests a second"
+    case .p50: "response p50"
+    case .lateness: "p99 of how late a request starts"
+    case .allocated: "bytes allocated"
+    }
+  }
+
+  fileprivate func shown(_ value: Double) -> String {
+    switch self {
+    case .nanoseconds: "\(Number.text(value, digits: 1) ?? "–") ns"
+    case .p50, .lateness: Number.time(microseconds: value) ?? "–"
+    case .rate, .allocated: Number.grouped(value) ?? "–"
+    }
+  }
 }
 
 typealias Sample = [Figure: Double]
@@ -26,7 +40,12 @@ struct CalibrationRow {
   var bare: [Sample]
   var peer: [Sample]
 
-  var inFlight: Int { Int(facts["in_flight"] ?? 0) }
+  var inFlight: Int { Int(facts["in_flight"] ?? 1) }
+  fileprivate var load: String {
+    guard let rate = facts["rate_per_second"] else { return "\(inFlight) in flight" }
+    let share = facts["share_of_highest"].map { " (\(shown($0 * 100, 0)) % of the highest)" } ?? ""
+    return "\(shown(rate, 0))/s\(share)"
+  }
 
   func bareMedian(_ figure: Figure) -> Double { Statistics.median(bare.compactMap { $0[figure] }) ?? 0 }
   func peerMedian(_ figure: Figure) -> Double { Statistics.median(peer.compactMap { $0[figure] }) ?? 0 }
@@ -50,68 +69,77 @@ struct CalibrationRow {
 
 /// Rows that belong together: how they and their peer are named and shown.
 struct CalibrationSection {
-  /// How the rows look as text.
-  enum Layout { case block, lines, table }
-
   var title: String
-  var layout: Layout
   /// The figures of both programs; the first one's ratio is the row's.
   var figures: [Figure]
   /// A figure of the peer alone, in JSON.
   var alone: Figure?
   /// What is shown as the bare program and as its peer.
-  var bareName = "bare"
+  var bareName = "bare client"
   var peerName = "engine"
-  /// What a ratio is over.
-  var than: String
   /// The start of the peer's names in JSON.
   var peerKey = "engine"
+  /// Whether JSON has a list; else an object for the one row.
+  var isList = true
   var rows: [CalibrationRow]
 
   static func ffi(_ row: CalibrationRow) -> Self {
     Self(
-      title: "FFI, null plugin, per phase request, one thread", layout: .block, figures: [.nanoseconds],
-      alone: .allocated, bareName: "bare C loop", than: "the bare loop", rows: [row])
+      title: "FFI, null plugin, one thread", figures: [.nanoseconds], alone: .allocated,
+      bareName: "bare C loop", isList: false, rows: [row])
   }
 
   static func queue(_ row: CalibrationRow) -> Self {
     Self(
-      title: "FFI, plugin that answers from another thread, \(row.inFlight) in flight, per phase request",
-      layout: .block, figures: [.nanoseconds], bareName: "bare C host", than: "the bare host", rows: [row])
+      title: "FFI, plugin that answers from another thread", figures: [.nanoseconds],
+      bareName: "bare C host", isList: false, rows: [row])
   }
 
   static func pacing(_ rows: [CalibrationRow]) -> Self {
     Self(
-      title: "Open load of the null plugin, one phase: p99 of how late a request starts", layout: .lines,
-      figures: [.lateness], alone: .rate, bareName: "clock_nanosleep", than: "the bare loop", rows: rows)
+      title: "Open load of the null plugin, one phase", figures: [.lateness], alone: .rate,
+      bareName: "clock_nanosleep", rows: rows)
   }
 
   static func nats(_ rows: [CalibrationRow]) -> Self {
     Self(
       title: "NATS, client \(Engine.Measurement.nativeClient) (the default), one phase, one connection, "
         + "same bare echo worker",
-      layout: .table, figures: [.rate, .p50], alone: .allocated, than: "the bare client", rows: rows)
+      figures: [.rate, .p50], alone: .allocated, rows: rows)
   }
 
   static func libnats(_ settings: String, _ rows: [CalibrationRow]) -> Self {
     Self(
-      title: "NATS, client libnats, \(settings), same bare echo worker", layout: .table,
-      figures: [.rate, .p50], peerName: "libnats", than: "the bare client", peerKey: "libnats", rows: rows)
+      title: "NATS, client libnats, \(settings), same bare echo worker", figures: [.rate, .p50],
+      peerName: "libnats", peerKey: "libnats", rows: rows)
   }
 
   static func worker(_ row: CalibrationRow) -> Self {
     Self(
-      title: "Worker, noop, \(row.inFlight) in flight, same bare client", layout: .block, figures: [.rate],
-      bareName: "bare worker", peerName: "nylon-worker", than: "the bare worker", peerKey: "worker",
-      rows: [row])
+      title: "Worker, noop, same bare client", figures: [.rate], bareName: "bare worker",
+      peerName: "nylon-worker", peerKey: "worker", isList: false, rows: [row])
+  }
+
+  fileprivate var table: ReportTable {
+    CalibrationResult.table(
+      title, ["load", "figure", bareName, peerName, "ratio (95 % interval)"],
+      rows.flatMap { row in
+        figures.map { figure in
+          let paired = row.ratio(figure)
+          let interval = paired?.interval.map { " (\(shown($0.low)) to \(shown($0.high)))" } ?? ""
+          return [
+            row.load, figure.name, figure.shown(row.bareMedian(figure)), figure.shown(row.peerMedian(figure)),
+            paired.map { shown($0.ratio) + interval } ?? "–",
+          ]
+        }
+      })
   }
 }
 
-/// An object for the one row of a block, else a list.
 extension CalibrationSection: Encodable {
   func encode(to encoder: any Encoder) throws {
     var value = encoder.singleValueContainer()
-    if layout == .block { try value.encode(object(rows[0])) } else { try value.encode(rows.map(object)) }
+    if isList { try value.encode(rows.map(object)) } else { try value.encode(object(rows[0])) }
   }
 
   private func object(_ row: CalibrationRow) -> [String: Double] {
@@ -145,11 +173,10 @@ struct CalibrationGoal: Encodable {
   let aim: Double
   /// Whether the figure must stay under the bound, or over it.
   let isMost: Bool
-  /// Nil when there is no figure.
   let isReached: Bool?
   let isAimReached: Bool?
 
-  private init(_ goal: String, _ measured: Double?, _ mustReach: Double, _ aim: Double, isMost: Bool) {
+  init(_ goal: String, _ measured: Double?, _ mustReach: Double, _ aim: Double, isMost: Bool) {
     self.goal = goal
     self.measured = measured
     self.mustReach = mustReach
@@ -158,20 +185,11 @@ struct CalibrationGoal: Encodable {
     isReached = measured.map { isMost ? $0 <= mustReach : $0 >= mustReach }
     isAimReached = measured.map { isMost ? $0 <= aim : $0 >= aim }
   }
-
-  static func most(_ goal: String, _ measured: Double?, _ mustReach: Double, aim: Double) -> Self {
-    Self(goal, measured, mustReach, aim, isMost: true)
-  }
-
-  static func least(_ goal: String, _ measured: Double?, _ mustReach: Double, aim: Double) -> Self {
-    Self(goal, measured, mustReach, aim, isMost: false)
-  }
 }
 
 /// What `calibrate` found; its JSON is promised to scripts. What was not asked for, or could not be measured,
 /// is absent.
 struct CalibrationResult: Encodable {
-  /// The load process with many requests in flight.
   struct Memory: Encodable {
     var inFlight: Int
     /// Resident memory when the measured time began, bytes.
@@ -205,43 +223,40 @@ struct CalibrationResult: Encodable {
   /// The goals of the parts that were measured.
   func judged() -> [CalibrationGoal] {
     var goals: [CalibrationGoal] = []
+    func most(_ goal: String, _ measured: Double?, _ bound: Double, aim: Double) {
+      goals.append(CalibrationGoal(goal, measured, bound, aim, isMost: true))
+    }
+    func least(_ goal: String, _ measured: Double?, _ bound: Double, aim: Double) {
+      goals.append(CalibrationGoal(goal, measured, bound, aim, isMost: false))
+    }
     if let row = ffi?.rows.first {
-      goals.append(.most("FFI: times the bare loop", row.ratio(.nanoseconds)?.ratio, 1.25, aim: 1.1))
-      goals.append(.most("FFI: bytes allocated per phase request", row.allocatedBytes, 0, aim: 0))
+      most("FFI: times the bare loop", row.ratio(.nanoseconds)?.ratio, 1.25, aim: 1.1)
+      most("FFI: bytes allocated per phase request", row.allocatedBytes, 0, aim: 0)
     }
     if let row = ffiQueue?.rows.first {
-      goals.append(
-        .most("FFI, another thread: times the bare host", row.ratio(.nanoseconds)?.ratio, 1.3, aim: 1.1))
+      most("FFI, another thread: times the bare host", row.ratio(.nanoseconds)?.ratio, 1.3, aim: 1.1)
     }
     if let row = pacing?.rows.first(where: { $0.facts["share_of_highest"] != nil }) {
-      goals.append(
-        .most(
-          "open load at 60 % of the highest rate: send lag, times clock_nanosleep",
-          row.ratio(.lateness)?.ratio, 1.5, aim: 1.1))
+      let text = "open load at 60 % of the highest rate: send lag, times clock_nanosleep"
+      most(text, row.ratio(.lateness)?.ratio, 1.5, aim: 1.1)
     }
     if let rows = nats?.rows {
       func ratio(_ inFlight: Int, _ figure: Figure) -> Double? {
         rows.first { $0.inFlight == inFlight }?.ratio(figure)?.ratio
       }
       let allocated = rows.compactMap(\.allocatedBytes)
-      goals += [
-        .most("NATS, 1 in flight: p50, times the bare client's", ratio(1, .p50), 1.15, aim: 1.05),
-        .least("NATS, 64 in flight: share of the bare client's rate", ratio(64, .rate), 0.85, aim: 0.95),
-        .least("NATS, 256 in flight: share of the bare client's rate", ratio(256, .rate), 0.75, aim: 0.95),
-        .most(
-          "NATS: bytes allocated per phase request",
-          allocated.count == rows.count ? allocated.max() : nil, 0, aim: 0),
-      ]
+      let mostAllocated = allocated.count == rows.count ? allocated.max() : nil
+      most("NATS, 1 in flight: p50, times the bare client's", ratio(1, .p50), 1.15, aim: 1.05)
+      least("NATS, 64 in flight: share of the bare client's rate", ratio(64, .rate), 0.85, aim: 0.95)
+      least("NATS, 256 in flight: share of the bare client's rate", ratio(256, .rate), 0.75, aim: 0.95)
+      most("NATS: bytes allocated per phase request", mostAllocated, 0, aim: 0)
     }
     if let row = worker?.rows.first {
-      goals.append(
-        .least("nylon-worker: share of the bare worker's rate", row.ratio(.rate)?.ratio, 0.7, aim: 0.9))
+      least("nylon-worker: share of the bare worker's rate", row.ratio(.rate)?.ratio, 0.7, aim: 0.9)
     }
     if let memory {
-      goals.append(
-        .most(
-          "resident memory with \(memory.inFlight) in flight, MiB",
-          memory.residentEndBytes.map { Double($0) / 1_048_576 }, 64, aim: 64))
+      let mebibytes = memory.residentEndBytes.map { Double($0) / 1_048_576 }
+      most("resident memory with \(memory.inFlight) in flight, MiB", mebibytes, 64, aim: 64)
     }
     return goals
   }
@@ -251,94 +266,46 @@ struct CalibrationResult: Encodable {
 
 extension CalibrationResult {
   var text: String {
-    let steps = [
-      ("clock read", clockNs, "ns"), ("histogram record", recordNs, "ns"),
-      ("timer overshoot", timerOvershootUs, "µs (p99)"),
-    ].compactMap { name, value, unit in
-      value.map { name.padded(17) + String(format: "  %8.1f ", $0) + unit }
+    func mebibytes(_ bytes: UInt64?) -> String? {
+      bytes.map { "\(shown(Double($0) / 1_048_576, 1)) MiB" }
     }
-    var lines = steps.isEmpty ? [] : steps + [""]
+    let place = "resident memory of the generator, NATS, \(memory?.inFlight ?? 0) in flight,"
+    let costs = [
+      ("clock read", clockNs.map { "\(shown($0, 1)) ns" }),
+      ("histogram record", recordNs.map { "\(shown($0, 1)) ns" }),
+      ("timer overshoot, p99", timerOvershootUs.map { "\(shown($0, 1)) µs" }),
+      ("\(place) at the start", mebibytes(memory?.residentStartBytes)),
+      ("\(place) at the end", mebibytes(memory?.residentEndBytes)),
+    ].compactMap { name, value in value.map { [name, $0] } }
     let sections = [ffi, ffiQueue, pacing, nats, worker, natsLibnatsTuned, natsLibnatsDefaults]
-    for section in sections { lines += section.map { $0.lines + [""] } ?? [] }
-    lines += memoryLines + goalLines
-    lines.append(
-      "Medians of \(rounds) rounds of \(secondsEach.formatted()) s, bare and engine in turn; "
-        + "a ratio is the median of the rounds' own.")
-    return lines.joined(separator: "\n")
+    let tables =
+      [Self.table("What the engine itself costs", ["part", "measured"], costs)]
+      + sections.compactMap { $0?.table } + [goalTable]
+    return tables.filter { !$0.rows.isEmpty }.map { $0.text() + "\n" }.joined()
+      + "Medians of \(rounds) rounds of \(secondsEach.formatted()) s, bare and engine in turn; "
+      + "a ratio is the median of the rounds' own."
   }
 
-  private var memoryLines: [String] {
-    guard let memory else { return [] }
-    func mebibytes(_ bytes: UInt64?) -> String {
-      bytes.map { String(format: "%.1f MiB", Double($0) / 1_048_576) } ?? "–"
-    }
-    return [
-      "Resident memory of the generator, NATS, \(memory.inFlight) in flight",
-      "  \(mebibytes(memory.residentStartBytes)) at the start, \(mebibytes(memory.residentEndBytes)) at the end",
-      "",
-    ]
-  }
-
-  private var goalLines: [String] {
-    guard !goals.isEmpty else { return [] }
-    let width = goals.map(\.goal.count).max() ?? 0
-    func bound(_ goal: CalibrationGoal, _ value: Double) -> String {
-      (goal.isMost ? "≤ " : "≥ ")
-        + value.formatted(.number.grouping(.never).precision(.fractionLength(0...2)))
-    }
-    let rows = goals.map { goal in
-      let measured = goal.measured.map { String(format: "%8.2f", $0) } ?? "       –"
-      let verdict =
-        goal.isReached.map {
+  private var goalTable: ReportTable {
+    Self.table(
+      "What must be reached", ["goal", "verdict", "measured", "must reach", "aim"],
+      goals.map { goal in
+        func bound(_ value: Double) -> String { "\(goal.isMost ? "≤" : "≥") \(Number.text(value) ?? "–")" }
+        let verdict = goal.isReached.map {
           $0 ? (goal.isAimReached == true ? "reached, the aim too" : "reached") : "not reached"
-        } ?? "not measured"
-      return "  " + goal.goal.padded(width) + "  \(measured)   " + bound(goal, goal.mustReach).padded(10)
-        + "    " + bound(goal, goal.aim).padded(6) + "  \(verdict)"
-    }
-    return ["".padded(width + 2) + "  measured   must reach    aim     "] + rows + [""]
-  }
-}
-
-extension CalibrationSection {
-  fileprivate var lines: [String] { [title] + (layout == .table ? [head] : []) + rows.flatMap(lines) }
-
-  private var head: String {
-    "  in flight    bare req/s" + "\(peerName) req/s".leftPadded(14)
-      + "   ratio                    bare p50" + "\(peerName) p50".leftPadded(13) + "   ratio"
+        }
+        return [
+          goal.goal, verdict ?? "not measured", goal.measured.map { shown($0) } ?? "–",
+          bound(goal.mustReach), bound(goal.aim),
+        ]
+      })
   }
 
-  private func lines(_ row: CalibrationRow) -> [String] {
-    let bare = row.bareMedian(figures[0])
-    let peer = row.peerMedian(figures[0])
-    let paired = row.ratio(figures[0])
-    let ratio = paired.map { String(format: "%.2f", $0.ratio) + interval($0.interval) } ?? "–"
-    let times = paired == nil ? "–" : "\(ratio) times \(than)"
-    switch layout {
-    case .block:
-      let unit = figures[0] == .rate ? "%8.0f req/s" : "%8.1f ns"
-      return [
-        "  " + bareName.padded(15) + "  " + String(format: unit, bare),
-        "  " + peerName.padded(15) + "  " + String(format: unit, peer) + "   " + times,
-      ]
-    case .lines:
-      let share =
-        row.facts["share_of_highest"].map { String(format: " (%.0f %% of the highest)", $0 * 100) } ?? ""
-      return [
-        String(format: "  %9.0f/s  ", row.facts["rate_per_second"] ?? 0) + bareName
-          + String(format: " %8.2f µs  ", bare) + peerName + String(format: " %8.2f µs   ", peer) + times
-          + share
-      ]
-    case .table:
-      return [
-        String(format: "  %9.0f  %12.0f  %12.0f   ", Double(row.inFlight), bare, peer)
-          + ratio.padded(20)
-          + String(format: "  %8.0f µs  %8.0f µs   ", row.bareMedian(.p50), row.peerMedian(.p50))
-          + (row.ratio(.p50).map { String(format: "%.2f", $0.ratio) } ?? "–")
-      ]
-    }
-  }
-
-  private func interval(_ interval: Interval?) -> String {
-    interval.map { String(format: " (%.2f to %.2f)", $0.low, $0.high) } ?? ""
+  /// A table whose first two columns are text.
+  fileprivate static func table(_ title: String, _ heads: [String], _ rows: [[String]]) -> ReportTable {
+    ReportTable(
+      title,
+      heads.enumerated().map { place, head in Column.toned(head, isText: place < 2) { Cell($0[place]) } },
+      rows)
   }
 }

@@ -4,13 +4,10 @@ import Lab
 
 /// The command's output: results on standard output, the rest on standard error.
 enum Console {
-  /// A line on standard error.
   static func error(_ text: String) { write(text + "\n", to: STDERR_FILENO) }
 
-  /// Text on standard output.
   static func result(_ text: String) { write(text.hasSuffix("\n") ? text : text + "\n", to: STDOUT_FILENO) }
 
-  /// Text on standard error as it is.
   static func raw(_ text: String) { write(text, to: STDERR_FILENO) }
 
   /// Whether standard error is a terminal that shows progress.
@@ -25,72 +22,42 @@ enum Console {
   }
 
   private static func write(_ text: String, to descriptor: Int32) {
-    var rest = Array(text.utf8)[...]
-    while !rest.isEmpty {
-      let count = rest.withUnsafeBytes { Foundation.write(descriptor, $0.baseAddress, $0.count) }
-      if count <= 0 {
-        if count < 0, errno == EINTR { continue }
-        return
-      }
-      rest = rest.dropFirst(count)
-    }
+    // A reader that has gone is no reason to stop measuring.
+    try? FileHandle(fileDescriptor: descriptor).write(contentsOf: Data(text.utf8))
   }
 }
 
-/// A glance at a load, with the times that go with it.
-struct LoadGlanceAt {
-  let glance: LoadGlance
-  /// Seconds of the measured time so far.
-  let measuredSeconds: Double
-
-  init(_ area: RecordingArea) {
-    glance = LoadGlance(area)
-    let now = MonotonicClock.nanoseconds
-    let end = min(now, area.measureEnd)
-    measuredSeconds =
-      area.measureStart > 0 && end > area.measureStart
-      ? Double(end - area.measureStart) / 1e9 : 0
-  }
-}
+/// A glance at a load, and the seconds of its measured time so far; 0 before it.
+typealias LoadGlanceAt = (glance: LoadGlance, measuredSeconds: Double)
 
 /// One line on a terminal: what is measured, rate, p50, p99, errors, time left.
 final class ProgressLine {
   private let isDrawn: Bool
   private let verbose: Bool
-  private var count = 0
-  private var place = 0
-  private var label = ""
-  private var secondsEach = 0.0
-  private var begun = MonotonicClock.nanoseconds
+  private var step = (place: 0, count: 0, secondsEach: 0.0, label: "", begun: UInt64(0))
 
   init(isDrawn: Bool, verbose: Bool) {
     self.isDrawn = isDrawn
     self.verbose = verbose
   }
 
-  /// How much there is to do.
-  func plan(count: Int, secondsEach: Double) {
-    self.count = count
-    self.secondsEach = secondsEach
-  }
-
-  /// The next measurement begins.
-  func begin(place: Int, label: String, now: UInt64 = MonotonicClock.nanoseconds) {
-    self.place = place
-    self.label = label
-    begun = now
+  /// One of so many measurements begins, from 0.
+  func begin(
+    place: Int, of count: Int, secondsEach: Double, _ label: String,
+    now: UInt64 = MonotonicClock.nanoseconds
+  ) {
+    step = (place, count, secondsEach, label, now)
     if verbose { Console.error("[\(place + 1)/\(count)] \(label)") }
     draw("starting")
   }
 
-  /// Shows a load under way.
   func show(_ at: LoadGlanceAt) {
-    let glance = at.glance
+    let (glance, seconds) = at
     switch glance.state {
     case .preparing: draw("starting")
     case .warmup: draw("warm-up")
     case .measuring, .draining, .done:
-      let rate = at.measuredSeconds > 0 ? Double(glance.answered) / at.measuredSeconds : 0
+      let rate = seconds > 0 ? Double(glance.answered) / seconds : 0
       draw(
         "\(Int(rate).formatted()) req/s  p50 \(Self.time(glance.p50Nanoseconds))"
           + "  p99 \(Self.time(glance.p99Nanoseconds))"
@@ -98,36 +65,28 @@ final class ProgressLine {
     }
   }
 
-  /// Shows something that is no measurement of the plan.
+  /// Shows a text in the place of the one before.
   func say(_ text: String) { if isDrawn { Console.raw("\r\u{1b}[K\(text)") } }
 
-  /// Removes the line.
-  func clear() { if isDrawn { Console.raw("\r\u{1b}[K") } }
+  func clear() { say("") }
 
-  private func draw(_ text: String) {
-    if isDrawn { Console.raw("\r\u{1b}[K" + line(text, now: MonotonicClock.nanoseconds)) }
-  }
+  private func draw(_ text: String) { say(line(text, now: MonotonicClock.nanoseconds)) }
 
   func line(_ text: String, now: UInt64) -> String {
-    let spent = Double(now - begun) / 1e9
-    let left = max(0, secondsEach - spent) + Double(count - place - 1) * secondsEach
+    let spent = Double(now - step.begun) / 1e9
+    let left = max(0, step.secondsEach - spent) + Double(step.count - step.place - 1) * step.secondsEach
     let clock = String(format: "%d:%02d", Int(left) / 60, Int(left) % 60)
-    return "[\(place + 1)/\(count)] \(label)  \(text)  \(clock) left"
+    return "[\(step.place + 1)/\(step.count)] \(step.label)  \(text)  \(clock) left"
   }
 
   private static func time(_ nanoseconds: UInt64?) -> String {
     guard let nanoseconds else { return "–" }
     let value = Double(nanoseconds)
     if value < 1e3 { return "\(nanoseconds) ns" }
-    if value < 1e6 { return String(format: "%.1f µs", value / 1e3) }
-    return String(format: "%.2f ms", value / 1e6)
+    return value < 1e6 ? String(format: "%.1f µs", value / 1e3) : String(format: "%.2f ms", value / 1e6)
   }
 }
 
 extension String {
-  /// The text with spaces after it, so that it is as wide.
   func padded(_ width: Int) -> String { padding(toLength: max(width, count), withPad: " ", startingAt: 0) }
-
-  /// The text with spaces before it.
-  func leftPadded(_ width: Int) -> String { String(repeating: " ", count: max(0, width - count)) + self }
 }

@@ -3,12 +3,9 @@ import Foundation
 import Lab
 import Scenario
 
-/// What this build is.
-package enum ToolVersion {
-  /// The version of nylon-bench.
-  package static let current = "0.1.0"
+enum ToolVersion {
+  static let current = "0.1.0"
 
-  /// Whether the compiler optimised.
   static var isOptimised: Bool {
     #if DEBUG
       false
@@ -36,18 +33,14 @@ package enum ToolVersion {
   }
 }
 
-/// Files that come with this package.
 enum PackageFiles {
   /// The folder Scenarios/: below the current folder, else above the built command.
   static func scenarios() throws -> String {
-    var folder = FileManager.default.currentDirectoryPath
-    if let found = try? ScenarioCatalog.folder(under: folder) { return found }
-    folder = Executables.ownFolder
-    while folder != "/", !folder.isEmpty {
-      if let found = try? ScenarioCatalog.folder(under: folder) { return found }
-      folder = (folder as NSString).deletingLastPathComponent
-    }
-    return try ScenarioCatalog.folder(under: FileManager.default.currentDirectoryPath)
+    let current = FileManager.default.currentDirectoryPath
+    let above = sequence(first: Executables.ownFolder) { ($0 as NSString).deletingLastPathComponent }
+      .prefix { $0 != "/" && !$0.isEmpty }
+    let found = ([current] + above).lazy.compactMap { try? ScenarioCatalog.folder(under: $0) }.first
+    return try found ?? ScenarioCatalog.folder(under: current)
   }
 
   /// The path of an FFI plugin: as written, or a product of this package.

@@ -18,13 +18,6 @@ final class Libnats: @unchecked Sendable {
     }
   }
 
-  /// What came of a request.
-  enum Reply {
-    case message(Message)
-    case noResponders
-    case silence
-  }
-
   static var version: String { String(cString: nats_GetVersion()) }
 
   private let connection: OpaquePointer
@@ -58,22 +51,24 @@ final class Libnats: @unchecked Sendable {
   /// Waits until the broker has seen everything that was sent.
   func flush() throws { try Self.check("a flush", natsConnection_FlushTimeout(connection, 5000)) }
 
-  func request(_ subject: String, _ payload: [UInt8], timeoutMilliseconds: Int64) -> Reply {
+  /// The answer; nil when none came in time, or nobody subscribes.
+  func request(_ subject: String, _ payload: [UInt8], timeoutMilliseconds: Int64) -> Message? {
     var message: OpaquePointer?
     let status = natsConnection_Request(
       &message, connection, subject, payload, Int32(payload.count), timeoutMilliseconds)
     defer { natsMsg_Destroy(message) }
-    switch status {
-    case NATS_OK: return .message(Message(message))
-    case NATS_NO_RESPONDERS: return .noResponders
-    default: return .silence
-    }
+    return status == NATS_OK ? Message(message) : nil
   }
 
   /// Receives a subject's messages, on a thread of libnats, until the connection is closed.
   func subscribe(
     _ subject: String, group: String? = nil, onMessage: @escaping @Sendable (Message) -> Void
   ) throws {
+    let received: natsMsgHandler = { _, _, message, receiver in
+      defer { natsMsg_Destroy(message) }
+      guard let receiver else { return }
+      Unmanaged<Receiver>.fromOpaque(receiver).takeUnretainedValue().onMessage(Message(message))
+    }
     // Kept for ever, a few bytes: libnats may deliver while it is being closed.
     let receiver = Unmanaged.passRetained(Receiver(onMessage)).toOpaque()
     _ = try Self.make("a subscription") { made in
@@ -85,36 +80,29 @@ final class Libnats: @unchecked Sendable {
     }
   }
 
+  /// A subscription's closure, as libnats can keep it.
+  private final class Receiver: Sendable {
+    let onMessage: @Sendable (Message) -> Void
+
+    init(_ onMessage: @escaping @Sendable (Message) -> Void) { self.onMessage = onMessage }
+  }
+
   private static func make(
     _ what: String, _ create: (inout OpaquePointer?) -> natsStatus
   ) throws -> OpaquePointer {
     var made: OpaquePointer?
     try check(what, create(&made))
-    guard let made else {
-      throw LabError.cannotStart(program: "\(what) of the NATS client", why: "no memory")
-    }
+    guard let made else { throw failure(what, "no memory") }
     return made
   }
 
   private static func check(_ what: String, _ status: natsStatus) throws {
     guard status != NATS_OK else { return }
-    let text = natsStatus_GetText(status).map { String(cString: $0) } ?? "status \(status.rawValue)"
-    throw LabError.cannotStart(program: "\(what) of the NATS client", why: text)
+    throw failure(
+      what, natsStatus_GetText(status).map { String(cString: $0) } ?? "status \(status.rawValue)")
   }
-}
 
-/// A subscription's closure, as libnats can keep it.
-private final class Receiver: Sendable {
-  let onMessage: @Sendable (Libnats.Message) -> Void
-
-  init(_ onMessage: @escaping @Sendable (Libnats.Message) -> Void) { self.onMessage = onMessage }
-}
-
-private func received(
-  connection: OpaquePointer?, subscription: OpaquePointer?, message: OpaquePointer?,
-  receiver: UnsafeMutableRawPointer?
-) {
-  defer { natsMsg_Destroy(message) }
-  guard let receiver else { return }
-  Unmanaged<Receiver>.fromOpaque(receiver).takeUnretainedValue().onMessage(Libnats.Message(message))
+  private static func failure(_ what: String, _ why: String) -> LabError {
+    .cannotStart(program: "\(what) of the NATS client", why: why)
+  }
 }

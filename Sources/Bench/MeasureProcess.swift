@@ -5,20 +5,21 @@ import Lab
 /// What runs in a load process: an order comes in on standard input, a measurement goes out as one document.
 ///
 /// A plugin that crashes takes only this process down.
-package enum MeasureProcess {
-  package static func main() throws {
+enum MeasureProcess {
+  static func main() throws {
     let reply: LoadReply
     do {
-      reply = try load()
+      reply = LoadReply(measurement: try load())
     } catch {
       reply = LoadReply(failure: LoadFailure(error))
     }
-    try send(reply)
+    let descriptor = number(LoadProcess.documentVariable) ?? STDOUT_FILENO
+    try FileHandle(fileDescriptor: descriptor).write(contentsOf: try JSONEncoder().encode(reply))
     // A plugin's own threads and exit handlers are not waited for: all is measured and sent.
     _exit(0)
   }
 
-  private static func load() throws -> LoadReply {
+  private static func load() throws -> Engine.Measurement {
     let input = FileHandle.standardInput.readDataToEndOfFile()
     let order: LoadOrder
     do {
@@ -33,19 +34,9 @@ package enum MeasureProcess {
     }
     let shared = try SharedRecording(layout: order.layout, descriptor: descriptor)
     let sampler = ResourceSampler(order)
-    let runner = LoadRunner(order: order, area: shared.area) {
-      sampler.sample()
-    } between: {
-      sampler.sampleBetween()
-    }
-    return LoadReply(measurement: try runner.measure())
-  }
-
-  private static func send(_ reply: LoadReply) throws {
-    let descriptor = number(LoadProcess.documentVariable) ?? STDOUT_FILENO
-    let file = FileHandle(fileDescriptor: descriptor, closeOnDealloc: false)
-    try file.write(contentsOf: try JSONEncoder().encode(reply))
-    if descriptor != STDOUT_FILENO { try file.close() }
+    return try LoadRunner(
+      order: order, area: shared.area, sample: sampler.sample, between: sampler.sampleBetween
+    ).measure()
   }
 
   private static func number(_ variable: String) -> Int32? {
@@ -73,11 +64,7 @@ final class ResourceSampler {
     var sample = ResourceSample()
     if !isFirst { sample.generatorNanoseconds = ProcessClock.cpuNanoseconds(pid: getpid()) }
     sample.steal = SystemTimes.now().map { ($0.stolen, $0.total) }
-    // Workers whose time cannot be read all are not half measured.
-    let workers = order.workerPIDs.map(ProcessClock.cpuNanoseconds(session:))
-    sample.workersNanoseconds =
-      workers.isEmpty || workers.contains(where: { $0 == nil })
-      ? nil : workers.compactMap { $0 }.reduce(0, +)
+    sample.workersNanoseconds = sum(order.workerPIDs.map(ProcessClock.cpuNanoseconds(session:)))
     sample.brokerNanoseconds = order.brokerPID.flatMap(ProcessClock.cpuNanoseconds(pid:))
     sample.generator = ProcessClock.ownReading()
     sample.broker = order.brokerPID.flatMap(ProcessClock.reading(pid:))
@@ -90,16 +77,16 @@ final class ResourceSampler {
   /// CPU times until now, and this process's memory: what can be read with a few calls, since it is in the measured
   /// time itself.
   func sampleBetween() -> ResourceSample {
-    var sample = ResourceSample()
-    sample.generatorNanoseconds = ProcessClock.cpuNanoseconds(pid: getpid())
-    sample.brokerNanoseconds = order.brokerPID.flatMap(ProcessClock.cpuNanoseconds(pid:))
-    let workers = workerProcesses.map(ProcessClock.cpuNanoseconds(pid:))
-    sample.workersNanoseconds =
-      workers.isEmpty || workers.contains(where: { $0 == nil })
-      ? nil : workers.compactMap { $0 }.reduce(0, +)
-    sample.generator = ProcessReading(
-      residentBytes: ProcessClock.residentBytes(pid: getpid()), switches: nil)
-    return sample
+    ResourceSample(
+      generatorNanoseconds: ProcessClock.cpuNanoseconds(pid: getpid()),
+      brokerNanoseconds: order.brokerPID.flatMap(ProcessClock.cpuNanoseconds(pid:)),
+      workersNanoseconds: sum(workerProcesses.map(ProcessClock.cpuNanoseconds(pid:))),
+      generator: ProcessReading(residentBytes: ProcessClock.residentBytes(pid: getpid()), switches: nil))
+  }
+
+  /// Nil without processes, and where one's time cannot be read: workers are not half measured.
+  private func sum(_ times: [UInt64?]) -> UInt64? {
+    times.isEmpty || times.contains(nil) ? nil : times.reduce(0) { $0 + ($1 ?? 0) }
   }
 }
 
@@ -109,33 +96,14 @@ final class ResourceSampler {
 final class SharedRecording {
   /// What the load process is given.
   let descriptor: Int32
-  /// The view on it.
   let area: RecordingArea
   private let memory: UnsafeMutableRawPointer
   private let byteCount: Int
 
-  /// New, zeroed memory.
-  init(layout: RecordingLayout) throws {
+  /// New, zeroed memory, or that behind a descriptor that somebody else made.
+  init(layout: RecordingLayout, descriptor made: Int32? = nil) throws {
     byteCount = layout.byteCount
-    descriptor = try SharedMemory.create(byteCount: byteCount)
-    memory = try SharedRecording.map(descriptor, byteCount: byteCount)
-    area = RecordingArea(layout: layout, memory: memory)
-  }
-
-  /// The memory behind a descriptor that somebody else made.
-  init(layout: RecordingLayout, descriptor: Int32) throws {
-    byteCount = layout.byteCount
-    self.descriptor = descriptor
-    memory = try SharedRecording.map(descriptor, byteCount: byteCount)
-    area = RecordingArea(layout: layout, memory: memory)
-  }
-
-  deinit {
-    munmap(memory, byteCount)
-    close(descriptor)
-  }
-
-  private static func map(_ descriptor: Int32, byteCount: Int) throws -> UnsafeMutableRawPointer {
+    descriptor = try made ?? SharedMemory.create(byteCount: byteCount)
     // Populated now, so that recording never waits for a page.
     guard
       let memory = mmap(
@@ -144,6 +112,12 @@ final class SharedRecording {
     else {
       throw LabError.system("The memory for \(byteCount) bytes of results cannot be mapped", errno: errno)
     }
-    return memory
+    self.memory = memory
+    area = RecordingArea(layout: layout, memory: memory)
+  }
+
+  deinit {
+    munmap(memory, byteCount)
+    close(descriptor)
   }
 }

@@ -1,6 +1,6 @@
+import Engine
 import Foundation
 import Lab
-import Engine
 import Results
 import Scenario
 
@@ -12,11 +12,11 @@ final class NetworkLinks {
     let servers: [String]
   }
 
-  /// The links of one target, and what their relays had cost before its load.
-  struct Used {
-    fileprivate var links: [Link] = []
-    fileprivate var cpuBefore: [UInt64?] = []
-    fileprivate var since = MonotonicClock.nanoseconds
+  /// A link of the target that is measured, and what its relay had cost before the load.
+  private struct Use {
+    let link: Link
+    let cpuBefore: UInt64?
+    let since = MonotonicClock.nanoseconds
   }
 
   /// A relay over so much of a core may itself be what bounds a load.
@@ -24,42 +24,34 @@ final class NetworkLinks {
 
   private let seed: UInt64
   private var links: [Key: Link] = [:]
+  private var used: [Use] = []
   /// What each link took of probes, in the order in which they were started.
   private(set) var measurements: [LinkMeasurement] = []
 
-  init(seed: UInt64) {
-    self.seed = seed
-  }
+  init(seed: UInt64) { self.seed = seed }
 
   /// The URLs that a part uses to reach the brokers: through the target's link on its side, when
-  /// there is one. Notes the link in `used`.
-  func urls(
-    to servers: [String], for target: Target, _ side: LinkPlace, used: inout Used
-  ) throws(LabError) -> [String] {
+  /// there is one.
+  func urls(to servers: [String], for target: Target, _ side: LinkPlace) throws(LabError) -> [String] {
     guard let spec = target.links.first(where: { $0.between == side }) else { return servers }
     let key = Key(spec: spec, servers: servers)
-    if let link = links[key], link.isRunning {
-      used.links.append(link)
-      return link.urls
-    }
+    if let link = links[key], link.isRunning { return link.urls }
     let link = try Link.start(spec, to: servers, seed: seed)
     links[key] = link
     measurements.append(link.accuracy)
-    used.links.append(link)
     return link.urls
   }
 
-  /// Notes what the relays have cost until now, before a load.
-  func begin(_ used: inout Used) {
-    used.since = MonotonicClock.nanoseconds
-    used.cpuBefore = used.links.map(\.cpuNanoseconds)
+  /// Notes what the relays of a target's links have cost until now, before a load.
+  func begin(_ target: Target, to servers: [String]) {
+    used = target.links.compactMap { links[Key(spec: $0, servers: servers)] }
+      .map { Use(link: $0, cpuBefore: $0.cpuNanoseconds) }
   }
 
   /// Judges a measurement over links: a relay that died makes it invalid, a busy one is told.
-  func judge(_ used: Used, _ measurement: inout Engine.Measurement) {
-    let elapsed = Double(MonotonicClock.nanoseconds - used.since)
-    for (link, before) in zip(used.links, used.cpuBefore) {
-      let place = link.spec.between.rawValue
+  func judge(_ measurement: inout Engine.Measurement) {
+    for use in used {
+      let (link, place) = (use.link, use.link.spec.between.rawValue)
       guard link.isRunning else {
         measurement.invalidReasons.append(
           InvalidReason(
@@ -68,8 +60,8 @@ final class NetworkLinks {
               + "; last words: \(link.lastWords)"))
         continue
       }
-      guard let before, let now = link.cpuNanoseconds, now > before else { continue }
-      let share = Double(now - before) / elapsed
+      guard let before = use.cpuBefore, let now = link.cpuNanoseconds, now > before else { continue }
+      let share = Double(now - before) / Double(MonotonicClock.nanoseconds - use.since)
       if share > Self.busyShare {
         measurement.warnings.append(
           "the relay of the link \(place) used \(Int((share * 100).rounded())) % of a core: it may be what "

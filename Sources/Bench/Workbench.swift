@@ -1,14 +1,12 @@
+import Engine
 import Foundation
 import Lab
-import Engine
 import Results
-import Report
 import Scenario
 
 /// What stands around the loads of one run: the broker, plugins' paths, worker pools.
 final class Workbench {
   private let plan: Plan
-  /// How often a load under way is looked at.
   var glanceInterval = Duration.milliseconds(200)
   private var broker: Broker?
   private var pluginPaths: [String: String] = [:]
@@ -34,7 +32,13 @@ final class Workbench {
         addPlugin(target.plugin, path)
       case .nats(let spec):
         try Self.checkDialect(spec, of: target)
-        try Self.checkBroker(spec)
+        // A missing or wrong file, a broker that does not answer or refuses us: found before anything is started.
+        try Broker.checkFiles(auth: spec.auth, tls: spec.tls, servers: spec.servers)
+        for server in spec.servers { try Broker.probe(url: server, auth: spec.auth, tls: spec.tls) }
+        if spec.servers.isEmpty {
+          try Broker.checkStartable(auth: spec.auth, tls: spec.tls)
+          _ = try Executables.broker()
+        }
         if !target.links.isEmpty { _ = try Executables.own("nylon-link") }
         if let program = spec.workers?.command.first, let path = try? Executables.find(program, remedy: "") {
           addPlugin(target.plugin, path)
@@ -43,31 +47,22 @@ final class Workbench {
     }
   }
 
-  /// A missing or wrong file, a broker that does not answer or refuses us: found before anything is started.
-  private static func checkBroker(_ spec: NATSSpec) throws {
-    try Broker.checkFiles(auth: spec.auth, tls: spec.tls, servers: spec.servers)
-    for server in spec.servers { try Broker.probe(url: server, auth: spec.auth, tls: spec.tls) }
-    guard spec.servers.isEmpty else { return }
-    try Broker.checkStartable(auth: spec.auth, tls: spec.tls)
-    _ = try Executables.broker()
-  }
-
   /// What the generator cannot do is refused before anything starts, not measured by halves.
   private static func checkDialect(_ spec: NATSSpec, of target: Target) throws {
+    let why: String
     if spec.dialect == .streamSDK {
-      throw LoadFailure(
-        kind: .scenario,
-        message:
-          "target '\(target.name)': dialect: stream-sdk is not spoken by this version. Its workers send "
-          + "several maps a phase; under another dialect their answers would be marked invalid. "
-          + "Load the same handlers as an FFI plugin")
+      why =
+        "dialect: stream-sdk is not spoken by this version. Its workers send "
+        + "several maps a phase; under another dialect their answers would be marked invalid. "
+        + "Load the same handlers as an FFI plugin"
+    } else if spec.dialect == .replySDK, !target.verify.isEmpty {
+      why =
+        "verify: cannot be checked with dialect: reply-sdk, "
+        + "whose replies do not carry the response; leave verify: out"
+    } else {
+      return
     }
-    if spec.dialect == .replySDK, !target.verify.isEmpty {
-      throw LoadFailure(
-        kind: .scenario,
-        message: "target '\(target.name)': verify: cannot be checked with dialect: reply-sdk, "
-          + "whose replies do not carry the response; leave verify: out")
-    }
+    throw LoadFailure(kind: .scenario, message: "target '\(target.name)': \(why)")
   }
 
   private func addPlugin(_ name: String, _ path: String) {
@@ -75,7 +70,6 @@ final class Workbench {
     if !pluginFiles.contains(file) { pluginFiles.append(file) }
   }
 
-  /// Ends the links and the broker.
   func tearDown() {
     links.stop()
     broker?.stop()
@@ -91,34 +85,33 @@ final class Workbench {
     var order = LoadOrder(
       plan, target: target, load: load, replicate: replicate, pluginPath: pluginPaths[target.name] ?? "")
     var pool: WorkerPool?
-    var used = NetworkLinks.Used()
+    var servers: [String] = []
     if case .nats(let spec) = target.transport {
-      let servers = try prepareBroker(spec, order: &order)
-      order.servers = try links.urls(to: servers, for: target, .generatorBroker, used: &used)
+      servers = spec.servers
+      if servers.isEmpty {
+        if let gone = broker, !gone.isRunning {
+          links.stop(to: [gone.url])
+          broker = nil
+        }
+        let running = try broker ?? Broker.start(auth: spec.auth)
+        broker = running
+        order.brokerPID = running.pid
+        servers = [running.url]
+      }
+      order.servers = try links.urls(to: servers, for: target, .generatorBroker)
       if spec.workers != nil {
         pool = try WorkerPool.start(
-          for: target, servers: try links.urls(to: servers, for: target, .brokerWorkers, used: &used),
+          for: target, servers: try links.urls(to: servers, for: target, .brokerWorkers),
           monitor: spec.servers.isEmpty ? broker?.monitor : nil)
         order.workerPIDs = pool?.pids ?? []
       }
     }
     defer { pool?.stop() }
-    links.begin(&used)
+    links.begin(target, to: servers)
     var measurement = try runLoad(order, onGlance: onGlance)
-    links.judge(used, &measurement)
+    links.judge(&measurement)
     noteDeaths(pool, order: order, in: &measurement)
     return measurement
-  }
-
-  /// Starts a broker where none is named; the URLs of the brokers.
-  private func prepareBroker(_ spec: NATSSpec, order: inout LoadOrder) throws -> [String] {
-    guard spec.servers.isEmpty else { return spec.servers }
-    if broker?.isRunning != true {
-      if let gone = broker { links.stop(to: [gone.url]) }
-      broker = try Broker.start(auth: spec.auth)
-    }
-    order.brokerPID = broker?.pid
-    return [broker?.url ?? ""]
   }
 
   private func runLoad(
@@ -127,19 +120,17 @@ final class Workbench {
     let shared = try SharedRecording(layout: order.layout)
     let process = try LoadProcess.start(
       order: Array(try JSONEncoder().encode(order)), sharedMemory: shared.descriptor,
-      environment: Self.loadEnvironment,
-      secrets: secrets(of: order.target))
-    let watch =
-      order.brokerPID == nil
-      ? nil
-      : broker.map {
-        BrokerWatch($0.monitor, area: shared.area, seconds: order.measureSeconds)
-      }
+      environment: Self.loadEnvironment, secrets: secrets(of: order.target))
+    let watch = order.brokerPID.flatMap { _ in broker }.map {
+      BrokerWatch($0.monitor, area: shared.area, seconds: order.measureSeconds)
+    }
     let longest = order.target.policies.values.map(\.timeoutMilliseconds).max() ?? 0
     let seconds =
       order.warmupSeconds + order.measureSeconds + order.drainSeconds + Double(longest) / 1000 + 20
     let outcome = process.wait(limit: .seconds(seconds), every: glanceInterval) {
-      if !onGlance(LoadGlanceAt(shared.area)) { shared.area.stopRequested = true }
+      let (start, end) = (shared.area.measureStart, min(MonotonicClock.nanoseconds, shared.area.measureEnd))
+      let measuredSeconds = start > 0 && end > start ? Double(end - start) / 1e9 : 0
+      if !onGlance((LoadGlance(shared.area), measuredSeconds)) { shared.area.stopRequested = true }
       return true
     }
     // Before anything can throw: the watch looks into the shared memory, which goes with this function.
@@ -162,10 +153,15 @@ final class Workbench {
     {
       if let failure = reply.failure { throw failure }
       if var measurement = reply.measurement {
-        let secrets = Secrets(secrets(of: order.target))
         let words = measurement.evidence?.workerError
-        measurement.evidence?.workerError = words.map(secrets.scrub)
-        judge(&measurement, timerFloor: shared.area.timerFloorNanoseconds)
+        measurement.evidence?.workerError = words.map(Secrets(secrets(of: order.target)).scrub)
+        let (reasons, warnings) = Validity.assess(
+          measurement,
+          context: ValidityContext(
+            timerFloorNanoseconds: Double(shared.area.timerFloorNanoseconds),
+            optimisedBuild: ToolVersion.isOptimised))
+        measurement.invalidReasons += reasons
+        measurement.warnings += warnings
         return measurement
       }
     }
@@ -181,14 +177,6 @@ final class Workbench {
           : "the load process \(outcome.status); \(words)")
     ]
     return measurement
-  }
-
-  private func judge(_ measurement: inout Engine.Measurement, timerFloor: UInt64) {
-    let context = ValidityContext(
-      timerFloorNanoseconds: Double(timerFloor), optimisedBuild: ToolVersion.isOptimised)
-    let (reasons, warnings) = Validity.assess(measurement, context: context)
-    measurement.invalidReasons += reasons
-    measurement.warnings += warnings
   }
 
   private func noteDeaths(_ pool: WorkerPool?, order: LoadOrder, in measurement: inout Engine.Measurement) {

@@ -4,14 +4,14 @@ import Foundation
 /// A value behind a lock, with waiting until it changes.
 ///
 /// Unchecked, because `value` is a variable; every access to it holds `condition`'s lock.
-final class Guarded<Value: Sendable>: @unchecked Sendable {
+package final class Guarded<Value: Sendable>: @unchecked Sendable {
   private let condition = NSCondition()
   private var value: Value
 
-  init(_ value: Value) { self.value = value }
+  package init(_ value: Value) { self.value = value }
 
   /// Reads or changes the value; waiting threads look again.
-  func withLock<Result, Failure: Error>(
+  package func withLock<Result, Failure: Error>(
     _ body: (inout Value) throws(Failure) -> Result
   ) throws(Failure) -> Result {
     condition.lock()

@@ -27,14 +27,18 @@ package enum ProcessClock {
 
   /// All processes of the session that a process heads, itself among them. It reads all of `/proc`.
   package static func members(ofSession leader: Int32) -> [Int32] {
-    numbers(in: "/proc").filter { pid in
-      // Behind the name in brackets: state, parent, group, session.
-      guard let text = fileText("/proc/\(pid)/stat"), let bracket = text.lastIndex(of: ")") else {
-        return false
-      }
-      let fields = text[text.index(after: bracket)...].split(separator: " ")
-      return fields.count > 3 && Int32(fields[3]) == leader
-    }
+    numbers(in: "/proc").filter { relatives(of: $0)?[2] == leader }
+  }
+
+  /// The process that started another, or has adopted it; nil when it is gone.
+  package static func parent(of pid: Int32) -> Int32? { relatives(of: pid)?[0] }
+
+  /// A process's parent, group and session; nil when it is gone.
+  private static func relatives(of pid: Int32) -> [Int32]? {
+    guard let text = fileText("/proc/\(pid)/stat"), let bracket = text.lastIndex(of: ")") else { return nil }
+    // Behind the name in brackets: the state, then these.
+    let numbers = text[bracket...].split(separator: " ").dropFirst(2).prefix(3).compactMap { Int32($0) }
+    return numbers.count == 3 ? numbers : nil
   }
 
   private static func numbers(in folder: String) -> [Int32] {
@@ -94,6 +98,8 @@ package struct SystemTimes: Sendable, Equatable {
   package var total: UInt64
   /// What the hypervisor gave to others while we wanted to run.
   package var stolen: UInt64
+  /// Nobody's.
+  var idle: UInt64 = 0
 
   /// The times now; nil where there is no `/proc/stat`.
   package static func now() -> SystemTimes? { fileText("/proc/stat").flatMap(parse) }
@@ -104,12 +110,18 @@ package struct SystemTimes: Sendable, Equatable {
     guard let line = text.split(separator: "\n").first(where: { $0.hasPrefix("cpu ") }) else { return nil }
     let ticks = line.split(separator: " ").dropFirst().prefix(8).map { UInt64($0) ?? 0 }
     guard ticks.count == 8 else { return nil }
-    return SystemTimes(total: ticks.reduce(0, &+), stolen: ticks[7])
+    return SystemTimes(total: ticks.reduce(0, &+), stolen: ticks[7], idle: ticks[3] &+ ticks[4])
   }
 
   /// The share of CPU time, 0 to 1, that was stolen since an earlier moment; 0 when none passed.
   func stealShare(since earlier: SystemTimes) -> Double {
     guard total > earlier.total, stolen >= earlier.stolen else { return 0 }
     return Double(stolen - earlier.stolen) / Double(total - earlier.total)
+  }
+
+  /// The share of all cores, 0 to 1, that somebody used since an earlier moment; nil when no time passed.
+  package func busyShare(since earlier: SystemTimes) -> Double? {
+    guard total > earlier.total, idle >= earlier.idle else { return nil }
+    return 1 - Double(idle - earlier.idle) / Double(total - earlier.total)
   }
 }

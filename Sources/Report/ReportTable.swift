@@ -13,7 +13,7 @@ package struct ReportTable: Sendable, Equatable {
   /// Lines below it that explain it.
   package var notes: [String]
 
-  init<Row>(_ title: String, _ columns: [Column<Row>], _ rows: [Row], notes: [String] = []) {
+  package init<Row>(_ title: String, _ columns: [Column<Row>], _ rows: [Row], notes: [String] = []) {
     self.title = title
     self.columns = columns.map(\.name)
     isText = columns.map(\.isText)

@@ -13,15 +13,15 @@ import Testing
 struct JudgementTests {
   @Test("One delivery and one answer of each request holds; a second or a missing one fails")
   func one() {
-    #expect(DeliveryPromises.judgeOne(count: 3, deliveries: [1, 2], answers: [1, 1, 1]).verdict == .holds)
-    #expect(DeliveryPromises.judgeOne(count: 3, deliveries: [2, 2], answers: [1, 1, 1]).verdict == .fails)
-    #expect(DeliveryPromises.judgeOne(count: 3, deliveries: [1, 2], answers: [1, 0, 2]).verdict == .fails)
+    #expect(BrokerPromises.judgeOne(count: 3, deliveries: [1, 2], answers: [1, 1, 1]).verdict == .holds)
+    #expect(BrokerPromises.judgeOne(count: 3, deliveries: [2, 2], answers: [1, 1, 1]).verdict == .fails)
+    #expect(BrokerPromises.judgeOne(count: 3, deliveries: [1, 2], answers: [1, 0, 2]).verdict == .fails)
   }
 
   @Test("Two groups mean two deliveries and two answers, one group means one of each")
   func groups() {
     func verdict(_ groups: Int, _ deliveries: [UInt64], _ answers: [Int]) -> ClaimVerdict.Verdict {
-      DeliveryPromises.judgeGroups(count: 2, groups: groups, deliveries: deliveries, answers: answers).verdict
+      BrokerPromises.judgeGroups(count: 2, groups: groups, deliveries: deliveries, answers: answers).verdict
     }
     #expect(verdict(1, [2], [1, 1]) == .holds)
     #expect(verdict(1, [4], [2, 2]) == .fails)
@@ -31,18 +31,18 @@ struct JudgementTests {
 
   @Test("Round-robin holds, the broker's own random choice fails, and a handful says nothing")
   func order() {
-    func choices(_ sequence: [Int]) -> DeliveryPromises.Choices {
-      DeliveryPromises.Choices(sequence: sequence, workers: 4, unclear: 0)
+    func choices(_ sequence: [Int]) -> BrokerPromises.Choices {
+      BrokerPromises.Choices(sequence: sequence, workers: 4, unclear: 0)
     }
     var generator = SplitMix64(seed: 7)
     let random = (0..<200).map { _ in Int(generator.next() >> 62) }
-    #expect(DeliveryPromises.roundRobin(choices((0..<200).map { $0 % 4 })).verdict == .holds)
-    #expect(DeliveryPromises.roundRobin(choices(random)).verdict == .fails)
-    #expect(DeliveryPromises.roundRobin(choices(random)).why.contains("chooses at random"))
-    #expect(DeliveryPromises.roundRobin(choices([0, 1, 2])).verdict == .inconclusive)
-    #expect(DeliveryPromises.evenLoad(choices(random)).verdict == .holds)
-    #expect(DeliveryPromises.evenLoad(choices((0..<200).map { $0 < 150 ? 0 : $0 % 4 })).verdict == .fails)
-    #expect(DeliveryPromises.evenLoad(choices((0..<201).map { $0 % 3 })).verdict == .fails)
+    #expect(BrokerPromises.roundRobin(choices((0..<200).map { $0 % 4 })).verdict == .holds)
+    #expect(BrokerPromises.roundRobin(choices(random)).verdict == .fails)
+    #expect(BrokerPromises.roundRobin(choices(random)).why.contains("chooses at random"))
+    #expect(BrokerPromises.roundRobin(choices([0, 1, 2])).verdict == .inconclusive)
+    #expect(BrokerPromises.evenLoad(choices(random)).verdict == .holds)
+    #expect(BrokerPromises.evenLoad(choices((0..<200).map { $0 < 150 ? 0 : $0 % 4 })).verdict == .fails)
+    #expect(BrokerPromises.evenLoad(choices((0..<201).map { $0 % 3 })).verdict == .fails)
   }
 
   @Test("The layout is the four documented subjects in the group, no more and no fewer")
@@ -52,12 +52,12 @@ struct JudgementTests {
       BrokerSubscription(subject: "nylon.plugin.my-plugin.\($0)", group: "production-workers", clientID: 5)
     }
     let lifecycle = BrokerSubscription(subject: "nylon.plugin.my-plugin.lifecycle", group: nil, clientID: 5)
-    #expect(LayoutPromises.judgeLayout(all + [lifecycle], answered: 4).verdict == .holds)
-    #expect(LayoutPromises.judgeLayout(all, answered: 3).verdict == .fails)
-    #expect(LayoutPromises.judgeLayout(Array(all.dropLast()), answered: 4).verdict == .fails)
+    #expect(BrokerPromises.judgeLayout(all + [lifecycle], answered: 4).verdict == .holds)
+    #expect(BrokerPromises.judgeLayout(all, answered: 3).verdict == .fails)
+    #expect(BrokerPromises.judgeLayout(Array(all.dropLast()), answered: 4).verdict == .fails)
     var other = all
     other[0].group = "default"
-    #expect(LayoutPromises.judgeLayout(other, answered: 4).verdict == .fails)
+    #expect(BrokerPromises.judgeLayout(other, answered: 4).verdict == .fails)
   }
 
   private func seen(
@@ -102,15 +102,6 @@ struct JudgementTests {
     #expect(verdict([(100, nil), (120, nil)]) == .inconclusive)
     #expect(ScalingPromises.bound(points([(1, 0.9)])).contains("others on this machine"))
   }
-
-  @Test("CPU time of the machine is read from the kernel's line")
-  func machineTime() throws {
-    let first = try #require(MachineTime.parse("cpu  10 0 10 70 10 0 0 0 0 0\ncpu0 1 1 1 1 1 1 1 1\n"))
-    let last = try #require(MachineTime.parse("cpu  40 0 30 110 20 0 0 0 0 0\n"))
-    #expect(MachineTime.busyShare(first, last) == 0.5)
-    #expect(MachineTime.busyShare(first, first) == nil)
-    #expect(MachineTime.parse("intr 5") == nil)
-  }
 }
 
 @Suite("Answers around a fault")
@@ -121,7 +112,7 @@ struct RecoveryTests {
     var answered = 0.0
     for step in 0...Int(seconds / 0.05) {
       let at = Double(step) * 0.05
-      timeline.add(LoadSample(measuredSeconds: at, answered: UInt64(answered)))
+      timeline.add(at, answered: UInt64(answered))
       answered += rate(at) * 0.05
     }
     return timeline

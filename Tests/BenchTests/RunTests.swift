@@ -51,8 +51,7 @@ struct StepTests {
   @Test("The time left counts the rest of this measurement and all that come after it")
   func timeLeft() {
     let progress = ProgressLine(isDrawn: false, verbose: false)
-    progress.plan(count: 3, secondsEach: 30)
-    progress.begin(place: 0, label: "ffi closed-1", now: 0)
+    progress.begin(place: 0, of: 3, secondsEach: 30, "ffi closed-1", now: 0)
     #expect(progress.line("warm-up", now: 10_000_000_000) == "[1/3] ffi closed-1  warm-up  1:20 left")
     // One that takes longer than planned takes nothing from the others' time.
     #expect(progress.line("warm-up", now: 99_000_000_000).hasSuffix("1:00 left"))
@@ -63,21 +62,20 @@ struct StepTests {
 struct SweepTests {
   @Test("Numbers are listed or doubled, and anything else is refused")
   func numbers() {
-    #expect(SweepPlan.numbers("8", in: 1...64) == [8])
-    #expect(SweepPlan.numbers("4,1,2,4", in: 1...64) == [1, 2, 4])
-    #expect(SweepPlan.numbers("1..64", in: 1...64) == [1, 2, 4, 8, 16, 32, 64])
-    #expect(SweepPlan.numbers("3..20", in: 1...64) == [3, 6, 12, 20])
+    #expect(SweepCommand.numbers("8", in: 1...64) == [8])
+    #expect(SweepCommand.numbers("4,1,2,4", in: 1...64) == [1, 2, 4])
+    #expect(SweepCommand.numbers("1..64", in: 1...64) == [1, 2, 4, 8, 16, 32, 64])
+    #expect(SweepCommand.numbers("3..20", in: 1...64) == [3, 6, 12, 20])
     for text in ["", "0", "65", "8..4", "1..2..3", "x", "1,,2", "1..128"] {
-      #expect(SweepPlan.numbers(text, in: 1...64) == nil, "\(text)")
+      #expect(SweepCommand.numbers(text, in: 1...64) == nil, "\(text)")
     }
   }
 
   @Test("The loads are the requests in flight, each target can have them, and old conditions are dropped")
   func plan() throws {
-    let sweep = try SweepPlan(
-      targets: [], inFlight: "1,2048", workers: nil, connections: nil, serviceLevel: nil)
+    let sweep = try SweepCommand.parse(["s.yaml", "--in-flight", "1,2048"])
     let plan = Plan(name: "compare", targets: [target("a")], loads: [.closed(concurrency: 1)])
-    let swept = sweep.applied(to: plan, targets: plan.targets)
+    let swept = try sweep.swept(plan)
     #expect(swept.name == "compare-sweep")
     #expect(swept.targets.map(\.loads) == [[.closed(concurrency: 1), .closed(concurrency: 2048)]])
     #expect(swept.targets[0].maxInFlight == 2048)
@@ -86,14 +84,10 @@ struct SweepTests {
 
   @Test(
     "A wrong argument is named with what it must be",
-    arguments: ["inFlight", "workers", "connections", "slo"])
-  func wrong(argument: String) {
-    func value(_ name: String, _ right: String) -> String { name == argument ? "many" : right }
-    #expect(throws: SweepPlan.BadArgument.self) {
-      try SweepPlan(
-        targets: [], inFlight: value("inFlight", "1"), workers: value("workers", "1"),
-        connections: value("connections", "1"), serviceLevel: value("slo", "p99<5ms"))
-    }
+    arguments: ["--in-flight", "--workers", "--connections", "--slo"])
+  func wrong(argument: String) throws {
+    let error = #expect(throws: (any Error).self) { try SweepCommand.parse(["s.yaml", argument, "many"]) }
+    #expect(SweepCommand.message(for: try #require(error)).hasPrefix("\(argument) must be"))
   }
 
   /// All rates that a search tries, where every rate up to `capacity` is served.
@@ -167,13 +161,13 @@ struct ClaimCheckTests {
     subject.handler = "auth"
     subject.verify = Verification(status: 200)
     var plan = plan([target("all"), target("one", phases: [.requestFilter]), pool("nats")])
-    try Claims.substitute(self.plan([subject]), ffi: nil, nats: nil, into: &plan)
+    try ClaimsCommand.substitute(self.plan([subject]), ffi: nil, nats: nil, into: &plan)
     // Without a NATS target of the user's there is none to test.
     #expect(plan.targets.map(\.name) == ["all", "one"])
     #expect(plan.targets.map(\.handler) == ["auth", "auth"])
     #expect(plan.targets.map { $0.verify.isEmpty } == [false, true])
     #expect(throws: ScenarioError.self) {
-      try Claims.substitute(self.plan([subject]), ffi: "other", nats: nil, into: &plan)
+      try ClaimsCommand.substitute(self.plan([subject]), ffi: "other", nats: nil, into: &plan)
     }
   }
 }
@@ -194,10 +188,9 @@ struct ExitReasonTests {
     #expect(code(LoadFailure(kind: .failed, message: "m")) == 1)
     #expect(code(RunFolderError(kind: .invalid, path: "p", problem: "x", remedy: "y")) == 65)
     #expect(code(RunFolderError(kind: .unwritable, path: "p", problem: "x", remedy: "y")) == 1)
-    #expect(code(CountsDoNotClose(target: "t", load: "l", scope: "s", sent: 2, ended: 1)) == 70)
+    #expect(code(CountsDoNotClose(description: "d")) == 70)
     #expect(code(ExitReason.inconclusive) == 82)
     #expect(code(Unknown()) == 1)
-    #expect(ExitReason.of {} == nil)
   }
 
   private func document(

@@ -63,9 +63,11 @@ import Testing
   @Test func theStealShareIsOfTheTimeBetweenTwoReadings() throws {
     let earlier = try #require(SystemTimes.parse("cpu  10 0 10 80 0 0 0 0 5 5\ncpu0 1\n"))
     let later = try #require(SystemTimes.parse("cpu  50 0 10 130 0 0 0 10 9 9\n"))
-    #expect(earlier == SystemTimes(total: 100, stolen: 0))
+    #expect(earlier == SystemTimes(total: 100, stolen: 0, idle: 80))
     #expect(later.stealShare(since: earlier) == 0.1)
     #expect(earlier.stealShare(since: later) == 0)
+    #expect(later.busyShare(since: earlier) == 0.5)
+    #expect(earlier.busyShare(since: earlier) == nil)
     #expect(SystemTimes.parse("nothing") == nil)
     #expect(SystemTimes.now() != nil)
   }

@@ -1,26 +1,83 @@
 // What Nylon's configuration says, compared with what a worker sees that answers late or never.
-import Foundation
 import Engine
-import Lab
-import Results
+import Foundation
 import Nylon
-import Report
+import Results
 import Scenario
 
 /// Defaults and overrides of timeouts, retries and requests in flight.
 enum SettingPromises {
-  static let all = [
-    PromiseTest("smart-defaults", onBroker: smartDefaults),
-    PromiseTest("per-phase-overrides", onBroker: overrides),
-    PromiseTest("request-timeout", onBroker: requestTimeout),
-    PromiseTest("max-inflight", onBroker: maxInFlight),
+  static let all: [PromiseTest] = [
+    PromiseTest("smart-defaults") { stage in
+      // The middle two take 3 s each: in full where there is time.
+      let shorter = stage.bench.scaled(nil, quick: 300)
+      let target = try target(stage)
+      return judge(
+        try zip(Phase.session, [100, shorter, shorter, nil]).map { phase, timeoutMilliseconds in
+          let policy = target.policies[phase] ?? .standard(for: phase)
+          let timeout = timeoutMilliseconds ?? policy.timeoutMilliseconds
+          let (worker, measurement) = try silence(stage, target, phase, timeout)
+          let median = measurement.request?.response.value(atPercentile: 50).map { Double($0) / 1e6 }
+          return Seen(
+            phase: phase, policy: policy, timeoutMilliseconds: timeout, attempts: attempts(worker.arrivals),
+            tookMilliseconds: policy.onError == .retry ? nil : median)
+        })
+    },
+    PromiseTest("per-phase-overrides") { stage in
+      let target = try target(
+        stage, messaging: "    request_timeout_ms: 10000\n    max_inflight: 2048",
+        plugin: """
+              group: production-workers
+              per_phase:
+                request_filter:
+                  timeout_ms: 8000
+                  on_error: retry
+                  retry:
+                    max: 5
+          """)
+      let arrivals = try silence(stage, target, .requestFilter, 50, group: "production-workers").0.arrivals
+      let attempts = attempts(arrivals)
+      let first = arrivals.filter { $0.requestID == arrivals.first?.requestID }.map(\.at)
+      let gaps = zip(first.dropFirst(), first).map { shown(Double($0 - $1) / 1e6, 0) }
+      let timeouts = Phase.session.map { target.policies[$0]?.timeoutMilliseconds ?? 0 }
+      return .of(
+        attempts == [5] && timeouts == [8000, 10000, 10000, 10000] && target.maxInFlight == 2048,
+        "the guide's overrides: timeouts of the four phases are \(timeouts.listed()) ms, "
+          + "max_inflight is \(target.maxInFlight), and a request that is never answered was seen "
+          + "\(attempts.listed(" or ")) times (retry max 5; tried with a timeout of 50 ms, gaps "
+          + "\(gaps.listed()) ms)")
+    },
+    PromiseTest("request-timeout") { stage in
+      let seen = try [100, 2000].map { milliseconds in
+        try load(
+          stage, try target(stage, messaging: "    request_timeout_ms: \(milliseconds)"), .responseFilter,
+          .closed(concurrency: 2), answerAfterMilliseconds: 300,
+          measureSeconds: stage.bench.scaled(1, quick: 0.4), drainSeconds: 2
+        ).measurement.counts
+      }
+      let (short, long) = (seen[0], seen[1])
+      return .of(
+        short.timeouts > 0 && short.timeouts == short.sent && long.ok > 0 && long.ok == long.sent,
+        "a worker that takes 300 ms: with request_timeout_ms 100 \(short.timeouts) of \(short.sent) requests timed "
+          + "out (\(short.late) answers came late), with 2000 \(long.ok) of \(long.sent) were answered")
+    },
+    PromiseTest("max-inflight") { stage in
+      let most = try ["", "    max_inflight: 8"].map { messaging in
+        try load(
+          stage, try target(stage, messaging: messaging), .responseFilter,
+          .open(ratePerSecond: 400, arrivals: .uniform), answerAfterMilliseconds: 100,
+          measureSeconds: stage.bench.scaled(1, quick: 0.5), drainSeconds: 0.3
+        ).worker.mostWaiting
+      }
+      return .of(
+        most[0] > 8 && most[1] == 8,
+        "400 requests a second to a worker that takes 100 ms: at most \(most[0]) at once without max_inflight, "
+          + "and \(most[1]) with max_inflight 8")
+    },
   ]
 
   /// The guide's configuration with this broker and, perhaps, more keys; its one target.
-  private static func target(
-    _ stage: Stage, messaging: String = "", plugin: String = "",
-    loads: String = "{mode: closed, concurrency: 1}"
-  ) throws -> Target {
+  private static func target(_ stage: Stage, messaging: String = "", plugin: String = "") throws -> Target {
     let text = """
       messaging:
         - name: default
@@ -33,45 +90,52 @@ enum SettingPromises {
           entry_point: authz
       \(plugin)
       targets: [{plugin: my-plugin}]
-      loads: [\(loads)]
+      loads: [{mode: closed, concurrency: 1}]
       """
     let path = NSTemporaryDirectory() + "/nylon-promise-\(UUID().uuidString).yaml"
     try text.write(toFile: path, atomically: false, encoding: .utf8)
     defer { try? FileManager.default.removeItem(atPath: path) }
-    let targets = try ScenarioLoader.load(path: path, options: .init(metrics: SummaryRow.numericColumns))
-      .targets
-    return targets[0]
+    return try ScenarioLoader.load(path: path, options: .init(metrics: SummaryRow.numericColumns)).targets[0]
   }
 
-  private static func worker(_ stage: Stage, answerAfterMilliseconds: Int? = nil) throws -> ScriptedWorker {
+  /// Requests of one phase to a worker that answers after a while, or never.
+  private static func load(
+    _ stage: Stage, _ target: Target, _ phase: Phase, _ shape: LoadShape, group: String = "default",
+    answerAfterMilliseconds: Int? = nil, measureSeconds: Double, drainSeconds: Double
+  ) throws -> (worker: ScriptedWorker, measurement: Engine.Measurement) {
     let subject = try Subject(prefix: "nylon.plugin", plugin: "my-plugin")
-    return try ScriptedWorker(
-      stage.broker.url, subjects: Phase.session.map(subject.phase), group: "default",
+    let worker = try ScriptedWorker(
+      stage.broker.url, subjects: Phase.session.map(subject.phase), group: group,
       answerAfterMilliseconds: answerAfterMilliseconds)
+    defer { worker.stop() }
+    var target = target
+    target.phases = [phase]
+    let measurement = try stage.bench.load(
+      target, shape, measureSeconds: measureSeconds, drainSeconds: drainSeconds)
+    return (worker, measurement)
   }
 
-  /// How often each request of a phase came.
-  static func attempts(_ arrivals: [ScriptedWorker.Arrival], _ phase: Phase) -> [Int] {
-    Dictionary(grouping: arrivals.filter { $0.phase == phase }, by: \.requestID).values.map(\.count).sorted()
+  /// Requests of one phase that nobody answers, with this timeout.
+  private static func silence(
+    _ stage: Stage, _ target: Target, _ phase: Phase, _ timeoutMilliseconds: Int, group: String = "default"
+  ) throws -> (worker: ScriptedWorker, measurement: Engine.Measurement) {
+    var target = target
+    target.policies[phase]?.timeoutMilliseconds = timeoutMilliseconds
+    return try load(
+      stage, target, phase, .closed(concurrency: 1), group: group, measureSeconds: 0.15,
+      drainSeconds: Double(timeoutMilliseconds) / 1000 + 3)
   }
 
-  /// Milliseconds between the attempts of the first request of a phase.
-  static func gaps(_ arrivals: [ScriptedWorker.Arrival], _ phase: Phase) -> [Double] {
-    let ofPhase = arrivals.filter { $0.phase == phase }
-    let times = ofPhase.filter { $0.requestID == ofPhase.first?.requestID }.map(\.at)
-    return zip(times.dropFirst(), times).map { Double($0 - $1) / 1e6 }
+  private static func attempts(_ arrivals: [ScriptedWorker.Arrival]) -> [Int] {
+    Dictionary(grouping: arrivals, by: \.requestID).values.map(\.count).sorted()
   }
-
-  // MARK: Defaults
 
   /// One phase's documented default, and what a worker saw that never answers.
   struct Seen {
     var phase: Phase
-    /// The policy that came of the configuration.
     var policy: PhasePolicy
     /// The timeout in force, ms: the default, or a shorter one where the default takes too long.
     var timeoutMilliseconds: Int
-    /// Attempts of each request.
     var attempts: [Int]
     /// The median time that a timed-out phase took, ms; nil where the phase was not alone.
     var tookMilliseconds: Double?
@@ -86,132 +150,30 @@ enum SettingPromises {
       let least = Double(timeoutMilliseconds)
       return tookMilliseconds >= least * 0.999 && tookMilliseconds <= least * 1.5 + 100
     }
-
-    var row: [String] {
-      [
-        phase.subjectFragment, "\(policy.timeoutMilliseconds)", policy.onError.rawValue, "\(policy.attempts)",
-        "\(timeoutMilliseconds)", "\(Set(attempts).sorted())", tookMilliseconds.map { shown($0, 0) } ?? "",
-      ]
-    }
-  }
-
-  private static func smartDefaults(_ stage: Stage) throws -> BehaviourResult {
-    let target = try target(stage)
-    // The middle two take 3 s each: in full where there is time.
-    let seen = [
-      try silence(stage, target, .requestFilter, timeoutMilliseconds: 100),
-      try silence(stage, target, .responseFilter, timeoutMilliseconds: stage.bench.scaled(nil, quick: 300)),
-      try silence(
-        stage, target, .responseBodyFilter, timeoutMilliseconds: stage.bench.scaled(nil, quick: 300)),
-      try silence(stage, target, .logging, timeoutMilliseconds: nil),
-    ]
-    return judge(seen)
   }
 
   static func judge(_ seen: [Seen]) -> BehaviourResult {
-    let wrong = seen.filter { !$0.isRight }.map(\.phase.subjectFragment)
-    let tries = seen.map {
-      "\($0.phase.subjectFragment) \(Set($0.attempts).sorted().map(String.init).joined(separator: " or "))"
-    }
+    func name(_ one: Seen) -> String { one.phase.subjectFragment }
+    let wrong = seen.filter { !$0.isRight }.map(name)
+    let tries = seen.map { "\(name($0)) \(Set($0.attempts).sorted().listed(" or "))" }
     let took = seen.compactMap { one in
-      one.tookMilliseconds.map {
-        "\(one.phase.subjectFragment) \(shown($0, 0)) of \(one.timeoutMilliseconds) ms"
-      }
+      one.tookMilliseconds.map { "\(name(one)) \(shown($0, 0)) of \(one.timeoutMilliseconds) ms" }
     }
     return .of(
       wrong.isEmpty,
       "the guide's configuration without per_phase, and a worker that never answers: attempts "
-        + "\(tries.joined(separator: ", ")); timed out after \(took.joined(separator: ", "))"
-        + (wrong.isEmpty ? "" : "; not as documented: \(wrong.joined(separator: ", "))"),
+        + "\(tries.listed()); timed out after \(took.listed())"
+        + (wrong.isEmpty ? "" : "; not as documented: \(wrong.listed())"),
       columns: [
         "phase", "timeout ms", "on_error", "attempts", "timeout tried ms", "attempts seen",
         "timed out after ms",
-      ], rows: seen.map(\.row))
-  }
-
-  /// Sessions of one phase that nobody answers.
-  private static func silence(
-    _ stage: Stage, _ target: Target, _ phase: Phase, timeoutMilliseconds: Int?
-  ) throws -> Seen {
-    let worker = try worker(stage)
-    defer { worker.stop() }
-    let policy = target.policies[phase] ?? PhasePolicy.standard(for: phase)
-    let timeout = timeoutMilliseconds ?? policy.timeoutMilliseconds
-    var tried = target
-    tried.phases = [phase]
-    tried.policies[phase]?.timeoutMilliseconds = timeout
-    let measurement = try stage.bench.load(
-      tried, .closed(concurrency: 1), measureSeconds: 0.15, drainSeconds: Double(timeout) / 1000 + 3)
-    let median = measurement.request?.response.value(atPercentile: 50).map { Double($0) / 1e6 }
-    return Seen(
-      phase: phase, policy: policy, timeoutMilliseconds: timeout,
-      attempts: attempts(worker.arrivals, phase), tookMilliseconds: policy.onError == .retry ? nil : median)
-  }
-
-  // MARK: Overrides
-
-  private static func overrides(_ stage: Stage) throws -> BehaviourResult {
-    var target = try target(
-      stage, messaging: "    request_timeout_ms: 10000\n    max_inflight: 2048",
-      plugin: """
-            group: production-workers
-            per_phase:
-              request_filter:
-                timeout_ms: 8000
-                on_error: retry
-                retry:
-                  max: 5
-        """)
-    let read = target.policies
-    let worker = try ScriptedWorker(
-      stage.broker.url, subjects: ["nylon.plugin.my-plugin.request_filter"], group: "production-workers")
-    defer { worker.stop() }
-    target.phases = [.requestFilter]
-    target.policies[.requestFilter]?.timeoutMilliseconds = 50
-    _ = try stage.bench.load(target, .closed(concurrency: 1), measureSeconds: 0.1, drainSeconds: 5)
-    let attempts = attempts(worker.arrivals, .requestFilter)
-    let timeouts = Phase.session.map { read[$0]?.timeoutMilliseconds ?? 0 }
-    return .of(
-      attempts == [5] && timeouts == [8000, 10000, 10000, 10000] && target.maxInFlight == 2048,
-      "the guide's overrides: timeouts of the four phases are \(timeouts.map(String.init).joined(separator: ", ")) ms, "
-        + "max_inflight is \(target.maxInFlight), and a request that is never answered was seen "
-        + "\(attempts.map(String.init).joined(separator: " or ")) times (retry max 5; tried with a timeout of 50 ms, gaps "
-        + "\(gaps(worker.arrivals, .requestFilter).map { shown($0, 0) }.joined(separator: ", ")) ms)")
-  }
-
-  private static func requestTimeout(_ stage: Stage) throws -> BehaviourResult {
-    let worker = try worker(stage, answerAfterMilliseconds: 300)
-    defer { worker.stop() }
-    var seen: [OutcomeCounts] = []
-    for milliseconds in [100, 2000] {
-      var target = try target(stage, messaging: "    request_timeout_ms: \(milliseconds)")
-      target.phases = [.responseFilter]
-      let measurement = try stage.bench.load(
-        target, .closed(concurrency: 2), measureSeconds: stage.bench.scaled(1, quick: 0.4), drainSeconds: 2)
-      seen.append(measurement.request?.counts ?? OutcomeCounts())
-    }
-    let (short, long) = (seen[0], seen[1])
-    return .of(
-      short.timeouts > 0 && short.timeouts == short.sent && long.ok > 0 && long.ok == long.sent,
-      "a worker that takes 300 ms: with request_timeout_ms 100 \(short.timeouts) of \(short.sent) requests timed "
-        + "out (\(short.late) answers came late), with 2000 \(long.ok) of \(long.sent) were answered")
-  }
-
-  private static func maxInFlight(_ stage: Stage) throws -> BehaviourResult {
-    let most = try [" ", "    max_inflight: 8"].map { messaging in
-      let worker = try worker(stage, answerAfterMilliseconds: 100)
-      defer { worker.stop() }
-      var target = try target(stage, messaging: messaging)
-      target.phases = [.responseFilter]
-      _ = try stage.bench.load(
-        target, .open(ratePerSecond: 400, arrivals: .uniform),
-        measureSeconds: stage.bench.scaled(1, quick: 0.5),
-        drainSeconds: 0.3)
-      return worker.mostWaiting
-    }
-    return .of(
-      most[0] > 8 && most[1] == 8,
-      "400 requests a second to a worker that takes 100 ms: at most \(most[0]) at once without max_inflight, "
-        + "and \(most[1]) with max_inflight 8")
+      ],
+      rows: seen.map { one in
+        [
+          name(one), "\(one.policy.timeoutMilliseconds)", one.policy.onError.rawValue,
+          "\(one.policy.attempts)", "\(one.timeoutMilliseconds)", "\(Set(one.attempts).sorted())",
+          one.tookMilliseconds.map { shown($0, 0) } ?? "",
+        ]
+      })
   }
 }

@@ -1,6 +1,6 @@
 import ArgumentParser
-import Bench
 import Foundation
+import Results
 
 struct CalibrateCommand: BenchCommand {
   static let configuration = CommandConfiguration(
@@ -63,7 +63,19 @@ struct CalibrateCommand: BenchCommand {
   }
 
   func execute() throws {
-    try Calibration.run(
-      rounds: rounds, seconds: seconds, parts: parts ?? [], json: json, quiet: quiet, gate: gate)
+    let progress = ProgressLine(isDrawn: Console.drawsProgress && !quiet, verbose: false)
+    let calibration = Calibration(
+      rounds: rounds, seconds: seconds, parts: parts ?? [], progress: progress.say)
+    let result = try calibration.measure()
+    progress.clear()
+    Console.result(json ? try RunJSON.text(result) : result.text)
+    if !ToolVersion.isOptimised {
+      Console.error("invalid: unoptimised_build: build with -c release")
+      throw ExitReason.invalid
+    }
+    if gate, result.goals.contains(where: { $0.isReached != true }) {
+      Console.error("gate: a goal is not reached; the table above says which")
+      throw ExitReason.gateNotMet
+    }
   }
 }

@@ -1,16 +1,37 @@
+// The commands that measure nothing.
+import ArgumentParser
 import Lab
 import Report
 import Results
 import Scenario
 
-/// The commands that measure nothing.
-package enum Inspection {
-  /// Writes a stored run in another format, to standard output or into a folder.
-  package static func export(_ run: String, format: ExportFormat, to folder: String?) throws {
-    let files = try Exporter.render(try RunFolder.open(path: run).document, format: format)
-    if let folder {
-      try RunFolder.write(files, to: folder)
-      for file in files { Console.error("wrote \(folder)/\(file.name)") }
+struct ExportCommand: BenchCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "export", abstract: "Writes a stored run in another format, without measuring.",
+    discussion: """
+      One file goes to standard output. Formats with several files (csv, hgrm) print summary.csv, or \
+      the first distribution, unless --to names a folder, which gets all of them.
+
+      EXAMPLES
+        nylon-bench export results/latest --format csv
+        nylon-bench export results/latest --format csv --to csv/
+        nylon-bench export results/latest --format html > report.html
+      """)
+
+  @Argument(help: ArgumentHelp("A run's folder, or its run.json.", valueName: "run"))
+  var runPath: String
+
+  @Option(help: "csv, json, markdown, html, hgrm or hlog.")
+  var format: ExportFormat
+
+  @Option(help: "Folder that gets all files of the format.")
+  var to: String?
+
+  func execute() throws {
+    let files = try Exporter.render(try RunFolder.open(path: runPath).document, format: format)
+    if let to {
+      try RunFolder.write(files, to: to)
+      for file in files { Console.error("wrote \(to)/\(file.name)") }
     } else if let first = files.first {
       Console.result(first.contents)
       for file in files.dropFirst() { Console.error("not shown: \(file.name) (use --to DIR)") }
@@ -18,23 +39,61 @@ package enum Inspection {
       Console.error("The run holds no measurement to export as \(format.rawValue).")
     }
   }
+}
 
-  package static func scenarios(in folder: String?, json: Bool) throws {
+extension ExportFormat: ExpressibleByArgument {}
+
+struct ScenariosCommand: BenchCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "scenarios", abstract: "Lists Scenarios/ with their one-line descriptions.")
+
+  @Option(help: "Folder to list (default: Scenarios/ here or beside the package).")
+  var folder: String?
+
+  @Flag(help: "As JSON.")
+  var json = false
+
+  func execute() throws {
     let entries = try ScenarioCatalog.entries(in: try folder ?? PackageFiles.scenarios())
     if json { return Console.result(try RunJSON.text(entries)) }
     let width = entries.map(\.file.count).max() ?? 0
     for entry in entries { Console.result(entry.file.padded(width + 2) + entry.summary) }
   }
+}
 
-  package static func validate(_ file: String, options: some RunOptions) throws {
-    let summary = try ScenarioLoader.validate(path: file, options: options.loaderOptions)
+struct ValidateCommand: BenchCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "validate", abstract: "Checks a scenario, or a Nylon configuration, without running.",
+    discussion: """
+      EXAMPLES
+        nylon-bench validate my.yaml
+        nylon-bench validate /etc/nylon/nylon.yaml
+        nylon-bench validate my.yaml --set loads.0.concurrency=4096
+      """)
+
+  @Argument(help: "The file.")
+  var file: String
+
+  @OptionGroup var options: RunOptions
+
+  func execute() throws {
+    let summary = try ScenarioLoader.validate(path: file, options: options.loader)
     for problem in summary.problems { Console.error(problem.description) }
     guard summary.isValid else { throw ExitReason.badInput }
     Console.result("\(file): a valid \(summary.kind.rawValue), '\(summary.name)'")
     for item in summary.items { Console.result("  \(item)") }
   }
+}
 
-  package static func doctor(json: Bool) throws {
+struct DoctorCommand: BenchCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "doctor",
+    abstract: "Checks whether this machine is fit to measure, and says what to install.")
+
+  @Flag(help: "As JSON.")
+  var json = false
+
+  func execute() throws {
     let (findings, fitness) = Doctor.examine(optimisedBuild: ToolVersion.isOptimised)
     if json {
       Console.result(try RunJSON.text(findings + [fitness.asFinding]))

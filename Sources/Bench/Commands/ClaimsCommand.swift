@@ -1,0 +1,133 @@
+import ArgumentParser
+import Report
+import Results
+import Scenario
+
+/// Every documented figure and promise, and the verdicts.
+struct ClaimsCommand: BenchCommand {
+  enum Part: String, ExpressibleByArgument { case figures, behaviours }
+
+  static let configuration = CommandConfiguration(
+    commandName: "claims", abstract: "Tests every documented figure and promise, and prints the verdicts.",
+    discussion: """
+      Latency claims are tested unloaded (a), in an open loop at the documented throughput (b), and in a \
+      closed loop at the concurrency that Little's law implies from the documented pair (c); each per \
+      request of four phases and per phase request. HTTP is not part of it. Then every statement about \
+      behaviour is tested with real processes, each on its own broker.
+
+      The subjects are the example plugin and the example workers, handler authz. With --scenario they are \
+      the first FFI and the first NATS target of that scenario, with its request, or those that --ffi and \
+      --nats name; loads, phases and times stay those of Scenarios/headline.yaml.
+
+      EXAMPLES
+        nylon-bench claims
+        nylon-bench claims --quick                              a look, in one replicate
+        nylon-bench claims --gate                               for CI: exit 80 when a claim is worse
+        nylon-bench claims --scenario my.yaml                   your own plugin and workers
+        nylon-bench claims --scenario my.yaml --ffi fast --nats pool
+        nylon-bench claims --only behaviours                    faults, scaling, defaults: two minutes
+      """)
+
+  @Option(help: "A scenario with your own FFI target, NATS target, or both (default: the example's).")
+  var scenario: String?
+
+  @Option(help: ArgumentHelp("The FFI target that is tested, by its name.", valueName: "target"))
+  var ffi: String?
+
+  @Option(help: ArgumentHelp("The NATS target that is tested, by its name.", valueName: "target"))
+  var nats: String?
+
+  @Option(help: "The scenario that says what is measured (default: Scenarios/headline.yaml).")
+  var headline: String?
+
+  @Option(help: "The file of claims (default: Scenarios/claims.yaml).")
+  var claims: String?
+
+  @Option(help: "figures or behaviours: only these (default: both).")
+  var only: Part?
+
+  @OptionGroup var options: RunOptions
+
+  func execute() throws {
+    let folder = try headline == nil || claims == nil ? PackageFiles.scenarios() : ""
+    let file = claims ?? "\(folder)/claims.yaml"
+    let specs = try ClaimsFile.load(path: file, metrics: SummaryRow.numericColumns)
+    let promises = try BehavioursFile.load(path: file, tests: Promises.names)
+    var plan = try options.plan(headline ?? "\(folder)/headline.yaml")
+    if scenario != nil || ffi != nil || nats != nil {
+      var subjects = plan
+      if let scenario {
+        // --set is about what is measured; the subjects are as their file says.
+        var options = options
+        options.overrides = []
+        subjects = try options.plan(scenario)
+        plan.warnings += subjects.warnings
+      }
+      try Self.substitute(subjects, ffi: ffi, nats: nats, into: &plan)
+    }
+    let run = try BenchRun(plan: plan, options: options)
+    if only != .behaviours {
+      run.checks = ClaimCheck.all(specs, plan: plan)
+      run.document.origins = try ClaimsFile.origins(path: file, metrics: SummaryRow.numericColumns)
+    }
+    if only != .figures { run.promises = promises }
+    run.measuresTargets = only != .behaviours
+    let document = try run.execute()
+    try Outcome.present(
+      document, options,
+      tables: [
+        ResultTables.claims(document.claims), ResultTables.behaviours(document.behaviours ?? []),
+        ResultTables.implied(document.implied ?? []),
+      ] + Outcome.networkTables(document) + [
+        ResultTables.comparison(document.comparisons), ResultTables.results(document),
+        ResultTables.expectations(document.expectations),
+      ])
+  }
+
+  /// Puts the targets of another plan, the named ones or the first, in the place of the example's.
+  static func substitute(_ subjects: Plan, ffi: String?, nats: String?, into plan: inout Plan) throws {
+    let inProcess = try subject(ffi, "--ffi", transport: "ffi", of: subjects)
+    let pool = try subject(nats, "--nats", transport: "nats", of: subjects)
+    plan.targets = plan.targets.compactMap { place in
+      (place.transport.name == "ffi" ? inProcess : pool).map { place.filled(by: $0) }
+    }
+    plan.request = subjects.request
+    plan.threads = subjects.threads
+    plan.connections = subjects.connections
+  }
+
+  private static func subject(
+    _ name: String?, _ option: String, transport: String, of plan: Plan
+  ) throws -> Target? {
+    let targets = plan.targets.filter { $0.transport.name == transport }
+    guard let name else { return targets.first }
+    guard let target = targets.first(where: { $0.name == name }) else {
+      let known = targets.map(\.name).joined(separator: ", ")
+      throw ScenarioError(problems: [
+        ScenarioProblem(
+          place: .argument("\(option) \(name)"), key: "targets",
+          message: "is not a target over \(transport == "ffi" ? "FFI" : "NATS") of \(plan.file)",
+          remedy: known.isEmpty ? "it has none; name a scenario with --scenario" : "there are: \(known)")
+      ])
+    }
+    return target
+  }
+}
+
+extension Target {
+  /// This target's name, loads, phases and limits, with another's plugin and handler.
+  fileprivate func filled(by subject: Target) -> Target {
+    var target = self
+    target.plugin = subject.plugin
+    target.handler = subject.handler
+    target.transport = subject.transport
+    if case .nats(let mine) = transport, case .nats(var theirs) = subject.transport, mine.links != nil {
+      theirs.links = mine.links
+      target.transport = .nats(theirs)
+    }
+    target.policies = subject.policies
+    // What a whole session must have done says nothing about one phase.
+    target.verify = phases == subject.phases ? subject.verify : Verification()
+    return target
+  }
+}

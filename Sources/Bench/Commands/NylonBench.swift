@@ -1,0 +1,150 @@
+import ArgumentParser
+import Baseline
+import Engine
+import Foundation
+import Lab
+import Results
+import Scenario
+
+package struct NylonBench: ParsableCommand {
+  package static let configuration = CommandConfiguration(
+    commandName: "nylon-bench",
+    abstract:
+      "Measures Nylon plugins, in the proxy's process (FFI) and behind NATS, and tests the documented figures.",
+    discussion: """
+      EXAMPLES
+        nylon-bench scenarios                       what can be run
+        nylon-bench run Scenarios/nats-local.yaml   run one scenario
+        nylon-bench compare Scenarios/compare.yaml  FFI against NATS, side by side
+        nylon-bench claims                          a verdict on each documented figure
+        nylon-bench export results/latest --format csv
+        nylon-bench run my.yaml --set targets.0.handler=auth --set measure_seconds=10
+
+      EXIT CODES
+        0 done, 1 error, 64 wrong usage, 65 bad scenario or run, 69 something is missing,
+        70 internal error, 80 gate not met, 81 measured but invalid, 82 inconclusive (--gate),
+        130 interrupted (what was measured is saved)
+      """,
+    version: ToolVersion.current,
+    subcommands: [
+      RunCommand.self, CompareCommand.self, ClaimsCommand.self, SweepCommand.self, ExportCommand.self,
+      CalibrateCommand.self, DoctorCommand.self, ScenariosCommand.self, ValidateCommand.self,
+      MeasureCommand.self, BaselineWorkerCommand.self,
+    ])
+
+  package init() {}
+}
+
+/// A command whose errors are told on standard error, and end it with one of the promised exit codes.
+protocol BenchCommand: ParsableCommand {
+  func execute() throws
+}
+
+extension BenchCommand {
+  func run() throws {
+    do {
+      try execute()
+    } catch {
+      // A reason that was thrown as such has been told already.
+      if !(error is ExitReason) {
+        Console.error("error: \((error as? LoadFailure)?.message ?? "\(error)")")
+      }
+      throw ExitCode(ExitReason(error).rawValue)
+    }
+  }
+}
+
+/// Why a command ends with another exit code than 0; the raw value is the code, which is promised.
+enum ExitReason: Int32, Error {
+  case failure = 1
+  case badInput = 65
+  case missing = 69
+  case internalError = 70
+  case gateNotMet = 80
+  case invalid = 81
+  case inconclusive = 82
+  case interrupted = 130
+
+  init(_ error: any Error) {
+    switch error {
+    case let reason as ExitReason: self = reason
+    case is ScenarioError: self = .badInput
+    case let error as LabError:
+      self = error.isInvalidInput ? .badInput : error.isMissing ? .missing : .failure
+    case let error as LoadFailure:
+      self = error.kind == .missing ? .missing : error.kind == .scenario ? .badInput : .failure
+    case let error as RunFolderError:
+      self = [.missing, .invalid].contains(error.kind) ? .badInput : .failure
+    case is CountsDoNotClose: self = .internalError
+    default: self = .failure
+    }
+  }
+}
+
+/// What all measuring commands understand.
+struct RunOptions: ParsableArguments {
+  @Option(help: "Folder that gets the run's folder.")
+  var out = "results"
+
+  @Flag(help: "A short look: 1 s measured, 1 replicate. Not for verdicts.")
+  var quick = false
+
+  @Option(help: "Seed of arrivals, ids and bodies (default: the scenario's).")
+  var seed: UInt64?
+
+  @Option(
+    name: .customLong("set"), parsing: .singleValue,
+    help: ArgumentHelp("Any scenario key, such as loads.0.concurrency=8.", valueName: "key=value"))
+  var overrides: [String] = []
+
+  @Option(help: "A broker that runs already, such as nats://127.0.0.1:4222 (default: one is started).")
+  var server: String?
+
+  @Flag(help: "The result as one JSON document on standard output, nothing else there.")
+  var json = false
+
+  @Flag(name: .customLong("no-color"), help: "No colours.")
+  var noColor = false
+
+  @Flag(help: "Only results and errors.")
+  var quiet = false
+
+  @Flag(name: .shortAndLong, help: "Tell each step.")
+  var verbose = false
+
+  @Flag(help: "Exit 80 when a claim is worse or fails, 82 when one is inconclusive.")
+  var gate = false
+
+  var loader: ScenarioLoader.Options {
+    ScenarioLoader.Options(
+      metrics: SummaryRow.numericColumns, overrides: overrides, seed: seed, quick: quick, server: server)
+  }
+
+  func plan(_ path: String) throws -> Plan { try ScenarioLoader.load(path: path, options: loader) }
+}
+
+// MARK: The programs behind other commands, in processes of their own
+
+struct MeasureCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "__measure", abstract: "Loads one target once (started by run).", shouldDisplay: false)
+
+  func run() throws { try MeasureProcess.main() }
+}
+
+struct BaselineWorkerCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "__baseline-worker", abstract: "The bare echo worker (started by calibrate).",
+    shouldDisplay: false)
+
+  @Argument var port: UInt16
+  @Argument var subject: String
+  @Argument var group: String
+
+  /// Serves until the broker goes away.
+  func run() throws {
+    let failure = baseline_nats_worker(port, subject, group)
+    if failure != 0 { Console.error("baseline worker: \(String(cString: strerror(-failure)))") }
+    throw ExitCode(ExitReason.failure.rawValue)
+  }
+}

@@ -1,0 +1,205 @@
+// The tests of documented promises, how they are run, and what they need from outside.
+import Engine
+import Foundation
+import Lab
+import NATS
+import Nylon
+import Results
+import Scenario
+
+/// One test of a documented promise that is no figure.
+struct PromiseTest: Sendable {
+  /// What `claims.yaml` calls it.
+  let name: String
+  /// Tries it, on parts of its own.
+  let run: @Sendable (PromiseBench) throws -> BehaviourResult
+}
+
+extension PromiseTest {
+  /// Whose workers a promise is tried with.
+  enum Pool { case underTest, standard, standardOfOnePhase }
+
+  /// A test on a broker of its own.
+  init(
+    _ name: String, pool: Pool = .underTest,
+    onBroker run: @escaping @Sendable (Stage) throws -> BehaviourResult
+  ) {
+    self.init(name: name) { bench in
+      var bench = bench
+      if pool != .underTest { bench.pool = PromiseBench.standardPool }
+      if pool == .standardOfOnePhase { bench.pool.phases = [.requestFilter] }
+      return try Stage.with(bench, run)
+    }
+  }
+}
+
+enum Promises {
+  /// In the order in which they are run: the quick ones first.
+  static let all: [PromiseTest] =
+    BrokerPromises.all + SettingPromises.all + HandlerPromises.all + ChangePromises.all + ScalingPromises.all
+
+  /// The names that `test:` may have.
+  static var names: Set<String> { Set(all.map(\.name)) }
+
+  /// Runs the tests that the statements name, each once. One that an interruption cut short has no result.
+  ///
+  /// - Parameter onStart: is told each test's place, how many there are, and its name.
+  static func run(
+    _ specs: [BehaviourSpec], bench: PromiseBench, onStart: (Int, Int, String) -> Void = { _, _, _ in },
+    onResult: (BehaviourResult) throws -> Void
+  ) rethrows {
+    let wanted = Set(specs.compactMap(\.test))
+    let tests = all.filter { wanted.contains($0.name) }
+    for (place, test) in tests.enumerated() where !bench.isInterrupted() {
+      onStart(place, tests.count, test.name)
+      let result = result(of: test, bench)
+      if !bench.isInterrupted() { try onResult(result) }
+    }
+  }
+
+  private static func result(of test: PromiseTest, _ bench: PromiseBench) -> BehaviourResult {
+    do {
+      var result = try test.run(bench)
+      result.test = test.name
+      if let note = bench.poolNote { result.why += "; \(note)" }
+      return result
+    } catch let error as LabError where error.isMissing {
+      return BehaviourResult(test: test.name, verdict: .notMeasured, why: "\(error)")
+    } catch {
+      return BehaviourResult(
+        test: test.name, verdict: .inconclusive, why: "the test could not be done: \(error)")
+    }
+  }
+
+  /// A row for each statement; those whose test has no result are left out.
+  static func verdicts(_ specs: [BehaviourSpec], results: [BehaviourResult]) -> [ClaimVerdict] {
+    specs.compactMap { spec in
+      if let why = spec.notMeasured { return ClaimVerdict(of: spec, .notMeasured, why: why) }
+      return results.first { $0.test == spec.test }.map { ClaimVerdict(of: spec, $0.verdict, why: $0.why) }
+    }
+  }
+}
+
+/// What the tests of promises need from outside.
+struct PromiseBench: Sendable {
+  /// Runs a plan's one load on its one target, in a process of its own; the closure sees it some twenty times
+  /// a second. Workers of a pool that names its servers run already.
+  typealias RunLoad = @Sendable (Plan, (LoadGlanceAt) throws -> Void) throws -> Engine.Measurement
+
+  /// The pool under test: its own workers, group, prefix and dialect. It has workers to start.
+  var pool: Target
+  /// Why it is not the scenario's; nil when it is.
+  let poolNote: String?
+  let request: RequestSpec
+  /// Shorter loads and fewer requests: shows that it works, with less to go by.
+  let isQuick: Bool
+  let runLoad: RunLoad
+  let isInterrupted: @Sendable () -> Bool
+
+  /// A bench for the first NATS target of a plan that has workers to start, else for `nylon-worker`.
+  init(
+    plan: Plan?, isQuick: Bool, runLoad: @escaping RunLoad,
+    isInterrupted: @escaping @Sendable () -> Bool = { false }
+  ) {
+    let own = plan?.targets.first { target in
+      guard case .nats(let spec) = target.transport else { return false }
+      return spec.workers != nil && !spec.tls.enabled && spec.auth == NATSAuth()
+    }
+    pool = own ?? Self.standardPool
+    poolNote =
+      own == nil && plan?.targets.contains { $0.transport.name == "nats" } == true
+      ? "tried with nylon-worker: the scenario's pool has no workers to start, or needs credentials" : nil
+    request = plan?.request ?? RequestSpec()
+    self.isQuick = isQuick
+    self.runLoad = runLoad
+    self.isInterrupted = isInterrupted
+  }
+
+  /// A bench whose loads run in load processes of this command.
+  init(plan: Plan, isQuick: Bool, trap: SignalTrap) {
+    self.init(
+      plan: plan, isQuick: isQuick,
+      runLoad: { load, onGlance in
+        var load = load
+        load.seed = plan.seed
+        let bench = try Workbench(plan: load)
+        defer { bench.tearDown() }
+        // A fault is done between two looks, and its end is seen in them.
+        bench.glanceInterval = .milliseconds(40)
+        var failure: (any Error)?
+        let measurement = try bench.measure(target: load.targets[0], load: load.loads[0], replicate: 1) {
+          guard failure == nil, !trap.isSprung else { return false }
+          do { try onGlance($0) } catch let error { failure = error }
+          return failure == nil
+        }
+        if let failure { throw failure }
+        return measurement
+      },
+      isInterrupted: { trap.isSprung })
+  }
+
+  static let standardPool = Target(
+    name: "nats", plugin: "example", handler: "authz",
+    transport: .nats(
+      NATSSpec(group: "workers", workers: .own)),
+    loads: [.closed(concurrency: 1)])
+
+  /// The pool's settings; the initialiser chooses a target behind NATS.
+  var poolSpec: NATSSpec {
+    if case .nats(let spec) = pool.transport { spec } else { NATSSpec() }
+  }
+
+  /// The full value, or the one of `--quick`.
+  func scaled<Value>(_ full: Value, quick: Value) -> Value { isQuick ? quick : full }
+
+  /// Runs a load on a target. One that sent nothing says nothing about what was to be tried.
+  func load(
+    _ target: Target, _ shape: LoadShape, request: RequestSpec? = nil, warmupSeconds: Double = 0,
+    measureSeconds: Double, drainSeconds: Double = 1, onGlance: (LoadGlanceAt) throws -> Void = { _ in }
+  ) throws -> Engine.Measurement {
+    let measurement = try runLoad(
+      Plan(
+        name: "promise", targets: [target], request: request ?? self.request, loads: [shape],
+        warmupSeconds: warmupSeconds, measureSeconds: measureSeconds, drainSeconds: drainSeconds), onGlance)
+    guard measurement.counts.sent > 0 else {
+      let why = measurement.invalidReasons.listed("; ")
+      throw NothingSent(
+        description: "no request was sent to \(target.name)" + (why.isEmpty ? "" : " (\(why))"))
+    }
+    return measurement
+  }
+
+  private struct NothingSent: Error, CustomStringConvertible { let description: String }
+}
+
+extension Engine.Measurement {
+  var counts: OutcomeCounts { request?.counts ?? OutcomeCounts() }
+}
+
+extension OutcomeCounts {
+  /// Whether there were sessions, and each had its answer, with the content that was asked for.
+  var areAllRight: Bool { self.sent > 0 && self.ok == self.sent && self.wrongContent == 0 }
+}
+
+extension BehaviourResult {
+  /// A verdict of yes or no; the runner fills in the test's name.
+  static func of(
+    _ holds: Bool, _ why: String, columns: [String] = [], rows: [[String]] = []
+  ) -> BehaviourResult {
+    BehaviourResult(test: "", verdict: holds ? .holds : .fails, why: why, columns: columns, rows: rows)
+  }
+
+  static func unclear(_ why: String) -> BehaviourResult {
+    BehaviourResult(test: "", verdict: .inconclusive, why: why)
+  }
+}
+
+extension Sequence {
+  func listed(_ separator: String = ", ") -> String { map { "\($0)" }.joined(separator: separator) }
+}
+
+func headers(_ pairs: KeyValuePairs<String, String>) -> [KeyValue] {
+  pairs.map { KeyValue(key: $0, value: $1) }
+}
+
+func shown(_ value: Double, _ digits: Int = 2) -> String { String(format: "%.\(digits)f", value) }

@@ -1,0 +1,232 @@
+// A test's own broker and workers, and both ends of a request, scripted: what needs no load process.
+import Engine
+import Foundation
+import Lab
+import Nylon
+import Scenario
+import Synchronization
+
+/// A broker of its own for one test, and the pools and workers on it. All end with the test.
+final class Stage {
+  let bench: PromiseBench
+  private(set) var broker: Broker
+  private var pools: [WorkerPool] = []
+
+  private init(_ bench: PromiseBench) throws {
+    self.bench = bench
+    broker = try Broker.start()
+  }
+
+  static func with<Result>(_ bench: PromiseBench, _ body: (Stage) throws -> Result) throws -> Result {
+    let stage = try Stage(bench)
+    defer {
+      // Nothing is asked of them any more: a graceful end would only take time.
+      for pool in stage.pools { pool.stop(grace: .zero) }
+      stage.broker.kill()
+    }
+    return try body(stage)
+  }
+
+  var phase: Phase { bench.pool.phases.first ?? .requestFilter }
+
+  /// The pool under test on this broker, with changes. Its workers are not the load's to start.
+  func target(
+    handler: String? = nil, group: String? = nil, plugin: String? = nil, timeoutMilliseconds: Int? = nil,
+    workers: WorkersSpec? = nil
+  ) -> Target {
+    var spec = bench.poolSpec
+    spec.servers = [broker.url]
+    spec.links = nil
+    spec.workers = workers
+    spec.group = group ?? spec.group
+    var target = bench.pool
+    target.transport = .nats(spec)
+    target.handler = handler ?? target.handler
+    target.plugin = plugin ?? target.plugin
+    target.verify = Verification()
+    target.maxInFlight = 1024
+    target.overflow = .queue
+    if let timeoutMilliseconds {
+      for phase in Phase.session { target.policies[phase]?.timeoutMilliseconds = timeoutMilliseconds }
+    }
+    return target
+  }
+
+  /// Starts workers of the pool under test, or those of another command in its place, and returns when they
+  /// are subscribed.
+  @discardableResult
+  func start(
+    _ count: Int, group: String? = nil, plugin: String? = nil, command: [String]? = nil
+  ) throws -> WorkerPool {
+    var workers = bench.poolSpec.workers
+    workers?.count = count
+    if let command { workers?.command = command }
+    let pool = try WorkerPool.start(
+      for: target(group: group, plugin: plugin, workers: workers), servers: [broker.url],
+      monitor: broker.monitor)
+    pools.append(pool)
+    return pool
+  }
+
+  func subject(plugin: String? = nil) throws -> String {
+    try Subject(prefix: bench.poolSpec.subjectPrefix, plugin: plugin ?? bench.pool.plugin).phase(phase)
+  }
+
+  /// Sends requests for the first phase of a pool, all at once: of each answer to each, whether it is good.
+  func ask(_ count: Int, _ target: Target) throws -> [[Bool]] {
+    let client = try RequestClient(broker.url)
+    let requests = try (0..<count).map { _ in try client.message(target, phase, bench.request) }
+    return try client.gather(try subject(plugin: target.plugin), requests)
+  }
+
+  /// Clients that subscribe to the first phase of the pool under test in a group, in the order in
+  /// which they connected.
+  func workerIDs(group: String? = nil) throws -> [UInt64] {
+    let wanted = try subject()
+    let group = group ?? bench.poolSpec.group
+    let subscriptions = try broker.monitor.subscriptions()
+    return Set(subscriptions.filter { $0.subject == wanted && $0.group == group }.map(\.clientID)).sorted()
+  }
+
+  /// Messages that were delivered to each of these clients; 0 for one that is gone.
+  func delivered(to ids: [UInt64]) throws -> [UInt64] {
+    let all = try broker.monitor.clients()
+    return ids.map { id in all.first { $0.id == id }?.deliveredMessages ?? 0 }
+  }
+
+  /// As `delivered`, once the counts stand still.
+  func settledDeliveries(to ids: [UInt64]) throws -> [UInt64] {
+    var last = try delivered(to: ids)
+    for _ in 0..<100 {
+      usleep(20_000)
+      let now = try delivered(to: ids)
+      if now == last { return now }
+      last = now
+    }
+    return last
+  }
+
+  /// Messages that each of these sets of clients was given for what the body did.
+  func deliveries(to sets: [[UInt64]], of body: () throws -> Void) throws -> [UInt64] {
+    func all() throws -> [UInt64] { try sets.map { try settledDeliveries(to: $0).reduce(0, +) } }
+    let before = try all()
+    try body()
+    return zip(try all(), before).map { $0 - $1 }
+  }
+
+  /// Kills the broker, and starts another on its port after a while.
+  func killBroker(backAfterSeconds: Double) throws {
+    let port = broker.port
+    broker.kill()
+    usleep(UInt32(backAfterSeconds * 1e6))
+    broker = try Broker.start(port: port)
+  }
+}
+
+/// Sends requests one by one or all at once. For counting, not for times.
+final class RequestClient {
+  private let library: Libnats
+  private var count: UInt64 = 0
+
+  init(_ url: String) throws { library = try Libnats(url, name: "nylon-bench-promises") }
+
+  /// A phase request as the host would send it, with an id of its own.
+  func message(_ target: Target, _ phase: Phase, _ request: RequestSpec) throws -> [UInt8] {
+    count += 1
+    var data: [UInt8]?
+    if case .nats(let spec) = target.transport, spec.dialect == .reply {
+      let content = RequestContent(request, seed: 1)
+      data = HTTPContext(request: content.request, response: content.response).encoded()
+    }
+    return try RequestMessage(
+      requestID: RequestID(high: 0x0190_0000_0000_7000 | count >> 32, low: 1 << 63 | count),
+      sessionID: UInt32(truncatingIfNeeded: count), phase: phase, data: data,
+      timestampMilliseconds: UInt64(Date().timeIntervalSince1970 * 1000),
+      headers: [KeyValue(key: "entry", value: target.handler)]
+    ).encoded()
+  }
+
+  /// Whether an answer says that a worker went on with the session.
+  private static func isGood(_ answer: Libnats.Message) -> Bool {
+    guard let message = answer.payload.withUnsafeBytes({ try? ResponseMessage(decoding: $0) }) else {
+      return false
+    }
+    // The real SDK's single reply has no action.
+    return [.next, .end, .missing].contains(message.action) && message.error?.isEmpty != false
+  }
+
+  /// Sends one request; whether a good answer came in time.
+  func request(_ subject: String, _ bytes: [UInt8]) -> Bool {
+    library.request(subject, bytes, timeoutMilliseconds: 2000).map(Self.isGood) ?? false
+  }
+
+  /// Sends all requests, until nothing has come for a while; of each answer to each, whether it is good.
+  func gather(_ subject: String, _ requests: [[UInt8]]) throws -> [[Bool]] {
+    let answers = Guarded<[Libnats.Message]>([])
+    let inbox = "_INBOX.promises.\(UUID().uuidString)"
+    try library.subscribe("\(inbox).*") { message in answers.withLock { $0.append(message) } }
+    for (place, bytes) in requests.enumerated() {
+      library.publish(bytes, to: subject, reply: "\(inbox).\(place)")
+    }
+    try library.flush()
+    var seen: [Libnats.Message] = []
+    repeat {
+      seen = answers.withLock { $0 }
+      usleep(300_000)
+    } while answers.withLock({ $0.count }) > seen.count
+    let each = Dictionary(grouping: seen, by: \.subject)
+    return requests.indices.map { each["\(inbox).\($0)", default: []].map(Self.isGood) }
+  }
+}
+
+/// A worker in this process that never answers, or answers after a while, and notes what came.
+final class ScriptedWorker: Sendable {
+  /// One request that came, an attempt each.
+  struct Arrival: Sendable {
+    var requestID: RequestID
+    /// Monotonic time, ns.
+    var at: UInt64
+  }
+
+  private struct State {
+    var arrivals: [Arrival] = []
+    var waiting = 0
+    var mostWaiting = 0
+  }
+
+  private let library: Libnats
+  private let state = Mutex(State())
+
+  /// - Parameter answerAfterMilliseconds: when it answers `next`; nil for never.
+  init(_ url: String, subjects: [String], group: String?, answerAfterMilliseconds: Int? = nil) throws {
+    library = try Libnats(url, name: "scripted-worker")
+    for subject in subjects {
+      try library.subscribe(subject, group: group) { [self] in received($0, answerAfterMilliseconds) }
+    }
+    try library.flush()
+  }
+
+  var arrivals: [Arrival] { state.withLock { $0.arrivals } }
+  /// The most requests that waited for their answer at once.
+  var mostWaiting: Int { state.withLock { $0.mostWaiting } }
+
+  func stop() { library.close() }
+
+  private func received(_ message: Libnats.Message, _ answerAfterMilliseconds: Int?) {
+    let now = MonotonicClock.nanoseconds
+    guard let request = message.payload.withUnsafeBytes({ try? RequestMessage(decoding: $0) }) else { return }
+    let reply = answerAfterMilliseconds == nil ? nil : message.reply
+    state.withLock { state in
+      state.arrivals.append(Arrival(requestID: request.requestID, at: now))
+      if reply != nil { state.waiting += 1 }
+      state.mostWaiting = max(state.mostWaiting, state.waiting)
+    }
+    guard let reply, let answerAfterMilliseconds else { return }
+    DispatchQueue.global().asyncAfter(deadline: .now() + .milliseconds(answerAfterMilliseconds)) { [self] in
+      let response = ResponseMessage(
+        requestID: request.requestID, sessionID: request.sessionID, action: .next)
+      state.withLock { $0.waiting -= 1 }
+      library.publish((try? response.encoded()) ?? [], to: reply)
+    }
+  }
+}

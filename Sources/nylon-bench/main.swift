@@ -1,0 +1,4 @@
+// The command. What it does is in Bench.
+import Bench
+
+NylonBench.main()
