@@ -18,31 +18,27 @@ extension Broker {
   package static func probe(
     url: String, auth: NATSAuth = NATSAuth(), tls: NATSTLS = NATSTLS(), timeout: Duration = .seconds(5)
   ) throws(LabError) -> BrokerGreeting {
-    do {
-      _ = try BrokerAddress(url)
-    } catch {
-      throw .invalid("\(error)", remedy: BrokerAddressError.remedy)
-    }
+    _ = try address(url)
     let security = try security(auth: auth, tls: tls, servers: [url])
-    let servers: [BrokerServer]
     do {
-      servers = try BrokerServer.all([url], security: security)
-    } catch {
-      throw .brokerUnreachable(address: error.server, why: error.why)
-    }
-    let wire = WireConnection(
-      to: servers, first: 0,
-      settings: WireSettings(
-        name: "nylon-bench", subscriptions: [],
-        limitNanoseconds: UInt64(max(0, timeout / .nanoseconds(1)))),
-      epoll: WireConnection.noEpoll, place: 0, outBytes: 0)
-    defer { wire.close() }
-    do {
+      let wire = WireConnection(
+        to: try BrokerServer.all([url], security: security),
+        limitNanoseconds: UInt64(max(0, timeout / .nanoseconds(1))))
+      defer { wire.close() }
       try wire.connectFirst()
+      return BrokerGreeting(version: wire.greeting?.version, maxPayload: wire.longestPayload)
     } catch {
       throw LabError(error)
     }
-    return BrokerGreeting(version: wire.greeting?.version, maxPayload: wire.longestPayload)
+  }
+
+  /// A broker's URL, taken apart.
+  static func address(_ url: String) throws(LabError) -> BrokerAddress {
+    do {
+      return try BrokerAddress(url)
+    } catch {
+      throw .invalid("The broker URL '\(error.server)' cannot be used: \(error.why)", remedy: error.remedy)
+    }
   }
 
   /// Reads the files of credentials and TLS, so that one that is missing or wrong is found before anything starts.
@@ -63,7 +59,7 @@ extension Broker {
 
 extension LabError {
   /// Why a broker does not take us.
-  init(_ failure: LinkFailure) {
+  init(_ failure: BrokerError) {
     self =
       switch failure.kind {
       case .credentials: .brokerRefusesCredentials(address: failure.server, why: failure.words)

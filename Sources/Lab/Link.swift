@@ -33,7 +33,7 @@ package final class Link: Sendable {
   package static func start(
     _ spec: LinkSpec, to servers: [String], seed: UInt64 = 1, probes: Int = 1000
   ) throws(LabError) -> Link {
-    let addresses = try servers.map { (url) throws(LabError) in try address(url) }
+    let addresses = try servers.map { (url) throws(LabError) in try Broker.address(url) }
     for address in addresses {
       do {
         _ = try Connection(host: address.host, port: address.port, until: .after(.seconds(5)))
@@ -62,14 +62,6 @@ package final class Link: Sendable {
     } catch {
       process.kill()
       throw error
-    }
-  }
-
-  private static func address(_ url: String) throws(LabError) -> BrokerAddress {
-    do {
-      return try BrokerAddress(url)
-    } catch {
-      throw .invalid("\(error)", remedy: BrokerAddressError.remedy)
     }
   }
 

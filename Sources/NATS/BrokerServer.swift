@@ -18,10 +18,10 @@ package struct BrokerServer: Sendable {
   /// The brokers of those URLs; their names are looked up here and now, since the resolver
   /// keeps its caller waiting. Those without an address are left out, unless all are.
   package static func all(
-    _ urls: [String], security: WireSecurity = WireSecurity()
+    _ urls: [String], security: WireSecurity
   ) throws(BrokerError) -> [BrokerServer] {
     var servers: [BrokerServer] = []
-    var failure: BrokerError?
+    var failure = BrokerError(server: "", why: "no server is named", remedy: "Name one in `servers`.")
     for url in urls {
       do throws(BrokerError) {
         servers.append(try BrokerServer(url, security))
@@ -29,20 +29,12 @@ package struct BrokerServer: Sendable {
         failure = error
       }
     }
-    if servers.isEmpty {
-      throw failure
-        ?? BrokerError(server: "", why: "no server is named", remedy: "Name one in `servers`.")
-    }
+    if servers.isEmpty { throw failure }
     return servers
   }
 
   private init(_ url: String, _ security: WireSecurity) throws(BrokerError) {
-    let address: BrokerAddress
-    do {
-      address = try BrokerAddress(url)
-    } catch {
-      throw BrokerError(server: error.shown, why: error.why, remedy: BrokerAddressError.remedy)
-    }
+    let address = try BrokerAddress(url)
     shown = address.shown
     host = address.host
     wantsTLS = security.enablesTLS || address.usesTLS
@@ -83,8 +75,8 @@ package struct BrokerServer: Sendable {
     // A broker without a nonce knows no signatures, and says for itself whether it takes us without one.
     if let identity, let nonce = greeting.nonce {
       options.jwt = identity.jwt
-      options.nkey = identity.jwt == nil ? identity.key.publicText : nil
-      options.sig = identity.key.signature(of: nonce)
+      options.nkey = identity.jwt == nil ? identity.publicText : nil
+      options.sig = identity.signature(of: nonce)
     }
     return Array("CONNECT ".utf8) + Array(try JSONEncoder().encode(options)) + [13, 10]
   }
@@ -111,7 +103,6 @@ package struct BrokerServer: Sendable {
 
 /// What a broker says of itself.
 package struct BrokerInfo: Decodable, Sendable {
-  /// Its version, such as `2.9.10`.
   package private(set) var version: String?
   var max_payload: Int?
   var headers: Bool?
@@ -134,21 +125,35 @@ package struct BrokerInfo: Decodable, Sendable {
 
 /// Why there is no connection to a broker.
 package struct BrokerError: Error, CustomStringConvertible {
+  package enum Kind: Sendable {
+    /// Nobody answers, or not in time.
+    case silence
+    /// Whoever answers does not speak the protocol.
+    case noBroker
+    /// The broker does not take the credentials.
+    case credentials
+    /// One side does not accept the other's TLS.
+    case tls
+  }
+
   /// The broker's address without user and password.
   package let server: String
-  /// What the client or the broker says.
+  /// What the client, the broker or the system says.
   package let why: String
   /// What to do about it.
   package let remedy: String
+  package let kind: Kind
+  /// How a broker puts it that does not take the credentials; empty for other failures.
+  package let words: String
 
-  /// An error.
-  package init(server: String, why: String, remedy: String) {
+  package init(server: String, why: String, remedy: String, kind: Kind = .silence, words: String = "") {
     self.server = server
     self.why = why
     self.remedy = remedy
+    self.kind = kind
+    self.words = words
   }
 
-  /// All three.
   package var description: String { "broker \(server): \(why). \(remedy)" }
 }
 
@@ -168,32 +173,42 @@ package struct BrokerAddress: Sendable, Equatable {
 
   /// Parses `nats://host:port`, `tls://…`, or `host:port`; user and password, or a token, may
   /// stand before an `@`.
-  package init(_ url: String) throws(BrokerAddressError) {
+  package init(_ url: String) throws(BrokerError) {
+    func invalid(_ why: String) -> BrokerError {
+      BrokerError(
+        server: BrokerAddress.redacted(url), why: why, remedy: "Write it like nats://127.0.0.1:4222.")
+    }
     var rest = url.trimmingCharacters(in: .whitespaces)[...]
     usesTLS = false
     if let mark = rest.range(of: "://") {
       let scheme = rest[..<mark.lowerBound].lowercased()
-      guard ["nats", "tls"].contains(scheme) else {
-        throw BrokerAddress.invalid(url, "its scheme is not nats:// or tls://")
-      }
+      guard ["nats", "tls"].contains(scheme) else { throw invalid("its scheme is not nats:// or tls://") }
       usesTLS = scheme == "tls"
       rest = rest[mark.upperBound...]
     }
-    rest = rest.prefix { $0 != "/" || rest.contains("@") }
     auth = NATSAuth()
     if let at = rest.lastIndex(of: "@") {
       auth = BrokerAddress.credentials(rest[..<at])
-      rest = rest[rest.index(after: at)...].prefix { $0 != "/" }
+      rest = rest[rest.index(after: at)...]
     }
-    let (host, portText) = BrokerAddress.split(rest)
+    let (host, portText) = BrokerAddress.split(rest.prefix { $0 != "/" })
     guard !host.isEmpty, host.utf8.allSatisfy({ $0 > 32 && $0 < 127 }), host.utf8.count < 256 else {
-      throw BrokerAddress.invalid(url, "it names no host")
+      throw invalid("it names no host")
     }
     guard let port = portText.map({ UInt16($0) }) ?? 4222, port > 0 else {
-      throw BrokerAddress.invalid(url, "its port is not a number from 1 to 65535")
+      throw invalid("its port is not a number from 1 to 65535")
     }
     self.host = host
     self.port = port
+  }
+
+  /// A URL as it may be shown: `mask` stands for all up to the last `@`, as a password may have a `/` or an `@` of
+  /// its own. Only a scheme stays before it, and whatever has no `:` is taken for one.
+  package static func redacted(_ url: String, mask: String = "***@") -> String {
+    guard let at = url.lastIndex(of: "@") else { return url }
+    let scheme = url[..<at].prefix { $0 != ":" }
+    let start = url[scheme.endIndex..<at].hasPrefix("://") ? "\(scheme)://" : ""
+    return start + mask + url[url.index(after: at)...]
   }
 
   private static func credentials(_ text: Substring) -> NATSAuth {
@@ -211,23 +226,4 @@ package struct BrokerAddress: Sendable, Equatable {
     guard let colon = text.lastIndex(of: ":") else { return (String(text), nil) }
     return (String(text[..<colon]), String(text[text.index(after: colon)...]))
   }
-
-  private static func invalid(_ url: String, _ why: String) -> BrokerAddressError {
-    let behind = url.split(separator: "@", omittingEmptySubsequences: false).last ?? ""
-    let shown = url.contains("@") ? "***@\(behind)" : url
-    return BrokerAddressError(shown: shown, why: why)
-  }
-}
-
-/// Why a broker's URL cannot be used.
-package struct BrokerAddressError: Error, Sendable, Equatable, CustomStringConvertible {
-  /// The URL without its secrets.
-  package var shown: String
-  /// What is wrong with it.
-  package var why: String
-  /// What to do.
-  package static let remedy = "Write it like nats://127.0.0.1:4222."
-
-  /// Names the URL and what is wrong with it; the remedy stands beside.
-  package var description: String { "The broker URL '\(shown)' cannot be used: \(why)" }
 }

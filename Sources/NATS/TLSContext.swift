@@ -11,8 +11,8 @@ final class TLSContext: @unchecked Sendable {
   init(_ tls: NATSTLS) throws(SecurityFileError) {
     guard let context = SSL_CTX_new(TLS_client_method()), copenssl_at_least_tls12(context) == 1 else {
       throw SecurityFileError(
-        .caFile, tls.caFile ?? "", why: "OpenSSL cannot be used (\(OpenSSLError.take()))",
-        remedy: "Check OpenSSL's own configuration.")
+        key: .caFile, path: tls.caFile ?? "", why: "OpenSSL cannot be used (\(OpenSSLError.take()))",
+        remedy: OpenSSLError.remedy)
     }
     self.context = context
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER, nil)
@@ -25,50 +25,40 @@ final class TLSContext: @unchecked Sendable {
     SSL_CTX_set_default_read_buffer_len(context, WireConnection.bufferBytes / 2)
     // Without this OpenSSL would ask at the terminal for the passphrase of an encrypted key.
     SSL_CTX_set_default_passwd_cb(context) { _, _, _, _ in 0 }
-    try loadAuthorities(tls)
+    if let path = tls.caFile {
+      try SecurityFile(
+        key: .caFile, path: path, remedy: "It must hold the certificates of the authorities in PEM."
+      ).load("it holds no certificate that can be read") { SSL_CTX_load_verify_file(context, path) }
+    } else {
+      SSL_CTX_set_default_verify_paths(context)
+    }
     try loadCertificate(tls)
   }
 
   deinit { SSL_CTX_free(context) }
 
-  private func loadAuthorities(_ tls: NATSTLS) throws(SecurityFileError) {
-    guard let path = tls.caFile else {
-      SSL_CTX_set_default_verify_paths(context)
-      return
-    }
-    try SecurityFile.check(.caFile, path)
-    ERR_clear_error()
-    guard SSL_CTX_load_verify_file(context, path) == 1 else {
-      throw SecurityFileError(
-        .caFile, path, why: "it holds no certificate that can be read (\(OpenSSLError.take()))",
-        remedy: "It must hold the certificates of the authorities in PEM.")
-    }
-  }
-
   private func loadCertificate(_ tls: NATSTLS) throws(SecurityFileError) {
-    guard tls.certFile != nil || tls.keyFile != nil else { return }
     let together = "A certificate and its key are given together."
-    guard let certificate = tls.certFile else {
+    switch (tls.certFile, tls.keyFile) {
+    case (nil, nil): return
+    case (nil, let key?):
       throw SecurityFileError(
-        .keyFile, tls.keyFile ?? "", why: "`tls.cert_file` is not given", remedy: together)
-    }
-    guard let key = tls.keyFile else {
-      throw SecurityFileError(.certFile, certificate, why: "`tls.key_file` is not given", remedy: together)
-    }
-    try SecurityFile.check(.certFile, certificate)
-    ERR_clear_error()
-    guard SSL_CTX_use_certificate_chain_file(context, certificate) == 1 else {
+        key: .keyFile, path: key, why: "`tls.cert_file` is not given", remedy: together)
+    case (let certificate?, nil):
       throw SecurityFileError(
-        .certFile, certificate, why: "it holds no certificate that can be read (\(OpenSSLError.take()))",
-        remedy: "It must hold the client's certificate in PEM.")
-    }
-    try SecurityFile.check(.keyFile, key)
-    ERR_clear_error()
-    guard SSL_CTX_use_PrivateKey_file(context, key, SSL_FILETYPE_PEM) == 1 else {
-      throw SecurityFileError(
-        .keyFile, key,
-        why: "it holds no key that can be read, or not that of `tls.cert_file` (\(OpenSSLError.take()))",
-        remedy: "It must hold the key of the client's certificate in PEM, without a passphrase.")
+        key: .certFile, path: certificate, why: "`tls.key_file` is not given", remedy: together)
+    case (let certificate?, let key?):
+      try SecurityFile(
+        key: .certFile, path: certificate, remedy: "It must hold the client's certificate in PEM."
+      ).load("it holds no certificate that can be read") {
+        SSL_CTX_use_certificate_chain_file(context, certificate)
+      }
+      try SecurityFile(
+        key: .keyFile, path: key,
+        remedy: "It must hold the key of the client's certificate in PEM, without a passphrase."
+      ).load("it holds no key that can be read, or not that of `tls.cert_file`") {
+        SSL_CTX_use_PrivateKey_file(context, key, SSL_FILETYPE_PEM)
+      }
     }
   }
 
@@ -94,6 +84,15 @@ final class TLSContext: @unchecked Sendable {
   }
 }
 
+extension SecurityFile {
+  /// Gives the file to OpenSSL, which says 1 when it can use it.
+  fileprivate func load(_ fault: String, _ call: () -> Int32) throws(SecurityFileError) {
+    try check()
+    ERR_clear_error()
+    guard call() == 1 else { throw self.fault("\(fault) (\(OpenSSLError.take()))") }
+  }
+}
+
 /// How OpenSSL reads and writes a socket.
 ///
 /// Its own way writes with `write(2)`: a connection that the broker has closed would end the process by SIGPIPE,
@@ -107,13 +106,13 @@ private enum SocketMethod {
     BIO_meth_set_write(method) { bio, bytes, count in
       copenssl_clear_retry(bio)
       let written = Glibc.send(SocketMethod.socket(bio), bytes, Int(count), Int32(MSG_NOSIGNAL))
-      if written < 0, SocketMethod.mayTryAgain(errno) { copenssl_retry_write(bio) }
+      if written < 0, BIO_sock_should_retry(-1) == 1 { copenssl_retry_write(bio) }
       return Int32(written)
     }
     BIO_meth_set_read(method) { bio, bytes, count in
       copenssl_clear_retry(bio)
       let read = Glibc.recv(SocketMethod.socket(bio), bytes, Int(count), 0)
-      if read < 0, SocketMethod.mayTryAgain(errno) { copenssl_retry_read(bio) }
+      if read < 0, BIO_sock_should_retry(-1) == 1 { copenssl_retry_read(bio) }
       return Int32(read)
     }
     BIO_meth_set_ctrl(method) { _, command, _, _ in command == BIO_CTRL_FLUSH ? 1 : 0 }
@@ -128,14 +127,12 @@ private enum SocketMethod {
   private static func socket(_ bio: OpaquePointer?) -> Int32 {
     Int32(Int(bitPattern: BIO_get_data(bio)) - 1)
   }
-
-  private static func mayTryAgain(_ number: Int32) -> Bool {
-    number == EAGAIN || number == EWOULDBLOCK || number == EINTR
-  }
 }
 
 /// What OpenSSL says went wrong on this thread.
 enum OpenSSLError {
+  static let remedy = "Check OpenSSL's own configuration."
+
   /// The first reason, and forgets all; the later ones are those of outer calls.
   static func take() -> String {
     let code = ERR_get_error()
@@ -154,21 +151,17 @@ extension WireConnection {
   // MARK: Handshake
 
   /// Begins TLS on the socket, after the broker's greeting; throws when OpenSSL cannot.
-  func beginTLS() throws(LinkFailure) {
-    let dialer = dialer.takeUnretainedValue()
-    let server = dialer.servers[dialer.server]
-    guard let context = dialer.tlsContext(of: server),
+  func beginTLS() throws(BrokerError) {
+    let server = dialer.pointee.current
+    guard let context = dialer.pointee.tlsContext(),
       let tls = context.connection(on: state.pointee.socket, host: server.host)
-    else {
-      throw tlsFailure(
-        "OpenSSL cannot be used (\(OpenSSLError.take()))", "Check OpenSSL's own configuration.")
-    }
+    else { throw failure("OpenSSL cannot be used (\(OpenSSLError.take()))", OpenSSLError.remedy, .tls) }
     state.pointee.tls = tls
     try shakeHands()
   }
 
   /// Goes on with the handshake, as far as the socket lets it.
-  func shakeHands() throws(LinkFailure) {
+  func shakeHands() throws(BrokerError) {
     guard let tls = state.pointee.tls else { return }
     ERR_clear_error()
     let outcome = SSL_do_handshake(tls)
@@ -187,62 +180,51 @@ extension WireConnection {
     }
   }
 
-  private func handshakeFailure(_ tls: OpaquePointer) -> LinkFailure {
+  private func handshakeFailure(_ tls: OpaquePointer) -> BrokerError {
     let verdict = SSL_get_verify_result(tls)
     if verdict != Int(X509_V_OK) { return distrust(verdict) }
     let code = ERR_get_error()
     ERR_clear_error()
     guard code != 0 else {
-      return tlsFailure(
-        "it closed the connection during the TLS handshake", "Does the broker speak TLS there?")
+      return failure(
+        "it closed the connection during the TLS handshake", "Does the broker speak TLS there?", .tls)
     }
     return alert(code)
+      ?? failure(
+        "the TLS handshake failed (\(OpenSSLError.text(code)))",
+        "Check the `tls:` block and the broker's own.", .tls)
   }
 
   /// The broker's certificate is not one that we accept.
-  private func distrust(_ verdict: Int) -> LinkFailure {
+  private func distrust(_ verdict: Int) -> BrokerError {
     let reason = X509_verify_cert_error_string(verdict).map { String(cString: $0) } ?? "error \(verdict)"
-    let dialer = dialer.takeUnretainedValue()
-    let host = dialer.servers[dialer.server].host
+    let notTrusted = "its certificate is not trusted (\(reason))"
     switch Int32(verdict) {
     case X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH:
-      return tlsFailure(
-        "its certificate is not for '\(host)' (\(reason))",
-        "Name the broker in `servers` as its certificate does, or give it a certificate for that name.")
+      return failure(
+        "its certificate is not for '\(dialer.pointee.current.host)' (\(reason))",
+        "Name the broker in `servers` as its certificate does, or give it a certificate for that name.", .tls)
     case X509_V_ERR_CERT_HAS_EXPIRED, X509_V_ERR_CERT_NOT_YET_VALID:
-      return tlsFailure(
-        "its certificate is not trusted (\(reason))", "Renew the certificate, or set the clock right.")
+      return failure(notTrusted, "Renew the certificate, or set the clock right.", .tls)
     default:
-      return tlsFailure(
-        "its certificate is not trusted (\(reason))",
-        "Name the authority that signed it in `ca_file` of the `tls:` block.")
+      return failure(
+        notTrusted, "Name the authority that signed it in `ca_file` of the `tls:` block.", .tls)
     }
   }
 
-  /// What the broker, or OpenSSL itself, objects to.
-  private func alert(_ code: UInt) -> LinkFailure {
+  /// What the broker objects to; nil when OpenSSL's code is of something else.
+  private func alert(_ code: UInt) -> BrokerError? {
     let reason = OpenSSLError.text(code)
-    guard reason.contains(" alert ") else {
-      return tlsFailure(
-        "the TLS handshake failed (\(reason))", "Check the `tls:` block and the broker's own.")
-    }
-    return tlsFailure(
+    guard reason.contains(" alert ") else { return nil }
+    return failure(
       "the broker refuses TLS with us (\(reason))",
       "Check `cert_file` and `key_file` of the `tls:` block: the broker may want a client's certificate by an "
-        + "authority that it knows.")
-  }
-
-  private func tlsFailure(_ why: String, _ remedy: String) -> LinkFailure {
-    LinkFailure(server: server, why: why, remedy: remedy, kind: .tls)
+        + "authority that it knows.", .tls)
   }
 
   /// The broker has closed a connection after its handshake: by TLS 1.3 a client hears only then that its
   /// certificate is refused. nil when TLS did not end it.
-  func tlsRefusal() -> LinkFailure? {
-    let code = state.pointee.tlsError
-    guard code != 0 else { return nil }
-    return OpenSSLError.text(code).contains(" alert ") ? alert(code) : nil
-  }
+  func tlsRefusal() -> BrokerError? { alert(state.pointee.tlsError) }
 
   /// Frees what OpenSSL keeps for the connection.
   func endTLS() {

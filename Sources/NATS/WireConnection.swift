@@ -66,11 +66,9 @@ package struct WireState {
 @frozen
 package struct WireConnection {
   @usableFromInline let state: UnsafeMutablePointer<WireState>
-  let dialer: Unmanaged<WireDialer>
+  let dialer: UnsafeMutablePointer<WireDialer>
   let place: Int
   let epoll: Int32
-  /// In place of an epoll set, for an owner that only ever calls `waitForSocket`.
-  package static let noEpoll: Int32 = -1
   /// Bytes of a buffer, at least.
   package static let bufferBytes = 256 << 10
   /// More than the payload that a message may have: its headers.
@@ -79,10 +77,18 @@ package struct WireConnection {
   /// A connection that is not yet made.
   ///
   /// - Parameters:
-  ///   - epoll: the set that the socket is put into, with `place` as what the set tells of it.
+  ///   - first: the place of the server to begin with.
+  ///   - name: the client's name, as the broker's monitoring shows it.
+  ///   - subscriptions: their lines, each with its end.
+  ///   - limitNanoseconds: that connecting and being greeted may take.
+  ///   - restNanoseconds: to wait after all brokers were tried, or a connection was lost.
+  ///   - epoll: the set that the socket is put into, with `place` as what the set tells of it; none for an owner
+  ///     that only ever calls `waitForSocket`.
   ///   - outBytes: bytes that are to have room unsent, at least.
   package init(
-    to servers: [BrokerServer], first: Int, settings: WireSettings, epoll: Int32, place: Int, outBytes: Int
+    to servers: [BrokerServer], first: Int = 0, name: String = "nylon-bench", subscriptions: String = "",
+    limitNanoseconds: UInt64 = 5_000_000_000, restNanoseconds: UInt64 = 100_000_000, epoll: Int32 = -1,
+    place: Int = 0, outBytes: Int = 0
   ) {
     self.place = place
     self.epoll = epoll
@@ -93,7 +99,11 @@ package struct WireConnection {
         out: .allocate(byteCount: outCapacity, alignment: 64), outCapacity: outCapacity,
         input: .allocate(byteCount: Self.bufferBytes, alignment: 64), inCapacity: Self.bufferBytes,
         longestPayload: BrokerInfo.ordinaryPayload))
-    dialer = .passRetained(WireDialer(servers, first: first, settings: settings))
+    dialer = .allocate(capacity: 1)
+    dialer.initialize(
+      to: WireDialer(
+        servers, first: first, name: name, subscriptions: subscriptions, limitNanoseconds: limitNanoseconds,
+        restNanoseconds: restNanoseconds))
   }
 
   /// Closes the socket and gives all memory back; no call may follow.
@@ -102,10 +112,10 @@ package struct WireConnection {
     state.pointee.out.deallocate()
     state.pointee.input.deallocate()
     state.deallocate()
-    dialer.release()
+    dialer.deinitialize(count: 1)
+    dialer.deallocate()
   }
 
-  /// How far it is.
   @inlinable package var stage: WireStage { state.pointee.stage }
   /// Whether messages go both ways.
   @inlinable package var isConnected: Bool { state.pointee.stage == .connected }
@@ -113,7 +123,6 @@ package struct WireConnection {
   @inlinable package var longestPayload: Int { state.pointee.longestPayload }
   /// Bytes that the kernel took so far, over all connections that this one was.
   @inlinable package var written: UInt64 { state.pointee.written }
-  /// Bytes that wait to be sent.
   @inlinable package var unsentBytes: Int { state.pointee.outEnd &- state.pointee.outStart }
   /// Whether the kernel takes no more for now; epoll tells when it does.
   @inlinable package var waitsForRoom: Bool { state.pointee.waitsForRoom }
@@ -126,14 +135,11 @@ package struct WireConnection {
   /// When the next step of connecting is due, monotonic nanoseconds.
   package var stageEnd: UInt64 { state.pointee.stageEnd }
   /// What the broker complained of, each once.
-  package var complaints: [String] { dialer.takeUnretainedValue().complaints }
+  package var complaints: [String] { dialer.pointee.complaints }
   /// What the broker said of itself; nil before it did.
-  package var greeting: BrokerInfo? { dialer.takeUnretainedValue().info }
+  package var greeting: BrokerInfo? { dialer.pointee.info }
   /// Host and port of the server under way, for messages.
-  package var server: String {
-    let dialer = dialer.takeUnretainedValue()
-    return dialer.servers[dialer.server].shown
-  }
+  package var server: String { dialer.pointee.current.shown }
 
   // MARK: Out
 
@@ -286,13 +292,13 @@ package struct WireConnection {
     case .pong: pongs += 1
     case .ping: state.pointee.pongsOwed += 1
     case .info:
-      if let info = WireDialer.info(piece) { state.pointee.longestPayload = info.longestPayload }
-    case .error: dialer.takeUnretainedValue().complain(piece.text)
+      if let info = piece.info { state.pointee.longestPayload = info.longestPayload }
+    case .error: dialer.pointee.complain(piece.text)
     case .incomplete:
       keep(piece.byteCount)
       return .needsMore
     case .broken:
-      dialer.takeUnretainedValue().complain(piece.fault.rawValue)
+      dialer.pointee.complain(piece.fault.rawValue)
       return .broken
     }
     consume(piece)
@@ -334,23 +340,22 @@ extension WireConnection {
   // MARK: The first connection
 
   /// Tries all servers once; returns when one has taken us. Throws the failure that tells most.
-  package func connectFirst() throws(LinkFailure) {
-    let dialer = dialer.takeUnretainedValue()
+  package func connectFirst() throws(BrokerError) {
     while dial() {
-      do throws(LinkFailure) {
+      do throws(BrokerError) {
         while state.pointee.stage != .connected {
           guard let events = waitForSocket(until: state.pointee.stageEnd) else { throw tooSlow() }
           try advance(events)
         }
         return
       } catch {
-        dialer.failed(error)
+        dialer.pointee.failed(error)
         closeSocket()
       }
     }
-    throw dialer.failure
-      ?? LinkFailure(
-        server: "", why: "there is no broker to connect to", remedy: "Check `servers`.", kind: .silence)
+    throw dialer.pointee.failure
+      ?? BrokerError(
+        server: "", why: "there is no broker to connect to", remedy: "Check `servers`.")
   }
 
   /// Waits for the socket, for owners without an epoll set; what it is ready for, nil when the time is over.
@@ -373,12 +378,11 @@ extension WireConnection {
 
   /// Begins to connect to the next address that does not fail at once; false when none is left.
   private func dial() -> Bool {
-    let dialer = dialer.takeUnretainedValue()
-    while let address = dialer.nextAddress() {
+    while let address = dialer.pointee.nextAddress() {
       let type = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
       let socket = Glibc.socket(address.family, type, 0)
       guard socket >= 0 else {
-        dialer.failed(unreachable(errno))
+        dialer.pointee.failed(unreachable(errno))
         continue
       }
       Self.prepare(socket)
@@ -386,13 +390,13 @@ extension WireConnection {
         Glibc.connect(socket, $0.assumingMemoryBound(to: sockaddr.self).baseAddress, socklen_t($0.count))
       }
       guard outcome == 0 || errno == EINPROGRESS else {
-        dialer.failed(unreachable(errno))
+        dialer.pointee.failed(unreachable(errno))
         Glibc.close(socket)
         continue
       }
       state.pointee.socket = socket
       state.pointee.stage = .connecting
-      state.pointee.stageEnd = kernel_now_ns() + dialer.settings.limitNanoseconds
+      state.pointee.stageEnd = kernel_now_ns() + dialer.pointee.limitNanoseconds
       listen(UInt32(KERNEL_READABLE) | UInt32(KERNEL_WRITABLE))
       return true
     }
@@ -401,14 +405,14 @@ extension WireConnection {
 
   /// What is written goes out at once; a broker that acknowledges nothing for a minute is gone.
   private static func prepare(_ socket: Int32) {
-    var one: Int32 = 1
-    setsockopt(socket, Int32(IPPROTO_TCP), TCP_NODELAY, &one, socklen_t(MemoryLayout<Int32>.size))
-    var most: UInt32 = 60_000
-    setsockopt(socket, Int32(IPPROTO_TCP), TCP_USER_TIMEOUT, &most, socklen_t(MemoryLayout<UInt32>.size))
+    for (option, value) in [(TCP_NODELAY, 1), (TCP_USER_TIMEOUT, 60_000)] as [(Int32, Int32)] {
+      var value = value
+      setsockopt(socket, Int32(IPPROTO_TCP), option, &value, socklen_t(MemoryLayout<Int32>.size))
+    }
   }
 
   /// Goes on with connecting and greeting, as far as the socket lets it.
-  private func advance(_ events: UInt32) throws(LinkFailure) {
+  private func advance(_ events: UInt32) throws(BrokerError) {
     if state.pointee.stage == .connecting {
       var number: Int32 = 0
       var size = socklen_t(MemoryLayout<Int32>.size)
@@ -427,7 +431,7 @@ extension WireConnection {
   }
 
   /// Handles what the broker says until it has agreed to everything.
-  func answerGreeting() throws(LinkFailure) {
+  func answerGreeting() throws(BrokerError) {
     while state.pointee.stage != .connected, state.pointee.stage != .securing,
       state.pointee.inStart < state.pointee.inEnd
     {
@@ -452,28 +456,25 @@ extension WireConnection {
   }
 
   /// The broker has greeted: says who we are.
-  private func greeted(_ piece: WirePiece) throws(LinkFailure) {
-    guard let info = WireDialer.info(piece) else { throw noBroker() }
-    let dialer = dialer.takeUnretainedValue()
-    dialer.info = info
+  private func greeted(_ piece: WirePiece) throws(BrokerError) {
+    guard let info = piece.info else { throw noBroker() }
+    dialer.pointee.info = info
     state.pointee.longestPayload = info.longestPayload
     guard state.pointee.stage == .greeting else { return }
-    let server = dialer.servers[dialer.server]
-    guard server.wantsTLS || info.tls_required == true else { return try introduce() }
+    guard dialer.pointee.current.wantsTLS || info.tls_required == true else { return try introduce() }
     guard info.offersTLS else {
-      throw LinkFailure(
-        server: server.shown, why: "the broker offers no TLS, which is asked for",
-        remedy: "Leave the `tls:` block and `tls://` out, or give the broker a certificate.", kind: .tls)
+      throw failure(
+        "the broker offers no TLS, which is asked for",
+        "Leave the `tls:` block and `tls://` out, or give the broker a certificate.", .tls)
     }
     state.pointee.stage = .securing
   }
 
   /// Says who we are.
-  func introduce() throws(LinkFailure) {
-    let dialer = dialer.takeUnretainedValue()
-    let server = dialer.servers[dialer.server]
-    guard let info = dialer.info,
-      let hello = try? server.hello(info, name: dialer.settings.name, overTLS: state.pointee.tls != nil)
+  func introduce() throws(BrokerError) {
+    guard let info = greeting,
+      let hello = try? dialer.pointee.current.hello(
+        info, name: dialer.pointee.name, overTLS: state.pointee.tls != nil)
     else { throw noBroker() }
     put(hello)
     put("PING\r\n".utf8)
@@ -481,22 +482,22 @@ extension WireConnection {
   }
 
   /// The broker has agreed to what was said so far.
-  private func agreed() throws(LinkFailure) {
+  private func agreed() throws(BrokerError) {
     switch state.pointee.stage {
     case .introducing:
-      put(dialer.takeUnretainedValue().settings.subscriptions)
+      put(dialer.pointee.subscriptions.utf8)
       put("PING\r\n".utf8)
       state.pointee.stage = .subscribing
     case .subscribing:
       state.pointee.stage = .connected
       state.pointee.rests = 0
       state.pointee.stageEnd = .max
-      dialer.takeUnretainedValue().startOver()
+      dialer.pointee.startOver()
     default: throw noBroker()
     }
   }
 
-  private func sendOut() throws(LinkFailure) {
+  private func sendOut() throws(BrokerError) {
     if case .broken = send() { throw closed() }
     if state.pointee.waitsForRoom, state.pointee.outStart == state.pointee.outEnd { wantRoom(false) }
   }
@@ -505,7 +506,7 @@ extension WireConnection {
 
   /// The socket of a connection that is being made is ready; whether it is made now.
   package func dialOn(_ events: UInt32) -> Bool {
-    do throws(LinkFailure) {
+    do throws(BrokerError) {
       try advance(events)
       guard state.pointee.stage == .connected else { return false }
       state.pointee.reconnects += 1
@@ -526,10 +527,9 @@ extension WireConnection {
     }
   }
 
-  private func tryNext(_ failure: LinkFailure) {
-    let dialer = dialer.takeUnretainedValue()
-    dialer.failed(failure)
-    if failure.isAnswer { dialer.complain(failure.why) }
+  private func tryNext(_ failure: BrokerError) {
+    dialer.pointee.failed(failure)
+    if failure.kind != .silence { dialer.pointee.complain(failure.why) }
     closeSocket()
     if !dial() { rest() }
   }
@@ -539,13 +539,13 @@ extension WireConnection {
     state.pointee.stage = .resting
     // Connections that were lost together do not come back all at once.
     let spread = UInt64(place % 20) * 1_000_000
-    state.pointee.stageEnd = kernel_now_ns() + dialer.takeUnretainedValue().settings.restNanoseconds + spread
+    state.pointee.stageEnd = kernel_now_ns() + dialer.pointee.restNanoseconds + spread
   }
 
   /// Gives the connection up, and with it all that the kernel had not taken; it is made again after a rest.
   package func lose() {
     closeSocket()
-    dialer.takeUnretainedValue().startOver()
+    dialer.pointee.startOver()
     rest()
   }
 
@@ -567,41 +567,39 @@ extension WireConnection {
 
   // MARK: Failures
 
-  private func unreachable(_ number: Int32) -> LinkFailure {
-    let why =
+  func failure(
+    _ why: String, _ remedy: String, _ kind: BrokerError.Kind = .silence, words: String = ""
+  ) -> BrokerError {
+    BrokerError(server: server, why: why, remedy: remedy, kind: kind, words: words)
+  }
+
+  private func unreachable(_ number: Int32) -> BrokerError {
+    failure(
       number == ECONNREFUSED
-      ? "the connection is refused, nothing listens there" : String(cString: strerror(number))
-    return LinkFailure(
-      server: server, why: why,
-      remedy: "Is a broker running there? Start one (nats-server), or leave `servers` empty.", kind: .silence
-    )
+        ? "the connection is refused, nothing listens there" : String(cString: strerror(number)),
+      "Is a broker running there? Start one (nats-server), or leave `servers` empty.")
   }
 
-  private func tooSlow() -> LinkFailure {
-    LinkFailure(
-      server: server, why: "it did not answer in time",
-      remedy: "Is the broker overloaded, or something else listening there?", kind: .silence)
+  private func tooSlow() -> BrokerError {
+    failure(
+      "it did not answer in time", "Is the broker overloaded, or something else listening there?")
   }
 
-  private func noBroker() -> LinkFailure {
-    LinkFailure(
-      server: server, why: "it does not speak as a NATS server does",
-      remedy: "Is something else listening there?", kind: .noBroker)
+  private func noBroker() -> BrokerError {
+    failure("it does not speak as a NATS server does", Self.isOther, .noBroker)
   }
 
-  private func refusal(_ words: String) -> LinkFailure {
-    LinkFailure(
-      server: server, why: "the broker refuses us: \(words)",
-      remedy: "Check the `auth:` block of the messaging entry.", kind: .credentials, words: words)
+  private func refusal(_ words: String) -> BrokerError {
+    failure(
+      "the broker refuses us: \(words)", "Check the `auth:` block of the messaging entry.", .credentials,
+      words: words)
   }
 
   /// A broker may close before its `-ERR` is read.
-  func closed() -> LinkFailure {
-    if let refusal = tlsRefusal() { return refusal }
-    let dialer = dialer.takeUnretainedValue()
-    if dialer.info?.auth_required == true { return refusal("it closed the connection") }
-    return LinkFailure(
-      server: server, why: "it closed the connection", remedy: "Is something else listening there?",
-      kind: .silence)
+  func closed() -> BrokerError {
+    let why = "it closed the connection"
+    return tlsRefusal() ?? (greeting?.auth_required == true ? refusal(why) : failure(why, Self.isOther))
   }
+
+  private static var isOther: String { "Is something else listening there?" }
 }

@@ -29,16 +29,8 @@ package enum WireParser {
   @usableFromInline @inline(never)
   static func unfinishedLine(_ start: UnsafeRawPointer, count: Int) -> WirePiece {
     guard count < longestLine else { return .broken(.lineTooLong) }
-    return isKnown(start.byte(0)) ? .incomplete(needs: count + 1) : .broken(.unknownWord)
-  }
-
-  private static func isKnown(_ first: UInt8) -> Bool {
-    switch first {
-    case UInt8(ascii: "M"), UInt8(ascii: "H"), UInt8(ascii: "P"), UInt8(ascii: "I"), UInt8(ascii: "+"),
-      UInt8(ascii: "-"):
-      true
-    default: false
-    }
+    let isKnown = "MHPI+-".utf8.contains(start.byte(0))
+    return isKnown ? .incomplete(needs: count + 1) : .broken(.unknownWord)
   }
 
   /// `subject sid [reply] [header bytes] bytes`, then the bytes and an end of line.
@@ -174,19 +166,12 @@ package struct WirePiece {
 
 /// How bytes break the protocol.
 package enum WireFault: String, Sendable {
-  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
   case none
-  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
   case lineEnd = "a line does not end with CR LF"
-  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
   case lineTooLong = "a line is too long"
-  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
   case unknownWord = "a line begins with no word of the protocol"
-  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
   case messageLine = "a message's line cannot be read"
-  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
   case messageTooLong = "a message is announced that is longer than the broker allows"
-  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
   case messageEnd = "a message does not end where its length says"
 }
 

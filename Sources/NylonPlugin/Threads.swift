@@ -26,6 +26,12 @@ final class Parker: @unchecked Sendable {
 
   @inline(__always) func lock() { pthread_mutex_lock(mutex) }
   @inline(__always) func unlock() { pthread_mutex_unlock(mutex) }
+  @inline(__always)
+  func locked<Result>(_ body: () -> Result) -> Result {
+    lock()
+    defer { unlock() }
+    return body()
+  }
   /// With the lock held.
   func wait() { pthread_cond_wait(condition, mutex) }
   /// With the lock held; false when the time is over.
@@ -88,8 +94,33 @@ private final class ThreadBody: Sendable {
   init(run: @escaping @Sendable () -> Void) { self.run = run }
 }
 
+/// A queue that keeps its memory.
+struct Ring<Element> {
+  private var slots: [Element?] = Array(repeating: nil, count: 64)
+  private var first = 0
+  private(set) var count = 0
+
+  mutating func append(_ element: Element) {
+    if count == slots.count {
+      slots = (0..<count).map { slots[(first + $0) % count] } + Array(repeating: nil, count: count)
+      first = 0
+    }
+    slots[(first + count) & (slots.count - 1)] = element
+    count += 1
+  }
+
+  mutating func popFirst() -> Element? {
+    guard count > 0 else { return nil }
+    let element = slots[first]
+    slots[first] = nil
+    first = (first + 1) & (slots.count - 1)
+    count -= 1
+    return element
+  }
+}
+
 /// A line on standard error, whole: threads and processes share it.
-func logLine(_ text: String) {
-  var line = "[NatsPlugin] \(text)\n"
+func logLine(_ text: String, from name: String = "NatsPlugin") {
+  var line = "[\(name)] \(text)\n"
   line.withUTF8 { bytes in _ = write(STDERR_FILENO, bytes.baseAddress, bytes.count) }
 }

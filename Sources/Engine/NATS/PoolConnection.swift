@@ -77,9 +77,7 @@ struct PoolConnection {
     let longestHead = Self.tokenBytes + (texts.map(\.count).max() ?? 0)
     // Connections spread over the servers; nothing here is left to chance.
     wire = WireConnection(
-      to: servers, first: setup.thread + place,
-      settings: WireSettings(
-        name: "nylon-bench", subscriptions: Array("SUB \(pattern) \(Self.subscription)\r\n".utf8)),
+      to: servers, first: setup.thread + place, subscriptions: "SUB \(pattern) \(Self.subscription)\r\n",
       epoll: setup.epoll, place: place, outBytes: 2 * (setup.longestRequest + longestHead + 32))
     headCount = texts.count
     heads = .allocate(capacity: headCount)
@@ -90,11 +88,11 @@ struct PoolConnection {
     }
     state = .allocate(capacity: 1)
     state.initialize(to: State(postponed: .allocate(capacity: setup.slotCount)))
-    do throws(LinkFailure) {
+    do {
       try wire.connectFirst()
     } catch {
       close()
-      throw error.error
+      throw error
     }
   }
 

@@ -4,62 +4,121 @@ import NATS
 import Nylon
 import Synchronization
 
-/// The loop of a worker's connection. All calls come from its thread.
+/// Carries a worker's messages by the package's own connection, all on one thread: read, handle, write once.
+///
+/// With several handler threads the loop hands copies of the requests over and writes the replies that they
+/// leave in its box. A reply to a connection that broke is lost with it, as in core NATS: the host retries.
 final class WireLoop {
   /// What the epoll set tells of the connection's socket, and of the box's descriptor.
-  static let socketPlace: UInt64 = 0
-  static let wakePlace: UInt64 = 1
+  private static let socketPlace: UInt64 = 0
+  private static let wakePlace: UInt64 = 1
   /// Bytes of replies that wait for each other, at most: the host can go on while the rest is served.
   private static let mostUnsentBytes = 8 << 10
-  /// How a loop ends.
-  enum End { case stopped, lost }
+  /// Complaints of the broker that are told: one slow minute must not fill the disk.
+  private static let mostComplaints = 10
+  /// Phases by subscription id, from 1; nil is the lifecycle's.
+  private static let phases: [Phase?] = Phase.session + [nil]
 
+  /// For other threads.
+  let box: ReplyBox
   private let wire: WireConnection
   private let epoll: Int32
-  private let box: ReplyBox
   private let runner: RequestRunner
   private let pool: HandlerThreads?
-  private let service: WorkerService
-  /// Phases by subscription id, from 1; nil is the lifecycle's.
-  private let phases: [Phase?]
+  private let plugin: Plugin
+  private let table: HandlerTable
+  private let configuration: NATSConfiguration
+  private let subject: Subject
+  private let phases = WireLoop.phases
+  private var complaints = 0
   /// When the last read began, monotonic nanoseconds; 0 until a host asked for stamps.
   private var readAt: UInt64 = 0
   /// The PING behind the last UNSUB was answered: nothing more will come.
   private var isDrained = false
   private var isDraining = false
 
-  init(
-    _ wire: WireConnection, epoll: Int32, box: ReplyBox, runner: RequestRunner,
-    pool: HandlerThreads?, service: WorkerService
-  ) {
-    self.wire = wire
-    self.epoll = epoll
+  /// Reads files and looks names up, but does not connect yet.
+  init(_ plugin: Plugin, _ configuration: NATSConfiguration, _ subject: Subject) throws(NATSWorkerError) {
+    let security = try configuration.security()
+    let servers: [BrokerServer]
+    do {
+      servers = try BrokerServer.all(configuration.servers, security: security)
+    } catch {
+      throw .noBroker(servers: configuration.redactedServers, reason: error.why)
+    }
+    guard let box = ReplyBox() else {
+      throw .failed(step: "make an eventfd", reason: String(cString: strerror(errno)))
+    }
+    epoll = kernel_epoll_create()
+    guard epoll >= 0,
+      kernel_epoll_set(epoll, box.descriptor, UInt32(KERNEL_READABLE), WireLoop.wakePlace) == 0
+    else { throw .failed(step: "make an epoll set", reason: String(cString: strerror(errno))) }
+    let group = configuration.queueGroup
+    let lines = WireLoop.phases.enumerated().map { place, phase in
+      "SUB \(phase.map { "\(subject.phase($0)) \(group)" } ?? subject.lifecycle) \(place + 1)\r\n"
+    }
+    wire = WireConnection(
+      to: servers, first: Int.random(in: 0..<max(1, servers.count)), name: configuration.name,
+      subscriptions: lines.joined(),
+      limitNanoseconds: UInt64(max(1, configuration.connectTimeoutMilliseconds)) * 1_000_000,
+      restNanoseconds: UInt64(max(1, configuration.reconnectWaitMilliseconds)) * 1_000_000,
+      epoll: epoll, place: Int(WireLoop.socketPlace))
+    table = plugin.handlerTable()
+    runner = RequestRunner(plugin: plugin, table: table)
+    pool = configuration.maxWorkers > 1 ? HandlerThreads(count: configuration.maxWorkers) : nil
     self.box = box
-    self.runner = runner
-    self.pool = pool
-    self.service = service
-    phases = service.subscriptions.map(\.phase)
+    self.plugin = plugin
+    self.configuration = configuration
+    self.subject = subject
+  }
+
+  /// Connects and subscribes; returns when the broker has all subscriptions, and handler threads wait for them.
+  func connect() throws(NATSWorkerError) {
+    do {
+      try wire.connectFirst()
+    } catch {
+      let shown = configuration.redactedServers
+      switch error.kind {
+      case .credentials: throw .refused(servers: shown)
+      case .tls: throw .noTLS(servers: shown, reason: error.why)
+      case .silence, .noBroker: throw .noBroker(servers: shown, reason: error.why)
+      }
+    }
+    logLine("Connected to NATS: nats://\(wire.server)")
+    for phase in Phase.session {
+      logLine("Subscribed to \(subject.phase(phase)) with queue group \(configuration.queueGroup)")
+    }
+    logLine("Subscribed to \(subject.lifecycle)")
+    box.longestPayload.store(wire.longestPayload, ordering: .relaxed)
+    if let pool, !pool.start(plugin, table, box) {
+      throw .failed(step: "start \(configuration.maxWorkers) threads", reason: "the system refused")
+    }
   }
 
   /// Serves until it is asked to stop and has finished what it has, or the connection is lost for good.
-  func run(until stopRequested: borrowing Atomic<Bool>) -> End {
+  func run() {
+    defer { close() }
     if wire.hasInput { handleInput() }
     if wire.holdsMore { readInput() }
     flush()
-    while !stopRequested.load(ordering: .acquiring) {
+    while !box.isStopping.load(ordering: .acquiring) {
       turn(mostNanoseconds: 1_000_000_000)
-      if isGivenUp { return .lost }
+      if isGivenUp { return box.isLost.store(true, ordering: .releasing) }
     }
     drain()
-    return .stopped
   }
 
   /// Nothing is served any more: handler threads need not wait for room.
-  func end() { box.setTaken(false) }
+  func close() {
+    box.setTaken(false)
+    wire.close()
+    Glibc.close(epoll)
+    pool?.stop()
+  }
 
   /// Takes back the subscriptions, serves what has come until then, and writes the last reply.
   private func drain() {
-    let milliseconds = service.configuration.drainTimeoutMilliseconds
+    let milliseconds = configuration.drainTimeoutMilliseconds
     let deadline = kernel_now_ns() + UInt64(max(0, milliseconds)) * 1_000_000
     isDraining = true
     if wire.isConnected {
@@ -103,7 +162,7 @@ final class WireLoop {
 
   private func handle(_ place: UInt64, _ events: UInt32) {
     if place == Self.wakePlace {
-      box.pipe.woken()
+      box.woken()
       return
     }
     guard wire.isConnected else {
@@ -134,14 +193,14 @@ final class WireLoop {
   }
 
   private func lose() {
-    logLine("Disconnected from NATS: \(service.configuration.redactedServers)")
+    logLine("Disconnected from NATS: \(configuration.redactedServers)")
     wire.lose()
     box.setTaken(false)
   }
 
   /// Whether the connection was tried again as often as it may be.
   private var isGivenUp: Bool {
-    let most = service.configuration.maxReconnects
+    let most = configuration.maxReconnects
     return most >= 0 && !wire.isConnected && wire.rests > UInt64(most)
   }
 
@@ -162,7 +221,10 @@ final class WireLoop {
 
   /// False when nothing can be read behind it.
   private func handleOther(_ piece: WirePiece) -> Bool {
-    if piece.kind == .error { box.complain(piece.text) }
+    if piece.kind == .error {
+      complaints += 1
+      if complaints <= Self.mostComplaints { logLine("error: \(piece.text)") }
+    }
     var pongs = 0
     switch wire.handleOther(piece, pongs: &pongs) {
     case .handled:
@@ -181,21 +243,14 @@ final class WireLoop {
     guard piece.sid >= 1, piece.sid <= phases.count else { return }
     let phase = phases[piece.sid - 1]
     if let pool {
-      pool.submit(WireJob(payload: piece.payload, reply: piece.reply, phase: phase, readAt: readAt))
-      return
+      let job = WireJob(
+        payload: Array(piece.payload), reply: Array(piece.reply), phase: phase, readAt: readAt)
+      return pool.submit(job)
     }
-    let reply =
-      phase.map { runner.reply(to: piece.payload, phase: $0, readAt: readAt) }
-      ?? runner.lifecycleReply(to: piece.payload)
+    let answer = runner.answer(
+      to: piece.payload, phase: phase, readAt: readAt, most: wire.longestPayload)
     if runner.isStamping { box.stampsReads.store(true, ordering: .relaxed) }
-    guard !piece.reply.isEmpty else { return }
-    if reply.count <= wire.longestPayload {
-      publish(reply, to: piece.reply)
-    } else {
-      publish(
-        runner.tooLargeReply(to: piece.payload, byteCount: reply.count, byteCountMost: wire.longestPayload),
-        to: piece.reply)
-    }
+    if !piece.reply.isEmpty { publish(answer, to: piece.reply) }
   }
 
   // MARK: Out

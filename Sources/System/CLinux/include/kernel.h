@@ -5,6 +5,7 @@
 
 #include <stdint.h>
 #include <stdbool.h>
+#include <sys/eventfd.h>
 #include <time.h>
 
 /* Nanoseconds of CLOCK_MONOTONIC. */
