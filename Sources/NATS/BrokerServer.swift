@@ -2,18 +2,10 @@ import Foundation
 
 /// A broker that a connection may be made to: its addresses, and what is said to it first.
 package struct BrokerServer: Sendable {
-  /// Host and port, for messages.
-  package let shown: String
+  let address: BrokerAddress
+  let security: WireSecurity
   /// Socket addresses in bytes, in the order of the resolver; not empty.
   let addresses: [(family: Int32, bytes: [UInt8])]
-  /// Name or address as the URL has it, which the broker's certificate must be for.
-  let host: String
-  /// Whether TLS is wanted whatever the broker says.
-  let wantsTLS: Bool
-  /// The TLS settings, when there are any.
-  let tls: TLSContext?
-  private let auth: NATSAuth
-  private let identity: SignedIdentity?
 
   /// The brokers of those URLs; their names are looked up here and now, since the resolver
   /// keeps its caller waiting. Those without an address are left out, unless all are.
@@ -34,19 +26,13 @@ package struct BrokerServer: Sendable {
   }
 
   private init(_ url: String, _ security: WireSecurity) throws(BrokerError) {
-    let address = try BrokerAddress(url)
-    shown = address.shown
-    host = address.host
-    wantsTLS = security.enablesTLS || address.usesTLS
-    tls = security.tls
-    // Credentials of the URL itself win.
-    let hasOwn = address.auth != NATSAuth()
-    auth = hasOwn ? address.auth : security.auth
-    identity = hasOwn ? nil : security.identity
+    address = try BrokerAddress(url)
     addresses = BrokerServer.lookUp(address.host, address.port)
+    self.security = security
     if addresses.isEmpty {
       throw BrokerError(
-        server: shown, why: "its name has no address", remedy: "Check `servers` of the messaging entry.")
+        server: address.shown, why: "its name has no address",
+        remedy: "Check `servers` of the messaging entry.")
     }
   }
 
@@ -54,50 +40,34 @@ package struct BrokerServer: Sendable {
     var hints = addrinfo()
     hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
     var list: UnsafeMutablePointer<addrinfo>?
-    guard getaddrinfo(host, "\(port)", &hints, &list) == 0 else { return [] }
+    guard getaddrinfo(host, "\(port)", &hints, &list) == 0, let list else { return [] }
     defer { freeaddrinfo(list) }
-    var addresses: [(family: Int32, bytes: [UInt8])] = []
-    var next = list
-    while let entry = next?.pointee {
-      let bytes = UnsafeRawBufferPointer(start: entry.ai_addr, count: Int(entry.ai_addrlen))
-      addresses.append((entry.ai_family, Array(bytes)))
-      next = entry.ai_next
+    return sequence(first: list) { $0.pointee.ai_next }.map { entry in
+      let bytes = UnsafeRawBufferPointer(
+        start: entry.pointee.ai_addr, count: Int(entry.pointee.ai_addrlen))
+      return (entry.pointee.ai_family, Array(bytes))
     }
-    return addresses
   }
 
-  /// `CONNECT` with the credentials. Secret.
+  /// `CONNECT` with the credentials: those of the URL itself win. Secret.
   func hello(_ greeting: BrokerInfo, name: String, overTLS: Bool) throws -> [UInt8] {
-    var options = Hello(
-      name: name,
-      auth_token: auth.token, user: auth.user, pass: auth.user == nil ? nil : auth.password ?? "",
-      headers: greeting.headers ?? false, no_responders: greeting.headers ?? false, tls_required: overTLS)
+    let hasOwn = address.auth != NATSAuth()
+    let auth = hasOwn ? address.auth : security.auth
+    let takesHeaders = greeting.headers ?? false
+    var options: [String: Any] = [
+      "name": name, "lang": "swift", "version": "1", "protocol": 1, "verbose": false, "pedantic": false,
+      "echo": true, "headers": takesHeaders, "no_responders": takesHeaders, "tls_required": overTLS,
+    ]
+    options["auth_token"] = auth.token
+    options["user"] = auth.user
+    options["pass"] = auth.user == nil ? nil : auth.password ?? ""
     // A broker without a nonce knows no signatures, and says for itself whether it takes us without one.
-    if let identity, let nonce = greeting.nonce {
-      options.jwt = identity.jwt
-      options.nkey = identity.jwt == nil ? identity.publicText : nil
-      options.sig = identity.signature(of: nonce)
+    if !hasOwn, let identity = security.identity, let nonce = greeting.nonce {
+      options["jwt"] = identity.jwt
+      options["nkey"] = identity.jwt == nil ? identity.publicText : nil
+      options["sig"] = identity.signature(of: nonce)
     }
-    return Array("CONNECT ".utf8) + Array(try JSONEncoder().encode(options)) + [13, 10]
-  }
-
-  private struct Hello: Encodable {
-    var name: String
-    var auth_token: String?
-    var user: String?
-    var pass: String?
-    var jwt: String?
-    var nkey: String?
-    var sig: String?
-    var headers: Bool
-    var no_responders: Bool
-    var lang = "swift"
-    var version = "1"
-    var `protocol` = 1
-    var verbose = false
-    var pedantic = false
-    var echo = true
-    var tls_required: Bool
+    return Array("CONNECT ".utf8) + (try JSONSerialization.data(withJSONObject: options)) + [13, 10]
   }
 }
 

@@ -38,49 +38,44 @@ final class TLSContext: @unchecked Sendable {
   deinit { SSL_CTX_free(context) }
 
   private func loadCertificate(_ tls: NATSTLS) throws(SecurityFileError) {
-    let together = "A certificate and its key are given together."
-    switch (tls.certFile, tls.keyFile) {
-    case (nil, nil): return
-    case (nil, let key?):
+    guard let certificate = tls.certFile, let key = tls.keyFile else {
+      guard let path = tls.certFile ?? tls.keyFile else { return }
+      let hasKey = tls.certFile == nil
       throw SecurityFileError(
-        key: .keyFile, path: key, why: "`tls.cert_file` is not given", remedy: together)
-    case (let certificate?, nil):
-      throw SecurityFileError(
-        key: .certFile, path: certificate, why: "`tls.key_file` is not given", remedy: together)
-    case (let certificate?, let key?):
-      try SecurityFile(
-        key: .certFile, path: certificate, remedy: "It must hold the client's certificate in PEM."
-      ).load("it holds no certificate that can be read") {
-        SSL_CTX_use_certificate_chain_file(context, certificate)
-      }
-      try SecurityFile(
-        key: .keyFile, path: key,
-        remedy: "It must hold the key of the client's certificate in PEM, without a passphrase."
-      ).load("it holds no key that can be read, or not that of `tls.cert_file`") {
-        SSL_CTX_use_PrivateKey_file(context, key, SSL_FILETYPE_PEM)
-      }
+        key: hasKey ? .keyFile : .certFile, path: path,
+        why: "`tls.\(hasKey ? "cert" : "key")_file` is not given",
+        remedy: "A certificate and its key are given together.")
+    }
+    try SecurityFile(
+      key: .certFile, path: certificate, remedy: "It must hold the client's certificate in PEM."
+    ).load("it holds no certificate that can be read") {
+      SSL_CTX_use_certificate_chain_file(context, certificate)
+    }
+    try SecurityFile(
+      key: .keyFile, path: key,
+      remedy: "It must hold the key of the client's certificate in PEM, without a passphrase."
+    ).load("it holds no key that can be read, or not that of `tls.cert_file`") {
+      SSL_CTX_use_PrivateKey_file(context, key, SSL_FILETYPE_PEM)
     }
   }
 
   /// The TLS side of a connected socket, which checks that the broker is who the URL says; nil when OpenSSL fails.
   func connection(on socket: Int32, host: String) -> OpaquePointer? {
     guard let tls = SSL_new(context) else { return nil }
-    guard let method = SocketMethod.shared, let bio = BIO_new(method) else {
-      SSL_free(tls)
-      return nil
+    if let method = SocketMethod.shared, let bio = BIO_new(method) {
+      SocketMethod.set(bio, socket)
+      SSL_set_bio(tls, bio, bio)
+      SSL_set_connect_state(tls)
+      let rules = SSL_get0_param(tls)
+      X509_VERIFY_PARAM_set_hostflags(rules, UInt32(X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS))
+      if X509_VERIFY_PARAM_set1_ip_asc(rules, host) == 1 { return tls }
+      ERR_clear_error()
+      if X509_VERIFY_PARAM_set1_host(rules, host, 0) == 1, copenssl_set_server_name(tls, host) == 1 {
+        return tls
+      }
     }
-    SocketMethod.set(bio, socket)
-    SSL_set_bio(tls, bio, bio)
-    SSL_set_connect_state(tls)
-    let rules = SSL_get0_param(tls)
-    X509_VERIFY_PARAM_set_hostflags(rules, UInt32(X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS))
-    if X509_VERIFY_PARAM_set1_ip_asc(rules, host) == 1 { return tls }
-    ERR_clear_error()
-    guard X509_VERIFY_PARAM_set1_host(rules, host, 0) == 1, copenssl_set_server_name(tls, host) == 1 else {
-      SSL_free(tls)
-      return nil
-    }
-    return tls
+    SSL_free(tls)
+    return nil
   }
 }
 
@@ -154,7 +149,7 @@ extension WireConnection {
   func beginTLS() throws(BrokerError) {
     let server = dialer.pointee.current
     guard let context = dialer.pointee.tlsContext(),
-      let tls = context.connection(on: state.pointee.socket, host: server.host)
+      let tls = context.connection(on: state.pointee.socket, host: server.address.host)
     else { throw failure("OpenSSL cannot be used (\(OpenSSLError.take()))", OpenSSLError.remedy, .tls) }
     state.pointee.tls = tls
     try shakeHands()
@@ -202,7 +197,7 @@ extension WireConnection {
     switch Int32(verdict) {
     case X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH:
       return failure(
-        "its certificate is not for '\(dialer.pointee.current.host)' (\(reason))",
+        "its certificate is not for '\(dialer.pointee.current.address.host)' (\(reason))",
         "Name the broker in `servers` as its certificate does, or give it a certificate for that name.", .tls)
     case X509_V_ERR_CERT_HAS_EXPIRED, X509_V_ERR_CERT_NOT_YET_VALID:
       return failure(notTrusted, "Renew the certificate, or set the clock right.", .tls)
@@ -285,7 +280,8 @@ extension WireConnection {
       }
       switch SSL_get_error(tls, outcome) {
       case SSL_ERROR_WANT_READ: return state.pointee.inEnd &- before
-      case SSL_ERROR_WANT_WRITE where waitForRoomBriefly(): continue
+      // The broker asks for new keys while the socket is full: too rare for a state of its own.
+      case SSL_ERROR_WANT_WRITE where waitForRoom(milliseconds: 1000): continue
       default:
         noteError()
         // What came before the end is handled first; the end is found again by the next call.
@@ -301,12 +297,5 @@ extension WireConnection {
     let code = ERR_get_error()
     ERR_clear_error()
     if code != 0 { state.pointee.tlsError = code }
-  }
-
-  /// Reading wants to write only when the broker asks for new keys while the socket is full, which is too rare for
-  /// a state of its own: waits here, a second at most; false when there is no room even then.
-  private func waitForRoomBriefly() -> Bool {
-    var entry = pollfd(fd: state.pointee.socket, events: Int16(POLLOUT), revents: 0)
-    return Glibc.poll(&entry, 1, 1000) > 0
   }
 }

@@ -3,7 +3,6 @@ import Foundation
 import Glibc
 
 /// How far a connection is.
-@frozen
 package enum WireStage: UInt8, Sendable {
   /// Waits before it tries to connect again.
   case resting
@@ -22,7 +21,6 @@ package enum WireStage: UInt8, Sendable {
 }
 
 /// What is known of one connection, at a fixed address.
-@frozen
 package struct WireState {
   @usableFromInline var socket: Int32 = -1
   @usableFromInline var stage = WireStage.resting
@@ -63,7 +61,6 @@ package struct WireState {
 /// Its owner writes messages into the buffer and sends all that waits at once; what came is read and handled
 /// where it lies. A view: copies share the same connection, which lives until `close`. Memory grows only for a
 /// message that is longer than any before.
-@frozen
 package struct WireConnection {
   @usableFromInline let state: UnsafeMutablePointer<WireState>
   let dialer: UnsafeMutablePointer<WireDialer>
@@ -77,11 +74,7 @@ package struct WireConnection {
   /// A connection that is not yet made.
   ///
   /// - Parameters:
-  ///   - first: the place of the server to begin with.
-  ///   - name: the client's name, as the broker's monitoring shows it.
-  ///   - subscriptions: their lines, each with its end.
-  ///   - limitNanoseconds: that connecting and being greeted may take.
-  ///   - restNanoseconds: to wait after all brokers were tried, or a connection was lost.
+  ///   - first: the place of the server to begin with: it is not left to chance.
   ///   - epoll: the set that the socket is put into, with `place` as what the set tells of it; none for an owner
   ///     that only ever calls `waitForSocket`.
   ///   - outBytes: bytes that are to have room unsent, at least.
@@ -99,11 +92,15 @@ package struct WireConnection {
         out: .allocate(byteCount: outCapacity, alignment: 64), outCapacity: outCapacity,
         input: .allocate(byteCount: Self.bufferBytes, alignment: 64), inCapacity: Self.bufferBytes,
         longestPayload: BrokerInfo.ordinaryPayload))
+    let start = first % max(1, servers.count)
     dialer = .allocate(capacity: 1)
     dialer.initialize(
       to: WireDialer(
-        servers, first: first, name: name, subscriptions: subscriptions, limitNanoseconds: limitNanoseconds,
-        restNanoseconds: restNanoseconds))
+        name: name, subscriptions: subscriptions, limitNanoseconds: limitNanoseconds,
+        restNanoseconds: restNanoseconds,
+        targets: (servers[start...] + servers[..<start]).flatMap { server in
+          server.addresses.map { (server, $0.family, $0.bytes) }
+        }))
   }
 
   /// Closes the socket and gives all memory back; no call may follow.
@@ -116,7 +113,6 @@ package struct WireConnection {
     dialer.deallocate()
   }
 
-  @inlinable package var stage: WireStage { state.pointee.stage }
   /// Whether messages go both ways.
   @inlinable package var isConnected: Bool { state.pointee.stage == .connected }
   /// Bytes of a message's payload, at most, as the broker says.
@@ -139,7 +135,7 @@ package struct WireConnection {
   /// What the broker said of itself; nil before it did.
   package var greeting: BrokerInfo? { dialer.pointee.info }
   /// Host and port of the server under way, for messages.
-  package var server: String { dialer.pointee.current.shown }
+  package var server: String { dialer.pointee.current.address.shown }
 
   // MARK: Out
 
@@ -183,18 +179,8 @@ package struct WireConnection {
     return true
   }
 
-  /// What became of the bytes in the buffer.
-  @frozen
-  package enum Sent: Sendable {
-    /// There were none.
-    case nothing
-    /// The kernel took all.
-    case all
-    /// The kernel takes no more for now.
-    case some
-    /// The connection is over.
-    case broken
-  }
+  /// How much of the buffer the kernel took; `some` when it takes no more for now, `nothing` when there was nothing.
+  package enum Sent: Sendable { case nothing, all, some, broken }
 
   /// Gives the kernel what the buffer holds; when it does not take all, epoll tells of room.
   @inlinable
@@ -226,11 +212,12 @@ package struct WireConnection {
   package func wantRoom(_ wants: Bool) {
     guard state.pointee.waitsForRoom != wants else { return }
     state.pointee.waitsForRoom = wants
-    listen(wants ? UInt32(KERNEL_READABLE) | UInt32(KERNEL_WRITABLE) : UInt32(KERNEL_READABLE))
+    listen(forRoom: wants)
   }
 
-  func listen(_ events: UInt32) {
-    _ = kernel_epoll_set(epoll, state.pointee.socket, events, UInt64(place))
+  func listen(forRoom: Bool) {
+    let events = forRoom ? KERNEL_READABLE | KERNEL_WRITABLE : KERNEL_READABLE
+    _ = kernel_epoll_set(epoll, state.pointee.socket, UInt32(events), UInt64(place))
   }
 
   @usableFromInline
@@ -266,7 +253,6 @@ package struct WireConnection {
   /// Whether TLS may hold more than the buffer had room for: only ever after a `fill`.
   @inlinable package var holdsMore: Bool { state.pointee.holdsMore }
 
-  /// Whether something was read and not yet handled.
   @inlinable package var hasInput: Bool { state.pointee.inStart < state.pointee.inEnd }
 
   /// The piece that what was read begins with.
@@ -283,8 +269,7 @@ package struct WireConnection {
   @inlinable @inline(__always)
   package func consume(_ piece: WirePiece) { state.pointee.inStart &+= piece.byteCount }
 
-  /// Handles a piece that is no message; false when nothing can be read behind it: more is to come, or the
-  /// connection was given up. `pongs` counts what agrees with a PING of the owner's.
+  /// Handles a piece that is no message. `pongs` counts what agrees with a PING of the owner's.
   @inline(never)
   package func handleOther(_ piece: WirePiece, pongs: inout Int) -> OtherPiece {
     switch piece.kind {
@@ -305,15 +290,8 @@ package struct WireConnection {
     return .handled
   }
 
-  /// What became of a piece that is no message.
-  package enum OtherPiece: Sendable {
-    /// It was handled.
-    case handled
-    /// The rest of it is still to come.
-    case needsMore
-    /// The bytes break the protocol: the caller must give up the connection.
-    case broken
-  }
+  /// What became of a piece that is no message; after `broken` the caller must give up the connection.
+  package enum OtherPiece: Sendable { case handled, needsMore, broken }
 
   /// Makes room for a piece of so many bytes, whose beginning is here.
   func keep(_ count: Int) {
@@ -335,8 +313,6 @@ package struct WireConnection {
 
 /// How a connection comes about, breaks, and is made again; never waits, but for the first one.
 extension WireConnection {
-  private var isOver: Bool { kernel_now_ns() >= state.pointee.stageEnd }
-
   // MARK: The first connection
 
   /// Tries all servers once; returns when one has taken us. Throws the failure that tells most.
@@ -367,11 +343,15 @@ extension WireConnection {
       let now = kernel_now_ns()
       guard now < time else { return nil }
       let left = (time - now) / 1_000_000 + 1
-      if Glibc.poll(&entry, 1, Int32(clamping: left)) > 0 { break }
+      // Linux gives the events of poll and epoll the same numbers.
+      if Glibc.poll(&entry, 1, Int32(clamping: left)) > 0 { return UInt32(entry.revents) }
     }
-    let writable = entry.revents & Int16(POLLOUT) != 0
-    let readable = entry.revents & ~Int16(POLLOUT) != 0
-    return (writable ? UInt32(KERNEL_WRITABLE) : 0) | (readable ? UInt32(KERNEL_READABLE) : 0)
+  }
+
+  /// Waits until the kernel takes more, or the connection is over; false when the time is.
+  package func waitForRoom(milliseconds: Int32) -> Bool {
+    var entry = pollfd(fd: state.pointee.socket, events: Int16(POLLOUT), revents: 0)
+    return Glibc.poll(&entry, 1, milliseconds) > 0
   }
 
   // MARK: Steps
@@ -385,7 +365,11 @@ extension WireConnection {
         dialer.pointee.failed(unreachable(errno))
         continue
       }
-      Self.prepare(socket)
+      // What is written goes out at once; a broker that acknowledges nothing for a minute is gone.
+      for (option, value) in [(TCP_NODELAY, 1), (TCP_USER_TIMEOUT, 60_000)] as [(Int32, Int32)] {
+        var value = value
+        setsockopt(socket, Int32(IPPROTO_TCP), option, &value, socklen_t(MemoryLayout<Int32>.size))
+      }
       let outcome = address.bytes.withUnsafeBytes {
         Glibc.connect(socket, $0.assumingMemoryBound(to: sockaddr.self).baseAddress, socklen_t($0.count))
       }
@@ -397,18 +381,10 @@ extension WireConnection {
       state.pointee.socket = socket
       state.pointee.stage = .connecting
       state.pointee.stageEnd = kernel_now_ns() + dialer.pointee.limitNanoseconds
-      listen(UInt32(KERNEL_READABLE) | UInt32(KERNEL_WRITABLE))
+      listen(forRoom: true)
       return true
     }
     return false
-  }
-
-  /// What is written goes out at once; a broker that acknowledges nothing for a minute is gone.
-  private static func prepare(_ socket: Int32) {
-    for (option, value) in [(TCP_NODELAY, 1), (TCP_USER_TIMEOUT, 60_000)] as [(Int32, Int32)] {
-      var value = value
-      setsockopt(socket, Int32(IPPROTO_TCP), option, &value, socklen_t(MemoryLayout<Int32>.size))
-    }
   }
 
   /// Goes on with connecting and greeting, as far as the socket lets it.
@@ -420,7 +396,7 @@ extension WireConnection {
       guard number == 0 else { throw unreachable(number) }
       guard events & UInt32(KERNEL_WRITABLE) != 0 else { return }
       state.pointee.stage = .greeting
-      listen(UInt32(KERNEL_READABLE))
+      listen(forRoom: false)
       return
     }
     if state.pointee.stage == .securing { return try shakeHands() }
@@ -432,9 +408,7 @@ extension WireConnection {
 
   /// Handles what the broker says until it has agreed to everything.
   func answerGreeting() throws(BrokerError) {
-    while state.pointee.stage != .connected, state.pointee.stage != .securing,
-      state.pointee.inStart < state.pointee.inEnd
-    {
+    while !isConnected, state.pointee.stage != .securing, hasInput {
       let piece = nextPiece()
       switch piece.kind {
       case .incomplete:
@@ -447,11 +421,11 @@ extension WireConnection {
       case .info: try greeted(piece)
       case .pong: try agreed()
       }
-      state.pointee.inStart += piece.byteCount
+      consume(piece)
     }
     guard state.pointee.stage == .securing else { return try sendOut() }
     // Plain text behind the greeting could come from anybody: TLS would not vouch for it.
-    guard state.pointee.inStart == state.pointee.inEnd else { throw noBroker() }
+    if hasInput { throw noBroker() }
     try beginTLS()
   }
 
@@ -461,7 +435,10 @@ extension WireConnection {
     dialer.pointee.info = info
     state.pointee.longestPayload = info.longestPayload
     guard state.pointee.stage == .greeting else { return }
-    guard dialer.pointee.current.wantsTLS || info.tls_required == true else { return try introduce() }
+    let server = dialer.pointee.current
+    guard server.security.enablesTLS || server.address.usesTLS || info.tls_required == true else {
+      return try introduce()
+    }
     guard info.offersTLS else {
       throw failure(
         "the broker offers no TLS, which is asked for",
@@ -519,7 +496,7 @@ extension WireConnection {
 
   /// Looks whether a stage without a connection is over.
   package func checkTime() {
-    guard isOver else { return }
+    guard kernel_now_ns() >= state.pointee.stageEnd else { return }
     if state.pointee.stage == .resting {
       if !dial() { rest() }
     } else {

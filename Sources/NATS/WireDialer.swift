@@ -13,39 +13,22 @@ package struct WireDialer {
   let limitNanoseconds: UInt64
   /// Nanoseconds to wait after all brokers were tried, or a connection was lost.
   let restNanoseconds: UInt64
-  private let servers: [BrokerServer]
   /// All addresses of all servers, the one to begin with first.
-  private let targets: [(server: Int, address: Int)]
-  private var next = 0
-  private var server = 0
+  let targets: [(server: BrokerServer, family: Int32, bytes: [UInt8])]
+  private(set) var next = 0
+  /// The target under way.
+  private(set) var place = 0
   /// What the broker said of itself, as far as it did.
   var info: BrokerInfo?
   /// TLS as the system has it, for brokers that require TLS without any settings for it.
-  private var plainTLS: TLSContext?
+  private(set) var plainTLS: TLSContext?
   /// Why the last round of all servers failed: the one that tells most.
   private(set) var failure: BrokerError?
   /// What the broker complained of, each once.
   private(set) var complaints: [String] = []
 
-  /// A dialer that begins with the server at place `first`; nothing here is left to chance.
-  init(
-    _ servers: [BrokerServer], first: Int, name: String, subscriptions: String, limitNanoseconds: UInt64,
-    restNanoseconds: UInt64
-  ) {
-    self.servers = servers
-    self.name = name
-    self.subscriptions = subscriptions
-    self.limitNanoseconds = limitNanoseconds
-    self.restNanoseconds = restNanoseconds
-    let all = servers.indices.flatMap { server in
-      servers[server].addresses.indices.map { (server: server, address: $0) }
-    }
-    let first = first % max(1, servers.count)
-    targets = all.filter { $0.server >= first } + all.filter { $0.server < first }
-  }
-
   /// The server under way.
-  var current: BrokerServer { servers[server] }
+  var current: BrokerServer { targets[place].server }
 
   /// The next address to try; nil when all were, and the round begins anew.
   mutating func nextAddress() -> (family: Int32, bytes: [UInt8])? {
@@ -54,11 +37,10 @@ package struct WireDialer {
       return nil
     }
     if next == 0 { failure = nil }
-    let target = targets[next]
+    place = next
     next += 1
-    server = target.server
     info = nil
-    return current.addresses[target.address]
+    return (targets[place].family, targets[place].bytes)
   }
 
   /// The next round begins with the first server.
@@ -71,13 +53,13 @@ package struct WireDialer {
 
   /// Keeps what the broker says, for the error.
   mutating func complain(_ words: String) {
-    let sentence = "the broker at \(current.shown): \(words)"
+    let sentence = "the broker at \(current.address.shown): \(words)"
     if complaints.count < Self.mostComplaints, !complaints.contains(sentence) { complaints.append(sentence) }
   }
 
   /// The TLS settings for the server under way; nil when OpenSSL cannot be used.
   mutating func tlsContext() -> TLSContext? {
-    if let context = current.tls { return context }
+    if let context = current.security.tls { return context }
     if plainTLS == nil { plainTLS = try? TLSContext(NATSTLS()) }
     return plainTLS
   }

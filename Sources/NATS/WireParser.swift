@@ -102,21 +102,11 @@ package enum WireParser {
 @inlinable var asciiHeaderMessage: StaticString { "HMSG " }
 
 /// One piece of what a broker sends; its parts lie in the bytes that it was read from.
-@frozen
 package struct WirePiece {
-  /// What it is.
-  @frozen
   package enum Kind: UInt8, Sendable {
     /// `byteCount` bytes in all are needed before there can be a piece.
     case incomplete
-    /// A message to a subscription.
-    case message
-    /// Asks for a PONG.
-    case ping
-    /// Answers a PING.
-    case pong
-    /// Agrees.
-    case ok
+    case message, ping, pong, ok
     /// `payload` is JSON.
     case info
     /// `payload` is what the broker says.
@@ -125,11 +115,9 @@ package struct WirePiece {
     case broken
   }
 
-  /// What it is.
   package var kind: Kind
   /// Bytes that the piece takes up, or of `incomplete` that are needed.
   package var byteCount: Int
-  /// What is wrong with a broken one.
   package var fault = WireFault.none
   /// The subject that a message was published to.
   package var subject = UnsafeRawBufferPointer(start: nil, count: 0)
@@ -142,7 +130,6 @@ package struct WirePiece {
   /// A message's bytes, or what `kind` says.
   package var payload = UnsafeRawBufferPointer(start: nil, count: 0)
 
-  /// A piece of that size.
   @inlinable
   package init(kind: Kind, byteCount: Int, fault: WireFault = .none) {
     self.kind = kind
@@ -176,7 +163,7 @@ package enum WireFault: String, Sendable {
 }
 
 /// The words of one line.
-@frozen @usableFromInline
+@usableFromInline
 struct WireLine {
   @usableFromInline var at: UnsafeRawPointer
   @usableFromInline let end: UnsafeRawPointer

@@ -36,15 +36,11 @@ public final class PhaseContext {
   private(set) var finishedBy: Method?
 
   /// The phase that runs.
-  public internal(set) var phase: Phase
+  public private(set) var phase = Phase.zero
   /// The session: one proxied HTTP request.
-  public internal(set) var sessionID: UInt32
+  public private(set) var sessionID: UInt32 = 0
 
-  init(backend: any PhaseBackend, phase: Phase = .zero, sessionID: UInt32 = 0) {
-    self.backend = backend
-    self.phase = phase
-    self.sessionID = sessionID
-  }
+  init(backend: any PhaseBackend) { self.backend = backend }
 
   /// Makes it the context of another phase.
   func begin(phase: Phase, sessionID: UInt32) {

@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 
 /// A mutex with a condition: what a thread sleeps on.
@@ -44,15 +45,8 @@ final class Parker: @unchecked Sendable {
 
   /// The monotonic time that many milliseconds from now.
   static func deadline(milliseconds: Int) -> timespec {
-    var now = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &now)
-    now.tv_sec += milliseconds / 1000
-    now.tv_nsec += (milliseconds % 1000) * 1_000_000
-    if now.tv_nsec >= 1_000_000_000 {
-      now.tv_sec += 1
-      now.tv_nsec -= 1_000_000_000
-    }
-    return now
+    let end = Int(kernel_now_ns()) + milliseconds * 1_000_000
+    return timespec(tv_sec: end / 1_000_000_000, tv_nsec: end % 1_000_000_000)
   }
 }
 
@@ -78,9 +72,6 @@ struct WorkerThread: Sendable {
     }
     self.handle = handle
   }
-
-  /// Nobody will wait for its end.
-  func detach() { pthread_detach(handle) }
 
   /// Waits for its end; a thread does not wait for itself.
   func join() {

@@ -188,7 +188,7 @@ private func failure(
     let end = kernel_now_ns() + 10_000_000_000
     while !client.wire.isConnected, kernel_now_ns() < end {
       client.wire.checkTime()
-      guard client.wire.stage != .resting else { continue }
+      guard client.wire.state.pointee.stage != .resting else { continue }
       if let events = client.wire.waitForSocket(until: min(end, client.wire.stageEnd)) {
         _ = client.wire.dialOn(events)
       }

@@ -105,11 +105,10 @@ final class FFIWorker: @unchecked Sendable {
         running = start.sessionID
         mailbox.begin()
         return (start, session)
-      } else {
-        isAsleep = true
-        parker.wait()
-        isAsleep = false
       }
+      isAsleep = true
+      parker.wait()
+      isAsleep = false
     }
   }
 

@@ -65,11 +65,12 @@ struct WireJob: Sendable {
   let reply: [UInt8]
   let phase: Phase?
   let readAt: UInt64
+  /// Bytes of a reply, at most.
+  let most: Int
 
   /// Runs the handler and leaves its reply in the box.
   fileprivate func serve(with runner: RequestRunner, into box: ReplyBox) {
     payload.withUnsafeBytes { bytes in
-      let most = box.longestPayload.load(ordering: .relaxed)
       let answer = runner.answer(to: bytes, phase: phase, readAt: readAt, most: most)
       if runner.isStamping { box.stampsReads.store(true, ordering: .relaxed) }
       if !reply.isEmpty { reply.withUnsafeBytes { box.add(answer, to: $0) } }

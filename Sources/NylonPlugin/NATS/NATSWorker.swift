@@ -1,4 +1,4 @@
-import Glibc
+import Foundation
 import Nylon
 import Synchronization
 
@@ -55,14 +55,12 @@ public final class NATSWorker: Sendable {
     sigaddset(&signals, SIGINT)
     pthread_sigmask(SIG_BLOCK, &signals, nil)
     try start()
-    let waiting = signals
-    let watcher = WorkerThread { [weak self] in
-      var set = waiting
+    Thread.detachNewThread { [weak self, signals] in
+      var set = signals
       var number: Int32 = 0
       sigwait(&set, &number)
       self?.stop()
     }
-    watcher?.detach()
     try wait()
   }
 

@@ -72,8 +72,6 @@ final class ReplyBox: @unchecked Sendable {
   /// Bytes of replies that wait, at most; a handler thread with one more waits too.
   private static let mostBytes = 8 << 20
 
-  /// Bytes of a payload, at most, as the broker says.
-  let longestPayload = Atomic<Int>(1 << 20)
   /// Whether a host has asked for stamps: only then the clock is read for each turn.
   let stampsReads = Atomic<Bool>(false)
   /// Whether the loop is to finish what it has and to stop.

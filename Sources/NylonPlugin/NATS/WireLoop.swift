@@ -30,6 +30,9 @@ final class WireLoop {
   private let configuration: NATSConfiguration
   private let subject: Subject
   private let phases = WireLoop.phases
+  private static let mostEvents: Int32 = 2
+  private let places = UnsafeMutablePointer<UInt64>.allocate(capacity: Int(mostEvents))
+  private let events = UnsafeMutablePointer<UInt32>.allocate(capacity: Int(mostEvents))
   private var complaints = 0
   /// When the last read began, monotonic nanoseconds; 0 until a host asked for stamps.
   private var readAt: UInt64 = 0
@@ -72,6 +75,11 @@ final class WireLoop {
     self.subject = subject
   }
 
+  deinit {
+    places.deallocate()
+    events.deallocate()
+  }
+
   /// Connects and subscribes; returns when the broker has all subscriptions, and handler threads wait for them.
   func connect() throws(NATSWorkerError) {
     do {
@@ -89,7 +97,6 @@ final class WireLoop {
       logLine("Subscribed to \(subject.phase(phase)) with queue group \(configuration.queueGroup)")
     }
     logLine("Subscribed to \(subject.lifecycle)")
-    box.longestPayload.store(wire.longestPayload, ordering: .relaxed)
     if let pool, !pool.start(plugin, table, box) {
       throw .failed(step: "start \(configuration.maxWorkers) threads", reason: "the system refused")
     }
@@ -122,7 +129,8 @@ final class WireLoop {
     let deadline = kernel_now_ns() + UInt64(max(0, milliseconds)) * 1_000_000
     isDraining = true
     if wire.isConnected {
-      say(phases.indices.map { "UNSUB \($0 + 1)\r\n" }.joined() + "PING\r\n")
+      let words = (phases.indices.map { "UNSUB \($0 + 1)\r\n" }.joined() + "PING\r\n").utf8
+      if !wire.put(words), reserveSlowly(words.count) != nil { wire.put(words) }
       flush()
     }
     while kernel_now_ns() < deadline {
@@ -145,17 +153,8 @@ final class WireLoop {
       let now = kernel_now_ns()
       most = min(most, wire.stageEnd > now ? wire.stageEnd - now : 0)
     }
-    var places: (UInt64, UInt64) = (0, 0)
-    var events: (UInt32, UInt32) = (0, 0)
-    let count = withUnsafeMutableBytes(of: &places) { places in
-      withUnsafeMutableBytes(of: &events) { events in
-        kernel_epoll_wait_ns(
-          epoll, places.assumingMemoryBound(to: UInt64.self).baseAddress,
-          events.assumingMemoryBound(to: UInt32.self).baseAddress, 2, most)
-      }
-    }
-    if count > 0 { handle(places.0, events.0) }
-    if count > 1 { handle(places.1, events.1) }
+    let count = kernel_epoll_wait_ns(epoll, places, events, Self.mostEvents, most)
+    for place in 0..<max(0, Int(count)) { handle(places[place], events[place]) }
     takeReplies()
     flush()
   }
@@ -169,7 +168,6 @@ final class WireLoop {
       if wire.dialOn(events) {
         logLine("Reconnected to NATS: nats://\(wire.server)")
         box.setTaken(true)
-        box.longestPayload.store(wire.longestPayload, ordering: .relaxed)
         handleInput()
         if wire.holdsMore { readInput() }
       }
@@ -228,7 +226,6 @@ final class WireLoop {
     var pongs = 0
     switch wire.handleOther(piece, pongs: &pongs) {
     case .handled:
-      if piece.kind == .info { box.longestPayload.store(wire.longestPayload, ordering: .relaxed) }
       if isDraining, pongs > 0 { isDrained = true }
       return true
     case .needsMore: return false
@@ -244,7 +241,8 @@ final class WireLoop {
     let phase = phases[piece.sid - 1]
     if let pool {
       let job = WireJob(
-        payload: Array(piece.payload), reply: Array(piece.reply), phase: phase, readAt: readAt)
+        payload: Array(piece.payload), reply: Array(piece.reply), phase: phase, readAt: readAt,
+        most: wire.longestPayload)
       return pool.submit(job)
     }
     let answer = runner.answer(
@@ -254,13 +252,6 @@ final class WireLoop {
   }
 
   // MARK: Out
-
-  private func say(_ text: String) {
-    let bytes = Array(text.utf8)
-    guard let place = wire.reserve(bytes.count) ?? reserveSlowly(bytes.count) else { return }
-    place.copyMemory(from: bytes, byteCount: bytes.count)
-    wire.commit(bytes.count)
-  }
 
   @inline(__always)
   private func publish(_ payload: UnsafeRawBufferPointer, to subject: UnsafeRawBufferPointer) {
@@ -276,19 +267,9 @@ final class WireLoop {
     while wire.isConnected {
       flush()
       if let place = wire.reserve(count) { return place }
-      guard wire.waitsForRoom else { continue }
-      waitForRoom()
+      if wire.waitsForRoom { _ = wire.waitForRoom(milliseconds: 1) }
     }
     return nil
-  }
-
-  private func waitForRoom() {
-    var place: UInt64 = 0
-    var events: UInt32 = 0
-    let count = kernel_epoll_wait_ns(epoll, &place, &events, 1, 1_000_000)
-    guard count > 0, place == Self.socketPlace, events & UInt32(KERNEL_WRITABLE) == 0 else { return }
-    // Readable and not writable: asking again at once would be a spin.
-    kernel_sleep_until(kernel_now_ns() + 50_000)
   }
 
   /// Puts what the handler threads left into the buffer.
