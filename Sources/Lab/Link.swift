@@ -65,7 +65,7 @@ package final class Link: ProcessHolder {
           why = error.why
         }
       }
-      throw .brokerUnreachable(address: broker.shown, why: why)
+      throw .brokerUnreachable(address: broker.address.shown, why: why)
     }
   }
 

@@ -2,26 +2,18 @@ import Foundation
 
 /// A broker that a connection may be made to: its addresses, and what is said to it first.
 package struct BrokerServer: Sendable {
-  /// Host and port, for messages.
-  package let shown: String
+  package let address: BrokerAddress
+  let security: WireSecurity
   /// Socket addresses in bytes, in the order of the resolver; not empty.
   package let addresses: [(family: Int32, bytes: [UInt8])]
-  /// Name or address as the URL has it, which the broker's certificate must be for.
-  let host: String
-  /// Whether TLS is wanted whatever the broker says.
-  let wantsTLS: Bool
-  /// The TLS settings, when there are any.
-  let tls: TLSContext?
-  private let auth: NATSAuth
-  private let identity: SignedIdentity?
 
   /// The brokers of those URLs; their names are looked up here and now, since the resolver
   /// keeps its caller waiting. Those without an address are left out, unless all are.
   package static func all(
-    _ urls: [String], security: WireSecurity = WireSecurity()
+    _ urls: [String], security: WireSecurity
   ) throws(BrokerError) -> [BrokerServer] {
     var servers: [BrokerServer] = []
-    var failure: BrokerError?
+    var failure = BrokerError(server: "", why: "no server is named", remedy: "Name one in `servers`.")
     for url in urls {
       do throws(BrokerError) {
         servers.append(try BrokerServer(url, security))
@@ -29,32 +21,18 @@ package struct BrokerServer: Sendable {
         failure = error
       }
     }
-    if servers.isEmpty {
-      throw failure
-        ?? BrokerError(server: "", why: "no server is named", remedy: "Name one in `servers`.")
-    }
+    if servers.isEmpty { throw failure }
     return servers
   }
 
   private init(_ url: String, _ security: WireSecurity) throws(BrokerError) {
-    let address: BrokerAddress
-    do {
-      address = try BrokerAddress(url)
-    } catch {
-      throw BrokerError(server: error.shown, why: error.why, remedy: BrokerAddressError.remedy)
-    }
-    shown = address.shown
-    host = address.host
-    wantsTLS = security.enablesTLS || address.usesTLS
-    tls = security.tls
-    // Credentials of the URL itself win.
-    let hasOwn = address.auth != NATSAuth()
-    auth = hasOwn ? address.auth : security.auth
-    identity = hasOwn ? nil : security.identity
+    address = try BrokerAddress(url)
     addresses = BrokerServer.lookUp(address.host, address.port)
+    self.security = security
     if addresses.isEmpty {
       throw BrokerError(
-        server: shown, why: "its name has no address", remedy: "Check `servers` of the messaging entry.")
+        server: address.shown, why: "its name has no address",
+        remedy: "Check `servers` of the messaging entry.")
     }
   }
 
@@ -62,56 +40,39 @@ package struct BrokerServer: Sendable {
     var hints = addrinfo()
     hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
     var list: UnsafeMutablePointer<addrinfo>?
-    guard getaddrinfo(host, "\(port)", &hints, &list) == 0 else { return [] }
+    guard getaddrinfo(host, "\(port)", &hints, &list) == 0, let list else { return [] }
     defer { freeaddrinfo(list) }
-    var addresses: [(family: Int32, bytes: [UInt8])] = []
-    var next = list
-    while let entry = next?.pointee {
-      let bytes = UnsafeRawBufferPointer(start: entry.ai_addr, count: Int(entry.ai_addrlen))
-      addresses.append((entry.ai_family, Array(bytes)))
-      next = entry.ai_next
+    return sequence(first: list) { $0.pointee.ai_next }.map { entry in
+      let bytes = UnsafeRawBufferPointer(
+        start: entry.pointee.ai_addr, count: Int(entry.pointee.ai_addrlen))
+      return (entry.pointee.ai_family, Array(bytes))
     }
-    return addresses
   }
 
-  /// `CONNECT` with the credentials. Secret.
+  /// `CONNECT` with the credentials: those of the URL itself win. Secret.
   func hello(_ greeting: BrokerInfo, name: String, overTLS: Bool) throws -> [UInt8] {
-    var options = Hello(
-      name: name,
-      auth_token: auth.token, user: auth.user, pass: auth.user == nil ? nil : auth.password ?? "",
-      headers: greeting.headers ?? false, no_responders: greeting.headers ?? false, tls_required: overTLS)
+    let hasOwn = address.auth != NATSAuth()
+    let auth = hasOwn ? address.auth : security.auth
+    let takesHeaders = greeting.headers ?? false
+    var options: [String: Any] = [
+      "name": name, "lang": "swift", "version": "1", "protocol": 1, "verbose": false, "pedantic": false,
+      "echo": true, "headers": takesHeaders, "no_responders": takesHeaders, "tls_required": overTLS,
+    ]
+    options["auth_token"] = auth.token
+    options["user"] = auth.user
+    options["pass"] = auth.user == nil ? nil : auth.password ?? ""
     // A broker without a nonce knows no signatures, and says for itself whether it takes us without one.
-    if let identity, let nonce = greeting.nonce {
-      options.jwt = identity.jwt
-      options.nkey = identity.jwt == nil ? identity.key.publicText : nil
-      options.sig = identity.key.signature(of: nonce)
+    if !hasOwn, let identity = security.identity, let nonce = greeting.nonce {
+      options["jwt"] = identity.jwt
+      options["nkey"] = identity.jwt == nil ? identity.publicText : nil
+      options["sig"] = identity.signature(of: nonce)
     }
-    return Array("CONNECT ".utf8) + Array(try JSONEncoder().encode(options)) + [13, 10]
-  }
-
-  private struct Hello: Encodable {
-    var name: String
-    var auth_token: String?
-    var user: String?
-    var pass: String?
-    var jwt: String?
-    var nkey: String?
-    var sig: String?
-    var headers: Bool
-    var no_responders: Bool
-    var lang = "swift"
-    var version = "1"
-    var `protocol` = 1
-    var verbose = false
-    var pedantic = false
-    var echo = true
-    var tls_required: Bool
+    return Array("CONNECT ".utf8) + (try JSONSerialization.data(withJSONObject: options)) + [13, 10]
   }
 }
 
 /// What a broker says of itself.
 package struct BrokerInfo: Decodable, Sendable {
-  /// Its version, such as `2.9.10`.
   package private(set) var version: String?
   var max_payload: Int?
   var headers: Bool?
@@ -134,21 +95,35 @@ package struct BrokerInfo: Decodable, Sendable {
 
 /// Why there is no connection to a broker.
 package struct BrokerError: Error, CustomStringConvertible {
+  package enum Kind: Sendable {
+    /// Nobody answers, or not in time.
+    case silence
+    /// Whoever answers does not speak the protocol.
+    case noBroker
+    /// The broker does not take the credentials.
+    case credentials
+    /// One side does not accept the other's TLS.
+    case tls
+  }
+
   /// The broker's address without user and password.
   package let server: String
-  /// What the client or the broker says.
+  /// What the client, the broker or the system says.
   package let why: String
   /// What to do about it.
   package let remedy: String
+  package let kind: Kind
+  /// How a broker puts it that does not take the credentials; empty for other failures.
+  package let words: String
 
-  /// An error.
-  package init(server: String, why: String, remedy: String) {
+  package init(server: String, why: String, remedy: String, kind: Kind = .silence, words: String = "") {
     self.server = server
     self.why = why
     self.remedy = remedy
+    self.kind = kind
+    self.words = words
   }
 
-  /// All three.
   package var description: String { "broker \(server): \(why). \(remedy)" }
 }
 
@@ -168,32 +143,42 @@ package struct BrokerAddress: Sendable, Equatable {
 
   /// Parses `nats://host:port`, `tls://…`, or `host:port`; user and password, or a token, may
   /// stand before an `@`.
-  package init(_ url: String) throws(BrokerAddressError) {
+  package init(_ url: String) throws(BrokerError) {
+    func invalid(_ why: String) -> BrokerError {
+      BrokerError(
+        server: BrokerAddress.redacted(url), why: why, remedy: "Write it like nats://127.0.0.1:4222.")
+    }
     var rest = url.trimmingCharacters(in: .whitespaces)[...]
     usesTLS = false
     if let mark = rest.range(of: "://") {
       let scheme = rest[..<mark.lowerBound].lowercased()
-      guard ["nats", "tls"].contains(scheme) else {
-        throw BrokerAddress.invalid(url, "its scheme is not nats:// or tls://")
-      }
+      guard ["nats", "tls"].contains(scheme) else { throw invalid("its scheme is not nats:// or tls://") }
       usesTLS = scheme == "tls"
       rest = rest[mark.upperBound...]
     }
-    rest = rest.prefix { $0 != "/" || rest.contains("@") }
     auth = NATSAuth()
     if let at = rest.lastIndex(of: "@") {
       auth = BrokerAddress.credentials(rest[..<at])
-      rest = rest[rest.index(after: at)...].prefix { $0 != "/" }
+      rest = rest[rest.index(after: at)...]
     }
-    let (host, portText) = BrokerAddress.split(rest)
+    let (host, portText) = BrokerAddress.split(rest.prefix { $0 != "/" })
     guard !host.isEmpty, host.utf8.allSatisfy({ $0 > 32 && $0 < 127 }), host.utf8.count < 256 else {
-      throw BrokerAddress.invalid(url, "it names no host")
+      throw invalid("it names no host")
     }
     guard let port = portText.map({ UInt16($0) }) ?? 4222, port > 0 else {
-      throw BrokerAddress.invalid(url, "its port is not a number from 1 to 65535")
+      throw invalid("its port is not a number from 1 to 65535")
     }
     self.host = host
     self.port = port
+  }
+
+  /// A URL as it may be shown: `mask` stands for all up to the last `@`, as a password may have a `/` or an `@` of
+  /// its own. Only a scheme stays before it, and whatever has no `:` is taken for one.
+  package static func redacted(_ url: String, mask: String = "***@") -> String {
+    guard let at = url.lastIndex(of: "@") else { return url }
+    let scheme = url[..<at].prefix { $0 != ":" }
+    let start = url[scheme.endIndex..<at].hasPrefix("://") ? "\(scheme)://" : ""
+    return start + mask + url[url.index(after: at)...]
   }
 
   private static func credentials(_ text: Substring) -> NATSAuth {
@@ -211,23 +196,4 @@ package struct BrokerAddress: Sendable, Equatable {
     guard let colon = text.lastIndex(of: ":") else { return (String(text), nil) }
     return (String(text[..<colon]), String(text[text.index(after: colon)...]))
   }
-
-  private static func invalid(_ url: String, _ why: String) -> BrokerAddressError {
-    let behind = url.split(separator: "@", omittingEmptySubsequences: false).last ?? ""
-    let shown = url.contains("@") ? "***@\(behind)" : url
-    return BrokerAddressError(shown: shown, why: why)
-  }
-}
-
-/// Why a broker's URL cannot be used.
-package struct BrokerAddressError: Error, Sendable, Equatable, CustomStringConvertible {
-  /// The URL without its secrets.
-  package var shown: String
-  /// What is wrong with it.
-  package var why: String
-  /// What to do.
-  package static let remedy = "Write it like nats://127.0.0.1:4222."
-
-  /// Names the URL and what is wrong with it; the remedy stands beside.
-  package var description: String { "The broker URL '\(shown)' cannot be used: \(why)" }
 }

@@ -1,17 +1,15 @@
+import Foundation
+
 /// How a client proves who it is. Every value is a secret.
 package struct NATSAuth: Codable, Sendable, Equatable {
-  /// A token.
   package var token: String?
-  /// A user name.
   package var user: String?
-  /// Its password.
   package var password: String?
   /// Path of a credentials file.
   package var credentials: String?
   /// Path of an nkey seed file.
   package var nkey: String?
 
-  /// Credentials.
   package init(
     token: String? = nil, user: String? = nil, password: String? = nil, credentials: String? = nil,
     nkey: String? = nil
@@ -35,7 +33,6 @@ package struct NATSTLS: Codable, Sendable, Equatable {
   /// Path of the client's key.
   package var keyFile: String?
 
-  /// Settings.
   package init(
     enabled: Bool = false, caFile: String? = nil, certFile: String? = nil, keyFile: String? = nil
   ) {
@@ -63,14 +60,6 @@ package struct WireSecurity: Sendable {
   let enablesTLS: Bool
   /// The TLS settings; nil when nothing asks for TLS so far.
   let tls: TLSContext?
-
-  /// No credentials and no TLS settings.
-  package init() {
-    auth = NATSAuth()
-    identity = nil
-    enablesTLS = false
-    tls = nil
-  }
 
   /// Reads the files.
   ///
@@ -107,23 +96,51 @@ package enum SecurityFileKey: String, Sendable {
 package struct SecurityFileError: Error, Sendable, Equatable, CustomStringConvertible {
   /// The setting that names it, as a scenario spells it.
   package let key: SecurityFileKey
-  /// The file.
   package let path: String
-  /// What is wrong with it.
   package let why: String
-  /// What to do.
   package let remedy: String
 
-  /// An error.
-  package init(_ key: SecurityFileKey, _ path: String, why: String, remedy: String) {
-    self.key = key
-    self.path = path
-    self.why = why
-    self.remedy = remedy
-  }
-
-  /// All four.
   package var description: String {
     "The file '\(path)' of `\(key.rawValue)` cannot be used: \(why). \(remedy)"
+  }
+}
+
+/// A file of `auth:` or `tls:`.
+struct SecurityFile {
+  /// More than any file of keys or certificates has.
+  private static let mostBytes = 16 << 20
+
+  let key: SecurityFileKey
+  let path: String
+  /// What to do when it does not hold what it is to hold.
+  let remedy: String
+
+  func fault(_ why: String) -> SecurityFileError {
+    SecurityFileError(key: key, path: path, why: why, remedy: remedy)
+  }
+
+  /// Makes sure that the file is there and can be read.
+  func check() throws(SecurityFileError) {
+    var facts = stat()
+    guard stat(path, &facts) == 0, access(path, R_OK) == 0 else {
+      throw SecurityFileError(
+        key: key, path: path, why: String(cString: strerror(errno)),
+        remedy: "Correct the path, or make the file readable for the user who runs this.")
+    }
+    guard facts.st_mode & S_IFMT != S_IFDIR, facts.st_size <= Self.mostBytes else {
+      throw SecurityFileError(
+        key: key, path: path, why: facts.st_mode & S_IFMT == S_IFDIR ? "it is a folder" : "it is too large",
+        remedy: "Name the file itself.")
+    }
+  }
+
+  /// The lines that are not blank, without the space around them.
+  func lines() throws(SecurityFileError) -> [String] {
+    try check()
+    guard let data = FileManager.default.contents(atPath: path) else {
+      throw SecurityFileError(key: key, path: path, why: "it cannot be read", remedy: "Correct the path.")
+    }
+    return String(decoding: data, as: UTF8.self).split(whereSeparator: \.isNewline)
+      .map { $0.trimmingCharacters(in: .whitespaces) }.filter { !$0.isEmpty }
   }
 }

@@ -11,8 +11,8 @@ final class TLSContext: @unchecked Sendable {
   init(_ tls: NATSTLS) throws(SecurityFileError) {
     guard let context = SSL_CTX_new(TLS_client_method()), copenssl_at_least_tls12(context) == 1 else {
       throw SecurityFileError(
-        .caFile, tls.caFile ?? "", why: "OpenSSL cannot be used (\(OpenSSLError.take()))",
-        remedy: "Check OpenSSL's own configuration.")
+        key: .caFile, path: tls.caFile ?? "", why: "OpenSSL cannot be used (\(OpenSSLError.take()))",
+        remedy: OpenSSLError.remedy)
     }
     self.context = context
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER, nil)
@@ -25,72 +25,66 @@ final class TLSContext: @unchecked Sendable {
     SSL_CTX_set_default_read_buffer_len(context, WireConnection.bufferBytes / 2)
     // Without this OpenSSL would ask at the terminal for the passphrase of an encrypted key.
     SSL_CTX_set_default_passwd_cb(context) { _, _, _, _ in 0 }
-    try loadAuthorities(tls)
+    if let path = tls.caFile {
+      try SecurityFile(
+        key: .caFile, path: path, remedy: "It must hold the certificates of the authorities in PEM."
+      ).load("it holds no certificate that can be read") { SSL_CTX_load_verify_file(context, path) }
+    } else {
+      SSL_CTX_set_default_verify_paths(context)
+    }
     try loadCertificate(tls)
   }
 
   deinit { SSL_CTX_free(context) }
 
-  private func loadAuthorities(_ tls: NATSTLS) throws(SecurityFileError) {
-    guard let path = tls.caFile else {
-      SSL_CTX_set_default_verify_paths(context)
-      return
-    }
-    try SecurityFile.check(.caFile, path)
-    ERR_clear_error()
-    guard SSL_CTX_load_verify_file(context, path) == 1 else {
-      throw SecurityFileError(
-        .caFile, path, why: "it holds no certificate that can be read (\(OpenSSLError.take()))",
-        remedy: "It must hold the certificates of the authorities in PEM.")
-    }
-  }
-
   private func loadCertificate(_ tls: NATSTLS) throws(SecurityFileError) {
-    guard tls.certFile != nil || tls.keyFile != nil else { return }
-    let together = "A certificate and its key are given together."
-    guard let certificate = tls.certFile else {
+    guard let certificate = tls.certFile, let key = tls.keyFile else {
+      guard let path = tls.certFile ?? tls.keyFile else { return }
+      let hasKey = tls.certFile == nil
       throw SecurityFileError(
-        .keyFile, tls.keyFile ?? "", why: "`tls.cert_file` is not given", remedy: together)
+        key: hasKey ? .keyFile : .certFile, path: path,
+        why: "`tls.\(hasKey ? "cert" : "key")_file` is not given",
+        remedy: "A certificate and its key are given together.")
     }
-    guard let key = tls.keyFile else {
-      throw SecurityFileError(.certFile, certificate, why: "`tls.key_file` is not given", remedy: together)
+    try SecurityFile(
+      key: .certFile, path: certificate, remedy: "It must hold the client's certificate in PEM."
+    ).load("it holds no certificate that can be read") {
+      SSL_CTX_use_certificate_chain_file(context, certificate)
     }
-    try SecurityFile.check(.certFile, certificate)
-    ERR_clear_error()
-    guard SSL_CTX_use_certificate_chain_file(context, certificate) == 1 else {
-      throw SecurityFileError(
-        .certFile, certificate, why: "it holds no certificate that can be read (\(OpenSSLError.take()))",
-        remedy: "It must hold the client's certificate in PEM.")
-    }
-    try SecurityFile.check(.keyFile, key)
-    ERR_clear_error()
-    guard SSL_CTX_use_PrivateKey_file(context, key, SSL_FILETYPE_PEM) == 1 else {
-      throw SecurityFileError(
-        .keyFile, key,
-        why: "it holds no key that can be read, or not that of `tls.cert_file` (\(OpenSSLError.take()))",
-        remedy: "It must hold the key of the client's certificate in PEM, without a passphrase.")
+    try SecurityFile(
+      key: .keyFile, path: key,
+      remedy: "It must hold the key of the client's certificate in PEM, without a passphrase."
+    ).load("it holds no key that can be read, or not that of `tls.cert_file`") {
+      SSL_CTX_use_PrivateKey_file(context, key, SSL_FILETYPE_PEM)
     }
   }
 
   /// The TLS side of a connected socket, which checks that the broker is who the URL says; nil when OpenSSL fails.
   func connection(on socket: Int32, host: String) -> OpaquePointer? {
     guard let tls = SSL_new(context) else { return nil }
-    guard let method = SocketMethod.shared, let bio = BIO_new(method) else {
-      SSL_free(tls)
-      return nil
+    if let method = SocketMethod.shared, let bio = BIO_new(method) {
+      SocketMethod.set(bio, socket)
+      SSL_set_bio(tls, bio, bio)
+      SSL_set_connect_state(tls)
+      let rules = SSL_get0_param(tls)
+      X509_VERIFY_PARAM_set_hostflags(rules, UInt32(X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS))
+      if X509_VERIFY_PARAM_set1_ip_asc(rules, host) == 1 { return tls }
+      ERR_clear_error()
+      if X509_VERIFY_PARAM_set1_host(rules, host, 0) == 1, copenssl_set_server_name(tls, host) == 1 {
+        return tls
+      }
     }
-    SocketMethod.set(bio, socket)
-    SSL_set_bio(tls, bio, bio)
-    SSL_set_connect_state(tls)
-    let rules = SSL_get0_param(tls)
-    X509_VERIFY_PARAM_set_hostflags(rules, UInt32(X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS))
-    if X509_VERIFY_PARAM_set1_ip_asc(rules, host) == 1 { return tls }
+    SSL_free(tls)
+    return nil
+  }
+}
+
+extension SecurityFile {
+  /// Gives the file to OpenSSL, which says 1 when it can use it.
+  fileprivate func load(_ fault: String, _ call: () -> Int32) throws(SecurityFileError) {
+    try check()
     ERR_clear_error()
-    guard X509_VERIFY_PARAM_set1_host(rules, host, 0) == 1, copenssl_set_server_name(tls, host) == 1 else {
-      SSL_free(tls)
-      return nil
-    }
-    return tls
+    guard call() == 1 else { throw self.fault("\(fault) (\(OpenSSLError.take()))") }
   }
 }
 
@@ -107,13 +101,13 @@ private enum SocketMethod {
     BIO_meth_set_write(method) { bio, bytes, count in
       copenssl_clear_retry(bio)
       let written = Glibc.send(SocketMethod.socket(bio), bytes, Int(count), Int32(MSG_NOSIGNAL))
-      if written < 0, SocketMethod.mayTryAgain(errno) { copenssl_retry_write(bio) }
+      if written < 0, BIO_sock_should_retry(-1) == 1 { copenssl_retry_write(bio) }
       return Int32(written)
     }
     BIO_meth_set_read(method) { bio, bytes, count in
       copenssl_clear_retry(bio)
       let read = Glibc.recv(SocketMethod.socket(bio), bytes, Int(count), 0)
-      if read < 0, SocketMethod.mayTryAgain(errno) { copenssl_retry_read(bio) }
+      if read < 0, BIO_sock_should_retry(-1) == 1 { copenssl_retry_read(bio) }
       return Int32(read)
     }
     BIO_meth_set_ctrl(method) { _, command, _, _ in command == BIO_CTRL_FLUSH ? 1 : 0 }
@@ -128,14 +122,12 @@ private enum SocketMethod {
   private static func socket(_ bio: OpaquePointer?) -> Int32 {
     Int32(Int(bitPattern: BIO_get_data(bio)) - 1)
   }
-
-  private static func mayTryAgain(_ number: Int32) -> Bool {
-    number == EAGAIN || number == EWOULDBLOCK || number == EINTR
-  }
 }
 
 /// What OpenSSL says went wrong on this thread.
 enum OpenSSLError {
+  static let remedy = "Check OpenSSL's own configuration."
+
   /// The first reason, and forgets all; the later ones are those of outer calls.
   static func take() -> String {
     let code = ERR_get_error()
@@ -154,21 +146,17 @@ extension WireConnection {
   // MARK: Handshake
 
   /// Begins TLS on the socket, after the broker's greeting; throws when OpenSSL cannot.
-  func beginTLS() throws(LinkFailure) {
-    let dialer = dialer.takeUnretainedValue()
-    let server = dialer.servers[dialer.server]
-    guard let context = dialer.tlsContext(of: server),
-      let tls = context.connection(on: state.pointee.socket, host: server.host)
-    else {
-      throw tlsFailure(
-        "OpenSSL cannot be used (\(OpenSSLError.take()))", "Check OpenSSL's own configuration.")
-    }
+  func beginTLS() throws(BrokerError) {
+    let server = dialer.pointee.current
+    guard let context = dialer.pointee.tlsContext(),
+      let tls = context.connection(on: state.pointee.socket, host: server.address.host)
+    else { throw failure("OpenSSL cannot be used (\(OpenSSLError.take()))", OpenSSLError.remedy, .tls) }
     state.pointee.tls = tls
     try shakeHands()
   }
 
   /// Goes on with the handshake, as far as the socket lets it.
-  func shakeHands() throws(LinkFailure) {
+  func shakeHands() throws(BrokerError) {
     guard let tls = state.pointee.tls else { return }
     ERR_clear_error()
     let outcome = SSL_do_handshake(tls)
@@ -187,62 +175,51 @@ extension WireConnection {
     }
   }
 
-  private func handshakeFailure(_ tls: OpaquePointer) -> LinkFailure {
+  private func handshakeFailure(_ tls: OpaquePointer) -> BrokerError {
     let verdict = SSL_get_verify_result(tls)
     if verdict != Int(X509_V_OK) { return distrust(verdict) }
     let code = ERR_get_error()
     ERR_clear_error()
     guard code != 0 else {
-      return tlsFailure(
-        "it closed the connection during the TLS handshake", "Does the broker speak TLS there?")
+      return failure(
+        "it closed the connection during the TLS handshake", "Does the broker speak TLS there?", .tls)
     }
     return alert(code)
+      ?? failure(
+        "the TLS handshake failed (\(OpenSSLError.text(code)))",
+        "Check the `tls:` block and the broker's own.", .tls)
   }
 
   /// The broker's certificate is not one that we accept.
-  private func distrust(_ verdict: Int) -> LinkFailure {
+  private func distrust(_ verdict: Int) -> BrokerError {
     let reason = X509_verify_cert_error_string(verdict).map { String(cString: $0) } ?? "error \(verdict)"
-    let dialer = dialer.takeUnretainedValue()
-    let host = dialer.servers[dialer.server].host
+    let notTrusted = "its certificate is not trusted (\(reason))"
     switch Int32(verdict) {
     case X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH:
-      return tlsFailure(
-        "its certificate is not for '\(host)' (\(reason))",
-        "Name the broker in `servers` as its certificate does, or give it a certificate for that name.")
+      return failure(
+        "its certificate is not for '\(dialer.pointee.current.address.host)' (\(reason))",
+        "Name the broker in `servers` as its certificate does, or give it a certificate for that name.", .tls)
     case X509_V_ERR_CERT_HAS_EXPIRED, X509_V_ERR_CERT_NOT_YET_VALID:
-      return tlsFailure(
-        "its certificate is not trusted (\(reason))", "Renew the certificate, or set the clock right.")
+      return failure(notTrusted, "Renew the certificate, or set the clock right.", .tls)
     default:
-      return tlsFailure(
-        "its certificate is not trusted (\(reason))",
-        "Name the authority that signed it in `ca_file` of the `tls:` block.")
+      return failure(
+        notTrusted, "Name the authority that signed it in `ca_file` of the `tls:` block.", .tls)
     }
   }
 
-  /// What the broker, or OpenSSL itself, objects to.
-  private func alert(_ code: UInt) -> LinkFailure {
+  /// What the broker objects to; nil when OpenSSL's code is of something else.
+  private func alert(_ code: UInt) -> BrokerError? {
     let reason = OpenSSLError.text(code)
-    guard reason.contains(" alert ") else {
-      return tlsFailure(
-        "the TLS handshake failed (\(reason))", "Check the `tls:` block and the broker's own.")
-    }
-    return tlsFailure(
+    guard reason.contains(" alert ") else { return nil }
+    return failure(
       "the broker refuses TLS with us (\(reason))",
       "Check `cert_file` and `key_file` of the `tls:` block: the broker may want a client's certificate by an "
-        + "authority that it knows.")
-  }
-
-  private func tlsFailure(_ why: String, _ remedy: String) -> LinkFailure {
-    LinkFailure(server: server, why: why, remedy: remedy, kind: .tls)
+        + "authority that it knows.", .tls)
   }
 
   /// The broker has closed a connection after its handshake: by TLS 1.3 a client hears only then that its
   /// certificate is refused. nil when TLS did not end it.
-  func tlsRefusal() -> LinkFailure? {
-    let code = state.pointee.tlsError
-    guard code != 0 else { return nil }
-    return OpenSSLError.text(code).contains(" alert ") ? alert(code) : nil
-  }
+  func tlsRefusal() -> BrokerError? { alert(state.pointee.tlsError) }
 
   /// Frees what OpenSSL keeps for the connection.
   func endTLS() {
@@ -303,7 +280,8 @@ extension WireConnection {
       }
       switch SSL_get_error(tls, outcome) {
       case SSL_ERROR_WANT_READ: return state.pointee.inEnd &- before
-      case SSL_ERROR_WANT_WRITE where waitForRoomBriefly(): continue
+      // The broker asks for new keys while the socket is full: too rare for a state of its own.
+      case SSL_ERROR_WANT_WRITE where waitForRoom(milliseconds: 1000): continue
       default:
         noteError()
         // What came before the end is handled first; the end is found again by the next call.
@@ -319,12 +297,5 @@ extension WireConnection {
     let code = ERR_get_error()
     ERR_clear_error()
     if code != 0 { state.pointee.tlsError = code }
-  }
-
-  /// Reading wants to write only when the broker asks for new keys while the socket is full, which is too rare for
-  /// a state of its own: waits here, a second at most; false when there is no room even then.
-  private func waitForRoomBriefly() -> Bool {
-    var entry = pollfd(fd: state.pointee.socket, events: Int16(POLLOUT), revents: 0)
-    return Glibc.poll(&entry, 1, 1000) > 0
   }
 }

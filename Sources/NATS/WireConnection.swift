@@ -3,7 +3,6 @@ import Foundation
 import Glibc
 
 /// How far a connection is.
-@frozen
 package enum WireStage: UInt8, Sendable {
   /// Waits before it tries to connect again.
   case resting
@@ -22,7 +21,6 @@ package enum WireStage: UInt8, Sendable {
 }
 
 /// What is known of one connection, at a fixed address.
-@frozen
 package struct WireState {
   @usableFromInline var socket: Int32 = -1
   @usableFromInline var stage = WireStage.resting
@@ -63,14 +61,11 @@ package struct WireState {
 /// Its owner writes messages into the buffer and sends all that waits at once; what came is read and handled
 /// where it lies. A view: copies share the same connection, which lives until `close`. Memory grows only for a
 /// message that is longer than any before.
-@frozen
 package struct WireConnection {
   @usableFromInline let state: UnsafeMutablePointer<WireState>
-  let dialer: Unmanaged<WireDialer>
+  let dialer: UnsafeMutablePointer<WireDialer>
   let place: Int
   let epoll: Int32
-  /// In place of an epoll set, for an owner that only ever calls `waitForSocket`.
-  package static let noEpoll: Int32 = -1
   /// Bytes of a buffer, at least.
   package static let bufferBytes = 256 << 10
   /// More than the payload that a message may have: its headers.
@@ -79,10 +74,14 @@ package struct WireConnection {
   /// A connection that is not yet made.
   ///
   /// - Parameters:
-  ///   - epoll: the set that the socket is put into, with `place` as what the set tells of it.
+  ///   - first: the place of the server to begin with: it is not left to chance.
+  ///   - epoll: the set that the socket is put into, with `place` as what the set tells of it; none for an owner
+  ///     that only ever calls `waitForSocket`.
   ///   - outBytes: bytes that are to have room unsent, at least.
   package init(
-    to servers: [BrokerServer], first: Int, settings: WireSettings, epoll: Int32, place: Int, outBytes: Int
+    to servers: [BrokerServer], first: Int = 0, name: String = "nylon-bench", subscriptions: String = "",
+    limitNanoseconds: UInt64 = 5_000_000_000, restNanoseconds: UInt64 = 100_000_000, epoll: Int32 = -1,
+    place: Int = 0, outBytes: Int = 0
   ) {
     self.place = place
     self.epoll = epoll
@@ -93,7 +92,15 @@ package struct WireConnection {
         out: .allocate(byteCount: outCapacity, alignment: 64), outCapacity: outCapacity,
         input: .allocate(byteCount: Self.bufferBytes, alignment: 64), inCapacity: Self.bufferBytes,
         longestPayload: BrokerInfo.ordinaryPayload))
-    dialer = .passRetained(WireDialer(servers, first: first, settings: settings))
+    let start = first % max(1, servers.count)
+    dialer = .allocate(capacity: 1)
+    dialer.initialize(
+      to: WireDialer(
+        name: name, subscriptions: subscriptions, limitNanoseconds: limitNanoseconds,
+        restNanoseconds: restNanoseconds,
+        targets: (servers[start...] + servers[..<start]).flatMap { server in
+          server.addresses.map { (server, $0.family, $0.bytes) }
+        }))
   }
 
   /// Closes the socket and gives all memory back; no call may follow.
@@ -102,18 +109,16 @@ package struct WireConnection {
     state.pointee.out.deallocate()
     state.pointee.input.deallocate()
     state.deallocate()
-    dialer.release()
+    dialer.deinitialize(count: 1)
+    dialer.deallocate()
   }
 
-  /// How far it is.
-  @inlinable package var stage: WireStage { state.pointee.stage }
   /// Whether messages go both ways.
   @inlinable package var isConnected: Bool { state.pointee.stage == .connected }
   /// Bytes of a message's payload, at most, as the broker says.
   @inlinable package var longestPayload: Int { state.pointee.longestPayload }
   /// Bytes that the kernel took so far, over all connections that this one was.
   @inlinable package var written: UInt64 { state.pointee.written }
-  /// Bytes that wait to be sent.
   @inlinable package var unsentBytes: Int { state.pointee.outEnd &- state.pointee.outStart }
   /// Whether the kernel takes no more for now; epoll tells when it does.
   @inlinable package var waitsForRoom: Bool { state.pointee.waitsForRoom }
@@ -126,14 +131,11 @@ package struct WireConnection {
   /// When the next step of connecting is due, monotonic nanoseconds.
   package var stageEnd: UInt64 { state.pointee.stageEnd }
   /// What the broker complained of, each once.
-  package var complaints: [String] { dialer.takeUnretainedValue().complaints }
+  package var complaints: [String] { dialer.pointee.complaints }
   /// What the broker said of itself; nil before it did.
-  package var greeting: BrokerInfo? { dialer.takeUnretainedValue().info }
+  package var greeting: BrokerInfo? { dialer.pointee.info }
   /// Host and port of the server under way, for messages.
-  package var server: String {
-    let dialer = dialer.takeUnretainedValue()
-    return dialer.servers[dialer.server].shown
-  }
+  package var server: String { dialer.pointee.current.address.shown }
 
   // MARK: Out
 
@@ -177,18 +179,8 @@ package struct WireConnection {
     return true
   }
 
-  /// What became of the bytes in the buffer.
-  @frozen
-  package enum Sent: Sendable {
-    /// There were none.
-    case nothing
-    /// The kernel took all.
-    case all
-    /// The kernel takes no more for now.
-    case some
-    /// The connection is over.
-    case broken
-  }
+  /// How much of the buffer the kernel took; `some` when it takes no more for now, `nothing` when there was nothing.
+  package enum Sent: Sendable { case nothing, all, some, broken }
 
   /// Gives the kernel what the buffer holds; when it does not take all, epoll tells of room.
   @inlinable
@@ -220,11 +212,12 @@ package struct WireConnection {
   package func wantRoom(_ wants: Bool) {
     guard state.pointee.waitsForRoom != wants else { return }
     state.pointee.waitsForRoom = wants
-    listen(wants ? UInt32(KERNEL_READABLE) | UInt32(KERNEL_WRITABLE) : UInt32(KERNEL_READABLE))
+    listen(forRoom: wants)
   }
 
-  func listen(_ events: UInt32) {
-    _ = kernel_epoll_set(epoll, state.pointee.socket, events, UInt64(place))
+  func listen(forRoom: Bool) {
+    let events = forRoom ? KERNEL_READABLE | KERNEL_WRITABLE : KERNEL_READABLE
+    _ = kernel_epoll_set(epoll, state.pointee.socket, UInt32(events), UInt64(place))
   }
 
   @usableFromInline
@@ -260,7 +253,6 @@ package struct WireConnection {
   /// Whether TLS may hold more than the buffer had room for: only ever after a `fill`.
   @inlinable package var holdsMore: Bool { state.pointee.holdsMore }
 
-  /// Whether something was read and not yet handled.
   @inlinable package var hasInput: Bool { state.pointee.inStart < state.pointee.inEnd }
 
   /// The piece that what was read begins with.
@@ -277,8 +269,7 @@ package struct WireConnection {
   @inlinable @inline(__always)
   package func consume(_ piece: WirePiece) { state.pointee.inStart &+= piece.byteCount }
 
-  /// Handles a piece that is no message; false when nothing can be read behind it: more is to come, or the
-  /// connection was given up. `pongs` counts what agrees with a PING of the owner's.
+  /// Handles a piece that is no message. `pongs` counts what agrees with a PING of the owner's.
   @inline(never)
   package func handleOther(_ piece: WirePiece, pongs: inout Int) -> OtherPiece {
     switch piece.kind {
@@ -286,28 +277,21 @@ package struct WireConnection {
     case .pong: pongs += 1
     case .ping: state.pointee.pongsOwed += 1
     case .info:
-      if let info = WireDialer.info(piece) { state.pointee.longestPayload = info.longestPayload }
-    case .error: dialer.takeUnretainedValue().complain(piece.text)
+      if let info = piece.info { state.pointee.longestPayload = info.longestPayload }
+    case .error: dialer.pointee.complain(piece.text)
     case .incomplete:
       keep(piece.byteCount)
       return .needsMore
     case .broken:
-      dialer.takeUnretainedValue().complain(piece.fault.rawValue)
+      dialer.pointee.complain(piece.fault.rawValue)
       return .broken
     }
     consume(piece)
     return .handled
   }
 
-  /// What became of a piece that is no message.
-  package enum OtherPiece: Sendable {
-    /// It was handled.
-    case handled
-    /// The rest of it is still to come.
-    case needsMore
-    /// The bytes break the protocol: the caller must give up the connection.
-    case broken
-  }
+  /// What became of a piece that is no message; after `broken` the caller must give up the connection.
+  package enum OtherPiece: Sendable { case handled, needsMore, broken }
 
   /// Makes room for a piece of so many bytes, whose beginning is here.
   func keep(_ count: Int) {
@@ -329,28 +313,25 @@ package struct WireConnection {
 
 /// How a connection comes about, breaks, and is made again; never waits, but for the first one.
 extension WireConnection {
-  private var isOver: Bool { kernel_now_ns() >= state.pointee.stageEnd }
-
   // MARK: The first connection
 
   /// Tries all servers once; returns when one has taken us. Throws the failure that tells most.
-  package func connectFirst() throws(LinkFailure) {
-    let dialer = dialer.takeUnretainedValue()
+  package func connectFirst() throws(BrokerError) {
     while dial() {
-      do throws(LinkFailure) {
+      do throws(BrokerError) {
         while state.pointee.stage != .connected {
           guard let events = waitForSocket(until: state.pointee.stageEnd) else { throw tooSlow() }
           try advance(events)
         }
         return
       } catch {
-        dialer.failed(error)
+        dialer.pointee.failed(error)
         closeSocket()
       }
     }
-    throw dialer.failure
-      ?? LinkFailure(
-        server: "", why: "there is no broker to connect to", remedy: "Check `servers`.", kind: .silence)
+    throw dialer.pointee.failure
+      ?? BrokerError(
+        server: "", why: "there is no broker to connect to", remedy: "Check `servers`.")
   }
 
   /// Waits for the socket, for owners without an epoll set; what it is ready for, nil when the time is over.
@@ -362,53 +343,52 @@ extension WireConnection {
       let now = kernel_now_ns()
       guard now < time else { return nil }
       let left = (time - now) / 1_000_000 + 1
-      if Glibc.poll(&entry, 1, Int32(clamping: left)) > 0 { break }
+      // Linux gives the events of poll and epoll the same numbers.
+      if Glibc.poll(&entry, 1, Int32(clamping: left)) > 0 { return UInt32(entry.revents) }
     }
-    let writable = entry.revents & Int16(POLLOUT) != 0
-    let readable = entry.revents & ~Int16(POLLOUT) != 0
-    return (writable ? UInt32(KERNEL_WRITABLE) : 0) | (readable ? UInt32(KERNEL_READABLE) : 0)
+  }
+
+  /// Waits until the kernel takes more, or the connection is over; false when the time is.
+  package func waitForRoom(milliseconds: Int32) -> Bool {
+    var entry = pollfd(fd: state.pointee.socket, events: Int16(POLLOUT), revents: 0)
+    return Glibc.poll(&entry, 1, milliseconds) > 0
   }
 
   // MARK: Steps
 
   /// Begins to connect to the next address that does not fail at once; false when none is left.
   private func dial() -> Bool {
-    let dialer = dialer.takeUnretainedValue()
-    while let address = dialer.nextAddress() {
+    while let address = dialer.pointee.nextAddress() {
       let type = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
       let socket = Glibc.socket(address.family, type, 0)
       guard socket >= 0 else {
-        dialer.failed(unreachable(errno))
+        dialer.pointee.failed(unreachable(errno))
         continue
       }
-      Self.prepare(socket)
+      // What is written goes out at once; a broker that acknowledges nothing for a minute is gone.
+      for (option, value) in [(TCP_NODELAY, 1), (TCP_USER_TIMEOUT, 60_000)] as [(Int32, Int32)] {
+        var value = value
+        setsockopt(socket, Int32(IPPROTO_TCP), option, &value, socklen_t(MemoryLayout<Int32>.size))
+      }
       let outcome = address.bytes.withUnsafeBytes {
         Glibc.connect(socket, $0.assumingMemoryBound(to: sockaddr.self).baseAddress, socklen_t($0.count))
       }
       guard outcome == 0 || errno == EINPROGRESS else {
-        dialer.failed(unreachable(errno))
+        dialer.pointee.failed(unreachable(errno))
         Glibc.close(socket)
         continue
       }
       state.pointee.socket = socket
       state.pointee.stage = .connecting
-      state.pointee.stageEnd = kernel_now_ns() + dialer.settings.limitNanoseconds
-      listen(UInt32(KERNEL_READABLE) | UInt32(KERNEL_WRITABLE))
+      state.pointee.stageEnd = kernel_now_ns() + dialer.pointee.limitNanoseconds
+      listen(forRoom: true)
       return true
     }
     return false
   }
 
-  /// What is written goes out at once; a broker that acknowledges nothing for a minute is gone.
-  private static func prepare(_ socket: Int32) {
-    var one: Int32 = 1
-    setsockopt(socket, Int32(IPPROTO_TCP), TCP_NODELAY, &one, socklen_t(MemoryLayout<Int32>.size))
-    var most: UInt32 = 60_000
-    setsockopt(socket, Int32(IPPROTO_TCP), TCP_USER_TIMEOUT, &most, socklen_t(MemoryLayout<UInt32>.size))
-  }
-
   /// Goes on with connecting and greeting, as far as the socket lets it.
-  private func advance(_ events: UInt32) throws(LinkFailure) {
+  private func advance(_ events: UInt32) throws(BrokerError) {
     if state.pointee.stage == .connecting {
       var number: Int32 = 0
       var size = socklen_t(MemoryLayout<Int32>.size)
@@ -416,7 +396,7 @@ extension WireConnection {
       guard number == 0 else { throw unreachable(number) }
       guard events & UInt32(KERNEL_WRITABLE) != 0 else { return }
       state.pointee.stage = .greeting
-      listen(UInt32(KERNEL_READABLE))
+      listen(forRoom: false)
       return
     }
     if state.pointee.stage == .securing { return try shakeHands() }
@@ -427,10 +407,8 @@ extension WireConnection {
   }
 
   /// Handles what the broker says until it has agreed to everything.
-  func answerGreeting() throws(LinkFailure) {
-    while state.pointee.stage != .connected, state.pointee.stage != .securing,
-      state.pointee.inStart < state.pointee.inEnd
-    {
+  func answerGreeting() throws(BrokerError) {
+    while !isConnected, state.pointee.stage != .securing, hasInput {
       let piece = nextPiece()
       switch piece.kind {
       case .incomplete:
@@ -443,37 +421,37 @@ extension WireConnection {
       case .info: try greeted(piece)
       case .pong: try agreed()
       }
-      state.pointee.inStart += piece.byteCount
+      consume(piece)
     }
     guard state.pointee.stage == .securing else { return try sendOut() }
     // Plain text behind the greeting could come from anybody: TLS would not vouch for it.
-    guard state.pointee.inStart == state.pointee.inEnd else { throw noBroker() }
+    if hasInput { throw noBroker() }
     try beginTLS()
   }
 
   /// The broker has greeted: says who we are.
-  private func greeted(_ piece: WirePiece) throws(LinkFailure) {
-    guard let info = WireDialer.info(piece) else { throw noBroker() }
-    let dialer = dialer.takeUnretainedValue()
-    dialer.info = info
+  private func greeted(_ piece: WirePiece) throws(BrokerError) {
+    guard let info = piece.info else { throw noBroker() }
+    dialer.pointee.info = info
     state.pointee.longestPayload = info.longestPayload
     guard state.pointee.stage == .greeting else { return }
-    let server = dialer.servers[dialer.server]
-    guard server.wantsTLS || info.tls_required == true else { return try introduce() }
+    let server = dialer.pointee.current
+    guard server.security.enablesTLS || server.address.usesTLS || info.tls_required == true else {
+      return try introduce()
+    }
     guard info.offersTLS else {
-      throw LinkFailure(
-        server: server.shown, why: "the broker offers no TLS, which is asked for",
-        remedy: "Leave the `tls:` block and `tls://` out, or give the broker a certificate.", kind: .tls)
+      throw failure(
+        "the broker offers no TLS, which is asked for",
+        "Leave the `tls:` block and `tls://` out, or give the broker a certificate.", .tls)
     }
     state.pointee.stage = .securing
   }
 
   /// Says who we are.
-  func introduce() throws(LinkFailure) {
-    let dialer = dialer.takeUnretainedValue()
-    let server = dialer.servers[dialer.server]
-    guard let info = dialer.info,
-      let hello = try? server.hello(info, name: dialer.settings.name, overTLS: state.pointee.tls != nil)
+  func introduce() throws(BrokerError) {
+    guard let info = greeting,
+      let hello = try? dialer.pointee.current.hello(
+        info, name: dialer.pointee.name, overTLS: state.pointee.tls != nil)
     else { throw noBroker() }
     put(hello)
     put("PING\r\n".utf8)
@@ -481,22 +459,22 @@ extension WireConnection {
   }
 
   /// The broker has agreed to what was said so far.
-  private func agreed() throws(LinkFailure) {
+  private func agreed() throws(BrokerError) {
     switch state.pointee.stage {
     case .introducing:
-      put(dialer.takeUnretainedValue().settings.subscriptions)
+      put(dialer.pointee.subscriptions.utf8)
       put("PING\r\n".utf8)
       state.pointee.stage = .subscribing
     case .subscribing:
       state.pointee.stage = .connected
       state.pointee.rests = 0
       state.pointee.stageEnd = .max
-      dialer.takeUnretainedValue().startOver()
+      dialer.pointee.startOver()
     default: throw noBroker()
     }
   }
 
-  private func sendOut() throws(LinkFailure) {
+  private func sendOut() throws(BrokerError) {
     if case .broken = send() { throw closed() }
     if state.pointee.waitsForRoom, state.pointee.outStart == state.pointee.outEnd { wantRoom(false) }
   }
@@ -505,7 +483,7 @@ extension WireConnection {
 
   /// The socket of a connection that is being made is ready; whether it is made now.
   package func dialOn(_ events: UInt32) -> Bool {
-    do throws(LinkFailure) {
+    do throws(BrokerError) {
       try advance(events)
       guard state.pointee.stage == .connected else { return false }
       state.pointee.reconnects += 1
@@ -518,7 +496,7 @@ extension WireConnection {
 
   /// Looks whether a stage without a connection is over.
   package func checkTime() {
-    guard isOver else { return }
+    guard kernel_now_ns() >= state.pointee.stageEnd else { return }
     if state.pointee.stage == .resting {
       if !dial() { rest() }
     } else {
@@ -526,10 +504,9 @@ extension WireConnection {
     }
   }
 
-  private func tryNext(_ failure: LinkFailure) {
-    let dialer = dialer.takeUnretainedValue()
-    dialer.failed(failure)
-    if failure.isAnswer { dialer.complain(failure.why) }
+  private func tryNext(_ failure: BrokerError) {
+    dialer.pointee.failed(failure)
+    if failure.kind != .silence { dialer.pointee.complain(failure.why) }
     closeSocket()
     if !dial() { rest() }
   }
@@ -539,13 +516,13 @@ extension WireConnection {
     state.pointee.stage = .resting
     // Connections that were lost together do not come back all at once.
     let spread = UInt64(place % 20) * 1_000_000
-    state.pointee.stageEnd = kernel_now_ns() + dialer.takeUnretainedValue().settings.restNanoseconds + spread
+    state.pointee.stageEnd = kernel_now_ns() + dialer.pointee.restNanoseconds + spread
   }
 
   /// Gives the connection up, and with it all that the kernel had not taken; it is made again after a rest.
   package func lose() {
     closeSocket()
-    dialer.takeUnretainedValue().startOver()
+    dialer.pointee.startOver()
     rest()
   }
 
@@ -565,41 +542,39 @@ extension WireConnection {
 
   // MARK: Failures
 
-  private func unreachable(_ number: Int32) -> LinkFailure {
-    let why =
+  func failure(
+    _ why: String, _ remedy: String, _ kind: BrokerError.Kind = .silence, words: String = ""
+  ) -> BrokerError {
+    BrokerError(server: server, why: why, remedy: remedy, kind: kind, words: words)
+  }
+
+  private func unreachable(_ number: Int32) -> BrokerError {
+    failure(
       number == ECONNREFUSED
-      ? "the connection is refused, nothing listens there" : String(cString: strerror(number))
-    return LinkFailure(
-      server: server, why: why,
-      remedy: "Is a broker running there? Start one (nats-server), or leave `servers` empty.", kind: .silence
-    )
+        ? "the connection is refused, nothing listens there" : String(cString: strerror(number)),
+      "Is a broker running there? Start one (nats-server), or leave `servers` empty.")
   }
 
-  private func tooSlow() -> LinkFailure {
-    LinkFailure(
-      server: server, why: "it did not answer in time",
-      remedy: "Is the broker overloaded, or something else listening there?", kind: .silence)
+  private func tooSlow() -> BrokerError {
+    failure(
+      "it did not answer in time", "Is the broker overloaded, or something else listening there?")
   }
 
-  private func noBroker() -> LinkFailure {
-    LinkFailure(
-      server: server, why: "it does not speak as a NATS server does",
-      remedy: "Is something else listening there?", kind: .noBroker)
+  private func noBroker() -> BrokerError {
+    failure("it does not speak as a NATS server does", Self.isOther, .noBroker)
   }
 
-  private func refusal(_ words: String) -> LinkFailure {
-    LinkFailure(
-      server: server, why: "the broker refuses us: \(words)",
-      remedy: "Check the `auth:` block of the messaging entry.", kind: .credentials, words: words)
+  private func refusal(_ words: String) -> BrokerError {
+    failure(
+      "the broker refuses us: \(words)", "Check the `auth:` block of the messaging entry.", .credentials,
+      words: words)
   }
 
   /// A broker may close before its `-ERR` is read.
-  func closed() -> LinkFailure {
-    if let refusal = tlsRefusal() { return refusal }
-    let dialer = dialer.takeUnretainedValue()
-    if dialer.info?.auth_required == true { return refusal("it closed the connection") }
-    return LinkFailure(
-      server: server, why: "it closed the connection", remedy: "Is something else listening there?",
-      kind: .silence)
+  func closed() -> BrokerError {
+    let why = "it closed the connection"
+    return tlsRefusal() ?? (greeting?.auth_required == true ? refusal(why) : failure(why, Self.isOther))
   }
+
+  private static var isOther: String { "Is something else listening there?" }
 }

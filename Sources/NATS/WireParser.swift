@@ -29,16 +29,8 @@ package enum WireParser {
   @usableFromInline @inline(never)
   static func unfinishedLine(_ start: UnsafeRawPointer, count: Int) -> WirePiece {
     guard count < longestLine else { return .broken(.lineTooLong) }
-    return isKnown(start.byte(0)) ? .incomplete(needs: count + 1) : .broken(.unknownWord)
-  }
-
-  private static func isKnown(_ first: UInt8) -> Bool {
-    switch first {
-    case UInt8(ascii: "M"), UInt8(ascii: "H"), UInt8(ascii: "P"), UInt8(ascii: "I"), UInt8(ascii: "+"),
-      UInt8(ascii: "-"):
-      true
-    default: false
-    }
+    let isKnown = "MHPI+-".utf8.contains(start.byte(0))
+    return isKnown ? .incomplete(needs: count + 1) : .broken(.unknownWord)
   }
 
   /// `subject sid [reply] [header bytes] bytes`, then the bytes and an end of line.
@@ -110,21 +102,11 @@ package enum WireParser {
 @inlinable var asciiHeaderMessage: StaticString { "HMSG " }
 
 /// One piece of what a broker sends; its parts lie in the bytes that it was read from.
-@frozen
 package struct WirePiece {
-  /// What it is.
-  @frozen
   package enum Kind: UInt8, Sendable {
     /// `byteCount` bytes in all are needed before there can be a piece.
     case incomplete
-    /// A message to a subscription.
-    case message
-    /// Asks for a PONG.
-    case ping
-    /// Answers a PING.
-    case pong
-    /// Agrees.
-    case ok
+    case message, ping, pong, ok
     /// `payload` is JSON.
     case info
     /// `payload` is what the broker says.
@@ -133,11 +115,9 @@ package struct WirePiece {
     case broken
   }
 
-  /// What it is.
   package var kind: Kind
   /// Bytes that the piece takes up, or of `incomplete` that are needed.
   package var byteCount: Int
-  /// What is wrong with a broken one.
   package var fault = WireFault.none
   /// The subject that a message was published to.
   package var subject = UnsafeRawBufferPointer(start: nil, count: 0)
@@ -150,7 +130,6 @@ package struct WirePiece {
   /// A message's bytes, or what `kind` says.
   package var payload = UnsafeRawBufferPointer(start: nil, count: 0)
 
-  /// A piece of that size.
   @inlinable
   package init(kind: Kind, byteCount: Int, fault: WireFault = .none) {
     self.kind = kind
@@ -174,24 +153,17 @@ package struct WirePiece {
 
 /// How bytes break the protocol.
 package enum WireFault: String, Sendable {
-  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
   case none
-  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
   case lineEnd = "a line does not end with CR LF"
-  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
   case lineTooLong = "a line is too long"
-  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
   case unknownWord = "a line begins with no word of the protocol"
-  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
   case messageLine = "a message's line cannot be read"
-  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
   case messageTooLong = "a message is announced that is longer than the broker allows"
-  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
   case messageEnd = "a message does not end where its length says"
 }
 
 /// The words of one line.
-@frozen @usableFromInline
+@usableFromInline
 struct WireLine {
   @usableFromInline var at: UnsafeRawPointer
   @usableFromInline let end: UnsafeRawPointer

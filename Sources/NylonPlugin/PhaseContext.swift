@@ -21,9 +21,9 @@ protocol PhaseBackend: AnyObject {
   func setHeader(_ name: String, _ value: String) throws(PluginError)
   func removeHeader(_ name: String) throws(PluginError)
   func setStatus(_ status: UInt16) throws(PluginError)
-  func setBody(_ bytes: UnsafeRawBufferPointer) throws(PluginError)
+  func setBody(_ bytes: [UInt8]) throws(PluginError)
   func streamHeader() throws(PluginError)
-  func streamData(_ bytes: UnsafeRawBufferPointer) throws(PluginError)
+  func streamData(_ bytes: [UInt8]) throws(PluginError)
   /// `next`, `end` or `setResponseStreamEnd`; called once.
   func finish(_ method: Method)
 }
@@ -36,15 +36,11 @@ public final class PhaseContext {
   private(set) var finishedBy: Method?
 
   /// The phase that runs.
-  public internal(set) var phase: Phase
+  public private(set) var phase = Phase.zero
   /// The session: one proxied HTTP request.
-  public internal(set) var sessionID: UInt32
+  public private(set) var sessionID: UInt32 = 0
 
-  init(backend: any PhaseBackend, phase: Phase = .zero, sessionID: UInt32 = 0) {
-    self.backend = backend
-    self.phase = phase
-    self.sessionID = sessionID
-  }
+  init(backend: any PhaseBackend) { self.backend = backend }
 
   /// Makes it the context of another phase.
   func begin(phase: Phase, sessionID: UInt32) {
@@ -74,7 +70,7 @@ public final class PhaseContext {
 
   /// The payload that the route gives its middleware, JSON; empty when there is none. Through
   /// NATS it does not travel: empty.
-  public func payload() throws(PluginError) -> [UInt8] { try reading(.getPayload).bytes(.getPayload) }
+  public func payload() throws(PluginError) -> [UInt8] { try bytes(.getPayload) }
 
   /// The payload as a value; nil when there is none.
   public func payload<Value: Decodable>(as type: Value.Type) throws(PluginError) -> Value? {
@@ -113,9 +109,16 @@ public final class PhaseContext {
   }
 }
 
+/// Reads for the request and the response.
 extension PhaseContext {
+  func text(_ method: Method) throws(PluginError) -> String { try reading(method).text(method) }
+
+  func bytes(_ method: Method) throws(PluginError) -> [UInt8] { try reading(method).bytes(method) }
+
+  func headers(_ method: Method) throws(PluginError) -> [KeyValue] { try reading(method).headers(method) }
+
   func number(_ method: Method) throws(PluginError) -> Int {
-    guard let number = Int(try reading(method).text(method)) else {
+    guard let number = Int(try text(method)) else {
       throw .badAnswer(method: method, wanted: "a decimal number")
     }
     return number

@@ -23,7 +23,7 @@ public final class Plugin: Sendable {
   public typealias Handler = @Sendable (PhaseContext) throws -> Void
 
   private struct State {
-    var entries: [(name: String, handlers: PhaseHandlers)] = []
+    var entries: [(name: String, handlers: [Phase: Handler])] = []
     var initialize: [@Sendable (PluginConfiguration) throws -> Void] = []
     var shutdown: [@Sendable () -> Void] = []
     var isShutDown = false
@@ -39,10 +39,10 @@ public final class Plugin: Sendable {
   public func addPhaseHandler(_ entry: String, _ build: (PhaseHandler) -> Void) {
     let phase = PhaseHandler()
     build(phase)
-    let handlers = phase.handlers
+    let added = (entry, phase.handlers)
     state.withLock { state in
       state.entries.removeAll { $0.name == entry }
-      state.entries.append((entry, handlers))
+      state.entries.append(added)
     }
   }
 
@@ -84,71 +84,50 @@ public final class Plugin: Sendable {
 
 /// Takes the handlers of one entry.
 public final class PhaseHandler {
-  var handlers = PhaseHandlers()
+  fileprivate var handlers: [Phase: Plugin.Handler] = [:]
 
   /// Before the upstream is called; may end the request.
-  public func requestFilter(_ handler: @escaping Plugin.Handler) { handlers.requestFilter = handler }
+  public func requestFilter(_ handler: @escaping Plugin.Handler) { handlers[.requestFilter] = handler }
   /// The response's headers are there.
-  public func responseFilter(_ handler: @escaping Plugin.Handler) {
-    handlers.responseFilter = handler
-  }
+  public func responseFilter(_ handler: @escaping Plugin.Handler) { handlers[.responseFilter] = handler }
   /// The response's body is there.
   public func responseBodyFilter(_ handler: @escaping Plugin.Handler) {
-    handlers.responseBodyFilter = handler
+    handlers[.responseBodyFilter] = handler
   }
   /// After the response was sent.
-  public func logging(_ handler: @escaping Plugin.Handler) { handlers.logging = handler }
-}
-
-/// The handlers of one entry.
-struct PhaseHandlers: Sendable {
-  var requestFilter: Plugin.Handler?
-  var responseFilter: Plugin.Handler?
-  var responseBodyFilter: Plugin.Handler?
-  var logging: Plugin.Handler?
-
-  subscript(_ phase: Phase) -> Plugin.Handler? {
-    switch phase {
-    case .zero: nil
-    case .requestFilter: requestFilter
-    case .responseFilter: responseFilter
-    case .responseBodyFilter: responseBodyFilter
-    case .logging: logging
-    }
-  }
+  public func logging(_ handler: @escaping Plugin.Handler) { handlers[.logging] = handler }
 }
 
 /// Entries, found by the bytes of their names: no String is made on the way of a request.
 struct HandlerTable: Sendable {
   private let names: [[UInt8]]
-  private let handlers: [PhaseHandlers]
+  /// Those of all phases of the first entry, then those of the next.
+  private let handlers: [Plugin.Handler?]
+  private let phaseCount = Phase.allCases.count
 
-  init(_ entries: [(name: String, handlers: PhaseHandlers)]) {
+  init(_ entries: [(name: String, handlers: [Phase: Plugin.Handler])]) {
     names = entries.map { Array($0.name.utf8) }
-    handlers = entries.map(\.handlers)
+    handlers = entries.flatMap { entry in Phase.allCases.map { entry.handlers[$0] } }
   }
 
   /// The index of the entry, nil when there is none.
   func index(of name: UnsafeRawBufferPointer) -> Int? {
     // A plugin has a handful of entries: a scan beats a hash.
-    for index in names.indices where names[index].count == name.count {
-      let isSame = names[index].withUnsafeBytes { bytes in
-        guard let left = bytes.baseAddress, let right = name.baseAddress else { return true }
-        return memcmp(left, right, name.count) == 0
-      }
-      if isSame { return index }
+    names.firstIndex { own in
+      guard own.count == name.count else { return false }
+      guard let start = name.baseAddress else { return true }
+      return memcmp(own, start, own.count) == 0
     }
-    return nil
   }
 
-  subscript(_ index: Int) -> PhaseHandlers { handlers[index] }
-
-  /// One phase's handler of an entry: the other three need not be copied.
+  /// An entry's handler of one phase.
   @inline(__always)
-  func handler(_ index: Int, _ phase: Phase) -> Plugin.Handler? { handlers[index][phase] }
+  subscript(_ index: Int, _ phase: Phase) -> Plugin.Handler? {
+    handlers[index &* phaseCount &+ Int(phase.rawValue)]
+  }
 
   /// The only entry, nil when there are none or several.
-  var only: Int? { handlers.count == 1 ? 0 : nil }
+  var only: Int? { names.count == 1 ? 0 : nil }
 
   /// The names, for messages.
   var list: String { names.map { String(decoding: $0, as: UTF8.self) }.joined(separator: ", ") }

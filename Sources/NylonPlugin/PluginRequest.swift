@@ -4,22 +4,18 @@ import Nylon
 public struct PluginRequest {
   let context: PhaseContext
 
-  private func text(_ method: Method) throws(PluginError) -> String {
-    try context.reading(method).text(method)
-  }
-
   /// `GET`, `POST`, …
-  public var method: String { get throws(PluginError) { try text(.readRequestMethod) } }
+  public var method: String { get throws(PluginError) { try context.text(.readRequestMethod) } }
   /// The path without the query.
-  public var path: String { get throws(PluginError) { try text(.readRequestPath) } }
+  public var path: String { get throws(PluginError) { try context.text(.readRequestPath) } }
   /// Path and query. Through NATS it is put together from the two.
-  public var url: String { get throws(PluginError) { try text(.readRequestURL) } }
+  public var url: String { get throws(PluginError) { try context.text(.readRequestURL) } }
   /// The query without `?`.
-  public var query: String { get throws(PluginError) { try text(.readRequestQuery) } }
+  public var query: String { get throws(PluginError) { try context.text(.readRequestQuery) } }
   /// The host. Through NATS: the `host` header.
-  public var host: String { get throws(PluginError) { try text(.readRequestHost) } }
+  public var host: String { get throws(PluginError) { try context.text(.readRequestHost) } }
   /// The client's address. Through NATS: `x-real-ip`, else the first of `x-forwarded-for`.
-  public var clientIP: String { get throws(PluginError) { try text(.readRequestClientIP) } }
+  public var clientIP: String { get throws(PluginError) { try context.text(.readRequestClientIP) } }
 
   /// Path parameters of the route.
   public var params: [String: String] {
@@ -33,23 +29,13 @@ public struct PluginRequest {
   }
 
   /// All headers, in order.
-  public var headers: [KeyValue] {
-    get throws(PluginError) {
-      try context.reading(.readRequestHeaders).headers(.readRequestHeaders)
-    }
-  }
+  public var headers: [KeyValue] { get throws(PluginError) { try context.headers(.readRequestHeaders) } }
 
   /// The body.
-  public var body: [UInt8] {
-    get throws(PluginError) {
-      try context.reading(.readRequestFullBody).bytes(.readRequestFullBody)
-    }
-  }
+  public var body: [UInt8] { get throws(PluginError) { try context.bytes(.readRequestFullBody) } }
 
   /// The body's size: `content-length`. Through NATS: the size of the body that travelled.
-  public var byteCount: Int {
-    get throws(PluginError) { try context.number(.readRequestBytes) }
-  }
+  public var byteCount: Int { get throws(PluginError) { try context.number(.readRequestBytes) } }
 
   /// When the request came, Unix milliseconds. Through NATS: when the phase's message was made.
   public var timestampMilliseconds: Int {

@@ -6,9 +6,7 @@ public struct PluginResponse {
   let context: PhaseContext
 
   /// The status.
-  public var status: Int {
-    get throws(PluginError) { try context.number(.readResponseStatus) }
-  }
+  public var status: Int { get throws(PluginError) { try context.number(.readResponseStatus) } }
 
   /// Sets the status, 100-599.
   public func setStatus(_ status: Int) throws(PluginError) {
@@ -27,11 +25,7 @@ public struct PluginResponse {
   }
 
   /// All headers, in order.
-  public var headers: [KeyValue] {
-    get throws(PluginError) {
-      try context.reading(.readResponseHeaders).headers(.readResponseHeaders)
-    }
-  }
+  public var headers: [KeyValue] { get throws(PluginError) { try context.headers(.readResponseHeaders) } }
 
   /// The first header of that name, without regard to case; nil when absent.
   public func header(_ name: String) throws(PluginError) -> String? {
@@ -39,16 +33,10 @@ public struct PluginResponse {
   }
 
   /// The body.
-  public var body: [UInt8] {
-    get throws(PluginError) {
-      try context.reading(.readResponseFullBody).bytes(.readResponseFullBody)
-    }
-  }
+  public var body: [UInt8] { get throws(PluginError) { try context.bytes(.readResponseFullBody) } }
 
   /// The body's size.
-  public var byteCount: Int {
-    get throws(PluginError) { try context.number(.readResponseBytes) }
-  }
+  public var byteCount: Int { get throws(PluginError) { try context.number(.readResponseBytes) } }
 
   /// Milliseconds since the request came. Through NATS: since the phase's message was made.
   public var durationMilliseconds: Int {
@@ -56,17 +44,10 @@ public struct PluginResponse {
   }
 
   /// The proxy's error text, empty when there was none. Through NATS it does not travel: empty.
-  public var error: String {
-    get throws(PluginError) { try context.reading(.readResponseError).text(.readResponseError) }
-  }
+  public var error: String { get throws(PluginError) { try context.text(.readResponseError) } }
 
   /// Sets the body as it is.
-  public func setBody(_ bytes: [UInt8]) throws(PluginError) {
-    guard let backend = context.writing else { return }
-    try bytes.withUnsafeBufferPointer { (bytes) throws(PluginError) in
-      try backend.setBody(UnsafeRawBufferPointer(bytes))
-    }
-  }
+  public func setBody(_ bytes: [UInt8]) throws(PluginError) { try context.writing?.setBody(bytes) }
 
   /// Sets the body to text, and `Content-Type` to plain text.
   public func setText(_ text: String) throws(PluginError) {
@@ -107,12 +88,7 @@ public struct ResponseStream {
   public func writeHeader() throws(PluginError) { try context.writing?.streamHeader() }
 
   /// Sends the next piece.
-  public func write(_ bytes: [UInt8]) throws(PluginError) {
-    guard let backend = context.writing else { return }
-    try bytes.withUnsafeBufferPointer { (bytes) throws(PluginError) in
-      try backend.streamData(UnsafeRawBufferPointer(bytes))
-    }
-  }
+  public func write(_ bytes: [UInt8]) throws(PluginError) { try context.writing?.streamData(bytes) }
 
   /// Ends the stream, and the phase as `next()` does.
   public func end() { context.finish(.setResponseStreamEnd) }

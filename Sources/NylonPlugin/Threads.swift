@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 
 /// A mutex with a condition: what a thread sleeps on.
@@ -26,6 +27,12 @@ final class Parker: @unchecked Sendable {
 
   @inline(__always) func lock() { pthread_mutex_lock(mutex) }
   @inline(__always) func unlock() { pthread_mutex_unlock(mutex) }
+  @inline(__always)
+  func locked<Result>(_ body: () -> Result) -> Result {
+    lock()
+    defer { unlock() }
+    return body()
+  }
   /// With the lock held.
   func wait() { pthread_cond_wait(condition, mutex) }
   /// With the lock held; false when the time is over.
@@ -38,15 +45,8 @@ final class Parker: @unchecked Sendable {
 
   /// The monotonic time that many milliseconds from now.
   static func deadline(milliseconds: Int) -> timespec {
-    var now = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &now)
-    now.tv_sec += milliseconds / 1000
-    now.tv_nsec += (milliseconds % 1000) * 1_000_000
-    if now.tv_nsec >= 1_000_000_000 {
-      now.tv_sec += 1
-      now.tv_nsec -= 1_000_000_000
-    }
-    return now
+    let end = Int(kernel_now_ns()) + milliseconds * 1_000_000
+    return timespec(tv_sec: end / 1_000_000_000, tv_nsec: end % 1_000_000_000)
   }
 }
 
@@ -73,9 +73,6 @@ struct WorkerThread: Sendable {
     self.handle = handle
   }
 
-  /// Nobody will wait for its end.
-  func detach() { pthread_detach(handle) }
-
   /// Waits for its end; a thread does not wait for itself.
   func join() {
     if pthread_equal(handle, pthread_self()) == 0 { pthread_join(handle, nil) }
@@ -88,8 +85,33 @@ private final class ThreadBody: Sendable {
   init(run: @escaping @Sendable () -> Void) { self.run = run }
 }
 
+/// A queue that keeps its memory.
+struct Ring<Element> {
+  private var slots: [Element?] = Array(repeating: nil, count: 64)
+  private var first = 0
+  private(set) var count = 0
+
+  mutating func append(_ element: Element) {
+    if count == slots.count {
+      slots = (0..<count).map { slots[(first + $0) % count] } + Array(repeating: nil, count: count)
+      first = 0
+    }
+    slots[(first + count) & (slots.count - 1)] = element
+    count += 1
+  }
+
+  mutating func popFirst() -> Element? {
+    guard count > 0 else { return nil }
+    let element = slots[first]
+    slots[first] = nil
+    first = (first + 1) & (slots.count - 1)
+    count -= 1
+    return element
+  }
+}
+
 /// A line on standard error, whole: threads and processes share it.
-func logLine(_ text: String) {
-  var line = "[NatsPlugin] \(text)\n"
+func logLine(_ text: String, from name: String = "NatsPlugin") {
+  var line = "[\(name)] \(text)\n"
   line.withUTF8 { bytes in _ = write(STDERR_FILENO, bytes.baseAddress, bytes.count) }
 }

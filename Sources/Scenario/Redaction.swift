@@ -103,9 +103,7 @@ package enum Redaction {
   }
 
   private static func redactedWord(_ word: String) -> String {
-    var text = word
-    let start = text.range(of: "://")?.upperBound ?? text.startIndex
-    if let at = text.lastIndex(of: "@"), at >= start { text.replaceSubrange(start..<at, with: mask) }
+    var text = BrokerAddress.redacted(word)
     if text.contains("://"), let query = text.firstIndex(of: "?") {
       text.replaceSubrange(text.index(after: query)..., with: mask)
     }

@@ -14,10 +14,8 @@ private final class Client {
     let security = try WireSecurity(auth: auth, tls: tls, servers: [url])
     epoll = kernel_epoll_create()
     wire = WireConnection(
-      to: try BrokerServer.all([url], security: security), first: 0,
-      settings: WireSettings(
-        name: "test", subscriptions: Array("SUB here 1\r\n".utf8), restNanoseconds: 10_000_000), epoll: epoll,
-      place: 0, outBytes: 0)
+      to: try BrokerServer.all([url], security: security),
+      name: "test", subscriptions: "SUB here 1\r\n", restNanoseconds: 10_000_000, epoll: epoll)
     try wire.connectFirst()
   }
 
@@ -63,8 +61,8 @@ private final class Client {
 
 private func failure(
   _ url: String, auth: NATSAuth = NATSAuth(), tls: NATSTLS = NATSTLS()
-) throws -> LinkFailure {
-  try #require(throws: LinkFailure.self) { _ = try Client(url, auth: auth, tls: tls) }
+) throws -> BrokerError {
+  try #require(throws: BrokerError.self) { _ = try Client(url, auth: auth, tls: tls) }
 }
 
 @Suite("A connection over TLS") struct WireTLSTests {
@@ -190,7 +188,7 @@ private func failure(
     let end = kernel_now_ns() + 10_000_000_000
     while !client.wire.isConnected, kernel_now_ns() < end {
       client.wire.checkTime()
-      guard client.wire.stage != .resting else { continue }
+      guard client.wire.state.pointee.stage != .resting else { continue }
       if let events = client.wire.waitForSocket(until: min(end, client.wire.stageEnd)) {
         _ = client.wire.dialOn(events)
       }
@@ -215,7 +213,7 @@ private func failure(
     try nkeyBroker(user)
     for text in [user.seed, "\n  \(user.seed)\r\n", "# a comment\n\(user.seed)\n\(user.name)\n"] {
       let file = try broker.write(text, as: "user.nk")
-      #expect(try NKey(seedFile: file).publicText == user.name)
+      #expect(try SignedIdentity(seedFile: file).publicText == user.name)
       #expect(try Client(broker.url(), auth: NATSAuth(nkey: file)).echoes(3))
     }
     let other = try broker.write(Identity(.user).seed, as: "other.nk")

@@ -46,17 +46,16 @@ struct PoolConnection {
     let longestHead = Self.tokenBytes + (texts.map(\.count).max() ?? 0)
     wire = WireConnection(
       to: try BrokerServer.all(servers, security: security), first: first,
-      settings: WireSettings(
-        name: "nylon-bench", subscriptions: Array("SUB \(pattern) \(Self.subscription)\r\n".utf8)),
-      epoll: epoll, place: place, outBytes: 2 * (longestRequest + longestHead + 32))
+      subscriptions: "SUB \(pattern) \(Self.subscription)\r\n", epoll: epoll, place: place,
+      outBytes: 2 * (longestRequest + longestHead + 32))
     heads = .allocate(capacity: texts.count)
     _ = heads.initialize(from: texts.map(RequestAnswers.keep))
     postponed = .allocate(capacity: slotCount)
-    do throws(LinkFailure) {
+    do {
       try wire.connectFirst()
     } catch {
       close()
-      throw error.error
+      throw error
     }
     guard longestRequest <= wire.longestPayload else {
       defer { close() }

@@ -27,15 +27,9 @@ struct WorkerInitialization {
     let subject = try Subject(prefix: spec.subjectPrefix, plugin: order.target.plugin).lifecycle
     let publication = Array("PUB \(subject) \(inbox) \(message.count)\r\n".utf8) + message + [13, 10]
     let wire = WireConnection(
-      to: servers, first: 0,
-      settings: WireSettings(name: "nylon-bench", subscriptions: Array("SUB \(inbox) 1\r\n".utf8)),
-      epoll: WireConnection.noEpoll, place: 0, outBytes: publication.count)
+      to: servers, subscriptions: "SUB \(inbox) 1\r\n", outBytes: publication.count)
     defer { wire.close() }
-    do throws(LinkFailure) {
-      try wire.connectFirst()
-    } catch {
-      throw error.error
-    }
+    try wire.connectFirst()
     wire.put(publication)
     try collect(wire)
   }

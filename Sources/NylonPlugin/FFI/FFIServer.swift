@@ -25,27 +25,29 @@ public final class FFIServer: Sendable {
   /// wait for something else than the host want more threads.
   public static let standardMaxWorkers = max(1, min(4, sysconf(Int32(_SC_NPROCESSORS_ONLN)) - 1))
 
-  private enum State {
-    case idle
-    case running([WorkerThread])
-    case stopped
-  }
-
   private let plugin: Plugin
   private let maxWorkers: Int
   private let readTimeoutMilliseconds: Int
-  private let state = Mutex(State.idle)
   // Made once, with the handlers as they are at the first session; then read without a lock.
   private let pool = AtomicLazyReference<Pool>()
-  private let isStopped = Atomic<Bool>(false)
+  /// Held while the pool is made, and while it is known that none will be.
+  private let isStopped = Mutex(false)
 
   private final class Pool: Sendable {
     let table: HandlerTable
     let workers: [FFIWorker]
+    let threads: [WorkerThread]
 
-    init(table: HandlerTable, workers: [FFIWorker]) {
+    /// nil when the system gives no threads.
+    init?(_ table: HandlerTable, maxWorkers: Int, readTimeoutMilliseconds: Int) {
       self.table = table
-      self.workers = workers
+      workers = (0..<maxWorkers).map { _ in
+        FFIWorker(table: table, readTimeoutMilliseconds: readTimeoutMilliseconds)
+      }
+      threads = workers.compactMap { worker in WorkerThread { worker.run() } }
+      if threads.count == workers.count { return }
+      for worker in workers { worker.stop() }
+      return nil
     }
 
     /// The one that has the session.
@@ -63,7 +65,7 @@ public final class FFIServer: Sendable {
     self.readTimeoutMilliseconds = max(1, readTimeoutMilliseconds)
   }
 
-  deinit { shutdown(runningHooks: false) }
+  deinit { stop() }
 
   /// `initialize`: takes the configuration. A configuration that the plugin refuses is reported
   /// on standard error, as the symbol has no way to say it.
@@ -72,7 +74,7 @@ public final class FFIServer: Sendable {
     do {
       try plugin.initialize(PluginConfiguration(json: [UInt8](bytes)))
     } catch {
-      FFILog.initializeFailed(error)
+      logLine("initialize failed: \(error)", from: "NylonPlugin")
     }
   }
 
@@ -84,8 +86,7 @@ public final class FFIServer: Sendable {
     guard let callback, let pool = startedPool() else { return false }
     let name = UnsafeRawBufferPointer(start: entry, count: entry == nil ? 0 : Int(length))
     guard let index = pool.table.index(of: name) else { return false }
-    pool.worker(sessionID).open(sessionID, entry: index, callback: callback)
-    return true
+    return pool.worker(sessionID).open(sessionID, entry: index, callback: callback)
   }
 
   /// `event_stream`: starts a phase, or answers a read. What is for no open session is ignored.
@@ -101,72 +102,40 @@ public final class FFIServer: Sendable {
   }
 
   /// `close_session_stream`: forgets the session and releases a handler that waits in it.
-  public func closeSessionStream(_ sessionID: UInt32) {
-    guard let pool = pool.load() else { return }
-    pool.worker(sessionID).close(sessionID)
-  }
+  public func closeSessionStream(_ sessionID: UInt32) { pool.load()?.worker(sessionID).close(sessionID) }
 
   /// `plugin_free`: frees memory that the plugin gave away; this SDK gives none.
   public func free(_ pointer: UnsafeMutablePointer<UInt8>?) { Glibc.free(pointer) }
 
   /// `shutdown`: ends the threads and runs the hooks. Sessions that are open end without an answer.
-  public func shutdown() { shutdown(runningHooks: true) }
+  public func shutdown() {
+    if stop() { plugin.shutdown() }
+  }
 
   /// The pool, started with the first session so that all handlers are there.
   private func startedPool() -> Pool? {
-    if isStopped.load(ordering: .acquiring) { return nil }
     if let pool = pool.load() { return pool }
-    return state.withLock { state in
-      guard case .idle = state else { return pool.load() }
-      let table = plugin.handlerTable()
-      let workers = (0..<maxWorkers).map { _ in
-        FFIWorker(table: table, readTimeoutMilliseconds: readTimeoutMilliseconds)
-      }
-      let threads = workers.map { worker in WorkerThread { worker.run() } }
-      guard threads.allSatisfy({ $0 != nil }) else {
-        for worker in workers { worker.stop() }
-        return nil
-      }
-      state = .running(threads.compactMap { $0 })
-      return pool.storeIfNil(Pool(table: table, workers: workers))
+    return isStopped.withLock { isStopped in
+      if isStopped { return nil }
+      if let pool = pool.load() { return pool }
+      return Pool(
+        plugin.handlerTable(), maxWorkers: maxWorkers, readTimeoutMilliseconds: readTimeoutMilliseconds
+      ).map { pool.storeIfNil($0) }
     }
   }
 
-  private func shutdown(runningHooks: Bool) {
-    let threads: [WorkerThread]? = state.withLock { state in
-      defer { state = .stopped }
-      return switch state {
-      case .idle: []
-      case .running(let threads): threads
-      case .stopped: nil
-      }
+  /// Ends the threads; false when that was done before.
+  @discardableResult
+  private func stop() -> Bool {
+    let isFirst = isStopped.withLock { isStopped in
+      defer { isStopped = true }
+      return !isStopped
     }
-    guard let threads else { return }
-    isStopped.store(true, ordering: .releasing)
+    guard isFirst else { return false }
     if let pool = pool.load() {
       for worker in pool.workers { worker.stop() }
+      for thread in pool.threads { thread.join() }
     }
-    for thread in threads { thread.join() }
-    if runningHooks { plugin.shutdown() }
-  }
-}
-
-/// What an in-process plugin says on standard error: little, as it shares it with the host.
-enum FFILog {
-  private static let failures = Atomic<Int>(0)
-  private static let failuresShown = 10
-
-  static func handlerFailed(_ error: any Error, phase: Phase) {
-    let number = failures.add(1, ordering: .relaxed).newValue
-    guard number <= failuresShown else { return }
-    let rest = number == failuresShown ? " (further ones are not shown)" : ""
-    line("handler failed in \(phase.subjectFragment): \(error)\(rest)")
-  }
-
-  static func initializeFailed(_ error: any Error) { line("initialize failed: \(error)") }
-
-  private static func line(_ text: String) {
-    var line = "[NylonPlugin] \(text)\n"
-    line.withUTF8 { bytes in _ = write(STDERR_FILENO, bytes.baseAddress, bytes.count) }
+    return true
   }
 }

@@ -11,11 +11,10 @@ import Synchronization
 /// `@unchecked`: `storage` and `count` belong to the thread that moved `awaited` to `filling`, and to the
 /// reader again from `ready` on.
 final class ReadMailbox: @unchecked Sendable {
-  enum Outcome {
-    case answer(UnsafeRawBufferPointer)
-    case closed
-    case timedOut
-  }
+  /// Looks before sleep, for a host that answers from another core: longer than an answer takes there, and shorter
+  /// than the two switches that a sleep costs. A thread does not yield meanwhile: that gives the core away for much
+  /// longer.
+  static let spins = 4000
 
   // Reads have numbers from 3 on, so that no key equals a mark, not even for session 0.
   private static let nothing: UInt64 = 0
@@ -26,13 +25,16 @@ final class ReadMailbox: @unchecked Sendable {
   private let isClosed = Atomic<Bool>(false)
   private let asleep = Atomic<Bool>(false)
   private let parker = Parker()
+  private let timeoutMilliseconds: Int
   private var storage = UnsafeMutableRawBufferPointer.allocate(byteCount: 4096, alignment: 16)
   private var count = 0
 
+  init(timeoutMilliseconds: Int) { self.timeoutMilliseconds = timeoutMilliseconds }
+
   deinit { storage.deallocate() }
 
-  private static func key(_ sessionID: UInt32, _ method: UInt32) -> UInt64 {
-    UInt64(sessionID) << 32 | UInt64(method)
+  private static func key(_ sessionID: UInt32, _ method: Method) -> UInt64 {
+    UInt64(sessionID) << 32 | UInt64(method.rawValue)
   }
 
   /// A phase begins. With the lock held under which sessions are closed, as for `close`.
@@ -42,29 +44,24 @@ final class ReadMailbox: @unchecked Sendable {
   func close() {
     isClosed.store(true, ordering: .sequentiallyConsistent)
     let key = awaited.load(ordering: .sequentiallyConsistent)
-    guard key > Self.ready else { return }
-    let nothing = Self.nothing
-    if awaited.compareExchange(expected: key, desired: nothing, ordering: .sequentiallyConsistent)
-      .exchanged
-    {
-      wake()
-    }
+    if key > Self.ready, move(from: key, to: Self.nothing) { wake() }
+  }
+
+  /// Takes the step unless another thread was faster.
+  private func move(from old: UInt64, to new: UInt64) -> Bool {
+    awaited.compareExchange(expected: old, desired: new, ordering: .sequentiallyConsistent).exchanged
   }
 
   /// Says what is waited for; before the host is asked, for it may answer at once. False when
   /// the session is closed: nobody would answer.
   func expect(sessionID: UInt32, method: Method) -> Bool {
-    awaited.store(Self.key(sessionID, method.rawValue), ordering: .sequentiallyConsistent)
+    awaited.store(Self.key(sessionID, method), ordering: .sequentiallyConsistent)
     return !isClosed.load(ordering: .sequentiallyConsistent)
   }
 
   /// Takes the host's answer; one that nobody waits for is ignored.
   func fulfil(sessionID: UInt32, method: Method, data: UnsafeRawBufferPointer) {
-    guard method.isRead else { return }
-    let key = Self.key(sessionID, method.rawValue)
-    guard
-      awaited.compareExchange(expected: key, desired: Self.filling, ordering: .acquiring).exchanged
-    else { return }
+    guard method.isRead, move(from: Self.key(sessionID, method), to: Self.filling) else { return }
     if data.count > storage.count {
       storage.deallocate()
       storage = .allocate(byteCount: data.count * 2, alignment: 16)
@@ -76,59 +73,43 @@ final class ReadMailbox: @unchecked Sendable {
   }
 
   private func wake() {
-    guard asleep.load(ordering: .sequentiallyConsistent) else { return }
-    parker.lock()
-    parker.signal()
-    parker.unlock()
+    if asleep.load(ordering: .sequentiallyConsistent) { parker.locked { parker.signal() } }
   }
 
   /// Waits for the answer: a short while awake, then asleep. The bytes are valid until `expect`.
-  func wait(timeoutMilliseconds: Int) -> Outcome {
-    for _ in 0..<Spin.turns {
-      if let outcome = outcome { return outcome }
+  func answer(to method: Method) throws(PluginError) -> UnsafeRawBufferPointer {
+    for _ in 0..<Self.spins {
+      if let answer = try outcome(method) { return answer }
     }
     let deadline = Parker.deadline(milliseconds: timeoutMilliseconds)
     parker.lock()
     defer { parker.unlock() }
     asleep.store(true, ordering: .sequentiallyConsistent)
     defer { asleep.store(false, ordering: .relaxed) }
+    var isOver = false
     while true {
-      if let outcome = outcome { return outcome }
-      if !parker.wait(until: deadline) { return giveUp() }
-    }
-  }
-
-  private var outcome: Outcome? {
-    switch awaited.load(ordering: .sequentiallyConsistent) {
-    case Self.ready: .answer(UnsafeRawBufferPointer(rebasing: storage[..<count]))
-    case Self.nothing: .closed
-    default: nil
-    }
-  }
-
-  /// The time is over, unless the answer is being written right now.
-  private func giveUp() -> Outcome {
-    while true {
-      if let outcome = outcome { return outcome }
-      let key = awaited.load(ordering: .acquiring)
-      if key == Self.filling {
-        sched_yield()
-      } else if key > Self.ready {
-        let nothing = Self.nothing
-        if awaited.compareExchange(expected: key, desired: nothing, ordering: .acquiringAndReleasing)
-          .exchanged
-        {
-          return .timedOut
-        }
+      if let answer = try outcome(method) { return answer }
+      if !isOver {
+        isOver = !parker.wait(until: deadline)
+      } else if giveUp() {
+        throw .readTimedOut(method: method, timeoutMilliseconds: timeoutMilliseconds)
       }
     }
   }
-}
 
-/// How a thread waits before it sleeps: it looks again for a few microseconds, for a host that
-/// answers from another core. Longer than an answer takes there, and shorter than the two
-/// switches that a sleep costs. It does not yield: that gives the core away for much longer.
-enum Spin {
-  /// Looks before sleep.
-  static let turns = 4000
+  /// nil as long as there is none.
+  private func outcome(_ method: Method) throws(PluginError) -> UnsafeRawBufferPointer? {
+    switch awaited.load(ordering: .sequentiallyConsistent) {
+    case Self.ready: return UnsafeRawBufferPointer(rebasing: storage[..<count])
+    case Self.nothing: throw .sessionClosed(method: method)
+    default: return nil
+    }
+  }
+
+  /// The time is over; false when the answer is being written right now, or has come.
+  private func giveUp() -> Bool {
+    let key = awaited.load(ordering: .acquiring)
+    if key == Self.filling { sched_yield() }
+    return key > Self.ready && move(from: key, to: Self.nothing)
+  }
 }

@@ -3,54 +3,51 @@ import Synchronization
 
 /// Threads for handlers that wait: the loop hands messages over, the threads publish the replies.
 ///
-/// `@unchecked`: `queue`, `busy` and `isStopping` are touched under `parker` only.
+/// `@unchecked`: `queue`, `busy` and `isStopping` are touched under `parker` only, `threads` by the loop alone.
 final class HandlerThreads: @unchecked Sendable {
   private let parker = Parker()
   private var queue = Ring<WireJob>()
-  private var busy = 0
+  /// Threads that do not wait for a job.
+  private var busy: Int
   private var isStopping = false
-  private let threads = Mutex<[WorkerThread]>([])
+  private var threads: [WorkerThread] = []
+
+  init(count: Int) { busy = count }
 
   /// Starts the threads, each with a runner of its own; false when the system gives none.
-  func start(_ count: Int, _ makeServe: @Sendable @escaping () -> (WireJob) -> Void) -> Bool {
-    let started = (0..<count).map { _ in
+  func start(_ plugin: Plugin, _ table: HandlerTable, _ box: ReplyBox) -> Bool {
+    let count = busy
+    threads = (0..<count).compactMap { _ in
       WorkerThread { [self] in
-        let serve = makeServe()
-        while let job = take() {
-          serve(job)
-          done()
-        }
+        let runner = RequestRunner(plugin: plugin, table: table)
+        while let job = take() { job.serve(with: runner, into: box) }
       }
     }
-    threads.withLock { $0 = started.compactMap { $0 } }
-    return started.allSatisfy { $0 != nil }
+    return threads.count == count
   }
 
   func submit(_ job: WireJob) {
-    parker.lock()
-    queue.append(job)
-    parker.signal()
-    parker.unlock()
+    parker.locked {
+      queue.append(job)
+      parker.signal()
+    }
   }
 
-  var isIdle: Bool {
-    parker.lock()
-    defer { parker.unlock() }
-    return queue.count == 0 && busy == 0
-  }
+  var isIdle: Bool { parker.locked { queue.count == 0 && busy == 0 } }
 
   /// Ends the threads when each has done what it has.
   func stop() {
-    parker.lock()
-    isStopping = true
-    parker.broadcast()
-    parker.unlock()
-    for thread in threads.withLock({ $0 }) { thread.join() }
+    parker.locked {
+      isStopping = true
+      parker.broadcast()
+    }
+    for thread in threads { thread.join() }
   }
 
   private func take() -> WireJob? {
     parker.lock()
     defer { parker.unlock() }
+    busy -= 1
     while true {
       if let job = queue.popFirst() {
         busy += 1
@@ -60,42 +57,23 @@ final class HandlerThreads: @unchecked Sendable {
       parker.wait()
     }
   }
-
-  private func done() {
-    parker.lock()
-    busy -= 1
-    parker.unlock()
-  }
 }
 
 /// A request on its way to a handler thread, with bytes of its own.
 struct WireJob: Sendable {
-  private let payload: [UInt8]
-  private let reply: [UInt8]
-  private let phase: Phase?
-  private let readAt: UInt64
-
-  init(payload: UnsafeRawBufferPointer, reply: UnsafeRawBufferPointer, phase: Phase?, readAt: UInt64) {
-    self.payload = Array(payload)
-    self.reply = Array(reply)
-    self.phase = phase
-    self.readAt = readAt
-  }
+  let payload: [UInt8]
+  let reply: [UInt8]
+  let phase: Phase?
+  let readAt: UInt64
+  /// Bytes of a reply, at most.
+  let most: Int
 
   /// Runs the handler and leaves its reply in the box.
-  func serve(with runner: RequestRunner, into box: ReplyBox) {
+  fileprivate func serve(with runner: RequestRunner, into box: ReplyBox) {
     payload.withUnsafeBytes { bytes in
-      reply.withUnsafeBytes { subject in
-        let answer =
-          phase.map { runner.reply(to: bytes, phase: $0, readAt: readAt) } ?? runner.lifecycleReply(to: bytes)
-        if runner.isStamping { box.stampsReads.store(true, ordering: .relaxed) }
-        guard !subject.isEmpty else { return }
-        let most = box.longestPayload.load(ordering: .relaxed)
-        box.add(
-          answer.count <= most
-            ? answer : runner.tooLargeReply(to: bytes, byteCount: answer.count, byteCountMost: most),
-          to: subject)
-      }
+      let answer = runner.answer(to: bytes, phase: phase, readAt: readAt, most: most)
+      if runner.isStamping { box.stampsReads.store(true, ordering: .relaxed) }
+      if !reply.isEmpty { reply.withUnsafeBytes { box.add(answer, to: $0) } }
     }
   }
 }

@@ -13,8 +13,6 @@ final class NATSBackend: PhaseBackend {
   }
   /// Whether it changed anything: a look at this costs nothing, one at `change` copies it.
   private(set) var isChanged = false
-  /// How the handler ended the phase.
-  private(set) var finishedBy = Method.next
 
   var transport: Transport { .nats }
 
@@ -26,7 +24,6 @@ final class NATSBackend: PhaseBackend {
       change = HTTPContextChange()
       isChanged = false
     }
-    finishedBy = .next
   }
 
   /// Forgets the view: its bytes are about to go.
@@ -113,20 +110,19 @@ final class NATSBackend: PhaseBackend {
 
   func setStatus(_ status: UInt16) { change.response.status = status }
 
-  func setBody(_ bytes: UnsafeRawBufferPointer) { change.response.body = [UInt8](bytes) }
+  func setBody(_ bytes: [UInt8]) { change.response.body = bytes }
 
   /// Status and headers go with the reply: there is nothing to send ahead.
-  func streamHeader() { startStream() }
-
-  func streamData(_ bytes: UnsafeRawBufferPointer) {
-    startStream()
-    change.response.body?.append(contentsOf: bytes)
-  }
-
-  private func startStream() {
+  func streamHeader() {
     if !isStreaming { change.response.body = [] }
     isStreaming = true
   }
 
-  func finish(_ method: Method) { finishedBy = method }
+  func streamData(_ bytes: [UInt8]) {
+    streamHeader()
+    change.response.body?.append(contentsOf: bytes)
+  }
+
+  /// The reply says it, which is made from the context.
+  func finish(_ method: Method) {}
 }

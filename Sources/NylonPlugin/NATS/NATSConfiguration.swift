@@ -1,3 +1,4 @@
+import Foundation
 import NATS
 import Nylon
 
@@ -59,9 +60,12 @@ public struct NATSConfiguration: Sendable {
   }
 
   /// The variables that `apply(environment:)` takes.
-  public static let environmentNames = [
-    "NATS_SERVERS", "NATS_GROUP", "NATS_TOKEN", "NATS_USER", "NATS_PASSWORD", "NATS_CREDS", "NATS_NKEY",
-    "NATS_TLS", "NATS_CA", "NATS_CERT", "NATS_KEY",
+  public static let environmentNames = ["NATS_SERVERS", "NATS_GROUP", "NATS_TLS"] + texts.map(\.name)
+
+  private static let texts: [(name: String, field: WritableKeyPath<Self, String?> & Sendable)] = [
+    ("NATS_TOKEN", \.token), ("NATS_USER", \.user), ("NATS_PASSWORD", \.password),
+    ("NATS_CREDS", \.credentialsFile), ("NATS_NKEY", \.nkeySeedFile), ("NATS_CA", \.tlsCAFile),
+    ("NATS_CERT", \.tlsCertificateFile), ("NATS_KEY", \.tlsKeyFile),
   ]
 
   /// Takes servers, group, credentials and TLS settings from an environment, as a started worker gets them:
@@ -69,75 +73,48 @@ public struct NATSConfiguration: Sendable {
   /// (a credentials file), `NATS_NKEY` (an nkey's seed file), `NATS_TLS` (`1` switches TLS on), `NATS_CA`, `NATS_CERT`
   /// and `NATS_KEY` (files). What is not set, or is empty, stays as it is.
   public mutating func apply(environment: [String: String]) {
-    func value(_ name: String) -> String? { environment[name].flatMap { $0.isEmpty ? nil : $0 } }
-    let servers = Self.servers(of: environment["NATS_SERVERS"] ?? "")
+    let values = environment.filter { !$0.value.isEmpty }
+    let servers = Self.servers(of: values["NATS_SERVERS"] ?? "")
     if !servers.isEmpty { self.servers = servers }
-    queueGroup = value("NATS_GROUP") ?? queueGroup
-    token = value("NATS_TOKEN") ?? token
-    user = value("NATS_USER") ?? user
-    password = value("NATS_PASSWORD") ?? password
-    credentialsFile = value("NATS_CREDS") ?? credentialsFile
-    nkeySeedFile = value("NATS_NKEY") ?? nkeySeedFile
-    tlsEnabled = value("NATS_TLS").map { $0 != "0" } ?? tlsEnabled
-    tlsCAFile = value("NATS_CA") ?? tlsCAFile
-    tlsCertificateFile = value("NATS_CERT") ?? tlsCertificateFile
-    tlsKeyFile = value("NATS_KEY") ?? tlsKeyFile
+    queueGroup = values["NATS_GROUP"] ?? queueGroup
+    tlsEnabled = values["NATS_TLS"].map { $0 != "0" } ?? tlsEnabled
+    for (name, field) in Self.texts { self[keyPath: field] = values[name] ?? self[keyPath: field] }
   }
 
   /// The URLs of a comma-separated list.
   public static func servers(of list: String) -> [String] {
-    list.split(separator: ",").map { url in
-      String(url.drop(while: \.isWhitespace).reversed().drop(while: \.isWhitespace).reversed())
-    }.filter { !$0.isEmpty }
+    list.split(separator: ",").map { $0.trimmingCharacters(in: .whitespacesAndNewlines) }
+      .filter { !$0.isEmpty }
   }
 
   /// A URL as it may be shown: without user, password and token.
-  public static func redacted(_ url: String) -> String {
-    let rest = url.firstRange(of: "://").map { $0.upperBound } ?? url.startIndex
-    // The last @: a password may have one of its own.
-    guard let at = url[rest...].lastIndex(of: "@") else { return url }
-    return String(url[..<rest] + url[url.index(after: at)...])
-  }
+  public static func redacted(_ url: String) -> String { BrokerAddress.redacted(url, mask: "") }
 
   /// All URLs as they may be shown.
   var redactedServers: String { servers.map(Self.redacted).joined(separator: ", ") }
-}
-
-extension NATSConfiguration {
-  /// Whether TLS is used, whatever the broker says.
-  var usesTLS: Bool {
-    tlsEnabled || tlsCAFile != nil || tlsCertificateFile != nil || tlsKeyFile != nil
-      || NATSTLS().isUsed(for: servers)
-  }
 
   /// Credentials and TLS settings, read from their files.
   func security() throws(NATSWorkerError) -> WireSecurity {
+    var tls = NATSTLS(
+      enabled: tlsEnabled, caFile: tlsCAFile, certFile: tlsCertificateFile, keyFile: tlsKeyFile)
+    tls.enabled = tls != NATSTLS() || tls.isUsed(for: servers)
+    let auth = NATSAuth(
+      token: token, user: user, password: password, credentials: credentialsFile, nkey: nkeySeedFile)
     do throws(SecurityFileError) {
-      return try WireSecurity(
-        auth: NATSAuth(
-          token: token, user: user, password: password, credentials: credentialsFile, nkey: nkeySeedFile),
-        tls: NATSTLS(
-          enabled: usesTLS, caFile: tlsCAFile, certFile: tlsCertificateFile, keyFile: tlsKeyFile),
-        servers: servers)
+      return try WireSecurity(auth: auth, tls: tls, servers: servers)
     } catch {
-      throw .badFile(error)
+      // Under the names that a worker has for them.
+      let (option, variable) =
+        switch error.key {
+        case .caFile: ("tls-ca", "NATS_CA")
+        case .certFile: ("tls-cert", "NATS_CERT")
+        case .keyFile: ("tls-key", "NATS_KEY")
+        case .credentials: ("creds-file", "NATS_CREDS")
+        case .nkey: ("nkey-file", "NATS_NKEY")
+        }
+      throw .badOption(
+        key: option, reason: "'\(error.path)' (\(variable)) cannot be used: \(error.why). \(error.remedy)")
     }
-  }
-}
-
-extension NATSWorkerError {
-  /// A file of the configuration, under the names that a worker has for it.
-  static func badFile(_ error: SecurityFileError) -> NATSWorkerError {
-    let (option, variable) =
-      switch error.key {
-      case .caFile: ("tls-ca", "NATS_CA")
-      case .certFile: ("tls-cert", "NATS_CERT")
-      case .keyFile: ("tls-key", "NATS_KEY")
-      case .credentials: ("creds-file", "NATS_CREDS")
-      case .nkey: ("nkey-file", "NATS_NKEY")
-      }
-    return .badOption(
-      key: option, reason: "'\(error.path)' (\(variable)) cannot be used: \(error.why). \(error.remedy)")
   }
 }
 

@@ -1,4 +1,4 @@
-import Glibc
+import Foundation
 import Nylon
 import Synchronization
 
@@ -12,18 +12,19 @@ import Synchronization
 /// A handler that throws answers `error` with the error's text; its changes are dropped. A request
 /// that is malformed answers the empty action with the reason.
 public final class NATSWorker: Sendable {
-  private let service: WorkerService
+  private let plugin: Plugin
+  private let configuration: NATSConfiguration
+  private let subject: Subject
   private let running = Mutex(Running())
 
   private struct Running: Sendable {
-    var engine: WireEngine?
-    /// Somebody waits for the end already, and will say that it has come.
-    var isAwaited = false
+    var box: ReplyBox?
+    /// The loop's thread; nil as soon as somebody waits for its end.
+    var thread: WorkerThread?
   }
 
   /// Checks names and numbers; connects to nothing yet.
   public init(plugin: Plugin, configuration: NATSConfiguration) throws(NATSWorkerError) {
-    let subject: Subject
     do {
       subject = try Subject(prefix: configuration.subjectPrefix, plugin: configuration.name)
       try Subject.checkQueueGroup(configuration.queueGroup)
@@ -33,7 +34,8 @@ public final class NATSWorker: Sendable {
     guard (1...256).contains(configuration.maxWorkers) else {
       throw .badOption(key: "max-workers", reason: "\(configuration.maxWorkers) is not 1 to 256")
     }
-    service = WorkerService(plugin: plugin, configuration: configuration, subject: subject)
+    self.plugin = plugin
+    self.configuration = configuration
   }
 
   /// The short form: one URL and a group, the rest by default.
@@ -53,14 +55,12 @@ public final class NATSWorker: Sendable {
     sigaddset(&signals, SIGINT)
     pthread_sigmask(SIG_BLOCK, &signals, nil)
     try start()
-    let waiting = signals
-    let watcher = WorkerThread { [weak self] in
-      var set = waiting
+    Thread.detachNewThread { [weak self, signals] in
+      var set = signals
       var number: Int32 = 0
       sigwait(&set, &number)
       self?.stop()
     }
-    watcher?.detach()
     try wait()
   }
 
@@ -68,30 +68,42 @@ public final class NATSWorker: Sendable {
   /// subscriptions.
   public func start() throws(NATSWorkerError) {
     do {
-      try service.plugin.initialize(service.configuration.pluginConfiguration)
+      try plugin.initialize(configuration.pluginConfiguration)
     } catch {
       throw .initializeFailed(reason: "\(error)")
     }
-    let engine = try WireEngine(service)
-    try engine.start()
-    running.withLock { $0 = Running(engine: engine) }
-    logLine("Plugin \(service.configuration.name) started successfully")
+    // Used by one thread at a time: this one as long as it connects, then the loop's alone.
+    nonisolated(unsafe) let loop = try WireLoop(plugin, configuration, subject)
+    let box = loop.box
+    do throws(NATSWorkerError) {
+      try loop.connect()
+      guard let thread = WorkerThread({ loop.run() }) else {
+        throw .failed(step: "start the loop's thread", reason: "the system refused")
+      }
+      running.withLock { $0 = Running(box: box, thread: thread) }
+    } catch {
+      loop.close()
+      throw error
+    }
+    logLine("Plugin \(configuration.name) started successfully")
   }
 
   /// Asks the worker to finish what it has and to stop; returns at once.
-  public func stop() { running.withLock { $0.engine }?.stop() }
+  public func stop() { running.withLock { $0.box }?.stop() }
 
   /// Waits until the worker has stopped. Throws when the connection was lost for good.
   public func wait() throws(NATSWorkerError) {
-    let engine = running.withLock { running -> WireEngine? in
-      defer { running.isAwaited = true }
-      return running.isAwaited ? nil : running.engine
+    let awaited = running.withLock { running in
+      defer { running.thread = nil }
+      return running
     }
-    guard let engine else { return }
-    let isLost = engine.wait()
-    service.plugin.shutdown()
-    logLine("Plugin \(service.configuration.name) stopped")
-    if isLost { throw .connectionLost(servers: service.configuration.redactedServers) }
+    guard let thread = awaited.thread else { return }
+    thread.join()
+    plugin.shutdown()
+    logLine("Plugin \(configuration.name) stopped")
+    if awaited.box?.isLost.load(ordering: .acquiring) == true {
+      throw .connectionLost(servers: configuration.redactedServers)
+    }
   }
 
   /// Stops and waits.

@@ -15,7 +15,7 @@ final class RequestRunner {
   /// Whether the last request asked for stamps.
   private(set) var isStamping = false
   /// The times of the request under way, when it asked for them.
-  private var stamps: WorkerStamps?
+  private var stamps = WorkerStamps()
 
   init(plugin: Plugin, table: HandlerTable) {
     self.plugin = plugin
@@ -29,63 +29,60 @@ final class RequestRunner {
     current.deallocate()
   }
 
-  /// The reply to a request that came on the subject of `phase`; valid until the next one. `readAt` is
-  /// when it was read from the socket, 0 when that is not known: then it counts from here.
-  func reply(
-    to bytes: UnsafeRawBufferPointer, phase: Phase, readAt: UInt64 = 0
+  /// The reply to a request that came on the subject of `phase`, nil for the lifecycle's; valid until the next one.
+  /// `readAt` is when it was read from the socket, 0 when that is not known: then it counts from here. A reply of over
+  /// `most` bytes, which the broker would not carry, becomes an error.
+  @inline(__always)
+  func answer(
+    to bytes: UnsafeRawBufferPointer, phase: Phase?, readAt: UInt64, most: Int
+  ) -> UnsafeRawBufferPointer {
+    let answer = phase.map { reply(to: bytes, phase: $0, readAt: readAt) } ?? lifecycleReply(to: bytes)
+    guard answer.count > most else { return answer }
+    let error = MessageError.tooLarge(what: "reply", byteCount: answer.count, byteCountMost: most)
+    return refuse(try? MessageView(request: bytes), .failed(error.description))
+  }
+
+  private func reply(
+    to bytes: UnsafeRawBufferPointer, phase: Phase, readAt: UInt64
   ) -> UnsafeRawBufferPointer {
     let request: MessageView
     isStamping = false
     do {
       request = try MessageView(request: bytes)
     } catch {
-      return encoder.encode(
-        requestID: nil, sessionID: 0, action: .empty, error: error.description)
+      return refuse(nil, .malformed(error.description))
     }
+    isStamping = request.header(WorkerStamps.header) != nil
+    if isStamping { stamps = WorkerStamps(read: readAt != 0 ? readAt : kernel_now_ns()) }
     do {
-      isStamping = request.header(WorkerStamps.header) != nil
-      guard isStamping else { return try run(request, phase: phase) }
-      return try runStamped(request, phase: phase, readAt: readAt != 0 ? readAt : kernel_now_ns())
+      let reply = try run(request, phase: phase)
+      if isStamping { encoder.stampPacked(kernel_now_ns()) }
+      return reply
     } catch {
-      return fail(request, error.action, error.text)
+      return refuse(request, error)
     }
   }
 
   /// The reply to a message of the lifecycle subject; `shutdown` only runs the hooks, since other
   /// hosts may use the same worker. Signals end the process.
-  func lifecycleReply(to bytes: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
+  private func lifecycleReply(to bytes: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
     guard let request = try? MessageView(request: bytes) else {
-      return encoder.encode(
-        requestID: nil, sessionID: 0, action: .empty,
-        error: MessageError.notAMap(what: "lifecycle message").description)
+      return refuse(nil, .malformed(MessageError.notAMap(what: "lifecycle message").description))
     }
-    let method = request.header("method").map { String(decoding: $0, as: UTF8.self) } ?? ""
-    switch method {
+    switch request.header("method").map({ String(decoding: $0, as: UTF8.self) }) {
     case "initialize":
       do {
         try plugin.initialize(PluginConfiguration(json: request.data.map([UInt8].init) ?? []))
       } catch {
-        return fail(request, .error, "initialize: \(error)")
+        return refuse(request, .failed("initialize: \(error)"))
       }
     case "shutdown": plugin.shutdown()
     default:
-      return fail(
-        request, .empty, "lifecycle message: headers.method is neither initialize nor shutdown")
+      return refuse(
+        request, .malformed("lifecycle message: headers.method is neither initialize nor shutdown"))
     }
     return encoder.encode(
       requestID: request.requestID, sessionID: request.sessionID ?? 0, action: .next)
-  }
-
-  /// An error for a reply that the broker would not carry.
-  func tooLargeReply(
-    to bytes: UnsafeRawBufferPointer, byteCount: Int, byteCountMost: Int
-  ) -> UnsafeRawBufferPointer {
-    let error = MessageError.tooLarge(
-      what: "reply", byteCount: byteCount, byteCountMost: byteCountMost)
-    let request = try? MessageView(request: bytes)
-    return encoder.encode(
-      requestID: request?.requestID, sessionID: request?.sessionID ?? 0, action: .error,
-      error: error.description)
   }
 
   /// Why a request gets no answer of a handler.
@@ -99,18 +96,16 @@ final class RequestRunner {
     static func failed(_ text: String) -> Refusal { Refusal(action: .error, text: text) }
   }
 
-  private func fail(
-    _ request: MessageView, _ action: ReplyAction, _ text: String
-  ) -> UnsafeRawBufferPointer {
+  private func refuse(_ request: MessageView?, _ why: Refusal) -> UnsafeRawBufferPointer {
     encoder.encode(
-      requestID: request.requestID, sessionID: request.sessionID ?? 0, action: action, error: text)
+      requestID: request?.requestID, sessionID: request?.sessionID ?? 0, action: why.action, error: why.text)
   }
 
   private func run(
     _ request: MessageView, phase: Phase
   ) throws(Refusal) -> UnsafeRawBufferPointer {
     try check(request, phase: phase)
-    let handler = table.handler(try entry(of: request), phase)
+    let handler = table[try entry(of: request), phase]
     do {
       let view = try request.data.map(HTTPContextView.init) ?? HTTPContextView()
       current.pointee.backend.begin(view: view, timestampMilliseconds: request.timestampMilliseconds ?? 0)
@@ -119,22 +114,11 @@ final class RequestRunner {
     }
     current.pointee.context.begin(phase: phase, sessionID: request.sessionID ?? 0)
     defer { release() }
-    if isStamping { stamps?.begun = kernel_now_ns() }
+    if isStamping { stamps.begun = kernel_now_ns() }
     let error = current.pointee.context.run(handler)
-    if isStamping { stamps?.ended = kernel_now_ns() }
+    if isStamping { stamps.ended = kernel_now_ns() }
     if let error { throw .failed("\(error)") }
-    return try answer(request)
-  }
-
-  /// As `run`, with the times of the worker in the reply's headers.
-  private func runStamped(
-    _ request: MessageView, phase: Phase, readAt: UInt64
-  ) throws(Refusal) -> UnsafeRawBufferPointer {
-    stamps = WorkerStamps(read: readAt)
-    defer { stamps = nil }
-    let reply = try run(request, phase: phase)
-    encoder.stampPacked(kernel_now_ns())
-    return reply
+    return try pack(request)
   }
 
   private func check(_ request: MessageView, phase: Phase) throws(Refusal) {
@@ -162,8 +146,8 @@ final class RequestRunner {
     throw .failed("no entry '\(shown)'; this plugin has: \(table.list)")
   }
 
-  private func answer(_ request: MessageView) throws(Refusal) -> UnsafeRawBufferPointer {
-    let action: ReplyAction = current.pointee.backend.finishedBy == .end ? .end : .next
+  private func pack(_ request: MessageView) throws(Refusal) -> UnsafeRawBufferPointer {
+    let action: ReplyAction = current.pointee.context.finishedBy == .end ? .end : .next
     var data: UnsafeRawBufferPointer?
     if current.pointee.backend.isChanged, !current.pointee.backend.change.isEmpty {
       do {

@@ -4,66 +4,133 @@ import NATS
 import Nylon
 import Synchronization
 
-/// The loop of a worker's connection. All calls come from its thread.
+/// Carries a worker's messages by the package's own connection, all on one thread: read, handle, write once.
+///
+/// With several handler threads the loop hands copies of the requests over and writes the replies that they
+/// leave in its box. A reply to a connection that broke is lost with it, as in core NATS: the host retries.
 final class WireLoop {
   /// What the epoll set tells of the connection's socket, and of the box's descriptor.
-  static let socketPlace: UInt64 = 0
-  static let wakePlace: UInt64 = 1
+  private static let socketPlace: UInt64 = 0
+  private static let wakePlace: UInt64 = 1
   /// Bytes of replies that wait for each other, at most: the host can go on while the rest is served.
   private static let mostUnsentBytes = 8 << 10
-  /// How a loop ends.
-  enum End { case stopped, lost }
+  /// Complaints of the broker that are told: one slow minute must not fill the disk.
+  private static let mostComplaints = 10
+  /// Phases by subscription id, from 1; nil is the lifecycle's.
+  private static let phases: [Phase?] = Phase.session + [nil]
 
+  /// For other threads.
+  let box: ReplyBox
   private let wire: WireConnection
   private let epoll: Int32
-  private let box: ReplyBox
   private let runner: RequestRunner
   private let pool: HandlerThreads?
-  private let service: WorkerService
-  /// Phases by subscription id, from 1; nil is the lifecycle's.
-  private let phases: [Phase?]
+  private let plugin: Plugin
+  private let table: HandlerTable
+  private let configuration: NATSConfiguration
+  private let subject: Subject
+  private let phases = WireLoop.phases
+  private static let mostEvents: Int32 = 2
+  private let places = UnsafeMutablePointer<UInt64>.allocate(capacity: Int(mostEvents))
+  private let events = UnsafeMutablePointer<UInt32>.allocate(capacity: Int(mostEvents))
+  private var complaints = 0
   /// When the last read began, monotonic nanoseconds; 0 until a host asked for stamps.
   private var readAt: UInt64 = 0
   /// The PING behind the last UNSUB was answered: nothing more will come.
   private var isDrained = false
   private var isDraining = false
 
-  init(
-    _ wire: WireConnection, epoll: Int32, box: ReplyBox, runner: RequestRunner,
-    pool: HandlerThreads?, service: WorkerService
-  ) {
-    self.wire = wire
-    self.epoll = epoll
+  /// Reads files and looks names up, but does not connect yet.
+  init(_ plugin: Plugin, _ configuration: NATSConfiguration, _ subject: Subject) throws(NATSWorkerError) {
+    let security = try configuration.security()
+    let servers: [BrokerServer]
+    do {
+      servers = try BrokerServer.all(configuration.servers, security: security)
+    } catch {
+      throw .noBroker(servers: configuration.redactedServers, reason: error.why)
+    }
+    guard let box = ReplyBox() else {
+      throw .failed(step: "make an eventfd", reason: String(cString: strerror(errno)))
+    }
+    epoll = kernel_epoll_create()
+    guard epoll >= 0,
+      kernel_epoll_set(epoll, box.descriptor, UInt32(KERNEL_READABLE), WireLoop.wakePlace) == 0
+    else { throw .failed(step: "make an epoll set", reason: String(cString: strerror(errno))) }
+    let group = configuration.queueGroup
+    let lines = WireLoop.phases.enumerated().map { place, phase in
+      "SUB \(phase.map { "\(subject.phase($0)) \(group)" } ?? subject.lifecycle) \(place + 1)\r\n"
+    }
+    wire = WireConnection(
+      to: servers, first: Int.random(in: 0..<max(1, servers.count)), name: configuration.name,
+      subscriptions: lines.joined(),
+      limitNanoseconds: UInt64(max(1, configuration.connectTimeoutMilliseconds)) * 1_000_000,
+      restNanoseconds: UInt64(max(1, configuration.reconnectWaitMilliseconds)) * 1_000_000,
+      epoll: epoll, place: Int(WireLoop.socketPlace))
+    table = plugin.handlerTable()
+    runner = RequestRunner(plugin: plugin, table: table)
+    pool = configuration.maxWorkers > 1 ? HandlerThreads(count: configuration.maxWorkers) : nil
     self.box = box
-    self.runner = runner
-    self.pool = pool
-    self.service = service
-    phases = service.subscriptions.map(\.phase)
+    self.plugin = plugin
+    self.configuration = configuration
+    self.subject = subject
+  }
+
+  deinit {
+    places.deallocate()
+    events.deallocate()
+  }
+
+  /// Connects and subscribes; returns when the broker has all subscriptions, and handler threads wait for them.
+  func connect() throws(NATSWorkerError) {
+    do {
+      try wire.connectFirst()
+    } catch {
+      let shown = configuration.redactedServers
+      switch error.kind {
+      case .credentials: throw .refused(servers: shown)
+      case .tls: throw .noTLS(servers: shown, reason: error.why)
+      case .silence, .noBroker: throw .noBroker(servers: shown, reason: error.why)
+      }
+    }
+    logLine("Connected to NATS: nats://\(wire.server)")
+    for phase in Phase.session {
+      logLine("Subscribed to \(subject.phase(phase)) with queue group \(configuration.queueGroup)")
+    }
+    logLine("Subscribed to \(subject.lifecycle)")
+    if let pool, !pool.start(plugin, table, box) {
+      throw .failed(step: "start \(configuration.maxWorkers) threads", reason: "the system refused")
+    }
   }
 
   /// Serves until it is asked to stop and has finished what it has, or the connection is lost for good.
-  func run(until stopRequested: borrowing Atomic<Bool>) -> End {
+  func run() {
+    defer { close() }
     if wire.hasInput { handleInput() }
     if wire.holdsMore { readInput() }
     flush()
-    while !stopRequested.load(ordering: .acquiring) {
+    while !box.isStopping.load(ordering: .acquiring) {
       turn(mostNanoseconds: 1_000_000_000)
-      if isGivenUp { return .lost }
+      if isGivenUp { return box.isLost.store(true, ordering: .releasing) }
     }
     drain()
-    return .stopped
   }
 
   /// Nothing is served any more: handler threads need not wait for room.
-  func end() { box.setTaken(false) }
+  func close() {
+    box.setTaken(false)
+    wire.close()
+    Glibc.close(epoll)
+    pool?.stop()
+  }
 
   /// Takes back the subscriptions, serves what has come until then, and writes the last reply.
   private func drain() {
-    let milliseconds = service.configuration.drainTimeoutMilliseconds
+    let milliseconds = configuration.drainTimeoutMilliseconds
     let deadline = kernel_now_ns() + UInt64(max(0, milliseconds)) * 1_000_000
     isDraining = true
     if wire.isConnected {
-      say(phases.indices.map { "UNSUB \($0 + 1)\r\n" }.joined() + "PING\r\n")
+      let words = (phases.indices.map { "UNSUB \($0 + 1)\r\n" }.joined() + "PING\r\n").utf8
+      if !wire.put(words), reserveSlowly(words.count) != nil { wire.put(words) }
       flush()
     }
     while kernel_now_ns() < deadline {
@@ -86,31 +153,21 @@ final class WireLoop {
       let now = kernel_now_ns()
       most = min(most, wire.stageEnd > now ? wire.stageEnd - now : 0)
     }
-    var places: (UInt64, UInt64) = (0, 0)
-    var events: (UInt32, UInt32) = (0, 0)
-    let count = withUnsafeMutableBytes(of: &places) { places in
-      withUnsafeMutableBytes(of: &events) { events in
-        kernel_epoll_wait_ns(
-          epoll, places.assumingMemoryBound(to: UInt64.self).baseAddress,
-          events.assumingMemoryBound(to: UInt32.self).baseAddress, 2, most)
-      }
-    }
-    if count > 0 { handle(places.0, events.0) }
-    if count > 1 { handle(places.1, events.1) }
+    let count = kernel_epoll_wait_ns(epoll, places, events, Self.mostEvents, most)
+    for place in 0..<max(0, Int(count)) { handle(places[place], events[place]) }
     takeReplies()
     flush()
   }
 
   private func handle(_ place: UInt64, _ events: UInt32) {
     if place == Self.wakePlace {
-      box.pipe.woken()
+      box.woken()
       return
     }
     guard wire.isConnected else {
       if wire.dialOn(events) {
         logLine("Reconnected to NATS: nats://\(wire.server)")
         box.setTaken(true)
-        box.longestPayload.store(wire.longestPayload, ordering: .relaxed)
         handleInput()
         if wire.holdsMore { readInput() }
       }
@@ -134,14 +191,14 @@ final class WireLoop {
   }
 
   private func lose() {
-    logLine("Disconnected from NATS: \(service.configuration.redactedServers)")
+    logLine("Disconnected from NATS: \(configuration.redactedServers)")
     wire.lose()
     box.setTaken(false)
   }
 
   /// Whether the connection was tried again as often as it may be.
   private var isGivenUp: Bool {
-    let most = service.configuration.maxReconnects
+    let most = configuration.maxReconnects
     return most >= 0 && !wire.isConnected && wire.rests > UInt64(most)
   }
 
@@ -162,11 +219,13 @@ final class WireLoop {
 
   /// False when nothing can be read behind it.
   private func handleOther(_ piece: WirePiece) -> Bool {
-    if piece.kind == .error { box.complain(piece.text) }
+    if piece.kind == .error {
+      complaints += 1
+      if complaints <= Self.mostComplaints { logLine("error: \(piece.text)") }
+    }
     var pongs = 0
     switch wire.handleOther(piece, pongs: &pongs) {
     case .handled:
-      if piece.kind == .info { box.longestPayload.store(wire.longestPayload, ordering: .relaxed) }
       if isDraining, pongs > 0 { isDrained = true }
       return true
     case .needsMore: return false
@@ -181,31 +240,18 @@ final class WireLoop {
     guard piece.sid >= 1, piece.sid <= phases.count else { return }
     let phase = phases[piece.sid - 1]
     if let pool {
-      pool.submit(WireJob(payload: piece.payload, reply: piece.reply, phase: phase, readAt: readAt))
-      return
+      let job = WireJob(
+        payload: Array(piece.payload), reply: Array(piece.reply), phase: phase, readAt: readAt,
+        most: wire.longestPayload)
+      return pool.submit(job)
     }
-    let reply =
-      phase.map { runner.reply(to: piece.payload, phase: $0, readAt: readAt) }
-      ?? runner.lifecycleReply(to: piece.payload)
+    let answer = runner.answer(
+      to: piece.payload, phase: phase, readAt: readAt, most: wire.longestPayload)
     if runner.isStamping { box.stampsReads.store(true, ordering: .relaxed) }
-    guard !piece.reply.isEmpty else { return }
-    if reply.count <= wire.longestPayload {
-      publish(reply, to: piece.reply)
-    } else {
-      publish(
-        runner.tooLargeReply(to: piece.payload, byteCount: reply.count, byteCountMost: wire.longestPayload),
-        to: piece.reply)
-    }
+    if !piece.reply.isEmpty { publish(answer, to: piece.reply) }
   }
 
   // MARK: Out
-
-  private func say(_ text: String) {
-    let bytes = Array(text.utf8)
-    guard let place = wire.reserve(bytes.count) ?? reserveSlowly(bytes.count) else { return }
-    place.copyMemory(from: bytes, byteCount: bytes.count)
-    wire.commit(bytes.count)
-  }
 
   @inline(__always)
   private func publish(_ payload: UnsafeRawBufferPointer, to subject: UnsafeRawBufferPointer) {
@@ -221,19 +267,9 @@ final class WireLoop {
     while wire.isConnected {
       flush()
       if let place = wire.reserve(count) { return place }
-      guard wire.waitsForRoom else { continue }
-      waitForRoom()
+      if wire.waitsForRoom { _ = wire.waitForRoom(milliseconds: 1) }
     }
     return nil
-  }
-
-  private func waitForRoom() {
-    var place: UInt64 = 0
-    var events: UInt32 = 0
-    let count = kernel_epoll_wait_ns(epoll, &place, &events, 1, 1_000_000)
-    guard count > 0, place == Self.socketPlace, events & UInt32(KERNEL_WRITABLE) == 0 else { return }
-    // Readable and not writable: asking again at once would be a spin.
-    kernel_sleep_until(kernel_now_ns() + 50_000)
   }
 
   /// Puts what the handler threads left into the buffer.
