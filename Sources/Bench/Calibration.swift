@@ -274,8 +274,9 @@ struct Calibration {
     let broker = try Broker.start()
     defer { broker.stop() }
     let subject = try Subject(plugin: Self.plugin).phase(.requestFilter)
-    let command = [Executables.ownPath, "__baseline-worker", String(broker.port), subject, Self.group]
-    let target = natsTarget(broker, workers: WorkersSpec(count: 1, command: command))
+    var workers = WorkersSpec.own
+    workers.command = [Executables.ownPath, "__baseline-worker", String(broker.port), subject, Self.group]
+    let target = natsTarget(broker, workers: workers)
     let worker = try WorkerPool.start(for: target, monitor: broker.monitor)
     defer { worker.stop() }
     let plan = plan(target)

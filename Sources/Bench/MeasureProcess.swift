@@ -77,11 +77,13 @@ final class ResourceSampler {
   /// CPU times until now, and this process's memory: what can be read with a few calls, since it is in the measured
   /// time itself.
   func sampleBetween() -> ResourceSample {
-    ResourceSample(
-      generatorNanoseconds: ProcessClock.cpuNanoseconds(pid: getpid()),
-      brokerNanoseconds: order.brokerPID.flatMap(ProcessClock.cpuNanoseconds(pid:)),
-      workersNanoseconds: sum(workerProcesses.map(ProcessClock.cpuNanoseconds(pid:))),
-      generator: ProcessReading(residentBytes: ProcessClock.residentBytes(pid: getpid()), switches: nil))
+    var sample = ResourceSample()
+    sample.generatorNanoseconds = ProcessClock.cpuNanoseconds(pid: getpid())
+    sample.brokerNanoseconds = order.brokerPID.flatMap(ProcessClock.cpuNanoseconds(pid:))
+    sample.workersNanoseconds = sum(workerProcesses.map(ProcessClock.cpuNanoseconds(pid:)))
+    sample.generator = ProcessReading(
+      residentBytes: ProcessClock.residentBytes(pid: getpid()), switches: nil)
+    return sample
   }
 
   /// Nil without processes, and where one's time cannot be read: workers are not half measured.

@@ -113,11 +113,8 @@ extension Broker {
     _ = try address(url)
     let security = try security(auth: auth, tls: tls, servers: [url])
     let wire = WireConnection(
-      to: try servers(url, security: security), first: 0,
-      settings: WireSettings(
-        name: "nylon-bench", subscriptions: [],
-        limitNanoseconds: UInt64(max(0, timeout / .nanoseconds(1)))),
-      epoll: WireConnection.noEpoll, place: 0, outBytes: 0)
+      to: try servers(url, security: security),
+      limitNanoseconds: UInt64(max(0, timeout / .nanoseconds(1))))
     defer { wire.close() }
     do {
       try wire.connectFirst()
@@ -133,18 +130,22 @@ extension Broker {
 
   /// The address of a broker's URL.
   static func address(_ url: String) throws(LabError) -> BrokerAddress {
-    do {
+    do throws(BrokerError) {
       return try BrokerAddress(url)
     } catch {
-      throw .invalid("\(error)", remedy: BrokerAddressError.remedy)
+      throw .invalid("The broker URL '\(error.server)' cannot be used: \(error.why)", remedy: error.remedy)
     }
   }
 
   /// The broker of a URL, its name looked up.
   static func servers(
-    _ url: String, security: WireSecurity = WireSecurity()
+    _ url: String, security: WireSecurity? = nil
   ) throws(LabError) -> [BrokerServer] {
-    do {
+    let security =
+      if let security { security } else {
+        try Self.security(auth: NATSAuth(), tls: NATSTLS(), servers: [url])
+      }
+    do throws(BrokerError) {
       return try BrokerServer.all([url], security: security)
     } catch {
       throw .brokerUnreachable(address: error.server, why: error.why)

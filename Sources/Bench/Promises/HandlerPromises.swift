@@ -52,7 +52,7 @@ enum HandlerPromises {
     PromiseTest(name: "ffi-crash") { bench in
       let measurement = try bench.load(
         ffiTarget("crash"), .closed(concurrency: 1),
-        request: RequestSpec(headers: headers(["x-crash-after": "200"])), measureSeconds: 1)
+        request: RequestSpec(to: "/", headers: headers(["x-crash-after": "200"])), measureSeconds: 1)
       let crash = measurement.invalidReasons.first { $0.code == .pluginCrashed }
       let counts = measurement.counts
       return .of(
@@ -68,7 +68,7 @@ enum HandlerPromises {
       let rates = try [1, 8].map { concurrency in
         try bench.load(
           ffiTarget("wait"), .closed(concurrency: concurrency),
-          request: RequestSpec(headers: headers(["x-wait-us": "2000"])),
+          request: RequestSpec(to: "/", headers: headers(["x-wait-us": "2000"])),
           measureSeconds: bench.scaled(0.8, quick: 0.4)
         ) { _ in most = max(most, descendants(holding: "libExamplePlugin.so")) }.throughputPerSecond ?? 0
       }
@@ -113,7 +113,7 @@ enum HandlerPromises {
 
   private static func ffiTarget(_ handler: String, file: String = "ExamplePlugin") -> Target {
     Target(
-      name: "ffi", plugin: "in-process", handler: handler, transport: .ffi(FFISpec(file: file)),
+      "ffi", plugin: "in-process", handler: handler, .ffi(FFISpec(file: file)),
       loads: [.closed(concurrency: 1)],
       policies: Target.standardPolicies.mapValues { policy in
         var policy = policy
@@ -134,7 +134,7 @@ enum HandlerPromises {
         let counts = try stage.bench.load(
           target, .closed(concurrency: 2),
           request: RequestSpec(
-            path: one.path,
+            to: one.path,
             headers: headers(["host": "example.test", "x-work-us": "50", "x-wait-us": "50"]), bodyBytes: 64),
           measureSeconds: stage.bench.scaled(0.4, quick: 0.15)
         ).counts

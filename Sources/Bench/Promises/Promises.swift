@@ -109,7 +109,7 @@ struct PromiseBench: Sendable {
     poolNote =
       own == nil && plan?.targets.contains { $0.transport.name == "nats" } == true
       ? "tried with nylon-worker: the scenario's pool has no workers to start, or needs credentials" : nil
-    request = plan?.request ?? RequestSpec()
+    request = plan?.request ?? RequestSpec(to: "/")
     self.isQuick = isQuick
     self.runLoad = runLoad
     self.isInterrupted = isInterrupted
@@ -139,14 +139,12 @@ struct PromiseBench: Sendable {
   }
 
   static let standardPool = Target(
-    name: "nats", plugin: "example", handler: "authz",
-    transport: .nats(
-      NATSSpec(group: "workers", workers: .own)),
+    "nats", plugin: "example", handler: "authz", .nats(NATSSpec(pool: "workers", workers: .own)),
     loads: [.closed(concurrency: 1)])
 
   /// The pool's settings; the initialiser chooses a target behind NATS.
   var poolSpec: NATSSpec {
-    if case .nats(let spec) = pool.transport { spec } else { NATSSpec() }
+    if case .nats(let spec) = pool.transport { spec } else { NATSSpec(pool: "default") }
   }
 
   /// The full value, or the one of `--quick`.
@@ -159,7 +157,7 @@ struct PromiseBench: Sendable {
   ) throws -> Engine.Measurement {
     let measurement = try runLoad(
       Plan(
-        name: "promise", targets: [target], request: request ?? self.request, loads: [shape],
+        "promise", target, request: request ?? self.request, loads: [shape],
         warmupSeconds: warmupSeconds, measureSeconds: measureSeconds, drainSeconds: drainSeconds), onGlance)
     guard measurement.counts.sent > 0 else {
       let why = measurement.invalidReasons.listed("; ")

@@ -107,7 +107,7 @@ enum ScalingPromises {
     var times: [SystemTimes] = []
     let measurement = try bench.load(
       target, .closed(concurrency: inFlight),
-      request: RequestSpec(headers: headers(["x-wait-us": "2000", "x-work-us": "200"])),
+      request: RequestSpec(to: "/", headers: headers(["x-wait-us": "2000", "x-work-us": "200"])),
       warmupSeconds: bench.scaled(0.3, quick: 0.15), measureSeconds: bench.scaled(1.5, quick: 0.5),
       drainSeconds: 2
     ) {

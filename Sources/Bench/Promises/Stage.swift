@@ -138,7 +138,7 @@ final class RequestClient {
       let content = RequestContent(request, seed: 1)
       data = HTTPContext(request: content.request, response: content.response).encoded()
     }
-    return try RequestMessage(
+    return try WorkerMessage(
       requestID: RequestID(high: 0x0190_0000_0000_7000 | count >> 32, low: 1 << 63 | count),
       sessionID: UInt32(truncatingIfNeeded: count), phase: phase, data: data,
       timestampMilliseconds: UInt64(Date().timeIntervalSince1970 * 1000),
@@ -148,7 +148,7 @@ final class RequestClient {
 
   /// Whether an answer says that a worker went on with the session.
   private static func isGood(_ answer: Libnats.Message) -> Bool {
-    guard let message = answer.payload.withUnsafeBytes({ try? ResponseMessage(decoding: $0) }) else {
+    guard let message = answer.payload.withUnsafeBytes({ try? WorkerMessage(reply: $0) }) else {
       return false
     }
     // The real SDK's single reply has no action.
@@ -214,17 +214,19 @@ final class ScriptedWorker: Sendable {
 
   private func received(_ message: Libnats.Message, _ answerAfterMilliseconds: Int?) {
     let now = MonotonicClock.nanoseconds
-    guard let request = message.payload.withUnsafeBytes({ try? RequestMessage(decoding: $0) }) else { return }
+    guard let request = message.payload.withUnsafeBytes({ try? WorkerMessage(request: $0) }),
+      let requestID = request.requestID
+    else { return }
     let reply = answerAfterMilliseconds == nil ? nil : message.reply
     state.withLock { state in
-      state.arrivals.append(Arrival(requestID: request.requestID, at: now))
+      state.arrivals.append(Arrival(requestID: requestID, at: now))
       if reply != nil { state.waiting += 1 }
       state.mostWaiting = max(state.mostWaiting, state.waiting)
     }
     guard let reply, let answerAfterMilliseconds else { return }
     DispatchQueue.global().asyncAfter(deadline: .now() + .milliseconds(answerAfterMilliseconds)) { [self] in
-      let response = ResponseMessage(
-        requestID: request.requestID, sessionID: request.sessionID, action: .next)
+      let response = WorkerMessage(
+        requestID: requestID, sessionID: request.sessionID, action: .next)
       state.withLock { $0.waiting -= 1 }
       library.publish((try? response.encoded()) ?? [], to: reply)
     }
