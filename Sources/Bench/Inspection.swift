@@ -7,7 +7,7 @@ import Scenario
 package enum Inspection {
   /// Writes a stored run in another format, to standard output or into a folder.
   package static func export(_ run: String, format: ExportFormat, to folder: String?) throws {
-    let files = try Exporter.render(try RunFolder.open(path: run).document, format: format)
+    let files = try format.render(try RunFolder.open(path: run).document)
     if let folder {
       try RunFolder.write(files, to: folder)
       for file in files { Console.error("wrote \(folder)/\(file.name)") }
