@@ -1,54 +1,59 @@
 // RFC 4180, and a little for spreadsheets: text that they would take for a formula gets an apostrophe in
 // front, inside quotes.
 import Engine
-import Foundation
-import Lab
 import Results
-import struct Engine.Measurement
-
-extension ExportFormat {
-  static let csv = ExportFormat("csv", isInRunFolder: true) { document in
-    CSV.files(document).map { RenderedFile(name: $0.title, contents: CSV.render($0)) }
-  }
-}
 
 /// The CSV files of a run, each a pure function of it.
 enum CSV {
   /// The five files, and `parts.csv` of a run that has parts.
   static func files(_ document: RunDocument) -> [ReportTable] {
-    [
-      ReportTable("summary.csv", SummaryRow.columns, SummaryRow.all(document)),
-      ReportTable("percentiles.csv", PercentileRow.columns, PercentileRow.all(document)),
-      ReportTable("timeline.csv", IntervalRow.columns, IntervalRow.all(document)),
-      ReportTable("comparison.csv", ComparisonRow.columns, document.comparisons),
-      ReportTable("claims.csv", ClaimVerdict.columns, document.claims),
-    ] + [ReportTable("parts.csv", PartRow.columns, PartRow.all(document))].filter { !$0.rows.isEmpty }
+    all.map { $0.table(document) }.filter { $0.title != "parts.csv" || !$0.rows.isEmpty }
   }
 
   /// The manual's list of columns, which docs/columns.md holds.
   static var manual: String {
-    func section<Row>(_ name: String, _ rows: String, _ columns: [Column<Row>]) -> String {
-      let table = ReportTable(
-        name,
-        [
-          .text("column") { "`\($0.name)`" }, .text("unit", \.unit),
-          .text("better") { $0.better == .neither ? "" : $0.better.rawValue }, .text("meaning", \.meaning),
-        ] as [Column<Column<Row>>], columns)
-      let lines =
-        [table.columns, table.columns.map { _ in "---" }] + table.rows.map { $0.map { $0.text ?? "" } }
-      return "## \(name)\n\n\(rows).\n\n"
-        + lines.map { "| " + $0.joined(separator: " | ") + " |\n" }.joined()
-    }
-    return [
+    let head =
       "# The columns of the CSV files\n\nAn empty cell is a figure that was not measured, or a percentile beyond "
-        + "which lie under 10 samples. New columns go to the end.\n",
-      section("summary.csv", "A row per target, load, phase and replicate", SummaryRow.columns),
-      section("percentiles.csv", "A row per percentile; 100 is the exact greatest", PercentileRow.columns),
-      section("timeline.csv", "A row per target, load, replicate and interval", IntervalRow.columns),
-      section("comparison.csv", "A row per pair of targets, load and metric", ComparisonRow.columns),
-      section("claims.csv", "A row per claim and condition", ClaimVerdict.columns),
-      section("parts.csv", "With `decompose:`, a row per phase, replicate and part", PartRow.columns),
-    ].joined(separator: "\n")
+      + "which lie under 10 samples. New columns go to the end.\n"
+    return ([head] + all.map(\.manual)).joined(separator: "\n")
+  }
+
+  private typealias File = (manual: String, table: (RunDocument) -> ReportTable)
+
+  private static var all: [File] {
+    [
+      file("summary.csv", "A row per target, load, phase and replicate", SummaryRow.columns, SummaryRow.all),
+      file(
+        "percentiles.csv", "A row per percentile; 100 is the exact greatest", PercentileRow.columns,
+        PercentileRow.all),
+      file("timeline.csv", "A row per target, load, replicate and interval", IntervalRow.columns) {
+        document in
+        document.measurements.flatMap { one in
+          one.windows.enumerated().map { IntervalRow(measurement: one, place: $0, window: $1) }
+        }
+      },
+      file(
+        "comparison.csv", "A row per pair of targets, load and metric", ComparisonRow.columns, \.comparisons),
+      file("claims.csv", "A row per claim and condition", ClaimVerdict.columns, \.claims),
+      file(
+        "parts.csv", "With `decompose:`, a row per phase, replicate and part", PartRow.columns, PartRow.all),
+    ]
+  }
+
+  private static func file<Row>(
+    _ name: String, _ rows: String, _ columns: [Column<Row>], _ all: @escaping (RunDocument) -> [Row]
+  ) -> File {
+    let cells = columns.map { column in
+      [
+        "`\(column.name)`", column.unit, column.better == .neither ? "" : column.better.rawValue,
+        column.meaning,
+      ]
+    }
+    let lines = [["column", "unit", "better", "meaning"], Array(repeating: "---", count: 4)] + cells
+    return (
+      "## \(name)\n\n\(rows).\n\n" + lines.map { "| " + $0.joined(separator: " | ") + " |\n" }.joined(),
+      { ReportTable(name, columns, all($0)) }
+    )
   }
 
   static func render(_ table: ReportTable) -> String {
@@ -59,12 +64,11 @@ enum CSV {
   }
 
   static func field(_ text: String) -> String {
-    let first = text.unicodeScalars.first
-    let isFormula = first.map { "=+-@\t\r\n".unicodeScalars.contains($0) } ?? false
+    let isFormula = text.unicodeScalars.first.map("=+-@\t\r\n".unicodeScalars.contains) ?? false
     let safe = isFormula ? "'" + text : text
     let needsQuotes =
       isFormula || safe.unicodeScalars.contains { "\",\r\n".unicodeScalars.contains($0) }
-    return needsQuotes ? "\"" + safe.replacingOccurrences(of: "\"", with: "\"\"") + "\"" : safe
+    return needsQuotes ? "\"" + safe.replacing("\"", with: "\"\"") + "\"" : safe
   }
 }
 
@@ -73,7 +77,7 @@ enum CSV {
 private struct PercentileRow {
   let group: MeasurementGroup
   let scope: String
-  let kind: HistogramKind
+  let metric: String
   let replicate: String
   let histogram: LatencyHistogram
   let percentile: Double
@@ -82,7 +86,7 @@ private struct PercentileRow {
     .text("target", "the target's name", \.group.target),
     .text("load", "such as `closed-64`", \.group.load),
     .text("phase", "`request` for whole sessions, else the phase", \.scope),
-    .text("metric", "`response`, `service` or `send_lag`", \.kind.rawValue),
+    .text("metric", "`response`, `service` or `send_lag`", \.metric),
     .text("replicate", "its number, or `all` for the valid ones merged", \.replicate),
     .number("percentile", "50 to 100", unit: "%", \.percentile),
     .number("value_us", "the time", unit: "us", better: .less) { row in
@@ -96,14 +100,14 @@ private struct PercentileRow {
     var rows: [PercentileRow] = []
     for group in MeasurementGroup.all(document) {
       for scope in group.scopeNames {
-        for kind in HistogramKind.allCases {
+        for (metric, of) in ScopeMeasurement.times {
           let each = group.measurements.compactMap { one in
-            one.scopes.first { $0.scope == scope }.map { (String(one.replicate), kind.of($0)) }
+            one.scopes.first { $0.scope == scope }.map { (String(one.replicate), of($0)) }
           }
-          for (replicate, histogram) in each + [("all", group.merged(scope: scope, kind: kind))] {
+          for (replicate, histogram) in each + [("all", group.merged(scope, of))] {
             rows += [50, 75, 90, 95, 99, 99.9, 99.99, 100].map {
               PercentileRow(
-                group: group, scope: scope, kind: kind, replicate: replicate, histogram: histogram,
+                group: group, scope: scope, metric: metric, replicate: replicate, histogram: histogram,
                 percentile: $0)
             }
           }
@@ -156,12 +160,6 @@ private struct IntervalRow {
       return Double(time) / 1000 / Double(row.window.completed)
     }
   }
-
-  static func all(_ document: RunDocument) -> [IntervalRow] {
-    document.measurements.flatMap { one in
-      one.windows.enumerated().map { IntervalRow(measurement: one, place: $0, window: $1) }
-    }
-  }
 }
 
 /// A row of parts.csv. Part `service` is the phase's whole service time.
@@ -187,10 +185,9 @@ private struct PartRow {
   static func all(_ document: RunDocument) -> [PartRow] {
     document.measurements.flatMap { one in
       one.scopes.flatMap { scope -> [PartRow] in
-        guard let cut = scope.decomposition else { return [] }
-        return (cut.parts + [PhasePart(name: "service", time: scope.service)]).map {
+        scope.decomposition.map { $0.parts + [PhasePart(name: "service", time: scope.service)] }?.map {
           PartRow(measurement: one, scope: scope.scope, part: $0)
-        }
+        } ?? []
       }
     }
   }

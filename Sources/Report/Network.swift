@@ -1,6 +1,5 @@
 // What a network between the parts does: the links as they were measured, and the targets behind
 // links, by round trip.
-import Engine
 import Lab
 import Results
 import Scenario
@@ -52,9 +51,7 @@ extension ResultTables {
   /// The targets behind links, a table for each kind: a row per round trip.
   package static func network(_ document: RunDocument) -> [ReportTable] {
     let groups = MeasurementGroup.all(document)
-    return NetworkSeries.all(document.scenario.targets).map { series in
-      NetworkSeriesTable(series: series, groups: groups).table
-    }
+    return NetworkSeries.all(document.scenario.targets).map { $0.table(groups) }
   }
 }
 
@@ -64,17 +61,12 @@ struct NetworkSeries {
   var targets: [Target]
 
   static func all(_ targets: [Target]) -> [NetworkSeries] {
-    var series: [NetworkSeries] = []
-    for target in targets where !target.links.isEmpty {
-      if let place = series.firstIndex(where: { bare($0.targets[0]) == bare(target) }) {
-        series[place].targets.append(target)
-      } else {
-        series.append(NetworkSeries(targets: [target]))
-      }
-    }
-    return series.map { one in
+    let linked = targets.filter { !$0.links.isEmpty }
+    let kinds = linked.map(bare).reduce(into: [Target]()) { if !$0.contains($1) { $0.append($1) } }
+    return kinds.map { kind in
       NetworkSeries(
-        targets: one.targets.sorted { ($0.roundTripMilliseconds ?? 0) < ($1.roundTripMilliseconds ?? 0) })
+        targets: linked.filter { bare($0) == kind }
+          .sorted { ($0.roundTripMilliseconds ?? 0) < ($1.roundTripMilliseconds ?? 0) })
     }
   }
 
@@ -83,11 +75,7 @@ struct NetworkSeries {
     var bare = target
     bare.name = ""
     guard case .nats(var pool) = target.transport else { return bare }
-    pool.links = pool.links?.map { link in
-      var link = link
-      link.delayMilliseconds = 0
-      return link
-    }
+    for place in target.links.indices { pool.links?[place].delayMilliseconds = 0 }
     bare.transport = .nats(pool)
     return bare
   }
@@ -99,28 +87,64 @@ struct NetworkSeries {
       ? "one phase, \(phases[0].subjectFragment)" : "a session of \(phases.count) phases"
   }
 
-  /// Where the links are.
-  var places: String { targets[0].links.map(\.between.rawValue).joined(separator: " and ") }
-}
-
-/// The table of one series, with what follows from it for the documented figures.
-private struct NetworkSeriesTable {
-  let series: NetworkSeries
-  let groups: [MeasurementGroup]
-
-  private var loads: [LoadShape] { series.targets[0].loads }
-
-  private func group(_ target: Target, _ load: LoadShape) -> MeasurementGroup? {
-    groups.first { $0.target == target.name && $0.load == load.label }
-  }
-
   /// A target, with its measurements under each load.
   private struct Row {
     let target: Target
     let groups: [MeasurementGroup?]
   }
 
-  var table: ReportTable {
+  /// The table, with what follows from it for the documented figures.
+  func table(_ groups: [MeasurementGroup]) -> ReportTable {
+    let loads = targets[0].loads
+    let rows = targets.map { target in
+      Row(
+        target: target,
+        groups: loads.map { load in groups.first { $0.target == target.name && $0.load == load.label } })
+    }
+    func curve(_ load: Int, _ column: String, per unit: Double = 1) -> NetworkCurve {
+      NetworkCurve(
+        rows.compactMap { row in
+          guard let roundTrip = row.target.roundTripMilliseconds,
+            let value = row.groups[load]?.median(column)
+          else { return nil }
+          return NetworkCurve.Point(roundTripMilliseconds: roundTrip, value: value / unit)
+        })
+    }
+    var notes = [
+      "Round trip is what the link is asked to add to each phase request; its measured accuracy stands in "
+        + "the table of links. Medians over replicates."
+    ]
+    if let unloaded = loads.firstIndex(of: .closed(concurrency: 1)) {
+      let finding = curve(unloaded, "response_p50_us", per: 1000)
+        .whereGrowing(in: DocumentedNetwork.latencyMilliseconds)
+      let words = finding.words(unmeasured: "unloaded", passed: "no round trip:", "already at") {
+        Number.time(microseconds: $0 * 1000) ?? ""
+      }
+      notes.append("The documented 3-5 ms (unloaded, p50, \(unit)) would be true for \(words).")
+    }
+    let concurrency = DocumentedNetwork.impliedConcurrency
+    if let full = loads.firstIndex(of: .closed(concurrency: concurrency)) {
+      let finding = curve(full, "throughput_rps").whereFalling(in: DocumentedNetwork.throughputPerSecond)
+      let words = finding.words(
+        unmeasured: "so", passed: "no round trip here:", "is already the most, at",
+        beside: "; at shorter ones it is more"
+      ) { "\(Number.grouped($0) ?? "") req/s" }
+      notes.append(
+        "The documented 20K req/s (±10 %, \(concurrency) in flight, \(unit)) would be true for \(words).")
+    }
+    let stated = DocumentedNetwork.statedPerSecond
+    let open = loads.firstIndex { if case .open(stated, _) = $0 { true } else { false } }
+    if let points = open.map({ curve($0, "throughput_rps").points }), !points.isEmpty {
+      let kept = points.filter { $0.value >= 0.98 * stated }
+      let trips = kept.compactMap { Number.text($0.roundTripMilliseconds) }.joined(separator: ", ")
+      notes.append(
+        "An open load of 20,000 requests/s (\(unit)) is kept to 98 % at "
+          + (kept.isEmpty ? "no round trip here." : "round trips of \(trips) ms."))
+    }
+    if rows.contains(where: { $0.groups.contains { $0?.isValid == false } }) {
+      notes.append(
+        "Measurements that are not valid stand here too, and what is said of them is as weak as they are.")
+    }
     let columns: [Column<Row>] = [
       .text("target", \.target.name),
       .toned("valid", isText: true) { row in
@@ -136,103 +160,9 @@ private struct NetworkSeriesTable {
         .grouped("\(load) req/s") { $0.groups[place]?.median("throughput_rps") },
       ]
     }
+    let places = targets[0].links.map(\.between.rawValue).joined(separator: " and ")
     return ReportTable(
-      "Over the network: \(series.unit), link \(series.places), by round trip", columns + figures,
-      series.targets.map { target in Row(target: target, groups: loads.map { group(target, $0) }) },
-      notes: [
-        "Round trip is what the link is asked to add to each phase request; its measured accuracy stands in "
-          + "the table of links. Medians over replicates.",
-        latencySentence, throughputSentence, rateSentence, invalidSentence,
-      ].compactMap { $0 })
-  }
-
-  // MARK: For which round trip the documented figures would be true
-
-  private func curve(_ load: LoadShape, _ figure: (MeasurementGroup) -> Double?) -> NetworkCurve {
-    NetworkCurve(
-      series.targets.compactMap { target in
-        guard let roundTrip = target.roundTripMilliseconds, let group = group(target, load),
-          let value = figure(group)
-        else { return nil }
-        return NetworkCurve.Point(roundTripMilliseconds: roundTrip, value: value)
-      })
-  }
-
-  /// The documented 3-5 ms, with one request in flight.
-  private var latencySentence: String? {
-    guard let unloaded = loads.first(where: { $0 == .closed(concurrency: 1) }) else { return nil }
-    let finding = curve(unloaded) { $0.median("response_p50_us").map { $0 / 1000 } }
-      .whereGrowing(in: DocumentedNetwork.latencyMilliseconds)
-    let start = "The documented 3-5 ms (unloaded, p50, \(series.unit)) would be true for"
-    switch finding {
-    case .unknown: return "\(start) round trips that are not known: nothing was measured unloaded."
-    case .passedAtLeast(let point):
-      return "\(start) no round trip: \(milliseconds(point.value)) already at \(trip(point))."
-    case .notReachedAt(let point):
-      return "\(start) longer round trips than were measured: still \(milliseconds(point.value)) at "
-        + "\(trip(point))."
-    case .between: return "\(start) \(words(finding))."
-    }
-  }
-
-  /// The documented 20K req/s, with as many in flight as Little's law implies.
-  private var throughputSentence: String? {
-    let concurrency = DocumentedNetwork.impliedConcurrency
-    guard let full = loads.first(where: { $0 == .closed(concurrency: concurrency) }) else { return nil }
-    let finding = curve(full) { $0.median("throughput_rps") }
-      .whereFalling(in: DocumentedNetwork.throughputPerSecond)
-    let start = "The documented 20K req/s (±10 %, \(concurrency) in flight, \(series.unit)) would be true for"
-    switch finding {
-    case .unknown: return "\(start) round trips that are not known: nothing was measured so."
-    case .passedAtLeast(let point):
-      return "\(start) no round trip here: \(rate(point.value)) is already the most, at \(trip(point))."
-    case .notReachedAt(let point):
-      return "\(start) longer round trips than were measured: still \(rate(point.value)) at \(trip(point))."
-    case .between: return "\(start) \(words(finding)); at shorter ones it is more."
-    }
-  }
-
-  /// The documented 20K req/s, as offered by an open load.
-  private var rateSentence: String? {
-    let open = loads.first { load in
-      if case .open(let rate, _) = load { return rate == DocumentedNetwork.statedPerSecond }
-      return false
-    }
-    guard let open else { return nil }
-    let points = curve(open) { $0.median("throughput_rps") }.points
-    let kept = points.filter { $0.value >= 0.98 * DocumentedNetwork.statedPerSecond }
-    guard !points.isEmpty else { return nil }
-    let start = "An open load of 20,000 requests/s (\(series.unit)) is kept to 98 %"
-    return kept.isEmpty
-      ? "\(start) at no round trip here."
-      : "\(start) at round trips of "
-        + kept.compactMap { Number.text($0.roundTripMilliseconds) }.joined(separator: ", ") + " ms."
-  }
-
-  private var invalidSentence: String? {
-    let isValid = series.targets.allSatisfy { target in
-      loads.allSatisfy { group(target, $0)?.isValid ?? true }
-    }
-    return isValid
-      ? nil
-      : "Measurements that are not valid stand here too, and what is said of them is as weak as they are."
-  }
-
-  private func words(_ finding: NetworkCurve.Finding) -> String {
-    guard case .between(let from, let opensBelow, let to, let opensAbove) = finding else { return "" }
-    let (low, high) = (Number.significant(from, 3) ?? "", Number.significant(to, 3) ?? "")
-    switch (opensBelow, opensAbove) {
-    case (true, true): return "all measured round trips, \(low) to \(high) ms"
-    case (true, false): return "round trips up to \(high) ms"
-    case (false, true): return "round trips from \(low) ms to at least \(high) ms, the longest measured"
-    case (false, false): return "round trips of \(low) to \(high) ms"
-    }
-  }
-
-  private func milliseconds(_ value: Double) -> String { Number.time(microseconds: value * 1000) ?? "" }
-  private func rate(_ value: Double) -> String { "\(Number.grouped(value) ?? "") req/s" }
-  private func trip(_ point: NetworkCurve.Point) -> String {
-    "a round trip of \(Number.text(point.roundTripMilliseconds) ?? "") ms"
+      "Over the network: \(unit), link \(places), by round trip", columns + figures, rows, notes: notes)
   }
 }
 
@@ -255,6 +185,32 @@ struct NetworkCurve {
     case notReachedAt(Point)
     /// From one round trip to another, ms; an end that is open was not found within what was measured.
     case between(from: Double, opensBelow: Bool, to: Double, opensAbove: Bool)
+
+    /// For which round trips a documented figure would be true; `passed` stands before and after the figure.
+    fileprivate func words(
+      unmeasured: String, passed: String, _ already: String, beside: String = "",
+      shown: (Double) -> String
+    ) -> String {
+      func trip(_ point: Point) -> String {
+        "a round trip of \(Number.text(point.roundTripMilliseconds) ?? "") ms"
+      }
+      switch self {
+      case .unknown: return "round trips that are not known: nothing was measured \(unmeasured)"
+      case .passedAtLeast(let point): return "\(passed) \(shown(point.value)) \(already) \(trip(point))"
+      case .notReachedAt(let point):
+        return "longer round trips than were measured: still \(shown(point.value)) at \(trip(point))"
+      case .between(let from, let opensBelow, let to, let opensAbove):
+        let (low, high) = (Number.significant(from, 3) ?? "", Number.significant(to, 3) ?? "")
+        let words =
+          switch (opensBelow, opensAbove) {
+          case (true, true): "all measured round trips, \(low) to \(high) ms"
+          case (true, false): "round trips up to \(high) ms"
+          case (false, true): "round trips from \(low) ms to at least \(high) ms, the longest measured"
+          case (false, false): "round trips of \(low) to \(high) ms"
+          }
+        return words + beside
+      }
+    }
   }
 
   /// In order of round trips.

@@ -42,11 +42,12 @@ package struct ReportTable: Sendable, Equatable {
       line(columns.indices.map { padded(columns[$0], $0) }),
       widths.map { String(repeating: "─", count: $0) }.joined(separator: "  "),
     ]
+    let codes: [Cell.Tone: Int] = [.good: 32, .bad: 31, .unsure: 33]
     let body = rows.map { row in
       line(
         row.enumerated().map { column, cell in
           let text = padded(cell.shown, column)
-          guard colour, let code = cell.tone.colour else { return text }
+          guard colour, let code = codes[cell.tone] else { return text }
           return "\u{1b}[\(code)m\(text)\u{1b}[0m"
         })
     }
@@ -62,18 +63,6 @@ package struct ReportTable: Sendable, Equatable {
         || [0x1100...0x115f, 0x2e80...0xa4cf, 0xac00...0xd7a3, 0xf900...0xfaff, 0xff00...0xff60]
           .contains { $0.contains(Int(scalar.value)) }
       return sum + (isWide ? 2 : 1)
-    }
-  }
-}
-
-extension Cell.Tone {
-  /// The ANSI colour; nil for none.
-  fileprivate var colour: Int? {
-    switch self {
-    case .plain: nil
-    case .good: 32
-    case .bad: 31
-    case .unsure: 33
     }
   }
 }

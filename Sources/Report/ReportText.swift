@@ -1,6 +1,5 @@
 // What report.md and report.html say, in the order in which they say it.
 import Engine
-import Lab
 import Results
 
 /// A part of a report under a heading.
@@ -10,47 +9,43 @@ struct ReportSection {
   var tables: [ReportTable] = []
   /// Percentile charts belong here, in HTML.
   var hasCharts = false
+
+  /// Whether the paragraphs are a list.
+  var isList: Bool { paragraphs.count > 3 }
 }
 
 enum ReportText {
   static func sections(_ document: RunDocument) -> [ReportSection] {
-    var sections = [what(document), results(document)]
-    let network = [ResultTables.links(document)] + ResultTables.network(document)
-    if network.contains(where: { !$0.rows.isEmpty }) {
-      sections.append(ReportSection(title: "Network", tables: network.filter { !$0.rows.isEmpty }))
+    /// A section that is there when it has rows or facts.
+    func section(
+      _ title: String, facts: [String] = [], about: [String] = [], tables: [ReportTable] = []
+    ) -> [ReportSection] {
+      let filled = tables.filter { !$0.rows.isEmpty }
+      guard !facts.isEmpty || !filled.isEmpty else { return [] }
+      return [ReportSection(title: title, paragraphs: about + facts, tables: filled)]
     }
-    if !document.comparisons.isEmpty {
-      let table = ResultTables.comparison(document.comparisons)
-      let reasons = document.comparisons.map {
-        "\($0.metric), \($0.condition), \($0.b) / \($0.a): \($0.verdict.rawValue), \($0.why)."
-      }
-      sections.append(ReportSection(title: "Comparison", paragraphs: reasons, tables: [table]))
+    let comparisons = document.comparisons.map {
+      "\($0.metric), \($0.condition), \($0.b) / \($0.a): \($0.verdict.rawValue), \($0.why)."
     }
-    if !document.claims.isEmpty {
-      let reasons = document.claims.map {
-        "\($0.id), \($0.condition): \($0.verdict.rawValue), \($0.why). It says: \"\($0.claim)\"."
-      }
-      sections.append(
-        ReportSection(
-          title: "Claims", paragraphs: subjects(document) + reasons,
-          tables: [ResultTables.claims(document.claims), ResultTables.implied(document.implied ?? [])]
-            .filter { !$0.rows.isEmpty }))
+    let claims = document.claims.map {
+      "\($0.id), \($0.condition): \($0.verdict.rawValue), \($0.why). It says: \"\($0.claim)\"."
     }
-    if let origins = document.origins, !origins.isEmpty {
-      let facts = origins.map { "\($0.about.joined(separator: ", ")): \($0.fact) Source: \($0.source)." }
-      sections.append(ReportSection(title: "Where the documented figures come from", paragraphs: facts))
+    let implied = claims.isEmpty ? [] : document.implied ?? []
+    let origins = (document.origins ?? []).map {
+      "\($0.about.joined(separator: ", ")): \($0.fact) Source: \($0.source)."
     }
-    if let tried = document.behaviours, !tried.isEmpty {
-      sections.append(
-        ReportSection(
-          title: "Behaviour", tables: [ResultTables.behaviours(tried)] + ResultTables.behaviourDetails(tried))
-      )
-    }
-    if !document.expectations.isEmpty {
-      sections.append(
-        ReportSection(title: "Expectations", tables: [ResultTables.expectations(document.expectations)]))
-    }
-    return sections + [trouble(document), circumstances(document)]
+    let tried = document.behaviours ?? []
+    return [what(document), results(document)]
+      + section("Network", tables: [ResultTables.links(document)] + ResultTables.network(document))
+      + section(
+        "Comparison", facts: comparisons, tables: [ResultTables.comparison(document.comparisons)])
+      + section(
+        "Claims", facts: claims, about: subjects(document),
+        tables: [ResultTables.claims(document.claims), ResultTables.implied(implied)])
+      + section("Where the documented figures come from", facts: origins)
+      + section("Behaviour", tables: [ResultTables.behaviours(tried)] + ResultTables.behaviourDetails(tried))
+      + section("Expectations", tables: [ResultTables.expectations(document.expectations)])
+      + [trouble(document), circumstances(document)]
   }
 
   private static func what(_ document: RunDocument) -> ReportSection {
@@ -99,26 +94,17 @@ enum ReportText {
   }
 
   private static func trouble(_ document: RunDocument) -> ReportSection {
-    let invalid = document.measurements.flatMap { one in
-      one.invalidReasons.map { "Invalid: \(name(one)): \($0)." }
+    func each(_ mark: String, _ said: (Measurement) -> [String]) -> [String] {
+      document.measurements.flatMap { one in
+        said(one).map { "\(mark): \(one.target), \(one.load), replicate \(one.replicate): \($0)." }
+      }
     }
-    let warnings = document.measurements.flatMap { one in
-      one.warnings.map { "Warning: \(name(one)): \($0)." }
-    }
-    let nearBaseline = ResultTables.nearBaseline(document).map { "Warning: \($0)." }
-    let all = invalid + nearBaseline + document.warnings.map { "Warning: \($0)." } + warnings
+    let whole = (ResultTables.nearBaseline(document) + document.warnings).map { "Warning: \($0)." }
+    let all =
+      each("Invalid") { $0.invalidReasons.map { "\($0)" } } + whole + each("Warning", \.warnings)
     return ReportSection(
       title: "Validity and warnings",
       paragraphs: all.isEmpty ? ["Every measurement is valid, and there are no warnings."] : all)
-  }
-
-  private static func name(_ one: Measurement) -> String {
-    "\(one.target), \(one.load), replicate \(one.replicate)"
-  }
-
-  private static func fitness(_ fitness: MachineFitness) -> String {
-    let reasons = fitness.reasons.joined(separator: "; ")
-    return "grade \(fitness.grade.rawValue) of A to D" + (reasons.isEmpty ? "" : ": \(reasons)")
   }
 
   private static func circumstances(_ document: RunDocument) -> ReportSection {
@@ -138,7 +124,13 @@ enum ReportText {
         Number.text(facts.memoryBytes.map { Double($0) / 1_073_741_824 }, digits: 1).map { "\($0) GiB" }
       ),
       ("load average at the beginning", Number.text(facts.loadAverage, digits: 2)),
-      ("fitness", facts.fitness.map(fitness)),
+      (
+        "fitness",
+        facts.fitness.map { fitness in
+          "grade \(fitness.grade.rawValue) of A to D"
+            + (fitness.reasons.isEmpty ? "" : ": " + fitness.reasons.joined(separator: "; "))
+        }
+      ),
     ]
     rows += (facts.fitness?.jitter ?? []).map { core in
       let share = Number.text(core.lostShare * 100, digits: 2) ?? "?"

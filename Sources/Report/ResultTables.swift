@@ -7,9 +7,6 @@ private typealias GroupColumn = Column<MeasurementGroup>
 
 extension GroupColumn {
   fileprivate static let name: [GroupColumn] = [.text("target", \.target), .text("load", \.load)]
-  fileprivate static let valid = GroupColumn.toned("valid", isText: true) {
-    Cell($0.validity, $0.isValid ? .good : .bad)
-  }
 
   /// The median over replicates of a column of summary.csv, in the unit that reads best.
   fileprivate static func median(_ head: String, _ column: String) -> GroupColumn {
@@ -22,12 +19,24 @@ extension GroupColumn {
   }
 }
 
+extension Cell {
+  fileprivate init(validityOf group: MeasurementGroup) {
+    self.init(group.validity, group.isValid ? .good : .bad)
+  }
+}
+
 package enum ResultTables {
   /// Requests: a row per target and load, each figure the median over replicates.
   package static func results(_ document: RunDocument) -> ReportTable {
-    let columns: [GroupColumn] =
+    let clients = document.measurements.compactMap(\.client).uniqued().map { name in
+      let targets = document.measurements.filter { $0.client == name }.map(\.target).uniqued()
+      return "\(name) (\(targets.joined(separator: ", ")))"
+    }
+    return ReportTable(
+      "Requests: response time; closed loads do not state latency under load",
       GroupColumn.name + [
-        .valid, .other("replicates") { String($0.measurements.count) }, .median("req/s", "throughput_rps"),
+        .toned("valid", isText: true, Cell.init(validityOf:)),
+        .other("replicates") { String($0.measurements.count) }, .median("req/s", "throughput_rps"),
         .median("p50", "response_p50_us"), .median("p90", "response_p90_us"),
         .median("p99", "response_p99_us"), .median("p99.9", "response_p999_us"),
         .time("max") { $0.figures("response_max_us").max() }, .median("service p50", "service_p50_us"),
@@ -36,39 +45,22 @@ package enum ResultTables {
           return isOpen ? group.median("send_lag_p99_us") : nil
         },
         .toned("errors") { Cell(Number.grouped(Double($0.failures())), $0.failures() == 0 ? .plain : .bad) },
-      ]
-    return ReportTable(
-      "Requests: response time; closed loads do not state latency under load", columns,
-      MeasurementGroup.all(document),
+      ], MeasurementGroup.all(document),
       notes: [
         "A request is a session through all its phases. Each figure is the median over replicates, max the "
           + "greatest; –: not measured, or under 10 samples lie beyond it.",
         "Response time runs from when the schedule wanted the request, service time from when it was sent; "
           + "send lag is between the two. Errors are all requests that did not end well.",
-      ] + clients(document))
-  }
-
-  /// Which NATS client the generator had, for each target; nothing where there is none.
-  private static func clients(_ document: RunDocument) -> [String] {
-    let names = document.measurements.compactMap(\.client).uniqued()
-    guard !names.isEmpty else { return [] }
-    let parts = names.map { name in
-      let targets = document.measurements.filter { $0.client == name }.map(\.target).uniqued()
-      return "\(name) (\(targets.joined(separator: ", ")))"
-    }
-    return ["The generator's NATS client: \(parts.joined(separator: ", "))."]
+      ] + (clients.isEmpty ? [] : ["The generator's NATS client: \(clients.joined(separator: ", "))."]))
   }
 
   /// Intervals of the figures that matter most, a row per target and load.
   static func intervals(_ document: RunDocument) -> ReportTable {
-    let seed = document.seed
     func interval(_ head: String, _ name: String) -> GroupColumn {
       .other(head) { group in
-        guard let column = SummaryRow.column(name),
-          let interval = Statistics.bootstrapMedian(group.figures(name), seed: seed),
-          let low = column.shown(interval.low), let high = column.shown(interval.high)
-        else { return nil }
-        return "\(low) to \(high)"
+        let interval = Statistics.bootstrapMedian(group.figures(name), seed: document.seed)
+        let ends = [interval?.low, interval?.high].compactMap { SummaryRow.column(name)?.shown($0) }
+        return ends.count == 2 ? "\(ends[0]) to \(ends[1])" : nil
       }
     }
     return ReportTable(
@@ -85,22 +77,19 @@ package enum ResultTables {
 
   /// Phases: a row per target, load and phase.
   static func phases(_ document: RunDocument) -> ReportTable {
-    struct Phase {
-      let group: MeasurementGroup
-      let name: String
-      func median(_ column: String) -> Double? { group.median(column, scope: name) }
+    typealias Phase = (group: MeasurementGroup, name: String)
+    func time(_ head: String, _ column: String) -> Column<Phase> {
+      .time(head) { $0.group.median(column, scope: $0.name) }
     }
     let columns: [Column<Phase>] = [
       .text("target", \.group.target), .text("load", \.group.load), .text("phase", \.name),
-      .time("p50") { $0.median("response_p50_us") }, .time("p99") { $0.median("response_p99_us") },
-      .time("service p50") { $0.median("service_p50_us") },
+      time("p50", "response_p50_us"), time("p99", "response_p99_us"), time("service p50", "service_p50_us"),
       .grouped("errors") { Double($0.group.failures(scope: $0.name)) },
     ]
     return ReportTable(
       "Phase requests", columns,
-      MeasurementGroup.all(document).flatMap { group in
-        group.phaseNames.map { Phase(group: group, name: $0) }
-      }, notes: ["A phase request is one phase, started and ended. Medians over replicates."])
+      MeasurementGroup.all(document).flatMap { group in group.phaseNames.map { (group, $0) } },
+      notes: ["A phase request is one phase, started and ended. Medians over replicates."])
   }
 
   /// What a request costs: a row per target and load.
@@ -143,8 +132,8 @@ package enum ResultTables {
       .time("last fifth") { $0.median(\.last.cost) }, ratio(\.cost),
       .grouped("req/s, first fifth") { $0.median(\.first.rate) },
       .grouped("last fifth") { $0.median(\.last.rate) }, ratio(\.rate),
-      memory("memory generator, start", \.memoryAtStart), memory("end", \.memoryAtEnd),
-      memory("growth", \.growth),
+      memory("memory generator, start", \.memory.start), memory("end", \.memory.end),
+      memory("growth", \.memory.growth),
     ]
     let rows = MeasurementGroup.all(document).map {
       Long(group: $0, costs: $0.used.compactMap(LengthCosts.init))
@@ -160,26 +149,30 @@ package enum ResultTables {
 
   /// Memory and context switches: a row per target and load.
   static func resources(_ document: RunDocument) -> ReportTable {
-    func memory(_ side: String) -> GroupColumn {
-      .other("memory \(side)") { group in
-        let ends = ["start", "end"].compactMap { end in
-          Number.text(group.median("resident_\(side)_\(end)_bytes").map { $0 / 1_048_576 }, digits: 1)
-        }
-        return ends.count == 2 ? "\(ends[0]) to \(ends[1]) MiB" : nil
-      }
-    }
-    func switches(_ side: String) -> GroupColumn {
-      .other("switches \(side)") { group in
-        let kinds = ["voluntary", "involuntary"].compactMap {
-          Number.significant(group.median("\($0)_switches_\(side)"), 3)
-        }
-        return kinds.count == 2 ? "\(kinds[0]) + \(kinds[1])" : nil
+    /// Two figures of a side, one after the other.
+    func pair(
+      _ head: String, _ names: [String], _ joint: String, unit: String = "",
+      _ text: @escaping @Sendable (Double?) -> String?
+    ) -> GroupColumn {
+      .other(head) { group in
+        let both = names.compactMap { text(group.median($0)) }
+        return both.count == 2 ? both.joined(separator: joint) + unit : nil
       }
     }
     let sides = ["generator", "broker", "workers"]
     var table = ReportTable(
       "Memory, and context switches for each answered request",
-      GroupColumn.name + sides.map(memory) + sides.map(switches), MeasurementGroup.all(document),
+      GroupColumn.name
+        + sides.map { side in
+          let names = ["resident_\(side)_start_bytes", "resident_\(side)_end_bytes"]
+          return pair("memory \(side)", names, " to ", unit: " MiB") {
+            Number.text($0.map { $0 / 1_048_576 }, digits: 1)
+          }
+        }
+        + sides.map { side in
+          let names = ["voluntary_switches_\(side)", "involuntary_switches_\(side)"]
+          return pair("switches \(side)", names, " + ") { Number.significant($0, 3) }
+        }, MeasurementGroup.all(document),
       notes: [
         "Memory is resident memory at the start and at the end of the measured time; the generator's has its "
           + "histograms in it, and an FFI plugin. Switches are voluntary (a thread waited) + involuntary (the "
@@ -215,11 +208,6 @@ package enum ResultTables {
 
   /// Comparisons: a row per metric, load and pair.
   package static func comparison(_ rows: [ComparisonRow]) -> ReportTable {
-    func value(_ head: String, _ value: @escaping @Sendable (ComparisonRow) -> Double?)
-      -> Column<ComparisonRow>
-    {
-      .other(head) { row in SummaryRow.column(row.metric).flatMap { $0.shown(value(row)) } }
-    }
     let columns: [Column<ComparisonRow>] = [
       .text("metric", \.metric), .text("load", \.condition), .text("a", \.a), .text("b", \.b),
       .toned("verdict", isText: true) { row in
@@ -228,7 +216,8 @@ package enum ResultTables {
           row.verdict.rawValue + mark,
           row.isRegression ? .bad : row.verdict == .unclear ? .unsure : .plain)
       },
-      value("a's value", \.aValue), value("b's value", \.bValue), .significant("ratio", digits: 3, \.ratio),
+      .other("a's value") { $0.shown($0.aValue) }, .other("b's value") { $0.shown($0.bValue) },
+      .significant("ratio", digits: 3, \.ratio),
       .other("95 % interval") { Number.range($0.ratioLow, $0.ratioHigh) },
       .significant("p", digits: 2, \.pValue),
       .other("noise floor") { Number.percent($0.noiseFloor) },
@@ -336,7 +325,8 @@ extension ResultTables {
   package static func baseline(_ document: RunDocument) -> ReportTable {
     let columns: [Column<BaselineRow>] = [
       .text("target", \.group.target), .text("load", \.group.load), .text("figure", \.name),
-      .other("measured") { $0.shown($0.measured) }, .other("bare C") { $0.shown($0.baseline) },
+      .other("measured") { $0.column.shown($0.measured) },
+      .other("bare C") { $0.column.shown($0.baseline) },
       .significant("times bare C", digits: 3, \.times),
       .toned("what that means") {
         Cell($0.isNear ? "mostly machine and transport" : "", $0.isNear ? .unsure : .plain)
@@ -366,36 +356,26 @@ extension ResultTables {
 /// throughput of a closed one.
 private struct BaselineRow {
   let group: MeasurementGroup
-  let isTime: Bool
+  let column: Column<SummaryRow>
   let measured: Double
   let baseline: Double
 
   static func all(_ document: RunDocument) -> [BaselineRow] {
-    guard let baseline = document.baseline else { return [] }
-    return MeasurementGroup.all(document).compactMap { group in
+    MeasurementGroup.all(document).compactMap { group in
       guard let first = group.measurements.first else { return nil }
-      let phases = group.phaseNames.count
       let isTime = first.concurrency == 1 || first.offeredRatePerSecond != nil
-      let bare =
-        isTime
-        ? baseline.leastMicroseconds(transport: first.transport, phases: phases)
-        : baseline.mostPerSecond(
-          transport: first.transport, phases: phases, concurrency: first.concurrency)
-      guard let measured = group.median(isTime ? "response_p50_us" : "throughput_rps"), let bare,
-        measured > 0, bare > 0
+      let bare = document.baseline?.figure(of: first, phases: group.phaseNames.count, isTime: isTime)
+      guard let column = SummaryRow.column(isTime ? "response_p50_us" : "throughput_rps"), let bare,
+        let measured = group.median(column.name), measured > 0, bare > 0
       else { return nil }
-      return BaselineRow(group: group, isTime: isTime, measured: measured, baseline: bare)
+      return BaselineRow(group: group, column: column, measured: measured, baseline: bare)
     }
   }
 
-  var name: String { isTime ? "p50" : "req/s" }
+  var name: String { column.unit == "us" ? "p50" : "req/s" }
   /// How many times worse than the baseline.
-  var times: Double { isTime ? measured / baseline : baseline / measured }
+  var times: Double { column.better == .less ? measured / baseline : baseline / measured }
   var isNear: Bool { times < BaselineFigures.nearness }
-
-  func shown(_ value: Double) -> String? {
-    isTime ? Number.time(microseconds: value) : Number.grouped(value)
-  }
 }
 
 // MARK: Where the time goes
@@ -404,7 +384,8 @@ extension ResultTables {
   /// Parts: a row per target, load, phase and part, and one for their sum; empty when nothing was
   /// decomposed.
   package static func parts(_ document: RunDocument) -> ReportTable {
-    let rows = MeasurementGroup.all(document).flatMap { group in group.scopeNames.flatMap { parts(group, $0) }
+    let rows = MeasurementGroup.all(document).flatMap { group in
+      group.phaseNames.flatMap { parts(group, $0) }
     }
     let columns: [Column<Part>] = [
       .text("target", \.group.target), .text("load", \.group.load), .text("phase", \.phase),
@@ -425,7 +406,7 @@ extension ResultTables {
     let group: MeasurementGroup
     let phase: String
     let name: String
-    var time: LatencyHistogram?
+    let time: LatencyHistogram?
     /// Nanoseconds.
     let mean: Double?
     /// The mean service time of the phase, nanoseconds.
@@ -444,33 +425,22 @@ extension ResultTables {
       })
     let whole = LatencyHistogram.merged(scopes.map(\.service)).meanNanoseconds
     let shown = Number.time(microseconds: whole.map { $0 / 1000 }) ?? "–"
-    return cut.parts.map { part in
-      Part(
-        group: group, phase: phase, name: label(part.name), time: part.time, mean: part.time.meanNanoseconds,
-        whole: whole)
-    } + [
-      Part(
-        group: group, phase: phase, name: "sum (service time \(shown))", mean: cut.meanNanoseconds,
-        whole: whole)
-    ]
+    let each: [(String, LatencyHistogram?, Double?)] =
+      cut.parts.map { (labels[$0.name] ?? $0.name, $0.time, $0.time.meanNanoseconds) }
+      + [("sum (service time \(shown))", nil, cut.meanNanoseconds)]
+    return each.map { name, time, mean in
+      Part(group: group, phase: phase, name: name, time: time, mean: mean, whole: whole)
+    }
   }
 
   /// What a part is called in reports.
-  private static func label(_ name: String) -> String {
-    switch name {
-    case "before_call": "host, before event_stream"
-    case "in_event_stream": "in event_stream"
-    case "until_callback": "plugin's own threads"
-    case "until_return": "callback until return"
-    case "host": "host, after the callback"
-    case "to_worker": "host to worker"
-    case "worker_wait": "waiting in the worker"
-    case "handler": "handler"
-    case "worker_reply": "worker packs the reply"
-    case "to_host": "worker to host"
-    default: name
-    }
-  }
+  private static let labels = [
+    "before_call": "host, before event_stream", "in_event_stream": "in event_stream",
+    "until_callback": "plugin's own threads", "until_return": "callback until return",
+    "host": "host, after the callback", "to_worker": "host to worker",
+    "worker_wait": "waiting in the worker", "worker_reply": "worker packs the reply",
+    "to_host": "worker to host",
+  ]
 
   private static func partNotes(_ document: RunDocument) -> [String] {
     let transports = Set(
@@ -500,7 +470,7 @@ extension ResultTables {
 // MARK: Whether a request costs more at the end of a long load than at its beginning
 
 /// The first fifth and the last fifth of a measurement.
-struct LengthCosts {
+private struct LengthCosts {
   /// In a shorter time a ratio says more about the machine than about the load.
   static let leastSeconds = 60.0
 
@@ -525,17 +495,17 @@ struct LengthCosts {
 
   let first: Fifth
   let last: Fifth
-  /// The generator's resident memory at both ends of the measured time, bytes; nil when not measured.
-  let memoryAtStart: Double?
-  let memoryAtEnd: Double?
+  /// The generator's resident memory, bytes; nil when not measured.
+  let memory: (start: Double?, end: Double?, growth: Double?)
 
   /// Nil for a measurement that is too short, or of too few intervals.
   init?(_ one: Measurement) {
     guard one.durationSeconds >= Self.leastSeconds, one.windows.count >= 5 else { return nil }
     first = Fifth(one.windows.prefix(one.windows.count / 5))
     last = Fifth(one.windows.suffix(one.windows.count / 5))
-    memoryAtStart = one.generator?.residentStartBytes.map { Double($0) }
-    memoryAtEnd = one.generator?.residentEndBytes.map { Double($0) }
+    let start = one.generator?.residentStartBytes.map { Double($0) }
+    let end = one.generator?.residentEndBytes.map { Double($0) }
+    memory = (start, end, start.flatMap { start in end.map { $0 - start } })
   }
 
   /// The last over the first; 1 is a figure that does not change.
@@ -543,9 +513,6 @@ struct LengthCosts {
     guard let before = figure(first), let after = figure(last), before > 0 else { return nil }
     return after / before
   }
-
-  /// Bytes that the generator has more at the end.
-  var growth: Double? { memoryAtStart.flatMap { start in memoryAtEnd.map { $0 - start } } }
 }
 
 // MARK: A sweep
@@ -566,7 +533,7 @@ extension ResultTables {
       .time("p50") { $0.time("response_p50_us") }, .time("p99") { $0.time("response_p99_us") },
       .time("CPU generator") { $0.time("cpu_generator_us") },
       .time("CPU broker") { $0.time("cpu_broker_us") }, .time("CPU workers") { $0.time("cpu_workers_us") },
-      .toned("valid") { Cell($0.point.group.validity, $0.point.group.isValid ? .good : .bad) },
+      .toned("valid") { Cell(validityOf: $0.point.group) },
       .other("mark") { row in
         [
           row.point.concurrency == row.curve.knee?.concurrency ? "knee" : nil,
@@ -578,6 +545,6 @@ extension ResultTables {
     return ReportTable(
       "Latency and throughput by requests in flight", columns,
       curves.flatMap { curve in curve.points.map { Row(curve: curve, point: $0) } },
-      notes: curves.map(\.sentence) + SweepSummary(curves).sentences + document.serviceLevelSentences)
+      notes: curves.map(\.sentence) + SweepCurve.summary(curves) + document.serviceLevelSentences)
   }
 }

@@ -45,7 +45,7 @@ package struct RunFolder: Sendable, Equatable {
       }
       throw error
     }
-    for file in try Exporter.folderFiles(document) {
+    for file in try ExportFormat.folderFiles(document) {
       try AtomicFile.write(file.contents, to: "\(path)/\(file.name)")
     }
     let parent = (path as NSString).deletingLastPathComponent
@@ -99,17 +99,8 @@ package struct RunFolder: Sendable, Equatable {
 
 /// Files that are there whole or not at all.
 enum AtomicFile {
-  /// Writes a file beside the path and renames it; on failure nothing of it stays, and a file
-  /// that was there before is untouched.
   static func write(_ text: String, to path: String) throws {
-    let temporary = "\(path).\(getpid()).part"
-    do {
-      try fill(temporary, with: Array(text.utf8))
-      guard rename(temporary, path) == 0 else { throw error(errno, path, "cannot be replaced") }
-    } catch {
-      unlink(temporary)
-      throw error
-    }
+    try replace(path) { try fill($0, with: Array(text.utf8)) }
   }
 
   /// Makes `link` point to `target`; replaces a link, never a file or a folder.
@@ -120,13 +111,22 @@ enum AtomicFile {
         kind: .unwritable, path: link, problem: "is a real file or folder, not a link",
         remedy: "move it away, or choose another folder with --out")
     }
-    let temporary = "\(link).\(getpid()).part"
+    try replace(link) {
+      guard symlink(target, $0) == 0 else { throw error(errno, link, "cannot be made") }
+    }
+  }
+
+  /// Has a file made beside the path and renames it; on failure nothing of it stays, and a file
+  /// that was there before is untouched.
+  private static func replace(_ path: String, by make: (String) throws -> Void) throws {
+    let temporary = "\(path).\(getpid()).part"
     unlink(temporary)
-    guard symlink(target, temporary) == 0 else { throw error(errno, link, "cannot be made") }
-    guard rename(temporary, link) == 0 else {
-      let code = errno
+    do {
+      try make(temporary)
+      guard rename(temporary, path) == 0 else { throw error(errno, path, "cannot be replaced") }
+    } catch {
       unlink(temporary)
-      throw error(code, link, "cannot be replaced")
+      throw error
     }
   }
 

@@ -33,20 +33,17 @@ package struct BaselineFigures: Codable, Sendable, Equatable {
   /// A figure within so many times its baseline says more about the machine than about the target.
   package static let nearness = 2.0
 
-  /// The least median response time of a request that is alone, microseconds: its phases one after
-  /// the other, each as fast as the baseline; nil when the transport was not measured.
-  package func leastMicroseconds(transport: String, phases: Int) -> Double? {
-    guard phases > 0 else { return nil }
-    if transport == "ffi" { return ffiNanoseconds * Double(phases) / 1000 }
-    return nats.first { $0.inFlight == 1 }.map { $0.p50Microseconds * Double(phases) }
-  }
-
-  /// The most requests a second of the baseline at this concurrency, or the next higher one that was
-  /// measured; nil when there is none.
-  package func mostPerSecond(transport: String, phases: Int, concurrency: Int) -> Double? {
-    guard phases > 0 else { return nil }
-    if transport == "ffi" { return ffiNanoseconds > 0 ? 1e9 / ffiNanoseconds / Double(phases) : nil }
-    return nats.sorted { $0.inFlight < $1.inFlight }.first { $0.inFlight >= concurrency }
-      .map { $0.ratePerSecond / Double(phases) }
+  /// The least median response time of a request that is alone, microseconds: its phases one after the other,
+  /// each as fast as the baseline; or the most requests a second at the measurement's concurrency, or the next
+  /// higher one that was measured. Nil when there is none.
+  package func figure(of one: Measurement, phases: Int, isTime: Bool) -> Double? {
+    guard phases > 0, ffiNanoseconds > 0 || one.transport != "ffi" else { return nil }
+    if one.transport == "ffi" {
+      return isTime ? ffiNanoseconds * Double(phases) / 1000 : 1e9 / ffiNanoseconds / Double(phases)
+    }
+    return isTime
+      ? nats.first { $0.inFlight == 1 }.map { $0.p50Microseconds * Double(phases) }
+      : nats.sorted { $0.inFlight < $1.inFlight }.first { $0.inFlight >= one.concurrency }
+        .map { $0.ratePerSecond / Double(phases) }
   }
 }

@@ -9,7 +9,7 @@ package struct ClaimCheck: Sendable, Equatable {
     var circumstance: ClaimSpec.Circumstance
     var target: String
     var load: String
-    /// The target whose figure under the same load it is compared with; nil for a figure of its own.
+    /// The target that it is compared with under the same load; nil for a figure of its own.
     var against: String?
 
     /// Such as `b open-44000 ffi`, or `a closed-1 nats against ffi`.
@@ -32,12 +32,11 @@ package struct ClaimCheck: Sendable, Equatable {
 
   /// What it is about, such as `ffi latency`; claims of the same subject whose ranges lie apart disagree.
   var subject: String? { subject(spec.target) }
-  /// What it is compared with, as `subject`; nil for a figure of its own.
-  var againstSubject: String? { spec.against.flatMap(subject) }
 
-  private func subject(_ role: ClaimSpec.Role) -> String? {
+  /// As `subject`, of another target.
+  func subject(_ role: ClaimSpec.Role?) -> String? {
     let quantity = spec.metric == "throughput_rps" ? "throughput" : "latency"
-    return isPerPhase ? nil : "\(role.rawValue) \(quantity)"
+    return isPerPhase ? nil : role.map { "\($0.rawValue) \(quantity)" }
   }
 
   /// The documented range as text, such as `2 to 3`, `<= 2`, `>= 40000`.
@@ -66,9 +65,13 @@ package struct ClaimCheck: Sendable, Equatable {
   }
 
   /// A row of claims.csv about this claim.
-  func row(_ condition: String, _ verdict: ClaimVerdict.Verdict, _ why: String) -> ClaimVerdict {
+  func row(
+    _ condition: String, _ verdict: ClaimVerdict.Verdict, _ why: String, id: String? = nil,
+    claim: String? = nil
+  ) -> ClaimVerdict {
     ClaimVerdict(
-      id: id, document: spec.document, line: spec.line, claim: spec.words, documented: documented,
+      id: id ?? self.id, document: spec.document, line: spec.line, claim: claim ?? spec.words,
+      documented: documented,
       unit: spec.unit.rawValue, condition: condition, verdict: verdict, why: why)
   }
 }
@@ -78,15 +81,12 @@ extension ClaimCheck {
   /// phases, and single phases.
   package static func all(_ specs: [ClaimSpec], plan: Plan) -> [ClaimCheck] {
     specs.flatMap { spec -> [ClaimCheck] in
-      if let reason = spec.notMeasured {
-        return [ClaimCheck(spec: spec, conditions: [], notMeasured: reason)]
-      }
       let targets = targets(for: spec.target, in: plan)
       let ways = [targets.filter { $0.phases.count > 1 }, targets.filter { $0.phases.count == 1 }]
       let checks = ways.filter { !$0.isEmpty }.map { check(spec, targets: $0, in: plan) }
-      guard checks.isEmpty else { return checks }
-      let reason = "the scenario has no \(spec.target.rawValue) target; add one under `targets`"
-      return [ClaimCheck(spec: spec, conditions: [], notMeasured: reason)]
+      guard checks.isEmpty || spec.notMeasured != nil else { return checks }
+      let missing = "the scenario has no \(spec.target.rawValue) target; add one under `targets`"
+      return [ClaimCheck(spec: spec, conditions: [], notMeasured: spec.notMeasured ?? missing)]
     }
   }
 
@@ -139,12 +139,10 @@ package struct ClaimVerdict: Codable, Sendable, Equatable {
     case notMeasured = "not_measured"
   }
 
-  /// The condition of the row that counts for a gate.
+  /// The conditions of the row that counts for a gate, and of one about two documents that disagree.
   package static let overall = "overall"
-  /// The condition of a row about two documents that disagree.
   static let disagreement = "disagreement"
 
-  /// The claim's id; of a disagreement both, with `~` between.
   package var id: String
   package var document: String
   package var line: Int
@@ -158,10 +156,8 @@ package struct ClaimVerdict: Codable, Sendable, Equatable {
   package var verdict: Verdict
   package var why: String
 
-  /// Whether the row counts for a gate: only a claim's overall row does.
   package var isOverall: Bool { condition == Self.overall }
 
-  /// The columns of claims.csv.
   package static let columns: [Column<ClaimVerdict>] = [
     .text("id", "the claim's name; of a disagreement both, with `~` between", \.id),
     .text("document", "the document's file name", \.document),
@@ -235,9 +231,7 @@ package struct ImpliedPair: Codable, Sendable, Equatable {
         let factor = check.unitFactor
       else { return [] }
       return check.conditions.filter { $0.circumstance == .unloaded }.map { condition in
-        let group = MeasurementGroup(
-          target: condition.target, load: condition.load,
-          measurements: measurements.filter { $0.target == condition.target && $0.load == condition.load })
+        let group = MeasurementGroup(condition.target, condition.load, of: measurements)
         return ImpliedPair(
           claim: check.id, target: condition.target, latencyMicroseconds: (low + high) / 2 * factor,
           ratePerSecond: rate, unloadedMicroseconds: group.median("response_p50_us"),

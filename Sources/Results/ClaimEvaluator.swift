@@ -9,7 +9,7 @@ package enum ClaimEvaluator {
   package static func verdicts(
     _ checks: [ClaimCheck], measurements: [Measurement], seed: UInt64 = 1
   ) -> [ClaimVerdict] {
-    checks.flatMap { rows($0, measurements, seed) } + ClaimDisagreement.rows(checks)
+    checks.flatMap { rows($0, measurements, seed) } + disagreements(checks)
   }
 
   /// A condition and its row.
@@ -26,9 +26,7 @@ package enum ClaimEvaluator {
     }
     guard spec.low != nil || spec.high != nil else { return notMeasured("the claim has no range") }
     let each = check.conditions.map { condition -> Judged in
-      func replicates(_ target: String) -> [Measurement] {
-        measurements.filter { $0.target == target && $0.load == condition.load }
-      }
+      let replicates = { MeasurementGroup($0, condition.load, of: measurements).measurements }
       let test = ConditionTest(
         check: check, condition: condition, factor: factor, all: replicates(condition.target),
         others: condition.against.map(replicates), seed: seed)
@@ -125,6 +123,7 @@ struct ConditionTest {
   var seed: UInt64
 
   private var spec: ClaimSpec { check.spec }
+  private var isRate: Bool { spec.metric == "throughput_rps" }
 
   var row: ClaimVerdict {
     guard !all.isEmpty else { return missing(condition.target) }
@@ -188,14 +187,9 @@ struct ConditionTest {
   private func judge(_ row: ClaimVerdict) -> (ClaimVerdict.Verdict, String) {
     guard row.measured != nil else { return (.inconclusive, "no figure: too few samples") }
     guard let low = row.low, let high = row.high else { return (.inconclusive, "no interval") }
-    if let bound = spec.low, high < bound {
-      return (spec.better == .lower)
-        ? (.better, "wholly below the range") : (.worse, "wholly below the range")
-    }
-    if let bound = spec.high, low > bound {
-      return (spec.better == .lower)
-        ? (.worse, "wholly above the range") : (.better, "wholly above the range")
-    }
+    let isLowGood = spec.better == .lower
+    if let bound = spec.low, high < bound { return (isLowGood ? .better : .worse, "wholly below the range") }
+    if let bound = spec.high, low > bound { return (isLowGood ? .worse : .better, "wholly above the range") }
     if low >= spec.low ?? -.infinity, high <= spec.high ?? .infinity {
       return (.confirmed, "within the range")
     }
@@ -242,27 +236,22 @@ struct ConditionTest {
       return (interval, "bootstrap interval of the median of \(values.count) \(what)\(caveat)")
     }
     let count = used.count == 1 ? "1 replicate" : "\(used.count) replicates"
-    let isOfRates = spec.metric == "throughput_rps"
-    guard let mine = within(used.map(\.mine)) else { return (nil, "\(count): too few for an interval") }
-    let kind = isOfRates ? "t-interval over windows" : "order-statistic interval within the histogram"
-    guard spec.relation != nil else {
-      return (
-        Interval(low: mine.low / factor, high: mine.high / factor),
-        "\(count): \(kind), which knows nothing of what differs between replicates"
-      )
-    }
-    guard let other = within(used.compactMap(\.other)), let low = combine(mine.low, other.high),
+    let mine = within(used.map(\.mine))
+    let other = spec.relation == nil ? mine : within(used.compactMap(\.other))
+    guard let mine, let other, let low = combine(mine.low, other.high),
       let high = combine(mine.high, other.low)
     else { return (nil, "\(count): too few for an interval") }
+    let kind = isRate ? "t-interval over windows" : "order-statistic interval within the histogram"
+    let source = spec.relation == nil ? kind : "from the ends of both sides' \(kind)"
     return (
       Interval(low: low, high: high),
-      "\(count): from the ends of both sides' \(kind), which knows nothing of what differs between replicates"
+      "\(count): \(source), which knows nothing of what differs between replicates"
     )
   }
 
   /// The interval that few replicates show by themselves, in the column's unit.
   private func within(_ used: [Measurement]) -> Interval? {
-    if spec.metric == "throughput_rps" { return Statistics.throughputInterval(used.flatMap(\.windows)) }
+    if isRate { return Statistics.throughputInterval(used.flatMap(\.windows)) }
     guard let (histogram, percentile) = pooled(used),
       let interval = Statistics.percentileInterval(histogram, percentile: percentile)
     else { return nil }
@@ -284,16 +273,22 @@ struct ConditionTest {
 
   /// What belongs beside the figure: p99, the requests in flight by Little's law, both sides.
   private func besides(_ used: [Pair]) -> [String] {
-    guard spec.relation == nil else { return [sides(used)] }
+    func median(_ column: String, _ measurements: [Measurement]) -> Double? {
+      Statistics.median(measurements.compactMap { $0.figure(column) })
+    }
     let mine = used.map(\.mine)
+    guard spec.relation == nil else {
+      let shown = [mine, used.compactMap(\.other)].map {
+        check.column?.shown(median(spec.metric, $0)) ?? "no figure"
+      }
+      return ["\(condition.target) \(shown[0]), \(condition.against ?? "") \(shown[1])"]
+    }
     var parts: [String] = []
     if spec.metric == "response_p50_us" {
-      let tail = Statistics.median(mine.compactMap { $0.figure("response_p99_us") })
-      parts.append("p99 " + (Number.time(microseconds: tail) ?? "has too few samples"))
+      let tail = Number.time(microseconds: median("response_p99_us", mine))
+      parts.append("p99 " + (tail ?? "has too few samples"))
     }
-    if let rate = Statistics.median(mine.compactMap(\.throughputPerSecond)),
-      let mean = Statistics.median(mine.compactMap { $0.figure("response_mean_us") })
-    {
+    if let rate = median("throughput_rps", mine), let mean = median("response_mean_us", mine) {
       let inFlight = Number.significant(rate * mean / 1e6, 3) ?? "?"
       parts.append(
         "Little's law: \(Number.grouped(rate) ?? "?") req/s x \(Number.time(microseconds: mean) ?? "?") "
@@ -301,22 +296,14 @@ struct ConditionTest {
     }
     return parts
   }
-
-  private func sides(_ used: [Pair]) -> String {
-    func shown(_ measurements: [Measurement]) -> String {
-      let value = Statistics.median(measurements.compactMap { $0.figure(spec.metric) })
-      return check.column?.shown(value) ?? "no figure"
-    }
-    return "\(condition.target) \(shown(used.map(\.mine))), "
-      + "\(condition.against ?? "") \(shown(used.compactMap(\.other)))"
-  }
 }
 
-/// Finds documented figures that cannot both be true.
-enum ClaimDisagreement {
+// MARK: Documented figures that cannot both be true
+
+extension ClaimEvaluator {
   /// A row for each pair of claims about the same subject whose ranges have no value in common, and
   /// for each difference or change that a document's own two figures do not give.
-  static func rows(_ checks: [ClaimCheck]) -> [ClaimVerdict] {
+  private static func disagreements(_ checks: [ClaimCheck]) -> [ClaimVerdict] {
     checks.indices.flatMap { first in
       checks.indices.dropFirst(first + 1).compactMap { between(checks[first], checks[$0]) }
     } + checks.flatMap { implied($0, checks) }
@@ -324,21 +311,18 @@ enum ClaimDisagreement {
 
   private static func between(_ a: ClaimCheck, _ b: ClaimCheck) -> ClaimVerdict? {
     guard let subject = a.subject, subject == b.subject, a.spec.metric == b.spec.metric,
-      a.spec.relation == b.spec.relation,
-      a.againstSubject == b.againstSubject, let rangeA = a.range, let rangeB = b.range,
-      !rangeA.overlaps(rangeB)
+      a.spec.relation == b.spec.relation, a.subject(a.spec.against) == b.subject(b.spec.against),
+      let rangeA = a.range, let rangeB = b.range, !rangeA.overlaps(rangeB)
     else { return nil }
-    var row = a.row(
-      ClaimVerdict.disagreement, .fails, "\(a.saying), \(b.saying); both cannot be true")
-    row.id = "\(a.id)~\(b.id)"
-    row.claim = "the documents agree about \(subject)"
-    return row
+    return a.row(
+      ClaimVerdict.disagreement, .fails, "\(a.saying), \(b.saying); both cannot be true",
+      id: "\(a.id)~\(b.id)", claim: "the documents agree about \(subject)")
   }
 
   /// A claim such as "+2-3 ms", compared with what each document's own two figures give.
   private static func implied(_ claim: ClaimCheck, _ checks: [ClaimCheck]) -> [ClaimVerdict] {
-    guard let relation = claim.spec.relation, let subject = claim.subject, let against = claim.againstSubject,
-      let said = claim.range, let factor = claim.unitFactor
+    guard let relation = claim.spec.relation, let subject = claim.subject,
+      let against = claim.subject(claim.spec.against), let said = claim.range, let factor = claim.unitFactor
     else { return [] }
     let plain = checks.filter { $0.spec.relation == nil && $0.spec.metric == claim.spec.metric }
     return plain.flatMap { mine in
@@ -354,14 +338,13 @@ enum ClaimDisagreement {
         let shown = [given.lowerBound, given.upperBound].map {
           Number.significant($0 / (relation == .difference ? factor : 1), 3) ?? "?"
         }
-        var row = claim.row(
+        return claim.row(
           ClaimVerdict.disagreement, .fails,
           "\(claim.saying), but \(mine.figure) and \(other.figure) of \(mine.spec.document):"
             + "\(mine.spec.line) and \(other.spec.line) give \(shown[0]) to \(shown[1]) "
-            + claim.spec.unit.rawValue)
-        row.id = "\(claim.id)~\(mine.id)~\(other.id)"
-        row.claim = "the documents agree about \(subject) against \(against)"
-        return row
+            + claim.spec.unit.rawValue,
+          id: "\(claim.id)~\(mine.id)~\(other.id)",
+          claim: "the documents agree about \(subject) against \(against)")
       }
     }
   }

@@ -1,18 +1,11 @@
 /// A column of a file or of a report's table, described once: what it is called, what its values are, and how
 /// to read one from a row. Headers, cells, `expect:`, claims, comparisons and the manual all read this.
 package struct Column<Row>: Sendable {
-  package enum Kind: Sendable {
-    case text, count
-    /// A number with at most so many decimals.
-    case number(digits: Int)
-    /// A number with so many significant digits.
-    case significant(digits: Int)
-  }
-
   package enum Better: String, Sendable { case less, more, neither }
 
   package let name: String
-  package let kind: Kind
+  /// Whether it holds text and not figures.
+  package let isText: Bool
   /// Such as `us`, `req/s` or `B`; empty without one.
   package let unit: String
   package let better: Better
@@ -22,14 +15,12 @@ package struct Column<Row>: Sendable {
   /// The value of a numeric column; nil where there is none.
   package let figure: @Sendable (Row) -> Double?
 
-  package var isText: Bool { if case .text = kind { true } else { false } }
-
   private init(
-    _ name: String, _ kind: Kind, unit: String = "", better: Better = .neither, meaning: String = "",
+    _ name: String, isText: Bool = false, unit: String = "", better: Better = .neither, meaning: String = "",
     figure: @escaping @Sendable (Row) -> Double? = { _ in nil }, cell: @escaping @Sendable (Row) -> Cell
   ) {
     self.name = name
-    self.kind = kind
+    self.isText = isText
     self.unit = unit
     self.better = better
     self.meaning = meaning
@@ -40,7 +31,7 @@ package struct Column<Row>: Sendable {
   package static func text(
     _ name: String, _ meaning: String, _ value: @escaping @Sendable (Row) -> String?
   ) -> Column {
-    Column(name, .text, meaning: meaning) { Cell(value($0)) }
+    Column(name, isText: true, meaning: meaning) { Cell(value($0)) }
   }
 
   package static func text(_ name: String, _ value: @escaping @Sendable (Row) -> String?) -> Column {
@@ -52,7 +43,7 @@ package struct Column<Row>: Sendable {
     _ value: @escaping @Sendable (Row) -> UInt64?
   ) -> Column {
     Column(
-      name, .count, unit: unit, better: better, meaning: meaning, figure: { value($0).map { Double($0) } },
+      name, unit: unit, better: better, meaning: meaning, figure: { value($0).map { Double($0) } },
       cell: { Cell(value($0).map(String.init)) })
   }
 
@@ -67,7 +58,7 @@ package struct Column<Row>: Sendable {
     _ value: @escaping @Sendable (Row) -> Double?
   ) -> Column {
     Column(
-      name, .number(digits: digits), unit: unit, better: better, meaning: meaning, figure: value,
+      name, unit: unit, better: better, meaning: meaning, figure: value,
       cell: { Cell(Number.text(value($0), digits: digits)) })
   }
 
@@ -75,32 +66,31 @@ package struct Column<Row>: Sendable {
     _ name: String, _ meaning: String = "", digits: Int = 4, _ value: @escaping @Sendable (Row) -> Double?
   ) -> Column {
     Column(
-      name, .significant(digits: digits), meaning: meaning, figure: value,
-      cell: { Cell(Number.significant(value($0), digits)) })
+      name, meaning: meaning, figure: value, cell: { Cell(Number.significant(value($0), digits)) })
   }
 
   // Columns of reports, whose figures have the unit that reads best.
 
   /// Microseconds as `12.3 µs` or `4.56 ms`.
   package static func time(_ name: String, _ value: @escaping @Sendable (Row) -> Double?) -> Column {
-    Column(name, .number(digits: 3), figure: value) { Cell(Number.time(microseconds: value($0))) }
+    Column(name, figure: value) { Cell(Number.time(microseconds: value($0))) }
   }
 
   /// A whole number such as `1,234`.
   package static func grouped(_ name: String, _ value: @escaping @Sendable (Row) -> Double?) -> Column {
-    Column(name, .number(digits: 0), figure: value) { Cell(Number.grouped(value($0))) }
+    Column(name, figure: value) { Cell(Number.grouped(value($0))) }
   }
 
   /// A text that stands among the numbers.
   package static func other(_ name: String, _ value: @escaping @Sendable (Row) -> String?) -> Column {
-    Column(name, .number(digits: 0)) { Cell(value($0)) }
+    Column(name) { Cell(value($0)) }
   }
 
   /// A cell with a tone; `isText` as for `text`.
   package static func toned(
     _ name: String, isText: Bool = false, _ cell: @escaping @Sendable (Row) -> Cell
   ) -> Column {
-    Column(name, isText ? .text : .number(digits: 0), cell: cell)
+    Column(name, isText: isText, cell: cell)
   }
 
   /// A figure of this column in the unit that reads best.
@@ -134,8 +124,7 @@ package struct Cell: Sendable, Equatable {
   /// The text on one line, without control characters, which could command a terminal.
   package var shown: String {
     guard let text, !text.isEmpty else { return "–" }
-    return String(
-      String.UnicodeScalarView(
-        text.unicodeScalars.map { $0.properties.generalCategory == .control ? " " : $0 }))
+    let scalars = text.unicodeScalars.map { $0.properties.generalCategory == .control ? " " : $0 }
+    return String(String.UnicodeScalarView(scalars))
   }
 }

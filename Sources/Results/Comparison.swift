@@ -44,6 +44,9 @@ package struct ComparisonRow: Codable, Sendable, Equatable {
     return SummaryRow.column(metric)?.better == .more ? ratio < 1 : ratio > 1
   }
 
+  /// One of its values in the unit that reads best.
+  package func shown(_ value: Double?) -> String? { SummaryRow.column(metric)?.shown(value) }
+
   /// The columns of comparison.csv.
   package static let columns: [Column<ComparisonRow>] = [
     .text("metric", "a column of summary.csv", \.metric),

@@ -1,5 +1,4 @@
 // The few distributions that intervals and tests need.
-import Engine
 import Foundation
 
 enum Distributions {
@@ -8,20 +7,16 @@ enum Distributions {
 
   /// The value that a Student t with so many degrees of freedom is below with that probability.
   static func studentQuantile(_ probability: Double, degrees: Double) -> Double {
-    guard probability != 0.5 else { return 0 }
     if probability < 0.5 { return -studentQuantile(1 - probability, degrees: degrees) }
+    func tail(_ t: Double) -> Double { incompleteBeta(degrees / (degrees + t * t), degrees / 2, 0.5) / 2 }
     var low = 0.0
     var high = 1.0
-    while studentTail(high, degrees: degrees) > 1 - probability, high < 1e12 { high *= 2 }
+    while tail(high) > 1 - probability, high < 1e12 { high *= 2 }
     for _ in 0..<200 {
       let middle = (low + high) / 2
-      if studentTail(middle, degrees: degrees) > 1 - probability { low = middle } else { high = middle }
+      if tail(middle) > 1 - probability { low = middle } else { high = middle }
     }
     return (low + high) / 2
-  }
-
-  private static func studentTail(_ t: Double, degrees: Double) -> Double {
-    incompleteBeta(degrees / (degrees + t * t), degrees / 2, 0.5) / 2
   }
 
   /// The least k with P(X <= k) of at least `probability`, X binomial.
@@ -30,18 +25,11 @@ enum Distributions {
     var high = trials
     while low < high {
       let middle = low + (high - low) / 2
-      if binomialAtMost(middle, trials: trials, share: share) >= probability {
-        high = middle
-      } else {
-        low = middle + 1
-      }
+      // P(X <= middle)
+      let reached = incompleteBeta(1 - share, Double(trials - middle), Double(middle) + 1)
+      if reached >= probability { high = middle } else { low = middle + 1 }
     }
     return low
-  }
-
-  /// P(X <= k), X binomial.
-  static func binomialAtMost(_ k: UInt64, trials: UInt64, share: Double) -> Double {
-    k >= trials ? 1 : incompleteBeta(1 - share, Double(trials - k), Double(k) + 1)
   }
 
   /// The regularised incomplete beta function I_x(a, b), by Lentz's continued fraction
@@ -61,19 +49,17 @@ enum Distributions {
     var c = 1.0
     var d = 1 / kept(1 - (a + b) * x / (a + 1))
     var result = d
+    func multiply(by numerator: Double) {
+      d = 1 / kept(1 + numerator * d)
+      c = kept(1 + numerator / c)
+      result *= d * c
+    }
     // Needs about sqrt(max(a, b)) steps.
     for step in 1...100_000 {
       let m = Double(step)
-      let even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
-      d = 1 / kept(1 + even * d)
-      c = kept(1 + even / c)
-      result *= d * c
-      let odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
-      d = 1 / kept(1 + odd * d)
-      c = kept(1 + odd / c)
-      let change = d * c
-      result *= change
-      if abs(change - 1) < 1e-15 { break }
+      multiply(by: m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)))
+      multiply(by: -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)))
+      if abs(d * c - 1) < 1e-15 { break }
     }
     return result
   }
@@ -84,40 +70,17 @@ enum Distributions {
     return lgamma_r(x, &sign)
   }
 
-  /// P(X > x), X chi-square with so many degrees of freedom: the regularised upper incomplete gamma
-  /// function Q(degrees / 2, x / 2), by series below a + 1 and continued fraction above (Numerical
-  /// Recipes, 6.2).
-  static func chiSquareTail(_ x: Double, degrees: Double) -> Double {
+  /// P(X > x), X chi-square with so many degrees of freedom, by its finite sum (Abramowitz and Stegun, 26.4.4
+  /// and 26.4.5).
+  static func chiSquareTail(_ x: Double, degrees: Int) -> Double {
     guard x > 0 else { return 1 }
-    let (a, z) = (degrees / 2, x / 2)
-    var sign: Int32 = 0
-    let front = exp(a * log(z) - z - lgamma_r(a, &sign))
-    if z < a + 1 {
-      var term = 1 / a
-      var sum = term
-      for step in 1...10_000 {
-        term *= z / (a + Double(step))
-        sum += term
-        if term < sum * 1e-15 { break }
-      }
-      return max(0, 1 - front * sum)
+    let isOdd = degrees % 2 == 1
+    var term = isOdd ? (2 * x / .pi).squareRoot() * exp(-x / 2) : exp(-x / 2)
+    var sum = isOdd ? 2 * normalTail(x.squareRoot()) : 0
+    for step in stride(from: isOdd ? 3 : 2, through: degrees, by: 2) {
+      sum += term
+      term *= x / Double(step)
     }
-    let tiny = 1e-300
-    var b = z + 1 - a
-    var c = 1 / tiny
-    var d = 1 / b
-    var result = d
-    for step in 1...10_000 {
-      let m = Double(step)
-      let factor = -m * (m - a)
-      b += 2
-      d = factor * d + b
-      d = 1 / (abs(d) < tiny ? tiny : d)
-      c = b + factor / c
-      c = abs(c) < tiny ? tiny : c
-      result *= d * c
-      if abs(d * c - 1) < 1e-15 { break }
-    }
-    return front * result
+    return min(1, sum)
   }
 }

@@ -1,5 +1,4 @@
 import Engine
-import Lab
 import Scenario
 
 /// What became of a line of `expect:`.
@@ -26,52 +25,44 @@ package struct ExpectationResult: Codable, Sendable, Equatable {
   /// figure that may not be believed proves nothing good.
   package init(_ expectation: Expectation, measurements: [Measurement]) {
     text = expectation.text
-    let mine = measurements.filter {
-      $0.target == expectation.target && $0.load == expectation.load
-    }
-    let others = expectation.divisor.map { divisor in
-      measurements.filter { $0.target == divisor.target && $0.load == divisor.load }
+    let metric = expectation.metric
+    let mine = MeasurementGroup(expectation.target, expectation.load, of: measurements).measurements
+    let others = expectation.divisor.map {
+      MeasurementGroup($0.target, $0.load, of: measurements).measurements
     }
     let values = mine.compactMap { one -> Double? in
-      guard let figure = one.figure(expectation.metric) else { return nil }
-      guard let divisor = expectation.divisor else { return figure }
-      let other = others?.first { $0.replicate == one.replicate }?.figure(divisor.metric)
-      return other.flatMap { $0 == 0 ? nil : figure / $0 }
+      guard let divisor = expectation.divisor else { return one.figure(metric) }
+      guard let figure = one.figure(metric),
+        let other = others?.first(where: { $0.replicate == one.replicate })?.figure(divisor.metric),
+        other != 0
+      else { return nil }
+      return figure / other
     }
     measured = Statistics.median(values)
+    verdict = .unmeasured
     guard let measured else {
-      verdict = .unmeasured
       why = Self.missing(expectation, mine, others)
       return
     }
-    guard let holds = Self.compare(measured, expectation) else {
-      verdict = .unmeasured
+    let comparisons: [String: (Double, Double) -> Bool] = [
+      "<": (<), "<=": (<=), ">": (>), ">=": (>=), "==": (==),
+    ]
+    guard let holds = comparisons[expectation.comparison]?(measured, expectation.bound) else {
       why = "'\(expectation.comparison)' is not one of <, <=, >, >=, =="
       return
     }
-    let shown = Number.text(measured) ?? ""
     let all = mine + (others ?? [])
     let invalid = all.filter { !$0.isValid }
     let over = mine.count == 1 ? "of one replicate" : "median of \(values.count) replicates"
-    why = "\(others == nil ? "" : "the ratio of ")\(expectation.metric) is \(shown) (\(over))"
+    why = "\(others == nil ? "" : "the ratio of ")\(metric) is \(Number.text(measured) ?? "") (\(over))"
     if !invalid.isEmpty {
       why += "; \(invalid.count) of \(all.count) measurements invalid: "
       why += Set(invalid.map(\.invalidCodes)).sorted().joined(separator: ", ")
+    } else if values.count != mine.count {
+      why += "; the others have no such figure"
     }
-    let isWhole = invalid.isEmpty && values.count == mine.count
-    if isWhole == false, invalid.isEmpty { why += "; the others have no such figure" }
-    verdict = !holds ? .notMet : isWhole ? .met : .unmeasured
-  }
-
-  private static func compare(_ value: Double, _ expectation: Expectation) -> Bool? {
-    switch expectation.comparison {
-    case "<": value < expectation.bound
-    case "<=": value <= expectation.bound
-    case ">": value > expectation.bound
-    case ">=": value >= expectation.bound
-    case "==": value == expectation.bound
-    default: nil
-    }
+    verdict =
+      !holds ? .notMet : invalid.isEmpty && values.count == mine.count ? .met : .unmeasured
   }
 
   private static func missing(

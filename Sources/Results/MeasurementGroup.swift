@@ -1,20 +1,10 @@
 import Engine
-import Lab
 
-/// The three histograms of a scope.
-package enum HistogramKind: String, CaseIterable {
-  case response
-  case service
-  case sendLag = "send_lag"
-
-  /// This one of a scope's.
-  package func of(_ scope: ScopeMeasurement) -> LatencyHistogram {
-    switch self {
-    case .response: scope.response
-    case .service: scope.service
-    case .sendLag: scope.sendLag
-    }
-  }
+extension ScopeMeasurement {
+  /// Its three histograms by name.
+  package static let times: [(name: String, of: @Sendable (ScopeMeasurement) -> LatencyHistogram)] = [
+    ("response", \.response), ("service", \.service), ("send_lag", \.sendLag),
+  ]
 }
 
 /// All replicates of one target under one load.
@@ -24,19 +14,16 @@ package struct MeasurementGroup {
   /// In the order in which they were measured; not empty.
   package var measurements: [Measurement]
 
+  init(_ target: String, _ load: String, of all: [Measurement]) {
+    (self.target, self.load) = (target, load)
+    measurements = all.filter { $0.target == target && $0.load == load }
+  }
+
   /// The groups of a run, in the order of their first replicates.
   package static func all(_ document: RunDocument) -> [MeasurementGroup] {
-    var groups: [MeasurementGroup] = []
-    var places: [[String]: Int] = [:]
-    for one in document.measurements {
-      if let place = places[[one.target, one.load]] {
-        groups[place].measurements.append(one)
-      } else {
-        places[[one.target, one.load]] = groups.count
-        groups.append(MeasurementGroup(target: one.target, load: one.load, measurements: [one]))
-      }
+    document.measurements.map { [$0.target, $0.load] }.uniqued().map {
+      MeasurementGroup($0[0], $0[1], of: document.measurements)
     }
-    return groups
   }
 
   /// Names of the scopes, `request` first.
@@ -52,10 +39,10 @@ package struct MeasurementGroup {
   }
 
   /// The histograms of all valid replicates as one, or of all replicates where none is valid.
-  package func merged(scope: String, kind: HistogramKind) -> LatencyHistogram {
+  package func merged(_ scope: String, _ time: (ScopeMeasurement) -> LatencyHistogram) -> LatencyHistogram {
     let valid = measurements.filter(\.isValid)
     let scopes = (valid.isEmpty ? measurements : valid).flatMap(\.scopes)
-    return .merged(scopes.filter { $0.scope == scope }.map(kind.of))
+    return .merged(scopes.filter { $0.scope == scope }.map(time))
   }
 
   /// The median over the used replicates that have this figure; nil when none has.

@@ -1,4 +1,3 @@
-import Engine
 import Foundation
 
 /// Numbers as text, the same in every locale.
@@ -43,12 +42,6 @@ package enum Number {
   /// A whole number with commas between thousands.
   package static func grouped(_ value: Double?) -> String? {
     guard let value, value.isFinite, abs(value) < 1e15 else { return nil }
-    let digits = String(Int(abs(value).rounded()))
-    var text = ""
-    for (place, digit) in digits.enumerated() {
-      if place > 0, (digits.count - place).isMultiple(of: 3) { text += "," }
-      text.append(digit)
-    }
-    return value <= -0.5 ? "-" + text : text
+    return Int(value.rounded()).formatted(.number.locale(Locale(identifier: "en_US")))
   }
 }

@@ -131,38 +131,26 @@ package struct RunFolderError: Error, Sendable, Equatable, CustomStringConvertib
 }
 
 /// A moment in whole seconds UTC, so that it is the same after it was stored and read again.
-package struct UTCSecond: Codable, Sendable, Equatable, Comparable, CustomStringConvertible {
+package struct UTCSecond: Codable, Sendable, Equatable, CustomStringConvertible {
   /// Seconds since 1970-01-01T00:00:00Z.
   package var epochSeconds: Int
 
-  /// The second of a date, now unless told.
-  package init(_ date: Date = Date()) {
-    let seconds = date.timeIntervalSince1970.rounded(.down)
-    epochSeconds = Int(exactly: seconds) ?? 0
-  }
-
-  package init(epochSeconds: Int) { self.epochSeconds = epochSeconds }
+  /// Now unless told.
+  package init(epochSeconds: Int = Int(Date().timeIntervalSince1970)) { self.epochSeconds = epochSeconds }
 
   /// Such as `2026-11-22T05:04:20Z`.
-  package var description: String { formatted("%Y-%m-%dT%H:%M:%SZ") }
+  package var description: String {
+    Date(timeIntervalSince1970: Double(epochSeconds)).formatted(.iso8601)
+  }
 
   /// Such as `20261122T050420Z`, for names of folders.
-  package var compact: String { formatted("%Y%m%dT%H%M%SZ") }
-
-  package static func < (lhs: UTCSecond, rhs: UTCSecond) -> Bool { lhs.epochSeconds < rhs.epochSeconds }
+  package var compact: String { description.filter { $0 != "-" && $0 != ":" } }
 
   package init(from decoder: any Decoder) throws {
     let container = try decoder.singleValueContainer()
     let text = try container.decode(String.self)
-    let numbers = text.split(whereSeparator: { "-T:Z".contains($0) }).map { Int32($0) ?? 0 }
-    var parts = tm()
-    if numbers.count == 6 {
-      (parts.tm_year, parts.tm_mon) = (numbers[0] &- 1900, numbers[1] &- 1)
-      (parts.tm_mday, parts.tm_hour) = (numbers[2], numbers[3])
-      (parts.tm_min, parts.tm_sec) = (numbers[4], numbers[5])
-    }
-    epochSeconds = timegm(&parts)
-    // What is not exactly such a time comes out as another one.
+    let read = (try? Date(text, strategy: .iso8601)).map { Int($0.timeIntervalSince1970) }
+    self.init(epochSeconds: read ?? 0)
     guard description == text else {
       throw DecodingError.dataCorruptedError(
         in: container, debugDescription: "'\(text)' is not a time such as 2026-11-22T05:04:20Z")
@@ -173,32 +161,19 @@ package struct UTCSecond: Codable, Sendable, Equatable, Comparable, CustomString
     var container = encoder.singleValueContainer()
     try container.encode(description)
   }
-
-  private func formatted(_ format: String) -> String {
-    var seconds = time_t(epochSeconds)
-    var parts = tm()
-    gmtime_r(&seconds, &parts)
-    var bytes = [CChar](repeating: 0, count: 64)
-    let length = strftime(&bytes, bytes.count, format, &parts)
-    return String(decoding: bytes.prefix(length).map { UInt8(bitPattern: $0) }, as: UTF8.self)
-  }
 }
 
 /// SHA-256 (FIPS 180-4) as lower-case hexadecimal text, by OpenSSL.
 package enum SHA256Text {
-  package static func of(_ bytes: some Sequence<UInt8>) -> String {
+  static func of(_ bytes: some Sequence<UInt8>) -> String {
     let input = Array(bytes)
     var digest = [UInt8](repeating: 0, count: Int(SHA256_DIGEST_LENGTH))
     _ = COpenSSL.SHA256(input, input.count, &digest)
-    return digest.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+    return digest.map { String(format: "%02x", $0) }.joined()
   }
-
-  /// The hash of a text's UTF-8 bytes.
-  package static func of(_ text: String) -> String { of(text.utf8) }
 
   /// The hash of a file's bytes; nil when it cannot be read.
   package static func ofFile(_ path: String) -> String? {
-    guard let data = FileManager.default.contents(atPath: path) else { return nil }
-    return of(data)
+    FileManager.default.contents(atPath: path).map { of($0) }
   }
 }

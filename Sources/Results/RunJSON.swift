@@ -43,45 +43,41 @@ extension RunDocument {
     }
     decoder.nonConformingFloatDecodingStrategy = .convertFromString(
       positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
+    func invalid(
+      _ problem: String, remedy: String = "restore the file from where it was copied, or measure again"
+    ) -> RunFolderError {
+      RunFolderError(kind: .invalid, path: path, problem: problem, remedy: remedy)
+    }
     do {
       let schema = try decoder.decode(SchemaOnly.self, from: data).schema
       guard schema == RunDocument.currentSchema else {
-        throw RunFolderError(
-          kind: .invalid, path: path,
-          problem: "key 'schema' is \(schema); this version reads \(RunDocument.currentSchema)",
+        throw invalid(
+          "key 'schema' is \(schema); this version reads \(RunDocument.currentSchema)",
           remedy: "use the nylon-bench that made the run, or measure again")
       }
       self = try decoder.decode(RunDocument.self, from: data)
-      try checkCounts(path)
     } catch let error as DecodingError {
-      throw RunFolderError(
-        kind: .invalid, path: path, problem: Self.problem(of: error),
-        remedy: "restore the file from where it was copied, or measure again")
+      throw invalid(Self.problem(of: error))
+    }
+    for (place, measurement) in measurements.enumerated() {
+      for (number, scope) in measurement.scopes.enumerated() {
+        guard let problem = Self.problem(of: scope) else { continue }
+        throw invalid("key 'measurements.\(place).scopes.\(number)' is wrong: \(problem)")
+      }
     }
   }
 
   /// Refuses counts that nothing real can have, so that sums of them cannot overflow, and whole
   /// requests that do not add up.
-  private func checkCounts(_ path: String) throws {
-    for (place, measurement) in measurements.enumerated() {
-      for (number, scope) in measurement.scopes.enumerated() {
-        let counts = scope.counts
-        let all = [
-          counts.sent, counts.ok, counts.handlerErrors, counts.timeouts, counts.rejected, counts.shed,
-          counts.lost, scope.okInWindow, scope.response.count, scope.service.count, scope.sendLag.count,
-        ]
-        let problem =
-          all.contains { $0 > Self.greatestCount }
-          ? "counts over \(Self.greatestCount)"
-          : scope.scope == "request" && !counts.closes
-            ? "'sent' is \(counts.sent), and its ends add up to \(counts.ended)" : nil
-        guard let problem else { continue }
-        throw RunFolderError(
-          kind: .invalid, path: path,
-          problem: "key 'measurements.\(place).scopes.\(number)' is wrong: \(problem)",
-          remedy: "restore the file from where it was copied, or measure again")
-      }
-    }
+  private static func problem(of scope: ScopeMeasurement) -> String? {
+    let counts = scope.counts
+    let all = [
+      counts.sent, counts.ok, counts.handlerErrors, counts.timeouts, counts.rejected, counts.shed,
+      counts.lost, scope.okInWindow, scope.response.count, scope.service.count, scope.sendLag.count,
+    ]
+    if all.contains(where: { $0 > greatestCount }) { return "counts over \(greatestCount)" }
+    return scope.scope == "request" && !counts.closes
+      ? "'sent' is \(counts.sent), and its ends add up to \(counts.ended)" : nil
   }
 
   /// Ten million requests a second for twenty days.
@@ -123,37 +119,30 @@ private struct RunKey: CodingKey {
 enum RunKeys {
   /// Words that properties write in capitals.
   private static let capitals: Set<String> = ["id", "ip", "json", "url", "sha256", "tls", "http"]
-  /// Objects whose keys are data.
-  private static let verbatimParents: Set<String> = ["policies", "environment", "versions"]
 
   /// `runID` -> `run_id`, `scenarioSHA256` -> `scenario_sha256`; a name with `_` or `-` stays.
   static func stored(_ property: String) -> String {
     guard !property.contains(where: { $0 == "_" || $0 == "-" || $0 == "." }) else { return property }
-    var words = ""
     let letters = Array(property)
-    for (place, letter) in letters.enumerated() {
+    return letters.enumerated().map { place, letter in
       let begins =
         letter.isUppercase && place > 0
         && (!letters[place - 1].isUppercase
           || (place + 1 < letters.count && letters[place + 1].isLowercase))
-      words += (begins ? "_" : "") + letter.lowercased()
-    }
-    return words
-  }
-
-  /// The property of a stored key, whose path from the document's root is given.
-  static func property(_ path: [String]) -> String {
-    guard let key = path.last else { return "" }
-    if path.count > 1, verbatimParents.contains(path[path.count - 2]) { return key }
-    // Histograms name their own keys.
-    if key.hasSuffix("_ns") || key.hasPrefix("_") { return key }
-    let words = key.split(separator: "_").map(String.init)
-    return words.enumerated().map { place, word in
-      place == 0 ? word : capitals.contains(word) ? word.uppercased() : word.capitalizedFirst
+      return (begins ? "_" : "") + letter.lowercased()
     }.joined()
   }
-}
 
-extension String {
-  fileprivate var capitalizedFirst: String { prefix(1).uppercased() + dropFirst() }
+  /// The property of a stored key, whose path from the document's root is given. Foundation leaves the keys
+  /// of dictionaries alone, but for those whose keys are no texts: `policies`.
+  static func property(_ path: [String]) -> String {
+    let key = path.last ?? ""
+    // Histograms name their own keys.
+    if path.dropLast().last == "policies" || key.hasSuffix("_ns") || key.hasPrefix("_") { return key }
+    return key.split(separator: "_").enumerated().map { place, word in
+      place == 0
+        ? String(word)
+        : capitals.contains(String(word)) ? word.uppercased() : word.prefix(1).uppercased() + word.dropFirst()
+    }.joined()
+  }
 }

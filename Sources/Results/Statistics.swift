@@ -280,7 +280,7 @@ package struct ChiSquare: Sendable, Equatable {
   package let degrees: Int
 
   /// Probability of a statistic at least as great when the hypothesis is true.
-  package var pValue: Double { Distributions.chiSquareTail(statistic, degrees: Double(degrees)) }
+  package var pValue: Double { Distributions.chiSquareTail(statistic, degrees: degrees) }
 }
 
 extension Statistics {

@@ -20,9 +20,10 @@ package struct SummaryRow {
   }
 
   /// All columns in the promised order; new ones go to the end.
-  package static let columns =
-    identity + counters(.sent, through: .duplicates) + figures + counters(.unexpected, through: .wrongContent)
-    + later + processes + monitoring + counters(after: .wrongContent)
+  package static let columns: [Column<SummaryRow>] =
+    identity + outcomes[...Counter.duplicates.rawValue] + figures
+    + outcomes[Counter.unexpected.rawValue...Counter.wrongContent.rawValue] + later + processes + monitoring
+    + outcomes[(Counter.wrongContent.rawValue + 1)...]
 
   private static let identity: [Column<SummaryRow>] = [
     .text("run_id", "the run's folder", \.runID),
@@ -47,18 +48,19 @@ package struct SummaryRow {
     .number("response_min_us", "least response time", unit: "us", better: .less) {
       $0.extreme(\.leastNanoseconds)
     },
-    .response("response_p50_us", 50), .response("response_p90_us", 90), .response("response_p99_us", 99),
-    .response("response_p999_us", 99.9),
+    .percentile("response_p50_us", "response time", 50, \.response),
+    .percentile("response_p90_us", "response time", 90, \.response),
+    .percentile("response_p99_us", "response time", 99, \.response),
+    .percentile("response_p999_us", "response time", 99.9, \.response),
     .number("response_max_us", "greatest response time", unit: "us", better: .less) {
       $0.extreme(\.greatestNanoseconds)
     },
     .number("response_mean_us", "mean response time", unit: "us", better: .less) {
       $0.scope.response.meanNanoseconds.map { $0 / 1000 }
     },
-    .service("service_p50_us", 50), .service("service_p99_us", 99),
-    .number("send_lag_p99_us", "how late the generator sends, percentile 99", unit: "us", better: .less) {
-      $0.scope.sendLag.printableMicroseconds(99)
-    },
+    .percentile("service_p50_us", "service time", 50, \.service),
+    .percentile("service_p99_us", "service time", 99, \.service),
+    .percentile("send_lag_p99_us", "how late the generator sends", 99, \.sendLag),
     .cpu("cpu_generator_us", "load process, with an FFI plugin in it", \.cpuGeneratorNanoseconds),
     .cpu("cpu_broker_us", "broker", \.cpuBrokerNanoseconds),
     .cpu("cpu_workers_us", "workers together", \.cpuWorkersNanoseconds),
@@ -88,24 +90,25 @@ package struct SummaryRow {
       ("generator", "load process", \.generator), ("broker", "broker", \.broker),
       ("workers", "workers", \.workerProcesses),
     ]
-    return all.flatMap { name, words, costs -> [Column<SummaryRow>] in
-      let memory = "resident memory of the \(words) at the"
+    let memory = all.flatMap { name, words, costs -> [Column<SummaryRow>] in
+      let meaning = "resident memory of the \(words) at the"
       return [
-        .whole("resident_\(name)_start_bytes", "B", "\(memory) start of the measured time") {
+        .whole("resident_\(name)_start_bytes", "B", "\(meaning) start of the measured time") {
           costs($0)?.residentStartBytes
         },
-        .whole("resident_\(name)_end_bytes", "B", "\(memory) end of the measured time") {
+        .whole("resident_\(name)_end_bytes", "B", "\(meaning) end of the measured time") {
           costs($0)?.residentEndBytes
         },
       ]
     }
-      + all.flatMap { name, words, costs -> [Column<SummaryRow>] in
-        let thread = "times per request that a thread of the \(words)"
-        return [
-          .rate("voluntary_switches_\(name)", "\(thread) waited") { costs($0)?.voluntarySwitches },
-          .rate("involuntary_switches_\(name)", "\(thread) lost its core") { costs($0)?.involuntarySwitches },
-        ]
-      }
+    let switches = all.flatMap { name, words, costs -> [Column<SummaryRow>] in
+      let meaning = "times per request that a thread of the \(words)"
+      return [
+        .rate("voluntary_switches_\(name)", "\(meaning) waited") { costs($0)?.voluntarySwitches },
+        .rate("involuntary_switches_\(name)", "\(meaning) lost its core") { costs($0)?.involuntarySwitches },
+      ]
+    }
+    return memory + switches
   }()
 
   private static let monitoring: [Column<SummaryRow>] = [
@@ -135,20 +138,11 @@ package struct SummaryRow {
 
   package static func column(_ name: String) -> Column<SummaryRow>? { byName[name] }
 
-  /// The value of a numeric column; nil when it is missing or there is no such column.
-  func figure(_ column: String) -> Double? { Self.column(column)?.figure(self) }
-
-  private static func counters(_ first: Counter, through last: Counter) -> [Column<SummaryRow>] {
-    Counter.outcomes[first.rawValue...last.rawValue].map(counter)
-  }
-
-  private static func counters(after last: Counter) -> [Column<SummaryRow>] {
-    Counter.outcomes.dropFirst(last.rawValue + 1).map(counter)
-  }
-
-  private static func counter(_ counter: Counter) -> Column<SummaryRow> {
-    let better: Column<SummaryRow>.Better = [.sent, .ok].contains(counter) ? .neither : .less
-    return .count(RunKeys.stored("\(counter)"), counter.meaning, better: better) { $0.scope.counts[counter] }
+  private static let outcomes: [Column<SummaryRow>] = Counter.outcomes.map { counter in
+    .count(
+      RunKeys.stored("\(counter)"), counter.meaning,
+      better: counter == .sent || counter == .ok ? .neither : .less
+    ) { $0.scope.counts[counter] }
   }
 
   private var throughput: Double? {
@@ -177,15 +171,12 @@ package struct SummaryRow {
 
 // Columns that differ only in what they are of.
 extension Column<SummaryRow> {
-  fileprivate static func response(_ name: String, _ percentile: Double) -> Column {
-    .number(name, "response time, percentile \(Number.text(percentile) ?? "")", unit: "us", better: .less) {
-      $0.scope.response.printableMicroseconds(percentile)
-    }
-  }
-
-  fileprivate static func service(_ name: String, _ percentile: Double) -> Column {
-    .number(name, "service time, percentile \(Number.text(percentile) ?? "")", unit: "us", better: .less) {
-      $0.scope.service.printableMicroseconds(percentile)
+  fileprivate static func percentile(
+    _ name: String, _ what: String, _ percentile: Double,
+    _ of: @escaping @Sendable (ScopeMeasurement) -> LatencyHistogram
+  ) -> Column {
+    .number(name, "\(what), percentile \(Number.text(percentile) ?? "")", unit: "us", better: .less) {
+      of($0.scope).printableMicroseconds(percentile)
     }
   }
 
@@ -228,13 +219,10 @@ extension LatencyHistogram {
 }
 
 extension Measurement {
-  /// A numeric column of summary.csv in the row of phase `request`; nil when missing.
-  package func figure(_ column: String) -> Double? { figure(column, scope: "request") }
-
-  /// A numeric column in the row of a phase.
-  func figure(_ column: String, scope: String) -> Double? {
+  /// A numeric column of summary.csv in the row of a phase; nil when missing.
+  package func figure(_ column: String, scope: String = "request") -> Double? {
     scopes.first { $0.scope == scope }.flatMap {
-      SummaryRow(runID: "", scenario: "", measurement: self, scope: $0).figure(column)
+      SummaryRow.column(column)?.figure(SummaryRow(runID: "", scenario: "", measurement: self, scope: $0))
     }
   }
 

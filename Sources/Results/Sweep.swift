@@ -103,84 +103,61 @@ package struct SweepCurve: Sendable {
   }
 
   package var sentence: String {
-    var parts: [String] = []
-    if let knee {
-      parts.append(
-        "knee at \(knee.concurrency) in flight, \(Number.grouped(knee.ratePerSecond) ?? "?") req/s in "
-          + "\(Number.time(microseconds: knee.meanMicroseconds) ?? "?") on average (greatest throughput / "
-          + "response time, Kleinrock 1979)")
-    }
-    if let highest {
-      parts.append(
-        "highest rate \(Number.grouped(highest.ratePerSecond) ?? "?") req/s at \(highest.concurrency)")
-    }
-    if let costGrowth {
-      parts.append(
+    let parts = [
+      knee.map {
+        "knee at \($0.concurrency) in flight, \(Number.grouped($0.ratePerSecond) ?? "?") req/s in "
+          + "\(Number.time(microseconds: $0.meanMicroseconds) ?? "?") on average (greatest throughput / "
+          + "response time, Kleinrock 1979)"
+      },
+      highest.map {
+        "highest rate \(Number.grouped($0.ratePerSecond) ?? "?") req/s at \($0.concurrency)"
+      },
+      costGrowth.map {
         "the generator's CPU time per request with the most in flight is "
-          + "\(Number.significant(costGrowth, 3) ?? "?") times that of its cheapest load")
-    }
+          + "\(Number.significant($0, 3) ?? "?") times that of its cheapest load"
+      },
+    ].compactMap { $0 }
     return "\(target): \(parts.joined(separator: "; "))."
   }
-}
 
-/// The curves of pools with different numbers of workers or of connections.
-package struct SweepSummary {
-  private let curves: [SweepCurve]
-  private let combinations: Int
-
-  /// Of all curves of a run; those of plugins have no combination.
-  package init(_ all: [SweepCurve]) {
-    curves = all.filter { $0.workers != nil || $0.connections != nil }
-    combinations = Set(curves.map { [$0.workers, $0.connections] }).count
-  }
-
-  /// One sentence; none where all curves are of one combination.
-  package var sentences: [String] {
-    guard combinations > 1, let best = curves.compactMap(Self.highest).max(by: { $0.rate < $1.rate }) else {
-      return []
+  /// What curves of pools with different numbers of workers or of connections say together, one sentence;
+  /// none where all are of one combination. Plugins have no such numbers.
+  package static func summary(_ all: [SweepCurve]) -> [String] {
+    let curves = all.filter { $0.workers != nil || $0.connections != nil }
+    let combinations = Set(curves.map { [$0.workers, $0.connections] }).count
+    let highest = curves.compactMap { curve in curve.highest.map { (curve, $0) } }
+    guard combinations > 1,
+      let (curve, point) = highest.max(by: { $0.1.ratePerSecond < $1.1.ratePerSecond })
+    else { return [] }
+    func counted(_ number: Int?, _ noun: String) -> String {
+      number.map { "\($0) \(noun)\($0 == 1 ? "" : "s"), " } ?? ""
     }
     return [
-      "Of \(combinations) combinations of workers and connections, \(best.words) reaches the highest rate, "
-        + "\(Number.grouped(best.rate) ?? "?") req/s\(cost.map { "; \($0)" } ?? "")."
+      "Of \(combinations) combinations of workers and connections, \(curve.target) ("
+        + counted(curve.workers, "worker") + counted(curve.connections, "connection")
+        + "\(point.concurrency) in flight\(point.group.isValid ? "" : "; not valid")) reaches the highest rate, "
+        + "\(Number.grouped(point.ratePerSecond) ?? "?") req/s\(cost(curves).map { "; \($0)" } ?? "")."
     ]
-  }
-
-  private static func highest(_ curve: SweepCurve) -> (rate: Double, words: String)? {
-    guard let point = curve.highest else { return nil }
-    let isValid = point.group.isValid
-    let numbers = [
-      counted(curve.workers, "worker"), counted(curve.connections, "connection"),
-      "\(point.concurrency) in flight",
-    ].compactMap { $0 }
-    let words = "\(curve.target) (\(numbers.joined(separator: ", "))\(isValid ? "" : "; not valid"))"
-    return (point.ratePerSecond, words)
-  }
-
-  private static func counted(_ number: Int?, _ noun: String) -> String? {
-    number.map { "\($0) \(noun)\($0 == 1 ? "" : "s")" }
   }
 
   /// What a request costs the generator at the cheapest load of all, and with the most in flight; nil
   /// when that was not measured everywhere.
-  private var cost: String? {
+  private static func cost(_ curves: [SweepCurve]) -> String? {
+    /// The least and the greatest, or the one when both read the same.
+    func range(_ values: [Double], _ text: (Double) -> String?) -> String? {
+      guard let low = values.min().flatMap(text), let high = values.max().flatMap(text) else { return nil }
+      return low == high ? low : "\(low) to \(high)"
+    }
     let points = curves.flatMap(\.points)
-    let costs = points.compactMap(\.cost)
-    let ends = curves.compactMap { $0.points.last?.cost }
-    let growths = curves.compactMap(\.costGrowth)
-    guard costs.count == points.count, let cheapest = points.min(by: { $0.cost ?? 0 < $1.cost ?? 0 }),
+    guard points.allSatisfy({ $0.cost != nil }),
+      let cheapest = points.min(by: { $0.cost ?? 0 < $1.cost ?? 0 }),
       let least = Number.time(microseconds: cheapest.cost),
-      let last = range(ends, { Number.time(microseconds: $0) }),
-      let growth = range(growths, { Number.significant($0, 3) })
+      let last = range(curves.compactMap { $0.points.last?.cost }, { Number.time(microseconds: $0) }),
+      let growth = range(curves.compactMap(\.costGrowth), { Number.significant($0, 3) })
     else { return nil }
     return "the generator's CPU time per request is \(least) at the cheapest load of all "
       + "(\(cheapest.group.target), \(cheapest.concurrency) in flight) and \(last) with the most in flight, "
       + "\(growth) times that of the cheapest load of the same curve"
-  }
-
-  /// The least and the greatest, or the one when both read the same.
-  private func range(_ values: [Double], _ text: (Double) -> String?) -> String? {
-    guard let low = values.min().flatMap(text), let high = values.max().flatMap(text) else { return nil }
-    return low == high ? low : "\(low) to \(high)"
   }
 }
 

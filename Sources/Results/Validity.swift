@@ -220,22 +220,19 @@ enum FailureWords {
 
   /// What failed beside the requests that were answered well.
   static func warnings(_ measurement: Measurement) -> [String] {
-    guard let request = measurement.request?.counts else { return [] }
-    let failed = request.ended - request.ok
-    let isOverload = failed == request.rejected + request.shed
+    guard let counts = measurement.request?.counts else { return [] }
+    let failed = counts.ended - counts.ok
+    let isOverload = failed == counts.rejected + counts.shed
     let clauses = (isOverload ? [] : endings(measurement)) + (measurement.evidence?.clauses ?? [])
-    guard !clauses.isEmpty else { return duplicates(measurement) }
-    return ["\(failed) of \(request.sent) requests failed: \(clauses.joined(separator: "; "))"]
-      + duplicates(measurement)
-  }
-
-  private static func duplicates(_ measurement: Measurement) -> [String] {
-    guard let counts = measurement.request?.counts, counts.duplicates > 0 else { return [] }
-    return [
+    let again =
       measurement.transport == "ffi"
-        ? "\(counts.duplicates) calls ended a phase that had ended already: the plugin calls Next or End twice"
-        : "\(counts.duplicates) replies came again for requests that were answered already"
-    ]
+      ? "calls ended a phase that had ended already: the plugin calls Next or End twice"
+      : "replies came again for requests that were answered already"
+    return [
+      clauses.isEmpty
+        ? nil : "\(failed) of \(counts.sent) requests failed: \(clauses.joined(separator: "; "))",
+      counts.duplicates > 0 ? "\(counts.duplicates) \(again)" : nil,
+    ].compactMap { $0 }
   }
 
   /// `request_filter: timeouts 64, handler errors 3`, one for each phase in which something failed.

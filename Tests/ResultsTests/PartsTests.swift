@@ -42,7 +42,7 @@ struct PartsTests {
     #expect(rows.map { $0["count"] } == ["2000", "2000", "2000"])
     #expect(rows.map { $0["mean_us"] } == ["0.3", "0.7", "1"])
     #expect(rows.allSatisfy { $0["phase"] == "logging" && $0["replicate"] == "1" })
-    #expect(try Exporter.render(run, format: .csv).map(\.name).contains("parts.csv"))
+    #expect(try ExportFormat.csv.render(run).map(\.name).contains("parts.csv"))
   }
 
   @Test("a percentile with too few samples is empty, and so is the sum where nothing was cut up")
@@ -62,7 +62,7 @@ struct PartsTests {
     let run = document([measurement("nats", around: 1_000_000)])
     #expect(ResultTables.parts(run).rows.isEmpty)
     #expect(!MarkdownReport.render(run).contains("Where the time goes"))
-    #expect(try !Exporter.render(run, format: .csv).map(\.name).contains("parts.csv"))
+    #expect(try !ExportFormat.csv.render(run).map(\.name).contains("parts.csv"))
   }
 
   @Test("costs and parts come back from run.json, and are nil in a run from before them")

@@ -136,7 +136,7 @@ struct PageTests {
     let text = try String(contentsOfFile: "\(Self.root)/\(page)", encoding: .utf8)
     let document = try RunFolder.open(path: "\(Self.root)/results/reference/\(run)").document
     let format = try #require(ExportFormat(rawValue: format))
-    let rendered = try #require(try Exporter.render(document, format: format).first).contents
+    let rendered = try #require(try format.render(document).first).contents
     #expect(text.contains(rendered), "render it with: nylon-bench export results/reference/\(run)")
   }
 }
@@ -167,7 +167,7 @@ struct AbsurdFigureTests {
     one.windows[1].completed = .max
     let run = document([one] + replicates("ffi", around: 1, count: 1, samples: 1, transport: "ffi"))
     for format in ExportFormat.allCases {
-      let files = try Exporter.render(run, format: format)
+      let files = try format.render(run)
       #expect(!files.isEmpty)
       for file in files where file.name.hasSuffix(".csv") {
         for cell in file.contents.split(whereSeparator: { $0 == "," || $0.isNewline }) {

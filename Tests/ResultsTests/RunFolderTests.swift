@@ -48,9 +48,9 @@ struct RunFolderTests {
     let stored = try RunDocument(json: Data(run.json().utf8), path: "run.json")
     #expect(stored == run)
     for format in ExportFormat.allCases {
-      let files = try Exporter.render(run, format: format)
+      let files = try format.render(run)
       #expect(!files.isEmpty)
-      #expect(try Exporter.render(stored, format: format) == files)
+      #expect(try format.render(stored) == files)
     }
   }
 
@@ -226,9 +226,9 @@ struct HelperTests {
   @Test("SHA-256 is that of the standard's examples")
   func sha256() {
     #expect(
-      SHA256Text.of("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
+      SHA256Text.of("abc".utf8) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
     #expect(
-      SHA256Text.of("") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
+      SHA256Text.of("".utf8) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
     #expect(SHA256Text.ofFile("/none/such") == nil)
   }
 

@@ -28,7 +28,7 @@ struct ExportCommand: BenchCommand {
   var to: String?
 
   func execute() throws {
-    let files = try Exporter.render(try RunFolder.open(path: runPath).document, format: format)
+    let files = try format.render(try RunFolder.open(path: runPath).document)
     if let to {
       try RunFolder.write(files, to: to)
       for file in files { Console.error("wrote \(to)/\(file.name)") }
