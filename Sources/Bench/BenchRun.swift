@@ -147,7 +147,7 @@ final class BenchRun {
     var judged = document
     judged.judge()
     if !checks.isEmpty {
-      judged.claims = ClaimEvaluator.verdicts(checks, measurements: judged.measurements, seed: plan.seed)
+      judged.claims = ClaimEvaluator.verdicts(checks, measurements: judged.measurements)
       judged.implied = ImpliedPair.pairs(checks, measurements: judged.measurements)
       judged.origins = origins
     }

@@ -168,7 +168,7 @@ final class Workbench {
         let secrets = Secrets(secrets(of: order.target))
         let words = measurement.evidence?.workerError
         measurement.evidence?.workerError = words.map(secrets.scrub)
-        judge(&measurement, timerFloor: shared.area.timerFloorNanoseconds)
+        judge(&measurement)
         return measurement
       }
     }
@@ -186,10 +186,8 @@ final class Workbench {
     return measurement
   }
 
-  private func judge(_ measurement: inout Engine.Measurement, timerFloor: UInt64) {
-    let context = ValidityContext(
-      timerFloorNanoseconds: Double(timerFloor), optimisedBuild: ToolVersion.isOptimised)
-    let (reasons, warnings) = Validity.assess(measurement, context: context)
+  private func judge(_ measurement: inout Engine.Measurement) {
+    let (reasons, warnings) = Validity.assess(measurement, optimisedBuild: ToolVersion.isOptimised)
     measurement.invalidReasons += reasons
     measurement.warnings += warnings
   }

@@ -8,7 +8,7 @@ private typealias GroupColumn = Column<MeasurementGroup>
 extension GroupColumn {
   fileprivate static let name: [GroupColumn] = [.text("target", \.target), .text("load", \.load)]
   fileprivate static let valid = GroupColumn.toned("valid", isText: true) {
-    Cell($0.validity, $0.isValid ? .good : .bad)
+    Cell($0.validity, $0.validity == "yes" ? .good : $0.isValid ? .unsure : .bad)
   }
 
   /// The median over replicates of a column of summary.csv, in the unit that reads best.
@@ -61,25 +61,23 @@ package enum ResultTables {
 
   /// Intervals of the figures that matter most, a row per target and load.
   static func intervals(_ document: RunDocument) -> ReportTable {
-    let seed = document.seed
     func interval(_ head: String, _ name: String) -> GroupColumn {
       .other(head) { group in
         guard let column = SummaryRow.column(name),
-          let interval = Statistics.bootstrapMedian(group.figures(name), seed: seed),
+          let interval = Statistics.medianInterval(group.figures(name)),
           let low = column.shown(interval.low), let high = column.shown(interval.high)
         else { return nil }
         return "\(low) to \(high)"
       }
     }
     return ReportTable(
-      "95 % bootstrap intervals of the medians over replicates",
+      "Intervals of the medians over replicates, of at least 95 %",
       GroupColumn.name + [
         interval("req/s", "throughput_rps"), interval("p50", "response_p50_us"),
         interval("p99", "response_p99_us"),
       ], MeasurementGroup.all(document),
       notes: [
-        "–: under 3 replicates. From so few replicates an interval is about their range, and covers less "
-          + "than 95 %: at most 75 % of 3, 87.5 % of 4, 93.75 % of 5."
+        "Two order statistics of the replicates; –: under 6 replicates, which give no interval."
       ])
   }
 

@@ -45,6 +45,8 @@ package struct RunDocument: Codable, Sendable, Equatable {
   /// The bound that a sweep's search set for response times; nil without one.
   package var serviceLevel: ServiceLevel?
   package var expectations: [ExpectationResult] = []
+  /// How far two targets may be apart and still be called the same, 0.1 is 10 %; nil for the default.
+  package var equivalence: Double?
   /// Things to know about the run as a whole.
   package var warnings: [String] = []
   /// Network links between the parts, measured before the loads; nil when there were none.
@@ -53,7 +55,7 @@ package struct RunDocument: Codable, Sendable, Equatable {
   private enum CodingKeys: String, CodingKey {
     case schema, runID, toolVersion, commandLine, scenario, scenarioSHA256, plugins, seed, machine, started
     case ended, interrupted, measurements, comparisons, claims, implied, origins, behaviours, serviceLevel
-    case expectations, warnings, links
+    case expectations, equivalence, warnings, links
     // The promised key.
     case baseline = "floor"
   }
@@ -75,11 +77,24 @@ package struct RunDocument: Codable, Sendable, Equatable {
     self.started = started
   }
 
-  package var isValid: Bool { measurements.allSatisfy(\.isValid) }
+  /// Whether figures of every condition may be used.
+  package var isValid: Bool { MeasurementGroup.all(self).allSatisfy(\.isValid) }
 
-  /// Fills in comparisons and expectations from the measurements.
+  /// Says of each condition whether it was steady, and fills in comparisons and expectations.
   package mutating func judge() {
-    comparisons = Comparison.rows(measurements: measurements, targets: scenario.targets, seed: seed)
+    for place in measurements.indices {
+      measurements[place].invalidReasons.removeAll { $0.code == .neverSteady }
+    }
+    for group in MeasurementGroup.all(self) {
+      guard let trend = group.trend else { continue }
+      for place in measurements.indices
+      where measurements[place].target == group.target && measurements[place].load == group.load {
+        measurements[place].invalidReasons.append(trend)
+      }
+    }
+    comparisons = Comparison.rows(
+      measurements: measurements, targets: scenario.targets,
+      equivalence: equivalence ?? Comparison.equivalence)
     expectations = scenario.expectations.map { ExpectationResult($0, measurements: measurements) }
   }
 }

@@ -212,7 +212,7 @@ struct ExitReasonTests {
       Measurement(
         target: "a", transport: "ffi", handler: "", load: "closed-1", concurrency: 1, payloadBytes: 0,
         replicate: 1, durationSeconds: 1,
-        invalidReasons: isValid ? [] : [InvalidReason(code: .saturated, detail: "d")])
+        invalidReasons: isValid ? [] : [InvalidReason(code: .workerDied, detail: "d")])
     ]
     document.claims = verdicts.map {
       ClaimVerdict(of: BehaviourSpec(id: "i", document: "d", line: 1, words: "w"), $0, why: "")
