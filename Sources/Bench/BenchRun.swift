@@ -44,6 +44,7 @@ final class BenchRun {
       machine: machine,
       started: started)
     document.warnings = plan.warnings
+    document.equivalence = options.equivalence / 100
   }
 
   /// The level that a search compares rates with.
@@ -55,17 +56,12 @@ final class BenchRun {
   /// Measures everything; what was measured is saved after each measurement and at any end.
   func execute() throws -> RunDocument {
     defer { lab.tearDown() }
-    let steps = measuresTargets ? Step.all(of: plan) : []
-    progress.plan(count: steps.count, secondsEach: plan.warmupSeconds + plan.measureSeconds + 1)
     do {
-      try measureBaseline(steps: steps.count)
-      for (place, step) in steps.enumerated() {
-        guard !trap.isSprung else { break }
-        progress.begin(place: place, label: "\(step.target.name) \(step.load.label) #\(step.replicate)")
-        try measure(step)
-        try folder.save(judged())
-      }
-      try measureFollowing(planned: steps.count)
+      var rounds = Rounds(plan: plan, budgetSeconds: options.budgetSeconds)
+      let conditions = measuresTargets ? rounds.nextRound().count : 0
+      try measureBaseline(steps: conditions * plan.replicates)
+      if measuresTargets { try measureRounds(&rounds) }
+      try measureFollowing(planned: document.measurements.count)
       try tryPromises()
     } catch {
       progress.clear()
@@ -97,13 +93,38 @@ final class BenchRun {
     document.baseline = try calibration.machineBaseline(transports: Set(plan.targets.map(\.transport.name)))
   }
 
+  /// Measures round by round until every question is answered, the rounds are made or the time is spent.
+  private func measureRounds(_ rounds: inout Rounds) throws {
+    let begun = MonotonicClock.nanoseconds
+    var end: Rounds.End?
+    while end == nil, !trap.isSprung {
+      let steps = rounds.nextRound()
+      let left = steps.count * max(1, plan.replicates - rounds.made)
+      progress.plan(count: left, secondsEach: plan.warmupSeconds + plan.measureSeconds + 1)
+      for (place, step) in steps.enumerated() where !trap.isSprung {
+        progress.begin(
+          place: place,
+          label: "round \(step.replicate) of \(plan.roundsText)\(rounds.answered): "
+            + "\(step.target.name) \(step.load.label)")
+        try measure(step)
+      }
+      let seconds = Double(MonotonicClock.nanoseconds - begun) / 1e9
+      end = rounds.finishRound(&document, checks: checks, elapsedSeconds: seconds)
+      try folder.save(judged())
+    }
+    document.rounds = RoundsMade(
+      made: rounds.made, open: rounds.questions.count(where: \.isOpen), questions: rounds.questions.count,
+      end: end.map { "\($0)" })
+  }
+
   private func measureFollowing(planned: Int) throws {
     var count = planned
     while !trap.isSprung, let next = following?(document) {
       count += 1
       progress.plan(count: count, secondsEach: plan.warmupSeconds + plan.measureSeconds + 1)
       progress.begin(place: count - 1, label: "\(next.target.name) \(next.load.label)")
-      try measure(Step(target: next.target, load: next.load, replicate: 1))
+      try measure(
+        Step(target: next.target, load: next.load, replicate: 1, warmupSeconds: plan.warmupSeconds))
       try folder.save(judged())
     }
   }
@@ -146,18 +167,15 @@ final class BenchRun {
   private func judged() -> RunDocument {
     var judged = document
     judged.judge()
-    if !checks.isEmpty {
-      judged.claims = ClaimEvaluator.verdicts(checks, measurements: judged.measurements)
-      judged.implied = ImpliedPair.pairs(checks, measurements: judged.measurements)
-      judged.origins = origins
-    }
+    judged.judgeClaims(checks)
+    if !checks.isEmpty { judged.origins = origins }
     judged.claims += Promises.verdicts(promises, results: judged.behaviours ?? [])
     return judged
   }
 
   private func measure(_ step: Step) throws {
     var measurement = try lab.measure(
-      target: step.target, load: step.load, replicate: step.replicate,
+      target: step.target, load: step.load, replicate: step.replicate, warmupSeconds: step.warmupSeconds,
       onGlance: { [trap, progress] glance in
         progress.show(glance)
         return !trap.isSprung
@@ -187,27 +205,6 @@ final class BenchRun {
       throw CountsDoNotClose(
         target: measurement.target, load: measurement.load, scope: scope.scope, sent: scope.counts.sent,
         ended: scope.counts.ended)
-    }
-  }
-}
-
-/// One measurement to make.
-struct Step: Equatable {
-  let target: Target
-  let load: LoadShape
-  let replicate: Int
-
-  /// The measurements of a plan in their order: for each replicate and load the targets in turn, A B then
-  /// B A, so that drift cancels.
-  static func all(of plan: Plan) -> [Step] {
-    let mostLoads = plan.targets.map(\.loads.count).max() ?? 0
-    return (1...max(1, plan.replicates)).flatMap { replicate in
-      (0..<mostLoads).flatMap { place in
-        let targets = replicate % 2 == 1 ? plan.targets : plan.targets.reversed()
-        return targets.filter { place < $0.loads.count }.map {
-          Step(target: $0, load: $0.loads[place], replicate: replicate)
-        }
-      }
     }
   }
 }

@@ -16,12 +16,35 @@ package protocol RunOptions {
   var quiet: Bool { get }
   var verbose: Bool { get }
   var gate: Bool { get }
+  /// The fewest and the most rounds, such as `6..12`; nil for the scenario's.
+  var rounds: String? { get }
+  /// The time that the measurements may take, such as `10m`; nil without a limit.
+  var budget: TimeBudget? { get }
+  /// How far two targets may be apart and still be called the same, percent.
+  var equivalence: Double { get }
+}
+
+/// A time such as `90s`, `10m` or `1h`.
+package struct TimeBudget: Sendable, Equatable {
+  package let seconds: Double
+
+  package init?(_ text: String) {
+    let units = ["s": 1.0, "m": 60, "h": 3600]
+    guard let unit = text.last, let factor = units[String(unit)], let value = Double(text.dropLast()),
+      value > 0, value * factor <= 86_400
+    else { return nil }
+    seconds = value * factor
+  }
 }
 
 extension RunOptions {
+  var budgetSeconds: Double? { budget?.seconds }
+
   var loaderOptions: ScenarioLoader.Options {
     ScenarioLoader.Options(
-      metrics: SummaryRow.numericColumns, overrides: overrides, seed: seed, quick: quick, server: server)
+      metrics: SummaryRow.numericColumns,
+      overrides: overrides + (rounds.map { ["rounds=\($0)"] } ?? []), seed: seed, quick: quick, server: server
+    )
   }
 }
 

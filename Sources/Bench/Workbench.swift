@@ -86,10 +86,11 @@ final class Workbench {
   ///
   /// - Parameter onGlance: sees the load under way; false ends it early.
   func measure(
-    target: Target, load: LoadShape, replicate: Int, onGlance: (LoadGlanceAt) -> Bool
+    target: Target, load: LoadShape, replicate: Int, warmupSeconds: Double? = nil,
+    onGlance: (LoadGlanceAt) -> Bool
   ) throws -> Engine.Measurement {
     var order = LoadOrder(
-      target: target, load: load, request: plan.request, warmupSeconds: plan.warmupSeconds,
+      target: target, load: load, request: plan.request, warmupSeconds: warmupSeconds ?? plan.warmupSeconds,
       measureSeconds: plan.measureSeconds, drainSeconds: plan.drainSeconds, threads: plan.threads,
       connections: target.connections ?? plan.connections, seed: plan.seed, replicate: replicate,
       pluginPath: pluginPaths[target.name] ?? "")

@@ -105,6 +105,21 @@ package enum ClaimEvaluator {
   }
 }
 
+extension ClaimCheck {
+  /// The targets and loads of which more replicates could decide the claim; empty when it is decided, or was
+  /// not measured.
+  package func undecided(in verdicts: [ClaimVerdict]) -> [(target: String, load: String)] {
+    let mine = verdicts.filter { $0.id == id }
+    guard mine.contains(where: { $0.isOverall && $0.verdict == .inconclusive }) else { return [] }
+    let open = conditions.filter { one in
+      mine.contains { $0.condition == one.label && $0.verdict == .inconclusive }
+    }
+    return open.flatMap { one in
+      [one.target, one.against].compactMap { $0 }.map { ($0, one.load) }
+    }
+  }
+}
+
 extension ClaimVerdict {
   fileprivate func because(_ reason: String) -> ClaimVerdict {
     var row = self

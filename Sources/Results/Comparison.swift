@@ -186,6 +186,11 @@ package enum Comparison {
     return twin == a
   }
 
+  /// Whether a row is about the same target twice.
+  package static func isAA(_ row: ComparisonRow, _ targets: [Target]) -> Bool {
+    isSame(pairs: targetPairs(targets), row.a, row.b)
+  }
+
   private static func isSame(pairs: [(Target, Target)], _ a: String, _ b: String) -> Bool {
     pairs.contains { $0.0.name == a && $0.1.name == b && isSame($0.0, $0.1) }
   }

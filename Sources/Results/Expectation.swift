@@ -19,6 +19,10 @@ package struct ExpectationResult: Codable, Sendable, Equatable {
   package var verdict: Verdict
   /// The figures behind it.
   package var why: String
+  /// Whether further replicates could change the verdict: the bound lies within the figure's interval; nil in runs
+  /// that did not keep it.
+  private var straddles: Bool?
+  package var isOpen: Bool { straddles == true }
 
   /// Judges a condition on rows of phase `request`.
   ///
@@ -48,6 +52,10 @@ package struct ExpectationResult: Codable, Sendable, Equatable {
       verdict = .unmeasured
       why = "'\(expectation.comparison)' is not one of <, <=, >, >=, =="
       return
+    }
+    let interval = Statistics.medianInterval(values)
+    straddles = interval.map {
+      Self.compare($0.low, expectation) != Self.compare($0.high, expectation)
     }
     let shown = Number.text(measured) ?? ""
     let all = mine + (others ?? [])

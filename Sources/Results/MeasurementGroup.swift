@@ -54,10 +54,13 @@ package struct MeasurementGroup {
     return whole.count { $0.has(.saturated) } * 2 > whole.count
   }
 
+  /// Whether replicates were lost to disturbances or breaks, so that there are fewer than wanted.
+  package func lacksReplicates(_ wanted: Int) -> Bool { sound.count < wanted }
+
   /// The replicates that figures are taken from: neither broken nor disturbed.
   package var sound: [Measurement] {
     let isSaturated = isSaturated
-    return whole.filter { !$0.has(.steal) && (isSaturated || !$0.has(.saturated)) }
+    return whole.filter { !$0.has(.steal) && !$0.has(.shortWarmup) && (isSaturated || !$0.has(.saturated)) }
   }
 
   /// The sound replicates; where there is none, all, so that what was measured is shown.
@@ -76,7 +79,7 @@ package struct MeasurementGroup {
   /// A trend that the replicates share: the warm-up was too short.
   ///
   /// Nil under a rate out of reach, where waiting requests pile up and response times must rise.
-  var trend: InvalidReason? {
+  package var trend: InvalidReason? {
     guard !isSaturated else { return nil }
     let sound = sound
     var series = [

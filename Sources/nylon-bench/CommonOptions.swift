@@ -6,8 +6,26 @@ struct CommonOptions: ParsableArguments, RunOptions {
   @Option(help: "Folder that gets the run's folder.")
   var out = "results"
 
-  @Flag(help: "A short look: 1 s measured, 1 replicate. Not for verdicts.")
+  @Flag(help: "A short look: 1 s measured, 1 round. Not for verdicts.")
   var quick = false
+
+  @Option(
+    help: ArgumentHelp(
+      "The fewest and the most rounds (default: the scenario's, or 6..12).", valueName: "least..most"))
+  var rounds: String?
+
+  @Option(
+    help: ArgumentHelp("Time that the measurements may take, such as 90s or 10m.", valueName: "time"),
+    transform: { text in
+      guard let budget = TimeBudget(text) else {
+        throw ValidationError("'\(text)' is not a time; write for example 90s, 10m or 1h")
+      }
+      return budget
+    })
+  var budget: TimeBudget?
+
+  @Option(help: ArgumentHelp("Two targets closer than this may be called the same.", valueName: "percent"))
+  var equivalence = 10.0
 
   @Option(help: "Seed of arrivals, ids and bodies (default: the scenario's).")
   var seed: UInt64?

@@ -360,6 +360,7 @@ package struct InvalidReason: Codable, Sendable, Equatable, Hashable {
     case saturated
     case neverSteady = "never_steady"
     case steal
+    case shortWarmup = "short_warmup"
     case unoptimisedBuild = "unoptimised_build"
     case pluginCrashed = "plugin_crashed"
     case pluginHung = "plugin_hung"
@@ -383,7 +384,7 @@ package struct InvalidReason: Codable, Sendable, Equatable, Hashable {
 
     package var level: Level {
       switch self {
-      case .steal: .disturbed
+      case .steal, .shortWarmup: .disturbed
       case .saturated, .neverSteady: .condition
       case .generatorLate: .figure
       case .noAnswers, .stalled, .wrongDialect, .unoptimisedBuild, .pluginCrashed, .pluginHung, .workerDied,
