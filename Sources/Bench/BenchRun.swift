@@ -42,15 +42,18 @@ final class BenchRun {
       scenarioSHA256: SHA256Text.ofFile(plan.file), plugins: lab.pluginFiles, seed: plan.seed,
       machine: machine, started: started)
     document.warnings = plan.warnings
+    document.equivalence = options.equivalence / 100
   }
 
   /// Measures everything; what was measured is saved after each measurement and at any end.
   func execute() throws -> RunDocument {
     defer { lab.tearDown() }
     do {
-      let steps = measuresTargets ? Step.all(of: plan) : []
-      try measureBaseline(steps: steps.count)
-      try measure(steps)
+      var rounds = Rounds(plan: plan, budgetSeconds: options.budget?.seconds)
+      let conditions = measuresTargets ? rounds.nextRound().count : 0
+      try measureBaseline(steps: conditions * plan.replicates)
+      if measuresTargets { try measureRounds(&rounds) }
+      try measureFollowing()
       try tryPromises()
     } catch {
       progress.clear()
@@ -84,10 +87,7 @@ final class BenchRun {
   private func save() throws {
     document.judge()
     document.claims = []
-    if !checks.isEmpty {
-      document.claims = ClaimEvaluator.verdicts(checks, measurements: document.measurements, seed: plan.seed)
-      document.implied = ImpliedPair.pairs(checks, measurements: document.measurements)
-    }
+    document.judgeClaims(checks)
     document.claims += Promises.verdicts(promises, results: document.behaviours ?? [])
     try folder.save(document)
   }
@@ -103,25 +103,43 @@ final class BenchRun {
     document.baseline = try calibration.machineBaseline(transports: Set(plan.targets.map(\.transport.name)))
   }
 
-  /// Makes the planned measurements, and then those that follow from them.
-  private func measure(_ steps: [Step]) throws {
-    for place in 0... {
-      let step =
-        place < steps.count
-        ? steps[place] : following(document).map { Step(target: $0.target, load: $0.load, replicate: 1) }
-      guard !trap.isSprung, let step else { return }
+  /// Measures round by round until every question is answered, the rounds are made or the time is spent.
+  private func measureRounds(_ rounds: inout Rounds) throws {
+    let begun = MonotonicClock.nanoseconds
+    var end: Rounds.End?
+    while end == nil, !trap.isSprung {
+      let steps = rounds.nextRound()
+      for (place, step) in steps.enumerated() where !trap.isSprung {
+        progress.begin(
+          place: place, of: steps.count * max(1, plan.replicates - rounds.made),
+          secondsEach: plan.warmupSeconds + plan.measureSeconds + 1,
+          "round \(step.replicate) of \(plan.roundsText)\(rounds.answered): \(step.target.name) \(step.load.label)"
+        )
+        try measure(step)
+      }
+      let seconds = Double(MonotonicClock.nanoseconds - begun) / 1e9
+      end = rounds.finishRound(&document, checks: checks, elapsedSeconds: seconds)
+      try save()
+    }
+    document.rounds = RoundsMade(
+      made: rounds.made, open: rounds.questions.count(where: \.isOpen), questions: rounds.questions.count,
+      end: end.map { "\($0)" })
+  }
+
+  /// Measures what follows from the measurements so far.
+  private func measureFollowing() throws {
+    while !trap.isSprung, let next = following(document) {
       progress.begin(
-        place: place, of: max(steps.count, place + 1),
-        secondsEach: plan.warmupSeconds + plan.measureSeconds + 1,
-        "\(step.target.name) \(step.load.label) #\(step.replicate)")
-      try measure(step)
+        place: document.measurements.count, of: document.measurements.count + 1,
+        secondsEach: plan.warmupSeconds + plan.measureSeconds + 1, "\(next.target.name) \(next.load.label)")
+      try measure(Step(target: next.target, load: next.load, replicate: 1, warmupSeconds: plan.warmupSeconds))
       try save()
     }
   }
 
   private func measure(_ step: Step) throws {
     var measurement = try lab.measure(
-      target: step.target, load: step.load, replicate: step.replicate,
+      target: step.target, load: step.load, replicate: step.replicate, warmupSeconds: step.warmupSeconds,
       onGlance: { [trap, progress] glance in
         progress.show(glance)
         return !trap.isSprung
@@ -167,23 +185,3 @@ final class BenchRun {
 
 /// The sum of all ends is not the number of requests, which is a defect of nylon-bench.
 struct CountsDoNotClose: Error, CustomStringConvertible { let description: String }
-
-struct Step {
-  let target: Target
-  let load: LoadShape
-  let replicate: Int
-
-  /// The measurements of a plan in their order: for each replicate and load the targets in turn, A B then
-  /// B A, so that drift cancels.
-  static func all(of plan: Plan) -> [Step] {
-    let mostLoads = plan.targets.map(\.loads.count).max() ?? 0
-    return (1...max(1, plan.replicates)).flatMap { replicate in
-      (0..<mostLoads).flatMap { place in
-        let targets = replicate % 2 == 1 ? plan.targets : plan.targets.reversed()
-        return targets.filter { place < $0.loads.count }.map {
-          Step(target: $0, load: $0.loads[place], replicate: replicate)
-        }
-      }
-    }
-  }
-}

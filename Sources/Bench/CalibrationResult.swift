@@ -51,13 +51,12 @@ struct CalibrationRow {
   func peerMedian(_ figure: Figure) -> Double { Statistics.median(peer.compactMap { $0[figure] }) ?? 0 }
 
   /// The peer's figure over the bare program's: the median over rounds of the ratio within one round, which
-  /// holds better on a shared machine than either figure. Nil without rounds or over 0; its 95 % bootstrap
-  /// interval is nil with under 3 rounds.
+  /// holds better on a shared machine than either figure. Nil without rounds or over 0; its interval
+  /// of at least 95 % is nil with under 6 rounds.
   func ratio(_ figure: Figure) -> (ratio: Double, interval: Interval?)? {
-    guard !bare.isEmpty else { return nil }
-    return Statistics.pairedRatio(
-      a: bare.compactMap { $0[figure] }, b: peer.compactMap { $0[figure] }
-    ).map { ($0.ratio, $0.interval) }
+    let ratios = zip(bare.compactMap { $0[figure] }, peer.compactMap { $0[figure] }).map { $1 / $0 }
+    guard let ratio = Statistics.median(ratios), ratio.isFinite else { return nil }
+    return (ratio, Statistics.medianInterval(ratios))
   }
 
   /// The most bytes of a round; nil where a round has no such figure.

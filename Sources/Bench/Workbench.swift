@@ -80,10 +80,12 @@ final class Workbench {
   ///
   /// - Parameter onGlance: sees the load under way; false ends it early.
   func measure(
-    target: Target, load: LoadShape, replicate: Int, onGlance: (LoadGlanceAt) -> Bool
+    target: Target, load: LoadShape, replicate: Int, warmupSeconds: Double? = nil,
+    onGlance: (LoadGlanceAt) -> Bool
   ) throws -> Engine.Measurement {
     var order = LoadOrder(
       plan, target: target, load: load, replicate: replicate, pluginPath: pluginPaths[target.name] ?? "")
+    order.warmupSeconds = warmupSeconds ?? plan.warmupSeconds
     var pool: WorkerPool?
     var servers: [String] = []
     if case .nats(let spec) = target.transport {
@@ -155,11 +157,7 @@ final class Workbench {
       if var measurement = reply.measurement {
         let words = measurement.evidence?.workerError
         measurement.evidence?.workerError = words.map(Secrets(secrets(of: order.target)).scrub)
-        let (reasons, warnings) = Validity.assess(
-          measurement,
-          context: ValidityContext(
-            timerFloorNanoseconds: Double(shared.area.timerFloorNanoseconds),
-            optimisedBuild: ToolVersion.isOptimised))
+        let (reasons, warnings) = Validity.assess(measurement, optimisedBuild: ToolVersion.isOptimised)
         measurement.invalidReasons += reasons
         measurement.warnings += warnings
         return measurement

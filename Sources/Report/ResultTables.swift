@@ -58,20 +58,19 @@ package enum ResultTables {
   static func intervals(_ document: RunDocument) -> ReportTable {
     func interval(_ head: String, _ name: String) -> GroupColumn {
       .other(head) { group in
-        let interval = Statistics.bootstrapMedian(group.figures(name), seed: document.seed)
+        let interval = Statistics.medianInterval(group.figures(name))
         let ends = [interval?.low, interval?.high].compactMap { SummaryRow.column(name)?.shown($0) }
         return ends.count == 2 ? "\(ends[0]) to \(ends[1])" : nil
       }
     }
     return ReportTable(
-      "95 % bootstrap intervals of the medians over replicates",
+      "Intervals of the medians over replicates, of at least 95 %",
       GroupColumn.name + [
         interval("req/s", "throughput_rps"), interval("p50", "response_p50_us"),
         interval("p99", "response_p99_us"),
       ], MeasurementGroup.all(document),
       notes: [
-        "–: under 3 replicates. From so few replicates an interval is about their range, and covers less "
-          + "than 95 %: at most 75 % of 3, 87.5 % of 4, 93.75 % of 5."
+        "Two order statistics of the replicates; –: under 6 replicates, which give no interval."
       ])
   }
 

@@ -7,16 +7,16 @@ package enum ClaimEvaluator {
   /// A row for each condition of each claim, then its overall row; after all claims, a row for each
   /// pair of documents that disagree.
   package static func verdicts(
-    _ checks: [ClaimCheck], measurements: [Measurement], seed: UInt64 = 1
+    _ checks: [ClaimCheck], measurements: [Measurement]
   ) -> [ClaimVerdict] {
-    checks.flatMap { rows($0, measurements, seed) } + disagreements(checks)
+    checks.flatMap { rows($0, measurements) } + disagreements(checks)
   }
 
   /// A condition and its row.
   private typealias Judged = (condition: ClaimCheck.Condition, row: ClaimVerdict)
 
   private static func rows(
-    _ check: ClaimCheck, _ measurements: [Measurement], _ seed: UInt64
+    _ check: ClaimCheck, _ measurements: [Measurement]
   ) -> [ClaimVerdict] {
     func notMeasured(_ why: String) -> [ClaimVerdict] { [check.row(ClaimVerdict.overall, .notMeasured, why)] }
     let spec = check.spec
@@ -26,10 +26,10 @@ package enum ClaimEvaluator {
     }
     guard spec.low != nil || spec.high != nil else { return notMeasured("the claim has no range") }
     let each = check.conditions.map { condition -> Judged in
-      let replicates = { MeasurementGroup($0, condition.load, of: measurements).measurements }
+      let replicates = { MeasurementGroup($0, condition.load, of: measurements) }
       let test = ConditionTest(
-        check: check, condition: condition, factor: factor, all: replicates(condition.target),
-        others: condition.against.map(replicates), seed: seed)
+        check: check, condition: condition, factor: factor, mine: replicates(condition.target),
+        other: condition.against.map(replicates))
       return (condition, test.row)
     }
     guard each.contains(where: { $0.row.verdict != .notMeasured }) else {
@@ -103,6 +103,21 @@ package enum ClaimEvaluator {
   }
 }
 
+extension ClaimCheck {
+  /// The targets and loads of which more replicates could decide the claim; empty when it is decided, or was
+  /// not measured.
+  package func undecided(in verdicts: [ClaimVerdict]) -> [(target: String, load: String)] {
+    let mine = verdicts.filter { $0.id == id }
+    guard mine.contains(where: { $0.isOverall && $0.verdict == .inconclusive }) else { return [] }
+    let open = conditions.filter { one in
+      mine.contains { $0.condition == one.label && $0.verdict == .inconclusive }
+    }
+    return open.flatMap { one in
+      [one.target, one.against].compactMap { $0 }.map { ($0, one.load) }
+    }
+  }
+}
+
 extension ClaimVerdict {
   fileprivate func because(_ reason: String) -> ClaimVerdict {
     var row = self
@@ -117,178 +132,124 @@ struct ConditionTest {
   var condition: ClaimCheck.Condition
   /// How many of the column's units the claim's unit is.
   var factor: Double
-  var all: [Measurement]
-  /// All replicates of the target that it is compared with; nil for a figure of its own.
-  var others: [Measurement]?
-  var seed: UInt64
+  var mine: MeasurementGroup
+  /// The target that it is compared with; nil for a figure of its own.
+  var other: MeasurementGroup?
 
   private var spec: ClaimSpec { check.spec }
-  private var isRate: Bool { spec.metric == "throughput_rps" }
 
   var row: ClaimVerdict {
-    guard !all.isEmpty else { return missing(condition.target) }
-    if let others, others.isEmpty { return missing(condition.against ?? "") }
-    let pairs = pairs
-    let isValid = { (pair: Pair) in pair.mine.isValid && pair.other?.isValid ?? true }
-    let valid = pairs.filter(isValid)
-    let isMostlyValid = valid.count * 2 > pairs.count
-    let used = isMostlyValid ? valid : pairs
-    let (estimate, how) = interval(used)
-    var row = check.row(condition.label, .inconclusive, "")
-    row.measured = measured(used)
-    row.low = estimate?.low
-    row.high = estimate?.high
-    let (verdict, reason) = isMostlyValid ? judge(row) : judgeInvalid(row)
-    row.verdict = verdict
-    var parts = [reason, how] + besides(used)
-    if isMostlyValid, valid.count < pairs.count {
-      parts.append("\(pairs.count - valid.count) of \(pairs.count) replicates left out as invalid")
+    for group in [mine, other].compactMap({ $0 }) where group.measurements.isEmpty {
+      return check.row(
+        condition.label, .notMeasured,
+        "target '\(group.target)' was not measured under load '\(group.load)'")
     }
-    row.why = parts.filter { !$0.isEmpty }.joined(separator: "; ")
+    let values = values(spec.metric, \.used)
+    let interval = Statistics.medianInterval(self.values(spec.metric, \.sound))
+    var row = check.row(condition.label, .inconclusive, "")
+    row.measured = Statistics.median(values)
+    row.low = interval?.low
+    row.high = interval?.high
+    let (verdict, reason) = firm(interval, count: values.count)
+    row.verdict = verdict
+    row.why = ([reason] + besides).filter { !$0.isEmpty }.joined(separator: "; ")
     return row
   }
 
-  private func missing(_ target: String) -> ClaimVerdict {
-    check.row(
-      condition.label, .notMeasured, "target '\(target)' was not measured under load '\(condition.load)'")
-  }
-
-  /// A replicate, and the same replicate of the target that it is compared with.
-  private struct Pair {
-    var mine: Measurement
-    var other: Measurement?
-  }
-
-  /// All replicates; of a comparison those that both sides have.
-  private var pairs: [Pair] {
-    guard let others else { return all.map { Pair(mine: $0) } }
-    return all.compactMap { mine in
-      others.first { $0.replicate == mine.replicate }.map { Pair(mine: mine, other: $0) }
+  /// The figures of replicates in the claim's unit; of a comparison those of pairs of the same round.
+  private func values(
+    _ metric: String, _ replicates: (MeasurementGroup) -> [Measurement]
+  ) -> [Double] {
+    replicates(mine).compactMap { one -> Double? in
+      guard let value = one.figure(metric) else { return nil }
+      guard let other else { return value / factor }
+      let pair = replicates(other).first { $0.replicate == one.replicate }?.figure(metric)
+      return pair.flatMap { against in
+        switch spec.relation {
+        case .change: against == 0 ? nil : (value / against - 1) * 100
+        case .difference, nil: (value - against) / factor
+        }
+      }
     }
   }
 
-  /// A pair's figure in the claim's unit; nil when a side has none.
-  private func figure(_ pair: Pair) -> Double? {
-    guard let mine = pair.mine.figure(spec.metric) else { return nil }
-    guard let other = pair.other else { return mine / factor }
-    return other.figure(spec.metric).flatMap { combine(mine, $0) }
-  }
-
-  /// Difference or change, in the claim's unit.
-  private func combine(_ mine: Double, _ other: Double) -> Double? {
-    switch spec.relation {
-    case .difference: (mine - other) / factor
-    case .change: other == 0 ? nil : (mine / other - 1) * 100
-    case nil: mine / factor
+  /// The verdict where it is firm: the same over used and over all whole replicates, and by response and by
+  /// service time.
+  private func firm(_ interval: Interval?, count: Int) -> (ClaimVerdict.Verdict, String) {
+    let groups = [mine, other].compactMap { $0 }
+    if let codes = groups.compactMap(\.invalidCodes).first {
+      let details = groups.flatMap { $0.measurements.flatMap(\.invalidReasons) }.map(\.detail).uniqued()
+      return (.inconclusive, "invalid (\(codes)): \(details.joined(separator: "; "))")
     }
+    if mine.isSaturated, check.isRate || condition.circumstance == .documentedRate {
+      let isReached = interval.map { judge($0).0 != .worse } ?? false
+      // A rate that is answered to over 98 % of its documented value is within the range all the same.
+      if !(check.isRate && isReached) { return (.worse, "the documented rate cannot be reached") }
+    } else if groups.contains(where: \.isSaturated) {
+      return (.inconclusive, "the offered rate is out of reach, so this is no latency at that rate")
+    }
+    guard let interval else {
+      return (.inconclusive, "\(count) replicates, and \(Statistics.fewestReplicates) give an interval")
+    }
+    let (verdict, reason) = judge(interval)
+    let service = spec.metric.replacing("response_", with: "service_")
+    let hasService = service != spec.metric && SummaryRow.column(service) != nil
+    let others = [
+      ("with the disturbed replicates", values(spec.metric, \.whole)),
+      ("by service time", hasService ? values(service, \.sound) : []),
+    ]
+    for (how, values) in others {
+      guard let other = Statistics.medianInterval(values).map(judge), other.0 != verdict else { continue }
+      return (.inconclusive, "not firm: \(how) it is \(other.0.rawValue)")
+    }
+    return (verdict, "\(reason); median of \(count) \(other == nil ? "replicates" : "pairs of replicates")")
   }
 
   /// By the interval alone.
-  private func judge(_ row: ClaimVerdict) -> (ClaimVerdict.Verdict, String) {
-    guard row.measured != nil else { return (.inconclusive, "no figure: too few samples") }
-    guard let low = row.low, let high = row.high else { return (.inconclusive, "no interval") }
-    let isLowGood = spec.better == .lower
-    if let bound = spec.low, high < bound { return (isLowGood ? .better : .worse, "wholly below the range") }
-    if let bound = spec.high, low > bound { return (isLowGood ? .worse : .better, "wholly above the range") }
-    if low >= spec.low ?? -.infinity, high <= spec.high ?? .infinity {
+  private func judge(_ interval: Interval) -> (ClaimVerdict.Verdict, String) {
+    if let bound = spec.low, interval.high < bound {
+      return (spec.better == .lower ? .better : .worse, "wholly below the range")
+    }
+    if let bound = spec.high, interval.low > bound {
+      return (spec.better == .lower ? .worse : .better, "wholly above the range")
+    }
+    if interval.low >= spec.low ?? -.infinity, interval.high <= spec.high ?? .infinity {
       return (.confirmed, "within the range")
     }
     return (.inconclusive, "the interval straddles an end of the range")
   }
 
-  /// A saturated open load at the documented rate says something though it is invalid: that the
-  /// rate cannot be reached. Lateness and unrest come with saturation; other reasons leave the
-  /// blame open.
-  private func judgeInvalid(_ row: ClaimVerdict) -> (ClaimVerdict.Verdict, String) {
-    let reasons = (all + (others ?? [])).flatMap(\.invalidReasons)
-    let codes = reasons.map(\.code.rawValue).uniqued().sorted().joined(separator: ", ")
-    let saturated = all.filter { one in one.invalidReasons.contains { $0.code == .saturated } }
-    let details = reasons.map(\.detail).uniqued().joined(separator: "; ")
-    guard saturated.count * 2 > all.count, reasons.allSatisfy({ $0.code.comesWithSaturation }),
-      check.isRate || condition.circumstance == .documentedRate
-    else { return (.inconclusive, "invalid (\(codes)): \(details)") }
-    if check.isRate, judge(row).0 != .worse {
-      return (.inconclusive, "the rate is in reach, but the measurement is invalid (\(codes)): \(details)")
-    }
-    return (.worse, "the documented rate cannot be reached (\(codes)): \(details)")
-  }
-
-  /// The figure, in the claim's unit: the median over replicates; with few of them that of all
-  /// their samples.
-  private func measured(_ used: [Pair]) -> Double? {
-    let values = used.compactMap(figure)
-    guard values.count < Statistics.fewestReplicates, let mine = pooled(used.map(\.mine)) else {
-      return Statistics.median(values)
-    }
-    guard let figure = mine.histogram.printableMicroseconds(mine.percentile) else { return nil }
-    guard spec.relation != nil else { return figure / factor }
-    return pooled(used.compactMap(\.other))?.histogram.printableMicroseconds(mine.percentile)
-      .flatMap { combine(figure, $0) }
-  }
-
-  /// The 95 % interval in the claim's unit, and what it is.
-  private func interval(_ used: [Pair]) -> (Interval?, String) {
-    let values = used.compactMap(figure)
-    if let interval = Statistics.bootstrapMedian(values, seed: seed) {
-      let coverage = Number.text(Statistics.rangeCoverage(values.count) * 100, digits: 1) ?? ""
-      let caveat = values.count < 6 ? ", which is about their range and covers at most \(coverage) %" : ""
-      let what = spec.relation == nil ? "replicates" : "paired replicates"
-      return (interval, "bootstrap interval of the median of \(values.count) \(what)\(caveat)")
-    }
-    let count = used.count == 1 ? "1 replicate" : "\(used.count) replicates"
-    let mine = within(used.map(\.mine))
-    let other = spec.relation == nil ? mine : within(used.compactMap(\.other))
-    guard let mine, let other, let low = combine(mine.low, other.high),
-      let high = combine(mine.high, other.low)
-    else { return (nil, "\(count): too few for an interval") }
-    let kind = isRate ? "t-interval over windows" : "order-statistic interval within the histogram"
-    let source = spec.relation == nil ? kind : "from the ends of both sides' \(kind)"
-    return (
-      Interval(low: low, high: high),
-      "\(count): \(source), which knows nothing of what differs between replicates"
-    )
-  }
-
-  /// The interval that few replicates show by themselves, in the column's unit.
-  private func within(_ used: [Measurement]) -> Interval? {
-    if isRate { return Statistics.throughputInterval(used.flatMap(\.windows)) }
-    guard let (histogram, percentile) = pooled(used),
-      let interval = Statistics.percentileInterval(histogram, percentile: percentile)
-    else { return nil }
-    return Interval(low: interval.low / 1000, high: interval.high / 1000)
-  }
-
-  /// The merged histogram of the column and the percentile; nil when it is no percentile.
-  private func pooled(_ used: [Measurement]) -> (histogram: LatencyHistogram, percentile: Double)? {
-    let percentiles = ["p50": 50, "p90": 90, "p99": 99, "p999": 99.9]
-    let words = spec.metric.split(separator: "_").map(String.init)
-    guard words.count == 3, let percentile = percentiles[words[1]] else { return nil }
-    let requests = used.compactMap(\.request)
-    switch words[0] {
-    case "response": return (.merged(requests.map(\.response)), percentile)
-    case "service": return (.merged(requests.map(\.service)), percentile)
-    default: return nil
-    }
-  }
-
-  /// What belongs beside the figure: p99, the requests in flight by Little's law, both sides.
-  private func besides(_ used: [Pair]) -> [String] {
-    func median(_ column: String, _ measurements: [Measurement]) -> Double? {
-      Statistics.median(measurements.compactMap { $0.figure(column) })
-    }
-    let mine = used.map(\.mine)
-    guard spec.relation == nil else {
-      let shown = [mine, used.compactMap(\.other)].map {
-        check.column?.shown(median(spec.metric, $0)) ?? "no figure"
-      }
-      return ["\(condition.target) \(shown[0]), \(condition.against ?? "") \(shown[1])"]
-    }
+  /// What belongs beside the figure: what was left out, the generator's lateness, two modes, p99, the requests in
+  /// flight by Little's law, both sides.
+  private var besides: [String] {
     var parts: [String] = []
-    if spec.metric == "response_p50_us" {
-      let tail = Number.time(microseconds: median("response_p99_us", mine))
-      parts.append("p99 " + (tail ?? "has too few samples"))
+    let groups = [mine, other].compactMap { $0 }
+    let left = groups.reduce(0) { $0 + $1.measurements.count - $1.used.count }
+    if left > 0 { parts.append("\(left) replicates not used") }
+    if let percentile = check.column?.percentile, spec.metric.hasPrefix("response_") {
+      parts += groups.compactMap { group in
+        group.lateShare(percentile: percentile).map {
+          "\(Number.percent($0, digits: 0) ?? "?") of \(group.target)'s figure is the generator's lateness"
+        }
+      }
     }
-    if let rate = median("throughput_rps", mine), let mean = median("response_mean_us", mine) {
+    parts += groups.compactMap { group in
+      group.modes(spec.metric).map { modes in
+        "two modes: "
+          + modes.map { "\(check.column?.shown($0.value) ?? "?") (\($0.count))" }.joined(separator: " and ")
+      }
+    }
+    if let other {
+      return parts + [
+        [mine, other].map { "\($0.target) \(check.column?.shown($0.median(spec.metric)) ?? "no figure")" }
+          .joined(separator: ", ")
+      ]
+    }
+    if spec.metric == "response_p50_us" {
+      let tail = mine.median("response_p99_us")
+      parts.append("p99 " + (Number.time(microseconds: tail) ?? "has too few samples"))
+    }
+    if let rate = mine.median("throughput_rps"), let mean = mine.median("response_mean_us") {
       let inFlight = Number.significant(rate * mean / 1e6, 3) ?? "?"
       parts.append(
         "Little's law: \(Number.grouped(rate) ?? "?") req/s x \(Number.time(microseconds: mean) ?? "?") "
@@ -297,8 +258,6 @@ struct ConditionTest {
     return parts
   }
 }
-
-// MARK: Documented figures that cannot both be true
 
 extension ClaimEvaluator {
   /// A row for each pair of claims about the same subject whose ranges have no value in common, and

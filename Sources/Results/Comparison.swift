@@ -1,17 +1,19 @@
-// Targets compared with each other: the ratio of paired replicates, its interval, and the noise floor that an
-// A/A pair shows.
+// Targets compared with each other: the ratio of paired replicates, its interval, and a verdict that holds however
+// the replicates and the time are looked at.
 import Engine
+import Foundation
 import Lab
 import Scenario
+import struct Engine.Measurement
 
 /// Two targets under the same load, by one metric: a row of comparison.csv.
 package struct ComparisonRow: Codable, Sendable, Equatable {
   package enum Verdict: String, Codable, Sendable {
-    /// The interval of the ratio leaves 1, and the difference is over the noise floor.
+    /// The whole interval of the ratio lies beyond the noise floor.
     case different
-    /// The interval lies within the noise floor, or the difference does.
+    /// Not different, and the whole interval lies within the equivalence limit.
     case same
-    /// Neither can be said, or a measurement is invalid.
+    /// Neither, or the verdict is not firm.
     case unclear
   }
 
@@ -27,16 +29,26 @@ package struct ComparisonRow: Codable, Sendable, Equatable {
   package var unit: String
   /// Median of b / a over pairs of replicates; nil when there is none.
   package var ratio: Double?
-  /// Lower end of its 95 % bootstrap interval; nil with under 3 pairs.
+  /// Lower end of its interval of at least 95 %; nil with under 6 pairs.
   package var ratioLow: Double?
   package var ratioHigh: Double?
-  /// Mann and Whitney's two-sided p of the two sides' values; nil with under 3 pairs.
+  /// The sign test's two-sided p that the ratio is 1; nil without a pair, and between two runs.
   package var pValue: Double?
-  /// How far an A/A pair is apart under this load by this metric, the median over its replicates: 0.03
-  /// is 3 %; nil without such a pair.
+  /// The distance from 1 that an A/A pair's interval surely exceeds, or the least margin where that is
+  /// more: 0.03 is 3 %; nil when there is no ratio.
   package var noiseFloor: Double?
   package var verdict: Verdict
   package var why: String
+  /// How far from 1 the interval's farther end is where the verdict is `same`: 0.03 is 3 %.
+  package var sameWithin: Double?
+  /// Pairs of replicates that the interval is over; nil in runs that did not keep it.
+  package var pairs: Int?
+
+  /// `different`, `same within 3 %`, `unclear`.
+  package var verdictText: String {
+    guard verdict == .same, let sameWithin, sameWithin > 0 else { return verdict.rawValue }
+    return "same within \(Number.percent(sameWithin) ?? "?")"
+  }
 
   /// Whether `b` is different from `a` and worse.
   package var isRegression: Bool {
@@ -57,34 +69,51 @@ package struct ComparisonRow: Codable, Sendable, Equatable {
     .number("b_value", "as `a_value`", \.bValue),
     .text("unit", "`us`, `req/s` or `B`", \.unit),
     .significant("ratio", "median of b / a over pairs of replicates", \.ratio),
-    .significant("ratio_low", "lower end of its 95 % interval", \.ratioLow),
+    .significant("ratio_low", "lower end of its interval of at least 95 %", \.ratioLow),
     .significant("ratio_high", "upper end", \.ratioHigh),
-    .significant("p_value", "Mann and Whitney's two-sided p", \.pValue),
-    .significant("noise_floor", "how far an A/A pair is apart; 0.03 is 3 %", \.noiseFloor),
+    .significant("p_value", "the sign test's two-sided p that the ratio is 1", \.pValue),
+    .significant(
+      "noise_floor", "what a difference must exceed: the bias of an A/A pair, at least 2 %; 0.03 is 3 %",
+      \.noiseFloor),
     .text("verdict", "`different`, `same` or `unclear`", \.verdict.rawValue),
+    .significant(
+      "same_within", "how far from 1 the interval reaches when the verdict is `same`; 0.03 is 3 %",
+      \.sameWithin),
+    .count("pairs", "pairs of replicates that the interval is over", int: \.pairs),
+    .text("why", "the figures behind the verdict", \.why),
   ]
 }
 
 package enum Comparison {
+  /// How far two targets may be apart and still be called the same, unless the command says otherwise.
+  package static let equivalence = 0.1
+  /// A difference must exceed this, whatever the A/A pair shows.
+  static let leastFloor = 0.02
+  /// The rounds after which a run looks at its questions. More looks would find more differences by chance.
+  package static let looks = [6, 8, 10, 12]
+
   /// A row for each pair of targets with the same phases, each load that both had, and each metric
   /// that one of them has. The FFI target of a mixed pair is `a`, else the one written first. Pools
   /// over different network links are no pair: a table by round trip has them. A target that stands
   /// there a second time, for the noise floor, is compared with its first only.
   package static func rows(
-    measurements: [Measurement], targets: [Target], seed: UInt64
+    measurements: [Measurement], targets: [Target], equivalence: Double = equivalence
   ) -> [ComparisonRow] {
     let pairs = targetPairs(targets)
-    let loads = measurements.map(\.load).uniqued()
-    return pairs.flatMap { a, b in
-      loads.flatMap { load -> [ComparisonRow] in
-        let sides = Sides(measurements, a: a.name, b: b.name, load: load)
-        guard !sides.a.isEmpty else { return [] }
-        return SummaryRow.compared.compactMap { metric in
-          let floor = pairs.filter { isSame($0, $1) }.compactMap {
-            noise(Sides(measurements, a: $0.name, b: $1.name, load: load), metric: metric)
-          }.max()
-          return row(
-            sides, metric: metric, paired: true, floor: floor, isAA: isSame(a, b), seed: seed)
+    return measurements.map(\.load).uniqued().flatMap { load -> [ComparisonRow] in
+      let names = Set(measurements.filter { $0.load == load }.map(\.target))
+      let sides = pairs.compactMap { a, b -> (sides: Sides, isAA: Bool)? in
+        guard names.contains(a.name), names.contains(b.name) else { return nil }
+        let groups = [a, b].map { MeasurementGroup($0.name, load, of: measurements) }
+        return (Sides(a: groups[0], b: groups[1]), isSame(pairs: pairs, a.name, b.name))
+      }
+      return sides.indices.flatMap { place in
+        SummaryRow.compared.compactMap { metric in
+          // An A/A pair is judged like any other, so its own bias is not its floor.
+          let biases = sides.indices.filter { $0 != place && sides[$0].isAA }.compactMap {
+            sides[$0].sides.bias(metric)
+          }
+          return sides[place].sides.row(metric, bias: biases.max() ?? 0, equivalence: equivalence)
         }
       }
     }
@@ -92,22 +121,24 @@ package enum Comparison {
 
   /// Two stored runs, target by target of the same name and load by load: `a` is the older side.
   ///
-  /// The runs' replicates are not pairs, so the ratio is that of medians; what drifted between
-  /// the runs is in it. Names of the sides are `run:target`.
-  package static func rows(_ a: RunDocument, _ b: RunDocument) -> [ComparisonRow] {
-    let groups = a.measurements.map { [$0.target, $0.load] }.uniqued()
-    return groups.flatMap { group -> [ComparisonRow] in
-      let isMine = { (one: Measurement) in one.target == group[0] && one.load == group[1] }
+  /// The runs' replicates are not pairs, so the interval is that of the shift between two samples; what
+  /// drifted between the runs is in it. Names of the sides are `run:target`.
+  package static func rows(
+    _ a: RunDocument, _ b: RunDocument, equivalence: Double = equivalence
+  ) -> [ComparisonRow] {
+    let newer = MeasurementGroup.all(b)
+    return MeasurementGroup.all(a).flatMap { one -> [ComparisonRow] in
+      guard let other = newer.first(where: { $0.target == one.target && $0.load == one.load }) else {
+        return []
+      }
       let sides = Sides(
-        nameA: "\(a.runID):\(group[0])", nameB: "\(b.runID):\(group[0])", load: group[1],
-        a: a.measurements.filter(isMine), b: b.measurements.filter(isMine))
-      guard !sides.b.isEmpty else { return [] }
+        nameA: "\(a.runID):\(one.target)", nameB: "\(b.runID):\(one.target)", a: one, b: other,
+        arePaired: false)
       return SummaryRow.compared.compactMap { metric in
         let stored = (a.comparisons + b.comparisons).filter {
-          $0.metric == metric.name && $0.condition == group[1]
+          $0.metric == metric.name && $0.condition == one.load
         }.compactMap(\.noiseFloor)
-        return row(
-          sides, metric: metric, paired: false, floor: stored.max(), isAA: false, seed: a.seed)
+        return sides.row(metric, bias: stored.max() ?? 0, equivalence: equivalence)
       }
     }
   }
@@ -157,178 +188,247 @@ package enum Comparison {
     return twin == a
   }
 
-  /// How far a valid A/A pair is apart: the median over its replicates of each one's distance from 1.
-  ///
-  /// Not the farthest: one odd replicate of five would hide any difference behind it.
-  private static func noise(_ sides: Sides, metric: Column<SummaryRow>) -> Double? {
-    let used = sides.usable(paired: true).withBoth(metric)
-    guard used.invalid.isEmpty else { return nil }
-    let distances = zip(used.a, used.b).compactMap { first, second -> Double? in
-      guard let a = first.figure(metric.name), let b = second.figure(metric.name), a > 0 else { return nil }
-      return distance(b / a)
-    }
-    return Statistics.median(distances)
+  /// Whether a row is about the same target twice.
+  package static func isAA(_ row: ComparisonRow, _ targets: [Target]) -> Bool {
+    isSame(pairs: targetPairs(targets), row.a, row.b)
   }
 
-  private static func row(
-    _ sides: Sides, metric: Column<SummaryRow>, paired: Bool, floor: Double?, isAA: Bool, seed: UInt64
-  ) -> ComparisonRow? {
-    let used = sides.usable(paired: paired)
-    let complete = paired ? used.withBoth(metric) : used
-    let a = complete.a.compactMap { $0.figure(metric.name) }
-    let b = complete.b.compactMap { $0.figure(metric.name) }
-    if a.isEmpty, b.isEmpty {
-      // No pair of replicates has it on both sides.
-      let values = [used.a, used.b].map { Statistics.median($0.compactMap { $0.figure(metric.name) }) }
-      guard values.contains(where: { $0 != nil }) else { return nil }
-      return ComparisonRow(
-        metric: metric.name, condition: sides.load, a: sides.nameA, b: sides.nameB, aValue: values[0],
-        bValue: values[1], unit: metric.unit, verdict: .unclear, why: "only one side has this figure")
-    }
-    let estimate = (paired ? Statistics.pairedRatio : Statistics.unpairedRatio)(a, b, seed)
-    let isEnough = min(a.count, b.count) >= Statistics.fewestReplicates
-    let pValue = isEnough ? Statistics.mannWhitney(a, b) : nil
-    let evidence = Evidence(
-      ratio: estimate?.ratio, interval: estimate?.interval, floor: floor,
-      spread: [a, b].compactMap(spread).max(), pValue: pValue, isAA: isAA, invalid: used.invalid)
-    let isNothing = used.invalid.isEmpty && isEnough && (a + b).allSatisfy { $0 == 0 }
-    let (verdict, why) = isNothing ? (.same, "0 on both sides") : evidence.verdict
-    return ComparisonRow(
-      metric: metric.name, condition: sides.load, a: sides.nameA, b: sides.nameB,
-      aValue: Statistics.median(a), bValue: Statistics.median(b), unit: metric.unit,
-      ratio: estimate?.ratio, ratioLow: estimate?.interval?.low, ratioHigh: estimate?.interval?.high,
-      pValue: pValue, noiseFloor: floor, verdict: verdict,
-      why: why + sides.note(on: used))
-  }
-
-  /// How far a ratio is from 1, the same for x and 1/x: 0.1 is 10 %.
-  static func distance(_ ratio: Double) -> Double? {
-    ratio > 0 ? max(ratio, 1 / ratio) - 1 : nil
-  }
-
-  private static func spread(_ values: [Double]) -> Double? {
-    guard let least = values.min(), let most = values.max(), least > 0 else { return nil }
-    return most / least - 1
+  private static func isSame(pairs: [(Target, Target)], _ a: String, _ b: String) -> Bool {
+    pairs.contains { $0.0.name == a && $0.1.name == b && isSame($0.0, $0.1) }
   }
 }
 
-/// What is known of a ratio, and the verdict that follows from it.
-struct Evidence {
-  /// b / a, and its 95 % interval.
-  var ratio: Double?
+/// What replicates say of a ratio, with the margin that it must exceed.
+enum RatioCall: Equatable {
+  case more, less
+  /// The farther end of the interval, as a distance from 1.
+  case same(within: Double)
+  case unclear
+
+  /// - Parameters:
+  ///   - interval: of the logarithm of the ratio.
+  ///   - margin: a logarithm too; a difference must exceed it.
+  init(_ interval: Interval?, margin: Double, equivalence: Double) {
+    guard let interval else {
+      self = .unclear
+      return
+    }
+    let farther = exp(max(abs(interval.low), abs(interval.high))) - 1
+    self =
+      interval.low > margin
+      ? .more : interval.high < -margin ? .less : farther <= equivalence ? .same(within: farther) : .unclear
+  }
+
+  /// Whether both say the same, by however much.
+  func agrees(with other: RatioCall) -> Bool {
+    switch (self, other) {
+    case (.more, .more), (.less, .less), (.same, .same), (.unclear, .unclear): true
+    default: false
+    }
+  }
+}
+
+/// The logarithms of ratios, and their interval.
+struct LogRatios {
+  var values: [Double]
   var interval: Interval?
-  /// How far an A/A pair is apart.
-  var floor: Double?
-  /// The greatest distance between two replicates of the same side.
-  var spread: Double?
-  /// Mann and Whitney's two-sided p of the two sides' values; nil with under 3 replicates.
-  var pValue: Double?
-  /// Whether the two are the same target twice.
-  var isAA: Bool
-  /// Codes of why measurements are invalid.
-  var invalid: [String]
+  var median: Double? { Statistics.median(values) }
 
-  /// A p under this tells the two sides of an A/A pair apart.
-  private static let significance = 0.05
-
-  /// Without an A/A pair the noise floor is unknown. Then `different` asks for more: a difference
-  /// greater than any between two replicates of one target, which are the same target twice too;
-  /// and `same` is never said.
-  ///
-  /// An A/A pair is `same` unless both its tests speak against that: an interval from few replicates
-  /// leaves 1 in one of 16 pairs (5 replicates) by chance alone.
-  var verdict: (ComparisonRow.Verdict, String) {
-    guard invalid.isEmpty else { return (.unclear, "invalid: " + invalid.joined(separator: ", ")) }
-    guard let ratio, let difference = Comparison.distance(ratio) else {
-      return (.unclear, "no ratio: a figure is missing or 0")
-    }
-    guard let interval else { return (.unclear, "under 3 replicates, so no interval") }
-    let leaves = !interval.contains(1)
-    if isAA {
-      let isApart = leaves && pValue.map { $0 < Self.significance } ?? false
-      return isApart
-        ? (.unclear, "an A/A pair that both tests tell apart: its distance is the noise floor")
-        : (.same, "an A/A pair")
-    }
-    guard let floor else { return withoutFloor(leaves: leaves, difference: difference) }
-    let shown = Number.percent(floor) ?? "?"
-    if leaves, difference > floor {
-      return (.different, "the interval leaves 1, and the difference is over the noise floor of \(shown)")
-    }
-    let ends = [interval.low, interval.high].compactMap(Comparison.distance)
-    if ends.count == 2, ends.allSatisfy({ $0 <= floor }) {
-      return (.same, "the interval lies within the noise floor of \(shown)")
-    }
-    return leaves
-      ? (.same, "the difference is not over the noise floor of \(shown)")
-      : (.unclear, "the interval contains 1 and is wider than the noise floor of \(shown)")
+  /// Of pairs of the same round: the differences of their logarithms.
+  init(differences: [Double]) {
+    values = differences
+    interval = Statistics.medianInterval(values)
   }
 
-  private func withoutFloor(leaves: Bool, difference: Double) -> (ComparisonRow.Verdict, String) {
-    guard leaves else {
-      return (.unclear, "the interval contains 1; without an A/A pair nothing more can be said")
-    }
-    guard let spread, difference > spread else {
-      return (.unclear, "no A/A pair, and replicates of one target are as far apart as the two targets")
-    }
-    return (
-      .different,
-      "no A/A pair; the difference is over that of any two replicates of one target, \(Number.percent(spread) ?? "?")"
-    )
+  /// Two samples that are no pairs, such as two runs: all differences.
+  init(_ a: [Double], _ b: [Double]) {
+    let (a, b) = (a.map { log($0) }, b.map { log($0) })
+    values = a.flatMap { x in b.map { $0 - x } }
+    interval = Statistics.shiftInterval(from: a, to: b)
+  }
+
+  /// The median distance from the median.
+  private var deviation: Double {
+    let middle = median ?? 0
+    return Statistics.median(values.map { abs($0 - middle) }) ?? 0
+  }
+
+  /// What a difference must exceed: the bias of an A/A pair, 2 %, or a fifth of the spread.
+  ///
+  /// Without the last, four looks at widely spread replicates would call 6 % of equal targets different.
+  func margin(bias: Double) -> Double {
+    max(log(1 + bias), log(1 + Comparison.leastFloor), 0.2 * deviation)
+  }
+
+  /// How many rounds would likely decide; nil when over 100 would not.
+  func roundsToDecide(margin: Double, equivalence: Double) -> Int? {
+    // The standard error of a normal sample's median is 1.25 sigma / sqrt(n), and sigma is 1.48 deviations.
+    let width = 1.96 * 1.2533 * 1.4826 * deviation
+    let distance = abs(median ?? 0)
+    let rooms = [distance - margin, log(1 + equivalence) - distance].filter { $0 > 0 }
+    guard let room = rooms.max(), width > 0 else { return nil }
+    let rounds = (width / room * (width / room)).rounded(.up)
+    return rounds <= 100 ? Int(rounds) : nil
   }
 }
 
-/// The replicates of two targets under one load; in a run, the n-th of each side are a pair.
+/// The replicates of two targets under one load; in a run, those of the same round are a pair.
 private struct Sides {
   var nameA: String
   var nameB: String
-  var load: String
-  var a: [Measurement]
-  var b: [Measurement]
+  var a: MeasurementGroup
+  var b: MeasurementGroup
+  var arePaired = true
 }
 
 extension Sides {
-  /// Pairs of the same replicate.
-  init(_ measurements: [Measurement], a: String, b: String, load: String) {
-    func side(_ name: String) -> [Int: Measurement] {
-      let mine = measurements.filter { $0.target == name && $0.load == load }
-      return Dictionary(mine.map { ($0.replicate, $0) }, uniquingKeysWith: { $1 })
+  init(a: MeasurementGroup, b: MeasurementGroup) {
+    self.init(nameA: a.target, nameB: b.target, a: a, b: b)
+  }
+
+  /// The logarithms of b / a of those replicates on either side that have the figure, none of which is 0.
+  private func ratios(_ metric: String, _ a: [Measurement], _ b: [Measurement]) -> LogRatios {
+    func positive(_ one: Measurement) -> Double? { one.figure(metric).flatMap { $0 > 0 ? $0 : nil } }
+    guard arePaired else { return LogRatios(a.compactMap(positive), b.compactMap(positive)) }
+    return LogRatios(
+      differences: a.compactMap { first in
+        guard let second = b.first(where: { $0.replicate == first.replicate }), let x = positive(first),
+          let y = positive(second)
+        else { return nil }
+        return log(y / x)
+      })
+  }
+
+  /// The distance from 1 that the interval surely exceeds: 0 when it contains 1, else its nearer end; nil
+  /// without an interval.
+  func bias(_ metric: Column<SummaryRow>) -> Double? {
+    guard let interval = ratios(metric.name, a.sound, b.sound).interval else { return nil }
+    return interval.contains(0) ? 0 : exp(min(abs(interval.low), abs(interval.high))) - 1
+  }
+
+  func row(_ metric: Column<SummaryRow>, bias: Double, equivalence: Double) -> ComparisonRow? {
+    let values = [a, b].map { $0.median(metric.name) }
+    guard values.contains(where: { $0 != nil }) else { return nil }
+    var row = ComparisonRow(
+      metric: metric.name, condition: a.load, a: nameA, b: nameB, aValue: values[0], bValue: values[1],
+      unit: metric.unit, verdict: .unclear, why: "")
+    guard values.allSatisfy({ $0 != nil }) else {
+      row.why = "only one side has this figure"
+      return row
     }
-    let (first, second) = (side(a), side(b))
-    let common = first.keys.filter { second[$0] != nil }.sorted()
-    self.init(
-      nameA: a, nameB: b, load: load, a: common.compactMap { first[$0] },
-      b: common.compactMap { second[$0] })
+    let ratios = ratios(metric.name, a.sound, b.sound)
+    guard let middle = ratios.median else {
+      let isNothing = (a.figures(metric.name) + b.figures(metric.name)).allSatisfy { $0 == 0 }
+      if isNothing, a.isValid, b.isValid { (row.verdict, row.why) = (.same, "0 on both sides") }
+      if !isNothing { row.why = invalid ?? "no ratio: a figure is 0" }
+      return row
+    }
+    let margin = ratios.margin(bias: bias)
+    row.ratio = exp(middle)
+    row.ratioLow = ratios.interval.map { exp($0.low) }
+    row.ratioHigh = ratios.interval.map { exp($0.high) }
+    row.noiseFloor = exp(margin) - 1
+    if arePaired {
+      row.pValue = Statistics.signTest(ratios.values)
+      row.pairs = ratios.values.count
+    }
+    let call = RatioCall(ratios.interval, margin: margin, equivalence: equivalence)
+    let (verdict, why) = firm(call, ratios, metric, margin: margin, equivalence: equivalence)
+    row.verdict = verdict
+    if verdict == .same, case .same(let within) = call { row.sameWithin = within }
+    row.why = ([why] + notes(metric)).joined(separator: "; ")
+    return row
   }
 
-  /// Why measurements are invalid, each once.
-  var invalid: [String] {
-    (a + b).filter { !$0.isValid }.map(\.invalidCodes).uniqued().sorted()
+  /// Why nothing can be said of either side.
+  private var invalid: String? {
+    let codes = [a, b].compactMap(\.invalidCodes).uniqued()
+    return codes.isEmpty ? nil : "invalid: " + codes.joined(separator: ", ")
   }
 
-  /// The valid ones (as pairs, the pairs of two valid ones) where they are the most, else all.
-  func usable(paired: Bool) -> Sides {
-    var kept = keeping { $0.isValid && $1.isValid }
-    if !paired { (kept.a, kept.b) = (a.filter(\.isValid), b.filter(\.isValid)) }
-    let isMost = kept.a.count * 2 > a.count && kept.b.count * 2 > b.count
-    return isMost ? kept : self
+  /// The verdict where it is the same over used and over all whole replicates, and by response and by service
+  /// time; `unclear` where one of them disagrees, which is named.
+  private func firm(
+    _ call: RatioCall, _ ratios: LogRatios, _ metric: Column<SummaryRow>, margin: Double, equivalence: Double
+  ) -> (ComparisonRow.Verdict, String) {
+    if let invalid { return (.unclear, invalid) }
+    guard ratios.interval != nil else {
+      let what =
+        arePaired ? "\(ratios.values.count) pairs of replicates" : "under 6 replicates on one side"
+      return (.unclear, "\(what), and \(Statistics.fewestReplicates) give an interval")
+    }
+    func says(_ metric: String, _ a: [Measurement], _ b: [Measurement]) -> RatioCall? {
+      let other = self.ratios(metric, a, b)
+      guard other.interval != nil else { return nil }
+      return RatioCall(other.interval, margin: margin, equivalence: equivalence)
+    }
+    let service = metric.name.replacing("response_", with: "service_")
+    let hasService = service != metric.name && SummaryRow.column(service) != nil
+    let others = [
+      ("with the disturbed replicates", says(metric.name, a.whole, b.whole)),
+      ("by service time", hasService ? says(service, a.sound, b.sound) : nil),
+    ]
+    let floor = Number.percent(exp(margin) - 1) ?? "?"
+    switch call {
+    case .unclear:
+      let rounds = ratios.roundsToDecide(margin: margin, equivalence: equivalence)
+      let hint = rounds.map { "about \(max($0, ratios.values.count + 2)) rounds would decide" }
+      return (
+        .unclear,
+        "the interval neither leaves the noise floor of \(floor) nor lies within "
+          + "\(Number.percent(equivalence) ?? "?")"
+          + (arePaired ? "; \(hint ?? "over 100 rounds would be needed")" : "")
+      )
+    case .more, .less, .same:
+      if let other = others.first(where: { $0.1.map { !$0.agrees(with: call) } ?? false }) {
+        return (.unclear, "not firm: \(other.0) the verdict is \(other.1?.word ?? "another one")")
+      }
+      if case .same(let within) = call {
+        return (.same, "the interval lies within \(Number.percent(within) ?? "?")")
+      }
+      return (.different, "the whole interval lies beyond the noise floor of \(floor)")
+    }
   }
 
-  /// The pairs of which both have a figure.
-  func withBoth(_ metric: Column<SummaryRow>) -> Sides {
-    keeping { $0.figure(metric.name) != nil && $1.figure(metric.name) != nil }
+  /// What a reader must know beside the verdict.
+  private func notes(_ metric: Column<SummaryRow>) -> [String] {
+    let names = [(nameA, a), (nameB, b)]
+    var notes = names.compactMap { name, group in
+      group.modes(metric.name).map { modes in
+        "\(name) has two modes: "
+          + modes.map { "\(metric.shown($0.value) ?? "?") (\($0.count))" }.joined(separator: " and ")
+      }
+    }
+    notes += names.filter { $0.1.isSaturated }.map { "\($0.0) does not reach the rate" }
+    if let percentile = metric.percentile, metric.name.hasPrefix("response_") {
+      notes += names.compactMap { name, group in
+        group.lateShare(percentile: percentile).map {
+          "\(Number.percent($0, digits: 0) ?? "?") of \(name)'s is the generator's lateness"
+        }
+      }
+    }
+    let left = [a, b].reduce(0) { $0 + $1.measurements.count - $1.sound.count }
+    if left > 0 { notes.append("\(left) replicates not used") }
+    return notes
   }
+}
 
-  /// How many replicates a narrower choice leaves out, in words.
-  func note(on used: Sides) -> String {
-    let dropped = a.count + b.count - used.a.count - used.b.count
-    return dropped == 0
-      ? "" : "; \(dropped) of \(a.count + b.count) measurements left out as invalid or without a valid pair"
+extension RatioCall {
+  var word: String {
+    switch self {
+    case .more, .less: "different"
+    case .same: "same"
+    case .unclear: "unclear"
+    }
   }
+}
 
-  private func keeping(_ isKept: (Measurement, Measurement) -> Bool) -> Sides {
-    let pairs = zip(a, b).filter(isKept)
-    return Sides(nameA: nameA, nameB: nameB, load: load, a: pairs.map(\.0), b: pairs.map(\.1))
+extension Column<SummaryRow> {
+  /// The percentile of a column such as `response_p999_us`; nil of others.
+  var percentile: Double? {
+    let words = name.split(separator: "_")
+    guard words.count == 3, words[1].hasPrefix("p") else { return nil }
+    return ["p50": 50, "p90": 90, "p99": 99, "p999": 99.9][String(words[1])]
   }
 }
 

@@ -18,6 +18,10 @@ package struct ExpectationResult: Codable, Sendable, Equatable {
   package var verdict: Verdict
   /// The figures behind it.
   package var why: String
+  /// Whether further replicates could change the verdict: the bound lies within the figure's interval; nil in runs
+  /// that did not keep it.
+  private var straddles: Bool?
+  package var isOpen: Bool { straddles == true }
 
   /// Judges a condition on rows of phase `request`.
   ///
@@ -26,10 +30,10 @@ package struct ExpectationResult: Codable, Sendable, Equatable {
   package init(_ expectation: Expectation, measurements: [Measurement]) {
     text = expectation.text
     let metric = expectation.metric
-    let mine = MeasurementGroup(expectation.target, expectation.load, of: measurements).measurements
-    let others = expectation.divisor.map {
-      MeasurementGroup($0.target, $0.load, of: measurements).measurements
-    }
+    let group = MeasurementGroup(expectation.target, expectation.load, of: measurements)
+    let other = expectation.divisor.map { MeasurementGroup($0.target, $0.load, of: measurements) }
+    let groups = [group, other].compactMap { $0 }
+    let (mine, others) = (group.used, other?.used)
     let values = mine.compactMap { one -> Double? in
       guard let divisor = expectation.divisor else { return one.figure(metric) }
       guard let figure = one.figure(metric),
@@ -47,17 +51,21 @@ package struct ExpectationResult: Codable, Sendable, Equatable {
     let comparisons: [String: (Double, Double) -> Bool] = [
       "<": (<), "<=": (<=), ">": (>), ">=": (>=), "==": (==),
     ]
-    guard let holds = comparisons[expectation.comparison]?(measured, expectation.bound) else {
+    guard let compare = comparisons[expectation.comparison] else {
       why = "'\(expectation.comparison)' is not one of <, <=, >, >=, =="
       return
     }
-    let all = mine + (others ?? [])
-    let invalid = all.filter { !$0.isValid }
+    let holds = compare(measured, expectation.bound)
+    straddles = Statistics.medianInterval(values).map {
+      compare($0.low, expectation.bound) != compare($0.high, expectation.bound)
+    }
     let over = mine.count == 1 ? "of one replicate" : "median of \(values.count) replicates"
     why = "\(others == nil ? "" : "the ratio of ")\(metric) is \(Number.text(measured) ?? "") (\(over))"
+    let left = groups.reduce(0) { $0 + $1.measurements.count - $1.used.count }
+    if left > 0 { why += "; \(left) replicates not used" }
+    let invalid = groups.compactMap(\.invalidCodes).uniqued()
     if !invalid.isEmpty {
-      why += "; \(invalid.count) of \(all.count) measurements invalid: "
-      why += Set(invalid.map(\.invalidCodes)).sorted().joined(separator: ", ")
+      why += "; invalid: \(invalid.joined(separator: ", "))"
     } else if values.count != mine.count {
       why += "; the others have no such figure"
     }

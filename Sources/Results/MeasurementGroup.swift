@@ -32,17 +32,80 @@ package struct MeasurementGroup {
   /// Names of the phases, in order.
   package var phaseNames: [String] { scopeNames.filter { $0 != "request" } }
 
-  /// The valid replicates where they are the most, else all.
-  package var used: [Measurement] {
-    let valid = measurements.filter(\.isValid)
-    return valid.count * 2 > measurements.count ? valid : measurements
+  /// The replicates that show what happened to them: all that are not broken.
+  var whole: [Measurement] { measurements.filter { !$0.isBroken } }
+
+  /// Whether most replicates stayed under the offered rate: it is out of reach, which is an answer.
+  package var isSaturated: Bool {
+    let whole = whole
+    return whole.count { $0.has(.saturated) } * 2 > whole.count
   }
 
-  /// The histograms of all valid replicates as one, or of all replicates where none is valid.
+  /// Whether replicates were lost to disturbances or breaks, so that there are fewer than wanted.
+  package func lacksReplicates(_ wanted: Int) -> Bool { sound.count < wanted }
+
+  /// The replicates that figures are taken from: neither broken nor disturbed.
+  package var sound: [Measurement] {
+    let isSaturated = isSaturated
+    return whole.filter { !$0.has(.steal) && !$0.has(.shortWarmup) && (isSaturated || !$0.has(.saturated)) }
+  }
+
+  /// The sound replicates; where there is none, all, so that what was measured is shown.
+  package var used: [Measurement] {
+    let sound = sound
+    return sound.isEmpty ? measurements : sound
+  }
+
+  /// Why nothing firm can be said of the condition, by code; nil when figures may be used.
+  var invalidCodes: String? {
+    let sound = sound
+    if sound.isEmpty { return measurements.map(\.invalidCodes).uniqued().sorted().joined(separator: ", ") }
+    return sound.contains { $0.has(.neverSteady) } ? InvalidReason.Code.neverSteady.rawValue : nil
+  }
+
+  /// A trend that the replicates share: the warm-up was too short.
+  ///
+  /// Nil under a rate out of reach, where waiting requests pile up and response times must rise.
+  package var trend: InvalidReason? {
+    guard !isSaturated else { return nil }
+    let sound = sound
+    var series = [
+      ("median response time", sound.map { $0.windows.compactMap { $0.p50Nanoseconds.map { Double($0) } } })
+    ]
+    if sound.first?.offeredRatePerSecond == nil {
+      let rates = sound.map { one in
+        one.windows.filter { $0.durationSeconds > 0 }.map { Double($0.completed) / $0.durationSeconds }
+      }
+      series.append(("throughput", rates))
+    }
+    for (name, values) in series {
+      guard let trend = Statistics.trend(values), trend.pValue < Validity.trendProbability,
+        let change = trend.relativeChange, abs(change) > Validity.trendShare
+      else { continue }
+      return InvalidReason(
+        code: .neverSteady,
+        detail: "the \(name) \(change > 0 ? "rose" : "fell") by \(Number.percent(abs(change)) ?? "?") within "
+          + "the measured time, in the median of \(values.count) replicates (Mann-Kendall "
+          + "p \(Number.text(trend.pValue, digits: 4) ?? "?")); warm up for longer")
+    }
+    return nil
+  }
+
+  /// How much of a response time's percentile is the generator's lateness, 0 to 1; nil when it is not late.
+  package func lateShare(percentile: Double) -> Double? {
+    Validity.lateShare(
+      percentile: percentile, lag: merged("request", \.sendLag), response: merged("request", \.response))
+  }
+
+  /// The two values around which a figure's replicates lie when they fall into two modes, and how many lie
+  /// around each; nil when they do not.
+  package func modes(_ column: String) -> [(value: Double, count: Int)]? {
+    Statistics.modes(figures(column))
+  }
+
+  /// The histograms of the used replicates as one.
   package func merged(_ scope: String, _ time: (ScopeMeasurement) -> LatencyHistogram) -> LatencyHistogram {
-    let valid = measurements.filter(\.isValid)
-    let scopes = (valid.isEmpty ? measurements : valid).flatMap(\.scopes)
-    return .merged(scopes.filter { $0.scope == scope }.map(time))
+    .merged(used.flatMap(\.scopes).filter { $0.scope == scope }.map(time))
   }
 
   /// The median over the used replicates that have this figure; nil when none has.
@@ -62,14 +125,16 @@ package struct MeasurementGroup {
     }
   }
 
-  package var isValid: Bool { measurements.allSatisfy(\.isValid) }
+  /// Whether figures of the condition may be used.
+  package var isValid: Bool { invalidCodes == nil }
 
-  /// `yes`, or how many are invalid and why.
+  /// `yes`, or what befell which replicates.
   package var validity: String {
-    let invalid = measurements.filter { !$0.isValid }
-    guard !invalid.isEmpty else { return "yes" }
-    let codes = invalid.flatMap { $0.invalidReasons.map(\.code.rawValue) }.uniqued().joined(separator: ", ")
-    return invalid.count == measurements.count
-      ? "NO: \(codes)" : "\(invalid.count) of \(measurements.count) not: \(codes)"
+    if let invalidCodes { return "NO: \(invalidCodes)" }
+    if isSaturated { return "saturated" }
+    let left = measurements.count - sound.count
+    guard left > 0 else { return "yes" }
+    let codes = measurements.flatMap { $0.invalidReasons.map(\.code.rawValue) }.uniqued()
+    return "\(left) of \(measurements.count) not: \(codes.joined(separator: ", "))"
   }
 }

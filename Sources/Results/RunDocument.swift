@@ -45,6 +45,10 @@ package struct RunDocument: Codable, Sendable, Equatable {
   /// The bound that a sweep's search set for response times; nil without one.
   package var serviceLevel: ServiceLevel?
   package var expectations: [ExpectationResult] = []
+  /// How many rounds were made and why no more; nil in runs that knew no rounds.
+  package var rounds: RoundsMade?
+  /// How far two targets may be apart and still be called the same, 0.1 is 10 %; nil for the default.
+  package var equivalence: Double?
   /// Things to know about the run as a whole.
   package var warnings: [String] = []
   /// Network links between the parts, measured before the loads; nil when there were none.
@@ -53,7 +57,7 @@ package struct RunDocument: Codable, Sendable, Equatable {
   private enum CodingKeys: String, CodingKey {
     case schema, runID, toolVersion, commandLine, scenario, scenarioSHA256, plugins, seed, machine, started
     case ended, interrupted, measurements, comparisons, claims, implied, origins, behaviours, serviceLevel
-    case expectations, warnings, links
+    case expectations, rounds, equivalence, warnings, links
     // The promised key.
     case baseline = "floor"
   }
@@ -75,12 +79,54 @@ package struct RunDocument: Codable, Sendable, Equatable {
     self.started = started
   }
 
-  package var isValid: Bool { measurements.allSatisfy(\.isValid) }
+  /// Whether figures of every condition may be used.
+  package var isValid: Bool { MeasurementGroup.all(self).allSatisfy(\.isValid) }
 
-  /// Fills in comparisons and expectations from the measurements.
+  /// Marks all replicates of a condition.
+  package mutating func mark(_ target: String, _ load: String, _ reason: InvalidReason) {
+    for place in measurements.indices
+    where measurements[place].target == target && measurements[place].load == load {
+      measurements[place].invalidReasons.append(reason)
+    }
+  }
+
+  /// Judges documented figures, and what their pairs of latency and throughput imply.
+  package mutating func judgeClaims(_ checks: [ClaimCheck]) {
+    guard !checks.isEmpty else { return }
+    claims = ClaimEvaluator.verdicts(checks, measurements: measurements)
+    implied = ImpliedPair.pairs(checks, measurements: measurements)
+  }
+
+  /// Says of each condition whether it was steady, and fills in comparisons and expectations.
   package mutating func judge() {
-    comparisons = Comparison.rows(measurements: measurements, targets: scenario.targets, seed: seed)
+    for place in measurements.indices {
+      measurements[place].invalidReasons.removeAll { $0.code == .neverSteady }
+    }
+    for group in MeasurementGroup.all(self) {
+      guard let trend = group.trend else { continue }
+      mark(group.target, group.load, trend)
+    }
+    comparisons = Comparison.rows(
+      measurements: measurements, targets: scenario.targets,
+      equivalence: equivalence ?? Comparison.equivalence)
     expectations = scenario.expectations.map { ExpectationResult($0, measurements: measurements) }
+  }
+}
+
+/// How many rounds a run made and why it ended then.
+package struct RoundsMade: Codable, Sendable, Equatable {
+  package var made: Int
+  /// Questions that were still open, of all.
+  package var open: Int
+  package var questions: Int
+  /// `answered`, `mostRounds` or `budget`; nil when it was interrupted.
+  package var end: String?
+
+  package init(made: Int, open: Int, questions: Int, end: String?) {
+    self.made = made
+    self.open = open
+    self.questions = questions
+    self.end = end
   }
 }
 

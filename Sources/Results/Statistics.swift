@@ -1,5 +1,4 @@
-// What figures over replicates, and the windows of one measurement, can honestly be said to be.
-// Pure functions; random resampling has a seed, so that a stored run gives the same report again.
+// What figures over replicates, and the windows of one measurement, can honestly be said to be. Pure functions.
 import Engine
 import Foundation
 
@@ -13,113 +12,113 @@ package struct Interval: Sendable, Equatable {
 
 /// The statistics of the reports.
 package enum Statistics {
-  /// The fewest replicates for which an interval is given.
-  package static let fewestReplicates = 3
-  /// Resamples of a bootstrap.
-  package static let resamples = 10_000
+  /// The fewest replicates that give an interval: the range of six values covers their median with 96.9 %.
+  package static let fewestReplicates = 6
 
   /// The median; the mean of the middle two for an even number; nil when empty.
   package static func median(_ values: [Double]) -> Double? {
-    medianOfSorted(values.sorted())
+    guard !values.isEmpty else { return nil }
+    let sorted = values.sorted()
+    let half = sorted.count / 2
+    return sorted.count % 2 == 1 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2
   }
 
-  /// The 95 % percentile-bootstrap interval of the median (Efron 1979).
-  ///
-  /// Nil with under 3 values, since two tell nothing about a spread. With 3, 4 and 5 values it is
-  /// (nearly) their whole range: see `rangeCoverage`.
-  package static func bootstrapMedian(_ values: [Double], seed: UInt64 = 1) -> Interval? {
-    guard values.count >= fewestReplicates, values.allSatisfy(\.isFinite) else { return nil }
-    var generator = SplitMix64(seed: seed)
-    var sample = [Double](repeating: 0, count: values.count)
-    let medians = (0..<resamples).map { _ in generator.resampledMedian(of: values, into: &sample) }
-    return middle95(medians)
+  /// The exact, distribution-free interval of the median with at least 95 %: two order statistics
+  /// (Conover, Practical Nonparametric Statistics, 3.2). Nil with under 6 values.
+  package static func medianInterval(_ values: [Double]) -> Interval? {
+    guard values.allSatisfy(\.isFinite), let rank = medianRank(values.count) else { return nil }
+    let sorted = values.sorted()
+    return Interval(low: sorted[rank - 1], high: sorted[values.count - rank])
   }
 
-  /// How surely the range of so many values holds the median of what they were drawn from: 0-1.
+  /// The rank, from either end, of the values that enclose the median of so many; nil with under 6.
   ///
-  /// 1 - 2 (1/2)^n: 75 % for 3 values, 87.5 % for 4, 93.75 % for 5. No interval from so few
-  /// values can be surer, so reports name this share where they print an interval of under 6.
-  package static func rangeCoverage(_ count: Int) -> Double {
-    count < 1 ? 0 : 1 - 2 * pow(0.5, Double(count))
-  }
-
-  /// The median of b/a over paired replicates, and its 95 % bootstrap interval.
-  ///
-  /// The n-th of `a` belongs to the n-th of `b`. Nil when they are not equally many, there are
-  /// none, or a value of `a` is 0 or one of either is not finite. The interval is nil with under
-  /// 3 pairs.
-  package static func pairedRatio(
-    a: [Double], b: [Double], seed: UInt64 = 1
-  ) -> (ratio: Double, interval: Interval?)? {
-    guard a.count == b.count, a.allSatisfy({ $0 != 0 }) else { return nil }
-    let ratios = zip(a, b).map { $1 / $0 }
-    guard ratios.allSatisfy(\.isFinite), let ratio = median(ratios) else { return nil }
-    return (ratio, bootstrapMedian(ratios, seed: seed))
-  }
-
-  /// The ratio of medians b/a of samples that are not paired, such as two stored runs, and its
-  /// 95 % bootstrap interval, each side resampled by itself.
-  ///
-  /// Nil when a side is empty, a value is not finite or one of `a` is 0. The interval is nil when
-  /// a side has under 3 values.
-  package static func unpairedRatio(
-    a: [Double], b: [Double], seed: UInt64 = 1
-  ) -> (ratio: Double, interval: Interval?)? {
-    guard a.allSatisfy({ $0.isFinite && $0 != 0 }), b.allSatisfy(\.isFinite),
-      let middleA = median(a), let middleB = median(b), middleA != 0
-    else { return nil }
-    guard min(a.count, b.count) >= fewestReplicates else { return (middleB / middleA, nil) }
-    var generator = SplitMix64(seed: seed)
-    var sampleA = a
-    var sampleB = b
-    let ratios = (0..<resamples).map { _ in
-      let below = generator.resampledMedian(of: a, into: &sampleA)
-      return generator.resampledMedian(of: b, into: &sampleB) / below
+  /// A run looks after 6, 8, 10 and 12 rounds. A pair lost to a disturbance makes the number odd; the rank
+  /// of the next lower look is taken then, and over 12 values 99 % are asked for, so that more looks do not
+  /// find differences by chance.
+  static func medianRank(_ count: Int) -> Int? {
+    switch count {
+    case ..<fewestReplicates: return nil
+    case ..<10: return 1
+    case ..<12: return 2
+    case 12: return 3
+    default:
+      var rank = 1
+      while signProbability(of: count, atMost: rank) <= 0.01 { rank += 1 }
+      return rank
     }
-    return (middleB / middleA, ratios.allSatisfy(\.isFinite) ? middle95(ratios) : nil)
   }
 
-  /// The 95 % t-interval of the mean rate over a measurement's windows, completed per second.
-  ///
-  /// Nil with under 3 windows. Takes windows as independent; neighbours seldom are wholly, so the
-  /// true interval is rather wider. No rate is under 0.
-  package static func throughputInterval(_ windows: [MeasurementWindow]) -> Interval? {
-    let rates = windows.filter { $0.durationSeconds > 0 }.map {
-      Double($0.completed) / $0.durationSeconds
+  /// The two-sided probability that of so many fair coins at most so many fall on the rarer side.
+  static func signProbability(of count: Int, atMost rare: Int) -> Double {
+    guard count > 0, rare * 2 < count else { return 1 }
+    var term = pow(0.5, Double(count))
+    var sum = term
+    for place in 0..<rare {
+      term *= Double(count - place) / Double(place + 1)
+      sum += term
     }
-    guard rates.count >= 3 else { return nil }
-    let count = Double(rates.count)
-    let mean = rates.reduce(0, +) / count
-    let variance = rates.reduce(0) { $0 + ($1 - mean) * ($1 - mean) } / (count - 1)
-    let half = Distributions.studentQuantile(0.975, degrees: count - 1) * (variance / count).squareRoot()
-    return Interval(low: max(0, mean - half), high: mean + half)
+    return min(1, 2 * sum)
   }
 
-  /// The distribution-free 95 % interval of a percentile of one histogram, nanoseconds.
+  /// The exact sign test's two-sided p that the median of the values is 0 (Arbuthnott 1710); values of 0
+  /// count for neither side. Nil when empty.
+  package static func signTest(_ values: [Double]) -> Double? {
+    guard !values.isEmpty else { return nil }
+    let above = values.count { $0 > 0 }
+    let below = values.count { $0 < 0 }
+    return signProbability(of: above + below, atMost: min(above, below))
+  }
+
+  /// The interval, with at least 95 %, of the shift from `a` to `b`: order statistics of all differences
+  /// (Moses 1953; Hollander and Wolfe, 4.3). Nil when a side has under 6 values.
+  package static func shiftInterval(from a: [Double], to b: [Double]) -> Interval? {
+    guard min(a.count, b.count) >= fewestReplicates, (a + b).allSatisfy(\.isFinite) else { return nil }
+    let shares = mannWhitneyShares(a.count, b.count)
+    var rank = 0
+    var tail = 0.0
+    for share in shares {
+      tail += share
+      guard tail <= 0.025 else { break }
+      rank += 1
+    }
+    guard rank >= 1 else { return nil }
+    let differences = a.flatMap { x in b.map { $0 - x } }.sorted()
+    return Interval(low: differences[rank - 1], high: differences[differences.count - rank])
+  }
+
+  /// How probable each value of Mann and Whitney's U is when both sides are alike (1947): its generating
+  /// function is the Gaussian binomial.
+  private static func mannWhitneyShares(_ first: Int, _ second: Int) -> [Double] {
+    var ways = [Double](repeating: 0, count: first * second + 1)
+    ways[0] = 1
+    for step in 1...first {
+      for u in stride(from: ways.count - 1, through: 0, by: -1) where u >= second + step {
+        ways[u] -= ways[u - second - step]
+      }
+      for u in ways.indices where u >= step { ways[u] += ways[u - step] }
+    }
+    let all = ways.reduce(0, +)
+    return ways.map { $0 / all }
+  }
+
+  /// The medians of two modes and how many values lie around each, the lower first; nil for one mode.
   ///
-  /// Its ends are the order statistics whose ranks enclose the percentile's with binomial
-  /// probability of at least 95 % (Conover, Practical Nonparametric Statistics, 3.2). Holds for
-  /// this measurement only: it knows nothing of what differs between replicates. Nil when there
-  /// are too few samples for such ranks.
-  package static func percentileInterval(
-    _ histogram: LatencyHistogram, percentile: Double
-  ) -> Interval? {
-    guard percentile > 0, percentile < 100,
-      let ranks = percentileRanks(count: histogram.count, percentile: percentile),
-      let low = histogram.value(atRank: ranks.low), let high = histogram.value(atRank: ranks.high)
-    else { return nil }
-    return Interval(low: Double(low), high: Double(high))
-  }
-
-  /// The ranks (1 is the least) that enclose a percentile with 95 %; nil with too few samples.
-  static func percentileRanks(count: UInt64, percentile: Double) -> (low: UInt64, high: UInt64)? {
-    guard count > 0 else { return nil }
-    let share = percentile / 100
-    // P(X(low) <= q) = P(at least `low` samples are at most q) = 1 - F(low - 1).
-    let low = Distributions.binomialQuantile(0.025, trials: count, share: share)
-    let high = Distributions.binomialQuantile(0.975, trials: count, share: share) + 1
-    guard low >= 1, high <= count else { return nil }
-    return (low, high)
+  /// Two modes are two groups of at least a quarter of the values and two each, apart by a factor of at
+  /// least 1.3 and by over three times the wider group's own factor. A heuristic to warn with, not a test.
+  static func modes(_ values: [Double]) -> [(value: Double, count: Int)]? {
+    let sorted = values.filter { $0 > 0 && $0.isFinite }.sorted().map { log($0) }
+    let least = max(2, sorted.count / 4)
+    guard sorted.count >= fewestReplicates else { return nil }
+    let places = least...(sorted.count - least)
+    guard let cut = places.max(by: { sorted[$0] - sorted[$0 - 1] < sorted[$1] - sorted[$1 - 1] }) else {
+      return nil
+    }
+    let groups = [sorted[..<cut], sorted[cut...]].map(Array.init)
+    let gap = groups[1][0] - groups[0][cut - 1]
+    let widest = groups.map { $0[$0.count - 1] - $0[0] }.max() ?? 0
+    guard gap > log(1.3), gap > 3 * widest else { return nil }
+    return groups.map { (exp(median($0) ?? 0), $0.count) }
   }
 
   /// How far mean requests in flight, as throughput x mean response time says, are from those that
@@ -132,33 +131,9 @@ package enum Statistics {
     guard inFlight > 0 else { return nil }
     return throughputPerSecond * meanResponseNanoseconds / 1e9 / inFlight - 1
   }
-
-  private static func middle95(_ values: [Double]) -> Interval {
-    let sorted = values.sorted()
-    let place = { (share: Double) in Int((share * Double(sorted.count - 1)).rounded()) }
-    return Interval(low: sorted[place(0.025)], high: sorted[place(0.975)])
-  }
-
-  fileprivate static func medianOfSorted(_ sorted: [Double]) -> Double? {
-    guard !sorted.isEmpty else { return nil }
-    let half = sorted.count / 2
-    return sorted.count % 2 == 1 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2
-  }
 }
 
-extension SplitMix64 {
-  /// Fills `sample` from `values`, with replacement, and takes its median.
-  mutating func resampledMedian(of values: [Double], into sample: inout [Double]) -> Double {
-    for place in sample.indices {
-      // The high word of the product is even over the indices up to 1 in 2^60 here.
-      sample[place] = values[Int(next().multipliedFullWidth(by: UInt64(values.count)).high)]
-    }
-    sample.sort()
-    return Statistics.medianOfSorted(sample) ?? .nan
-  }
-}
-
-// MARK: Whether two samples differ, and whether a series has a trend
+// MARK: Whether a series has a trend
 
 /// What a test for a trend found in a series.
 package struct Trend: Sendable, Equatable {
@@ -170,58 +145,41 @@ package struct Trend: Sendable, Equatable {
 }
 
 extension Statistics {
-  /// The most values in all for which the exact Mann-Whitney distribution is counted.
+  /// The most values for which the exact distribution is counted.
   private static let exactLimit = 40
 
-  /// Mann and Whitney's two-sided p: how likely samples so far apart are when both are alike.
+  /// Mann and Kendall's test for a trend that several series of equal steps share, with the median of Theil and
+  /// Sen's slopes: the scores and their variances add up (Hirsch and Slack 1984).
   ///
-  /// Exact for up to 40 values in all without ties (Mann and Whitney 1947), else the normal
-  /// approximation with correction for ties and continuity. Nil when a side is empty or a value is
-  /// not finite. With 3 values on each side the least that it can be is 0.1.
-  package static func mannWhitney(_ a: [Double], _ b: [Double]) -> Double? {
-    let all = a + b
-    guard !a.isEmpty, !b.isEmpty, all.allSatisfy(\.isFinite) else { return nil }
-    let above = a.reduce(0.0) { sum, x in
-      b.reduce(sum) { $0 + (x > $1 ? 1 : x == $1 ? 0.5 : 0) }
-    }
-    let product = Double(a.count * b.count)
-    let statistic = max(above, product - above)
-    let ties = tieSizes(all)
-    if ties.isEmpty, all.count <= exactLimit {
-      return exactMannWhitney(a.count, b.count, atLeast: Int(statistic))
-    }
-    let total = Double(all.count)
-    let tied = ties.reduce(0.0) { $0 + Double($1 * $1 * $1 - $1) }
-    let variance = product / 12 * (total + 1 - tied / (total * (total - 1)))
-    guard variance > 0 else { return 1 }
-    let z = (statistic - product / 2 - 0.5) / variance.squareRoot()
-    return min(1, 2 * Distributions.normalTail(z))
-  }
-
-  /// Mann and Kendall's test for a trend in a series of equal steps, with Theil and Sen's slope.
-  ///
-  /// Exact for up to 40 values without ties (Kendall 1938), else the normal approximation with
-  /// correction for ties and continuity. Nil with under 4 values or one that is not finite.
-  package static func trend(_ values: [Double]) -> Trend? {
-    guard values.count >= 4, values.allSatisfy(\.isFinite), let middle = median(values) else {
-      return nil
-    }
+  /// Normal approximation with correction for ties and continuity; exact for one series of up to 40
+  /// values without ties (Kendall 1938). Series of under 4 values or with one that is not finite are left
+  /// out; nil when none remains.
+  package static func trend(_ series: [[Double]]) -> Trend? {
+    let used = series.filter { $0.count >= 4 && $0.allSatisfy(\.isFinite) }
+    guard let first = used.first else { return nil }
     var rises = 0
-    var slopes: [Double] = []
-    for later in values.indices.dropFirst() {
-      for earlier in 0..<later {
-        let step = values[later] - values[earlier]
-        rises += step > 0 ? 1 : step < 0 ? -1 : 0
-        slopes.append(step / Double(later - earlier))
+    var variance = 0.0
+    var changes: [Double] = []
+    for values in used {
+      var slopes: [Double] = []
+      for later in values.indices.dropFirst() {
+        for earlier in 0..<later {
+          let step = values[later] - values[earlier]
+          rises += step > 0 ? 1 : step < 0 ? -1 : 0
+          slopes.append(step / Double(later - earlier))
+        }
       }
+      variance += kendallVariance(values.count, ties: tieSizes(values))
+      guard let middle = median(values), middle != 0, let slope = median(slopes) else { continue }
+      changes.append(slope * Double(values.count - 1) / middle)
     }
-    let ties = tieSizes(values)
+    let isExact = used.count == 1 && first.count <= exactLimit && tieSizes(first).isEmpty
     let pValue =
-      ties.isEmpty && values.count <= exactLimit
-      ? exactKendall(values.count, score: abs(rises))
-      : approximateKendall(values.count, score: abs(rises), ties: ties)
-    let change = (median(slopes) ?? 0) * Double(values.count - 1)
-    return Trend(pValue: pValue, relativeChange: middle == 0 ? nil : change / middle)
+      isExact
+      ? exactKendall(first.count, score: abs(rises))
+      : variance > 0 && rises != 0
+        ? min(1, 2 * Distributions.normalTail(Double(abs(rises) - 1) / variance.squareRoot())) : 1
+    return Trend(pValue: pValue, relativeChange: median(changes))
   }
 
   /// How many values are equal to each other, for each value that occurs more than once.
@@ -229,23 +187,6 @@ extension Statistics {
     var sizes: [Double: Int] = [:]
     for value in values { sizes[value, default: 0] += 1 }
     return sizes.values.filter { $0 > 1 }
-  }
-
-  /// Two-sided exact p of U by counting the arrangements of each value of U.
-  private static func exactMannWhitney(_ first: Int, _ second: Int, atLeast: Int) -> Double {
-    // The generating function of U is the Gaussian binomial: multiply by (1 - x^(second+k)), divide
-    // by (1 - x^k), for k = 1 ... first.
-    var ways = [Double](repeating: 0, count: first * second + 1)
-    ways[0] = 1
-    for step in 1...first {
-      for u in stride(from: ways.count - 1, through: 0, by: -1) where u >= second + step {
-        ways[u] -= ways[u - second - step]
-      }
-      for u in ways.indices where u >= step { ways[u] += ways[u - step] }
-    }
-    let all = ways.reduce(0, +)
-    let tail = ways[min(atLeast, ways.count)...].reduce(0, +)
-    return min(1, 2 * tail / all)
   }
 
   /// Two-sided exact p of Kendall's score by counting the permutations of each number of inversions.
@@ -264,11 +205,9 @@ extension Statistics {
     return min(1, 2 * tail)
   }
 
-  private static func approximateKendall(_ count: Int, score: Int, ties: [Int]) -> Double {
+  private static func kendallVariance(_ count: Int, ties: [Int]) -> Double {
     let weight = { (n: Double) in n * (n - 1) * (2 * n + 5) }
-    let variance = (weight(Double(count)) - ties.reduce(0.0) { $0 + weight(Double($1)) }) / 18
-    guard variance > 0, score > 0 else { return 1 }
-    return min(1, 2 * Distributions.normalTail(Double(score - 1) / variance.squareRoot()))
+    return (weight(Double(count)) - ties.reduce(0.0) { $0 + weight(Double($1)) }) / 18
   }
 }
 

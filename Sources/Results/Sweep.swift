@@ -40,7 +40,7 @@ package struct ServiceLevel: Codable, Sendable, Equatable {
     if codes.contains(.saturated) { return false }
     guard let figure = measurement.figure(metric) else { return nil }
     let isUnder = figure < microseconds
-    guard codes.allSatisfy(\.comesWithSaturation) else { return nil }
+    guard codes.allSatisfy({ $0.level == .condition || $0.level == .figure }) else { return nil }
     return isUnder || codes.isEmpty ? isUnder : nil
   }
 }

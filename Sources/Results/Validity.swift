@@ -1,23 +1,13 @@
-// Whether a measurement may be believed: the rules that make it invalid, and what is worth a warning.
+// Whether a measurement may be believed: the rules that make it invalid or disturbed, which of its figures are
+// late, and what is worth a warning.
 import Engine
-
-/// What must be known beside a measurement to judge it.
-package struct ValidityContext: Sendable, Equatable {
-  /// How late a timer fires on this machine though nothing is loaded (p99), nanoseconds.
-  package var timerFloorNanoseconds: Double
-  /// Whether the generator's build is optimised.
-  package var optimisedBuild: Bool
-
-  package init(timerFloorNanoseconds: Double, optimisedBuild: Bool) {
-    self.timerFloorNanoseconds = timerFloorNanoseconds
-    self.optimisedBuild = optimisedBuild
-  }
-}
 
 /// The rules by which a measurement is valid.
 package enum Validity {
-  /// Send lag at p99 over this share of the response time's median makes the generator late.
-  package static let lagShare = 0.1
+  /// A percentile of the response time is late when that of the send lag is over this share of it.
+  static let lagShare = 0.1
+  /// A send lag under this is not told from the clock's own reading, nanoseconds.
+  static let resolutionNanoseconds = 100.0
   /// An open load must reach this share of its rate.
   package static let reachedShare = 0.98
   /// The greatest share of CPU time that the hypervisor may take.
@@ -25,24 +15,22 @@ package enum Validity {
   /// Little's law is kept when the deviation is at most this.
   package static let littleShare = 0.05
   /// A trend counts when its p is under this ...
-  package static let trendProbability = 0.01
+  static let trendProbability = 0.01
   /// ... and it changes the figure by over this share from the first to the last window.
-  package static let trendShare = 0.1
+  static let trendShare = 0.1
   /// Replies that came again, over this share of the phases, are a dialect with several maps a phase.
   package static let duplicateShare = 0.01
-  /// The fewest windows in which a trend is looked for: under 6, no ordering has a p under 0.01.
-  package static let fewestWindows = 6
 
   /// What speaks against a measurement, and what is worth knowing about it.
   ///
   /// Judges only what the measurement's own figures show; what only the caller knows
   /// (`broker_died`, `worker_died`, `plugin_crashed`, `interrupted`, `failed`) is the caller's.
   package static func assess(
-    _ measurement: Measurement, context: ValidityContext
+    _ measurement: Measurement, optimisedBuild: Bool
   ) -> (reasons: [InvalidReason], warnings: [String]) {
     var reasons: [InvalidReason] = []
     var warnings: [String] = []
-    if !context.optimisedBuild {
+    if !optimisedBuild {
       reasons.append(
         InvalidReason(code: .unoptimisedBuild, detail: "built without optimisation; build with -c release"))
     }
@@ -57,12 +45,9 @@ package enum Validity {
       return (reasons + [otherDialect(measurement)].compactMap { $0 }, warnings)
     }
     reasons += [
-      otherDialect(measurement), stall(measurement), lateness(request, measurement, context),
-      saturation(request, measurement), unsteadiness(measurement),
+      otherDialect(measurement), stall(measurement), saturation(request, measurement),
     ].compactMap { $0 }
-    if !reasons.contains(where: \.code.comesWithSaturation) {
-      warnings += [littleWarning(request, measurement)].compactMap { $0 }
-    }
+    warnings += [littleWarning(request, measurement)].compactMap { $0 }
     warnings += FailureWords.warnings(measurement) + sampleWarnings(request, measurement)
     return (reasons, warnings)
   }
@@ -98,7 +83,7 @@ package enum Validity {
 
   /// How much of the offered rate was answered, 0-1; nil in a closed load or when nothing was sent.
   ///
-  /// Held against what the schedule asked for within the measured time, since Poisson arrivals are
+  /// Compared with what the schedule asked for within the measured time, since Poisson arrivals are
   /// never exactly as many as the rate says; where fewer were sent than chance explains (4 standard
   /// deviations), the generator itself fell short, and the rate is the measure.
   package static func reached(_ measurement: Measurement) -> Double? {
@@ -126,41 +111,18 @@ package enum Validity {
     return InvalidReason(
       code: .saturated,
       detail: "answered \(percent(answered / asked)) of the offered rate (under 98 %): "
-        + "it is too high for the target or for the generator")
+        + "where most replicates do, the rate is too high for the target or for the generator")
   }
 
-  private static func lateness(
-    _ request: ScopeMeasurement, _ measurement: Measurement, _ context: ValidityContext
-  ) -> InvalidReason? {
-    guard measurement.offeredRatePerSecond != nil,
-      let lag = request.sendLag.value(atPercentile: 99),
-      let response = request.response.value(atPercentile: 50),
-      Double(lag) > lagShare * Double(response), Double(lag) > context.timerFloorNanoseconds
+  /// How much of a response time's percentile is the generator's lateness, 0 to 1; nil when it is not late.
+  static func lateShare(
+    percentile: Double, lag: LatencyHistogram, response: LatencyHistogram
+  ) -> Double? {
+    guard let late = lag.value(atPercentile: percentile),
+      let whole = response.value(atPercentile: percentile),
+      Double(late) > lagShare * Double(whole), Double(late) > resolutionNanoseconds
     else { return nil }
-    return InvalidReason(
-      code: .generatorLate,
-      detail: "p99 of the send lag is \(micro(Double(lag))), over 10 % of the median response time "
-        + "(\(micro(Double(response)))) and over this machine's timer floor "
-        + "(\(micro(context.timerFloorNanoseconds)))")
-  }
-
-  private static func unsteadiness(_ measurement: Measurement) -> InvalidReason? {
-    let medians = measurement.windows.compactMap { $0.p50Nanoseconds.map { Double($0) } }
-    var series = [("median response time", medians)]
-    if measurement.offeredRatePerSecond == nil {
-      let windows = measurement.windows.filter { $0.durationSeconds > 0 }
-      series.append(("throughput", windows.map { Double($0.completed) / $0.durationSeconds }))
-    }
-    for (name, values) in series where values.count >= fewestWindows {
-      guard let trend = Statistics.trend(values), trend.pValue < trendProbability,
-        let change = trend.relativeChange, abs(change) > trendShare
-      else { continue }
-      return InvalidReason(
-        code: .neverSteady,
-        detail: "the \(name) \(change > 0 ? "rose" : "fell") by \(percent(abs(change))) over "
-          + "\(values.count) windows (Mann-Kendall p \(decimal(trend.pValue, 4))); warm up for longer")
-    }
-    return nil
+    return min(1, Double(late) / Double(whole))
   }
 
   private static func littleWarning(

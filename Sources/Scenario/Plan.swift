@@ -19,7 +19,26 @@ package struct Plan: Codable, Sendable, Equatable {
   package var warmupSeconds = 1.0
   package var measureSeconds = 5.0
   package var drainSeconds = 2.0
-  package var replicates = 1
+  /// The fewest rounds: replicates of each condition.
+  package var replicates = 6
+  /// The most rounds, of which those after the fewest are made for open questions only; nil in runs that
+  /// knew no such rounds.
+  var mostRounds: Int? = 12
+  package var mostReplicates: Int { max(replicates, mostRounds ?? replicates) }
+  package static let standardRounds = 6...12
+  /// Both in one.
+  package var rounds: ClosedRange<Int> {
+    get { replicates...mostReplicates }
+    set { (replicates, mostRounds) = (newValue.lowerBound, newValue.upperBound) }
+  }
+  /// Such as `6..12`, or `3`.
+  package var roundsText: String {
+    replicates == mostReplicates ? "\(replicates)" : "\(replicates)..\(mostReplicates)"
+  }
+  fileprivate var fixedRounds: Int {
+    get { replicates }
+    set { rounds = newValue...newValue }
+  }
   package var threads = 1
   package var connections = 1
   package var seed: UInt64 = 1
@@ -57,8 +76,13 @@ package struct Plan: Codable, Sendable, Equatable {
       ).also("duration"),
       Key("drain_seconds", \.drainSeconds, .number(0...600), "waiting for answers after the load"),
       Key(
-        "replicates", \.replicates, .whole(1...1000),
-        "how often each measurement is made, each in a fresh load process"
+        "rounds", \.rounds, .rounds,
+        "the fewest and the most rounds, such as `6..12`; in each round every measurement is made once, in a fresh "
+          + "load process; those after the fewest measure what is not decided yet"),
+      Key(
+        "replicates", \.fixedRounds, .whole(1...1000),
+        "so many rounds, whatever is decided: `N` is `rounds: N..N`",
+        default: "none"
       ).also("repeats", "repeat", "runs"),
       Key("threads", \.threads, .whole(1...64), "load threads of the generator"),
       Key(
@@ -79,7 +103,7 @@ package struct Plan: Codable, Sendable, Equatable {
     plan.warmupSeconds = min(warmupSeconds, 0.3)
     plan.measureSeconds = min(measureSeconds, 1)
     plan.drainSeconds = min(drainSeconds, 1)
-    plan.replicates = 1
+    plan.rounds = 1...1
     return plan
   }
 }
@@ -92,6 +116,21 @@ extension Plan {
     self.init(
       name: name, targets: [target], request: request, phases: target.phases, loads: loads,
       warmupSeconds: warmupSeconds, measureSeconds: measureSeconds, drainSeconds: drainSeconds, seed: seed)
+  }
+}
+
+extension Kind<ClosedRange<Int>> {
+  /// A range of whole numbers, such as `6..12`; one number is both ends.
+  static var rounds: Kind {
+    Kind(allowed: "`LEAST..MOST`, 1 to 1000", show: { "`\($0.lowerBound)..\($0.upperBound)`" }) {
+      block, key in
+      guard let text = block.get(key)?.text else { return nil }
+      let ends = text.split(separator: "..", omittingEmptySubsequences: false).map { Int($0) }
+      let isWhole = (1...2).contains(ends.count) && ends.allSatisfy { (1...1000).contains($0 ?? 0) }
+      if isWhole, let least = ends[0], let most = ends[ends.count - 1], least <= most { return least...most }
+      block.fail(key, "is '\(text)'", remedy: "write the fewest and the most rounds, such as 6..12")
+      return nil
+    }
   }
 }
 

@@ -23,29 +23,141 @@ private func pool(_ name: String, phases: [Phase] = Phase.session) -> Target {
     loads: [.closed(concurrency: 1)])
 }
 
-@Suite("The order of a run's measurements")
-struct StepTests {
-  @Test("Targets take turns within a load, and the turn is reversed with each replicate")
+/// A replicate of a closed load in which every request took so long.
+private func replicate(
+  _ step: Step, microseconds: UInt64, invalid: [InvalidReason.Code] = [], windows: [UInt64] = []
+) -> Engine.Measurement {
+  var histogram = LatencyHistogram()
+  histogram.record(microseconds * 1000, times: 2000)
+  var counts = OutcomeCounts()
+  (counts.sent, counts.ok) = (2000, 2000)
+  return Measurement(
+    target: step.target.name, transport: "ffi", handler: "noop", load: step.load.label, concurrency: 1,
+    payloadBytes: 0, replicate: step.replicate, durationSeconds: 1,
+    scopes: [
+      ScopeMeasurement(
+        scope: "request", counts: counts, okInWindow: 2_000_000 / microseconds, response: histogram,
+        service: histogram, sendLag: LatencyHistogram())
+    ],
+    windows: windows.enumerated().map {
+      MeasurementWindow(
+        startSeconds: Double($0), durationSeconds: 1, completed: 10, p50Nanoseconds: $1, p99Nanoseconds: nil,
+        maxNanoseconds: nil)
+    },
+    invalidReasons: invalid.map { InvalidReason(code: $0, detail: "d") })
+}
+
+private func names(_ steps: [Step]) -> [String] {
+  steps.map { "\($0.target.name) \($0.load.label) \($0.replicate)" }
+}
+
+/// Makes rounds of made-up measurements until they end; what each round measured.
+private func play(
+  _ plan: Plan, budgetSeconds: Double? = nil, measure: (Step) -> Engine.Measurement
+) -> (rounds: [[String]], end: Rounds.End?, document: RunDocument, schedule: Rounds) {
+  var rounds = Rounds(plan: plan, budgetSeconds: budgetSeconds)
+  var document = RunDocument(
+    runID: "r", toolVersion: "0", commandLine: [], scenario: plan, machine: MachineFacts(),
+    started: UTCSecond(epochSeconds: 0))
+  var played: [[String]] = []
+  while played.count < 20 {
+    let steps = rounds.nextRound()
+    played.append(names(steps))
+    document.measurements += steps.map(measure)
+    let seconds = Double(played.count) * 10
+    if let end = rounds.finishRound(&document, checks: [], elapsedSeconds: seconds) {
+      return (played, end, document, rounds)
+    }
+  }
+  return (played, nil, document, rounds)
+}
+
+@Suite("The rounds of a run")
+struct RoundTests {
+  private let loads: [LoadShape] = [.closed(concurrency: 1), .closed(concurrency: 8)]
+  private var plan: Plan {
+    Plan(name: "p", targets: [target("a", loads: loads), target("b", loads: loads)], loads: loads)
+  }
+
+  @Test("Targets take turns within a load, and the turn is reversed with each round")
   func interleaving() {
-    let loads: [LoadShape] = [.closed(concurrency: 1), .closed(concurrency: 8)]
-    var plan = Plan(
-      name: "p", targets: [target("a", loads: loads), target("b", loads: loads)], loads: loads)
-    plan.replicates = 2
+    let played = play(plan) { replicate($0, microseconds: $0.target.name == "a" ? 10 : 1000) }
     #expect(
-      Step.all(of: plan).map { "\($0.target.name) \($0.load.label) \($0.replicate)" } == [
-        "a closed-1 1", "b closed-1 1", "a closed-8 1", "b closed-8 1",
-        "b closed-1 2", "a closed-1 2", "b closed-8 2", "a closed-8 2",
+      played.rounds[..<2] == [
+        ["a closed-1 1", "b closed-1 1", "a closed-8 1", "b closed-8 1"],
+        ["b closed-1 2", "a closed-1 2", "b closed-8 2", "a closed-8 2"],
       ])
+    // All is answered at the first look.
+    #expect(played.rounds.count == 6 && played.end == .answered)
+    #expect(played.schedule.answered == ", 12 of 12 questions answered" || !played.schedule.questions.isEmpty)
   }
 
   @Test("A target with fewer loads is left out where it has none")
   func fewerLoads() {
-    let two: [LoadShape] = [.closed(concurrency: 1), .closed(concurrency: 2)]
-    let plan = Plan(name: "p", targets: [target("a"), target("b", loads: two)], loads: two)
-    #expect(
-      Step.all(of: plan).map { "\($0.target.name) \($0.load.label)" } == [
-        "a closed-1", "b closed-1", "b closed-2",
-      ])
+    let plan = Plan(name: "p", targets: [target("a"), target("b", loads: loads)], loads: loads)
+    #expect(names(Rounds(plan: plan).nextRound()) == ["a closed-1 1", "b closed-1 1", "b closed-8 1"])
+  }
+
+  @Test("Rounds after the fewest measure only what an open question needs, until the most")
+  func openQuestions() {
+    let played = play(plan) { step in
+      // Under closed-1 the two are as far apart as their replicates.
+      let isApart = step.load.label == "closed-8" && step.target.name == "b"
+      let noise =
+        step.load.label == "closed-1" && step.target.name == "b" ? UInt64(step.replicate % 2) * 40 : 0
+      return replicate(step, microseconds: isApart ? 1000 : 100 + noise)
+    }
+    #expect(played.rounds.count == 12 && played.end == .mostRounds)
+    #expect(played.rounds[6] == ["a closed-1 7", "b closed-1 7"])
+    let open = played.schedule.questions.filter(\.isOpen)
+    #expect(!open.isEmpty)
+  }
+
+  @Test("A disturbed replicate is measured again, and its condition only")
+  func disturbed() {
+    let alone = Plan(name: "p", targets: [target("a", loads: loads)], loads: loads)
+    let played = play(alone) {
+      replicate(
+        $0, microseconds: 100, invalid: $0.replicate == 2 && $0.load.label == "closed-8" ? [.steal] : [])
+    }
+    #expect(played.rounds.count == 8 && played.end == .answered)
+    #expect(played.rounds[6] == ["a closed-8 7"])
+  }
+
+  @Test("A condition of which every replicate is broken is not tried again after the second")
+  func broken() {
+    let played = play(plan) {
+      replicate($0, microseconds: 100, invalid: $0.target.name == "b" ? [.pluginCrashed] : [])
+    }
+    #expect(played.rounds.count == 6 && played.end == .answered)
+    #expect(played.rounds[2] == ["a closed-1 3", "a closed-8 3"])
+  }
+
+  @Test("A condition whose replicates agree on a trend is measured anew with twice the warm-up, once")
+  func warmup() {
+    let alone = Plan(name: "p", targets: [target("a")], loads: [.closed(concurrency: 1)])
+    var warmups: [Double] = []
+    let played = play(alone) { step in
+      warmups.append(step.warmupSeconds)
+      return replicate(
+        step, microseconds: 100, windows: step.warmupSeconds < 2 ? [1, 2, 3, 4, 5, 6] : [3, 2, 4, 3, 2, 4])
+    }
+    #expect(warmups == [1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2])
+    #expect(played.end == .answered)
+    let marked = played.document.measurements.filter { $0.has(.shortWarmup) }
+    #expect(marked.count == 6 && played.document.isValid)
+  }
+
+  @Test("The budget ends a run before a round that it would not last for")
+  func budget() {
+    let played = play(plan, budgetSeconds: 35) { replicate($0, microseconds: 100) }
+    #expect(played.rounds.count == 3 && played.end == .budget)
+  }
+
+  @Test("A time budget has a unit and is at most a day")
+  func timeBudget() {
+    #expect(TimeBudget("90s")?.seconds == 90 && TimeBudget("1.5m")?.seconds == 90)
+    for text in ["", "10", "m", "-1m", "25h", "0s", "1d"] { #expect(TimeBudget(text) == nil, "\(text)") }
   }
 
   @Test("The time left counts the rest of this measurement and all that come after it")
@@ -205,7 +317,7 @@ struct ExitReasonTests {
       Measurement(
         target: "a", transport: "ffi", handler: "", load: "closed-1", concurrency: 1, payloadBytes: 0,
         replicate: 1, durationSeconds: 1,
-        invalidReasons: isValid ? [] : [InvalidReason(code: .saturated, detail: "d")])
+        invalidReasons: isValid ? [] : [InvalidReason(code: .workerDied, detail: "d")])
     ]
     document.claims = verdicts.map {
       ClaimVerdict(of: BehaviourSpec(id: "i", document: "d", line: 1, words: "w"), $0, why: "")

@@ -175,7 +175,8 @@ struct CSVTests {
   func headers() {
     #expect(
       csv("comparison.csv", document([]))
-        == "metric,condition,a,b,a_value,b_value,unit,ratio,ratio_low,ratio_high,p_value,noise_floor,verdict\r\n"
+        == "metric,condition,a,b,a_value,b_value,unit,ratio,ratio_low,ratio_high,p_value,noise_floor,verdict,"
+        + "same_within,pairs,why\r\n"
     )
     #expect(
       csv("claims.csv", document([]))

@@ -25,7 +25,7 @@ func scope(_ name: String = "request", around nanoseconds: UInt64, count: UInt64
   counts.ok = count
   return ScopeMeasurement(
     scope: name, counts: counts, okInWindow: count, response: histogram(around: nanoseconds, count: count),
-    service: histogram(around: nanoseconds / 2, count: count),
+    service: histogram(around: nanoseconds * 99 / 100, count: count),
     sendLag: histogram(around: nanoseconds / 100, count: count))
 }
 
@@ -53,7 +53,7 @@ func measurement(
 
 /// So many replicates, each one percent slower than the last.
 func replicates(
-  _ target: String, load: String = "open-1000", around nanoseconds: UInt64, count: Int = 5,
+  _ target: String, load: String = "open-1000", around nanoseconds: UInt64, count: Int = 6,
   samples: UInt64 = 2000, transport: String = "nats", invalid: [InvalidReason.Code] = []
 ) -> [Measurement] {
   (0..<count).map {

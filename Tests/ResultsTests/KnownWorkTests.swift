@@ -16,7 +16,7 @@ struct KnownWorkTests {
     let check = ClaimCheck(
       spec: claim(low: 190, high: 210, unit: .microseconds, relation: .difference),
       conditions: [.init(circumstance: .unloaded, target: target, load: "closed-1", against: other)])
-    let verdicts = ClaimEvaluator.verdicts([check], measurements: run.measurements, seed: run.seed)
+    let verdicts = ClaimEvaluator.verdicts([check], measurements: run.measurements)
     return try #require(verdicts.first { $0.isOverall })
   }
 

@@ -21,83 +21,73 @@ struct StatisticsTests {
     #expect(Statistics.median([4, 1, 2, 3]) == 2.5)
   }
 
-  @Test("no interval is given for under three replicates")
-  func noIntervalOfTwo() {
-    #expect(Statistics.bootstrapMedian([1, 2]) == nil)
-    #expect(Statistics.pairedRatio(a: [1, 2], b: [2, 4])?.interval == nil)
-    #expect(Statistics.pairedRatio(a: [1, 2], b: [2, 4])?.ratio == 2)
-    #expect(Statistics.unpairedRatio(a: [1, 2], b: [2, 4, 6])?.interval == nil)
+  @Test("no interval is given for under six replicates")
+  func noIntervalOfFive() {
+    #expect(Statistics.medianInterval([1, 2, 3, 4, 5]) == nil)
+    #expect(Statistics.shiftInterval(from: [1, 2, 3, 4, 5], to: [1, 2, 3, 4, 5, 6]) == nil)
+    #expect(Statistics.medianInterval([1, 2, 3, 4, 5, .nan]) == nil)
   }
 
-  @Test("a bootstrap is the same each time, and of few replicates is their range")
-  func bootstraps() throws {
-    let five = [10.0, 12, 11, 15, 9]
-    #expect(Statistics.bootstrapMedian(five) == Interval(low: 9, high: 15))
-    let many = (0..<101).map(Double.init)
-    let interval = try #require(Statistics.bootstrapMedian(many, seed: 7))
-    #expect(interval == Statistics.bootstrapMedian(many, seed: 7))
-    #expect(interval != Statistics.bootstrapMedian([0] + many, seed: 7))
-    // The binomial ranks of 101 values are 41 and 61.
-    #expect(abs(interval.low - 40) <= 2 && abs(interval.high - 60) <= 2)
-    #expect(Statistics.rangeCoverage(5) == 0.9375)
+  @Test(
+    "the median's interval has the ranks that hold it with at least 95 %, also over all looks of a run",
+    arguments: [(6, 1), (7, 1), (8, 1), (9, 1), (10, 2), (11, 2), (12, 3), (16, 3), (30, 8)])
+  func medianRanks(count: Int, rank: Int) {
+    let values = (1...count).map(Double.init).shuffled()
+    #expect(
+      Statistics.medianInterval(values) == Interval(low: Double(rank), high: Double(count + 1 - rank)))
+    #expect(Statistics.signProbability(of: count, atMost: rank - 1) <= 0.05)
   }
 
-  @Test("a paired ratio is the median of ratios, not the ratio of medians")
-  func ratios() throws {
-    let paired = try #require(Statistics.pairedRatio(a: [1, 10, 100], b: [3, 20, 100]))
-    #expect(paired.ratio == 2)
-    #expect(paired.interval == Interval(low: 1, high: 3))
-    #expect(Statistics.unpairedRatio(a: [1, 10, 100], b: [3, 20, 100])?.ratio == 2)
-    #expect(Statistics.pairedRatio(a: [0, 1], b: [1, 1]) == nil)
-    #expect(Statistics.pairedRatio(a: [1], b: [1, 1]) == nil)
-    #expect(Statistics.pairedRatio(a: [], b: []) == nil)
+  @Test("the shift's interval is that of R's wilcox.test")
+  func shift() {
+    // wilcox.test(b, a, conf.int = TRUE, exact = TRUE) of R 4.2.
+    let a = [1.1, 2.2, 3.3, 4.4, 5.5, 6.6]
+    let b = a.map { $0 + 10 }
+    #expect(
+      Statistics.shiftInterval(from: a, to: b).map { [$0.low, $0.high].map { ($0 * 10).rounded() } } == [
+        67, 133,
+      ])
   }
 
-  @Test("Mann and Whitney's p is exact for few values, and corrected for ties")
-  func mannWhitney() {
-    #expect(close(Statistics.mannWhitney([1, 2, 3], [4, 5, 6]), 0.1))
-    #expect(close(Statistics.mannWhitney([1.1, 2.2, 3.3, 9], [4, 5, 6, 7, 8]), 0.2857142857142857))
-    #expect(close(Statistics.mannWhitney([19, 22, 16, 29, 24], [20, 11, 17, 12]), 0.1111111111111111))
-    #expect(close(Statistics.mannWhitney([1, 2, 2, 3, 5], [2, 4, 4, 6, 7]), 0.13756389390990328))
-    let a = stride(from: 0.0, to: 60, by: 2).map { $0 }
-    let b = stride(from: 8.0, to: 57, by: 3).map { $0 }
-    #expect(close(Statistics.mannWhitney(a, b), 0.579816093809215))
-    #expect(Statistics.mannWhitney([5, 5], [5, 5]) == 1)
-    #expect(Statistics.mannWhitney([], [1]) == nil)
+  @Test("the sign test is exact, and knows no side for equal values")
+  func signs() {
+    #expect(close(Statistics.signTest([1, 2, 3, 4, 5, 6]), 0.03125))
+    #expect(close(Statistics.signTest([1, 2, 3, 4, 5, -6]), 0.21875))
+    #expect(Statistics.signTest([0, 0]) == 1)
+    #expect(Statistics.signTest([]) == nil)
+  }
+
+  @Test("two modes are seen, and neither a tail nor a spread is taken for them")
+  func modes() throws {
+    let modes = try #require(Statistics.modes([4.4, 14.8, 4.5, 4.6, 14.5, 4.5]))
+    #expect(modes.map(\.count) == [4, 2])
+    #expect(close(modes[0].value, 4.5) && modes[1].value > 14.5)
+    #expect(Statistics.modes([4.4, 4.5, 4.6, 4.5, 4.4, 40]) == nil)
+    #expect(Statistics.modes([1, 2, 3, 4, 5, 6]) == nil)
+    #expect(Statistics.modes([1, 1, 1, 9, 9]) == nil)
   }
 
   @Test("a trend is found with Kendall's p and Theil and Sen's slope")
   func trends() throws {
-    let rising = try #require(Statistics.trend([3, 1, 2, 5, 4, 7, 8, 6]))
+    let rising = try #require(Statistics.trend([[3, 1, 2, 5, 4, 7, 8, 6]]))
     #expect(close(rising.pValue, 0.03115079365079365))
     #expect(close(rising.relativeChange, 0.9166666666666667 * 7 / 4.5))
-    let falling = try #require(Statistics.trend([10, 9, 8, 7, 6, 5, 4, 3, 2, 1]))
+    let falling = try #require(Statistics.trend([[10, 9, 8, 7, 6, 5, 4, 3, 2, 1]]))
     #expect(close(falling.pValue, 5.511463844797178e-07))
-    let tied = try #require(Statistics.trend([1, 2, 2, 3, 3, 3, 5, 6, 4, 7]))
+    let tied = try #require(Statistics.trend([[1, 2, 2, 3, 3, 3, 5, 6, 4, 7]]))
     #expect(close(tied.pValue, 0.001031538779879036))
-    #expect(Statistics.trend([4, 4, 4, 4])?.pValue == 1)
-    #expect(Statistics.trend([1, 2, 3]) == nil)
+    #expect(Statistics.trend([[4, 4, 4, 4]])?.pValue == 1)
+    #expect(Statistics.trend([[1, 2, 3]]) == nil)
   }
 
-  @Test(
-    "the ranks around a percentile are the binomial's",
-    arguments: [
-      (1000, 50, 469, 532), (1000, 99, 983, 997), (100, 50, 40, 61), (40, 50, 14, 27),
-      (1_000_000, 99, 989_805, 990_196), (500, 99, 490, 500), (6, 50, 1, 6),
-    ] as [(UInt64, Double, UInt64, UInt64)])
-  func ranks(count: UInt64, percentile: Double, low: UInt64, high: UInt64) throws {
-    let ranks = try #require(Statistics.percentileRanks(count: count, percentile: percentile))
-    #expect(ranks.low == low)
-    #expect(ranks.high == high)
-  }
-
-  @Test("a percentile's interval lies around it, and is missing when samples are too few")
-  func percentileIntervals() throws {
-    var histogram = LatencyHistogram()
-    for value in 1...1000 as ClosedRange<UInt64> { histogram.record(value) }
-    #expect(Statistics.percentileInterval(histogram, percentile: 50) == Interval(low: 469, high: 532))
-    #expect(Statistics.percentileInterval(histogram, percentile: 99.9) == nil)
-    #expect(Statistics.percentileInterval(LatencyHistogram(), percentile: 50) == nil)
+  @Test("a trend that replicates share adds up, and those that contradict each other cancel")
+  func sharedTrends() throws {
+    let rising = [1.0, 2, 3, 5, 4, 6]
+    let shared = try #require(Statistics.trend([rising, rising, rising]))
+    let one = try #require(Statistics.trend([rising]))
+    #expect(shared.pValue < one.pValue / 100)
+    let contrary = try #require(Statistics.trend([rising, rising.reversed()]))
+    #expect(contrary.pValue == 1)
   }
 
   @Test(
@@ -114,19 +104,6 @@ struct StatisticsTests {
     #expect(large.value(atPercentile: 99.91) == 2)
   }
 
-  @Test("the throughput's interval is the t-interval over windows")
-  func throughput() throws {
-    let windows = [100, 110, 90, 105, 95].enumerated().map { place, completed in
-      MeasurementWindow(
-        startSeconds: Double(place), durationSeconds: 1, completed: completed, p50Nanoseconds: nil,
-        p99Nanoseconds: nil, maxNanoseconds: nil)
-    }
-    let interval = try #require(Statistics.throughputInterval(windows))
-    #expect(close(interval.low, 90.18378419261222))
-    #expect(close(interval.high, 109.81621580738778))
-    #expect(Statistics.throughputInterval(Array(windows.prefix(2))) == nil)
-  }
-
   @Test("Little's law compares throughput times response time with the requests in flight")
   func little() {
     #expect(
@@ -134,13 +111,5 @@ struct StatisticsTests {
         inFlight: 64, throughputPerSecond: 32_000, meanResponseNanoseconds: 2_100_000) == 1.05 - 1)
     #expect(
       Statistics.littleDeviation(inFlight: 0, throughputPerSecond: 1, meanResponseNanoseconds: 1) == nil)
-  }
-
-  @Test("the distributions are those of scipy")
-  func distributions() {
-    #expect(close(Distributions.incompleteBeta(0.3, 2.5, 3.5), 0.29675298929566646))
-    #expect(close(Distributions.incompleteBeta(0.3334, 1e6, 2e6), 0.5968015448900887, within: 1e-7))
-    #expect(close(Distributions.studentQuantile(0.975, degrees: 9), 2.262157162798205))
-    #expect(close(Distributions.studentQuantile(0.025, degrees: 2), -4.302652729749462))
   }
 }

@@ -6,8 +6,6 @@ import Lab
 @testable import Report
 @testable import Results
 
-private let context = ValidityContext(timerFloorNanoseconds: 60_000, optimisedBuild: true)
-
 /// An open load of 1000 req/s for 5 s that fits, with each answer after 1 ms.
 private func fitting() -> Measurement {
   var request = ScopeMeasurement(
@@ -31,28 +29,33 @@ private func windows(p50: [UInt64]) -> [MeasurementWindow] {
   }
 }
 
-private func codes(_ measurement: Measurement, _ context: ValidityContext = context) -> [String] {
-  Validity.assess(measurement, context: context).reasons.map(\.code.rawValue)
+private func codes(_ measurement: Measurement, optimisedBuild: Bool = true) -> [String] {
+  Validity.assess(measurement, optimisedBuild: optimisedBuild).reasons.map(\.code.rawValue)
 }
 
 @Suite("A measurement's validity")
 struct ValidityTests {
   @Test("stands when nothing speaks against it")
   func valid() {
-    let (reasons, warnings) = Validity.assess(fitting(), context: context)
+    let (reasons, warnings) = Validity.assess(fitting(), optimisedBuild: true)
     #expect(reasons.isEmpty)
     #expect(warnings == ["p99.9 needs 5 s more: under 10 samples lie beyond it"])
   }
 
-  @Test("falls with a send lag over a tenth of the median and over the timer's floor, not with one of both")
-  func late() {
+  @Test("has late figures where the send lag is over a tenth of the response time at the same percentile")
+  func late() throws {
     var measurement = fitting()
-    measurement.scopes[0].sendLag.record(150_000, times: 100)
-    #expect(codes(measurement) == ["generator_late"])
-    #expect(codes(measurement, ValidityContext(timerFloorNanoseconds: 200_000, optimisedBuild: true)) == [])
-    measurement.scopes[0].response = LatencyHistogram()
-    measurement.scopes[0].response.record(2_000_000, times: 5000)
+    measurement.scopes[0].sendLag.record(400_000, times: 100)
     #expect(codes(measurement) == [])
+    var group = MeasurementGroup("nats", "open-1000", of: [measurement])
+    #expect(group.lateShare(percentile: 50) == nil)
+    #expect(try #require(group.lateShare(percentile: 99)) == 0.4)
+    // Under what the clock can tell, nothing is late.
+    group.measurements[0].scopes[0].response = LatencyHistogram()
+    group.measurements[0].scopes[0].response.record(300, times: 5000)
+    group.measurements[0].scopes[0].sendLag = LatencyHistogram()
+    group.measurements[0].scopes[0].sendLag.record(90, times: 5000)
+    #expect(group.lateShare(percentile: 99) == nil)
   }
 
   @Test("falls when under 98 % of the rate is answered")
@@ -82,20 +85,8 @@ struct ValidityTests {
   func surroundings() {
     var measurement = fitting()
     measurement.stealShare = 0.06
-    let debug = ValidityContext(timerFloorNanoseconds: 60_000, optimisedBuild: false)
-    #expect(codes(measurement, debug) == ["unoptimised_build", "steal"])
+    #expect(codes(measurement, optimisedBuild: false) == ["unoptimised_build", "steal"])
     measurement.stealShare = 0.05
-    #expect(codes(measurement) == [])
-  }
-
-  @Test("falls when windows rise steadily, not when they waver or hardly change")
-  func trend() {
-    var measurement = fitting()
-    measurement.windows = windows(p50: [100, 120, 140, 160, 180, 200, 220])
-    #expect(codes(measurement) == ["never_steady"])
-    measurement.windows = windows(p50: [1000, 1001, 1002, 1003, 1004, 1005, 1006])
-    #expect(codes(measurement) == [])
-    measurement.windows = windows(p50: [100, 220, 120, 200, 110, 210, 150])
     #expect(codes(measurement) == [])
   }
 
@@ -104,9 +95,9 @@ struct ValidityTests {
     var measurement = fitting()
     measurement.offeredRatePerSecond = nil
     measurement.concurrency = 1
-    #expect(Validity.assess(measurement, context: context).warnings.count == 1)
+    #expect(Validity.assess(measurement, optimisedBuild: true).warnings.count == 1)
     measurement.concurrency = 2
-    let warnings = Validity.assess(measurement, context: context).warnings
+    let warnings = Validity.assess(measurement, optimisedBuild: true).warnings
     #expect(
       warnings.first?.hasPrefix("Little's law: throughput x mean response time is 50 % under") == true)
     #expect(codes(measurement) == [])
@@ -126,7 +117,7 @@ struct ValidityTests {
     measurement.scopes.append(phase)
     measurement.evidence = FailureEvidence()
     measurement.evidence?.workerError = "no such user"
-    let detail = try #require(Validity.assess(measurement, context: context).reasons.first?.detail)
+    let detail = try #require(Validity.assess(measurement, optimisedBuild: true).reasons.first?.detail)
     #expect(detail.contains("none of 67 requests"))
     #expect(detail.contains("request_filter: timeouts 64, handler errors 3"))
     #expect(detail.contains("\"no such user\""))
@@ -168,7 +159,7 @@ struct ValidityTests {
     var measurement = fitting()
     measurement.stall = MeasuredStall(
       Stall(start: 2_000_000_000, end: 3_000_000_000, slowestBefore: 5_000_000), measureStart: 500_000_000)
-    let reason = try #require(Validity.assess(measurement, context: context).reasons.first)
+    let reason = try #require(Validity.assess(measurement, optimisedBuild: true).reasons.first)
     #expect(reason.code == .stalled && reason.detail.contains("from 1.5 s"))
   }
 
@@ -180,7 +171,69 @@ struct ValidityTests {
     var phase = measurement.scopes[0]
     phase.scope = "logging"
     measurement.scopes.append(phase)
-    let warnings = Validity.assess(measurement, context: context).warnings
+    let warnings = Validity.assess(measurement, optimisedBuild: true).warnings
     #expect(warnings.first == "10 of 5000 requests failed: logging: timeouts 10")
+  }
+}
+
+/// Replicates of a closed load with those medians in their windows.
+private func group(_ windows: [[UInt64]], invalid: [[InvalidReason.Code]] = []) -> MeasurementGroup {
+  let all = windows.enumerated().map { place, medians in
+    var one = measurement(
+      "nats", load: "closed-8", replicate: place + 1, around: 1_000_000,
+      invalid: place < invalid.count ? invalid[place] : [])
+    one.windows = ResultsTests.windows(p50: medians)
+    return one
+  }
+  return MeasurementGroup("nats", "closed-8", of: all)
+}
+
+@Suite("A condition")
+struct ConditionTests {
+  private let rising: [UInt64] = [100, 120, 140, 160, 180, 200, 220]
+  private let wavering: [UInt64] = [100, 220, 120, 200, 110, 210, 150]
+
+  @Test("is never steady when its replicates agree on a trend, not when one of them has one")
+  func steadiness() {
+    #expect(group([rising, rising, rising]).trend?.code == .neverSteady)
+    #expect(group([rising, wavering, Array(rising.reversed()), wavering, wavering, wavering]).trend == nil)
+    #expect(group([[1000, 1001, 1002, 1003, 1004, 1005, 1006]]).trend == nil)
+  }
+
+  @Test("tells it when a run is judged, once, and takes it back when further replicates deny it")
+  func judged() {
+    var run = document(group([rising, rising, rising]).measurements)
+    run.judge()
+    #expect(run.measurements.allSatisfy { $0.invalidReasons.map(\.code) == [.neverSteady] })
+    #expect(!run.isValid)
+    run.measurements += group((0..<9).map { _ in Array(rising.reversed()) }).measurements
+    for place in run.measurements.indices.suffix(6) {
+      run.measurements[place].windows = ResultsTests.windows(p50: wavering)
+    }
+    run.judge()
+    #expect(run.isValid)
+  }
+
+  @Test("is saturated when most of its replicates stay under the rate; a single one is disturbed")
+  func saturation() {
+    let one = group([[], [], []], invalid: [[.saturated]])
+    #expect(!one.isSaturated && one.sound.map(\.replicate) == [2, 3] && one.isValid)
+    let most = group([[], [], []], invalid: [[.saturated], [.saturated]])
+    #expect(most.isSaturated && most.sound.count == 3 && most.isValid)
+    #expect(most.validity == "saturated")
+  }
+
+  @Test("uses no broken and no disturbed replicate, and shows them when there is no other")
+  func levels() {
+    let some = group([[], [], []], invalid: [[.workerDied], [.steal]])
+    #expect(some.sound.map(\.replicate) == [3] && some.whole.map(\.replicate) == [2, 3])
+    #expect(some.validity == "2 of 3 not: worker_died, steal")
+    let none = group([[], []], invalid: [[.workerDied], [.steal]])
+    #expect(!none.isValid && none.used.count == 2 && none.validity == "NO: steal, worker_died")
+  }
+
+  @Test("keeps its figures when an old run says that the generator was late")
+  func oldRuns() {
+    #expect(group([[], []], invalid: [[.generatorLate], [.generatorLate]]).isValid)
   }
 }

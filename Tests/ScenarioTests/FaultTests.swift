@@ -46,6 +46,8 @@ struct FaultTests {
     Wrong(add: "zzzzzz: 1", "zzzzzz: is not a key of this block; Allowed: name, config"),
     Wrong(add: "timeout_ms: 5", "timeout_ms: is not a key of this block; it is a key of a target"),
     Wrong(add: "threads: 65", "from 1 to 64"), Wrong(add: "replicates: 1.5", "must be a whole number"),
+    Wrong(add: "rounds: 12..6", "write the fewest and the most rounds, such as 6..12"),
+    Wrong(add: "rounds: many", "write the fewest and the most rounds, such as 6..12"),
     Wrong(add: "connections: 0", "connections = '0'"),
     Wrong(add: "seed: -1", "seed = '-1'", "0 to 18446744073709551615"),
     Wrong(

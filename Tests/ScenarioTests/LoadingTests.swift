@@ -14,7 +14,7 @@ struct LoadingTests {
     #expect(plan.phases == Phase.session)
     #expect(plan.loads == [.closed(concurrency: 1), .open(ratePerSecond: 5000, arrivals: .poisson)])
     #expect(plan.warmupSeconds == 1 && plan.measureSeconds == 5 && plan.drainSeconds == 2)
-    #expect(plan.replicates == 1 && plan.threads == 1 && plan.connections == 1 && plan.seed == 1)
+    #expect(plan.rounds == 6...12 && plan.threads == 1 && plan.connections == 1 && plan.seed == 1)
     #expect(plan.request == RequestSpec())
     #expect(plan.targets.map(\.name) == ["ffi", "nats"])
     #expect(plan.warnings.isEmpty)
@@ -236,7 +236,7 @@ struct OptionTests {
     let plan = try load(
       small + "replicates: 5\nwarmup_seconds: 0.1\n",
       .init(seed: 42, quick: true, server: "h:1,nats://u:p@i:2"))
-    #expect(plan.seed == 42 && plan.replicates == 1)
+    #expect(plan.seed == 42 && plan.rounds == 1...1)
     #expect(plan.warmupSeconds == 0.1 && plan.measureSeconds == 1 && plan.drainSeconds == 1)
     guard case .nats(let spec) = plan.targets[1].transport else {
       Issue.record("not NATS")

@@ -86,8 +86,26 @@ struct RunOptions: ParsableArguments {
   @Option(help: "Folder that gets the run's folder.")
   var out = "results"
 
-  @Flag(help: "A short look: 1 s measured, 1 replicate. Not for verdicts.")
+  @Flag(help: "A short look: 1 s measured, 1 round. Not for verdicts.")
   var quick = false
+
+  @Option(
+    help: ArgumentHelp(
+      "The fewest and the most rounds (default: the scenario's, or 6..12).", valueName: "least..most"))
+  var rounds: String?
+
+  @Option(
+    help: ArgumentHelp("Time that the measurements may take, such as 90s or 10m.", valueName: "time"),
+    transform: { text in
+      guard let budget = TimeBudget(text) else {
+        throw ValidationError("'\(text)' is not a time; write for example 90s, 10m or 1h")
+      }
+      return budget
+    })
+  var budget: TimeBudget?
+
+  @Option(help: ArgumentHelp("Two targets closer than this may be called the same.", valueName: "percent"))
+  var equivalence = 10.0
 
   @Option(help: "Seed of arrivals, ids and bodies (default: the scenario's).")
   var seed: UInt64?
@@ -117,10 +135,24 @@ struct RunOptions: ParsableArguments {
 
   var loader: ScenarioLoader.Options {
     ScenarioLoader.Options(
-      metrics: SummaryRow.numericColumns, overrides: overrides, seed: seed, quick: quick, server: server)
+      metrics: SummaryRow.numericColumns, overrides: overrides + (rounds.map { ["rounds=\($0)"] } ?? []),
+      seed: seed, quick: quick, server: server)
   }
 
   func plan(_ path: String) throws -> Plan { try ScenarioLoader.load(path: path, options: loader) }
+}
+
+/// A time such as `90s`, `10m` or `1h`, of at most a day.
+struct TimeBudget: Equatable {
+  let seconds: Double
+
+  init?(_ text: String) {
+    let units = ["s": 1.0, "m": 60, "h": 3600]
+    guard let unit = text.last, let factor = units[String(unit)], let value = Double(text.dropLast()),
+      value > 0, value * factor <= 86_400
+    else { return nil }
+    seconds = value * factor
+  }
 }
 
 // MARK: The programs behind other commands, in processes of their own

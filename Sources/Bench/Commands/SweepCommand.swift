@@ -79,7 +79,10 @@ struct SweepCommand: BenchCommand {
   }
 
   func execute() throws {
-    let run = try BenchRun(plan: swept(options.plan(scenario)), options: options)
+    var plan = try swept(options.plan(scenario))
+    // Many points, once each, unless the scenario or the command asks for more.
+    if plan.rounds == Plan.standardRounds { plan.rounds = 1...1 }
+    let run = try BenchRun(plan: plan, options: options)
     if let level = try level {
       run.document.serviceLevel = level
       run.following = RateSearch(level: level).next

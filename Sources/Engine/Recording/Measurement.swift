@@ -188,6 +188,9 @@ package struct Measurement: Codable, Sendable, Equatable {
   package var request: ScopeMeasurement? { scopes.first { $0.scope == "request" } }
   /// Whether nothing speaks against the measurement.
   package var isValid: Bool { invalidReasons.isEmpty }
+  /// Whether it says nothing about the target.
+  package var isBroken: Bool { invalidReasons.contains { $0.code.level == .broken } }
+  package func has(_ code: InvalidReason.Code) -> Bool { invalidReasons.contains { $0.code == code } }
   /// Answered requests per second within the measured time; nil when nothing was measured.
   package var throughputPerSecond: Double? {
     guard let request, durationSeconds > 0 else { return nil }
@@ -282,6 +285,7 @@ package struct InvalidReason: Codable, Sendable, Equatable, Hashable {
     case saturated
     case neverSteady = "never_steady"
     case steal
+    case shortWarmup = "short_warmup"
     case unoptimisedBuild = "unoptimised_build"
     case pluginCrashed = "plugin_crashed"
     case pluginHung = "plugin_hung"
@@ -291,9 +295,28 @@ package struct InvalidReason: Codable, Sendable, Equatable, Hashable {
     case interrupted
     case failed
 
-    /// Whether a load beyond what the target or the generator can do brings this reason with it: it says
-    /// nothing against the verdict that the rate is out of reach.
-    package var comesWithSaturation: Bool { [.saturated, .generatorLate, .neverSteady].contains(self) }
+    /// How much a reason speaks against.
+    package enum Level: Sendable {
+      /// The replicate: it is shown and never used.
+      case broken
+      /// The replicate, through no fault of the target: it is measured again.
+      case disturbed
+      /// The condition, when its replicates agree.
+      case condition
+      /// Single figures only; runs of before 2026-11-27 marked the whole measurement.
+      case figure
+    }
+
+    package var level: Level {
+      switch self {
+      case .steal, .shortWarmup: .disturbed
+      case .saturated, .neverSteady: .condition
+      case .generatorLate: .figure
+      case .noAnswers, .stalled, .wrongDialect, .unoptimisedBuild, .pluginCrashed, .pluginHung, .workerDied,
+        .brokerDied, .linkDied, .interrupted, .failed:
+        .broken
+      }
+    }
   }
 }
 

@@ -1,0 +1,157 @@
+import Engine
+import Results
+import Scenario
+
+/// One target under one load, the unit that a verdict is about.
+struct Condition: Hashable {
+  let target: String
+  let load: String
+}
+
+/// One measurement to make.
+struct Step: Equatable {
+  let target: Target
+  let load: LoadShape
+  let replicate: Int
+  var warmupSeconds = 0.0
+
+  var condition: Condition { Condition(target: target.name, load: load.label) }
+}
+
+/// Something that a run is to answer, and the conditions that the answer needs.
+struct Question: Equatable {
+  let conditions: [Condition]
+  let isOpen: Bool
+
+  /// The rows of the comparison, the claims and the expectations of a judged run. An A/A pair checks the
+  /// procedure and is no question.
+  static func all(_ document: RunDocument, checks: [ClaimCheck]) -> [Question] {
+    let comparisons = document.comparisons.filter {
+      $0.aValue != nil && $0.bValue != nil && !Comparison.isAA($0, document.scenario.targets)
+    }.map { row in
+      Question(
+        conditions: [row.a, row.b].map { Condition(target: $0, load: row.condition) },
+        isOpen: row.verdict == .unclear)
+    }
+    let claims = checks.map { check in
+      let open = check.undecided(in: document.claims)
+      return Question(
+        conditions: open.map { Condition(target: $0.target, load: $0.load) }, isOpen: !open.isEmpty)
+    }
+    let expectations = zip(document.scenario.expectations, document.expectations).map { line, result in
+      let other = line.divisor.map { Condition(target: $0.target, load: $0.load) }
+      return Question(
+        conditions: [Condition(target: line.target, load: line.load), other].compactMap { $0 },
+        isOpen: result.isOpen)
+    }
+    return comparisons + claims + expectations
+  }
+}
+
+/// Which measurements a run makes in each round, and when it stops.
+///
+/// The method: at least so many rounds of all conditions, then looks at all questions; later rounds measure
+/// only what an open question needs, and what was disturbed.
+struct Rounds {
+  enum End: Equatable { case answered, mostRounds, budget }
+
+  let plan: Plan
+  /// The time that the measurements may take, seconds; nil without a limit.
+  var budgetSeconds: Double?
+  /// Rounds that have been made.
+  private(set) var made = 0
+  /// What the next round measures; nil for all.
+  private var wanted: Set<Condition>?
+  /// Conditions that are warmed up for twice as long, since their replicates agreed on a trend.
+  private(set) var warmedLonger: Set<Condition> = []
+  private(set) var questions: [Question] = []
+
+  /// Such as `, 4 of 12 questions answered`; empty before the first look.
+  var answered: String {
+    questions.isEmpty ? "" : ", \(questions.count { !$0.isOpen }) of \(questions.count) questions answered"
+  }
+
+  init(plan: Plan, budgetSeconds: Double? = nil) {
+    self.plan = plan
+    self.budgetSeconds = budgetSeconds
+  }
+
+  /// The measurements of the next round: for each load the targets in turn, A B and in the next round B A, so
+  /// that drift cancels.
+  func nextRound() -> [Step] {
+    let round = made + 1
+    let targets = round % 2 == 1 ? plan.targets : plan.targets.reversed()
+    let mostLoads = plan.targets.map(\.loads.count).max() ?? 0
+    return (0..<mostLoads).flatMap { place in
+      targets.filter { place < $0.loads.count }.map { target in
+        var step = Step(target: target, load: target.loads[place], replicate: round)
+        step.warmupSeconds = plan.warmupSeconds * (warmedLonger.contains(step.condition) ? 2 : 1)
+        return step
+      }
+    }.filter { wanted?.contains($0.condition) ?? true }
+  }
+
+  /// Looks at what was measured after a round; tells why the run ends, or nil when it goes on.
+  ///
+  /// - Parameter elapsedSeconds: since the first measurement began.
+  mutating func finishRound(
+    _ document: inout RunDocument, checks: [ClaimCheck], elapsedSeconds: Double
+  ) -> End? {
+    made += 1
+    giveUp(document)
+    if made >= plan.replicates, isLook {
+      lengthenWarmup(&document)
+      document.judge()
+      document.judgeClaims(checks)
+      questions = Question.all(document, checks: checks)
+      let disturbed = MeasurementGroup.all(document).filter { $0.lacksReplicates(plan.replicates) }.map {
+        Condition(target: $0.target, load: $0.load)
+      }
+      let open = questions.filter { $0.isOpen && $0.conditions.allSatisfy { !hopeless.contains($0) } }
+      wanted = Set(open.flatMap(\.conditions) + disturbed).subtracting(hopeless)
+      if wanted == [] { return .answered }
+    }
+    if made >= plan.mostReplicates { return .mostRounds }
+    let next = elapsedSeconds / Double(made)
+    if let budgetSeconds, elapsedSeconds + next > budgetSeconds { return .budget }
+    return nil
+  }
+
+  /// More looks than these would find differences by chance.
+  private var isLook: Bool {
+    made == plan.mostReplicates || made == plan.replicates || Comparison.looks.contains(made)
+      || made > 12 && made.isMultiple(of: 4)
+  }
+
+  /// Conditions of which every replicate is broken: a plugin that always crashes is not tried again and again.
+  private(set) var hopeless: Set<Condition> = []
+
+  private mutating func giveUp(_ document: RunDocument) {
+    guard made >= 2 else { return }
+    for group in MeasurementGroup.all(document) where group.measurements.allSatisfy(\.isBroken) {
+      hopeless.insert(Condition(target: group.target, load: group.load))
+    }
+    guard !hopeless.isEmpty, wanted == nil else { return }
+    let all = plan.targets.flatMap { target in
+      target.loads.map { Condition(target: target.name, load: $0.label) }
+    }
+    wanted = Set(all).subtracting(hopeless)
+  }
+
+  /// Marks the replicates of a condition with a trend as warmed up for too short, once, so that it is measured
+  /// anew with twice the warm-up.
+  private mutating func lengthenWarmup(_ document: inout RunDocument) {
+    guard made < plan.mostReplicates, plan.warmupSeconds > 0 else { return }
+    for group in MeasurementGroup.all(document) {
+      let condition = Condition(target: group.target, load: group.load)
+      guard !warmedLonger.contains(condition), let trend = group.trend else { continue }
+      warmedLonger.insert(condition)
+      document.mark(
+        condition.target, condition.load,
+        InvalidReason(
+          code: .shortWarmup,
+          detail:
+            "warmed up for \(plan.warmupSeconds) s, and then \(trend.detail); measured anew with twice that"))
+    }
+  }
+}
