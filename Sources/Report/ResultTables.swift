@@ -21,7 +21,7 @@ extension GroupColumn {
 
 extension Cell {
   fileprivate init(validityOf group: MeasurementGroup) {
-    self.init(group.validity, group.isValid ? .good : .bad)
+    self.init(group.validity, group.validity == "yes" ? .good : group.isValid ? .unsure : .bad)
   }
 }
 

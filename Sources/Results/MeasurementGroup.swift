@@ -63,12 +63,15 @@ package struct MeasurementGroup {
     return sound.contains { $0.has(.neverSteady) } ? InvalidReason.Code.neverSteady.rawValue : nil
   }
 
+  /// A trend within one or two replicates on a shared machine is noise.
+  static let fewestForTrend = 3
+
   /// A trend that the replicates share: the warm-up was too short.
   ///
   /// Nil under a rate out of reach, where waiting requests pile up and response times must rise.
   package var trend: InvalidReason? {
-    guard !isSaturated else { return nil }
     let sound = sound
+    guard !isSaturated, sound.count >= Self.fewestForTrend else { return nil }
     var series = [
       ("median response time", sound.map { $0.windows.compactMap { $0.p50Nanoseconds.map { Double($0) } } })
     ]

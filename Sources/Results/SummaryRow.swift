@@ -125,6 +125,20 @@ package struct SummaryRow {
     .count("connections", "the generator's NATS connections", int: \.measurement.connections),
   ]
 
+  private static let late: [Column<SummaryRow>] = [
+    .text(
+      "late_figures",
+      "percentiles of the response time of which over 10 % is the generator's lateness, and its share, such as "
+        + "`p99 0.33`"
+    ) { row in
+      [("p50", 50.0), ("p90", 90), ("p99", 99), ("p999", 99.9)].compactMap { name, percentile in
+        Validity.lateShare(percentile: percentile, lag: row.scope.sendLag, response: row.scope.response).map {
+          "\(name) \(Number.text($0, digits: 2) ?? "")"
+        }
+      }.joined(separator: "; ")
+    }
+  ]
+
   /// The columns by which targets are compared, in the order of comparison.csv.
   static let compared = [
     "response_p50_us", "response_p99_us", "service_p50_us", "throughput_rps", "cpu_generator_us",

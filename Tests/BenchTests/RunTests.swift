@@ -76,7 +76,10 @@ private func play(
 struct RoundTests {
   private let loads: [LoadShape] = [.closed(concurrency: 1), .closed(concurrency: 8)]
   private var plan: Plan {
-    Plan(name: "p", targets: [target("a", loads: loads), target("b", loads: loads)], loads: loads)
+    var other = target("b", loads: loads)
+    // Two equal targets would be an A/A pair, which is no question.
+    other.handler = "work"
+    return Plan(name: "p", targets: [target("a", loads: loads), other], loads: loads)
   }
 
   @Test("Targets take turns within a load, and the turn is reversed with each round")
@@ -89,7 +92,7 @@ struct RoundTests {
       ])
     // All is answered at the first look.
     #expect(played.rounds.count == 6 && played.end == .answered)
-    #expect(played.schedule.answered == ", 12 of 12 questions answered" || !played.schedule.questions.isEmpty)
+    #expect(played.schedule.questions.count > 3)
   }
 
   @Test("A target with fewer loads is left out where it has none")
@@ -99,7 +102,7 @@ struct RoundTests {
   }
 
   @Test("Rounds after the fewest measure only what an open question needs, until the most")
-  func openQuestions() {
+  func openQuestions() throws {
     let played = play(plan) { step in
       // Under closed-1 the two are as far apart as their replicates.
       let isApart = step.load.label == "closed-8" && step.target.name == "b"
@@ -107,20 +110,22 @@ struct RoundTests {
         step.load.label == "closed-1" && step.target.name == "b" ? UInt64(step.replicate % 2) * 40 : 0
       return replicate(step, microseconds: isApart ? 1000 : 100 + noise)
     }
-    #expect(played.rounds.count == 12 && played.end == .mostRounds)
+    #expect(played.end == .mostRounds)
+    try #require(played.rounds.count == 12)
     #expect(played.rounds[6] == ["a closed-1 7", "b closed-1 7"])
     let open = played.schedule.questions.filter(\.isOpen)
     #expect(!open.isEmpty)
   }
 
   @Test("A disturbed replicate is measured again, and its condition only")
-  func disturbed() {
+  func disturbed() throws {
     let alone = Plan(name: "p", targets: [target("a", loads: loads)], loads: loads)
     let played = play(alone) {
       replicate(
         $0, microseconds: 100, invalid: $0.replicate == 2 && $0.load.label == "closed-8" ? [.steal] : [])
     }
-    #expect(played.rounds.count == 8 && played.end == .answered)
+    #expect(played.end == .answered)
+    try #require(played.rounds.count == 8)
     #expect(played.rounds[6] == ["a closed-8 7"])
   }
 
