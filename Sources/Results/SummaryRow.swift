@@ -23,7 +23,7 @@ package struct SummaryRow {
   package static let columns: [Column<SummaryRow>] =
     identity + outcomes[...Counter.duplicates.rawValue] + figures
     + outcomes[Counter.unexpected.rawValue...Counter.wrongContent.rawValue] + later + processes + monitoring
-    + outcomes[(Counter.wrongContent.rawValue + 1)...]
+    + outcomes[(Counter.wrongContent.rawValue + 1)...] + late
 
   private static let identity: [Column<SummaryRow>] = [
     .text("run_id", "the run's folder", \.runID),

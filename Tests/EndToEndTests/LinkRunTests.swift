@@ -73,14 +73,15 @@ extension EndToEnd {
       #expect(broker.isRunning)
     }
 
-    @Test("whose relay is killed under load makes the measurement invalid, and the next has a new one")
+    @Test("whose relay is killed under load breaks the replicate, and the next has a new one")
     func relayDies() throws {
       let times = "warmup_seconds: 0.1\nmeasure_seconds: 1\ndrain_seconds: 0.3\nreplicates: 2\n"
       let command = try sandbox.start(run: pool("{between: generator-broker, delay_ms: 0.5}", times: times))
       try sandbox.waitForLoad()
       for pid in sandbox.processes("/nylon-link") { kill(pid, SIGKILL) }
       let finished = command.finish()
-      #expect(finished.code == 81, "\(finished.err)")
+      // The other replicate is sound, so the condition is valid.
+      #expect(finished.code == 0 && finished.err.contains("link_died"), "\(finished.err)")
       let document = try sandbox.latest()
       let reasons = document.measurements.map { $0.invalidReasons.map(\.code.rawValue) }
       #expect(reasons.count == 2 && reasons[0].contains("link_died") && !reasons[1].contains("link_died"))
