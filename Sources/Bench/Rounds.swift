@@ -23,11 +23,15 @@ struct Question: Equatable {
   let conditions: [Condition]
   let isOpen: Bool
 
+  /// The metrics that a reader asks for; the others explain these.
+  private static let asked: Set = ["response_p50_us", "response_p99_us", "throughput_rps", "cpu_total_us"]
+
   /// The rows of the comparison, the claims and the expectations of a judged run. An A/A pair checks the
   /// procedure and is no question.
   static func all(_ document: RunDocument, checks: [ClaimCheck]) -> [Question] {
     let comparisons = document.comparisons.filter {
-      $0.aValue != nil && $0.bValue != nil && !Comparison.isAA($0, document.scenario.targets)
+      asked.contains($0.metric) && $0.aValue != nil && $0.bValue != nil
+        && !Comparison.isAA($0, document.scenario.targets)
     }.map { row in
       Question(
         conditions: [row.a, row.b].map { Condition(target: $0, load: row.condition) },

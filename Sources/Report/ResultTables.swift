@@ -308,7 +308,7 @@ package enum ResultTables {
 }
 
 extension ClaimVerdict.Verdict {
-  fileprivate var tone: Cell.Tone {
+  var tone: Cell.Tone {
     switch self {
     case .confirmed, .better, .holds: .good
     case .worse, .fails: .bad

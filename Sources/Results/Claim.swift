@@ -92,13 +92,17 @@ extension ClaimCheck {
 
   /// A broker behind a link is one on another machine.
   private static func targets(for role: ClaimSpec.Role, in plan: Plan) -> [Target] {
-    plan.targets.filter { target in
+    let all = plan.targets.filter { target in
       switch role {
       case .ffi: target.transport.name == "ffi"
       case .nats: target.transport.name == "nats" && target.links.isEmpty
       case .natsNet: target.transport.name == "nats" && !target.links.isEmpty
       }
     }
+    // A target that stands there again, or with another handler, is there for a comparison.
+    return all.indices.filter { place in
+      all[place].handler == all[0].handler && !all[..<place].contains { Comparison.isSame($0, all[place]) }
+    }.map { all[$0] }
   }
 
   private static func check(_ spec: ClaimSpec, targets: [Target], in plan: Plan) -> ClaimCheck {

@@ -181,7 +181,7 @@ package enum Comparison {
   }
 
   /// Whether two targets are the same thing twice, an A/A pair.
-  private static func isSame(_ a: Target, _ b: Target) -> Bool {
+  static func isSame(_ a: Target, _ b: Target) -> Bool {
     var twin = b
     twin.name = a.name
     twin.loads = a.loads

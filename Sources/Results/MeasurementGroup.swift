@@ -14,7 +14,7 @@ package struct MeasurementGroup {
   /// In the order in which they were measured; not empty.
   package var measurements: [Measurement]
 
-  init(_ target: String, _ load: String, of all: [Measurement]) {
+  package init(_ target: String, _ load: String, of all: [Measurement]) {
     (self.target, self.load) = (target, load)
     measurements = all.filter { $0.target == target && $0.load == load }
   }

@@ -126,6 +126,11 @@ package struct SummaryRow {
   ]
 
   private static let late: [Column<SummaryRow>] = [
+    .cpu("cpu_total_us", "load process, broker and workers together; empty where one of them is not known") {
+      guard $0.transport == "nats" else { return $0.cpuGeneratorNanoseconds }
+      let parts = [$0.cpuGeneratorNanoseconds, $0.cpuBrokerNanoseconds, $0.cpuWorkersNanoseconds]
+      return parts.contains(nil) ? nil : parts.compactMap { $0 }.reduce(0, +)
+    },
     .text(
       "late_figures",
       "percentiles of the response time of which over 10 % is the generator's lateness, and its share, such as "
@@ -136,12 +141,13 @@ package struct SummaryRow {
           "\(name) \(Number.text($0, digits: 2) ?? "")"
         }
       }.joined(separator: "; ")
-    }
+    },
   ]
 
   /// The columns by which targets are compared, in the order of comparison.csv.
   static let compared = [
     "response_p50_us", "response_p99_us", "service_p50_us", "throughput_rps", "cpu_generator_us",
+    "cpu_total_us",
     "allocated_bytes",
   ].compactMap(column)
 

@@ -65,16 +65,24 @@ struct ClaimsCommand: BenchCommand {
       }
       try Self.substitute(subjects, ffi: ffi, nats: nats, into: &plan)
     }
+    try Self.test(plan, claims: specs, promises: promises, file: file, only: only, options)
+  }
+
+  /// Measures a plan and says what follows for the documented figures and promises.
+  fileprivate static func test(
+    _ plan: Plan, claims: [ClaimSpec], promises: [BehaviourSpec], file: String, only: Part? = nil,
+    _ options: RunOptions
+  ) throws {
     let run = try BenchRun(plan: plan, options: options)
     if only != .behaviours {
-      run.checks = ClaimCheck.all(specs, plan: plan)
+      run.checks = ClaimCheck.all(claims, plan: plan)
       run.document.origins = try ClaimsFile.origins(path: file, metrics: SummaryRow.numericColumns)
     }
     if only != .figures { run.promises = promises }
     run.measuresTargets = only != .behaviours
     let document = try run.execute()
     try Outcome.present(
-      document, options,
+      document, options, answer: Outcome.answer(document, options),
       tables: [
         ResultTables.claims(document.claims), ResultTables.behaviours(document.behaviours ?? []),
         ResultTables.implied(document.implied ?? []),
@@ -129,5 +137,36 @@ extension Target {
     // What a whole session must have done says nothing about one phase.
     target.verify = phases == subject.phases ? subject.verify : Verification()
     return target
+  }
+}
+
+/// What `nylon-bench` without a command does.
+struct CanonicalCommand: BenchCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "bench",
+    abstract: "FFI against NATS, every documented figure and every promise in one run (the default).",
+    discussion: """
+      Takes at most ten minutes on two cores. `claims` also measures single phases and further round trips.
+
+      EXAMPLES
+        nylon-bench
+        nylon-bench --quick       a look, in one round
+        nylon-bench --gate        for CI: exit 80 when a documented figure or promise does not hold
+      """)
+
+  /// What is left of ten minutes for the measurements: the baseline and the promises take the rest.
+  private static let measuringSeconds = "380s"
+
+  @OptionGroup var options: RunOptions
+
+  func execute() throws {
+    let folder = try PackageFiles.scenarios()
+    let file = "\(folder)/claims.yaml"
+    var options = options
+    options.budget = options.budget ?? TimeBudget(Self.measuringSeconds)
+    try ClaimsCommand.test(
+      try options.plan("\(folder)/canonical.yaml"),
+      claims: try ClaimsFile.load(path: file, metrics: SummaryRow.numericColumns),
+      promises: try BehavioursFile.load(path: file, tests: Promises.names), file: file, options)
   }
 }

@@ -13,6 +13,7 @@ package struct NylonBench: ParsableCommand {
       "Measures Nylon plugins, in the proxy's process (FFI) and behind NATS, and tests the documented figures.",
     discussion: """
       EXAMPLES
+        nylon-bench                                 FFI against NATS, every documented figure and promise
         nylon-bench scenarios                       what can be run
         nylon-bench run Scenarios/nats-local.yaml   run one scenario
         nylon-bench compare Scenarios/compare.yaml  FFI against NATS, side by side
@@ -27,10 +28,11 @@ package struct NylonBench: ParsableCommand {
       """,
     version: ToolVersion.current,
     subcommands: [
-      RunCommand.self, CompareCommand.self, ClaimsCommand.self, SweepCommand.self, ExportCommand.self,
+      CanonicalCommand.self, RunCommand.self, CompareCommand.self, ClaimsCommand.self, SweepCommand.self,
+      ExportCommand.self,
       CalibrateCommand.self, DoctorCommand.self, ScenariosCommand.self, ValidateCommand.self,
       MeasureCommand.self, BaselineWorkerCommand.self,
-    ])
+    ], defaultSubcommand: CanonicalCommand.self)
 
   package init() {}
 }
@@ -120,6 +122,9 @@ struct RunOptions: ParsableArguments {
 
   @Flag(help: "The result as one JSON document on standard output, nothing else there.")
   var json = false
+
+  @Flag(help: "All tables, not only the answer.")
+  var details = false
 
   @Flag(name: .customLong("no-color"), help: "No colours.")
   var noColor = false

@@ -94,7 +94,13 @@ enum Outcome {
       ResultTables.comparison(document.comparisons), ResultTables.costs(document),
       ResultTables.costsOverLength(document), ResultTables.expectations(document.expectations),
     ]
-    try present(document, options, tables: first + networkTables(document) + last)
+    try present(
+      document, options, answer: answer(document, options), tables: first + networkTables(document) + last)
+  }
+
+  static func answer(_ document: RunDocument, _ options: RunOptions) -> String {
+    Answer.text(
+      document, folder: "\(options.out)/\(document.runID)", colour: Console.usesColour(!options.noColor))
   }
 
   static func networkTables(_ document: RunDocument) -> [ReportTable] {
@@ -102,9 +108,15 @@ enum Outcome {
   }
 
   /// Prints these tables of a run, those without rows apart, and throws the reason when the exit code is not 0.
-  static func present(_ document: RunDocument, _ options: RunOptions, tables: [ReportTable]) throws {
+  ///
+  /// - Parameter answer: what stands there instead of the tables, unless `--details` asks for them.
+  static func present(
+    _ document: RunDocument, _ options: RunOptions, answer: String? = nil, tables: [ReportTable]
+  ) throws {
     if options.json {
       Console.result(try document.json())
+    } else if !options.details, let answer = answer {
+      Console.result(answer)
     } else {
       let colour = Console.usesColour(!options.noColor)
       Console.result(

@@ -1,0 +1,230 @@
+// The answer of a run: what a terminal shows first, in at most 40 lines of at most 100 columns.
+import Engine
+import Foundation
+import Lab
+import Results
+import Scenario
+
+package enum Answer {
+  static let mostLines = 40
+  static let mostColumns = 100
+
+  /// - Parameter folder: the run's folder, for where to look next.
+  package static func text(_ document: RunDocument, folder: String, colour: Bool) -> String {
+    var parts = [head(document)]
+    let hasClaims = !document.claims.isEmpty
+    let rows = document.comparisons.isEmpty ? [] : comparisons(document)
+    if rows.isEmpty {
+      parts += [table(results(document, most: hasClaims ? 6 : 20), colour)]
+    } else {
+      parts += [table(comparisonTable(rows, most: hasClaims ? 6 : 16), colour)]
+    }
+    parts += [ruleOfThumb(document), table(claims(document), colour), promises(document)]
+    if !document.expectations.isEmpty {
+      parts.append(table(ResultTables.expectations(document.expectations), colour))
+    }
+    parts.append(foot(document, folder))
+    let lines = parts.flatMap { $0 }
+    // What does not fit is in the report; the last lines say where that is.
+    let last = foot(document, folder)
+    let kept =
+      lines.count <= mostLines ? lines : Array(lines.prefix(mostLines - last.count - 1)) + ["…"] + last
+    return kept.map(shortened).joined(separator: "\n") + "\n"
+  }
+
+  private static func shortened(_ line: String) -> String {
+    // A coloured line is as wide as its table, which fits.
+    line.contains("\u{1b}") || ReportTable.width(line) <= mostColumns
+      ? line : String(line.prefix(mostColumns - 1)) + "…"
+  }
+
+  private static func table(_ table: ReportTable, _ colour: Bool) -> [String] {
+    guard !table.rows.isEmpty else { return [] }
+    var bare = table
+    bare.notes = []
+    return bare.text(colour: colour).split(separator: "\n").map(String.init) + [""]
+  }
+
+  private static func head(_ document: RunDocument) -> [String] {
+    let subjects = document.scenario.targets.map { target in
+      switch target.transport {
+      case .ffi(let spec): "plugin \(spec.file)"
+      case .nats(let spec):
+        spec.workers.map { "\($0.count) x \($0.command.joined(separator: " ")) (\(spec.dialect.rawValue))" }
+          ?? "workers of '\(target.plugin)' that ran already (\(spec.dialect.rawValue))"
+      }
+    }.uniqued().joined(separator: ", ")
+    let facts = document.machine
+    let cores = facts.cores.map { "\($0) cores" }
+    let machine = [facts.cpuModel, cores, facts.hypervisor].compactMap { $0 }.joined(separator: ", ")
+    var lines = ["Subjects: \(subjects)", "Machine:  \(machine)"]
+    if let rounds = document.rounds {
+      var text = "Rounds:   \(rounds.made)"
+      if rounds.questions > 0 {
+        text += "; \(rounds.questions - rounds.open) of \(rounds.questions) questions answered"
+      }
+      if rounds.end == "budget" { text += "; the time of --budget was spent" }
+      lines.append(text)
+    }
+    return lines + [""]
+  }
+
+  // MARK: Side by side
+
+  /// What a reader asks first, in this order; of each pair the metrics that its load is for.
+  private static let asked: [(metric: String, name: String, loads: String)] = [
+    ("response_p50_us", "unloaded p50", "closed-1 "), ("response_p99_us", "unloaded p99", "closed-1 "),
+    ("throughput_rps", "req/s", "closed-"), ("response_p50_us", "p50", "open-"),
+    ("response_p99_us", "p99", "open-"), ("cpu_total_us", "CPU per request", "closed-64 "),
+  ]
+
+  private struct Row {
+    let name: String
+    let row: ComparisonRow
+  }
+
+  private static func comparisons(_ document: RunDocument) -> [Row] {
+    let rows = document.comparisons.filter { row in
+      !Comparison.isAA(row, document.scenario.targets)
+        && !document.scenario.targets.contains { [row.a, row.b].contains($0.name) && $0.handler == "wait" }
+    }
+    guard let first = rows.first else { return [] }
+    // The canonical run is about its first pair; the others have their claims.
+    let pairs = document.claims.isEmpty ? rows.map { [$0.a, $0.b] }.uniqued() : [[first.a, first.b]]
+    return asked.flatMap { metric, name, loads in
+      rows.filter {
+        $0.metric == metric && "\($0.condition) ".hasPrefix(loads)
+          && !(metric == "throughput_rps" && $0.condition == "closed-1")
+      }.map { row in
+        let isPlain = loads.hasSuffix(" ") && metric != "cpu_total_us"
+        let pair = pairs.count > 1 ? "\(row.a), \(row.b): " : ""
+        return Row(name: pair + (isPlain ? name : "\(name), \(row.condition)"), row: row)
+      }
+    }.filter { pairs.contains([$0.row.a, $0.row.b]) }
+  }
+
+  private static func comparisonTable(_ rows: [Row], most: Int) -> ReportTable {
+    @Sendable func value(_ one: Row, _ figure: Double?) -> String? {
+      SummaryRow.column(one.row.metric)?.shown(figure)
+    }
+    let columns: [Column<Row>] = [
+      .text("", \.name), .other(rows[0].row.a) { value($0, $0.row.aValue) },
+      .other(rows[0].row.b) { value($0, $0.row.bValue) },
+      .other("ratio") { Number.significant($0.row.ratio, 3) },
+      .other("interval") { Number.range($0.row.ratioLow, $0.row.ratioHigh) },
+      .toned("verdict") { one in
+        Cell(one.row.verdictText, one.row.verdict == .unclear ? .unsure : .plain)
+      },
+    ]
+    return ReportTable(
+      "\(rows[0].row.a) against \(rows[0].row.b)", columns,
+      Array(rows.prefix(max(most, rows.count > 20 ? 16 : 12))))
+  }
+
+  private static func results(_ document: RunDocument, most: Int) -> ReportTable {
+    func median(_ head: String, _ column: String) -> Column<MeasurementGroup> {
+      .other(head) { SummaryRow.column(column)?.shown($0.median(column)) }
+    }
+    return ReportTable(
+      "Medians over rounds",
+      [
+        .text("target", \.target), .text("load", \.load), median("req/s", "throughput_rps"),
+        median("p50", "response_p50_us"), median("p99", "response_p99_us"), median("CPU", "cpu_total_us"),
+        .count("errors") { $0.failures() }, .text("valid", \.validity),
+      ], Array(MeasurementGroup.all(document).prefix(most)))
+  }
+
+  // MARK: The rule of thumb
+
+  /// What a NATS phase costs more, and from which handler time on the difference is under 10 %.
+  private static func ruleOfThumb(_ document: RunDocument) -> [String] {
+    guard let ffi = document.scenario.targets.first(where: { $0.name == "ffi" }),
+      document.scenario.targets.contains(where: { $0.name == "nats" }), ffi.phases.count > 1
+    else { return [] }
+    let a = MeasurementGroup("ffi", "closed-1", of: document.measurements).sound
+    let b = MeasurementGroup("nats", "closed-1", of: document.measurements).sound
+    let phases = Double(ffi.phases.count)
+    let extra = a.compactMap { one -> Double? in
+      guard let other = b.first(where: { $0.replicate == one.replicate }),
+        let x = one.figure("response_p50_us"), let y = other.figure("response_p50_us")
+      else { return nil }
+      return (y - x) / phases
+    }
+    guard let middle = Statistics.median(extra), let interval = Statistics.medianInterval(extra) else {
+      return []
+    }
+    func time(_ microseconds: Double) -> String { Number.time(microseconds: microseconds) ?? "?" }
+    var lines = [
+      "A phase behind NATS costs \(time(middle)) more than in process (\(time(interval.low)) to "
+        + "\(time(interval.high))), unloaded.",
+      "From a handler time of \(time(middle * 10)) a phase on (\(time(interval.low * 10)) to "
+        + "\(time(interval.high * 10))) that is under 10 %.",
+    ]
+    let check = document.comparisons.first {
+      $0.a == "ffi-waiting" && $0.b == "nats-waiting" && $0.metric == "response_p50_us"
+    }
+    if let check, let ratio = check.ratio, let low = check.ratioLow, let high = check.ratioHigh,
+      let wait = document.scenario.request.headers.first(where: { $0.key == "x-wait-us" }),
+      let microseconds = Double(wait.value)
+    {
+      let shown = [low, high].map { Number.percent($0 - 1) ?? "?" }.joined(separator: " to ")
+      lines.append(
+        "Measured with a handler that waits \(time(microseconds)) a phase: \(Number.percent(ratio - 1) ?? "?") "
+          + "more (\(shown)).")
+    }
+    return lines + [""]
+  }
+
+  // MARK: The documents
+
+  private static func claims(_ document: RunDocument) -> ReportTable {
+    let overall = document.claims.filter { $0.isOverall && $0.verdict != .holds && $0.verdict != .fails }
+      .filter { !$0.documented.isEmpty }
+    let columns: [Column<ClaimVerdict>] = [
+      .text("documented figure", \.id), .other("documented") { "\($0.documented) \($0.unit)" },
+      .other("measured") { Number.significant($0.measured, 3).map { "\($0)" } },
+      .other("interval") { Number.range($0.low, $0.high) },
+      .toned("verdict") { Cell($0.verdict.rawValue, $0.verdict.tone) },
+    ]
+    return ReportTable("The documented figures", columns, overall)
+  }
+
+  private static func promises(_ document: RunDocument) -> [String] {
+    let all = document.claims.filter { $0.isOverall && $0.documented.isEmpty }
+    guard !all.isEmpty else { return [] }
+    func ids(_ verdict: ClaimVerdict.Verdict) -> [String] { all.filter { $0.verdict == verdict }.map(\.id) }
+    let fails = ids(.fails)
+    var lines = [
+      "Promises: \(ids(.holds).count) hold, \(fails.count) fail, \(ids(.inconclusive).count) inconclusive, "
+        + "\(ids(.notMeasured).count) not measured."
+    ]
+    for (name, list) in [("Fail: ", fails), ("Inconclusive: ", ids(.inconclusive))] where !list.isEmpty {
+      lines += wrapped(name + list.joined(separator: ", "))
+    }
+    return lines + [""]
+  }
+
+  /// The text in lines that fit.
+  private static func wrapped(_ text: String) -> [String] {
+    text.split(separator: " ").reduce(into: [String]()) { lines, word in
+      if let last = lines.last, last.count + 1 + word.count <= mostColumns {
+        lines[lines.count - 1] = last + " " + word
+      } else {
+        lines.append(lines.isEmpty ? String(word) : "  " + word)
+      }
+    }
+  }
+
+  private static func foot(_ document: RunDocument, _ folder: String) -> [String] {
+    var lines: [String] = []
+    let invalid = MeasurementGroup.all(document).filter { !$0.isValid }
+    if !invalid.isEmpty {
+      let names = invalid.prefix(2).map { "\($0.target) \($0.load) (\($0.validity))" }.joined(separator: ", ")
+      lines.append("Not usable: \(names)\(invalid.count > 2 ? " and \(invalid.count - 2) more" : "").")
+    }
+    lines.append(
+      "Report: \(folder)/report.html. All tables: --details, or nylon-bench export \(folder) --format markdown."
+    )
+    return lines
+  }
+}
