@@ -115,15 +115,20 @@ struct Rounds {
       wanted = Set(open.flatMap(\.conditions) + disturbed).subtracting(hopeless)
       if wanted == [] { return .answered }
     }
-    if made >= plan.mostReplicates { return .mostRounds }
+    if made >= most { return .mostRounds }
     let next = elapsedSeconds / Double(made)
     if let budgetSeconds, elapsedSeconds + next > budgetSeconds { return .budget }
     return nil
   }
 
+  /// A condition that is measured anew gets as many rounds again as give an interval.
+  private var most: Int {
+    plan.mostReplicates + (warmedLonger.isEmpty ? 0 : Statistics.fewestReplicates)
+  }
+
   /// More looks than these would find differences by chance.
   private var isLook: Bool {
-    made == plan.mostReplicates || made == plan.replicates || Comparison.looks.contains(made)
+    made == most || made == plan.replicates || Comparison.looks.contains(made)
       || made > 12 && made.isMultiple(of: 4)
   }
 

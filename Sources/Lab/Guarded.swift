@@ -23,7 +23,7 @@ package final class Guarded<Value: Sendable>: @unchecked Sendable {
   }
 
   /// Waits until `body` finds what it looks for, or the deadline passes.
-  func wait<Result>(until deadline: Deadline, for body: (Value) -> Result?) -> Result? {
+  package func wait<Result>(until deadline: Deadline, for body: (Value) -> Result?) -> Result? {
     condition.lock()
     defer { condition.unlock() }
     while true {
@@ -37,11 +37,11 @@ package final class Guarded<Value: Sendable>: @unchecked Sendable {
 }
 
 /// A moment of the monotonic clock until which something may take.
-typealias Deadline = SuspendingClock.Instant
+package typealias Deadline = SuspendingClock.Instant
 
 extension Deadline {
   /// So long from now; nothing negative, and a hundred years at most.
-  static func after(_ duration: Duration) -> Deadline {
+  package static func after(_ duration: Duration) -> Deadline {
     .now + min(max(duration, .zero), .seconds(3_000_000_000))
   }
 

@@ -136,43 +136,48 @@ package enum Answer {
 
   // MARK: The rule of thumb
 
-  /// What a NATS phase costs more, and from which handler time on the difference is under 10 %.
+  /// What a NATS phase costs more, unloaded and with a handler that waits, and from which handler time on the
+  /// difference is under 10 %.
   private static func ruleOfThumb(_ document: RunDocument) -> [String] {
-    guard let ffi = document.scenario.targets.first(where: { $0.name == "ffi" }),
-      document.scenario.targets.contains(where: { $0.name == "nats" }), ffi.phases.count > 1
-    else { return [] }
-    let a = MeasurementGroup("ffi", "closed-1", of: document.measurements).sound
-    let b = MeasurementGroup("nats", "closed-1", of: document.measurements).sound
-    let phases = Double(ffi.phases.count)
-    let extra = a.compactMap { one -> Double? in
-      guard let other = b.first(where: { $0.replicate == one.replicate }),
+    guard let extra = extra("ffi", "nats", document) else { return [] }
+    let lines = ["A phase behind NATS takes \(extra.text) longer than in process, unloaded."]
+    // A handler that waits lets the cores sleep, and waking them costs more than the transport itself.
+    guard let waiting = self.extra("ffi-waiting", "nats-waiting", document),
+      let wait = document.scenario.request.headers.first(where: { $0.key == "x-wait-us" }),
+      let microseconds = Double(wait.value)
+    else { return lines + [""] }
+    let share = [waiting.low, waiting.high].map { Number.percent($0 / microseconds, digits: 0) ?? "?" }
+    let least = [waiting.middle, waiting.low, waiting.high].map { time($0 * 10) }
+    return lines + [
+      "With a handler that waits \(time(microseconds)) it takes \(waiting.text) longer: \(share[0]) to \(share[1]).",
+      "So the difference is under 10 % from a handler time of about \(least[0]) a phase on "
+        + "(\(least[1]) to \(least[2])).", "",
+    ]
+  }
+
+  private static func time(_ microseconds: Double) -> String {
+    Number.time(microseconds: microseconds) ?? "?"
+  }
+
+  /// How much longer a phase takes in one target than in another, unloaded, microseconds; nil without an interval.
+  private static func extra(
+    _ a: String, _ b: String, _ document: RunDocument
+  ) -> (middle: Double, low: Double, high: Double, text: String)? {
+    let sides = [a, b].map { MeasurementGroup($0, "closed-1", of: document.measurements) }
+    let phases = Double(sides[0].phaseNames.count)
+    let each = sides[0].sound.compactMap { one -> Double? in
+      guard let other = sides[1].sound.first(where: { $0.replicate == one.replicate }),
         let x = one.figure("response_p50_us"), let y = other.figure("response_p50_us")
       else { return nil }
       return (y - x) / phases
     }
-    guard let middle = Statistics.median(extra), let interval = Statistics.medianInterval(extra) else {
-      return []
+    guard let middle = Statistics.median(each), let interval = Statistics.medianInterval(each) else {
+      return nil
     }
-    func time(_ microseconds: Double) -> String { Number.time(microseconds: microseconds) ?? "?" }
-    var lines = [
-      "A phase behind NATS costs \(time(middle)) more than in process (\(time(interval.low)) to "
-        + "\(time(interval.high))), unloaded.",
-      "From a handler time of \(time(middle * 10)) a phase on (\(time(interval.low * 10)) to "
-        + "\(time(interval.high * 10))) that is under 10 %.",
-    ]
-    let check = document.comparisons.first {
-      $0.a == "ffi-waiting" && $0.b == "nats-waiting" && $0.metric == "response_p50_us"
-    }
-    if let check, let ratio = check.ratio, let low = check.ratioLow, let high = check.ratioHigh,
-      let wait = document.scenario.request.headers.first(where: { $0.key == "x-wait-us" }),
-      let microseconds = Double(wait.value)
-    {
-      let shown = [low, high].map { Number.percent($0 - 1) ?? "?" }.joined(separator: " to ")
-      lines.append(
-        "Measured with a handler that waits \(time(microseconds)) a phase: \(Number.percent(ratio - 1) ?? "?") "
-          + "more (\(shown)).")
-    }
-    return lines + [""]
+    return (
+      middle, interval.low, interval.high,
+      "\(time(middle)) (\(time(interval.low)) to \(time(interval.high)))"
+    )
   }
 
   // MARK: The documents
@@ -222,9 +227,7 @@ package enum Answer {
       let names = invalid.prefix(2).map { "\($0.target) \($0.load) (\($0.validity))" }.joined(separator: ", ")
       lines.append("Not usable: \(names)\(invalid.count > 2 ? " and \(invalid.count - 2) more" : "").")
     }
-    lines.append(
-      "Report: \(folder)/report.html. All tables: --details, or nylon-bench export \(folder) --format markdown."
-    )
+    lines.append("Report: \(folder)/report.html (all tables here: --details)")
     return lines
   }
 }

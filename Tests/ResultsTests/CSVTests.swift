@@ -20,7 +20,8 @@ struct CSVTests {
         + ",voluntary_switches_generator,involuntary_switches_generator,voluntary_switches_broker"
         + ",involuntary_switches_broker,voluntary_switches_workers,involuntary_switches_workers"
         + ",broker_in_messages,broker_out_messages,broker_in_bytes,broker_out_bytes,broker_slow_consumers"
-        + ",broker_pending_most_bytes,broker_subscriptions,client,connections")
+        + ",broker_pending_most_bytes,broker_subscriptions,client,connections"
+        + ",cpu_total_us,late_figures")
   }
 
   private static let promised =
@@ -30,13 +31,13 @@ struct CSVTests {
   func expectations() throws {
     let texts = [
       "run_id", "scenario", "target", "transport", "handler", "phase", "load", "valid", "invalid_reason",
-      "client",
+      "client", "late_figures",
     ]
     let numeric = csv("summary.csv", document([])).prefix { $0 != "\r\n" }.split(separator: ",").map(
       String.init
     )
     .filter { !texts.contains($0) }
-    #expect(numeric.count == 57)
+    #expect(numeric.count == 58)
     let path = NSTemporaryDirectory() + "/expect-\(UUID().uuidString).yaml"
     defer { try? FileManager.default.removeItem(atPath: path) }
     func load(_ columns: [String]) throws -> Plan {

@@ -169,6 +169,8 @@ final class RequestClient {
       library.publish(bytes, to: subject, reply: "\(inbox).\(place)")
     }
     try library.flush()
+    // On a busy machine the first answers may take long; behind the last one comes nothing for a while.
+    _ = answers.wait(until: .after(.seconds(2))) { $0.count >= requests.count ? true : nil }
     var seen: [Libnats.Message] = []
     repeat {
       seen = answers.withLock { $0 }

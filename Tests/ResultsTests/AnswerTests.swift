@@ -1,0 +1,81 @@
+import Lab
+import Testing
+
+@testable import Engine
+@testable import Report
+@testable import Results
+@testable import Scenario
+
+/// A run of both transports under the loads of the canonical run, with claims and promises.
+private func canonical() -> RunDocument {
+  let loads = ["closed-1", "closed-8", "closed-64", "open-2000"]
+  let measurements = loads.flatMap { load in
+    replicates("ffi", load: load, around: 5_000, transport: "ffi")
+      + replicates("nats", load: load, around: 600_000)
+  }
+  var waiting = [ffiTarget("ffi-waiting"), natsTarget("nats-waiting")]
+  for place in waiting.indices { waiting[place].handler = "wait" }
+  var run = document(
+    measurements + replicates("ffi-waiting", load: "closed-1", around: 6_000_000, transport: "ffi")
+      + replicates("nats-waiting", load: "closed-1", around: 7_200_000),
+    targets: [ffiTarget("ffi"), natsTarget("nats")] + waiting)
+  run.scenario.request.headers = [.init(key: "x-wait-us", value: "1500")]
+  run.judgeClaims(
+    (0..<12).map { place in
+      ClaimCheck(
+        spec: claim("figure-\(place)", low: 0.5, high: 0.7),
+        conditions: [.init(circumstance: .unloaded, target: "nats", load: "closed-1")])
+    })
+  run.claims += (0..<60).map { place in
+    ClaimVerdict(
+      of: BehaviourSpec(id: "promise-\(place)", document: "guide.md", line: place, words: "It works"),
+      place < 9 ? .fails : .holds, why: "seen")
+  }
+  run.rounds = RoundsMade(made: 8, open: 1, questions: 40, end: "mostRounds")
+  return run
+}
+
+@Suite("The answer of a run")
+struct AnswerTests {
+  private func lines(_ run: RunDocument, colour: Bool = false) -> [String] {
+    Answer.text(run, folder: "results/\(run.runID)", colour: colour).split(
+      separator: "\n", omittingEmptySubsequences: false
+    ).dropLast().map(String.init)
+  }
+
+  @Test("fits a screen of 40 lines of 100 columns, whatever was measured")
+  func fits() {
+    var many = canonical()
+    many.claims += many.claims
+    for run in [canonical(), many, document([]), document(replicates("nats", around: 1_000_000))] {
+      let lines = lines(run)
+      #expect(lines.count <= 40)
+      for line in lines { #expect(ReportTable.width(line) <= 100, "\(line)") }
+      #expect(lines.contains { $0.hasPrefix("Report: results/") })
+    }
+  }
+
+  @Test(
+    "says how FFI and NATS differ, what a phase costs more, and which documented figures and promises hold")
+  func answers() {
+    let text = lines(canonical()).joined(separator: "\n")
+    for part in [
+      "unloaded p50", "req/s, closed-64", "p99, open-2000", "CPU per request", "different",
+      "A phase behind NATS takes", "With a handler that waits 1.5 ms it takes",
+      "under 10 % from a handler time",
+      "figure-11", "confirmed", "Promises: 51 hold, 9 fail", "promise-8", "39 of 40 questions answered",
+      "plugin ExamplePlugin, 2 x nylon-worker (reply)",
+    ] {
+      #expect(text.contains(part), "\(part)")
+    }
+  }
+
+  @Test("of a single target is its figures, with what could not be used")
+  func single() {
+    let run = document(
+      replicates("nats", around: 1_000_000, invalid: [.workerDied]), targets: [natsTarget("nats")])
+    let text = lines(run).joined(separator: "\n")
+    #expect(text.contains("Medians over rounds") && text.contains("nats"))
+    #expect(text.contains("Not usable: nats open-1000 (NO: worker_died)"))
+  }
+}
