@@ -193,7 +193,6 @@ struct CalibrationResult: Encodable {
     var inFlight: Int
     /// Resident memory when the measured time began, bytes.
     var residentStartBytes: UInt64?
-    /// And when it ended.
     var residentEndBytes: UInt64?
   }
 

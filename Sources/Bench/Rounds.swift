@@ -8,7 +8,6 @@ struct Condition: Hashable {
   let load: String
 }
 
-/// One measurement to make.
 struct Step: Equatable {
   let target: Target
   let load: LoadShape

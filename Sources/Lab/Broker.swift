@@ -4,7 +4,6 @@ import Scenario
 
 /// A nats-server that the run starts on a free loopback port, and probes of one that the user runs.
 package final class Broker: ProcessHolder {
-  /// Where it listens.
   package let port: UInt16
   package let monitor: BrokerMonitor
   package let process: ChildProcess
@@ -92,7 +91,6 @@ package final class Broker: ProcessHolder {
   /// Its URL, without credentials.
   package var url: String { "nats://127.0.0.1:\(port)" }
 
-  /// What it counts.
   package func statistics() throws(LabError) -> BrokerStatistics { try monitor.statistics() }
 }
 

@@ -61,7 +61,6 @@ package struct BrokerSubscription: Decodable, Sendable, Hashable {
 package struct BrokerMonitor: Sendable, Equatable {
   package var port: UInt16
 
-  /// What the broker counts.
   package func statistics(timeout: Duration = .seconds(3)) throws(LabError) -> BrokerStatistics {
     try decode(BrokerStatistics.self, path: "/varz", until: .after(timeout))
   }

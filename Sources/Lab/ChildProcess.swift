@@ -7,7 +7,6 @@ import Glibc
 ///
 /// All calls may be made from any thread; those that wait block theirs.
 package final class ChildProcess: Sendable {
-  /// The program, for messages.
   package let program: String
   private let lifeline: Descriptor
   private let state: Guarded<KeptState>
@@ -218,7 +217,6 @@ extension Launch {
   }
 }
 
-/// How a process ended.
 package enum ExitStatus: Sendable, Equatable, Codable {
   /// By itself, with this code.
   case exited(Int32)

@@ -45,7 +45,6 @@ final class Descriptor: Sendable {
     try Descriptor(open("/dev/null", O_RDWR | O_CLOEXEC), or: "/dev/null cannot be opened")
   }
 
-  /// What a read found.
   enum Reading {
     case bytes([UInt8])
     case nothingYet

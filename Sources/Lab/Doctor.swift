@@ -13,7 +13,6 @@ package struct DoctorFinding: Codable, Sendable, Equatable {
     case missing
   }
 
-  /// What was looked at.
   package var name: String
   package var state: State
   package var detail: String

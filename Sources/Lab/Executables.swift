@@ -31,7 +31,6 @@ package enum Executables {
     throw .missing("The program \(name)", remedy: remedy)
   }
 
-  /// The broker's program.
   package static func broker() throws(LabError) -> String {
     do {
       return try find("nats-server", remedy: "")

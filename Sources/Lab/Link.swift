@@ -7,7 +7,6 @@ import Synchronization
 /// A network link between two parts on this machine: a relay in front of brokers, which holds every
 /// byte back.
 package final class Link: ProcessHolder {
-  /// What was asked for.
   package let spec: LinkSpec
   /// URLs that lead to the brokers through the link, in their order. May hold secrets: never print.
   package let urls: [String]
@@ -137,7 +136,6 @@ final class EchoEnd: Sendable {
   private let listener: Descriptor
   private let isStopped = Atomic<Bool>(false)
 
-  /// Opens the port.
   init() throws(LabError) {
     (listener, port) = try TCPSocket.listening()
     startThread("link-echo") { [self] in serve() }

@@ -131,7 +131,6 @@ package struct BrokerError: Error, CustomStringConvertible {
 package struct BrokerAddress: Sendable, Equatable {
   /// Name or address, without the brackets of IPv6.
   package var host: String
-  /// The port.
   package var port: UInt16
   /// Whether the URL asks for TLS.
   package var usesTLS: Bool

@@ -88,7 +88,6 @@ package enum SecurityFileKey: String, Sendable {
   case keyFile = "tls.key_file"
   /// A JWT with its seed.
   case credentials = "auth.credentials"
-  /// An nkey's seed.
   case nkey = "auth.nkey"
 }
 

@@ -6,7 +6,6 @@ import Glibc
 package enum WireStage: UInt8, Sendable {
   /// Waits before it tries to connect again.
   case resting
-  /// The kernel connects.
   case connecting
   /// The broker is to greet.
   case greeting
@@ -16,7 +15,6 @@ package enum WireStage: UInt8, Sendable {
   case introducing
   /// The broker has our subscriptions, and is to agree.
   case subscribing
-  /// Messages go both ways.
   case connected
 }
 
@@ -35,7 +33,6 @@ package struct WireState {
   @usableFromInline var written: UInt64 = 0
   /// Whether the socket's buffer was full, so that epoll tells when it is not.
   @usableFromInline var waitsForRoom = false
-  /// PONGs to be written.
   @usableFromInline var pongsOwed = 0
   /// Read and not yet handled: from `inStart` to `inEnd`.
   @usableFromInline var input: UnsafeMutableRawPointer
@@ -447,7 +444,6 @@ extension WireConnection {
     state.pointee.stage = .securing
   }
 
-  /// Says who we are.
   func introduce() throws(BrokerError) {
     guard let info = greeting,
       let hello = try? dialer.pointee.current.hello(

@@ -16,7 +16,6 @@ package struct WireDialer {
   /// All addresses of all servers, the one to begin with first.
   let targets: [(server: BrokerServer, family: Int32, bytes: [UInt8])]
   private(set) var next = 0
-  /// The target under way.
   private(set) var place = 0
   /// What the broker said of itself, as far as it did.
   var info: BrokerInfo?
@@ -27,7 +26,6 @@ package struct WireDialer {
   /// What the broker complained of, each once.
   private(set) var complaints: [String] = []
 
-  /// The server under way.
   var current: BrokerServer { targets[place].server }
 
   /// The next address to try; nil when all were, and the round begins anew.

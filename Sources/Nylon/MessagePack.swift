@@ -3,7 +3,6 @@ import Glibc
 
 /// One value of a message, in place: valid as long as the bytes.
 struct PackedValue {
-  /// What it is.
   enum Kind: UInt8 {
     case null, boolean, unsigned, negative, float, text, binary, array, map, other
   }
@@ -157,7 +156,6 @@ struct PackedReader {
     return count
   }
 
-  /// So many bytes.
   @inline(__always)
   private mutating func content(_ kind: PackedValue.Kind, _ count: Int) -> PackedValue? {
     guard count <= end - at else { return nil }

@@ -2,7 +2,6 @@
 package enum ReplyAction: Sendable, Hashable {
   /// No `action` in the map: a reply of another dialect.
   case missing
-  /// Go on.
   case next
   /// The plugin's response is the answer.
   case end
@@ -63,7 +62,6 @@ package struct MessageView {
   package private(set) var requestID: RequestIDView?
   package private(set) var sessionID: UInt32?
   package private(set) var phase: Phase?
-  /// How the phase ended.
   package private(set) var action = ReplyAction.missing
   /// The call, nil in the dialects without one: in `stream-sdk` a reply without it is the acknowledgement.
   package private(set) var method: UInt32?

@@ -68,7 +68,6 @@ package enum ErrorAction: String, Codable, Sendable, CaseIterable {
 package struct PhasePolicy: Codable, Sendable, Hashable {
   /// Milliseconds until a phase request without an answer is a timeout.
   package var timeoutMilliseconds: Int
-  /// What follows a failure.
   package var onError: ErrorAction
   /// Attempts in all, the first included; at least 1. More than 1 has effect only with `retry`.
   package var attempts: Int

@@ -29,7 +29,6 @@ package struct WorkerMessage: Sendable, Hashable {
   /// The HTTP context or what changed of it (`reply`), a read's answer or a call's payload (`stream-sdk`),
   /// a configuration (`initialize`).
   package var data: [UInt8]?
-  /// Why the handler failed.
   package var error: String?
   /// When a request was sent, Unix milliseconds.
   package var timestampMilliseconds: UInt64?

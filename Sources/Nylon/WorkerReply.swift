@@ -6,7 +6,6 @@
 package struct WorkerStamps: Sendable, Equatable {
   /// When the request was read from the worker's socket.
   package var read: UInt64
-  /// When the handler began.
   package var begun: UInt64
   /// When the handler had ended.
   package var ended: UInt64
@@ -21,7 +20,6 @@ package struct WorkerStamps: Sendable, Equatable {
     self.packed = packed
   }
 
-  /// The message header's name.
   package static let header: StaticString = "nylon-bench-stamps"
   /// What asks for the stamps.
   package static let question = KeyValue(key: "nylon-bench-stamps", value: "1")

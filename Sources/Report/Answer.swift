@@ -32,6 +32,19 @@ package enum Answer {
     return kept.map(shortened).joined(separator: "\n") + "\n"
   }
 
+  /// The same as the first section of a report.
+  static func section(_ document: RunDocument) -> ReportSection {
+    let rows = comparisons(document)
+    let tables = [
+      rows.isEmpty ? results(document, most: .max) : comparisonTable(rows, most: .max), claims(document),
+    ]
+    let words = [head(document), ruleOfThumb(document), promises(document)].map { $0.joined(separator: " ") }
+    return ReportSection(
+      title: "The answer",
+      paragraphs: words.map { $0.trimmingCharacters(in: .whitespaces) }.filter { !$0.isEmpty },
+      tables: tables.filter { !$0.rows.isEmpty })
+  }
+
   private static func shortened(_ line: String) -> String {
     // A coloured line is as wide as its table, which fits.
     line.contains("\u{1b}") || ReportTable.width(line) <= mostColumns
@@ -86,7 +99,9 @@ package enum Answer {
   private static func comparisons(_ document: RunDocument) -> [Row] {
     let rows = document.comparisons.filter { row in
       !Comparison.isAA(row, document.scenario.targets)
-        && !document.scenario.targets.contains { [row.a, row.b].contains($0.name) && $0.handler == "wait" }
+        && !document.scenario.targets.contains {
+          [row.a, row.b].contains($0.name) && $0.name.hasSuffix("-waiting")
+        }
     }
     guard let first = rows.first else { return [] }
     // The canonical run is about its first pair; the others have their claims.
@@ -104,12 +119,14 @@ package enum Answer {
   }
 
   private static func comparisonTable(_ rows: [Row], most: Int) -> ReportTable {
+    let pairs = rows.map { [$0.row.a, $0.row.b] }.uniqued()
+    let names = pairs.count == 1 ? (a: pairs[0][0], b: pairs[0][1]) : (a: "a", b: "b")
     @Sendable func value(_ one: Row, _ figure: Double?) -> String? {
       SummaryRow.column(one.row.metric)?.shown(figure)
     }
     let columns: [Column<Row>] = [
-      .text("", \.name), .other(rows[0].row.a) { value($0, $0.row.aValue) },
-      .other(rows[0].row.b) { value($0, $0.row.bValue) },
+      .text("", \.name), .other(names.a) { value($0, $0.row.aValue) },
+      .other(names.b) { value($0, $0.row.bValue) },
       .other("ratio") { Number.significant($0.row.ratio, 3) },
       .other("interval") { Number.range($0.row.ratioLow, $0.row.ratioHigh) },
       .toned("verdict") { one in
@@ -117,8 +134,8 @@ package enum Answer {
       },
     ]
     return ReportTable(
-      "\(rows[0].row.a) against \(rows[0].row.b)", columns,
-      Array(rows.prefix(max(most, rows.count > 20 ? 16 : 12))))
+      pairs.count == 1 ? "\(names.a) against \(names.b)" : "Side by side, a and b", columns,
+      Array(rows.prefix(max(most, 12))))
   }
 
   private static func results(_ document: RunDocument, most: Int) -> ReportTable {

@@ -118,7 +118,6 @@ private struct PercentileRow {
   }
 }
 
-/// A row of timeline.csv.
 private struct IntervalRow {
   let measurement: Measurement
   let place: Int

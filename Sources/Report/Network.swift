@@ -80,7 +80,6 @@ struct NetworkSeries {
     return bare
   }
 
-  /// What a request is.
   var unit: String {
     let phases = targets[0].phases
     return phases.count == 1
@@ -177,7 +176,6 @@ struct NetworkCurve {
 
   /// Where the figure is in a range.
   enum Finding: Equatable {
-    /// Nothing was measured.
     case unknown
     /// At no measured round trip: it has passed the range already at the least of them.
     case passedAtLeast(Point)

@@ -4,7 +4,6 @@ import Results
 package struct ReportTable: Sendable, Equatable {
   /// A file's name, or what the table shows.
   package var title: String
-  /// Heads of the columns.
   package var columns: [String]
   /// Which columns hold text and not figures.
   var isText: [Bool]

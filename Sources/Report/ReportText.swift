@@ -25,7 +25,7 @@ enum ReportText {
       return [ReportSection(title: title, paragraphs: about + facts, tables: filled)]
     }
     let comparisons = document.comparisons.map {
-      "\($0.metric), \($0.condition), \($0.b) / \($0.a): \($0.verdict.rawValue), \($0.why)."
+      "\($0.metric), \($0.condition), \($0.b) / \($0.a): \($0.verdictText), \($0.why)."
     }
     let claims = document.claims.map {
       "\($0.id), \($0.condition): \($0.verdict.rawValue), \($0.why). It says: \"\($0.claim)\"."
@@ -35,7 +35,7 @@ enum ReportText {
       "\($0.about.joined(separator: ", ")): \($0.fact) Source: \($0.source)."
     }
     let tried = document.behaviours ?? []
-    return [what(document), results(document)]
+    return [Answer.section(document), what(document), results(document)]
       + section("Network", tables: [ResultTables.links(document)] + ResultTables.network(document))
       + section(
         "Comparison", facts: comparisons, tables: [ResultTables.comparison(document.comparisons)])

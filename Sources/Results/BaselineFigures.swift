@@ -17,7 +17,6 @@ package struct BaselineFigures: Codable, Sendable, Equatable {
     }
   }
 
-  /// When it was measured.
   package var measured: UTCSecond
   /// Nanoseconds per phase request of the smallest plugin in a bare C loop.
   package var ffiNanoseconds: Double

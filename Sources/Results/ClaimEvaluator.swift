@@ -205,7 +205,6 @@ struct ConditionTest {
     return (verdict, "\(reason); median of \(count) \(other == nil ? "replicates" : "pairs of replicates")")
   }
 
-  /// By the interval alone.
   private func judge(_ interval: Interval) -> (ClaimVerdict.Verdict, String) {
     if let bound = spec.low, interval.high < bound {
       return (spec.better == .lower ? .better : .worse, "wholly below the range")

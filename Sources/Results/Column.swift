@@ -104,11 +104,9 @@ package struct Cell: Sendable, Equatable {
   /// How a cell is meant; only the terminal and HTML show it.
   package enum Tone: String, Sendable {
     case plain
-    /// A good verdict.
     case good
     /// A bad verdict, or an invalid measurement.
     case bad
-    /// Nothing can be said.
     case unsure
   }
 

@@ -59,7 +59,6 @@ package struct ComparisonRow: Codable, Sendable, Equatable {
   /// One of its values in the unit that reads best.
   package func shown(_ value: Double?) -> String? { SummaryRow.column(metric)?.shown(value) }
 
-  /// The columns of comparison.csv.
   package static let columns: [Column<ComparisonRow>] = [
     .text("metric", "a column of summary.csv", \.metric),
     .text("condition", "the load", \.condition),

@@ -16,7 +16,6 @@ package struct ExpectationResult: Codable, Sendable, Equatable {
   /// replicate; nil when there is no figure.
   package var measured: Double?
   package var verdict: Verdict
-  /// The figures behind it.
   package var why: String
   /// Whether further replicates could change the verdict: the bound lies within the figure's interval; nil in runs
   /// that did not keep it.

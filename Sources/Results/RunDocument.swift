@@ -17,7 +17,6 @@ package struct RunDocument: Codable, Sendable, Equatable {
   package var toolVersion: String
   /// Without secrets, as `scenario`.
   package var commandLine: [String]
-  /// The resolved scenario.
   package var scenario: Plan
   /// SHA-256 of the scenario file's text, lower-case hexadecimal; nil when it was not a file.
   package var scenarioSHA256: String?

@@ -213,7 +213,6 @@ extension Statistics {
 
 // MARK: Whether a sequence of choices is round-robin, even or random
 
-/// A chi-square test's result.
 package struct ChiSquare: Sendable, Equatable {
   package let statistic: Double
   package let degrees: Int

@@ -96,7 +96,6 @@ package struct BehaviourSpec: Sendable, Equatable {
 package struct ClaimOrigin: Codable, Sendable, Equatable {
   /// Ids of the claims that it is about.
   package var about: [String]
-  /// What is known.
   package var fact: String
   /// Where that can be read.
   package var source: String

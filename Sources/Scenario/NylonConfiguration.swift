@@ -127,7 +127,6 @@ struct NylonConfiguration {
 
   /// One entry of `plugins:`.
   struct Plugin {
-    /// How it is reached.
     enum Kind: Equatable {
       case ffi, messaging
       /// A type that nylon-bench does not load, such as `wasm`; only in Nylon's own file.

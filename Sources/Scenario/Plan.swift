@@ -26,7 +26,6 @@ package struct Plan: Codable, Sendable, Equatable {
   var mostRounds: Int? = 12
   package var mostReplicates: Int { max(replicates, mostRounds ?? replicates) }
   package static let standardRounds = 6...12
-  /// Both in one.
   package var rounds: ClosedRange<Int> {
     get { replicates...mostReplicates }
     set { (replicates, mostRounds) = (newValue.lowerBound, newValue.upperBound) }
@@ -271,7 +270,6 @@ extension Kind<[KeyValue]> {
 
 // MARK: Loads
 
-/// When requests are sent.
 package enum LoadShape: Codable, Sendable, Hashable {
   /// So many sessions at once, each followed by the next.
   case closed(concurrency: Int)
@@ -374,7 +372,6 @@ struct LoadReader {
 /// One line of `expect:`, such as `nats.open-5000.response_p99_us < 5000`, or of two figures,
 /// `nats.closed-64.throughput_rps / ffi.closed-64.throughput_rps > 0.2`.
 package struct Expectation: Codable, Sendable, Equatable {
-  /// The line as written.
   package var text: String
   package var target: String
   /// Load label, such as `open-5000`.

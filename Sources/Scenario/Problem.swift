@@ -117,7 +117,6 @@ final class ProblemCollector {
     }.map(\.element)
   }
 
-  /// Notes a problem once.
   func add(_ problem: ScenarioProblem) {
     if !problems.contains(problem) { problems.append(problem) }
   }

@@ -3,7 +3,6 @@ import Nylon
 
 /// One thing that is loaded: a plugin or a pool, with its handler.
 package struct Target: Codable, Sendable, Equatable {
-  /// The name in results.
   package var name: String
   /// The plugin's name in `plugins:`.
   package var plugin: String
@@ -326,7 +325,6 @@ package struct LinkSpec: Codable, Sendable, Equatable, Hashable {
   }
 }
 
-/// Where a link is.
 package enum LinkPlace: String, Codable, Sendable, CaseIterable {
   /// Between the generator, which stands for the proxy, and the broker.
   case generatorBroker = "generator-broker"

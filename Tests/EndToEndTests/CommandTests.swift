@@ -21,11 +21,11 @@ extension EndToEnd {
       #expect(finished.err.isEmpty)
     }
 
-    @Test("Without a command the table of contents is shown, with the exit codes")
+    @Test("--help shows the table of contents, with the exit codes")
     func overview() throws {
-      let finished = try sandbox.bench()
+      let finished = try sandbox.bench("--help")
       #expect(finished.code == 0)
-      for word in ["compare", "claims", "EXIT CODES", "130 interrupted"] {
+      for word in ["bench (default)", "compare", "claims", "EXIT CODES", "130 interrupted"] {
         #expect(finished.out.contains(word))
       }
     }

@@ -98,8 +98,11 @@ enum Outcome {
       document, options, answer: answer(document, options), tables: first + networkTables(document) + last)
   }
 
-  static func answer(_ document: RunDocument, _ options: RunOptions) -> String {
-    Answer.text(
+  /// The answer; nil of a run that asks for more than it has: where the time goes, or what a network does.
+  static func answer(_ document: RunDocument, _ options: RunOptions) -> String? {
+    let asksForMore = !ResultTables.parts(document).rows.isEmpty || document.links != nil
+    guard document.claims.isEmpty == false || !asksForMore else { return nil }
+    return Answer.text(
       document, folder: "\(options.out)/\(document.runID)", colour: Console.usesColour(!options.noColor))
   }
 
@@ -121,13 +124,26 @@ enum Outcome {
       let colour = Console.usesColour(!options.noColor)
       Console.result(
         tables.filter { !$0.rows.isEmpty }.map { $0.text(colour: colour) }.joined(separator: "\n"))
-      for one in document.measurements {
-        for reason in one.invalidReasons {
-          Console.error("invalid: \(one.target) \(one.load) #\(one.replicate): \(reason)")
+    }
+    if !options.json { reasons(document, all: options.details).forEach(Console.error) }
+    if let reason = reason(document, gate: options.gate) { throw reason }
+  }
+
+  /// Why replicates or conditions could not be used, a line each: what is broken, and what is true of a condition.
+  /// Disturbed replicates were measured again, where others were left to use; `all` has them, too.
+  private static func reasons(_ document: RunDocument, all: Bool) -> [String] {
+    let unusable = Set(MeasurementGroup.all(document).filter { !$0.isValid }.map { [$0.target, $0.load] })
+    return document.measurements.flatMap { one in
+      one.invalidReasons.compactMap { reason -> String? in
+        switch reason.code.level {
+        case .broken: "invalid: \(one.target) \(one.load) #\(one.replicate): \(reason)"
+        case .condition: "\(one.target) \(one.load): \(reason)"
+        case .disturbed, .figure:
+          all || unusable.contains([one.target, one.load])
+            ? "disturbed: \(one.target) \(one.load) #\(one.replicate): \(reason)" : nil
         }
       }
-    }
-    if let reason = reason(document, gate: options.gate) { throw reason }
+    }.uniqued()
   }
 
   /// Why a command that made this run does not end with 0; nil when it does.

@@ -17,7 +17,6 @@ struct LoadWindow: Sendable {
 struct PhaseStep: Sendable {
   /// Nanoseconds until a timeout.
   var timeout: UInt64
-  /// What follows a failure.
   var onError: ErrorAction
   /// Attempts in all.
   var attempts: Int

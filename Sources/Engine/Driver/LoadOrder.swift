@@ -8,13 +8,10 @@ import Scenario
 package struct LoadOrder: Codable, Sendable, Equatable {
   /// The target, with its handler, phases, policies and way.
   package var target: Target
-  /// When requests are sent.
   package var load: LoadShape
-  /// What each request is.
   package var request: RequestSpec
   /// Seconds of load before the measured time, of the measured time, and at most of waiting for answers afterwards.
   package var warmupSeconds, measureSeconds, drainSeconds: Double
-  /// Load threads.
   package var threads: Int
   /// NATS connections of all threads.
   package var connections: Int
@@ -86,7 +83,6 @@ package struct LoadReply: Codable, Sendable {
   /// Why the load could not start; nil when it did.
   package var failure: LoadFailure?
 
-  /// A reply.
   package init(measurement: Measurement? = nil, failure: LoadFailure? = nil) {
     self.measurement = measurement
     self.failure = failure
@@ -101,16 +97,13 @@ package struct LoadFailure: Codable, Sendable, Equatable, Error {
     case missing
     /// The scenario is wrong: a handler that the plugin does not have.
     case scenario
-    /// Anything else.
     case failed
   }
 
-  /// What kind.
   package var kind: Kind
   /// What is wrong and what to do about it, without secrets.
   package var message: String
 
-  /// A failure.
   package init(kind: Kind, message: String) {
     self.kind = kind
     self.message = message
@@ -128,7 +121,6 @@ package struct LoadFailure: Codable, Sendable, Equatable, Error {
 
 /// The HTTP messages of a scenario, as every session of a load carries them.
 package struct RequestContent: Sendable {
-  /// What the client sent.
   package let request: HTTPRequest
   /// What the upstream answers before a plugin changed it.
   package let response: HTTPResponse

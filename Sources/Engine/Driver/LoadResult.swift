@@ -107,16 +107,13 @@ package enum LoadResult {
 
 /// A glance at a load under way, for the progress line.
 package struct LoadGlance: Sendable {
-  /// Where it stands.
   package var state: LoadState
   /// Requests that were answered within the measured time so far.
   package var answered: UInt64
   /// Response time of measured requests so far, nanoseconds; nil when there is none.
   package var p50Nanoseconds, p99Nanoseconds: UInt64?
-  /// Requests that ended otherwise.
   package var errors: UInt64
 
-  /// Reads the shared memory.
   package init(_ area: RecordingArea) {
     let recorders = (0..<area.layout.threads).map(area.threadRecorder)
     let request = LoadResult.scope(0, layout: area.layout, recorders: recorders, isOpen: true)

@@ -15,7 +15,6 @@ package struct ResourceSample: Sendable {
   /// Bytes that the load threads have allocated.
   var allocatedBytes: UInt64?
 
-  /// Nothing is known.
   package init() {}
 
   /// What grew since an earlier sample; nil where it is not known of both, or did not grow.
@@ -80,7 +79,6 @@ package struct LoadRunner {
   /// Runs the load with one transport for each thread; returns when all is recorded, or when a
   /// plugin has kept a load thread for longer than every timeout allows.
   func run<Transport: SessionTransport>(transports: [Transport]) -> Measurement {
-    area.timerFloorNanoseconds = TimerFloor.measure()
     let start = MonotonicClock.nanoseconds + 20_000_000
     let measureStart = start + UInt64(order.warmupSeconds * 1e9)
     let window = LoadWindow(
@@ -244,21 +242,6 @@ enum ThreadAllocations {
   }
 }
 
-/// How late this machine's timers are.
-package enum TimerFloor {
-  /// The p99 of the overshoot of 100 short sleeps, nanoseconds.
-  package static func measure() -> UInt64 {
-    kernel_exact_timers()
-    var histogram = LatencyHistogram()
-    for _ in 0..<100 {
-      let until = MonotonicClock.nanoseconds + 50_000
-      kernel_sleep_until(until)
-      histogram.record(MonotonicClock.nanoseconds - until)
-    }
-    return histogram.value(atPercentile: 99) ?? 0
-  }
-}
-
 /// What the machine spent until each boundary of a measurement's intervals.
 struct IntervalSamples {
   private let start: UInt64
@@ -266,7 +249,6 @@ struct IntervalSamples {
   /// One more than there are intervals; nil where none was taken in time.
   private var samples: [ResourceSample?]
 
-  /// No samples yet.
   init(window: LoadWindow, intervals: Int) {
     start = window.measureStart
     length = (window.measureEnd - window.measureStart) / UInt64(max(1, intervals))

@@ -18,7 +18,6 @@ enum PhaseEnd: UInt8, Sendable {
 struct PhaseCompletion: Sendable {
   /// The slot that the session is in.
   var slot: Int32
-  /// How it ended.
   var end: PhaseEnd
   /// Monotonic time at which it ended, nanoseconds.
   var doneAt: UInt64
@@ -49,20 +48,16 @@ struct CompletionRing {
     ends.deallocate()
   }
 
-  /// Whether nothing waits.
   var isEmpty: Bool { ends.pointee.head == ends.pointee.tail }
 
-  /// How many wait.
   var count: Int { ends.pointee.tail &- ends.pointee.head }
 
-  /// Adds a completion.
   @inline(__always)
   func push(_ completion: PhaseCompletion) {
     places[ends.pointee.tail & mask] = completion
     ends.pointee.tail &+= 1
   }
 
-  /// Takes the oldest completion.
   @inline(__always)
   func pop() -> PhaseCompletion? {
     let head = ends.pointee.head
@@ -115,13 +110,9 @@ protocol SessionTransport: AnyObject, SendableMetatype {
 extension SessionTransport {
   /// Runs it, each call going through the protocol.
   static func run(_ driver: LoadDriver<Self>) { driver.run() }
-  /// It does not.
   static var hasOwnClock: Bool { false }
-  /// The usual clock.
   func now() -> UInt64 { MonotonicClock.nanoseconds }
-  /// Nothing is counted elsewhere.
   func tally() {}
-  /// Nothing was seen.
   var evidence: FailureEvidence { FailureEvidence() }
   /// Nothing is known of the parts.
   func split(

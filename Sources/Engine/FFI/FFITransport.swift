@@ -414,7 +414,6 @@ extension FFITransport {
 struct CallStamps {
   /// `event_stream` was called.
   var called: UInt64 = 0
-  /// It returned.
   var returned: UInt64 = 0
   /// The callback came that ended the phase.
   var callback: UInt64 = 0

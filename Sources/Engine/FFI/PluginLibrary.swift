@@ -43,13 +43,9 @@ package struct PluginLibrary: @unchecked Sendable {
 
   /// Where it was loaded from.
   package let path: String
-  /// Called once after loading.
   package let initialize: NylonInitialize
-  /// Opens a session.
   package let registerSessionStream: NylonRegisterSessionStream
-  /// Host to plugin.
   package let eventStream: NylonEventStream
-  /// Closes a session.
   package let closeSessionStream: NylonCloseSessionStream
   /// Called once before the end.
   package let shutdown: NylonShutdown

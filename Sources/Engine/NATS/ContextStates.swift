@@ -154,7 +154,6 @@ final class ContextStates {
 ///
 /// A view of memory that its maker gives back; the hot path copies it without counting references.
 struct PackedRequest {
-  /// All of it.
   let bytes: UnsafeMutableRawPointer
   let byteCount: Int
   /// Bytes of the map alone.

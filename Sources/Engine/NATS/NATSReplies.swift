@@ -2,7 +2,6 @@ import Foundation
 import Nylon
 import Scenario
 
-/// What comes back.
 extension NATSTransport {
   /// Handles a reply that came to the subject of that slot.
   @inline(__always)

@@ -30,7 +30,6 @@ package struct ProcessReading: Sendable, Equatable {
   /// Context switches up to now; nil when they cannot be read.
   package var switches: ContextSwitches?
 
-  /// A reading.
   package init(residentBytes: UInt64?, switches: ContextSwitches?) {
     self.residentBytes = residentBytes
     self.switches = switches
@@ -49,7 +48,6 @@ package struct ContextSwitches: Sendable, Equatable {
     /// The kernel took the core away.
     package var involuntary: UInt64
 
-    /// Counts.
     package init(voluntary: UInt64, involuntary: UInt64) {
       self.voluntary = voluntary
       self.involuntary = involuntary
@@ -59,7 +57,6 @@ package struct ContextSwitches: Sendable, Equatable {
   /// Counts by thread id, or by the process's where it keeps one count for all.
   package var threads: [Int32: Count]
 
-  /// Counts.
   package init(threads: [Int32: Count]) { self.threads = threads }
 
   /// The switches since an earlier moment.
@@ -79,7 +76,6 @@ package struct ContextSwitches: Sendable, Equatable {
 package struct BrokerActivity: Codable, Sendable, Equatable {
   /// Messages that came in and went out.
   package var inMessages, outMessages: UInt64
-  /// Bytes of their payload.
   package var inBytes, outBytes: UInt64
   /// Clients that were cut off in this time because they read too slowly.
   package var slowConsumers: UInt64
@@ -90,7 +86,6 @@ package struct BrokerActivity: Codable, Sendable, Equatable {
   /// How often it was looked at what waits.
   package var pendingLooks: Int
 
-  /// What happened.
   package init(
     inMessages: UInt64, outMessages: UInt64, inBytes: UInt64, outBytes: UInt64, slowConsumers: UInt64,
     subscriptions: UInt64, connections: UInt64, pendingMostBytes: UInt64?, pendingLooks: Int

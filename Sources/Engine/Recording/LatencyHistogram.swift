@@ -4,7 +4,6 @@
 package struct LatencyHistogram: Sendable, Equatable {
   /// A counter for each place of `HistogramGeometry`; empty until something is recorded.
   package internal(set) var counters: [UInt64] = []
-  /// Values recorded.
   package internal(set) var count: UInt64 = 0
   /// Sum of all values, nanoseconds.
   package internal(set) var sumNanoseconds: UInt64 = 0
@@ -15,7 +14,6 @@ package struct LatencyHistogram: Sendable, Equatable {
   /// Values over 60 s, recorded as 60 s.
   package internal(set) var clampedCount: UInt64 = 0
 
-  /// An empty histogram.
   package init() {}
 
   /// True when nothing was recorded.
@@ -126,7 +124,6 @@ package enum HistogramGeometry {
   static let lowestNanoseconds: UInt64 = 1
   /// Greatest value that is recorded, nanoseconds; a greater one is recorded as this.
   static let highestNanoseconds: UInt64 = 60_000_000_000
-  /// Counters of one histogram.
   static let counterCount = 27 * 1024
 
   /// The counter of a value; the value must be at most `highestNanoseconds`.
@@ -158,9 +155,7 @@ package struct RawHistogram: @unchecked Sendable {
   // @unchecked: a view on memory that outlives it; each histogram has one writing thread,
   // and readers tolerate counters of different age.
 
-  /// Words of one histogram.
   package static let wordCount = 4 + HistogramGeometry.counterCount
-  /// The words.
   package let words: UnsafeMutablePointer<UInt64>
 
   /// A view on `wordCount` words, which must be zero or hold a histogram.

@@ -41,7 +41,6 @@ package enum Counter: Int, CaseIterable, Sendable {
 package struct OutcomeCounts: Codable, Sendable, Equatable {
   private var values = [UInt64](repeating: 0, count: Counter.outcomes.count)
 
-  /// Nothing counted.
   package init() {}
 
   /// One of `Counter.outcomes`.
@@ -71,7 +70,6 @@ package struct OutcomeCounts: Codable, Sendable, Equatable {
 
   /// The sum of the six ends.
   package var ended: UInt64 { Counter.ends.reduce(0) { $0 + self[$1] } }
-  /// Whether the counts close.
   package var closes: Bool { self[.sent] == ended }
 
   package init(from decoder: any Decoder) throws {
@@ -96,7 +94,6 @@ package struct OutcomeCounts: Codable, Sendable, Equatable {
 package struct ScopeMeasurement: Codable, Sendable, Equatable {
   /// `request` for the session, else the phase's subject fragment.
   package var scope: String
-  /// How they ended.
   package var counts: OutcomeCounts
   /// Answers (ok) that came within the measured time, whenever they were asked: the throughput.
   package var okInWindow: UInt64
@@ -130,11 +127,9 @@ package struct MeasurementWindow: Codable, Sendable, Equatable {
 
 /// One target under one load, once.
 package struct Measurement: Codable, Sendable, Equatable {
-  /// The target's name.
   package var target: String
   /// `ffi` or `nats`.
   package var transport: String
-  /// The handler's name.
   package var handler: String
   /// Such as `closed-64`.
   package var load: String
@@ -184,7 +179,6 @@ package struct Measurement: Codable, Sendable, Equatable {
   /// What this package's own NATS client is called.
   package static let nativeClient = "native"
 
-  /// The whole sessions' results.
   package var request: ScopeMeasurement? { scopes.first { $0.scope == "request" } }
   /// Whether nothing speaks against the measurement.
   package var isValid: Bool { invalidReasons.isEmpty }
@@ -213,10 +207,8 @@ package struct FailureEvidence: Codable, Sendable, Equatable {
   /// The first message that breaks the protocol, in words.
   var protocolError: String?
 
-  /// Nothing was seen.
   package init() {}
 
-  /// Whether nothing was seen.
   package var isEmpty: Bool { self == FailureEvidence() }
 
   /// Adds what another load thread saw.
@@ -265,12 +257,10 @@ package struct MeasuredStall: Codable, Sendable, Equatable {
 
 /// Why a measurement is invalid.
 package struct InvalidReason: Codable, Sendable, Equatable, Hashable {
-  /// What scripts test.
   package var code: Code
   /// The figures behind it, in words.
   package var detail: String
 
-  /// A reason.
   package init(code: Code, detail: String) {
     self.code = code
     self.detail = detail

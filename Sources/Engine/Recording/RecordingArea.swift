@@ -7,7 +7,6 @@ import Synchronization
 /// and when the load process died, so that nothing measured is lost. Words of 8 bytes:
 /// a header, then a block for each thread: counters of each scope, then histograms.
 package struct RecordingLayout: Codable, Sendable, Equatable {
-  /// Load threads.
   package var threads: Int
   /// `request`, then each phase.
   package var scopes: [String]
@@ -16,7 +15,6 @@ package struct RecordingLayout: Codable, Sendable, Equatable {
   /// Parts that the time of each phase is cut into; empty unless the load is decomposed.
   package var parts: [String] = []
 
-  /// Words of the header.
   static let headerWords = 64
   /// Words of counters of one scope.
   static let counterWords = 32
@@ -29,7 +27,6 @@ package struct RecordingLayout: Codable, Sendable, Equatable {
   var wordsPerThread: Int {
     Self.counterWords * scopes.count + RawHistogram.wordCount * histogramsPerThread
   }
-  /// Bytes in all.
   package var byteCount: Int { 8 * (Self.headerWords + threads * wordsPerThread) }
 }
 
@@ -54,7 +51,6 @@ package struct RecordingArea: @unchecked Sendable {
     words = memory.assumingMemoryBound(to: UInt64.self)
   }
 
-  /// Where the load stands.
   package var state: LoadState {
     get { LoadState(rawValue: header(0)) ?? .preparing }
     nonmutating set { setHeader(0, newValue.rawValue) }
@@ -76,12 +72,6 @@ package struct RecordingArea: @unchecked Sendable {
   package var measureEnd: UInt64 {
     get { header(3) }
     nonmutating set { setHeader(3, newValue) }
-  }
-
-  /// The p99 of this machine's timer overshoot, nanoseconds, measured before the load.
-  package var timerFloorNanoseconds: UInt64 {
-    get { header(4) }
-    nonmutating set { setHeader(4, newValue) }
   }
 
   /// The header is written and read under load, by threads and by processes, so that no access may be left out.
@@ -173,7 +163,6 @@ struct ThreadRecorder: @unchecked Sendable {
     counters[scope &* 32 &+ counter.rawValue] &+= amount
   }
 
-  /// A counter's value.
   package func value(_ counter: Counter, scope: Int) -> UInt64 {
     counters[scope * RecordingLayout.counterWords + counter.rawValue]
   }
@@ -238,7 +227,6 @@ package struct PhasePart: Codable, Sendable, Equatable {
   /// How long it took in each phase request.
   package var time: LatencyHistogram
 
-  /// A part.
   package init(name: String, time: LatencyHistogram) {
     self.name = name
     self.time = time
@@ -257,7 +245,6 @@ package struct Decomposition: Codable, Sendable, Equatable {
   /// Answers whose stamps did not lie between sent and done: another machine, another clock.
   package var impossibleStamps: UInt64
 
-  /// Parts.
   package init(parts: [PhasePart], withoutStamps: UInt64 = 0, impossibleStamps: UInt64 = 0) {
     self.parts = parts
     self.withoutStamps = withoutStamps

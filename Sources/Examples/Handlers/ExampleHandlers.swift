@@ -158,7 +158,6 @@ package final class AccessLog: Sendable {
   package static let shared = AccessLog()
   private static let capacity = 1024
 
-  /// A finished request.
   package struct Line: Sendable {
     package var method: String
     /// The path without the query.

@@ -90,7 +90,6 @@ struct RecordingTests {
     let area = RecordingArea(layout: layout, memory: words)
     area.measureStart = 11
     area.measureEnd = 12
-    area.timerFloorNanoseconds = 13
     area.state = .draining
     area.stopRequested = true
     var next: UInt64 = 1
@@ -109,7 +108,6 @@ struct RecordingTests {
     check(area, threads: threads)
     #expect(area.measureStart == 11)
     #expect(area.measureEnd == 12)
-    #expect(area.timerFloorNanoseconds == 13)
     #expect(area.state == .draining)
     #expect(area.stopRequested)
     // The last word of the memory belongs to the last histogram: nothing lies behind it.
