@@ -21,7 +21,7 @@ package struct RunDocument: Codable, Sendable, Equatable {
   /// SHA-256 of the scenario file's text, lower-case hexadecimal; nil when it was not a file.
   package var scenarioSHA256: String?
   package var plugins: [PluginFile]
-  /// Seed of arrivals, ids and bootstraps.
+  /// Seed of arrivals and ids.
   package var seed: UInt64
   package var machine: MachineFacts
   package var started: UTCSecond
