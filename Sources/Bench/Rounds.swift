@@ -1,4 +1,5 @@
 import Engine
+import Report
 import Results
 import Scenario
 
@@ -6,6 +7,10 @@ import Scenario
 struct Condition: Hashable {
   let target: String
   let load: String
+}
+
+extension MeasurementGroup {
+  var condition: Condition { Condition(target: target, load: load) }
 }
 
 struct Step: Equatable {
@@ -22,14 +27,11 @@ struct Question: Equatable {
   let conditions: [Condition]
   let isOpen: Bool
 
-  /// The metrics that a reader asks for; the others explain these.
-  private static let asked: Set = ["response_p50_us", "response_p99_us", "throughput_rps", "cpu_total_us"]
-
   /// The rows of the comparison, the claims and the expectations of a judged run. An A/A pair checks the
   /// procedure and is no question.
   static func all(_ document: RunDocument, checks: [ClaimCheck]) -> [Question] {
     let comparisons = document.comparisons.filter {
-      asked.contains($0.metric) && $0.aValue != nil && $0.bValue != nil
+      Answer.metrics.contains($0.metric) && $0.aValue != nil && $0.bValue != nil
         && !Comparison.isAA($0, document.scenario.targets)
     }.map { row in
       Question(
@@ -107,9 +109,8 @@ struct Rounds {
       document.judge()
       document.judgeClaims(checks)
       questions = Question.all(document, checks: checks)
-      let disturbed = MeasurementGroup.all(document).filter { $0.lacksReplicates(plan.replicates) }.map {
-        Condition(target: $0.target, load: $0.load)
-      }
+      let disturbed = MeasurementGroup.all(document).filter { $0.lacksReplicates(plan.replicates) }.map(
+        \.condition)
       let open = questions.filter { $0.isOpen && $0.conditions.allSatisfy { !hopeless.contains($0) } }
       wanted = Set(open.flatMap(\.conditions) + disturbed).subtracting(hopeless)
       if wanted == [] { return .answered }
@@ -137,7 +138,7 @@ struct Rounds {
   private mutating func giveUp(_ document: RunDocument) {
     guard made >= 2 else { return }
     for group in MeasurementGroup.all(document) where group.measurements.allSatisfy(\.isBroken) {
-      hopeless.insert(Condition(target: group.target, load: group.load))
+      hopeless.insert(group.condition)
     }
     guard !hopeless.isEmpty, wanted == nil else { return }
     let all = plan.targets.flatMap { target in
@@ -151,7 +152,7 @@ struct Rounds {
   private mutating func lengthenWarmup(_ document: inout RunDocument) {
     guard made < plan.mostReplicates, plan.warmupSeconds > 0 else { return }
     for group in MeasurementGroup.all(document) {
-      let condition = Condition(target: group.target, load: group.load)
+      let condition = group.condition
       guard !warmedLonger.contains(condition), let trend = group.trend else { continue }
       warmedLonger.insert(condition)
       document.mark(

@@ -13,7 +13,7 @@ package enum Answer {
   package static func text(_ document: RunDocument, folder: String, colour: Bool) -> String {
     var parts = [head(document)]
     let hasClaims = !document.claims.isEmpty
-    let rows = document.comparisons.isEmpty ? [] : comparisons(document)
+    let rows = comparisons(document)
     if rows.isEmpty {
       parts += [table(results(document, most: hasClaims ? 6 : 20), colour)]
     } else {
@@ -23,10 +23,9 @@ package enum Answer {
     if !document.expectations.isEmpty {
       parts.append(table(ResultTables.expectations(document.expectations), colour))
     }
-    parts.append(foot(document, folder))
-    let lines = parts.flatMap { $0 }
     // What does not fit is in the report; the last lines say where that is.
     let last = foot(document, folder)
+    let lines = parts.flatMap { $0 } + last
     let kept =
       lines.count <= mostLines ? lines : Array(lines.prefix(mostLines - last.count - 1)) + ["…"] + last
     return kept.map(shortened).joined(separator: "\n") + "\n"
@@ -90,6 +89,9 @@ package enum Answer {
     ("throughput_rps", "req/s", "closed-"), ("response_p50_us", "p50", "open-"),
     ("response_p99_us", "p99", "open-"), ("cpu_total_us", "CPU per request", "closed-64 "),
   ]
+
+  /// The metrics that a reader asks for; the others explain these.
+  package static let metrics = Set(asked.map(\.metric))
 
   private struct Row {
     let name: String
@@ -182,11 +184,8 @@ package enum Answer {
   ) -> (middle: Double, low: Double, high: Double, text: String)? {
     let sides = [a, b].map { MeasurementGroup($0, "closed-1", of: document.measurements) }
     let phases = Double(sides[0].phaseNames.count)
-    let each = sides[0].sound.compactMap { one -> Double? in
-      guard let other = sides[1].sound.first(where: { $0.replicate == one.replicate }),
-        let x = one.figure("response_p50_us"), let y = other.figure("response_p50_us")
-      else { return nil }
-      return (y - x) / phases
+    let each = MeasurementGroup.pairs("response_p50_us", sides[0].sound, sides[1].sound).map {
+      ($0.other - $0.mine) / phases
     }
     guard let middle = Statistics.median(each), let interval = Statistics.medianInterval(each) else {
       return nil

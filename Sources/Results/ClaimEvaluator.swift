@@ -160,15 +160,11 @@ struct ConditionTest {
   private func values(
     _ metric: String, _ replicates: (MeasurementGroup) -> [Measurement]
   ) -> [Double] {
-    replicates(mine).compactMap { one -> Double? in
-      guard let value = one.figure(metric) else { return nil }
-      guard let other else { return value / factor }
-      let pair = replicates(other).first { $0.replicate == one.replicate }?.figure(metric)
-      return pair.flatMap { against in
-        switch spec.relation {
-        case .change: against == 0 ? nil : (value / against - 1) * 100
-        case .difference, nil: (value - against) / factor
-        }
+    guard let other else { return replicates(mine).compactMap { $0.figure(metric) }.map { $0 / factor } }
+    return MeasurementGroup.pairs(metric, replicates(mine), replicates(other)).compactMap { pair in
+      switch spec.relation {
+      case .change: pair.other == 0 ? nil : (pair.mine / pair.other - 1) * 100
+      case .difference, nil: (pair.mine - pair.other) / factor
       }
     }
   }
@@ -192,11 +188,9 @@ struct ConditionTest {
       return (.inconclusive, "\(count) replicates, and \(Statistics.fewestReplicates) give an interval")
     }
     let (verdict, reason) = judge(interval)
-    let service = spec.metric.replacing("response_", with: "service_")
-    let hasService = service != spec.metric && SummaryRow.column(service) != nil
     let others = [
       ("with the disturbed replicates", values(spec.metric, \.whole)),
-      ("by service time", hasService ? values(service, \.sound) : []),
+      ("by service time", check.column?.serviceTime.map { values($0, \.sound) } ?? []),
     ]
     for (how, values) in others {
       guard let other = Statistics.medianInterval(values).map(judge), other.0 != verdict else { continue }
@@ -225,18 +219,11 @@ struct ConditionTest {
     let groups = [mine, other].compactMap { $0 }
     let left = groups.reduce(0) { $0 + $1.measurements.count - $1.used.count }
     if left > 0 { parts.append("\(left) replicates not used") }
-    if let percentile = check.column?.percentile, spec.metric.hasPrefix("response_") {
+    if let column = check.column {
       parts += groups.compactMap { group in
-        group.lateShare(percentile: percentile).map {
-          "\(Number.percent($0, digits: 0) ?? "?") of \(group.target)'s figure is the generator's lateness"
-        }
+        group.lateText(column).map { "\($0) of \(group.target)'s figure is the generator's lateness" }
       }
-    }
-    parts += groups.compactMap { group in
-      group.modes(spec.metric).map { modes in
-        "two modes: "
-          + modes.map { "\(check.column?.shown($0.value) ?? "?") (\($0.count))" }.joined(separator: " and ")
-      }
+      parts += groups.compactMap { $0.modesText(column).map { "two modes: \($0)" } }
     }
     if let other {
       return parts + [

@@ -104,7 +104,7 @@ package enum Comparison {
       let sides = pairs.compactMap { a, b -> (sides: Sides, isAA: Bool)? in
         guard names.contains(a.name), names.contains(b.name) else { return nil }
         let groups = [a, b].map { MeasurementGroup($0.name, load, of: measurements) }
-        return (Sides(a: groups[0], b: groups[1]), isSame(pairs: pairs, a.name, b.name))
+        return (Sides(a: groups[0], b: groups[1]), isSame(a, b))
       }
       return sides.indices.flatMap { place in
         SummaryRow.compared.compactMap { metric in
@@ -189,11 +189,8 @@ package enum Comparison {
 
   /// Whether a row is about the same target twice.
   package static func isAA(_ row: ComparisonRow, _ targets: [Target]) -> Bool {
-    isSame(pairs: targetPairs(targets), row.a, row.b)
-  }
-
-  private static func isSame(pairs: [(Target, Target)], _ a: String, _ b: String) -> Bool {
-    pairs.contains { $0.0.name == a && $0.1.name == b && isSame($0.0, $0.1) }
+    let sides = [row.a, row.b].compactMap { name in targets.first { $0.name == name } }
+    return sides.count == 2 && isSame(sides[0], sides[1])
   }
 }
 
@@ -287,14 +284,14 @@ extension Sides {
 
   /// The logarithms of b / a of those replicates on either side that have the figure, none of which is 0.
   private func ratios(_ metric: String, _ a: [Measurement], _ b: [Measurement]) -> LogRatios {
-    func positive(_ one: Measurement) -> Double? { one.figure(metric).flatMap { $0 > 0 ? $0 : nil } }
-    guard arePaired else { return LogRatios(a.compactMap(positive), b.compactMap(positive)) }
+    guard arePaired else {
+      return LogRatios(
+        a.compactMap { $0.figure(metric) }.filter { $0 > 0 },
+        b.compactMap { $0.figure(metric) }.filter { $0 > 0 })
+    }
     return LogRatios(
-      differences: a.compactMap { first in
-        guard let second = b.first(where: { $0.replicate == first.replicate }), let x = positive(first),
-          let y = positive(second)
-        else { return nil }
-        return log(y / x)
+      differences: MeasurementGroup.pairs(metric, a, b).filter { $0.mine > 0 && $0.other > 0 }.map {
+        log($0.other / $0.mine)
       })
   }
 
@@ -361,11 +358,9 @@ extension Sides {
       guard other.interval != nil else { return nil }
       return RatioCall(other.interval, margin: margin, equivalence: equivalence)
     }
-    let service = metric.name.replacing("response_", with: "service_")
-    let hasService = service != metric.name && SummaryRow.column(service) != nil
     let others = [
       ("with the disturbed replicates", says(metric.name, a.whole, b.whole)),
-      ("by service time", hasService ? says(service, a.sound, b.sound) : nil),
+      ("by service time", metric.serviceTime.flatMap { says($0, a.sound, b.sound) }),
     ]
     let floor = Number.percent(exp(margin) - 1) ?? "?"
     switch call {
@@ -393,18 +388,11 @@ extension Sides {
   private func notes(_ metric: Column<SummaryRow>) -> [String] {
     let names = [(nameA, a), (nameB, b)]
     var notes = names.compactMap { name, group in
-      group.modes(metric.name).map { modes in
-        "\(name) has two modes: "
-          + modes.map { "\(metric.shown($0.value) ?? "?") (\($0.count))" }.joined(separator: " and ")
-      }
+      group.modesText(metric).map { "\(name) has two modes: \($0)" }
     }
     notes += names.filter { $0.1.isSaturated }.map { "\($0.0) does not reach the rate" }
-    if let percentile = metric.percentile, metric.name.hasPrefix("response_") {
-      notes += names.compactMap { name, group in
-        group.lateShare(percentile: percentile).map {
-          "\(Number.percent($0, digits: 0) ?? "?") of \(name)'s is the generator's lateness"
-        }
-      }
+    notes += names.compactMap { name, group in
+      group.lateText(metric).map { "\($0) of \(name)'s is the generator's lateness" }
     }
     let left = [a, b].reduce(0) { $0 + $1.measurements.count - $1.sound.count }
     if left > 0 { notes.append("\(left) replicates not used") }
@@ -423,6 +411,12 @@ extension RatioCall {
 }
 
 extension Column<SummaryRow> {
+  /// The column of the service time at the same percentile; nil where there is none.
+  var serviceTime: String? {
+    let service = name.replacing("response_", with: "service_")
+    return service != name && SummaryRow.column(service) != nil ? service : nil
+  }
+
   /// The percentile of a column such as `response_p999_us`; nil of others.
   var percentile: Double? {
     let words = name.split(separator: "_")

@@ -33,14 +33,13 @@ package struct ExpectationResult: Codable, Sendable, Equatable {
     let other = expectation.divisor.map { MeasurementGroup($0.target, $0.load, of: measurements) }
     let groups = [group, other].compactMap { $0 }
     let (mine, others) = (group.used, other?.used)
-    let values = mine.compactMap { one -> Double? in
-      guard let divisor = expectation.divisor else { return one.figure(metric) }
-      guard let figure = one.figure(metric),
-        let other = others?.first(where: { $0.replicate == one.replicate })?.figure(divisor.metric),
-        other != 0
-      else { return nil }
-      return figure / other
-    }
+    let values =
+      expectation.divisor.map { divisor in
+        MeasurementGroup.pairs(metric, mine, others ?? [], otherMetric: divisor.metric).filter {
+          $0.other != 0
+        }
+        .map { $0.mine / $0.other }
+      } ?? mine.compactMap { $0.figure(metric) }
     measured = Statistics.median(values)
     verdict = .unmeasured
     guard let measured else {

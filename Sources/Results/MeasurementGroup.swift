@@ -95,15 +95,9 @@ package struct MeasurementGroup {
   }
 
   /// How much of a response time's percentile is the generator's lateness, 0 to 1; nil when it is not late.
-  package func lateShare(percentile: Double) -> Double? {
+  func lateShare(percentile: Double) -> Double? {
     Validity.lateShare(
       percentile: percentile, lag: merged("request", \.sendLag), response: merged("request", \.response))
-  }
-
-  /// The two values around which a figure's replicates lie when they fall into two modes, and how many lie
-  /// around each; nil when they do not.
-  package func modes(_ column: String) -> [(value: Double, count: Int)]? {
-    Statistics.modes(figures(column))
   }
 
   /// The histograms of the used replicates as one.
@@ -119,6 +113,33 @@ package struct MeasurementGroup {
   /// This column's figures of the used replicates.
   package func figures(_ column: String, scope: String = "request") -> [Double] {
     used.compactMap { $0.figure(column, scope: scope) }
+  }
+
+  /// A metric of replicates beside another's of the same round, where both have it.
+  package static func pairs(
+    _ metric: String, _ mine: [Measurement], _ others: [Measurement], otherMetric: String? = nil
+  ) -> [(mine: Double, other: Double)] {
+    mine.compactMap { one in
+      guard let figure = one.figure(metric),
+        let other = others.first(where: { $0.replicate == one.replicate })?.figure(otherMetric ?? metric)
+      else { return nil }
+      return (figure, other)
+    }
+  }
+
+  /// Such as `4 µs (3) and 9 µs (3)` where the figures fall into two modes, with how many lie around each; nil
+  /// where they do not.
+  func modesText(_ column: Column<SummaryRow>) -> String? {
+    Statistics.modes(figures(column.name)).map { modes in
+      modes.map { "\(column.shown($0.value) ?? "?") (\($0.count))" }.joined(separator: " and ")
+    }
+  }
+
+  /// How much of a percentile of the response time is the generator's lateness, such as `50 %`; nil of other
+  /// columns, and where it is not late.
+  func lateText(_ column: Column<SummaryRow>) -> String? {
+    guard column.name.hasPrefix("response_"), let percentile = column.percentile else { return nil }
+    return lateShare(percentile: percentile).map { Number.percent($0, digits: 0) ?? "?" }
   }
 
   /// Requests of all replicates that did not end well.

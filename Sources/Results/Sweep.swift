@@ -40,7 +40,7 @@ package struct ServiceLevel: Codable, Sendable, Equatable {
     if codes.contains(.saturated) { return false }
     guard let figure = measurement.figure(metric) else { return nil }
     let isUnder = figure < microseconds
-    let service = measurement.figure(metric.replacing("response_", with: "service_"))
+    let service = SummaryRow.column(metric)?.serviceTime.flatMap { measurement.figure($0) }
     // What the service time keeps and the response time does not may be the generator's lateness.
     if !isUnder, let service, service < microseconds { return nil }
     guard codes.allSatisfy({ $0.level == .condition || $0.level == .figure }) else { return nil }
