@@ -73,7 +73,7 @@ struct CompareCommand: BenchCommand {
       Console.error("The runs are not comparable. Use --allow-differences to compare them all the same.")
       throw ExitReason.badInput
     }
-    let rows = Comparison.rows(a, b)
+    let rows = Comparison.rows(a, b, equivalence: options.equivalence / 100)
     if options.json {
       Console.result(try RunJSON.text(rows))
     } else {
@@ -101,7 +101,7 @@ enum Outcome {
   /// The answer; nil of a run that asks for more than it has: where the time goes, or what a network does.
   static func answer(_ document: RunDocument, _ options: RunOptions) -> String? {
     let asksForMore = !ResultTables.parts(document).rows.isEmpty || document.links != nil
-    guard document.claims.isEmpty == false || !asksForMore else { return nil }
+    guard !document.claims.isEmpty || !asksForMore else { return nil }
     return Answer.text(
       document, folder: "\(options.out)/\(document.runID)", colour: Console.usesColour(!options.noColor))
   }
@@ -118,7 +118,7 @@ enum Outcome {
   ) throws {
     if options.json {
       Console.result(try document.json())
-    } else if !options.details, let answer = answer {
+    } else if !options.details, let answer {
       Console.result(answer)
     } else {
       let colour = Console.usesColour(!options.noColor)
