@@ -45,7 +45,8 @@ final class BenchRun {
     document.equivalence = options.equivalence / 100
   }
 
-  /// Measures everything; what was measured is saved after each measurement and at any end.
+  /// Measures everything; what was measured is in run.json after each measurement, and in all files after each
+  /// round and at any end.
   func execute() throws -> RunDocument {
     defer { lab.tearDown() }
     do {
@@ -84,12 +85,12 @@ final class BenchRun {
     return true
   }
 
-  private func save() throws {
+  private func save(onlyRun: Bool = false) throws {
     document.judge()
     document.claims = []
     document.judgeClaims(checks)
     document.claims += Promises.verdicts(promises, results: document.behaviours ?? [])
-    try folder.save(document)
+    try folder.save(document, onlyRun: onlyRun)
   }
 
   /// Plans that take less than this do without the baseline, which would take as long as they do.
@@ -116,6 +117,7 @@ final class BenchRun {
           "round \(step.replicate) of \(plan.roundsText)\(rounds.answered): \(step.target.name) \(step.load.label)"
         )
         try measure(step)
+        try save(onlyRun: true)
       }
       let seconds = Double(MonotonicClock.nanoseconds - begun) / 1e9
       end = rounds.finishRound(&document, checks: checks, elapsedSeconds: seconds)
@@ -178,7 +180,7 @@ final class BenchRun {
           progress.clear()
           Console.error("\(result.verdict.rawValue): \(result.test): \(result.why)")
         }
-        try save()
+        try save(onlyRun: true)
       })
   }
 }

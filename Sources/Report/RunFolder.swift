@@ -30,11 +30,12 @@ package struct RunFolder: Sendable, Equatable {
     throw AtomicFile.error(EEXIST, "\(directory)/\(name)", "cannot be made")
   }
 
-  /// Writes `run.json`, then all files made from it, then points `latest` beside the folder to it.
+  /// Writes `run.json`, then, unless only that is wanted, all files made from it; points `latest` beside the folder
+  /// to it.
   ///
-  /// May be called after each measurement. Each file is replaced whole. When `run.json` itself
+  /// May be called after each measurement: `onlyRun` then keeps it at the least cost. Each file is replaced whole. When `run.json` itself
   /// cannot be written, it is put into the temporary folder, and the error names that file.
-  package func save(_ document: RunDocument) throws {
+  package func save(_ document: RunDocument, onlyRun: Bool = false) throws {
     let text = try document.json()
     do {
       try AtomicFile.write(text, to: "\(path)/run.json")
@@ -45,7 +46,7 @@ package struct RunFolder: Sendable, Equatable {
       }
       throw error
     }
-    for file in try ExportFormat.folderFiles(document) {
+    for file in onlyRun ? [] : try ExportFormat.folderFiles(document) {
       try AtomicFile.write(file.contents, to: "\(path)/\(file.name)")
     }
     let parent = (path as NSString).deletingLastPathComponent

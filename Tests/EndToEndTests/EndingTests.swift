@@ -34,6 +34,30 @@ extension EndToEnd {
     /// When the command is killed.
     enum Moment: String, CaseIterable { case atOnce, startup, warmup, measuring }
 
+    @Test("What was measured is in run.json when the command is killed within a round")
+    func killedWithinARound() throws {
+      // The second measurement of the round is under way when the command dies.
+      let scenario = """
+        name: within
+        plugins: [{name: floor, type: ffi, file: NullPlugin}]
+        targets:
+          - {name: first, plugin: floor, handler: noop}
+          - {name: second, plugin: floor, handler: noop}
+        loads: [{mode: closed, concurrency: 1}]
+        warmup_seconds: 0
+        measure_seconds: 2
+        drain_seconds: 0
+        """
+      let path = try sandbox.write(scenario, as: "within.yaml")
+      let command = try sandbox.start(["run", path, "--out", sandbox.results])
+      #expect(eventually { (try? sandbox.latest().measurements.count) == 1 })
+      kill(command.pid, SIGKILL)
+      _ = command.finish()
+      let kept = try sandbox.latest().measurements
+      #expect(kept.map(\.target) == ["first"] && (kept.first?.request?.counts.ok ?? 0) > 0)
+      #expect(eventually { sandbox.processes().isEmpty })
+    }
+
     @Test("kill -9 leaves no process and no temporary file", arguments: Moment.allCases)
     func kill9(moment: Moment) throws {
       let command = try startLongRun()
