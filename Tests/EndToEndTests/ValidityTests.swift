@@ -199,7 +199,9 @@ extension EndToEnd {
         name: stalled
         messaging: [{name: default, servers: []}]
         plugins: [{name: example, messaging: default, group: workers}]
-        targets: [{name: nats, plugin: example, handler: noop, workers: {count: 1, command: nylon-worker}}]
+        # The timeout is longer than the stop: logging's own is 200 ms, and a request may be in that phase.
+        targets:
+          - {name: nats, plugin: example, handler: noop, timeout_ms: 10000, workers: {count: 1, command: nylon-worker}}
         loads: [{mode: open, rate_per_second: 200}]
         warmup_seconds: 0.3
         measure_seconds: 10
