@@ -20,7 +20,7 @@ final class BenchRun {
   /// Documented promises that are no figures, tried after the measurements.
   var promises: [BehaviourSpec] = []
   /// What to measure after the plan, when that depends on what was measured; nil ends it.
-  var following: (RunDocument) -> (target: Target, load: LoadShape)? = { _ in nil }
+  var following: (RunDocument) -> Step? = { _ in nil }
   /// False when the scenario's targets are not loaded: only promises are tried.
   var measuresTargets = true
 
@@ -130,12 +130,18 @@ final class BenchRun {
 
   /// Measures what follows from the measurements so far.
   private func measureFollowing() throws {
-    while !trap.isSprung, let next = following(document) {
+    while !trap.isSprung, var next = following(document) {
+      // A target that comes from the document is redacted.
+      next.target = plan.targets.first { $0.name == next.target.name } ?? next.target
+      next.warmupSeconds = plan.warmupSeconds
+      if !document.scenario.targets.contains(where: { $0.name == next.target.name }) {
+        document.scenario.targets.append(next.target)
+      }
       progress.begin(
         place: document.measurements.count, of: document.measurements.count + 1,
         secondsEach: plan.warmupSeconds + plan.measureSeconds + 1, "\(next.target.name) \(next.load.label)")
-      try measure(Step(target: next.target, load: next.load, replicate: 1, warmupSeconds: plan.warmupSeconds))
-      try save()
+      try measure(next)
+      try save(onlyRun: true)
     }
   }
 

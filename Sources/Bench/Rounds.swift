@@ -14,7 +14,7 @@ extension MeasurementGroup {
 }
 
 struct Step: Equatable {
-  let target: Target
+  var target: Target
   let load: LoadShape
   let replicate: Int
   var warmupSeconds = 0.0

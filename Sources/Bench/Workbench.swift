@@ -23,7 +23,7 @@ final class Workbench {
       switch target.transport {
       case .ffi(let spec):
         let path = try PackageFiles.plugin(spec.file)
-        pluginPaths[target.name] = path
+        pluginPaths[target.plugin] = path
         if !FileManager.default.fileExists(atPath: path) {
           throw LabError.missing(
             "The plugin '\(path)' of target '\(target.name)'",
@@ -84,7 +84,7 @@ final class Workbench {
     onGlance: (LoadGlanceAt) -> Bool
   ) throws -> Engine.Measurement {
     var order = LoadOrder(
-      plan, target: target, load: load, replicate: replicate, pluginPath: pluginPaths[target.name] ?? "")
+      plan, target: target, load: load, replicate: replicate, pluginPath: pluginPaths[target.plugin] ?? "")
     order.warmupSeconds = warmupSeconds ?? plan.warmupSeconds
     var pool: WorkerPool?
     var servers: [String] = []

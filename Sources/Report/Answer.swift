@@ -101,9 +101,7 @@ package enum Answer {
   private static func comparisons(_ document: RunDocument) -> [Row] {
     let rows = document.comparisons.filter { row in
       !Comparison.isAA(row, document.scenario.targets)
-        && !document.scenario.targets.contains {
-          [row.a, row.b].contains($0.name) && $0.name.hasSuffix("-waiting")
-        }
+        && !Crossover.isPart(row.a) && !Crossover.isPart(row.b)
     }
     guard let first = rows.first else { return [] }
     // The canonical run is about its first pair; the others have their claims.
@@ -158,42 +156,27 @@ package enum Answer {
   /// What a NATS phase costs more, unloaded and with a handler that waits, and from which handler time on the
   /// difference is under 10 %.
   private static func ruleOfThumb(_ document: RunDocument) -> [String] {
-    guard let extra = extra("ffi", "nats", document) else { return [] }
-    let lines = ["A phase behind NATS takes \(extra.text) longer than in process, unloaded."]
-    // A handler that waits lets the cores sleep, and waking them costs more than the transport itself.
-    guard let waiting = self.extra("ffi-waiting", "nats-waiting", document),
-      let wait = document.scenario.request.headers.first(where: { $0.key == "x-wait-us" }),
-      let microseconds = Double(wait.value)
-    else { return lines + [""] }
-    let share = [waiting.low, waiting.high].map { Number.percent($0 / microseconds, digits: 0) ?? "?" }
-    let least = [waiting.middle, waiting.low, waiting.high].map { time($0 * 10) }
+    func text(_ extra: ExtraTime) -> String {
+      "\(time(extra.middle)) (\(time(extra.interval.low)) to \(time(extra.interval.high)))"
+    }
+    guard let unloaded = Crossover.unloaded(document) else { return [] }
+    let lines = ["A phase behind NATS takes \(text(unloaded)) longer than in process, unloaded."]
+    guard let crossover = Crossover(document) else { return lines + [""] }
+    let interval = crossover.extra.interval
+    let shares = [interval.low, interval.high].map {
+      Number.percent($0 / crossover.waitMicroseconds, digits: 0) ?? "?"
+    }
+    let least = crossover.handlerMicroseconds
     return lines + [
-      "With a handler that waits \(time(microseconds)) it takes \(waiting.text) longer: \(share[0]) to \(share[1]).",
-      "So the difference is under 10 % from a handler time of about \(least[0]) a phase on "
-        + "(\(least[1]) to \(least[2])).", "",
+      "With a handler that waits \(time(crossover.waitMicroseconds)) it takes \(text(crossover.extra)) longer: "
+        + "\(shares[0]) to \(shares[1]).",
+      "So the difference is under 10 % from a handler time of about \(time(least.middle)) a phase on "
+        + "(\(time(least.low)) to \(time(least.high))).", "",
     ]
   }
 
   private static func time(_ microseconds: Double) -> String {
     Number.time(microseconds: microseconds) ?? "?"
-  }
-
-  /// How much longer a phase takes in one target than in another, unloaded, microseconds; nil without an interval.
-  private static func extra(
-    _ a: String, _ b: String, _ document: RunDocument
-  ) -> (middle: Double, low: Double, high: Double, text: String)? {
-    let sides = [a, b].map { MeasurementGroup($0, "closed-1", of: document.measurements) }
-    let phases = Double(sides[0].phaseNames.count)
-    let each = MeasurementGroup.pairs("response_p50_us", sides[0].sound, sides[1].sound).map {
-      ($0.other - $0.mine) / phases
-    }
-    guard let middle = Statistics.median(each), let interval = Statistics.medianInterval(each) else {
-      return nil
-    }
-    return (
-      middle, interval.low, interval.high,
-      "\(time(middle)) (\(time(interval.low)) to \(time(interval.high)))"
-    )
   }
 
   // MARK: The documents

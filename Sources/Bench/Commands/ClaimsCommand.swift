@@ -80,6 +80,11 @@ struct ClaimsCommand: BenchCommand {
     }
     if only != .figures { run.promises = promises }
     run.measuresTargets = only != .behaviours
+    run.following = { document in
+      Crossover.next(document, targets: plan.targets).map {
+        Step(target: $0.target, load: .closed(concurrency: 1), replicate: $0.replicate)
+      }
+    }
     let document = try run.execute()
     try Outcome.present(
       document, options, answer: Outcome.answer(document, options),

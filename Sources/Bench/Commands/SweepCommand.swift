@@ -147,9 +147,9 @@ struct RateSearch {
   private static let closeEnough = 1.05
 
   /// What to load next; nil when all targets are known.
-  func next(_ document: RunDocument) -> (target: Target, load: LoadShape)? {
+  func next(_ document: RunDocument) -> Step? {
     document.scenario.targets.lazy.compactMap { target in
-      next(for: target.name, document).map { (target, $0) }
+      next(for: target.name, document).map { Step(target: target, load: $0, replicate: 1) }
     }.first
   }
 

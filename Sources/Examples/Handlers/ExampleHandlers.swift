@@ -62,8 +62,9 @@ package enum ExampleHandlers {
     }
   }
 
-  private struct WorkConfiguration: Decodable {
+  private struct Configuration: Decodable {
     var work_us: Int?
+    var wait_us: Int?
   }
 
   /// Burns CPU in the request filter: what a handler costs that has something to do. Microseconds
@@ -71,7 +72,7 @@ package enum ExampleHandlers {
   private static func addWork(to plugin: Plugin) {
     let standard = Shared(100)
     plugin.onInitialize { configuration in
-      let decoded = try configuration.decoded(as: WorkConfiguration.self)
+      let decoded = try configuration.decoded(as: Configuration.self)
       standard.value.store(decoded?.work_us ?? 100, ordering: .relaxed)
     }
     plugin.addPhaseHandler("work") { phase in
@@ -116,11 +117,17 @@ package enum ExampleHandlers {
   }
 
   /// Waits in the request filter without using the CPU, as a handler does that asks a database.
-  /// Microseconds from the header `x-wait-us`, else 1000.
+  /// Microseconds from the header `x-wait-us`, else from `wait_us` of the configuration, else 1000.
   private static func addWait(to plugin: Plugin) {
+    let standard = Shared(1000)
+    plugin.onInitialize { configuration in
+      let decoded = try configuration.decoded(as: Configuration.self)
+      standard.value.store(decoded?.wait_us ?? 1000, ordering: .relaxed)
+    }
     plugin.addPhaseHandler("wait") { phase in
       phase.requestFilter { ctx in
-        usleep(UInt32(clamped(try number("x-wait-us", of: ctx) ?? 1000)))
+        let asked = try number("x-wait-us", of: ctx) ?? standard.value.load(ordering: .relaxed)
+        usleep(UInt32(clamped(asked)))
         ctx.next()
       }
     }
