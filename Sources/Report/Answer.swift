@@ -28,7 +28,8 @@ package enum Answer {
     let lines = parts.flatMap { $0 } + last
     let kept =
       lines.count <= mostLines ? lines : Array(lines.prefix(mostLines - last.count - 1)) + ["…"] + last
-    return kept.map(shortened).joined(separator: "\n") + "\n"
+    // The folder's name is there to be copied.
+    return (kept.dropLast().map(shortened) + kept.suffix(1)).joined(separator: "\n") + "\n"
   }
 
   /// The same as the first section of a report.
@@ -226,7 +227,9 @@ package enum Answer {
       let names = invalid.prefix(2).map { "\($0.target) \($0.load) (\($0.validity))" }.joined(separator: ", ")
       lines.append("Not usable: \(names)\(invalid.count > 2 ? " and \(invalid.count - 2) more" : "").")
     }
-    lines.append("Report: \(folder)/report.html (all tables here: --details)")
+    let report = "Report: \(folder)/report.html"
+    let hint = " (all tables here: --details)"
+    lines.append(report.count + hint.count <= mostColumns ? report + hint : report)
     return lines
   }
 }

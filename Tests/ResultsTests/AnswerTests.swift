@@ -14,12 +14,14 @@ private func canonical() -> RunDocument {
       + replicates("nats", load: load, around: 600_000)
   }
   var waiting = [ffiTarget("ffi-waiting"), natsTarget("nats-waiting")]
-  for place in waiting.indices { waiting[place].handler = "wait" }
+  for place in waiting.indices {
+    waiting[place].handler = "wait"
+    waiting[place].waitMicroseconds = 1500
+  }
   var run = document(
     measurements + replicates("ffi-waiting", load: "closed-1", around: 6_000_000, transport: "ffi")
       + replicates("nats-waiting", load: "closed-1", around: 7_200_000),
     targets: [ffiTarget("ffi"), natsTarget("nats")] + waiting)
-  run.scenario.request.headers = [.init(key: "x-wait-us", value: "1500")]
   run.judgeClaims(
     (0..<12).map { place in
       ClaimCheck(
@@ -68,6 +70,33 @@ struct AnswerTests {
     ] {
       #expect(text.contains(part), "\(part)")
     }
+  }
+
+  @Test("takes the crossover from a pair that is measured at the handler time which the waiting pair named")
+  func crossover() throws {
+    var run = canonical()
+    let targets = run.scenario.targets
+    // 1.2 ms longer a phase with a handler that waits 1.5 ms: under 10 % from 12 ms on.
+    var order: [String] = []
+    while let next = Crossover.next(run, targets: targets) {
+      order.append("\(next.target.name) \(next.replicate)")
+      #expect(next.target.waitMicroseconds.map { abs($0 - 12_000) < 800 } == true)
+      if !run.scenario.targets.contains(where: { $0.name == next.target.name }) {
+        run.scenario.targets.append(next.target)
+      }
+      let isPool = next.target.name.hasPrefix("nats")
+      var one = replicates(
+        next.target.name, load: "closed-1", around: isPool ? 13_600_000 : 12_000_000,
+        transport: isPool ? "nats" : "ffi")[0]
+      one.replicate = next.replicate
+      run.measurements.append(one)
+    }
+    #expect(
+      order.prefix(4) == ["ffi-crossover 1", "nats-crossover 1", "nats-crossover 2", "ffi-crossover 2"])
+    #expect(order.count == 12)
+    let text = lines(run).joined(separator: "\n")
+    #expect(text.contains("from a handler time of about 16 ms a phase on"), "\(text)")
+    #expect(!text.contains("-crossover"))
   }
 
   @Test("of a single target is its figures, with what could not be used")
