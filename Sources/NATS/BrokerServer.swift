@@ -116,15 +116,13 @@ package struct BrokerError: Error, CustomStringConvertible {
   /// How a broker puts it that does not take the credentials; empty for other failures.
   package let words: String
 
-  package init(server: String, why: String, remedy: String, kind: Kind = .silence, words: String = "") {
-    self.server = server
-    self.why = why
-    self.remedy = remedy
-    self.kind = kind
-    self.words = words
-  }
-
   package var description: String { "broker \(server): \(why). \(remedy)" }
+}
+
+extension BrokerError {
+  package init(server: String, why: String, remedy: String) {
+    self.init(server: server, why: why, remedy: remedy, kind: .silence, words: "")
+  }
 }
 
 /// A broker's URL in its parts: the address, and the credentials, which must not be shown.

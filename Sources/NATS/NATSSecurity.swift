@@ -114,21 +114,21 @@ struct SecurityFile {
   /// What to do when it does not hold what it is to hold.
   let remedy: String
 
-  func fault(_ why: String) -> SecurityFileError {
-    SecurityFileError(key: key, path: path, why: why, remedy: remedy)
+  func fault(_ why: String, remedy: String? = nil) -> SecurityFileError {
+    SecurityFileError(key: key, path: path, why: why, remedy: remedy ?? self.remedy)
   }
 
   /// Makes sure that the file is there and can be read.
   func check() throws(SecurityFileError) {
     var facts = stat()
     guard stat(path, &facts) == 0, access(path, R_OK) == 0 else {
-      throw SecurityFileError(
-        key: key, path: path, why: String(cString: strerror(errno)),
+      throw fault(
+        String(cString: strerror(errno)),
         remedy: "Correct the path, or make the file readable for the user who runs this.")
     }
     guard facts.st_mode & S_IFMT != S_IFDIR, facts.st_size <= Self.mostBytes else {
-      throw SecurityFileError(
-        key: key, path: path, why: facts.st_mode & S_IFMT == S_IFDIR ? "it is a folder" : "it is too large",
+      throw fault(
+        facts.st_mode & S_IFMT == S_IFDIR ? "it is a folder" : "it is too large",
         remedy: "Name the file itself.")
     }
   }
@@ -137,7 +137,7 @@ struct SecurityFile {
   func lines() throws(SecurityFileError) -> [String] {
     try check()
     guard let data = FileManager.default.contents(atPath: path) else {
-      throw SecurityFileError(key: key, path: path, why: "it cannot be read", remedy: "Correct the path.")
+      throw fault("it cannot be read", remedy: "Correct the path.")
     }
     return String(decoding: data, as: UTF8.self).split(whereSeparator: \.isNewline)
       .map { $0.trimmingCharacters(in: .whitespaces) }.filter { !$0.isEmpty }
