@@ -25,12 +25,8 @@ package struct Subject: Sendable, Hashable {
   /// The subject of `initialize` and `shutdown`, subscribed without a queue group.
   package var lifecycle: String { "\(prefix).\(plugin).lifecycle" }
 
-  /// Checks the name of a queue group: dots are fine, wildcards and spaces are not.
-  package static func checkQueueGroup(_ group: String) throws(MessageError) {
-    try check(group, what: "queue group")
-  }
-
-  private static func check(_ name: String, what: String) throws(MessageError) {
+  /// Checks a prefix, or the name of a queue group: dots are fine, wildcards and spaces are not.
+  package static func check(_ name: String, what: String) throws(MessageError) {
     let tokens = name.split(separator: ".", omittingEmptySubsequences: false)
     guard let reason = tokens.lazy.compactMap(fault).first else { return }
     throw .badSubjectToken(what: what, value: shown(name), reason: reason)

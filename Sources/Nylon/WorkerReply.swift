@@ -97,24 +97,21 @@ package final class ReplyEncoder {
     writer.entry("data", data) { writer.binary($0) }
     writer.entry("error", error) { writer.text($0) }
     stampsOffset = nil
-    writer.entry("headers", stamps) { write($0) }
-    return writer.bytes
-  }
-
-  private func write(_ stamps: WorkerStamps) {
-    writer.map(1)
-    writer.key(WorkerStamps.header)
-    withUnsafeTemporaryAllocation(byteCount: WorkerStamps.byteCount, alignment: 1) { text in
-      guard let start = text.baseAddress else { return }
-      stamps.write(to: start)
-      writer.text(UnsafeRawBufferPointer(text))
+    writer.entry("headers", stamps) { stamps in
+      writer.map(1)
+      writer.key(WorkerStamps.header)
+      withUnsafeTemporaryAllocation(byteCount: WorkerStamps.byteCount, alignment: 1) { text in
+        text.baseAddress.map(stamps.write)
+        writer.text(UnsafeRawBufferPointer(text))
+      }
+      stampsOffset = writer.byteCount - WorkerStamps.digits
     }
-    stampsOffset = writer.byteCount - WorkerStamps.digits
+    return writer.bytes
   }
 
   /// Writes into the answer when it was packed, nanoseconds; the answer of the last `encode` has it then.
   package func stampPacked(_ nanoseconds: UInt64) {
     guard let stampsOffset else { return }
-    WorkerStamps.write(nanoseconds, to: writer.start + stampsOffset)
+    WorkerStamps.write(nanoseconds, to: writer.memory + stampsOffset)
   }
 }
