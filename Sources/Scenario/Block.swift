@@ -1,4 +1,5 @@
 import Foundation
+import Nylon
 
 /// One mapping of a file while it is read: checks its keys, reads its values, notes what is wrong.
 ///
@@ -108,7 +109,7 @@ struct Block {
   /// A scalar's text for a message; nil for lists, mappings and whatever may be secret.
   static func printable(_ value: YAMLValue, path: String) -> String? {
     guard let text = value.text, !Redaction.mentionsSecret(path: path) else { return nil }
-    let shown = redactedURL(text).replacingOccurrences(of: "\n", with: " ")
+    let shown = Redaction.redactedURL(text).replacingOccurrences(of: "\n", with: " ")
     return shown.count > 80 ? String(shown.prefix(77)) + "..." : shown
   }
 
@@ -151,12 +152,17 @@ struct Block {
       ?? refuse(key, "is \(child.kind), not a list", remedy: "write a list of \(what), each behind '- '")
   }
 
+  /// The items of a list, each with its place.
+  func items(_ key: String, of what: String) -> [Item]? {
+    list(key, of: what)?.enumerated().map { index, item in
+      Item(value: item, path: childPath("\(key).\(index)"), problems: problems)
+    }
+  }
+
   /// The blocks of a list of mappings.
   func blocks(_ key: String, of what: String, rows: [Row]) -> [Block]? {
-    list(key, of: what)?.enumerated().compactMap { index, item in
-      Block(
-        item, path: childPath("\(key).\(index)"), rows: rows, in: problems, folder: folder,
-        isLenient: isLenient)
+    items(key, of: what)?.compactMap { item in
+      Block(item.value, path: item.path, rows: rows, in: problems, folder: folder, isLenient: isLenient)
     }
   }
 
@@ -167,11 +173,28 @@ struct Block {
       child, path: childPath(key), rows: rows, in: problems, folder: folder, isLenient: isLenient)
   }
 
-  /// The names and single values of a free mapping, in order.
-  func pairs(_ key: String) -> [YAMLValue.Entry]? {
+  /// The names and texts of a free mapping, in order; an empty value is empty text.
+  ///
+  /// - Parameters:
+  ///   - repeats: whether a list of values repeats the name.
+  ///   - fault: what is wrong with a name, or with the text, which is nil for a list or a mapping.
+  func pairs(
+    _ key: String, repeats: Bool = false, fault: (_ name: String, _ text: String?) -> String?
+  ) -> [KeyValue]? {
     guard let child = get(key) else { return nil }
-    return child.entries
-      ?? refuse(key, "is \(child.kind), not a mapping", remedy: "write 'name: value' under it")
+    guard let entries = child.entries else {
+      return refuse(key, "is \(child.kind), not a mapping", remedy: "write 'name: value' under it")
+    }
+    let values = entries.flatMap { entry in
+      (repeats ? entry.value.items ?? [entry.value] : [entry.value]).map { (entry.key, $0) }
+    }
+    return values.compactMap { name, value in
+      let text = value.isNull ? "" : value.text
+      let fault = fault(name, text) ?? (text == nil ? "is \(value.kind), not text" : nil)
+      if let text, fault == nil { return KeyValue(key: name, value: text) }
+      problems.add(at: value.place, key: "\(childPath(key)).\(name)", fault ?? "")
+      return nil
+    }
   }
 
   // MARK: Numbers
@@ -225,6 +248,26 @@ struct Block {
     let note = "the unit is in the key's name, \(unit.name)"
     guard let factor = unit.suffixes[suffix] else { return "\(note); write a number alone" }
     return "\(note): write \(key): \(short((number * factor * 1e9).rounded() / 1e9))"
+  }
+}
+
+/// An item of a list while it is read.
+struct Item {
+  let value: YAMLValue
+  /// The path as `--set` writes it.
+  let path: String
+  let problems: ProblemCollector
+
+  func fail(_ message: String, suggestion: String? = nil, remedy: String? = nil) {
+    problems.add(
+      at: value.place, key: path, value: Block.printable(value, path: path), message, suggestion: suggestion,
+      remedy: remedy)
+  }
+
+  /// Notes an error of the item, which is then none.
+  func refuse<Value>(_ message: String, suggestion: String? = nil, remedy: String? = nil) -> Value? {
+    fail(message, suggestion: suggestion, remedy: remedy)
+    return nil
   }
 }
 

@@ -28,39 +28,21 @@ package struct ScenarioProblem: Sendable, Equatable, CustomStringConvertible {
     }
   }
 
-  package var severity: Severity
-  package var place: Place
+  var severity = Severity.error
+  let place: Place
   /// The key as `--set` names it, such as `targets.1.workers.count`; empty for the whole file.
-  package var key: String
+  var key = ""
   /// The value as written, nil when there is none or when it may be a secret.
-  package var value: String?
+  var value: String?
   /// What is wrong and what is allowed.
-  package var message: String
+  let message: String
   /// The nearest right name, nil when nothing is near.
-  package var suggestion: String?
+  var suggestion: String?
   /// What to do about it, nil when the message says it.
-  package var remedy: String?
+  var remedy: String?
 
-  package init(
-    severity: Severity = .error, place: Place, key: String = "", value: String? = nil, message: String,
-    suggestion: String? = nil, remedy: String? = nil
-  ) {
-    self.severity = severity
-    self.place = place
-    self.key = Self.printable(key)
-    self.value = value.map(Self.printable)
-    self.message = Self.printable(message)
-    self.suggestion = suggestion.map(Self.printable)
-    self.remedy = remedy.map(Self.printable)
-  }
-
-  /// Text of a file for a terminal: control characters, which could steer it, become `?`.
-  private static func printable(_ text: String) -> String {
-    let scalars = text.unicodeScalars.map { $0.properties.generalCategory == .control ? "?" : $0 }
-    return String(String.UnicodeScalarView(scalars))
-  }
-
-  /// One line: place, key, value, what is wrong, the nearest name, the remedy.
+  /// One line: place, key, value, what is wrong, the nearest name, the remedy. Control characters of the file, which
+  /// could steer a terminal, are `?`.
   package var description: String {
     var text = "\(place): "
     if severity == .warning { text += "warning: " }
@@ -72,7 +54,8 @@ package struct ScenarioProblem: Sendable, Equatable, CustomStringConvertible {
     text += message
     if let suggestion { text += "; did you mean '\(suggestion)'?" }
     if let remedy { text += (suggestion == nil ? "; " : " ") + remedy }
-    return text
+    let scalars = text.unicodeScalars.map { $0.properties.generalCategory == .control ? "?" : $0 }
+    return String(String.UnicodeScalarView(scalars))
   }
 }
 
@@ -83,15 +66,13 @@ package struct ScenarioError: Error, Sendable, Equatable, CustomStringConvertibl
 
   package init(problems: [ScenarioProblem]) { self.problems = problems }
 
-  init(
-    at place: ScenarioProblem.Place, _ message: String, nearest: String? = nil, remedy: String? = nil
+  package init(
+    at place: ScenarioProblem.Place, key: String = "", _ message: String, nearest: String? = nil,
+    remedy: String? = nil
   ) {
-    problems = [ScenarioProblem(place: place, message: message, suggestion: nearest, remedy: remedy)]
-  }
-
-  /// An error of a file or a folder as a whole.
-  init(file: String, _ message: String, nearest: String? = nil, remedy: String? = nil) {
-    self.init(at: .file(file), message, nearest: nearest, remedy: remedy)
+    problems = [
+      ScenarioProblem(place: place, key: key, message: message, suggestion: nearest, remedy: remedy)
+    ]
   }
 
   /// One problem per line.
@@ -119,15 +100,6 @@ final class ProblemCollector {
 
   func add(_ problem: ScenarioProblem) {
     if !problems.contains(problem) { problems.append(problem) }
-  }
-
-  /// Notes what is wrong with an item of a list.
-  func add(
-    _ item: YAMLValue, _ path: String, _ message: String, suggestion: String? = nil, remedy: String? = nil
-  ) {
-    add(
-      at: item.place, key: path, value: Block.printable(item, path: path), message, suggestion: suggestion,
-      remedy: remedy)
   }
 
   /// Notes a problem of one value of the tree.

@@ -111,9 +111,6 @@ package enum Redaction {
   }
 }
 
-/// A URL without its user part and query; see ``Redaction/redactedURL(_:)``.
-package func redactedURL(_ url: String) -> String { Redaction.redactedURL(url) }
-
 extension Plan {
   /// A copy fit for run.json: credentials, user parts of URLs, and secrets in environments, commands,
   /// headers and plugin configurations are `***`.
@@ -147,7 +144,8 @@ extension Target {
       if var workers = spec.workers {
         workers.command = Redaction.command(workers.command)
         for (name, value) in workers.environment {
-          workers.environment[name] = Redaction.isSecret(name: name) ? Redaction.mask : redactedURL(value)
+          workers.environment[name] =
+            Redaction.isSecret(name: name) ? Redaction.mask : Redaction.redactedURL(value)
         }
         spec.workers = workers
       }

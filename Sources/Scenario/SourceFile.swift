@@ -42,7 +42,7 @@ struct SourceFile {
         at: error.position.map(place) ?? .file(path), error.message, remedy: error.remedy)
     }
     guard let root, !root.isNull else {
-      throw ScenarioError(file: path, "is empty", remedy: "write \(what); docs/scenario.md shows one")
+      throw ScenarioError(at: .file(path), "is empty", remedy: "write \(what); docs/scenario.md shows one")
     }
     if root.entries != nil { return root }
     throw ScenarioError(
@@ -55,23 +55,26 @@ struct SourceFile {
     guard !path.isEmpty, stat(path, &facts) == 0 else {
       let reason = path.isEmpty ? "no file is named" : String(cString: strerror(errno)).lowercased()
       throw ScenarioError(
-        file: path, "cannot be read: \(reason)", nearest: neighbour(of: path), remedy: "check the path")
+        at: .file(path), "cannot be read: \(reason)", nearest: neighbour(of: path), remedy: "check the path")
     }
     if facts.st_mode & S_IFMT == S_IFDIR {
-      throw ScenarioError(file: path, "is a folder, not a file", remedy: "name a .yaml file in it")
+      throw ScenarioError(at: .file(path), "is a folder, not a file", remedy: "name a .yaml file in it")
     }
-    guard facts.st_mode & S_IFMT == S_IFREG else { throw ScenarioError(file: path, "is not a regular file") }
+    guard facts.st_mode & S_IFMT == S_IFREG else {
+      throw ScenarioError(at: .file(path), "is not a regular file")
+    }
     guard facts.st_size <= maximumBytes else {
-      throw ScenarioError(file: path, "is \(facts.st_size) bytes; at most \(maximumBytes) are read")
+      throw ScenarioError(at: .file(path), "is \(facts.st_size) bytes; at most \(maximumBytes) are read")
     }
     guard let data = FileManager.default.contents(atPath: path) else {
-      throw ScenarioError(file: path, "cannot be read: permission denied", remedy: "check its permissions")
+      throw ScenarioError(
+        at: .file(path), "cannot be read: permission denied", remedy: "check its permissions")
     }
     guard data.count <= maximumBytes else {
-      throw ScenarioError(file: path, "is over \(maximumBytes) bytes, the most that is read")
+      throw ScenarioError(at: .file(path), "is over \(maximumBytes) bytes, the most that is read")
     }
     guard let text = String(data: data, encoding: .utf8) else {
-      throw ScenarioError(file: path, "is not UTF-8 text")
+      throw ScenarioError(at: .file(path), "is not UTF-8 text")
     }
     return text.hasPrefix("\u{FEFF}") ? String(text.unicodeScalars.dropFirst()) : text
   }
@@ -103,22 +106,20 @@ package enum ScenarioCatalog {
     let folders = sequence(first: URL(fileURLWithPath: root).standardized) {
       $0.path == "/" ? nil : $0.deletingLastPathComponent().standardized
     }
-    for folder in folders {
-      let candidate = folder.appendingPathComponent("Scenarios").path
-      var isFolder: ObjCBool = false
-      if FileManager.default.fileExists(atPath: candidate, isDirectory: &isFolder), isFolder.boolValue {
-        return candidate
-      }
+    let candidates = folders.lazy.map { $0.appendingPathComponent("Scenarios").path }
+    var isFolder: ObjCBool = false
+    for path in candidates where FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) {
+      if isFolder.boolValue { return path }
     }
     throw ScenarioError(
-      file: root, "has no folder Scenarios in it or above it",
+      at: .file(root), "has no folder Scenarios in it or above it",
       remedy: "go to the folder of nylon-bench, or name a scenario by its path")
   }
 
   /// The scenarios of a folder by name; `claims.yaml` and files that cannot be read are left out.
   package static func entries(in folder: String) throws(ScenarioError) -> [Entry] {
     guard let names = try? FileManager.default.contentsOfDirectory(atPath: folder) else {
-      throw ScenarioError(file: folder, "cannot be read as a folder", remedy: "check the path")
+      throw ScenarioError(at: .file(folder), "cannot be read as a folder", remedy: "check the path")
     }
     return names.filter { $0.hasSuffix(".yaml") && $0 != "claims.yaml" && !$0.hasPrefix(".") }.sorted()
       .compactMap { name in

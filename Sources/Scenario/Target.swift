@@ -164,7 +164,6 @@ package struct NATSSpec: Codable, Sendable, Equatable {
   /// The network links that are put between the parts, at most one on each side of the broker; nil
   /// when there are none.
   package var links: [LinkSpec]?
-
 }
 
 extension NATSSpec {
@@ -273,17 +272,12 @@ extension Kind<[String]> {
 extension Kind<[String: String]> {
   static var environment: Kind {
     Kind(allowed: "name: text") { block, key in
-      block.pairs(key)?.reduce(into: [:]) { result, entry in
-        let (name, text) = (entry.key, entry.value.isNull ? "" : entry.value.text)
-        let isName = !name.isEmpty && !name.contains("=") && !name.contains("\0")
-        if isName, let text, !text.contains("\0") {
-          result[name] = text
-        } else {
-          block.problems.add(
-            at: entry.value.place, key: "\(block.childPath(key)).\(name)",
-            isName ? "is not text; write a single value" : "is not a name of an environment variable")
+      block.pairs(key) { name, text in
+        if name.isEmpty || name.contains("=") || name.contains("\0") {
+          return "is not a name of an environment variable"
         }
-      }
+        return text?.contains("\0") == false ? nil : "is not text; write a single value"
+      }.map { pairs in Dictionary(pairs.map { ($0.key, $0.value) }) { _, last in last } }
     }
   }
 }

@@ -172,7 +172,8 @@ struct TargetsReader {
     case .messaging:
       guard let broker else { return nil }  // Noted by checkReferences.
       let servers = server ?? broker.servers
-      if servers.isEmpty, !broker.hasServers, block.get("workers")?["command"] == nil {
+      let listed = broker.block?.get("servers")?.items ?? []
+      if servers.isEmpty, listed.isEmpty, block.get("workers")?["command"] == nil {
         block.fail(
           "workers",
           "are not started here, and with no servers the run starts a broker, where nobody would answer",

@@ -20,6 +20,10 @@ struct YAMLValue {
   var content: Content
   var place: ScenarioProblem.Place
 
+  static func empty(at place: ScenarioProblem.Place) -> YAMLValue {
+    YAMLValue(content: .scalar(text: "", plain: true), place: place)
+  }
+
   /// True for an empty value, `~` and `null`: the same as leaving the key out.
   var isNull: Bool {
     guard case .scalar(let text, true) = content else { return false }
