@@ -1,8 +1,6 @@
-/// Makes request ids: UUIDs of version 7 (RFC 9562), as two words, without allocating.
-///
-/// One maker never gives the same id twice within 2^32 calls, and its ids of one
-/// millisecond rise: the 12 bits after the time and the 20 highest random bits
-/// are a counter, the other 42 come from the seed.
+/// Makes request ids: UUIDs of version 7 (RFC 9562), as two words, without allocating. One maker never gives the same
+/// id twice within 2^32 calls, and its ids of one millisecond rise: the 12 bits after the time and the 20 highest
+/// random bits are a counter, the other 42 come from the seed.
 package struct UUIDv7: Sendable {
   @usableFromInline let seed: UInt64
   /// The number that the next id has: 0 for the first.
