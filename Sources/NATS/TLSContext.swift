@@ -144,8 +144,6 @@ enum OpenSSLError {
 
 /// A connection over TLS: the handshake, and what replaces the plain `send` and `recv`.
 extension WireConnection {
-  // MARK: Handshake
-
   /// Begins TLS on the socket, after the broker's greeting; throws when OpenSSL cannot.
   func beginTLS() throws(BrokerError) {
     let server = dialer.pointee.current
@@ -228,8 +226,6 @@ extension WireConnection {
     state.pointee.tlsError = 0
     state.pointee.holdsMore = false
   }
-
-  // MARK: Bytes
 
   /// `send` over TLS, record by record.
   @usableFromInline

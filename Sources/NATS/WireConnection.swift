@@ -9,7 +9,6 @@ package enum WireStage: UInt8, Sendable {
   case connecting
   /// The broker is to greet.
   case greeting
-  /// The TLS handshake is under way.
   case securing
   /// The broker has our CONNECT, and is to agree.
   case introducing
@@ -421,7 +420,7 @@ extension WireConnection {
     guard server.security.enablesTLS || server.address.usesTLS || info.tls_required == true else {
       return try introduce()
     }
-    guard info.offersTLS else {
+    guard info.tls_required == true || info.tls_available == true else {
       throw failure(
         "the broker offers no TLS, which is asked for",
         "Leave the `tls:` block and `tls://` out, or give the broker a certificate.", .tls)
