@@ -1,10 +1,8 @@
 import Foundation
 import Nylon
 
-/// One mapping of a file while it is read: checks its keys, reads its values, notes what is wrong.
-///
-/// A reading method returns nil both when the key is absent and when its value is wrong; a wrong
-/// value has then been noted, so the caller can go on with the default.
+/// One mapping of a file while it is read. A method that reads a key returns nil both when it is absent and when its
+/// value is wrong, which has then been noted.
 struct Block {
   let value: YAMLValue
   /// The path as `--set` writes it, empty at the top.
@@ -57,7 +55,6 @@ struct Block {
     return "Allowed: \(allowed.joined(separator: ", "))"
   }
 
-  /// The path of a key of this block.
   func childPath(_ key: String) -> String { path.isEmpty ? key : "\(path).\(key)" }
 
   /// The value of a key, nil when absent or empty.
@@ -69,21 +66,20 @@ struct Block {
     return URL(fileURLWithPath: folder).appendingPathComponent(path).standardized.path
   }
 
-  /// Notes an error at a key's value, or at the block when the key is absent.
+  /// A key's value with its place, or nothing at the block's place when the key is absent.
+  private func item(_ key: String) -> Item {
+    Item(value: get(key) ?? .empty(at: value.place), path: childPath(key), problems: problems)
+  }
+
   func fail(_ key: String, _ message: String, suggestion: String? = nil, remedy: String? = nil) {
-    let child = get(key)
-    problems.add(
-      at: child?.place ?? value.place, key: childPath(key),
-      value: child.flatMap { Self.printable($0, path: childPath(key)) }, message, suggestion: suggestion,
-      remedy: remedy)
+    item(key).fail(message, suggestion: suggestion, remedy: remedy)
   }
 
   /// Notes an error at a key's value, which is then none.
   func refuse<Value>(
     _ key: String, _ message: String, suggestion: String? = nil, remedy: String? = nil
   ) -> Value? {
-    fail(key, message, suggestion: suggestion, remedy: remedy)
-    return nil
+    item(key).refuse(message, suggestion: suggestion, remedy: remedy)
   }
 
   /// Notes a name that is not among those of another block.
@@ -101,7 +97,6 @@ struct Block {
     }
   }
 
-  /// Notes a warning at a key's value.
   func warn(_ key: String, _ message: String) {
     problems.add(.warning, at: get(key)?.place ?? value.place, key: childPath(key), message)
   }
@@ -133,7 +128,6 @@ struct Block {
     return child.text.flatMap { Bool($0.lowercased()) } ?? refuse(key, "must be true or false")
   }
 
-  /// One of an enumeration's raw values.
   func choice<Choice: RawRepresentable & CaseIterable>(
     _ key: String, of type: Choice.Type
   ) -> Choice? where Choice.RawValue == String {
@@ -146,38 +140,31 @@ struct Block {
   }
 
   /// The items of a list; anything else is an error.
-  func list(_ key: String, of what: String) -> [YAMLValue]? {
-    guard let child = get(key) else { return nil }
-    return child.items
-      ?? refuse(key, "is \(child.kind), not a list", remedy: "write a list of \(what), each behind '- '")
-  }
-
-  /// The items of a list, each with its place.
   func items(_ key: String, of what: String) -> [Item]? {
-    list(key, of: what)?.enumerated().map { index, item in
+    guard let child = get(key) else { return nil }
+    guard let items = child.items else {
+      return refuse(
+        key, "is \(child.kind), not a list", remedy: "write a list of \(what), each behind '- '")
+    }
+    return items.enumerated().map { index, item in
       Item(value: item, path: childPath("\(key).\(index)"), problems: problems)
     }
   }
 
-  /// The blocks of a list of mappings.
   func blocks(_ key: String, of what: String, rows: [Row]) -> [Block]? {
     items(key, of: what)?.compactMap { item in
       Block(item.value, path: item.path, rows: rows, in: problems, folder: folder, isLenient: isLenient)
     }
   }
 
-  /// The block of a key.
   func block(_ key: String, rows: [Row]) -> Block? {
     guard let child = get(key) else { return nil }
     return Block(
       child, path: childPath(key), rows: rows, in: problems, folder: folder, isLenient: isLenient)
   }
 
-  /// The names and texts of a free mapping, in order; an empty value is empty text.
-  ///
-  /// - Parameters:
-  ///   - repeats: whether a list of values repeats the name.
-  ///   - fault: what is wrong with a name, or with the text, which is nil for a list or a mapping.
+  /// The names and texts of a free mapping, in order; an empty value is empty text. A list of values `repeats` the
+  /// name. `fault` says what is wrong with a name, or with its text, which is nil for a list or a mapping.
   func pairs(
     _ key: String, repeats: Bool = false, fault: (_ name: String, _ text: String?) -> String?
   ) -> [KeyValue]? {
@@ -197,9 +184,6 @@ struct Block {
     }
   }
 
-  // MARK: Numbers
-
-  /// A finite number in a range.
   func number(_ key: String, in range: ClosedRange<Double>) -> Double? {
     guard let child = get(key) else { return nil }
     let unit = KeyUnit.of(key)
@@ -254,7 +238,6 @@ struct Block {
 /// An item of a list while it is read.
 struct Item {
   let value: YAMLValue
-  /// The path as `--set` writes it.
   let path: String
   let problems: ProblemCollector
 

@@ -1,9 +1,7 @@
 // What the documents say, as Scenarios/claims.yaml states it: figures, behaviour, and where figures come from.
 
-/// One documented figure, and how it is tested.
-///
-/// A figure of one target, or of one target compared with another under the same load: a difference
-/// ("+2-3 ms") or a change in percent ("-30 %").
+/// One documented figure, and how it is tested: of one target, or of one compared with another under the same
+/// load, as a difference ("+2-3 ms") or a change in percent ("-30 %").
 package struct ClaimSpec: Sendable, Equatable {
   /// Which side of the range is good.
   package enum Better: String, Sendable, CaseIterable { case lower, higher }
@@ -13,13 +11,11 @@ package struct ClaimSpec: Sendable, Equatable {
     case milliseconds = "ms"
     case microseconds = "us"
     case requestsPerSecond = "req/s"
-    /// Of a change.
     case percent = "%"
   }
 
   /// What is measured to test the claim.
   package enum Role: String, Sendable, CaseIterable {
-    /// A plugin in the host's process.
     case ffi
     /// Workers behind a broker on this machine.
     case nats
@@ -29,7 +25,6 @@ package struct ClaimSpec: Sendable, Equatable {
 
   /// The circumstances of a test, in the order in which they are listed.
   package enum Circumstance: String, Sendable, CaseIterable {
-    /// One request in flight.
     case unloaded = "a"
     /// Open loop at the documented throughput.
     case documentedRate = "b"
@@ -97,11 +92,8 @@ package struct ClaimOrigin: Codable, Sendable, Equatable {
   /// Ids of the claims that it is about.
   package var about: [String]
   package var fact: String
-  /// Where that can be read.
   package var source: String
 }
-
-// MARK: Reading
 
 /// What `claims.yaml` says, each in the order written.
 package struct ClaimsFile {
@@ -118,9 +110,7 @@ package struct ClaimsFile {
   package let origins: [ClaimOrigin]
   package let behaviours: [BehaviourSpec]
 
-  /// Reads the file; everything that was found wrong is thrown.
-  ///
-  /// - Parameter tests: names of the tests of behaviour that there are; nil checks no names.
+  /// Throws everything that was found wrong. `tests` are those of behaviour that there are; nil checks no names.
   package init(path: String, metrics: [String], tests: Set<String>? = nil) throws(ScenarioError) {
     let problems = ProblemCollector()
     let tree = try SourceFile(path: path).tree(what: "a list of claims")
@@ -150,7 +140,7 @@ package struct ClaimsFile {
 
   private static func origins(of root: Block, ids: Set<String>) -> [ClaimOrigin] {
     (root.blocks("origins", of: "facts", rows: rows(["about", "fact", "source"])) ?? []).compactMap { block in
-      let about = (block.list("about", of: "claims' ids") ?? []).compactMap(\.text)
+      let about = (block.items("about", of: "claims' ids") ?? []).compactMap(\.value.text)
       for id in about where !ids.contains(id) {
         block.fail(
           "about", "names '\(id)', which is no claim's id",
@@ -193,7 +183,13 @@ package struct ClaimsFile {
 
   private static func claim(_ block: Block, metrics: [String]) -> ClaimSpec? {
     let place = place(block)
-    let metric = metric(block, of: metrics)
+    let metric = block.required("metric", "name a column of summary.csv").flatMap { name in
+      metrics.contains(name)
+        ? name
+        : block.refuse(
+          "metric", "is not a numeric column of summary.csv",
+          suggestion: Suggestion.nearest(to: name, among: metrics))
+    }
     let range = documented(block)
     let conditions = conditions(block)
     for key in ["unit", "better", "target"] where block.get(key) == nil { block.fail(key, "is missing") }
@@ -225,18 +221,10 @@ package struct ClaimsFile {
   }
 
   private static func alsoLines(_ block: Block) -> [Int] {
-    let items = block.list("also_lines", of: "line numbers") ?? []
-    let lines = items.compactMap { $0.text.flatMap { Int($0) } }.filter { $0 > 0 }
+    let items = block.items("also_lines", of: "line numbers") ?? []
+    let lines = items.compactMap { $0.value.text.flatMap { Int($0) } }.filter { $0 > 0 }
     if lines.count != items.count { block.fail("also_lines", "must be whole numbers from 1") }
     return lines
-  }
-
-  private static func metric(_ block: Block, of metrics: [String]) -> String? {
-    guard let metric = block.required("metric", "name a column of summary.csv") else { return nil }
-    if metrics.contains(metric) { return metric }
-    return block.refuse(
-      "metric", "is not a numeric column of summary.csv",
-      suggestion: Suggestion.nearest(to: metric, among: metrics))
   }
 
   /// A number, which stands for itself ± 10 %, a list of the range's two ends, or one end alone.

@@ -26,7 +26,6 @@ package struct Expectation: Codable, Sendable, Equatable {
 
 /// Reads `expect:`.
 struct ExpectationReader {
-  let problems: ProblemCollector
   let targets: [Target]
   /// The names of all targets as written, also of those that have errors.
   let knownNames: Set<String>

@@ -47,8 +47,6 @@ struct NylonConfiguration {
     }
   }
 
-  // MARK: messaging
-
   /// One entry of `messaging:`: a broker and how it is used.
   struct Messaging {
     enum Broker: String, CaseIterable { case nats }
@@ -119,8 +117,6 @@ struct NylonConfiguration {
     fail(fault)
     return nil
   }
-
-  // MARK: plugins
 
   /// One entry of `plugins:`.
   struct Plugin {
@@ -307,8 +303,6 @@ extension NATSAuth {
     block.checkPair("user", "password", "user and password")
   }
 }
-
-// MARK: Timeouts and retries
 
 /// The part of a phase's policy that a configuration sets; nil parts fall to the next layer.
 struct PolicyOverride: Equatable {

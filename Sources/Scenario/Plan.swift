@@ -1,9 +1,7 @@
 import Foundation
 import Nylon
 
-/// A validated scenario: what to load, how, and for how long. All defaults are filled in.
-///
-/// Everything downstream takes this value; nothing reads YAML again.
+/// A validated scenario, all defaults filled in. Everything downstream takes this value; nothing reads YAML again.
 package struct Plan: Codable, Sendable, Equatable {
   /// Also part of the run folder's name.
   package var name: String
@@ -94,9 +92,7 @@ package struct Plan: Codable, Sendable, Equatable {
       Key("expect", "conditions that the results must meet, else exit code 80", allowed: "see below"),
     ])
 
-  /// The plan of `--quick`: at most 0.3 s of warm-up, 1 s of measuring, 1 s of drain, one replicate.
-  ///
-  /// Its figures show that everything works, not how fast anything is.
+  /// The plan of `--quick`, whose figures show that everything works, not how fast anything is.
   package func quick() -> Plan {
     var plan = self
     plan.warmupSeconds = min(warmupSeconds, 0.3)
@@ -163,8 +159,6 @@ extension Kind<[Phase]> {
     }
   }
 }
-
-// MARK: Request and response
 
 /// The request that a session carries and the upstream's answer. Its rows say what the fields mean.
 package struct RequestSpec: Codable, Sendable, Equatable {
@@ -251,8 +245,6 @@ extension Kind<[KeyValue]> {
     return isClean == false ? "holds a control character" : nil
   }
 }
-
-// MARK: Loads
 
 package enum LoadShape: Codable, Sendable, Hashable {
   /// So many sessions at once, each followed by the next.

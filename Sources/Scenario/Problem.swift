@@ -1,9 +1,7 @@
-/// One thing that is wrong, or odd, in a scenario, a Nylon configuration or a claims file.
-///
-/// Never holds a secret: values of credentials are left out and URLs have no user part.
+/// One thing that is wrong, or odd, in a file. Never holds a secret: values of credentials are left out and URLs have
+/// no user part.
 package struct ScenarioProblem: Sendable, Equatable, CustomStringConvertible {
   package enum Severity: Sendable {
-    /// The file cannot be used.
     case error
     /// The file can be used, though something in it has no effect or looks like a slip.
     case warning
@@ -11,14 +9,12 @@ package struct ScenarioProblem: Sendable, Equatable, CustomStringConvertible {
 
   /// Where the value was written.
   package enum Place: Sendable, Equatable, CustomStringConvertible {
-    /// The file as a whole, by path.
     case file(String)
     /// A line and a column, both from 1, of a file.
     case position(file: String, line: Int, column: Int)
     /// An argument of the command line, such as `--set loads.0.concurrency=8`, without secrets.
     case argument(String)
 
-    /// `file`, `file:line:column` or the argument.
     package var description: String {
       switch self {
       case .file(let path): path
@@ -75,7 +71,6 @@ package struct ScenarioError: Error, Sendable, Equatable, CustomStringConvertibl
     ]
   }
 
-  /// One problem per line.
   package var description: String { problems.map(\.description).joined(separator: "\n") }
 }
 
@@ -122,8 +117,7 @@ enum Suggestion {
     "_s",
   ]
 
-  /// The nearest of `names`: the same but for case and dashes, the same
-  /// but for the unit, or few typos away.
+  /// The nearest of `names`: the same but for case, dashes or unit, or few typos away.
   static func nearest(to name: String, among names: [String]) -> String? {
     let wanted = normal(name)
     if let same = names.first(where: { normal($0) == wanted }) { return same }

@@ -6,10 +6,8 @@ import Nylon
 package enum Redaction {
   static let mask = "***"
 
-  /// A URL, or text with URLs, without user, password, token and query: `nats://***@host:4222`.
-  ///
-  /// Everything up to the last `@` of a word is taken for a secret, whatever it holds, so that a
-  /// password with `/` or `@` in it does not show either.
+  /// A URL, or text with URLs, without user, password, token and query: `nats://***@host:4222`. All up to the last
+  /// `@` of a word is taken for a secret, so that a password with `/` or `@` in it does not show either.
   package static func redactedURL(_ text: String) -> String {
     var result = ""
     var rest = text[...]

@@ -50,7 +50,7 @@ package struct ScenarioLoader: Sendable {
     ).targets(of: root)
     let known = Set((root.get("targets")?.items ?? []).compactMap { $0["name"]?.text ?? $0["plugin"]?.text })
     plan.expectations = ExpectationReader(
-      problems: problems, targets: plan.targets, knownNames: known, metrics: options.metrics
+      targets: plan.targets, knownNames: known, metrics: options.metrics
     ).expectations(of: root)
     warn(of: plan, root)
     plan.warnings = problems.warnings.map(\.description)
@@ -89,8 +89,6 @@ package struct ScenarioLoader: Sendable {
     let joined = String(words.joined(separator: "-").prefix(64))
     return joined.isEmpty ? "scenario" : joined
   }
-
-  // MARK: Nylon's configuration
 
   private static func configuration(_ root: Block) -> NylonConfiguration {
     var configuration = NylonConfiguration()
@@ -134,8 +132,6 @@ package struct ScenarioLoader: Sendable {
     }
   }
 
-  // MARK: Warnings
-
   /// What a broker accepts in one message unless it is set otherwise, bytes.
   private static let brokerPayloadBytes = 1_048_576
 
@@ -173,8 +169,6 @@ package struct ScenarioLoader: Sendable {
   }
 }
 
-// MARK: Validation
-
 /// What a file is and what was found in it.
 package struct ValidationSummary: Sendable {
   package enum Kind: String, Sendable {
@@ -184,21 +178,17 @@ package struct ValidationSummary: Sendable {
   }
 
   package var kind: Kind
-  /// The scenario's name; empty for the other kinds.
   package var name = ""
   /// One line for each target, plugin, broker or claim, without secrets.
   package var items: [String] = []
   package var problems: [ScenarioProblem] = []
 
-  /// True when there is no error; warnings do not count.
   package var isValid: Bool { !problems.contains { $0.severity == .error } }
 }
 
 extension ScenarioLoader {
-  /// Checks a scenario, a Nylon configuration or a claims file without running anything.
-  ///
-  /// The kind is told by the top-level keys: `targets` or `loads` make a scenario, `claims` a claims
-  /// file, `plugins`, `messaging` or any other key of Nylon a configuration.
+  /// Checks a file, whose kind its top-level keys tell, without running anything: `targets` or `loads` make a
+  /// scenario, `claims` a claims file, `plugins`, `messaging` or any other key of Nylon a configuration.
   package static func validate(
     path: String, options: Options
   ) throws(ScenarioError) -> ValidationSummary {
@@ -265,8 +255,6 @@ extension ScenarioLoader {
       + "prefix \(broker.subjectPrefix), max_inflight \(broker.maxInFlight)"
   }
 }
-
-// MARK: Overrides
 
 /// One `--set path.to.key=VALUE`, which changes the tree before it is validated.
 private struct Override {

@@ -25,7 +25,33 @@ struct SourceFile {
 
   init(path: String) throws(ScenarioError) {
     self.path = path
-    self.text = try Self.read(path)
+    var facts = stat()
+    guard !path.isEmpty, stat(path, &facts) == 0 else {
+      let reason = path.isEmpty ? "no file is named" : String(cString: strerror(errno)).lowercased()
+      throw ScenarioError(
+        at: .file(path), "cannot be read: \(reason)", nearest: Self.neighbour(of: path),
+        remedy: "check the path")
+    }
+    if facts.st_mode & S_IFMT == S_IFDIR {
+      throw ScenarioError(at: .file(path), "is a folder, not a file", remedy: "name a .yaml file in it")
+    }
+    guard facts.st_mode & S_IFMT == S_IFREG else {
+      throw ScenarioError(at: .file(path), "is not a regular file")
+    }
+    guard facts.st_size <= Self.maximumBytes else {
+      throw ScenarioError(at: .file(path), "is \(facts.st_size) bytes; at most \(Self.maximumBytes) are read")
+    }
+    guard let data = FileManager.default.contents(atPath: path) else {
+      throw ScenarioError(
+        at: .file(path), "cannot be read: permission denied", remedy: "check its permissions")
+    }
+    guard data.count <= Self.maximumBytes else {
+      throw ScenarioError(at: .file(path), "is over \(Self.maximumBytes) bytes, the most that is read")
+    }
+    guard let text = String(data: data, encoding: .utf8) else {
+      throw ScenarioError(at: .file(path), "is not UTF-8 text")
+    }
+    self.text = text.hasPrefix("\u{FEFF}") ? String(text.unicodeScalars.dropFirst()) : text
   }
 
   /// The tree of the file; an empty file or one that is not a mapping is an error.
@@ -48,35 +74,6 @@ struct SourceFile {
     throw ScenarioError(
       at: root.place, "is \(root.kind), not a mapping of keys",
       remedy: "\(what) begins with keys such as 'name:'; docs/scenario.md shows one")
-  }
-
-  private static func read(_ path: String) throws(ScenarioError) -> String {
-    var facts = stat()
-    guard !path.isEmpty, stat(path, &facts) == 0 else {
-      let reason = path.isEmpty ? "no file is named" : String(cString: strerror(errno)).lowercased()
-      throw ScenarioError(
-        at: .file(path), "cannot be read: \(reason)", nearest: neighbour(of: path), remedy: "check the path")
-    }
-    if facts.st_mode & S_IFMT == S_IFDIR {
-      throw ScenarioError(at: .file(path), "is a folder, not a file", remedy: "name a .yaml file in it")
-    }
-    guard facts.st_mode & S_IFMT == S_IFREG else {
-      throw ScenarioError(at: .file(path), "is not a regular file")
-    }
-    guard facts.st_size <= maximumBytes else {
-      throw ScenarioError(at: .file(path), "is \(facts.st_size) bytes; at most \(maximumBytes) are read")
-    }
-    guard let data = FileManager.default.contents(atPath: path) else {
-      throw ScenarioError(
-        at: .file(path), "cannot be read: permission denied", remedy: "check its permissions")
-    }
-    guard data.count <= maximumBytes else {
-      throw ScenarioError(at: .file(path), "is over \(maximumBytes) bytes, the most that is read")
-    }
-    guard let text = String(data: data, encoding: .utf8) else {
-      throw ScenarioError(at: .file(path), "is not UTF-8 text")
-    }
-    return text.hasPrefix("\u{FEFF}") ? String(text.unicodeScalars.dropFirst()) : text
   }
 
   /// A file of a similar name beside the one that is not there.
