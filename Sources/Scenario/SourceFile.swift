@@ -25,32 +25,28 @@ struct SourceFile {
 
   init(path: String) throws(ScenarioError) {
     self.path = path
+    func fault(_ message: String, nearest: String? = nil, remedy: String? = nil) -> ScenarioError {
+      ScenarioError(at: .file(path), message, nearest: nearest, remedy: remedy)
+    }
     var facts = stat()
     guard !path.isEmpty, stat(path, &facts) == 0 else {
       let reason = path.isEmpty ? "no file is named" : String(cString: strerror(errno)).lowercased()
-      throw ScenarioError(
-        at: .file(path), "cannot be read: \(reason)", nearest: Self.neighbour(of: path),
-        remedy: "check the path")
+      throw fault("cannot be read: \(reason)", nearest: Self.neighbour(of: path), remedy: "check the path")
     }
     if facts.st_mode & S_IFMT == S_IFDIR {
-      throw ScenarioError(at: .file(path), "is a folder, not a file", remedy: "name a .yaml file in it")
+      throw fault("is a folder, not a file", remedy: "name a .yaml file in it")
     }
-    guard facts.st_mode & S_IFMT == S_IFREG else {
-      throw ScenarioError(at: .file(path), "is not a regular file")
-    }
+    guard facts.st_mode & S_IFMT == S_IFREG else { throw fault("is not a regular file") }
     guard facts.st_size <= Self.maximumBytes else {
-      throw ScenarioError(at: .file(path), "is \(facts.st_size) bytes; at most \(Self.maximumBytes) are read")
+      throw fault("is \(facts.st_size) bytes; at most \(Self.maximumBytes) are read")
     }
     guard let data = FileManager.default.contents(atPath: path) else {
-      throw ScenarioError(
-        at: .file(path), "cannot be read: permission denied", remedy: "check its permissions")
+      throw fault("cannot be read: permission denied", remedy: "check its permissions")
     }
     guard data.count <= Self.maximumBytes else {
-      throw ScenarioError(at: .file(path), "is over \(Self.maximumBytes) bytes, the most that is read")
+      throw fault("is over \(Self.maximumBytes) bytes, the most that is read")
     }
-    guard let text = String(data: data, encoding: .utf8) else {
-      throw ScenarioError(at: .file(path), "is not UTF-8 text")
-    }
+    guard let text = String(data: data, encoding: .utf8) else { throw fault("is not UTF-8 text") }
     self.text = text.hasPrefix("\u{FEFF}") ? String(text.unicodeScalars.dropFirst()) : text
   }
 
