@@ -81,15 +81,11 @@ package struct BrokerInfo: Decodable, Sendable {
   var tls_available: Bool?
   var nonce: String?
 
-  /// Whether the broker can go on with TLS.
-  var offersTLS: Bool { tls_required == true || tls_available == true }
-
   /// The most that is believed of `max_payload`, bytes: the broker's own limit is below it.
   static let mostPayload = 256 << 20
   /// What a broker takes that does not say.
   static let ordinaryPayload = 1 << 20
 
-  /// Bytes of a message, at most.
   package var longestPayload: Int { min(max(1, max_payload ?? Self.ordinaryPayload), Self.mostPayload) }
 }
 
@@ -110,21 +106,18 @@ package struct BrokerError: Error, CustomStringConvertible {
   package let server: String
   /// What the client, the broker or the system says.
   package let why: String
-  /// What to do about it.
   package let remedy: String
   package let kind: Kind
   /// How a broker puts it that does not take the credentials; empty for other failures.
   package let words: String
 
-  package init(server: String, why: String, remedy: String, kind: Kind = .silence, words: String = "") {
-    self.server = server
-    self.why = why
-    self.remedy = remedy
-    self.kind = kind
-    self.words = words
-  }
-
   package var description: String { "broker \(server): \(why). \(remedy)" }
+}
+
+extension BrokerError {
+  package init(server: String, why: String, remedy: String) {
+    self.init(server: server, why: why, remedy: remedy, kind: .silence, words: "")
+  }
 }
 
 /// A broker's URL in its parts: the address, and the credentials, which must not be shown.

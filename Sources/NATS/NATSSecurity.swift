@@ -5,9 +5,8 @@ package struct NATSAuth: Codable, Sendable, Equatable {
   package var token: String?
   package var user: String?
   package var password: String?
-  /// Path of a credentials file.
+  /// Paths of a credentials file and of an nkey's seed file.
   package var credentials: String?
-  /// Path of an nkey seed file.
   package var nkey: String?
 
   package init(
@@ -26,11 +25,9 @@ package struct NATSAuth: Codable, Sendable, Equatable {
 package struct NATSTLS: Codable, Sendable, Equatable {
   /// Whether TLS is used. A `tls://` URL or a broker that requires TLS switches it on as well.
   package var enabled: Bool
-  /// Path of the authorities' certificates.
+  /// Paths of the authorities' certificates, and of the client's certificate and its key.
   package var caFile: String?
-  /// Path of the client's certificate.
   package var certFile: String?
-  /// Path of the client's key.
   package var keyFile: String?
 
   package init(
@@ -48,9 +45,8 @@ package struct NATSTLS: Codable, Sendable, Equatable {
   }
 }
 
-/// What connections to brokers need to be secure, read once from the files that the settings name.
-///
-/// Making one checks every file, so it also serves to find a missing or wrong file before anything starts.
+/// What connections to brokers need to be secure. Making one reads every file, so it also serves to find a missing or
+/// wrong one before anything starts.
 package struct WireSecurity: Sendable {
   /// Token, or user and password. Secret.
   let auth: NATSAuth
@@ -61,9 +57,7 @@ package struct WireSecurity: Sendable {
   /// The TLS settings; nil when nothing asks for TLS so far.
   let tls: TLSContext?
 
-  /// Reads the files.
-  ///
-  /// - Parameter servers: the brokers' URLs; the TLS files count when `tls` is enabled or one of these is `tls://`.
+  /// The TLS files count when `tls` is enabled or one of the brokers' URLs is `tls://`.
   package init(auth: NATSAuth, tls: NATSTLS, servers: [String]) throws(SecurityFileError) {
     self.auth = NATSAuth(token: auth.token, user: auth.user, password: auth.password)
     if let path = auth.credentials {
@@ -80,13 +74,9 @@ package struct WireSecurity: Sendable {
 
 /// A setting that names a file for TLS or credentials.
 package enum SecurityFileKey: String, Sendable {
-  /// The authorities that the broker's certificate is checked against.
   case caFile = "tls.ca_file"
-  /// The client's certificate.
   case certFile = "tls.cert_file"
-  /// The client's key.
   case keyFile = "tls.key_file"
-  /// A JWT with its seed.
   case credentials = "auth.credentials"
   case nkey = "auth.nkey"
 }
@@ -114,30 +104,30 @@ struct SecurityFile {
   /// What to do when it does not hold what it is to hold.
   let remedy: String
 
-  func fault(_ why: String) -> SecurityFileError {
-    SecurityFileError(key: key, path: path, why: why, remedy: remedy)
+  func fault(_ why: String, remedy: String? = nil) -> SecurityFileError {
+    SecurityFileError(key: key, path: path, why: why, remedy: remedy ?? self.remedy)
   }
 
   /// Makes sure that the file is there and can be read.
   func check() throws(SecurityFileError) {
     var facts = stat()
     guard stat(path, &facts) == 0, access(path, R_OK) == 0 else {
-      throw SecurityFileError(
-        key: key, path: path, why: String(cString: strerror(errno)),
+      throw fault(
+        String(cString: strerror(errno)),
         remedy: "Correct the path, or make the file readable for the user who runs this.")
     }
     guard facts.st_mode & S_IFMT != S_IFDIR, facts.st_size <= Self.mostBytes else {
-      throw SecurityFileError(
-        key: key, path: path, why: facts.st_mode & S_IFMT == S_IFDIR ? "it is a folder" : "it is too large",
+      throw fault(
+        facts.st_mode & S_IFMT == S_IFDIR ? "it is a folder" : "it is too large",
         remedy: "Name the file itself.")
     }
   }
 
-  /// The lines that are not blank, without the space around them.
+  /// Those that are not blank, without the space around them.
   func lines() throws(SecurityFileError) -> [String] {
     try check()
     guard let data = FileManager.default.contents(atPath: path) else {
-      throw SecurityFileError(key: key, path: path, why: "it cannot be read", remedy: "Correct the path.")
+      throw fault("it cannot be read", remedy: "Correct the path.")
     }
     return String(decoding: data, as: UTF8.self).split(whereSeparator: \.isNewline)
       .map { $0.trimmingCharacters(in: .whitespaces) }.filter { !$0.isEmpty }

@@ -49,7 +49,7 @@ struct SignedIdentity: Sendable {
     guard bytes.suffix(2) == Self.checksum(bytes.prefix(34)) else {
       throw file.fault("its seed has a wrong checksum")
     }
-    guard bytes[0] & 0xf8 == Prefix.seed, (bytes[0] & 7) << 5 | bytes[1] >> 3 == Prefix.user else {
+    guard bytes[0] & 0xf8 == Self.seedPrefix, (bytes[0] & 7) << 5 | bytes[1] >> 3 == Self.userPrefix else {
       throw file.fault("it holds no seed of a user (SU…)")
     }
     seed = Array(bytes[2..<34])
@@ -60,7 +60,7 @@ struct SignedIdentity: Sendable {
     guard let key, EVP_PKEY_get_raw_public_key(key, &raw, &count) == 1, count == 32 else {
       throw file.fault("OpenSSL makes no key of its seed")
     }
-    raw.insert(Prefix.user, at: 0)
+    raw.insert(Self.userPrefix, at: 0)
     publicText = Base32.encoded(raw + Self.checksum(raw[...]))
     self.jwt = jwt
   }
@@ -85,10 +85,7 @@ struct SignedIdentity: Sendable {
     EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, nil, seed, seed.count)
   }
 
-  private enum Prefix {
-    static let seed: UInt8 = 18 << 3
-    static let user: UInt8 = 20 << 3
-  }
+  private static let (seedPrefix, userPrefix): (UInt8, UInt8) = (18 << 3, 20 << 3)
 
   /// CRC-16/XMODEM, the low byte first, as nkeys end with it.
   private static func checksum(_ bytes: ArraySlice<UInt8>) -> ArraySlice<UInt8> {

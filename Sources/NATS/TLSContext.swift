@@ -128,12 +128,13 @@ private enum SocketMethod {
 enum OpenSSLError {
   static let remedy = "Check OpenSSL's own configuration."
 
-  /// The first reason, and forgets all; the later ones are those of outer calls.
-  static func take() -> String {
-    let code = ERR_get_error()
-    ERR_clear_error()
-    return text(code)
+  /// The first code, and forgets all; the later ones are those of outer calls.
+  static func takeCode() -> UInt {
+    defer { ERR_clear_error() }
+    return ERR_get_error()
   }
+
+  static func take() -> String { text(takeCode()) }
 
   static func text(_ code: UInt) -> String {
     guard code != 0, let reason = ERR_reason_error_string(code) else { return "no reason is given" }
@@ -143,8 +144,6 @@ enum OpenSSLError {
 
 /// A connection over TLS: the handshake, and what replaces the plain `send` and `recv`.
 extension WireConnection {
-  // MARK: Handshake
-
   /// Begins TLS on the socket, after the broker's greeting; throws when OpenSSL cannot.
   func beginTLS() throws(BrokerError) {
     let server = dialer.pointee.current
@@ -178,8 +177,7 @@ extension WireConnection {
   private func handshakeFailure(_ tls: OpaquePointer) -> BrokerError {
     let verdict = SSL_get_verify_result(tls)
     if verdict != Int(X509_V_OK) { return distrust(verdict) }
-    let code = ERR_get_error()
-    ERR_clear_error()
+    let code = OpenSSLError.takeCode()
     guard code != 0 else {
       return failure(
         "it closed the connection during the TLS handshake", "Does the broker speak TLS there?", .tls)
@@ -229,23 +227,20 @@ extension WireConnection {
     state.pointee.holdsMore = false
   }
 
-  // MARK: Bytes
-
   /// `send` over TLS, record by record.
   @usableFromInline
   func sendSecured(_ tls: OpaquePointer) -> Sent {
     // Nothing goes out before the handshake is done, and it tells epoll itself what it waits for.
     guard state.pointee.stage != .securing else { return .some }
-    guard state.pointee.outStart < state.pointee.outEnd else { return .nothing }
-    while state.pointee.outStart < state.pointee.outEnd {
+    guard unsentBytes > 0 else { return .nothing }
+    while unsentBytes > 0 {
       ERR_clear_error()
       var count = 0
       let outcome = SSL_write_ex(
-        tls, state.pointee.out + state.pointee.outStart, state.pointee.outEnd &- state.pointee.outStart,
-        &count)
+        tls, state.pointee.out.bytes + state.pointee.out.start, unsentBytes, &count)
       if outcome == 1 {
         state.pointee.written &+= UInt64(count)
-        state.pointee.outStart &+= count
+        state.pointee.out.start &+= count
         continue
       }
       switch SSL_get_error(tls, outcome) {
@@ -257,8 +252,7 @@ extension WireConnection {
         return .broken
       }
     }
-    state.pointee.outStart = 0
-    state.pointee.outEnd = 0
+    state.pointee.out.clear()
     return .all
   }
 
@@ -266,36 +260,36 @@ extension WireConnection {
   /// OpenSSL has read already. When the buffer was full, `holdsMore` says that there may be more to read.
   @usableFromInline
   func fillSecured(_ tls: OpaquePointer) -> Int {
-    let before = state.pointee.inEnd
+    let before = state.pointee.input.end
+    var new: Int { state.pointee.input.end &- before }
     state.pointee.holdsMore = false
-    while state.pointee.inEnd < state.pointee.inCapacity {
+    while state.pointee.input.end < state.pointee.input.capacity {
       ERR_clear_error()
       var count = 0
       let outcome = SSL_read_ex(
-        tls, state.pointee.input + state.pointee.inEnd, state.pointee.inCapacity &- state.pointee.inEnd,
-        &count)
+        tls, state.pointee.input.bytes + state.pointee.input.end,
+        state.pointee.input.capacity &- state.pointee.input.end, &count)
       if outcome == 1 {
-        state.pointee.inEnd &+= count
+        state.pointee.input.end &+= count
         continue
       }
       switch SSL_get_error(tls, outcome) {
-      case SSL_ERROR_WANT_READ: return state.pointee.inEnd &- before
+      case SSL_ERROR_WANT_READ: return new
       // The broker asks for new keys while the socket is full: too rare for a state of its own.
       case SSL_ERROR_WANT_WRITE where waitForRoom(milliseconds: 1000): continue
       default:
         noteError()
         // What came before the end is handled first; the end is found again by the next call.
-        state.pointee.holdsMore = state.pointee.inEnd > before
-        return state.pointee.inEnd > before ? state.pointee.inEnd &- before : -1
+        state.pointee.holdsMore = new > 0
+        return new > 0 ? new : -1
       }
     }
     state.pointee.holdsMore = true
-    return state.pointee.inEnd &- before
+    return new
   }
 
   private func noteError() {
-    let code = ERR_get_error()
-    ERR_clear_error()
+    let code = OpenSSLError.takeCode()
     if code != 0 { state.pointee.tlsError = code }
   }
 }

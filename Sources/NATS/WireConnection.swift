@@ -9,7 +9,6 @@ package enum WireStage: UInt8, Sendable {
   case connecting
   /// The broker is to greet.
   case greeting
-  /// The TLS handshake is under way.
   case securing
   /// The broker has our CONNECT, and is to agree.
   case introducing
@@ -18,39 +17,59 @@ package enum WireStage: UInt8, Sendable {
   case connected
 }
 
-/// What is known of one connection, at a fixed address.
+/// What is known of one connection, at a fixed address; `WireConnection` says what most of it means.
 package struct WireState {
   @usableFromInline var socket: Int32 = -1
   @usableFromInline var stage = WireStage.resting
-  /// When the stage is over, monotonic nanoseconds.
   var stageEnd: UInt64 = 0
-  /// To be written: from `outStart` to `outEnd`.
-  @usableFromInline var out: UnsafeMutableRawPointer
-  @usableFromInline var outCapacity: Int
-  @usableFromInline var outStart = 0
-  @usableFromInline var outEnd = 0
-  /// Bytes that the kernel took, over all connections that this one was.
+  /// What is to be written.
+  @usableFromInline var out: WireBuffer
   @usableFromInline var written: UInt64 = 0
-  /// Whether the socket's buffer was full, so that epoll tells when it is not.
   @usableFromInline var waitsForRoom = false
   @usableFromInline var pongsOwed = 0
-  /// Read and not yet handled: from `inStart` to `inEnd`.
-  @usableFromInline var input: UnsafeMutableRawPointer
-  @usableFromInline var inCapacity: Int
-  @usableFromInline var inStart = 0
-  @usableFromInline var inEnd = 0
+  /// What was read and is not yet handled.
+  @usableFromInline var input = WireBuffer(capacity: WireConnection.bufferBytes)
   /// OpenSSL's side of the socket; nil without TLS.
   @usableFromInline var tls: OpaquePointer?
-  /// Whether the last read over TLS may have left something that epoll does not know of.
   @usableFromInline var holdsMore = false
   /// OpenSSL's code of what ended the connection; 0 when it was nothing of TLS.
   var tlsError: UInt = 0
-  /// Bytes of a message, at most.
-  @usableFromInline var longestPayload: Int
-  /// How often the connection was made again.
+  @usableFromInline var longestPayload = BrokerInfo.ordinaryPayload
   var reconnects: UInt64 = 0
-  /// Rests since it was there last.
   var rests: UInt64 = 0
+}
+
+/// Bytes on their way: those from `start` to `end` wait.
+@usableFromInline
+struct WireBuffer {
+  @usableFromInline var bytes: UnsafeMutableRawPointer
+  @usableFromInline var capacity: Int
+  @usableFromInline var start = 0
+  @usableFromInline var end = 0
+
+  init(capacity: Int) {
+    self.capacity = capacity
+    bytes = .allocate(byteCount: capacity, alignment: 64)
+  }
+
+  @inlinable var count: Int { end &- start }
+
+  @inlinable
+  mutating func clear() { (start, end) = (0, 0) }
+
+  /// Moves what waits to the front, and grows when there is no room for so many bytes in all.
+  mutating func makeRoom(_ wanted: Int) {
+    let waiting = count
+    if wanted > capacity {
+      let larger = WireBuffer(capacity: wanted + wanted / 2)
+      memcpy(larger.bytes, bytes + start, waiting)
+      bytes.deallocate()
+      self = larger
+    } else if start > 0 {
+      memmove(bytes, bytes + start, waiting)
+    }
+    (start, end) = (0, waiting)
+  }
 }
 
 /// A connection to a broker: one socket that never blocks, a buffer each way. For one thread.
@@ -82,13 +101,8 @@ package struct WireConnection {
   ) {
     self.place = place
     self.epoll = epoll
-    let outCapacity = max(Self.bufferBytes, outBytes)
     state = .allocate(capacity: 1)
-    state.initialize(
-      to: WireState(
-        out: .allocate(byteCount: outCapacity, alignment: 64), outCapacity: outCapacity,
-        input: .allocate(byteCount: Self.bufferBytes, alignment: 64), inCapacity: Self.bufferBytes,
-        longestPayload: BrokerInfo.ordinaryPayload))
+    state.initialize(to: WireState(out: WireBuffer(capacity: max(Self.bufferBytes, outBytes))))
     let start = first % max(1, servers.count)
     dialer = .allocate(capacity: 1)
     dialer.initialize(
@@ -103,8 +117,8 @@ package struct WireConnection {
   /// Closes the socket and gives all memory back; no call may follow.
   package func close() {
     closeSocket()
-    state.pointee.out.deallocate()
-    state.pointee.input.deallocate()
+    state.pointee.out.bytes.deallocate()
+    state.pointee.input.bytes.deallocate()
     state.deallocate()
     dialer.deinitialize(count: 1)
     dialer.deallocate()
@@ -116,7 +130,7 @@ package struct WireConnection {
   @inlinable package var longestPayload: Int { state.pointee.longestPayload }
   /// Bytes that the kernel took so far, over all connections that this one was.
   @inlinable package var written: UInt64 { state.pointee.written }
-  @inlinable package var unsentBytes: Int { state.pointee.outEnd &- state.pointee.outStart }
+  @inlinable package var unsentBytes: Int { state.pointee.out.count }
   /// Whether the kernel takes no more for now; epoll tells when it does.
   @inlinable package var waitsForRoom: Bool { state.pointee.waitsForRoom }
   /// Whether the broker asked for PONGs that are not yet in the buffer.
@@ -140,30 +154,22 @@ package struct WireConnection {
   /// written there counts with `commit`.
   @inlinable @inline(__always)
   package func reserve(_ count: Int) -> UnsafeMutableRawPointer? {
-    if state.pointee.outEnd &+ count > state.pointee.outCapacity {
+    if state.pointee.out.end &+ count > state.pointee.out.capacity {
       guard makeRoom(count) else { return nil }
     }
-    return state.pointee.out + state.pointee.outEnd
+    return state.pointee.out.bytes + state.pointee.out.end
   }
 
   /// So many of the reserved bytes are to be sent.
   @inlinable @inline(__always)
-  package func commit(_ count: Int) { state.pointee.outEnd &+= count }
+  package func commit(_ count: Int) { state.pointee.out.end &+= count }
 
   /// Moves what waits to the buffer's front; an empty buffer grows to what it is to hold.
   @inline(never)
   package func makeRoom(_ count: Int) -> Bool {
-    let waiting = state.pointee.outEnd - state.pointee.outStart
-    guard waiting + count <= state.pointee.outCapacity || waiting == 0 else { return false }
-    if waiting + count > state.pointee.outCapacity {
-      state.pointee.out.deallocate()
-      state.pointee.outCapacity = count * 2
-      state.pointee.out = .allocate(byteCount: count * 2, alignment: 64)
-    } else {
-      memmove(state.pointee.out, state.pointee.out + state.pointee.outStart, waiting)
-    }
-    state.pointee.outStart = 0
-    state.pointee.outEnd = waiting
+    let wanted = unsentBytes + count
+    guard wanted <= state.pointee.out.capacity || unsentBytes == 0 else { return false }
+    state.pointee.out.makeRoom(wanted)
     return true
   }
 
@@ -184,16 +190,15 @@ package struct WireConnection {
   package func send() -> Sent {
     if state.pointee.pongsOwed > 0 { putPongs() }
     if let tls = state.pointee.tls { return sendSecured(tls) }
-    while state.pointee.outStart < state.pointee.outEnd {
+    while unsentBytes > 0 {
       let count = Glibc.send(
-        state.pointee.socket, state.pointee.out + state.pointee.outStart,
-        state.pointee.outEnd &- state.pointee.outStart, Int32(MSG_NOSIGNAL))
+        state.pointee.socket, state.pointee.out.bytes + state.pointee.out.start, unsentBytes,
+        Int32(MSG_NOSIGNAL))
       if count > 0 {
         state.pointee.written &+= UInt64(count)
-        state.pointee.outStart &+= count
-        guard state.pointee.outStart == state.pointee.outEnd else { continue }
-        state.pointee.outStart = 0
-        state.pointee.outEnd = 0
+        state.pointee.out.start &+= count
+        guard unsentBytes == 0 else { continue }
+        state.pointee.out.clear()
         return .all
       }
       if errno == Int32(KERNEL_WOULD_WAIT) {
@@ -228,17 +233,14 @@ package struct WireConnection {
   /// afterwards, handle what came and call again before waiting: epoll does not tell of the rest.
   @inlinable
   package func fill() -> Int {
-    if state.pointee.inStart == state.pointee.inEnd {
-      state.pointee.inStart = 0
-      state.pointee.inEnd = 0
-    }
+    if !hasInput { state.pointee.input.clear() }
     if let tls = state.pointee.tls { return fillSecured(tls) }
     while true {
       let count = recv(
-        state.pointee.socket, state.pointee.input + state.pointee.inEnd,
-        state.pointee.inCapacity &- state.pointee.inEnd, 0)
+        state.pointee.socket, state.pointee.input.bytes + state.pointee.input.end,
+        state.pointee.input.capacity &- state.pointee.input.end, 0)
       if count > 0 {
-        state.pointee.inEnd &+= count
+        state.pointee.input.end &+= count
         return count
       }
       if count == 0 { return -1 }
@@ -250,21 +252,20 @@ package struct WireConnection {
   /// Whether TLS may hold more than the buffer had room for: only ever after a `fill`.
   @inlinable package var holdsMore: Bool { state.pointee.holdsMore }
 
-  @inlinable package var hasInput: Bool { state.pointee.inStart < state.pointee.inEnd }
+  @inlinable package var hasInput: Bool { state.pointee.input.count > 0 }
 
   /// The piece that what was read begins with.
   @inlinable @inline(__always)
   package func nextPiece() -> WirePiece {
     WireParser.piece(
       UnsafeRawBufferPointer(
-        start: state.pointee.input + state.pointee.inStart,
-        count: state.pointee.inEnd &- state.pointee.inStart),
+        start: state.pointee.input.bytes + state.pointee.input.start, count: state.pointee.input.count),
       longestMessage: state.pointee.longestPayload &+ Self.headerBytes)
   }
 
   /// Goes on behind a piece; its bytes stay where they are until the next `fill`.
   @inlinable @inline(__always)
-  package func consume(_ piece: WirePiece) { state.pointee.inStart &+= piece.byteCount }
+  package func consume(_ piece: WirePiece) { state.pointee.input.start &+= piece.byteCount }
 
   /// Handles a piece that is no message. `pongs` counts what agrees with a PING of the owner's.
   @inline(never)
@@ -277,7 +278,7 @@ package struct WireConnection {
       if let info = piece.info { state.pointee.longestPayload = info.longestPayload }
     case .error: dialer.pointee.complain(piece.text)
     case .incomplete:
-      keep(piece.byteCount)
+      state.pointee.input.makeRoom(piece.byteCount)
       return .needsMore
     case .broken:
       dialer.pointee.complain(piece.fault.rawValue)
@@ -289,23 +290,6 @@ package struct WireConnection {
 
   /// What became of a piece that is no message; after `broken` the caller must give up the connection.
   package enum OtherPiece: Sendable { case handled, needsMore, broken }
-
-  /// Makes room for a piece of so many bytes, whose beginning is here.
-  func keep(_ count: Int) {
-    let have = state.pointee.inEnd - state.pointee.inStart
-    let start = state.pointee.input + state.pointee.inStart
-    if count > state.pointee.inCapacity {
-      let larger = UnsafeMutableRawPointer.allocate(byteCount: count + count / 2, alignment: 64)
-      memcpy(larger, start, have)
-      state.pointee.input.deallocate()
-      state.pointee.input = larger
-      state.pointee.inCapacity = count + count / 2
-    } else if state.pointee.inStart > 0 {
-      memmove(state.pointee.input, start, have)
-    }
-    state.pointee.inStart = 0
-    state.pointee.inEnd = have
-  }
 }
 
 /// How a connection comes about, breaks, and is made again; never waits, but for the first one.
@@ -409,7 +393,7 @@ extension WireConnection {
       let piece = nextPiece()
       switch piece.kind {
       case .incomplete:
-        keep(piece.byteCount)
+        state.pointee.input.makeRoom(piece.byteCount)
         return
       case .broken, .message: throw noBroker()
       case .error: throw refusal(piece.text)
@@ -436,7 +420,7 @@ extension WireConnection {
     guard server.security.enablesTLS || server.address.usesTLS || info.tls_required == true else {
       return try introduce()
     }
-    guard info.offersTLS else {
+    guard info.tls_required == true || info.tls_available == true else {
       throw failure(
         "the broker offers no TLS, which is asked for",
         "Leave the `tls:` block and `tls://` out, or give the broker a certificate.", .tls)
@@ -472,7 +456,7 @@ extension WireConnection {
 
   private func sendOut() throws(BrokerError) {
     if case .broken = send() { throw closed() }
-    if state.pointee.waitsForRoom, state.pointee.outStart == state.pointee.outEnd { wantRoom(false) }
+    if state.pointee.waitsForRoom, unsentBytes == 0 { wantRoom(false) }
   }
 
   // MARK: Later connections
@@ -528,10 +512,8 @@ extension WireConnection {
     if state.pointee.socket >= 0 { Glibc.close(state.pointee.socket) }
     state.pointee.socket = -1
     state.pointee.stage = .resting
-    state.pointee.outStart = 0
-    state.pointee.outEnd = 0
-    state.pointee.inStart = 0
-    state.pointee.inEnd = 0
+    state.pointee.out.clear()
+    state.pointee.input.clear()
     state.pointee.waitsForRoom = false
     state.pointee.pongsOwed = 0
   }

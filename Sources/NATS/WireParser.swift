@@ -1,15 +1,12 @@
 import Glibc
 
-/// What the broker sent, piece by piece, read in place. Pure: bytes in, a piece out, nothing kept.
-///
-/// Whatever the bytes are, it neither reads beyond them nor asks for more than `longestMessage`.
+/// What the broker sent, piece by piece, read in place. Pure: bytes in, a piece out, nothing kept. Whatever the bytes
+/// are, it neither reads beyond them nor asks for more than `longestMessage`.
 package enum WireParser {
   /// Bytes of a line, its end included, at most; the greeting of a large cluster is the longest.
   @inlinable package static var longestLine: Int { 64 << 10 }
 
-  /// The first piece of the bytes.
-  ///
-  /// - Parameter longestMessage: bytes of a message's headers and payload, at most.
+  /// The first piece of the bytes. `longestMessage` counts the bytes of headers and payload, at most.
   @inlinable @inline(__always)
   package static func piece(_ bytes: UnsafeRawBufferPointer, longestMessage: Int) -> WirePiece {
     guard let start = bytes.baseAddress, bytes.count > 0 else { return .incomplete(needs: 1) }

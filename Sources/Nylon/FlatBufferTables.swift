@@ -1,8 +1,6 @@
 import CNylonFlatBuffers
 
-/// A FlatBuffers builder that keeps its memory: build, use the bytes, build again.
-///
-/// Not for two threads at once. The bytes that it gives are valid until the next table.
+/// A FlatBuffers builder that keeps its memory: the bytes that it gives are valid until the next table. For one thread.
 package final class FlatBufferWriter {
   /// The most bytes of one table.
   private static let byteCountMost = 1 << 30
@@ -25,8 +23,6 @@ package final class FlatBufferWriter {
     // Its memory is copied when nothing refers to the writer any more, which could be gone by then.
     return withExtendedLifetime(writer) { (try? [UInt8](build(writer))) ?? [] }
   }
-
-  func reset() { nylon_builder_reset(builder) }
 
   func string(_ text: String) -> UInt32 {
     var text = text
@@ -60,14 +56,12 @@ package final class FlatBufferWriter {
 
 /// FlatBuffers `NylonHttpHeaders`: what `read_request_headers` and `read_response_headers` answer.
 package enum HeaderTable {
-  /// The table with these headers, in order.
   package static func encode(_ headers: [KeyValue]) -> [UInt8] {
     FlatBufferWriter.bytes { writer in
       try writer.finished(nylon_builder_headers(writer.builder, writer.pairs(headers)), "NylonHttpHeaders")
     }
   }
 
-  /// The headers in the table; throws `MessageError.notATable`.
   package static func decode(_ bytes: UnsafeRawBufferPointer) throws(MessageError) -> [KeyValue] {
     var pairs = NylonPairs()
     guard nylon_read_headers(bytes.bytePointer, bytes.count, &pairs) else {
@@ -79,7 +73,6 @@ package enum HeaderTable {
 
 /// FlatBuffers `HeaderKeyValue`: what `set_response_header` carries.
 package enum HeaderKeyValueCodec {
-  /// The table with this header.
   package static func encode(key: String, value: String) -> [UInt8] {
     FlatBufferWriter.bytes { try encode(key: key, value: value, with: $0) }
   }
@@ -88,7 +81,7 @@ package enum HeaderKeyValueCodec {
   package static func encode(
     key: String, value: String, with writer: FlatBufferWriter
   ) throws(MessageError) -> UnsafeRawBufferPointer {
-    writer.reset()
+    nylon_builder_reset(writer.builder)
     return try writer.finished(writer.pair(key, value), "HeaderKeyValue")
   }
 
@@ -108,7 +101,7 @@ extension HTTPContextChange {
 
   /// The change as a table in the writer's memory: valid until its next table. Nil fields are left out.
   package func encode(with writer: FlatBufferWriter) throws(MessageError) -> UnsafeRawBufferPointer {
-    writer.reset()
+    nylon_builder_reset(writer.builder)
     let parts = NylonContextParts(
       method: request.method.map(writer.string) ?? 0,
       path: request.path.map(writer.string) ?? 0,
@@ -122,7 +115,6 @@ extension HTTPContextChange {
     return try writer.finished(nylon_builder_context(writer.builder, parts), "NylonHttpContext")
   }
 
-  /// The change in the table; throws `MessageError.notATable`.
   package init(decoding bytes: UnsafeRawBufferPointer) throws(MessageError) {
     let view = try HTTPContextView(bytes)
     self.init(
@@ -134,18 +126,10 @@ extension HTTPContextChange {
   }
 }
 
-extension HTTPContext {
-  /// The context as a table, as a change that says every field.
-  package func encoded() -> [UInt8] { HTTPContextChange(self).encoded() }
-}
-
-/// A verified context that is read in place: nothing is copied until it is asked for.
-///
-/// Valid only as long as the bytes that it was made from. Fields are nil when absent.
+/// A verified context that is read in place: valid only as long as its bytes. Fields are nil when absent.
 package struct HTTPContextView {
   fileprivate var context = NylonContextView()
 
-  /// Verifies the bytes; throws `MessageError.notATable`.
   package init(_ bytes: UnsafeRawBufferPointer) throws(MessageError) {
     guard nylon_read_context(bytes.bytePointer, bytes.count, &context) else {
       throw .notATable(what: "NylonHttpContext", byteCount: bytes.count)

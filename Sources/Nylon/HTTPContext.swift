@@ -55,7 +55,6 @@ package struct HTTPRequest: Codable, Sendable, Hashable {
 
 /// The HTTP response that a plugin sees and changes.
 package struct HTTPResponse: Codable, Sendable, Hashable {
-  /// The status code, 100-599.
   package var status: UInt16
   package var headers: [KeyValue]
   package var body: [UInt8]
@@ -85,11 +84,9 @@ package struct HTTPResponseChange: Sendable, Hashable {
   package var body: [UInt8]?
 }
 
-/// The `data` of a reply in the `reply` dialect: what the handler changed.
-///
-/// The same FlatBuffers table as the request's `data`, read in another way: each field that is
-/// present replaces, each that is absent leaves as it was. A headers vector is the full
-/// new list; a body may be empty; status 0 is unchanged.
+/// The `data` of a reply in the `reply` dialect: the same FlatBuffers table as the request's `data`, of which each
+/// field that is present replaces, each that is absent leaves as it was. A headers vector is the full new list; a
+/// body may be empty.
 package struct HTTPContextChange: Sendable, Hashable {
   package var request: HTTPRequestChange
   package var response: HTTPResponseChange
@@ -122,7 +119,6 @@ extension HTTPContextChange {
 
 /// The HTTP request and response as they travel with a phase in the `reply` dialect.
 package struct HTTPContext: Sendable, Hashable {
-  /// The request, nil when it does not travel.
   package var request: HTTPRequest?
   /// The response, nil before there is one.
   package var response: HTTPResponse?
@@ -131,6 +127,9 @@ package struct HTTPContext: Sendable, Hashable {
     self.request = request
     self.response = response
   }
+
+  /// The context as a table, as a change that says every field.
+  package func encoded() -> [UInt8] { HTTPContextChange(self).encoded() }
 
   /// The context after a change. A change of a part that is absent begins with an empty part:
   /// a request filter that answers by itself makes the response.

@@ -10,10 +10,8 @@ struct PackedValue {
   var kind: Kind
   /// The number of `unsigned`, the bits of `negative`, the entries of `map`.
   var number: UInt64 = 0
-  /// The content of `text` and `binary`, the entries of `map`.
+  /// The content of `text` and `binary`, the keys and values of `map`.
   var raw = UnsafeRawBufferPointer(start: nil, count: 0)
-
-  var isNil: Bool { kind == .null }
 
   /// The bytes of a text, nil for any other type.
   @inline(__always)
@@ -27,9 +25,6 @@ struct PackedValue {
   /// The number that is not negative, nil for any other type.
   @inline(__always)
   var unsigned: UInt64? { kind == .unsigned ? number : nil }
-
-  /// The entries of a map, nil for any other type.
-  var map: PackedMap? { kind == .map ? PackedMap(raw: raw, count: Int(number)) : nil }
 
   /// What it is, for error messages; never the value, which may be a secret.
   var kindText: String {
@@ -46,27 +41,21 @@ struct PackedValue {
     case .other: "an extension type"
     }
   }
-}
 
-/// The entries of a map that was checked, in place.
-struct PackedMap {
-  var raw = UnsafeRawBufferPointer(start: nil, count: 0)
-  var count = 0
-
-  /// The value of the first entry whose key is that text and whose value is a text.
-  func text(_ name: StaticString) -> UnsafeRawBufferPointer? {
-    guard count > 0, var reader = PackedReader(raw) else { return nil }
-    for _ in 0..<count {
+  /// Of a map: the value of the first entry whose key is that text and whose value is a text.
+  func text(of name: StaticString) -> UnsafeRawBufferPointer? {
+    guard number > 0, var reader = PackedReader(raw) else { return nil }
+    for _ in 0..<number {
       guard let key = reader.next(), let value = reader.next() else { return nil }
       if key.text?.equals(name) == true { return value.text }
     }
     return nil
   }
 
-  /// All entries whose key and value are texts.
+  /// Of a map: all entries whose key and value are texts.
   var texts: [KeyValue] {
-    guard count > 0, var reader = PackedReader(raw) else { return [] }
-    return (0..<count).compactMap { _ in
+    guard number > 0, var reader = PackedReader(raw) else { return [] }
+    return (0..<number).compactMap { _ in
       guard let key = reader.next(), let value = reader.next(), let name = key.text, let text = value.text
       else { return nil }
       return KeyValue(key: name.string, value: text.string)
@@ -208,7 +197,8 @@ extension UnsafeRawBufferPointer {
 /// Ours and not msgpack-c's, which calls a function for each piece of each value: that took a fifth of a
 /// worker's time. In the tests msgpack-c reads what this writes.
 final class MessagePackWriter {
-  private var memory: UnsafeMutableRawPointer
+  /// Where the bytes begin.
+  private(set) var memory: UnsafeMutableRawPointer
   private var capacity = 512
   private(set) var byteCount = 0
 
@@ -216,23 +206,18 @@ final class MessagePackWriter {
 
   deinit { memory.deallocate() }
 
-  /// What was packed since the last `clear`; valid until the next call.
+  /// The message, as far as it is packed; valid until the next call.
   var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: memory, count: byteCount) }
 
   /// A copy of what was packed; the writer may be gone when it is used.
   var copy: [UInt8] { withExtendedLifetime(self) { [UInt8](bytes) } }
-
-  /// Where the bytes begin, to write over some.
-  var start: UnsafeMutableRawPointer { memory }
-
-  func clear() { byteCount = 0 }
 
   // MARK: Messages
 
   /// Begins the map of a message, of at most 15 entries.
   @inline(__always)
   func beginMessage() {
-    clear()
+    byteCount = 0
     map(0)
   }
 
@@ -270,11 +255,6 @@ final class MessagePackWriter {
     default: word(0xcf, number)
     }
   }
-
-  /// Five bytes whatever the number, so that it can be written over.
-  func fixed32(_ number: UInt32) { word(0xce, number) }
-  /// Nine bytes whatever the number, so that it can be written over.
-  func fixed64(_ number: UInt64) { word(0xcf, number) }
 
   @inline(__always)
   func key(_ name: StaticString) {
@@ -329,8 +309,9 @@ final class MessagePackWriter {
     byteCount &+= 1
   }
 
+  /// A type and a number of one width, whatever the number is.
   @inline(__always)
-  private func word<Word: FixedWidthInteger>(_ type: UInt8, _ number: Word) {
+  func word<Word: FixedWidthInteger>(_ type: UInt8, _ number: Word) {
     let size = 1 &+ MemoryLayout<Word>.size
     let place = room(size)
     place.storeBytes(of: type, as: UInt8.self)

@@ -70,7 +70,7 @@ package struct MessageView {
   /// Unix milliseconds.
   package private(set) var timestampMilliseconds: UInt64?
   package private(set) var error: UnsafeRawBufferPointer?
-  private var headers: PackedMap?
+  private var headers: PackedValue?
 
   /// The reply in the bytes; nil when they are not exactly one map with the right types.
   package init?(reply bytes: UnsafeRawBufferPointer) {
@@ -85,7 +85,7 @@ package struct MessageView {
   private init() {}
 
   /// The value of a message header (`entry`, `reply`, `method`), nil when absent or no text.
-  package func header(_ name: StaticString) -> UnsafeRawBufferPointer? { headers?.text(name) }
+  package func header(_ name: StaticString) -> UnsafeRawBufferPointer? { headers?.text(of: name) }
 
   /// All message headers whose name and value are texts.
   var headerList: [KeyValue] { headers?.texts ?? [] }
@@ -95,7 +95,7 @@ package struct MessageView {
     guard var reader = PackedReader(bytes), let entries = reader.enterMap() else { return false }
     for _ in 0..<entries {
       guard let name = reader.next(), let value = reader.next() else { return false }
-      guard let key = MessageKey(name), !value.isNil else { continue }
+      guard let key = MessageKey(name), value.kind != .null else { continue }
       guard take(key, value, isRequest: isRequest) else { return false }
     }
     return reader.isAtEnd
@@ -115,7 +115,7 @@ package struct MessageView {
     case (.sessionID, _): return put(&sessionID, value.unsigned.flatMap(UInt32.init(exactly:)))
     case (.method, _): return put(&method, value.unsigned.flatMap(UInt32.init(exactly:)))
     case (.data, _): return put(&data, value.bytes)
-    case (.headers, _): return put(&headers, value.map)
+    case (.headers, _): return put(&headers, value.kind == .map ? value : nil)
     case (.phase, true):
       return put(&phase, value.unsigned.flatMap(UInt8.init(exactly:)).flatMap(Phase.init(rawValue:)))
     case (.timestamp, true): return put(&timestampMilliseconds, value.unsigned)
@@ -137,7 +137,7 @@ package struct MessageView {
     var view = MessageView()
     for _ in 0..<entries {
       guard let name = reader.next(), let value = reader.next() else { return notAMap }
-      guard refusal == nil, let key = MessageKey(name), !value.isNil,
+      guard refusal == nil, let key = MessageKey(name), value.kind != .null,
         !view.take(key, value, isRequest: true)
       else { continue }
       refusal = .wrongValue(

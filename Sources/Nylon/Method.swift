@@ -9,13 +9,9 @@ public struct Method: RawRepresentable, Sendable, Hashable, CustomStringConverti
   @inlinable
   public init(rawValue: UInt32) { self.rawValue = rawValue }
 
-  // MARK: control
-
   package static let next = Method(rawValue: 1)  // done, go on
   package static let end = Method(rawValue: 2)  // done, the plugin's response is the answer
   package static let getPayload = Method(rawValue: 3)  // answer: the middleware's payload, JSON
-
-  // MARK: response
 
   package static let setResponseHeader = Method(rawValue: 100)  // payload: `HeaderKeyValue`
   package static let removeResponseHeader = Method(rawValue: 101)  // payload: the header's name
@@ -30,8 +26,6 @@ public struct Method: RawRepresentable, Sendable, Hashable, CustomStringConverti
   package static let readResponseHeaders = Method(rawValue: 110)  // answer: `NylonHttpHeaders`
   package static let readResponseDuration = Method(rawValue: 111)  // answer: milliseconds, decimal text
   package static let readResponseError = Method(rawValue: 112)  // answer: text, empty when there was no error
-
-  // MARK: request
 
   package static let readRequestFullBody = Method(rawValue: 200)  // answer: the body
   package static let readRequestHeader = Method(rawValue: 201)  // payload: the name; answer: value or empty
@@ -58,13 +52,10 @@ extension Method {
   @inlinable
   public var endsPhase: Bool { rawValue == 1 || rawValue == 2 || rawValue == 105 }
 
-  /// Every number that has a meaning, in order.
-  public static let all: [Method] = names.keys.sorted().map(Method.init(rawValue:))
+  /// The name, such as `set_response_header`; `method 77` for an unknown number.
+  public var description: String { Self.names[rawValue] ?? "method \(rawValue)" }
 
-  /// The name in reports, such as `set_response_header`; `method 77` for an unknown number.
-  public var name: String { Self.names[rawValue] ?? "method \(rawValue)" }
-
-  private static let names: [UInt32: String] = [
+  static let names: [UInt32: String] = [
     1: "next", 2: "end", 3: "get_payload",
     100: "set_response_header", 101: "remove_response_header", 102: "set_response_status",
     103: "set_response_full_body", 104: "set_response_stream_data", 105: "set_response_stream_end",
@@ -81,7 +72,4 @@ extension Method {
     350: "websocket_on_open", 351: "websocket_on_message_text",
     352: "websocket_on_message_binary", 353: "websocket_on_close", 354: "websocket_on_error",
   ]
-
-  /// The name.
-  public var description: String { name }
 }

@@ -12,9 +12,7 @@ public enum Phase: UInt8, CaseIterable, Codable, Sendable, Hashable, Comparable 
   case logging = 4
 
   /// The four phases of a session, in the order in which they run.
-  public static let session: [Phase] = [
-    .requestFilter, .responseFilter, .responseBodyFilter, .logging,
-  ]
+  public static let session = Array(Phase.allCases.dropFirst())
 
   private static let names = ["zero", "request_filter", "response_filter", "response_body_filter", "logging"]
 
@@ -43,9 +41,7 @@ extension Phase: CodingKeyRepresentable {
   }
 
   /// Encodes the name.
-  public func encode(to encoder: any Encoder) throws {
-    try subjectFragment.encode(to: encoder)
-  }
+  public func encode(to encoder: any Encoder) throws { try subjectFragment.encode(to: encoder) }
 
   /// The name as a key.
   public var codingKey: any CodingKey { subjectFragment.codingKey }
@@ -60,7 +56,6 @@ package enum ErrorAction: String, Codable, Sendable, CaseIterable {
   case retry
   /// Note the error and go on with the session.
   case `continue`
-  /// Fail the session at once.
   case end
 }
 

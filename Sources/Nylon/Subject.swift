@@ -3,34 +3,26 @@ package struct Subject: Sendable, Hashable {
   /// What Nylon uses when nothing is configured.
   package static let standardPrefix = "nylon.plugin"
 
-  /// One or more tokens, such as `nylon.plugin`.
-  package let prefix: String
-  /// The plugin's name, one token.
-  package let plugin: String
+  private let stem: String
 
-  /// Checks both parts; throws `MessageError.badSubjectToken`.
+  /// Of a prefix of one or more tokens, and a plugin's name of one; throws `MessageError.badSubjectToken`.
   package init(prefix: String = Subject.standardPrefix, plugin: String) throws(MessageError) {
     try Subject.check(prefix, what: "prefix")
     if plugin.contains(".") {
       throw .badSubjectToken(what: "plugin name", value: Subject.shown(plugin), reason: "contains a dot")
     }
     try Subject.check(plugin, what: "plugin name")
-    self.prefix = prefix
-    self.plugin = plugin
+    stem = "\(prefix).\(plugin)"
   }
 
   /// The subject on which the phase's requests go.
-  package func phase(_ phase: Phase) -> String { "\(prefix).\(plugin).\(phase.subjectFragment)" }
+  package func phase(_ phase: Phase) -> String { "\(stem).\(phase.subjectFragment)" }
 
   /// The subject of `initialize` and `shutdown`, subscribed without a queue group.
-  package var lifecycle: String { "\(prefix).\(plugin).lifecycle" }
+  package var lifecycle: String { "\(stem).lifecycle" }
 
-  /// Checks the name of a queue group: dots are fine, wildcards and spaces are not.
-  package static func checkQueueGroup(_ group: String) throws(MessageError) {
-    try check(group, what: "queue group")
-  }
-
-  private static func check(_ name: String, what: String) throws(MessageError) {
+  /// Checks a prefix, or the name of a queue group: dots are fine, wildcards and spaces are not.
+  package static func check(_ name: String, what: String) throws(MessageError) {
     let tokens = name.split(separator: ".", omittingEmptySubsequences: false)
     guard let reason = tokens.lazy.compactMap(fault).first else { return }
     throw .badSubjectToken(what: what, value: shown(name), reason: reason)

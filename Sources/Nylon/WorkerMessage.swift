@@ -99,13 +99,13 @@ package struct WorkerMessage: Sendable, Hashable {
     }
     writer.entry("session_id", sessionID) {
       offsets.sessionID = writer.byteCount + 1  // behind 0xce
-      if isTemplate { writer.fixed32($0) } else { writer.unsigned(UInt64($0)) }
+      if isTemplate { writer.word(0xce, $0) } else { writer.unsigned(UInt64($0)) }
     }
     writer.entry("phase", phase) { writer.unsigned(UInt64($0.rawValue)) }
     writer.entry("action", action.text) { writer.key($0) }
     writer.entry("timestamp", timestampMilliseconds) {
       offsets.timestamp = writer.byteCount + 1  // behind 0xcf
-      if isTemplate { writer.fixed64($0) } else { writer.unsigned($0) }
+      if isTemplate { writer.word(0xcf, $0) } else { writer.unsigned($0) }
     }
     writer.entry("method", method) { writer.unsigned(UInt64($0)) }
     // A request has its headers also when there are none.

@@ -5,20 +5,12 @@
 /// They mean something only where host and worker share a clock: on one machine.
 package struct WorkerStamps: Sendable, Equatable {
   /// When the request was read from the worker's socket.
-  package var read: UInt64
-  package var begun: UInt64
+  package var read: UInt64 = 0
+  package var begun: UInt64 = 0
   /// When the handler had ended.
-  package var ended: UInt64
+  package var ended: UInt64 = 0
   /// When the reply was packed.
-  package var packed: UInt64
-
-  @inlinable
-  package init(read: UInt64 = 0, begun: UInt64 = 0, ended: UInt64 = 0, packed: UInt64 = 0) {
-    self.read = read
-    self.begun = begun
-    self.ended = ended
-    self.packed = packed
-  }
+  package var packed: UInt64 = 0
 
   package static let header: StaticString = "nylon-bench-stamps"
   /// What asks for the stamps.
@@ -27,6 +19,10 @@ package struct WorkerStamps: Sendable, Equatable {
   static let digits = 20
   /// Bytes of the header's value as this package writes it.
   static let byteCount = 4 * digits + 3
+}
+
+extension WorkerStamps {
+  package init(read: UInt64) { self.init(read: read, begun: 0) }
 
   /// The stamps in a header's value; nil when it has not exactly four numbers in it.
   package init?(_ text: UnsafeRawBufferPointer) {
@@ -74,9 +70,7 @@ package struct WorkerStamps: Sendable, Equatable {
   }
 }
 
-/// Packs the `reply` dialect's answers into one buffer that is kept: the worker's hot path.
-///
-/// Not for two threads at once: each thread has its own.
+/// Packs the `reply` dialect's answers into one buffer that is kept: the worker's hot path. Each thread has its own.
 package final class ReplyEncoder {
   private let writer = MessagePackWriter()
   private var stampsOffset: Int?
@@ -97,24 +91,21 @@ package final class ReplyEncoder {
     writer.entry("data", data) { writer.binary($0) }
     writer.entry("error", error) { writer.text($0) }
     stampsOffset = nil
-    writer.entry("headers", stamps) { write($0) }
-    return writer.bytes
-  }
-
-  private func write(_ stamps: WorkerStamps) {
-    writer.map(1)
-    writer.key(WorkerStamps.header)
-    withUnsafeTemporaryAllocation(byteCount: WorkerStamps.byteCount, alignment: 1) { text in
-      guard let start = text.baseAddress else { return }
-      stamps.write(to: start)
-      writer.text(UnsafeRawBufferPointer(text))
+    writer.entry("headers", stamps) { stamps in
+      writer.map(1)
+      writer.key(WorkerStamps.header)
+      withUnsafeTemporaryAllocation(byteCount: WorkerStamps.byteCount, alignment: 1) { text in
+        text.baseAddress.map(stamps.write)
+        writer.text(UnsafeRawBufferPointer(text))
+      }
+      stampsOffset = writer.byteCount - WorkerStamps.digits
     }
-    stampsOffset = writer.byteCount - WorkerStamps.digits
+    return writer.bytes
   }
 
   /// Writes into the answer when it was packed, nanoseconds; the answer of the last `encode` has it then.
   package func stampPacked(_ nanoseconds: UInt64) {
     guard let stampsOffset else { return }
-    WorkerStamps.write(nanoseconds, to: writer.start + stampsOffset)
+    WorkerStamps.write(nanoseconds, to: writer.memory + stampsOffset)
   }
 }

@@ -1,9 +1,8 @@
 import Foundation
+import Nylon
 
-/// One mapping of a file while it is read: checks its keys, reads its values, notes what is wrong.
-///
-/// A reading method returns nil both when the key is absent and when its value is wrong; a wrong
-/// value has then been noted, so the caller can go on with the default.
+/// One mapping of a file while it is read. A method that reads a key returns nil both when it is absent and when its
+/// value is wrong, which has then been noted.
 struct Block {
   let value: YAMLValue
   /// The path as `--set` writes it, empty at the top.
@@ -56,7 +55,6 @@ struct Block {
     return "Allowed: \(allowed.joined(separator: ", "))"
   }
 
-  /// The path of a key of this block.
   func childPath(_ key: String) -> String { path.isEmpty ? key : "\(path).\(key)" }
 
   /// The value of a key, nil when absent or empty.
@@ -68,21 +66,20 @@ struct Block {
     return URL(fileURLWithPath: folder).appendingPathComponent(path).standardized.path
   }
 
-  /// Notes an error at a key's value, or at the block when the key is absent.
+  /// A key's value with its place, or nothing at the block's place when the key is absent.
+  private func item(_ key: String) -> Item {
+    Item(value: get(key) ?? .empty(at: value.place), path: childPath(key), problems: problems)
+  }
+
   func fail(_ key: String, _ message: String, suggestion: String? = nil, remedy: String? = nil) {
-    let child = get(key)
-    problems.add(
-      at: child?.place ?? value.place, key: childPath(key),
-      value: child.flatMap { Self.printable($0, path: childPath(key)) }, message, suggestion: suggestion,
-      remedy: remedy)
+    item(key).fail(message, suggestion: suggestion, remedy: remedy)
   }
 
   /// Notes an error at a key's value, which is then none.
   func refuse<Value>(
     _ key: String, _ message: String, suggestion: String? = nil, remedy: String? = nil
   ) -> Value? {
-    fail(key, message, suggestion: suggestion, remedy: remedy)
-    return nil
+    item(key).refuse(message, suggestion: suggestion, remedy: remedy)
   }
 
   /// Notes a name that is not among those of another block.
@@ -100,7 +97,6 @@ struct Block {
     }
   }
 
-  /// Notes a warning at a key's value.
   func warn(_ key: String, _ message: String) {
     problems.add(.warning, at: get(key)?.place ?? value.place, key: childPath(key), message)
   }
@@ -108,7 +104,7 @@ struct Block {
   /// A scalar's text for a message; nil for lists, mappings and whatever may be secret.
   static func printable(_ value: YAMLValue, path: String) -> String? {
     guard let text = value.text, !Redaction.mentionsSecret(path: path) else { return nil }
-    let shown = redactedURL(text).replacingOccurrences(of: "\n", with: " ")
+    let shown = Redaction.redactedURL(text).replacingOccurrences(of: "\n", with: " ")
     return shown.count > 80 ? String(shown.prefix(77)) + "..." : shown
   }
 
@@ -132,7 +128,6 @@ struct Block {
     return child.text.flatMap { Bool($0.lowercased()) } ?? refuse(key, "must be true or false")
   }
 
-  /// One of an enumeration's raw values.
   func choice<Choice: RawRepresentable & CaseIterable>(
     _ key: String, of type: Choice.Type
   ) -> Choice? where Choice.RawValue == String {
@@ -145,38 +140,50 @@ struct Block {
   }
 
   /// The items of a list; anything else is an error.
-  func list(_ key: String, of what: String) -> [YAMLValue]? {
+  func items(_ key: String, of what: String) -> [Item]? {
     guard let child = get(key) else { return nil }
-    return child.items
-      ?? refuse(key, "is \(child.kind), not a list", remedy: "write a list of \(what), each behind '- '")
-  }
-
-  /// The blocks of a list of mappings.
-  func blocks(_ key: String, of what: String, rows: [Row]) -> [Block]? {
-    list(key, of: what)?.enumerated().compactMap { index, item in
-      Block(
-        item, path: childPath("\(key).\(index)"), rows: rows, in: problems, folder: folder,
-        isLenient: isLenient)
+    guard let items = child.items else {
+      return refuse(
+        key, "is \(child.kind), not a list", remedy: "write a list of \(what), each behind '- '")
+    }
+    return items.enumerated().map { index, item in
+      Item(value: item, path: childPath("\(key).\(index)"), problems: problems)
     }
   }
 
-  /// The block of a key.
+  func blocks(_ key: String, of what: String, rows: [Row]) -> [Block]? {
+    items(key, of: what)?.compactMap { item in
+      Block(item.value, path: item.path, rows: rows, in: problems, folder: folder, isLenient: isLenient)
+    }
+  }
+
   func block(_ key: String, rows: [Row]) -> Block? {
     guard let child = get(key) else { return nil }
     return Block(
       child, path: childPath(key), rows: rows, in: problems, folder: folder, isLenient: isLenient)
   }
 
-  /// The names and single values of a free mapping, in order.
-  func pairs(_ key: String) -> [YAMLValue.Entry]? {
+  /// The names and texts of a free mapping, in order; an empty value is empty text. A list of values `repeats` the
+  /// name. `fault` says what is wrong with a name, or with its text, which is nil for a list or a mapping.
+  func pairs(
+    _ key: String, repeats: Bool = false, fault: (_ name: String, _ text: String?) -> String?
+  ) -> [KeyValue]? {
     guard let child = get(key) else { return nil }
-    return child.entries
-      ?? refuse(key, "is \(child.kind), not a mapping", remedy: "write 'name: value' under it")
+    guard let entries = child.entries else {
+      return refuse(key, "is \(child.kind), not a mapping", remedy: "write 'name: value' under it")
+    }
+    let values = entries.flatMap { entry in
+      (repeats ? entry.value.items ?? [entry.value] : [entry.value]).map { (entry.key, $0) }
+    }
+    return values.compactMap { name, value in
+      let text = value.isNull ? "" : value.text
+      let fault = fault(name, text) ?? (text == nil ? "is \(value.kind), not text" : nil)
+      if let text, fault == nil { return KeyValue(key: name, value: text) }
+      problems.add(at: value.place, key: "\(childPath(key)).\(name)", fault ?? "")
+      return nil
+    }
   }
 
-  // MARK: Numbers
-
-  /// A finite number in a range.
   func number(_ key: String, in range: ClosedRange<Double>) -> Double? {
     guard let child = get(key) else { return nil }
     let unit = KeyUnit.of(key)
@@ -225,6 +232,25 @@ struct Block {
     let note = "the unit is in the key's name, \(unit.name)"
     guard let factor = unit.suffixes[suffix] else { return "\(note); write a number alone" }
     return "\(note): write \(key): \(short((number * factor * 1e9).rounded() / 1e9))"
+  }
+}
+
+/// An item of a list while it is read.
+struct Item {
+  let value: YAMLValue
+  let path: String
+  let problems: ProblemCollector
+
+  func fail(_ message: String, suggestion: String? = nil, remedy: String? = nil) {
+    problems.add(
+      at: value.place, key: path, value: Block.printable(value, path: path), message, suggestion: suggestion,
+      remedy: remedy)
+  }
+
+  /// Notes an error of the item, which is then none.
+  func refuse<Value>(_ message: String, suggestion: String? = nil, remedy: String? = nil) -> Value? {
+    fail(message, suggestion: suggestion, remedy: remedy)
+    return nil
   }
 }
 

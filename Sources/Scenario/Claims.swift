@@ -1,9 +1,7 @@
 // What the documents say, as Scenarios/claims.yaml states it: figures, behaviour, and where figures come from.
 
-/// One documented figure, and how it is tested.
-///
-/// A figure of one target, or of one target compared with another under the same load: a difference
-/// ("+2-3 ms") or a change in percent ("-30 %").
+/// One documented figure, and how it is tested: of one target, or of one compared with another under the same
+/// load, as a difference ("+2-3 ms") or a change in percent ("-30 %").
 package struct ClaimSpec: Sendable, Equatable {
   /// Which side of the range is good.
   package enum Better: String, Sendable, CaseIterable { case lower, higher }
@@ -13,13 +11,11 @@ package struct ClaimSpec: Sendable, Equatable {
     case milliseconds = "ms"
     case microseconds = "us"
     case requestsPerSecond = "req/s"
-    /// Of a change.
     case percent = "%"
   }
 
   /// What is measured to test the claim.
   package enum Role: String, Sendable, CaseIterable {
-    /// A plugin in the host's process.
     case ffi
     /// Workers behind a broker on this machine.
     case nats
@@ -29,7 +25,6 @@ package struct ClaimSpec: Sendable, Equatable {
 
   /// The circumstances of a test, in the order in which they are listed.
   package enum Circumstance: String, Sendable, CaseIterable {
-    /// One request in flight.
     case unloaded = "a"
     /// Open loop at the documented throughput.
     case documentedRate = "b"
@@ -97,73 +92,59 @@ package struct ClaimOrigin: Codable, Sendable, Equatable {
   /// Ids of the claims that it is about.
   package var about: [String]
   package var fact: String
-  /// Where that can be read.
   package var source: String
 }
 
-// MARK: Reading
-
-/// Reads `claims.yaml`, the documented figures.
-package enum ClaimsFile {
+/// What `claims.yaml` says, each in the order written.
+package struct ClaimsFile {
   static let keys = [
     "id", "document", "line", "also_lines", "words", "documented", "unit", "metric", "better", "target",
     "minus", "relative_to", "documented_rate_per_second", "conditions", "not_measured",
   ]
-  static let rootKeys = ["claims", "origins", "behaviours"]
-  static let originKeys = ["about", "fact", "source"]
+  static let behaviourKeys = ["id", "document", "line", "words", "test", "not_measured"]
 
   /// How far a single documented number reaches on both sides: 10 %.
   package static let tolerance = 0.1
 
-  /// Reads the claims in the order written.
-  package static func load(path: String, metrics: [String]) throws(ScenarioError) -> [ClaimSpec] {
-    try read(path: path, metrics: metrics).claims
-  }
+  package let claims: [ClaimSpec]
+  package let origins: [ClaimOrigin]
+  package let behaviours: [BehaviourSpec]
 
-  /// What is known about where the figures come from, in the order written.
-  package static func origins(path: String, metrics: [String]) throws(ScenarioError) -> [ClaimOrigin] {
-    try read(path: path, metrics: metrics).origins
-  }
-
-  private static func read(
-    path: String, metrics: [String]
-  ) throws(ScenarioError) -> (claims: [ClaimSpec], origins: [ClaimOrigin]) {
-    try contents(of: path) { root in
-      let blocks = root.blocks("claims", of: "claims", rows: rows(keys)) ?? []
-      if root.get("claims")?.items?.isEmpty != false {
-        root.fail("claims", "is missing or empty", remedy: "list at least one claim")
-      }
-      var claims: [ClaimSpec] = []
-      for block in blocks {
-        guard let claim = claim(block, metrics: metrics) else { continue }
-        if claims.contains(where: { $0.id == claim.id }) { block.fail("id", "is the id of an earlier claim") }
-        claims.append(claim)
-      }
-      return (claims, origins(of: root, claims: claims))
-    }
-  }
-
-  /// What `body` reads of a file of claims; everything that was found wrong is thrown.
-  fileprivate static func contents<Value>(
-    of path: String, _ body: (Block) -> Value
-  ) throws(ScenarioError) -> Value {
+  /// Throws everything that was found wrong. `tests` are those of behaviour that there are; nil checks no names.
+  package init(path: String, metrics: [String], tests: Set<String>? = nil) throws(ScenarioError) {
     let problems = ProblemCollector()
     let tree = try SourceFile(path: path).tree(what: "a list of claims")
-    let root = Block(tree, path: "", rows: rows(rootKeys), in: problems)
-    if let value = root.map(body), !problems.hasErrors { return value }
-    throw ScenarioError(problems: problems.sorted)
+    let rows = Self.rows(["claims", "origins", "behaviours"])
+    guard let root = Block(tree, path: "", rows: rows, in: problems) else {
+      throw ScenarioError(problems: problems.sorted)
+    }
+    if root.get("claims")?.items?.isEmpty != false {
+      root.fail("claims", "is missing or empty", remedy: "list at least one claim")
+    }
+    var ids: Set<String> = []
+    func blocks(_ key: String, _ keys: [String]) -> [Block] {
+      let blocks = root.blocks(key, of: key, rows: Self.rows(keys)) ?? []
+      for block in blocks {
+        guard let id = block.get("id")?.text, !ids.insert(id).inserted else { continue }
+        block.fail("id", "is the id of an earlier claim")
+      }
+      return blocks
+    }
+    claims = blocks("claims", Self.keys).compactMap { Self.claim($0, metrics: metrics) }
+    origins = Self.origins(of: root, ids: ids)
+    behaviours = blocks("behaviours", Self.behaviourKeys).compactMap { Self.behaviour($0, tests: tests) }
+    if problems.hasErrors { throw ScenarioError(problems: problems.sorted) }
   }
 
-  fileprivate static func rows(_ keys: [String]) -> [Row] { keys.map { Row(name: $0) } }
+  private static func rows(_ keys: [String]) -> [Row] { keys.map { Row(name: $0) } }
 
-  private static func origins(of root: Block, claims: [ClaimSpec]) -> [ClaimOrigin] {
-    (root.blocks("origins", of: "facts", rows: rows(originKeys)) ?? []).compactMap { block in
-      let about = (block.list("about", of: "claims' ids") ?? []).compactMap(\.text)
-      let ids = claims.map(\.id)
+  private static func origins(of root: Block, ids: Set<String>) -> [ClaimOrigin] {
+    (root.blocks("origins", of: "facts", rows: rows(["about", "fact", "source"])) ?? []).compactMap { block in
+      let about = (block.items("about", of: "claims' ids") ?? []).compactMap(\.value.text)
       for id in about where !ids.contains(id) {
         block.fail(
-          "about", "names '\(id)', which is no claim's id", suggestion: Suggestion.nearest(to: id, among: ids)
-        )
+          "about", "names '\(id)', which is no claim's id",
+          suggestion: Suggestion.nearest(to: id, among: ids.sorted()))
       }
       guard let fact = block.required("fact", "say what is known"),
         let source = block.required("source", "say where it can be read")
@@ -172,19 +153,48 @@ package enum ClaimsFile {
     }
   }
 
-  private static func claim(_ block: Block, metrics: [String]) -> ClaimSpec? {
-    let id = block.required("id", "write a short name, such as ffi-latency")
+  /// Where a document says something: an entry's id, the document, the line and its words.
+  private static func place(_ block: Block) -> (id: String, document: String, line: Int, words: String)? {
+    let id = block.required("id", "write a short name, such as ffi-latency or round-robin")
     let document = block.required("document", "write the document's file name")
     let words = block.required("words", "quote the document")
-    let metric = metric(block, of: metrics)
+    if block.get("line") == nil { block.fail("line", "is missing", remedy: "write its line in the document") }
+    guard let line = block.whole("line", in: 1...1_000_000), let id, let document, let words else {
+      return nil
+    }
+    return (id, document, line, words)
+  }
+
+  private static func behaviour(_ block: Block, tests: Set<String>?) -> BehaviourSpec? {
+    let place = place(block)
+    let test = block.text("test")
+    let reason = block.text("not_measured")
+    if (test == nil) == (reason == nil) {
+      block.fail("test", "one of test and not_measured must be there, and only one")
+    }
+    if let test, let tests, !tests.contains(test) {
+      block.fail(
+        "test", "is not the name of a test", suggestion: Suggestion.nearest(to: test, among: tests.sorted()))
+    }
+    return place.map { id, document, line, words in
+      BehaviourSpec(id: id, document: document, line: line, words: words, test: test, notMeasured: reason)
+    }
+  }
+
+  private static func claim(_ block: Block, metrics: [String]) -> ClaimSpec? {
+    let place = place(block)
+    let metric = block.required("metric", "name a column of summary.csv").flatMap { name in
+      metrics.contains(name)
+        ? name
+        : block.refuse(
+          "metric", "is not a numeric column of summary.csv",
+          suggestion: Suggestion.nearest(to: name, among: metrics))
+    }
     let range = documented(block)
     let conditions = conditions(block)
-    for key in ["line", "unit", "better", "target"] where block.get(key) == nil {
-      block.fail(key, "is missing")
-    }
+    for key in ["unit", "better", "target"] where block.get(key) == nil { block.fail(key, "is missing") }
     let rate = block.number("documented_rate_per_second", in: LoadReader.rateRange)
-    guard let id, let document, let words, let metric, let range,
-      let line = block.whole("line", in: 1...1_000_000),
+    guard let (id, document, line, words) = place, let metric, let range,
       let unit = block.choice("unit", of: ClaimSpec.Unit.self),
       let better = block.choice("better", of: ClaimSpec.Better.self),
       let target = block.choice("target", of: ClaimSpec.Role.self)
@@ -211,18 +221,10 @@ package enum ClaimsFile {
   }
 
   private static func alsoLines(_ block: Block) -> [Int] {
-    let items = block.list("also_lines", of: "line numbers") ?? []
-    let lines = items.compactMap { $0.text.flatMap { Int($0) } }.filter { $0 > 0 }
+    let items = block.items("also_lines", of: "line numbers") ?? []
+    let lines = items.compactMap { $0.value.text.flatMap { Int($0) } }.filter { $0 > 0 }
     if lines.count != items.count { block.fail("also_lines", "must be whole numbers from 1") }
     return lines
-  }
-
-  private static func metric(_ block: Block, of metrics: [String]) -> String? {
-    guard let metric = block.required("metric", "name a column of summary.csv") else { return nil }
-    if metrics.contains(metric) { return metric }
-    return block.refuse(
-      "metric", "is not a numeric column of summary.csv",
-      suggestion: Suggestion.nearest(to: metric, among: metrics))
   }
 
   /// A number, which stands for itself ± 10 %, a list of the range's two ends, or one end alone.
@@ -263,45 +265,5 @@ package enum ClaimsFile {
     return ClaimSpec.Circumstance.allCases.compactMap { circumstance in
       conditions.text(circumstance.rawValue).map { .init(circumstance: circumstance, load: $0) }
     }
-  }
-}
-
-/// Reads `behaviours:` of `claims.yaml`, what the documents say that is no figure.
-package enum BehavioursFile {
-  static let keys = ["id", "document", "line", "words", "test", "not_measured"]
-
-  /// Reads the statements in the order written; none when the file has no `behaviours:`.
-  ///
-  /// - Parameter tests: names of the tests that there are; nil checks no names.
-  package static func load(path: String, tests: Set<String>? = nil) throws(ScenarioError) -> [BehaviourSpec] {
-    try ClaimsFile.contents(of: path) { root in
-      var ids = Set((root.get("claims")?.items ?? []).compactMap { $0["id"]?.text })
-      let blocks = root.blocks("behaviours", of: "behaviours", rows: ClaimsFile.rows(keys)) ?? []
-      return blocks.compactMap { block in
-        guard let spec = spec(block, tests: tests) else { return nil }
-        if !ids.insert(spec.id).inserted { block.fail("id", "is the id of an earlier claim") }
-        return spec
-      }
-    }
-  }
-
-  private static func spec(_ block: Block, tests: Set<String>?) -> BehaviourSpec? {
-    let id = block.required("id", "write a short name, such as round-robin")
-    let document = block.required("document", "write the document's file name")
-    let words = block.required("words", "quote the document")
-    if block.get("line") == nil { block.fail("line", "is missing", remedy: "write its line in the document") }
-    let line = block.whole("line", in: 1...1_000_000)
-    let test = block.text("test")
-    let reason = block.text("not_measured")
-    if (test == nil) == (reason == nil) {
-      block.fail("test", "one of test and not_measured must be there, and only one")
-    }
-    if let test, let tests, !tests.contains(test) {
-      block.fail(
-        "test", "is not the name of a test", suggestion: Suggestion.nearest(to: test, among: tests.sorted()))
-    }
-    guard let id, let document, let words, let line else { return nil }
-    return BehaviourSpec(
-      id: id, document: document, line: line, words: words, test: test, notMeasured: reason)
   }
 }

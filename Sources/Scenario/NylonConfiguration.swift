@@ -47,8 +47,6 @@ struct NylonConfiguration {
     }
   }
 
-  // MARK: messaging
-
   /// One entry of `messaging:`: a broker and how it is used.
   struct Messaging {
     enum Broker: String, CaseIterable { case nats }
@@ -58,8 +56,6 @@ struct NylonConfiguration {
     var name = ""
     var type = Broker.nats
     var servers: [String] = []
-    /// True when servers are listed, right or wrong.
-    var hasServers = false
     var subjectPrefix = "nylon.plugin"
     /// Timeout and retries of all phases of its plugins, unless a phase has its own.
     var policy = PolicyOverride()
@@ -96,8 +92,7 @@ struct NylonConfiguration {
           "retry", \.policy, PolicyOverride.retryKeys, "how a phase is tried again", default: "the phase's"),
         Key("tls", \.tls, NATSTLS.keys, "TLS to the broker", default: "off"),
         Key("auth", \.auth, NATSAuth.keys, "the credentials that the broker is given", default: "off").secret,
-      ]
-    ) { block, entry in entry.hasServers = block.get("servers")?.items?.isEmpty == false }
+      ])
   }
 
   /// A checked broker URL, with `nats://` put before a bare host; what is wrong goes to `fail`.
@@ -122,8 +117,6 @@ struct NylonConfiguration {
     fail(fault)
     return nil
   }
-
-  // MARK: plugins
 
   /// One entry of `plugins:`.
   struct Plugin {
@@ -248,14 +241,10 @@ extension Kind<[String]> {
   /// Broker URLs.
   static var servers: Kind {
     Kind(allowed: "`nats://host:port`, `tls://…`; `nats://` may be left out") { block, key in
-      block.list(key, of: "broker URLs")?.enumerated().compactMap { index, item in
-        let path = block.childPath("\(key).\(index)")
-        guard let text = item.text else {
-          block.problems.add(at: item.place, key: path, "is \(item.kind), not a URL")
-          return nil
-        }
+      block.items(key, of: "broker URLs")?.compactMap { item in
+        guard let text = item.value.text else { return item.refuse("is \(item.value.kind), not a URL") }
         return NylonConfiguration.server(text) {
-          block.problems.add(item, path, $0, remedy: "write for example nats://127.0.0.1:4222")
+          item.fail($0, remedy: "write for example nats://127.0.0.1:4222")
         }
       }
     }
@@ -314,8 +303,6 @@ extension NATSAuth {
     block.checkPair("user", "password", "user and password")
   }
 }
-
-// MARK: Timeouts and retries
 
 /// The part of a phase's policy that a configuration sets; nil parts fall to the next layer.
 struct PolicyOverride: Equatable {

@@ -1,9 +1,7 @@
 import Foundation
 import Nylon
 
-/// A validated scenario: what to load, how, and for how long. All defaults are filled in.
-///
-/// Everything downstream takes this value; nothing reads YAML again.
+/// A validated scenario, all defaults filled in. Everything downstream takes this value; nothing reads YAML again.
 package struct Plan: Codable, Sendable, Equatable {
   /// Also part of the run folder's name.
   package var name: String
@@ -94,9 +92,7 @@ package struct Plan: Codable, Sendable, Equatable {
       Key("expect", "conditions that the results must meet, else exit code 80", allowed: "see below"),
     ])
 
-  /// The plan of `--quick`: at most 0.3 s of warm-up, 1 s of measuring, 1 s of drain, one replicate.
-  ///
-  /// Its figures show that everything works, not how fast anything is.
+  /// The plan of `--quick`, whose figures show that everything works, not how fast anything is.
   package func quick() -> Plan {
     var plan = self
     plan.warmupSeconds = min(warmupSeconds, 0.3)
@@ -127,8 +123,8 @@ extension Kind<ClosedRange<Int>> {
       let ends = text.split(separator: "..", omittingEmptySubsequences: false).map { Int($0) }
       let isWhole = (1...2).contains(ends.count) && ends.allSatisfy { (1...1000).contains($0 ?? 0) }
       if isWhole, let least = ends[0], let most = ends[ends.count - 1], least <= most { return least...most }
-      block.fail(key, "is '\(text)'", remedy: "write the fewest and the most rounds, such as 6..12")
-      return nil
+      return block.refuse(
+        key, "is '\(text)'", remedy: "write the fewest and the most rounds, such as 6..12")
     }
   }
 }
@@ -140,33 +136,29 @@ extension Kind<[Phase]> {
     let allowed = names.joined(separator: ", ")
     return Kind(allowed: names.map { "`\($0)`" }.joined(separator: ", ") + "; once each, in this order") {
       block, key in
-      guard let items = block.list(key, of: "phases") else { return nil }
+      guard let items = block.items(key, of: "phases") else { return nil }
       if items.isEmpty { block.fail(key, "is empty", remedy: "allowed: \(allowed)") }
       var result: [Phase] = []
-      for (index, item) in items.enumerated() {
-        let path = block.childPath("\(key).\(index)")
-        let text = item.text ?? ""
-        guard let phase = Phase(subjectFragment: text), phase != .zero else {
-          block.problems.add(
-            item, path, "is not a phase of a session", suggestion: Suggestion.nearest(to: text, among: names),
+      for item in items {
+        let text = item.value.text ?? ""
+        if let phase = Phase(subjectFragment: text), phase != .zero {
+          if let last = result.last, phase <= last {
+            item.fail(
+              result.contains(phase) ? "is in the list twice" : "comes before '\(last.subjectFragment)'",
+              remedy: "phases are listed once each, in the order: \(allowed)")
+          } else {
+            result.append(phase)
+          }
+        } else {
+          item.fail(
+            "is not a phase of a session", suggestion: Suggestion.nearest(to: text, among: names),
             remedy: "Allowed: \(allowed)")
-          continue
         }
-        guard let last = result.last, phase <= last else {
-          result.append(phase)
-          continue
-        }
-        block.problems.add(
-          item, path,
-          result.contains(phase) ? "is in the list twice" : "comes before '\(last.subjectFragment)'",
-          remedy: "phases are listed once each, in the order: \(allowed)")
       }
       return result.isEmpty ? nil : result
     }
   }
 }
-
-// MARK: Request and response
 
 /// The request that a session carries and the upstream's answer. Its rows say what the fields mean.
 package struct RequestSpec: Codable, Sendable, Equatable {
@@ -235,40 +227,24 @@ extension RequestSpec {
 }
 
 extension Kind<[KeyValue]> {
-  /// Names and texts; an empty value is empty text.
   static var params: Kind {
-    Kind(allowed: "name: text", show: { _ in "none" }) { block, key in
-      block.pairs(key)?.compactMap { pair(block, key, $0.key, $0.value) }
-    }
+    Kind(allowed: "name: text", show: { _ in "none" }) { $0.pairs($1, fault: fault) }
   }
 
-  /// Headers; a list of values repeats the header.
   static var headers: Kind {
     Kind(allowed: "name: text", show: { _ in "none" }) { block, key in
-      block.pairs(key)?.flatMap { entry -> [KeyValue] in
-        if RequestSpec.isToken(entry.key) {
-          return (entry.value.items ?? [entry.value]).compactMap { pair(block, key, entry.key, $0) }
-        }
-        block.problems.add(
-          at: entry.value.place, key: "\(block.childPath(key)).\(entry.key)",
-          "is not a header name: letters, digits and '-' only")
-        return []
+      block.pairs(key, repeats: true) { name, text in
+        RequestSpec.isToken(name)
+          ? fault(name, text) : "is not a header name: letters, digits and '-' only"
       }
     }
   }
 
-  private static func pair(_ block: Block, _ key: String, _ name: String, _ value: YAMLValue) -> KeyValue? {
-    let text = value.isNull ? "" : value.text
+  @Sendable private static func fault(_ name: String, _ text: String?) -> String? {
     let isClean = text?.unicodeScalars.allSatisfy { $0.value >= 32 && $0.value != 127 || $0 == "\t" }
-    if let text, isClean == true { return KeyValue(key: name, value: text) }
-    block.problems.add(
-      at: value.place, key: "\(block.childPath(key)).\(name)",
-      text == nil ? "is \(value.kind), not text" : "holds a control character")
-    return nil
+    return isClean == false ? "holds a control character" : nil
   }
 }
-
-// MARK: Loads
 
 package enum LoadShape: Codable, Sendable, Hashable {
   /// So many sessions at once, each followed by the next.
@@ -279,10 +255,9 @@ package enum LoadShape: Codable, Sendable, Hashable {
   /// The name in CSV and tables: `closed-64`, `open-44000`; uniform arrivals `open-44000-uniform`.
   package var label: String {
     switch self {
-    case .closed(let concurrency): return "closed-\(concurrency)"
+    case .closed(let concurrency): "closed-\(concurrency)"
     case .open(let rate, let arrivals):
-      let text = rate == rate.rounded() ? String(Int(rate)) : String(rate)
-      return arrivals == .poisson ? "open-\(text)" : "open-\(text)-uniform"
+      "open-\(Block.short(rate))" + (arrivals == .poisson ? "" : "-uniform")
     }
   }
 }
@@ -364,31 +339,5 @@ struct LoadReader {
     case .closed: return load.concurrency.map { .closed(concurrency: $0) }
     case .open: return load.rate.map { .open(ratePerSecond: $0, arrivals: load.arrivals) }
     }
-  }
-}
-
-// MARK: Expectations
-
-/// One line of `expect:`, such as `nats.open-5000.response_p99_us < 5000`, or of two figures,
-/// `nats.closed-64.throughput_rps / ffi.closed-64.throughput_rps > 0.2`.
-package struct Expectation: Codable, Sendable, Equatable {
-  package var text: String
-  package var target: String
-  /// Load label, such as `open-5000`.
-  package var load: String
-  /// A numeric column of summary.csv (phase `request`).
-  package var metric: String
-  /// What the figure is divided by; nil for a figure of its own.
-  package var divisor: Figure?
-  /// `<`, `<=`, `>`, `>=` or `==`.
-  package var comparison: String
-  /// The bound, in the column's unit; of two figures the bound of their ratio.
-  package var bound: Double
-
-  /// A figure of a run: the metric is a numeric column of summary.csv.
-  package struct Figure: Codable, Sendable, Equatable {
-    package var target: String
-    package var load: String
-    package var metric: String
   }
 }

@@ -1,9 +1,7 @@
-/// One thing that is wrong, or odd, in a scenario, a Nylon configuration or a claims file.
-///
-/// Never holds a secret: values of credentials are left out and URLs have no user part.
+/// One thing that is wrong, or odd, in a file. Never holds a secret: values of credentials are left out and URLs have
+/// no user part.
 package struct ScenarioProblem: Sendable, Equatable, CustomStringConvertible {
   package enum Severity: Sendable {
-    /// The file cannot be used.
     case error
     /// The file can be used, though something in it has no effect or looks like a slip.
     case warning
@@ -11,14 +9,12 @@ package struct ScenarioProblem: Sendable, Equatable, CustomStringConvertible {
 
   /// Where the value was written.
   package enum Place: Sendable, Equatable, CustomStringConvertible {
-    /// The file as a whole, by path.
     case file(String)
     /// A line and a column, both from 1, of a file.
     case position(file: String, line: Int, column: Int)
     /// An argument of the command line, such as `--set loads.0.concurrency=8`, without secrets.
     case argument(String)
 
-    /// `file`, `file:line:column` or the argument.
     package var description: String {
       switch self {
       case .file(let path): path
@@ -28,39 +24,21 @@ package struct ScenarioProblem: Sendable, Equatable, CustomStringConvertible {
     }
   }
 
-  package var severity: Severity
-  package var place: Place
+  var severity = Severity.error
+  let place: Place
   /// The key as `--set` names it, such as `targets.1.workers.count`; empty for the whole file.
-  package var key: String
+  var key = ""
   /// The value as written, nil when there is none or when it may be a secret.
-  package var value: String?
+  var value: String?
   /// What is wrong and what is allowed.
-  package var message: String
+  let message: String
   /// The nearest right name, nil when nothing is near.
-  package var suggestion: String?
+  var suggestion: String?
   /// What to do about it, nil when the message says it.
-  package var remedy: String?
+  var remedy: String?
 
-  package init(
-    severity: Severity = .error, place: Place, key: String = "", value: String? = nil, message: String,
-    suggestion: String? = nil, remedy: String? = nil
-  ) {
-    self.severity = severity
-    self.place = place
-    self.key = Self.printable(key)
-    self.value = value.map(Self.printable)
-    self.message = Self.printable(message)
-    self.suggestion = suggestion.map(Self.printable)
-    self.remedy = remedy.map(Self.printable)
-  }
-
-  /// Text of a file for a terminal: control characters, which could steer it, become `?`.
-  private static func printable(_ text: String) -> String {
-    let scalars = text.unicodeScalars.map { $0.properties.generalCategory == .control ? "?" : $0 }
-    return String(String.UnicodeScalarView(scalars))
-  }
-
-  /// One line: place, key, value, what is wrong, the nearest name, the remedy.
+  /// One line: place, key, value, what is wrong, the nearest name, the remedy. Control characters of the file, which
+  /// could steer a terminal, are `?`.
   package var description: String {
     var text = "\(place): "
     if severity == .warning { text += "warning: " }
@@ -72,7 +50,8 @@ package struct ScenarioProblem: Sendable, Equatable, CustomStringConvertible {
     text += message
     if let suggestion { text += "; did you mean '\(suggestion)'?" }
     if let remedy { text += (suggestion == nil ? "; " : " ") + remedy }
-    return text
+    let scalars = text.unicodeScalars.map { $0.properties.generalCategory == .control ? "?" : $0 }
+    return String(String.UnicodeScalarView(scalars))
   }
 }
 
@@ -83,18 +62,15 @@ package struct ScenarioError: Error, Sendable, Equatable, CustomStringConvertibl
 
   package init(problems: [ScenarioProblem]) { self.problems = problems }
 
-  init(
-    at place: ScenarioProblem.Place, _ message: String, nearest: String? = nil, remedy: String? = nil
+  package init(
+    at place: ScenarioProblem.Place, key: String = "", _ message: String, nearest: String? = nil,
+    remedy: String? = nil
   ) {
-    problems = [ScenarioProblem(place: place, message: message, suggestion: nearest, remedy: remedy)]
+    problems = [
+      ScenarioProblem(place: place, key: key, message: message, suggestion: nearest, remedy: remedy)
+    ]
   }
 
-  /// An error of a file or a folder as a whole.
-  init(file: String, _ message: String, nearest: String? = nil, remedy: String? = nil) {
-    self.init(at: .file(file), message, nearest: nearest, remedy: remedy)
-  }
-
-  /// One problem per line.
   package var description: String { problems.map(\.description).joined(separator: "\n") }
 }
 
@@ -121,15 +97,6 @@ final class ProblemCollector {
     if !problems.contains(problem) { problems.append(problem) }
   }
 
-  /// Notes what is wrong with an item of a list.
-  func add(
-    _ item: YAMLValue, _ path: String, _ message: String, suggestion: String? = nil, remedy: String? = nil
-  ) {
-    add(
-      at: item.place, key: path, value: Block.printable(item, path: path), message, suggestion: suggestion,
-      remedy: remedy)
-  }
-
   /// Notes a problem of one value of the tree.
   func add(
     _ severity: ScenarioProblem.Severity = .error, at place: ScenarioProblem.Place, key: String,
@@ -150,8 +117,7 @@ enum Suggestion {
     "_s",
   ]
 
-  /// The nearest of `names`: the same but for case and dashes, the same
-  /// but for the unit, or few typos away.
+  /// The nearest of `names`: the same but for case, dashes or unit, or few typos away.
   static func nearest(to name: String, among names: [String]) -> String? {
     let wanted = normal(name)
     if let same = names.first(where: { normal($0) == wanted }) { return same }

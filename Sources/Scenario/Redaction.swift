@@ -6,10 +6,8 @@ import Nylon
 package enum Redaction {
   static let mask = "***"
 
-  /// A URL, or text with URLs, without user, password, token and query: `nats://***@host:4222`.
-  ///
-  /// Everything up to the last `@` of a word is taken for a secret, whatever it holds, so that a
-  /// password with `/` or `@` in it does not show either.
+  /// A URL, or text with URLs, without user, password, token and query: `nats://***@host:4222`. All up to the last
+  /// `@` of a word is taken for a secret, so that a password with `/` or `@` in it does not show either.
   package static func redactedURL(_ text: String) -> String {
     var result = ""
     var rest = text[...]
@@ -111,9 +109,6 @@ package enum Redaction {
   }
 }
 
-/// A URL without its user part and query; see ``Redaction/redactedURL(_:)``.
-package func redactedURL(_ url: String) -> String { Redaction.redactedURL(url) }
-
 extension Plan {
   /// A copy fit for run.json: credentials, user parts of URLs, and secrets in environments, commands,
   /// headers and plugin configurations are `***`.
@@ -147,7 +142,8 @@ extension Target {
       if var workers = spec.workers {
         workers.command = Redaction.command(workers.command)
         for (name, value) in workers.environment {
-          workers.environment[name] = Redaction.isSecret(name: name) ? Redaction.mask : redactedURL(value)
+          workers.environment[name] =
+            Redaction.isSecret(name: name) ? Redaction.mask : Redaction.redactedURL(value)
         }
         spec.workers = workers
       }

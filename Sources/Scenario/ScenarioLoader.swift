@@ -8,24 +8,15 @@ package struct ScenarioLoader: Sendable {
     /// The numeric columns of summary.csv, which `expect:` and claims may name.
     package var metrics: [String]
     /// Arguments of `--set`, such as `loads.0.concurrency=8`, in order; the last one wins.
-    package var overrides: [String]
+    package var overrides: [String] = []
     /// `--seed`; nil leaves the file's.
     package var seed: UInt64?
     /// `--quick`: see ``Plan/quick()``. It comes after everything else.
-    package var quick: Bool
+    package var quick = false
     /// `--server`: one broker URL, or several joined by commas, in place of all `servers:`.
     package var server: String?
 
-    package init(
-      metrics: [String], overrides: [String] = [], seed: UInt64? = nil, quick: Bool = false,
-      server: String? = nil
-    ) {
-      self.metrics = metrics
-      self.overrides = overrides
-      self.seed = seed
-      self.quick = quick
-      self.server = server
-    }
+    package init(metrics: [String]) { self.metrics = metrics }
   }
 
   /// Reads, checks and completes a scenario; throws everything that was found wrong in one pass.
@@ -59,7 +50,7 @@ package struct ScenarioLoader: Sendable {
     ).targets(of: root)
     let known = Set((root.get("targets")?.items ?? []).compactMap { $0["name"]?.text ?? $0["plugin"]?.text })
     plan.expectations = ExpectationReader(
-      problems: problems, targets: plan.targets, knownNames: known, metrics: options.metrics
+      targets: plan.targets, knownNames: known, metrics: options.metrics
     ).expectations(of: root)
     warn(of: plan, root)
     plan.warnings = problems.warnings.map(\.description)
@@ -72,12 +63,12 @@ package struct ScenarioLoader: Sendable {
     guard names.isDisjoint(with: ["targets", "loads", "config"]) else { return }
     if names.contains("claims") {
       throw ScenarioError(
-        file: file.path, "is a file of claims, not a scenario",
+        at: .file(file.path), "is a file of claims, not a scenario",
         remedy: "'nylon-bench claims' measures them")
     }
     if !names.isDisjoint(with: NylonConfiguration.otherTopLevelKeys) {
       throw ScenarioError(
-        file: file.path, "is Nylon's own configuration, not a scenario",
+        at: .file(file.path), "is Nylon's own configuration, not a scenario",
         remedy: "write a scenario with 'config: \(file.stem).yaml', targets: and loads:")
     }
   }
@@ -98,8 +89,6 @@ package struct ScenarioLoader: Sendable {
     let joined = String(words.joined(separator: "-").prefix(64))
     return joined.isEmpty ? "scenario" : joined
   }
-
-  // MARK: Nylon's configuration
 
   private static func configuration(_ root: Block) -> NylonConfiguration {
     var configuration = NylonConfiguration()
@@ -130,20 +119,18 @@ package struct ScenarioLoader: Sendable {
   }
 
   private static func servers(_ text: String, problems: ProblemCollector) -> [String] {
-    let place = ScenarioProblem.Place.argument("--server \(redactedURL(text))")
+    let argument = Item(
+      value: .empty(at: .argument("--server \(Redaction.redactedURL(text))")), path: "", problems: problems)
     let words = text.split(separator: ",").map { $0.trimmingCharacters(in: .whitespaces) }
     if words.isEmpty {
-      problems.add(at: place, key: "", "names no broker", remedy: "write --server nats://127.0.0.1:4222")
+      argument.fail("names no broker", remedy: "write --server nats://127.0.0.1:4222")
     }
     return words.map { word in
-      let url = NylonConfiguration.server(word) {
-        problems.add(at: place, key: "", $0, remedy: "write for example --server nats://127.0.0.1:4222")
-      }
-      return url ?? word
+      NylonConfiguration.server(word) {
+        argument.fail($0, remedy: "write for example --server nats://127.0.0.1:4222")
+      } ?? word
     }
   }
-
-  // MARK: Warnings
 
   /// What a broker accepts in one message unless it is set otherwise, bytes.
   private static let brokerPayloadBytes = 1_048_576
@@ -182,8 +169,6 @@ package struct ScenarioLoader: Sendable {
   }
 }
 
-// MARK: Validation
-
 /// What a file is and what was found in it.
 package struct ValidationSummary: Sendable {
   package enum Kind: String, Sendable {
@@ -193,21 +178,17 @@ package struct ValidationSummary: Sendable {
   }
 
   package var kind: Kind
-  /// The scenario's name; empty for the other kinds.
   package var name = ""
   /// One line for each target, plugin, broker or claim, without secrets.
   package var items: [String] = []
   package var problems: [ScenarioProblem] = []
 
-  /// True when there is no error; warnings do not count.
   package var isValid: Bool { !problems.contains { $0.severity == .error } }
 }
 
 extension ScenarioLoader {
-  /// Checks a scenario, a Nylon configuration or a claims file without running anything.
-  ///
-  /// The kind is told by the top-level keys: `targets` or `loads` make a scenario, `claims` a claims
-  /// file, `plugins`, `messaging` or any other key of Nylon a configuration.
+  /// Checks a file, whose kind its top-level keys tell, without running anything: `targets` or `loads` make a
+  /// scenario, `claims` a claims file, `plugins`, `messaging` or any other key of Nylon a configuration.
   package static func validate(
     path: String, options: Options
   ) throws(ScenarioError) -> ValidationSummary {
@@ -227,10 +208,9 @@ extension ScenarioLoader {
   private static func claims(_ path: String, metrics: [String]) -> ValidationSummary {
     var summary = ValidationSummary(kind: .claims)
     do throws(ScenarioError) {
-      let claims = try ClaimsFile.load(path: path, metrics: metrics)
-      let behaviours = try BehavioursFile.load(path: path)
-      summary.items = claims.map { "claim \($0.id): \($0.words)" }
-      summary.items += behaviours.map { "behaviour \($0.id): \($0.words)" }
+      let file = try ClaimsFile(path: path, metrics: metrics)
+      summary.items = file.claims.map { "claim \($0.id): \($0.words)" }
+      summary.items += file.behaviours.map { "behaviour \($0.id): \($0.words)" }
     } catch {
       summary.problems = error.problems
     }
@@ -270,13 +250,11 @@ extension ScenarioLoader {
   }
 
   private static func line(_ broker: NylonConfiguration.Messaging) -> String {
-    let servers = broker.servers.map(redactedURL).joined(separator: ", ")
+    let servers = broker.servers.map(Redaction.redactedURL).joined(separator: ", ")
     return "messaging \(broker.name): \(servers.isEmpty ? "no servers" : servers), "
       + "prefix \(broker.subjectPrefix), max_inflight \(broker.maxInFlight)"
   }
 }
-
-// MARK: Overrides
 
 /// One `--set path.to.key=VALUE`, which changes the tree before it is validated.
 private struct Override {
@@ -291,31 +269,26 @@ private struct Override {
     }
   }
 
-  /// Notes what is wrong with the argument; there is then no tree.
-  private func refuse(
-    _ message: String, at path: [String] = [], suggestion: String? = nil, remedy: String? = nil
-  ) -> YAMLValue? {
-    problems.add(
-      at: place, key: path.joined(separator: "."), message, suggestion: suggestion, remedy: remedy)
-    return nil
+  /// The argument as an empty value; a message about it names that path.
+  private func item(_ path: [String] = []) -> Item {
+    Item(value: .empty(at: place), path: path.joined(separator: "."), problems: problems)
   }
 
   private func apply(_ argument: String, to root: YAMLValue) -> YAMLValue? {
     guard let equals = argument.firstIndex(of: "="), equals != argument.startIndex else {
-      return refuse(
+      return item().refuse(
         "is not of the form path.to.key=VALUE", remedy: "write for example --set loads.0.concurrency=8")
     }
     let path = argument[..<equals].split(separator: ".", omittingEmptySubsequences: false).map(String.init)
     if path.contains("") {
-      return refuse("has an empty name in its path", remedy: "write names between single dots")
+      return item().refuse("has an empty name in its path", remedy: "write names between single dots")
     }
     var reader = YAMLReader { [place] _, _ in place }
     do {
-      let empty = YAMLValue(content: .scalar(text: "", plain: true), place: place)
       let value = try reader.read(String(argument[equals...].dropFirst()))
-      return set(path[...], to: value ?? empty, in: root, done: [])
+      return set(path[...], to: value ?? .empty(at: place), in: root, done: [])
     } catch {
-      return refuse("has a value that is \(error.message)", remedy: "quote it, also for the shell")
+      return item().refuse("has a value that is \(error.message)", remedy: "quote it, also for the shell")
     }
   }
 
@@ -334,8 +307,8 @@ private struct Override {
         return YAMLValue(content: .mapping(entries), place: tree.place)
       }
       if let next = rest.first, Int(next) != nil {
-        return refuse(
-          "is not there, so it has no items to number", at: done + [name],
+        return item(done + [name]).refuse(
+          "is not there, so it has no items to number",
           suggestion: Suggestion.nearest(to: name, among: entries.map(\.key)))
       }
       guard let child = child(in: YAMLValue(content: .mapping([]), place: place)) else { return nil }
@@ -344,14 +317,14 @@ private struct Override {
       return YAMLValue(content: .mapping(entries), place: tree.place)
     case .sequence(var items):
       guard let index = Int(name), items.indices.contains(index) else {
-        return refuse(
-          "has no item '\(name)'", at: done,
+        return item(done).refuse(
+          "has no item '\(name)'",
           remedy: items.isEmpty ? "the list is empty" : "its items are numbered 0 to \(items.count - 1)")
       }
       guard let child = child(in: items[index]) else { return nil }
       items[index] = child
       return YAMLValue(content: .sequence(items), place: tree.place)
-    case .scalar: return refuse("is a single value and has no key '\(name)'", at: done)
+    case .scalar: return item(done).refuse("is a single value and has no key '\(name)'")
     }
   }
 }

@@ -19,9 +19,7 @@ struct Row: Sendable {
   var removed: String?
 }
 
-/// How the value of a key is read, and which values it takes.
-///
-/// Reading gives nil both when the key is absent and when its value is wrong, which has then been noted.
+/// How the value of a key is read, and which values it takes; nil as `Block` has it.
 struct Kind<Value>: Sendable {
   var allowed = ""
   var isRequired = false
@@ -157,8 +155,6 @@ enum Schema {
   /// The names whose values are secrets.
   static let secrets = Set(tables.flatMap(\.rows).filter(\.isSecret).map(\.name))
 }
-
-// MARK: Kinds
 
 extension Kind<Double> {
   static func number(_ range: ClosedRange<Double>) -> Kind {

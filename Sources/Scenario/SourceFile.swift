@@ -25,7 +25,29 @@ struct SourceFile {
 
   init(path: String) throws(ScenarioError) {
     self.path = path
-    self.text = try Self.read(path)
+    func fault(_ message: String, nearest: String? = nil, remedy: String? = nil) -> ScenarioError {
+      ScenarioError(at: .file(path), message, nearest: nearest, remedy: remedy)
+    }
+    var facts = stat()
+    guard !path.isEmpty, stat(path, &facts) == 0 else {
+      let reason = path.isEmpty ? "no file is named" : String(cString: strerror(errno)).lowercased()
+      throw fault("cannot be read: \(reason)", nearest: Self.neighbour(of: path), remedy: "check the path")
+    }
+    if facts.st_mode & S_IFMT == S_IFDIR {
+      throw fault("is a folder, not a file", remedy: "name a .yaml file in it")
+    }
+    guard facts.st_mode & S_IFMT == S_IFREG else { throw fault("is not a regular file") }
+    guard facts.st_size <= Self.maximumBytes else {
+      throw fault("is \(facts.st_size) bytes; at most \(Self.maximumBytes) are read")
+    }
+    guard let data = FileManager.default.contents(atPath: path) else {
+      throw fault("cannot be read: permission denied", remedy: "check its permissions")
+    }
+    guard data.count <= Self.maximumBytes else {
+      throw fault("is over \(Self.maximumBytes) bytes, the most that is read")
+    }
+    guard let text = String(data: data, encoding: .utf8) else { throw fault("is not UTF-8 text") }
+    self.text = text.hasPrefix("\u{FEFF}") ? String(text.unicodeScalars.dropFirst()) : text
   }
 
   /// The tree of the file; an empty file or one that is not a mapping is an error.
@@ -42,38 +64,12 @@ struct SourceFile {
         at: error.position.map(place) ?? .file(path), error.message, remedy: error.remedy)
     }
     guard let root, !root.isNull else {
-      throw ScenarioError(file: path, "is empty", remedy: "write \(what); docs/scenario.md shows one")
+      throw ScenarioError(at: .file(path), "is empty", remedy: "write \(what); docs/scenario.md shows one")
     }
     if root.entries != nil { return root }
     throw ScenarioError(
       at: root.place, "is \(root.kind), not a mapping of keys",
       remedy: "\(what) begins with keys such as 'name:'; docs/scenario.md shows one")
-  }
-
-  private static func read(_ path: String) throws(ScenarioError) -> String {
-    var facts = stat()
-    guard !path.isEmpty, stat(path, &facts) == 0 else {
-      let reason = path.isEmpty ? "no file is named" : String(cString: strerror(errno)).lowercased()
-      throw ScenarioError(
-        file: path, "cannot be read: \(reason)", nearest: neighbour(of: path), remedy: "check the path")
-    }
-    if facts.st_mode & S_IFMT == S_IFDIR {
-      throw ScenarioError(file: path, "is a folder, not a file", remedy: "name a .yaml file in it")
-    }
-    guard facts.st_mode & S_IFMT == S_IFREG else { throw ScenarioError(file: path, "is not a regular file") }
-    guard facts.st_size <= maximumBytes else {
-      throw ScenarioError(file: path, "is \(facts.st_size) bytes; at most \(maximumBytes) are read")
-    }
-    guard let data = FileManager.default.contents(atPath: path) else {
-      throw ScenarioError(file: path, "cannot be read: permission denied", remedy: "check its permissions")
-    }
-    guard data.count <= maximumBytes else {
-      throw ScenarioError(file: path, "is over \(maximumBytes) bytes, the most that is read")
-    }
-    guard let text = String(data: data, encoding: .utf8) else {
-      throw ScenarioError(file: path, "is not UTF-8 text")
-    }
-    return text.hasPrefix("\u{FEFF}") ? String(text.unicodeScalars.dropFirst()) : text
   }
 
   /// A file of a similar name beside the one that is not there.
@@ -103,22 +99,20 @@ package enum ScenarioCatalog {
     let folders = sequence(first: URL(fileURLWithPath: root).standardized) {
       $0.path == "/" ? nil : $0.deletingLastPathComponent().standardized
     }
-    for folder in folders {
-      let candidate = folder.appendingPathComponent("Scenarios").path
-      var isFolder: ObjCBool = false
-      if FileManager.default.fileExists(atPath: candidate, isDirectory: &isFolder), isFolder.boolValue {
-        return candidate
-      }
+    let candidates = folders.lazy.map { $0.appendingPathComponent("Scenarios").path }
+    var isFolder: ObjCBool = false
+    for path in candidates where FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) {
+      if isFolder.boolValue { return path }
     }
     throw ScenarioError(
-      file: root, "has no folder Scenarios in it or above it",
+      at: .file(root), "has no folder Scenarios in it or above it",
       remedy: "go to the folder of nylon-bench, or name a scenario by its path")
   }
 
   /// The scenarios of a folder by name; `claims.yaml` and files that cannot be read are left out.
   package static func entries(in folder: String) throws(ScenarioError) -> [Entry] {
     guard let names = try? FileManager.default.contentsOfDirectory(atPath: folder) else {
-      throw ScenarioError(file: folder, "cannot be read as a folder", remedy: "check the path")
+      throw ScenarioError(at: .file(folder), "cannot be read as a folder", remedy: "check the path")
     }
     return names.filter { $0.hasSuffix(".yaml") && $0 != "claims.yaml" && !$0.hasPrefix(".") }.sorted()
       .compactMap { name in

@@ -26,7 +26,6 @@ package struct Target: Codable, Sendable, Equatable {
   /// Whether the run measures where the time of each phase goes; nil, as in older runs, means no.
   package var decompose: Bool?
 
-  /// The most characters of a name.
   static let longestName = 64
 
   package var isDecomposed: Bool { decompose == true }
@@ -62,10 +61,8 @@ extension Target {
 package enum OverflowPolicy: String, Codable, Sendable, CaseIterable {
   /// It waits; its intended time stands.
   case queue
-  /// It fails at once, counted as rejected.
-  case reject
-  /// It fails at once, counted as shed.
-  case shed
+  /// It fails at once, counted under this name.
+  case reject, shed
 }
 
 /// What the response must look like after a session's last phase; empty parts are not checked. Its rows say
@@ -85,7 +82,6 @@ package struct Verification: Codable, Sendable, Equatable {
     self.body = body
   }
 
-  /// True when nothing is checked.
   package var isEmpty: Bool { self == Verification() }
 
   static let keys = Keys<Verification>(
@@ -111,13 +107,9 @@ package struct Verification: Codable, Sendable, Equatable {
   }
 }
 
-// MARK: Transports
-
 /// The way to a target.
 package enum TransportSpec: Codable, Sendable, Equatable {
-  /// A shared library in the load process.
   case ffi(FFISpec)
-  /// A pool of workers behind a broker.
   case nats(NATSSpec)
 
   /// `ffi` or `nats`, as in CSV.
@@ -164,7 +156,6 @@ package struct NATSSpec: Codable, Sendable, Equatable {
   /// The network links that are put between the parts, at most one on each side of the broker; nil
   /// when there are none.
   package var links: [LinkSpec]?
-
 }
 
 extension NATSSpec {
@@ -273,22 +264,15 @@ extension Kind<[String]> {
 extension Kind<[String: String]> {
   static var environment: Kind {
     Kind(allowed: "name: text") { block, key in
-      block.pairs(key)?.reduce(into: [:]) { result, entry in
-        let (name, text) = (entry.key, entry.value.isNull ? "" : entry.value.text)
-        let isName = !name.isEmpty && !name.contains("=") && !name.contains("\0")
-        if isName, let text, !text.contains("\0") {
-          result[name] = text
-        } else {
-          block.problems.add(
-            at: entry.value.place, key: "\(block.childPath(key)).\(name)",
-            isName ? "is not text; write a single value" : "is not a name of an environment variable")
+      block.pairs(key) { name, text in
+        if name.isEmpty || name.contains("=") || name.contains("\0") {
+          return "is not a name of an environment variable"
         }
-      }
+        return text?.contains("\0") == false ? nil : "is not text; write a single value"
+      }.map { pairs in Dictionary(pairs.map { ($0.key, $0.value) }) { _, last in last } }
     }
   }
 }
-
-// MARK: Links
 
 /// A network link that is put between two parts on this machine, as if they were on two. Its rows say what the
 /// fields mean.
@@ -328,7 +312,6 @@ package struct LinkSpec: Codable, Sendable, Equatable, Hashable {
 package enum LinkPlace: String, Codable, Sendable, CaseIterable {
   /// Between the generator, which stands for the proxy, and the broker.
   case generatorBroker = "generator-broker"
-  /// Between the broker and the workers.
   case brokerWorkers = "broker-workers"
 }
 
@@ -374,9 +357,8 @@ package struct TargetVariants: Sendable {
   }
 
   /// Each target as it is, followed by its variants, whose names say what differs: `nats-4w`, `nats-2c`,
-  /// `nats-4w-2c`. A plugin has none, and a pool that runs already keeps its workers.
-  ///
-  /// - Parameter planned: the connections of a target that does not say how many it has.
+  /// `nats-4w-2c`. A plugin has none, and a pool that runs already keeps its workers. `planned` are the
+  /// connections of a target that does not say how many it has.
   package func applied(to targets: [Target], connections planned: Int) -> [Target] {
     var names = Set(targets.map(\.name))
     return targets.flatMap { target -> [Target] in

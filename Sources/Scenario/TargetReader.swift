@@ -113,7 +113,7 @@ struct TargetsReader {
       name: name, plugin: plugin.name, handler: handler(block, plugin) ?? "", transport: transport,
       phases: written.phases ?? phases, loads: used.map(\.load),
       policies: policies(plugin, broker, timeout: written.timeout),
-      maxInFlight: written.maxInFlight ?? broker?.maxInFlight ?? Self.defaultLimit(used.map(\.load)),
+      maxInFlight: written.maxInFlight ?? broker?.maxInFlight ?? Self.defaultLimit(used),
       overflow: written.overflow ?? broker?.overflow ?? .queue, verify: written.verify,
       decompose: written.decompose ?? decompose)
     let limitKey =
@@ -122,10 +122,8 @@ struct TargetsReader {
     return target
   }
 
-  private static func defaultLimit(_ loads: [LoadShape]) -> Int {
-    loads.reduce(1024) { most, load in
-      if case .closed(let concurrency) = load { max(most, concurrency) } else { most }
-    }
+  private static func defaultLimit(_ loads: [LoadReader.Placed]) -> Int {
+    loads.reduce(1024) { if case .closed(let concurrency) = $1.load { max($0, concurrency) } else { $0 } }
   }
 
   private func check(_ loads: [LoadReader.Placed], of target: Target, limitKey: String) {
@@ -136,8 +134,6 @@ struct TargetsReader {
         remedy: "lower the one or raise the other")
     }
   }
-
-  // MARK: Names
 
   private func plugin(_ block: Block) -> NylonConfiguration.Plugin? {
     guard let name = block.required("plugin", "name an entry of plugins:") else { return nil }
@@ -160,8 +156,6 @@ struct TargetsReader {
     return block.required("handler", "name the handler, here or as the plugin's entry_point")
   }
 
-  // MARK: Transports
-
   private func transport(
     _ block: Block, _ written: TargetReader, _ plugin: NylonConfiguration.Plugin,
     _ broker: NylonConfiguration.Messaging?
@@ -172,7 +166,8 @@ struct TargetsReader {
     case .messaging:
       guard let broker else { return nil }  // Noted by checkReferences.
       let servers = server ?? broker.servers
-      if servers.isEmpty, !broker.hasServers, block.get("workers")?["command"] == nil {
+      let listed = broker.block?.get("servers")?.items ?? []
+      if servers.isEmpty, listed.isEmpty, block.get("workers")?["command"] == nil {
         block.fail(
           "workers",
           "are not started here, and with no servers the run starts a broker, where nobody would answer",
@@ -191,8 +186,6 @@ struct TargetsReader {
     case .broken: return nil
     }
   }
-
-  // MARK: Policies
 
   /// The policies of all four phases: the target's timeout over the plugin's per_phase over its
   /// broker's over the defaults. In-process there is no retry: a failed phase ends the session.

@@ -20,6 +20,10 @@ struct YAMLValue {
   var content: Content
   var place: ScenarioProblem.Place
 
+  static func empty(at place: ScenarioProblem.Place) -> YAMLValue {
+    YAMLValue(content: .scalar(text: "", plain: true), place: place)
+  }
+
   /// True for an empty value, `~` and `null`: the same as leaving the key out.
   var isNull: Bool {
     guard case .scalar(let text, true) = content else { return false }
@@ -105,9 +109,7 @@ struct YAMLReader {
 
   /// Gives the place of a line and a column.
   let place: (_ line: Int, _ column: Int) -> ScenarioProblem.Place
-  private var count = 0
-
-  init(place: @escaping (_ line: Int, _ column: Int) -> ScenarioProblem.Place) { self.place = place }
+  var count = 0
 
   /// The tree of the text's single document, nil when there is nothing but comments.
   mutating func read(_ text: String) throws(Fault) -> YAMLValue? {
@@ -170,8 +172,6 @@ struct YAMLReader {
     for entry in merged where !entries.contains(where: { $0.key == entry.key }) { entries.append(entry) }
     return entries
   }
-
-  // MARK: Limits
 
   /// Stops text whose brackets would nest so deep that a parser's stack could end.
   private static func checkNesting(_ text: String) throws(Fault) {

@@ -1,4 +1,5 @@
 import Foundation
+import Results
 import Scenario
 import Testing
 
@@ -12,7 +13,9 @@ struct ShippedPromiseTests {
 
   @Test("Every statement names a test that there is, and every test is named by a statement")
   func names() throws {
-    let specs = try BehavioursFile.load(path: Self.file, tests: Promises.names)
+    let specs = try ClaimsFile(
+      path: Self.file, metrics: SummaryRow.numericColumns, tests: Promises.names
+    ).behaviours
     #expect(specs.count >= 60)
     #expect(Set(specs.compactMap(\.test)) == Promises.names)
     #expect(Set(specs.map(\.document)) == ["nats-plugin-quick-start-guide.md", "nats-plugin-quick-start.md"])
@@ -23,7 +26,7 @@ struct ShippedPromiseTests {
 
   @Test("Statements stand in the order of their documents")
   func order() throws {
-    let specs = try BehavioursFile.load(path: Self.file)
+    let specs = try ClaimsFile(path: Self.file, metrics: SummaryRow.numericColumns).behaviours
     for document in Set(specs.map(\.document)) {
       let lines = specs.filter { $0.document == document }.map(\.line)
       #expect(lines == lines.sorted())

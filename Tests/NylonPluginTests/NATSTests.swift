@@ -57,7 +57,7 @@ struct NATSTests {
   @Test("a request that asks for stamps gets them in their order, and no other does", arguments: kinds)
   func stamps(maxWorkers: Int) throws {
     try withWorker(maxWorkers: maxWorkers) { host, _, _ in
-      var last = WorkerStamps()
+      var last = WorkerStamps(read: 0)
       for place in 0..<20 {
         let asks = place % 4 != 3
         let request = WorkerMessage(

@@ -123,19 +123,18 @@ struct SecondOpinionTests {
 
   @Test("What we write of every size, msgpack-c reads")
   func ourWriter() {
-    let writer = MessagePackWriter()
     let numbers: [UInt64] = [0, 127, 128, 255, 256, 65_535, 65_536, 4_294_967_295, 4_294_967_296, .max]
     let sizes = [0, 31, 32, 255, 256, 65_535, 65_536]
     for entries in [0, 15, 16, 65_535, 65_536] {
-      writer.clear()
+      let writer = MessagePackWriter()
       writer.map(entries)
       for place in 0..<entries {
         let bytes = [UInt8](repeating: 66, count: entries < 20 ? sizes[place % sizes.count] : place % 3)
         bytes.withUnsafeBytes { place % 2 == 0 ? writer.text($0) : writer.binary($0) }
         switch place % 3 {
         case 0: writer.unsigned(numbers[place / 3 % numbers.count])
-        case 1: writer.fixed32(UInt32(truncatingIfNeeded: place))
-        default: writer.fixed64(UInt64(place))
+        case 1: writer.word(0xce, UInt32(truncatingIfNeeded: place))
+        default: writer.word(0xcf, UInt64(place))
         }
       }
       let value = ours(writer.bytes)

@@ -168,7 +168,7 @@ struct NetworkReportTests {
   func documented() throws {
     let file = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
       .deletingLastPathComponent().appendingPathComponent("Scenarios/claims.yaml").path
-    let claims = try ClaimsFile.load(path: file, metrics: SummaryRow.numericColumns)
+    let claims = try ClaimsFile(path: file, metrics: SummaryRow.numericColumns).claims
     let latency = try #require(claims.first { $0.id == "nats-network-latency" })
     let stated = DocumentedNetwork.latencyMilliseconds
     #expect(latency.low == stated.lowerBound && latency.high == stated.upperBound)

@@ -15,7 +15,7 @@ struct RedactionTests {
       ("nats://h?token=x", "nats://h?***"),
       ("", ""), ("@", "***@"),
     ])
-  func urls(_ url: String, _ expected: String) { #expect(redactedURL(url) == expected) }
+  func urls(_ url: String, _ expected: String) { #expect(Redaction.redactedURL(url) == expected) }
 
   @Test("A redacted plan holds no secret and is otherwise the same")
   func plan() throws {

@@ -43,7 +43,7 @@ struct ShippedTests {
   @Test("The manual names every metric and every key of a claim, and its first example loads")
   func manual() throws {
     let manual = try String(contentsOfFile: repository + "/docs/scenario.md", encoding: .utf8)
-    for key in ClaimsFile.keys + BehavioursFile.keys + SummaryRow.numericColumns {
+    for key in ClaimsFile.keys + ClaimsFile.behaviourKeys + SummaryRow.numericColumns {
       #expect(manual.contains("`\(key)`"), "\(key)")
     }
     let example = try #require(manual.components(separatedBy: "```yaml\n").dropFirst().first)
@@ -68,8 +68,9 @@ struct ShippedTests {
 
   @Test("The claims are those of both guides, and their loads are in headline")
   func claims() throws {
-    let claims = try ClaimsFile.load(
+    let file = try ClaimsFile(
       path: repository + "/Scenarios/claims.yaml", metrics: SummaryRow.numericColumns)
+    let claims = file.claims
     #expect(claims.count == 12 && Set(claims.map(\.id)).count == 12)
     let ffi = try #require(claims.first { $0.id == "ffi-latency" })
     #expect(ffi.low == 0.72 && ffi.high == 0.88)
@@ -85,9 +86,7 @@ struct ShippedTests {
         for condition in claim.conditions { #expect(target.loads.map(\.label).contains(condition.load)) }
       }
     }
-    let origins = try ClaimsFile.origins(
-      path: repository + "/Scenarios/claims.yaml", metrics: SummaryRow.numericColumns)
-    #expect(!origins.isEmpty)
+    #expect(!file.origins.isEmpty)
     #expect(
       try ScenarioLoader.validate(path: repository + "/Scenarios/claims.yaml", options: .init()).kind
         == .claims)
@@ -103,7 +102,7 @@ struct ShippedTests {
         - {id: x, document: d.md, line: 0, words: w, documented: [3, 2], unit: req/s, metric: response_p5_us, better: lower, target: fi}
       """, as: "claims.yaml")
     #expect {
-      _ = try ClaimsFile.load(path: path, metrics: SummaryRow.numericColumns)
+      _ = try ClaimsFile(path: path, metrics: SummaryRow.numericColumns)
     } throws: { error in
       let text = "\(error)"
       return ["claims.yaml:2:", "claims.0.documented", "response_p50_us", "conditions: is missing"]
@@ -125,7 +124,8 @@ struct ShippedTests {
         - {id: u, document: d.md, line: 2, words: w, test: round-robin, not_measured: why}
       """, as: "claims.yaml")
     #expect {
-      _ = try BehavioursFile.load(path: path, tests: ["round-robin", "even-load"])
+      _ = try ClaimsFile(
+        path: path, metrics: SummaryRow.numericColumns, tests: ["round-robin", "even-load"])
     } throws: { error in
       let text = "\(error)"
       return [
@@ -141,7 +141,13 @@ struct ShippedTests {
   func noBehaviours() throws {
     let folder = try Folder()
     defer { folder.remove() }
-    #expect(try BehavioursFile.load(path: try folder.write("claims: []", as: "claims.yaml")).isEmpty)
+    let claim = """
+      claims:
+        - {id: x, document: d.md, line: 1, words: w, documented: 3, unit: req/s, metric: throughput_rps, \
+      better: higher, target: ffi, conditions: {a: closed-1}}
+      """
+    let path = try folder.write(claim, as: "claims.yaml")
+    #expect(try ClaimsFile(path: path, metrics: SummaryRow.numericColumns).behaviours.isEmpty)
   }
 
   @Test("A folder without scenarios is named")

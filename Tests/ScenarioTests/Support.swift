@@ -7,8 +7,8 @@ import Testing
 extension ScenarioLoader.Options {
   /// Options of a test: all metrics are known.
   init(overrides: [String] = [], seed: UInt64? = nil, quick: Bool = false, server: String? = nil) {
-    self.init(
-      metrics: SummaryRow.numericColumns, overrides: overrides, seed: seed, quick: quick, server: server)
+    self.init(metrics: SummaryRow.numericColumns)
+    (self.overrides, self.seed, self.quick, self.server) = (overrides, seed, quick, server)
   }
 }
 

@@ -50,9 +50,7 @@ struct ClaimsCommand: BenchCommand {
 
   func execute() throws {
     let folder = try headline == nil || claims == nil ? PackageFiles.scenarios() : ""
-    let file = claims ?? "\(folder)/claims.yaml"
-    let specs = try ClaimsFile.load(path: file, metrics: SummaryRow.numericColumns)
-    let promises = try BehavioursFile.load(path: file, tests: Promises.names)
+    let documented = try Self.documented(claims ?? "\(folder)/claims.yaml")
     var plan = try options.plan(headline ?? "\(folder)/headline.yaml")
     if scenario != nil || ffi != nil || nats != nil {
       var subjects = plan
@@ -65,20 +63,24 @@ struct ClaimsCommand: BenchCommand {
       }
       try Self.substitute(subjects, ffi: ffi, nats: nats, into: &plan)
     }
-    try Self.test(plan, claims: specs, promises: promises, file: file, only: only, options)
+    try Self.test(plan, documented, only: only, options)
+  }
+
+  /// The figures and promises of a file.
+  fileprivate static func documented(_ file: String) throws -> ClaimsFile {
+    try ClaimsFile(path: file, metrics: SummaryRow.numericColumns, tests: Promises.names)
   }
 
   /// Measures a plan and says what follows for the documented figures and promises.
   fileprivate static func test(
-    _ plan: Plan, claims: [ClaimSpec], promises: [BehaviourSpec], file: String, only: Part? = nil,
-    _ options: RunOptions
+    _ plan: Plan, _ documented: ClaimsFile, only: Part? = nil, _ options: RunOptions
   ) throws {
     let run = try BenchRun(plan: plan, options: options)
     if only != .behaviours {
-      run.checks = ClaimCheck.all(claims, plan: plan)
-      run.document.origins = try ClaimsFile.origins(path: file, metrics: SummaryRow.numericColumns)
+      run.checks = ClaimCheck.all(documented.claims, plan: plan)
+      run.document.origins = documented.origins
     }
-    if only != .figures { run.promises = promises }
+    if only != .figures { run.promises = documented.behaviours }
     run.measuresTargets = only != .behaviours
     run.following = { document in
       Crossover.next(document, targets: plan.targets).map {
@@ -116,12 +118,10 @@ struct ClaimsCommand: BenchCommand {
     guard let name else { return targets.first }
     guard let target = targets.first(where: { $0.name == name }) else {
       let known = targets.map(\.name).joined(separator: ", ")
-      throw ScenarioError(problems: [
-        ScenarioProblem(
-          place: .argument("\(option) \(name)"), key: "targets",
-          message: "is not a target over \(transport == "ffi" ? "FFI" : "NATS") of \(plan.file)",
-          remedy: known.isEmpty ? "it has none; name a scenario with --scenario" : "there are: \(known)")
-      ])
+      throw ScenarioError(
+        at: .argument("\(option) \(name)"), key: "targets",
+        "is not a target over \(transport == "ffi" ? "FFI" : "NATS") of \(plan.file)",
+        remedy: known.isEmpty ? "it has none; name a scenario with --scenario" : "there are: \(known)")
     }
     return target
   }
@@ -170,8 +170,7 @@ struct CanonicalCommand: BenchCommand {
     var options = options
     options.budget = options.budget ?? TimeBudget(Self.measuringSeconds)
     try ClaimsCommand.test(
-      try options.plan("\(folder)/canonical.yaml"),
-      claims: try ClaimsFile.load(path: file, metrics: SummaryRow.numericColumns),
-      promises: try BehavioursFile.load(path: file, tests: Promises.names), file: file, options)
+      try options.plan("\(folder)/canonical.yaml"), ClaimsCommand.documented(file), options
+    )
   }
 }

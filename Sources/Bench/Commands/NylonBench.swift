@@ -139,9 +139,10 @@ struct RunOptions: ParsableArguments {
   var gate = false
 
   var loader: ScenarioLoader.Options {
-    ScenarioLoader.Options(
-      metrics: SummaryRow.numericColumns, overrides: overrides + (rounds.map { ["rounds=\($0)"] } ?? []),
-      seed: seed, quick: quick, server: server)
+    var loader = ScenarioLoader.Options(metrics: SummaryRow.numericColumns)
+    loader.overrides = overrides + (rounds.map { ["rounds=\($0)"] } ?? [])
+    (loader.seed, loader.quick, loader.server) = (seed, quick, server)
+    return loader
   }
 
   func plan(_ path: String) throws -> Plan { try ScenarioLoader.load(path: path, options: loader) }

@@ -55,11 +55,9 @@ struct CompareCommand: BenchCommand {
   private func compareTargets() throws {
     let plan = try options.plan(first)
     guard plan.targets.count > 1 else {
-      throw ScenarioError(problems: [
-        ScenarioProblem(
-          place: .file(first), key: "targets", message: "compare needs two targets or more",
-          remedy: "add the other one, or use: nylon-bench run \(first)")
-      ])
+      throw ScenarioError(
+        at: .file(first), key: "targets", "compare needs two targets or more",
+        remedy: "add the other one, or use: nylon-bench run \(first)")
     }
     try Outcome.present(try BenchRun(plan: plan, options: options).execute(), options)
   }

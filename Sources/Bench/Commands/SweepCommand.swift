@@ -114,11 +114,9 @@ struct SweepCommand: BenchCommand {
   func swept(_ plan: Plan) throws -> Plan {
     let names = plan.targets.map(\.name)
     for name in target where !names.contains(name) {
-      throw ScenarioError(problems: [
-        ScenarioProblem(
-          place: .argument("--target \(name)"), key: "targets", message: "is not a target of \(scenario)",
-          remedy: "there are: \(names.joined(separator: ", "))")
-      ])
+      throw ScenarioError(
+        at: .argument("--target \(name)"), key: "targets", "is not a target of \(scenario)",
+        remedy: "there are: \(names.joined(separator: ", "))")
     }
     let inFlight = try loads
     let chosen = plan.targets.filter { target.isEmpty || target.contains($0.name) }

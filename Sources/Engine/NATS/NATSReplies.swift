@@ -150,7 +150,7 @@ extension NATSTransport {
   /// Keeps the stamps of a reply until the driver asks for them.
   @inline(never)
   func keepStamps(of reply: MessageView, slot: Int, _ stamps: UnsafeMutablePointer<WorkerStamps>) {
-    stamps[slot] = reply.header(WorkerStamps.header).flatMap(WorkerStamps.init) ?? WorkerStamps()
+    stamps[slot] = reply.header(WorkerStamps.header).flatMap(WorkerStamps.init) ?? WorkerStamps(read: 0)
   }
 
   /// See `TransportSpec.partNames`. The attempts before the one that was answered are in the first part.

@@ -93,7 +93,7 @@ final class NATSTransport: SessionTransport {
     connections.initialize(from: made, count: connectionCount)
     completions = CompletionRing(slots: count)
     stamps = order.target.isDecomposed ? .allocate(capacity: count) : nil
-    stamps?.initialize(repeating: WorkerStamps(), count: count)
+    stamps?.initialize(repeating: WorkerStamps(read: 0), count: count)
     slots = .allocate(capacity: count)
     for slot in 0..<count {
       slots[slot] = NATSSlot(

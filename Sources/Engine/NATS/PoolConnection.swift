@@ -60,7 +60,7 @@ struct PoolConnection {
     guard longestRequest <= wire.longestPayload else {
       defer { close() }
       throw BrokerError(
-        server: servers.map(redactedURL).joined(separator: ", "),
+        server: servers.map(Redaction.redactedURL).joined(separator: ", "),
         why: "a request has \(longestRequest) bytes, it takes \(wire.longestPayload) at most",
         remedy: "Lower `request.body_bytes`, or raise `max_payload` of the broker.")
     }

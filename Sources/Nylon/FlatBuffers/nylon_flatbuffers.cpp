@@ -1,6 +1,7 @@
 #include "nylon_flatbuffers.h"
 #include "nylon_plugin_generated.h"
 
+#include <new>
 #include <vector>
 
 namespace {
@@ -118,13 +119,7 @@ NylonPair nylon_pair_at(NylonPairs pairs, size_t index) {
   return {slice(pair->key()), slice(pair->value())};
 }
 
-NylonBuilder *nylon_builder_new(void) {
-  try {
-    return new NylonBuilder();
-  } catch (...) {
-    return nullptr;
-  }
-}
+NylonBuilder *nylon_builder_new(void) { return new (std::nothrow) NylonBuilder(); }
 
 void nylon_builder_free(NylonBuilder *b) { delete b; }
 

@@ -27,7 +27,7 @@ public final class NATSWorker: Sendable {
   public init(plugin: Plugin, configuration: NATSConfiguration) throws(NATSWorkerError) {
     do {
       subject = try Subject(prefix: configuration.subjectPrefix, plugin: configuration.name)
-      try Subject.checkQueueGroup(configuration.queueGroup)
+      try Subject.check(configuration.queueGroup, what: "queue group")
     } catch {
       throw .badOption(key: "name, prefix or group", reason: error.description)
     }

@@ -15,7 +15,7 @@ final class RequestRunner {
   /// Whether the last request asked for stamps.
   private(set) var isStamping = false
   /// The times of the request under way, when it asked for them.
-  private var stamps = WorkerStamps()
+  private var stamps = WorkerStamps(read: 0)
 
   init(plugin: Plugin, table: HandlerTable) {
     self.plugin = plugin

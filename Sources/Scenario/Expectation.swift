@@ -1,14 +1,31 @@
 import Foundation
 
-extension Expectation {
-  /// The comparisons, longest first.
-  package static let comparisons = ["<=", ">=", "==", "<", ">"]
+/// One line of `expect:`, such as `nats.open-5000.response_p99_us < 5000`, or of two figures,
+/// `nats.closed-64.throughput_rps / ffi.closed-64.throughput_rps > 0.2`.
+package struct Expectation: Codable, Sendable, Equatable {
+  package var text: String
+  package var target: String
+  /// Load label, such as `open-5000`.
+  package var load: String
+  /// A numeric column of summary.csv (phase `request`).
+  package var metric: String
+  /// What the figure is divided by; nil for a figure of its own.
+  package var divisor: Figure?
+  /// `<`, `<=`, `>`, `>=` or `==`.
+  package var comparison: String
+  /// The bound, in the column's unit; of two figures the bound of their ratio.
+  package var bound: Double
+
+  /// A figure of a run: the metric is a numeric column of summary.csv.
+  package struct Figure: Codable, Sendable, Equatable {
+    package var target: String
+    package var load: String
+    package var metric: String
+  }
 }
 
-/// Reads `expect:`, lines of the form `target.load.metric < number`, or of two such figures with `/`
-/// between them.
+/// Reads `expect:`.
 struct ExpectationReader {
-  let problems: ProblemCollector
   let targets: [Target]
   /// The names of all targets as written, also of those that have errors.
   let knownNames: Set<String>
@@ -16,32 +33,17 @@ struct ExpectationReader {
   let metrics: [String]
 
   func expectations(of root: Block) -> [Expectation] {
-    (root.list("expect", of: "conditions") ?? []).enumerated().compactMap { index, item in
-      let line = Line(item: item, path: "expect.\(index)", problems: problems)
-      if let text = item.text { return expectation(text, line) }
-      problems.add(
-        at: item.place, key: line.path, "is \(item.kind), not a condition", remedy: Self.form)
-      return nil
+    (root.items("expect", of: "conditions") ?? []).compactMap { line in
+      if let text = line.value.text { return expectation(text, line) }
+      return line.refuse("is \(line.value.kind), not a condition", remedy: Self.form)
     }
   }
 
   private static let form = "write for example \"nats.open-5000.response_p99_us < 5000\""
 
-  /// A line where it is written.
-  private struct Line {
-    let item: YAMLValue
-    let path: String
-    let problems: ProblemCollector
-
-    /// Notes what is wrong with it; there is then no value.
-    func refuse<Value>(_ message: String, suggestion: String? = nil, remedy: String? = nil) -> Value? {
-      problems.add(item, path, message, suggestion: suggestion, remedy: remedy)
-      return nil
-    }
-  }
-
-  private func expectation(_ text: String, _ line: Line) -> Expectation? {
-    guard let comparison = Expectation.comparisons.first(where: text.contains),
+  private func expectation(_ text: String, _ line: Item) -> Expectation? {
+    // Longest first.
+    guard let comparison = ["<=", ">=", "==", "<", ">"].first(where: text.contains),
       let range = text.range(of: comparison)
     else { return line.refuse("has no comparison; allowed: < <= > >= ==", remedy: Self.form) }
     let left = text[..<range.lowerBound]
@@ -65,7 +67,7 @@ struct ExpectationReader {
   }
 
   /// `target.load.metric`; what is wrong with it is noted.
-  private func figure(_ text: String, _ line: Line) -> Expectation.Figure? {
+  private func figure(_ text: String, _ line: Item) -> Expectation.Figure? {
     let parts = text.split(separator: ".", omittingEmptySubsequences: false).map(String.init)
     guard parts.count >= 3 else {
       return line.refuse("must name target, load and metric, joined by dots", remedy: Self.form)
