@@ -43,7 +43,7 @@ import Testing
     let before = try #require(ProcessClock.ownReading().switches)
     let done = Guarded(false)
     let thread = Thread {
-      for _ in 0..<50 { nap(milliseconds: 1) }
+      for _ in 0..<50 { usleep(1000) }
       done.withLock { $0 = true }
     }
     thread.start()
@@ -67,7 +67,7 @@ import Testing
     #expect(try eventually { try broker.statistics().connections == 1 })
     let area = SharedArea()
     area.view.measureEnd = .max
-    area.view.measureStart = monotonicNanoseconds()
+    area.view.measureStart = MonotonicClock.nanoseconds
     let watch = BrokerWatch(broker.monitor, area: area.view, seconds: 1)
     // The watch's first count must be answered before the first message, and then it looks at what waits.
     #expect(try eventually { try Self.looks(broker) > 0 })
@@ -83,7 +83,7 @@ import Testing
     for _ in 0..<60 { #expect(writer.send(message, until: .after(.seconds(60)))) }
     #expect(try eventually { try broker.statistics().slowConsumers == 1 })
     #expect(try eventually { try broker.statistics().inMessages == 90 })
-    area.view.measureEnd = monotonicNanoseconds()
+    area.view.measureEnd = MonotonicClock.nanoseconds
     let activity = try #require(watch.finish())
     #expect(activity.inMessages == 90)
     #expect(activity.inBytes == 90_000_000)
@@ -107,7 +107,7 @@ import Testing
     defer { broker.stop() }
     let area = SharedArea()
     #expect(BrokerWatch(broker.monitor, area: area.view, seconds: 1).finish() == nil)
-    area.view.measureStart = monotonicNanoseconds()
+    area.view.measureStart = MonotonicClock.nanoseconds
     area.view.measureEnd = .max
     #expect(BrokerWatch(broker.monitor, area: area.view, seconds: 1).finish() == nil)
   }
