@@ -1,4 +1,4 @@
-import BrokerSecurity
+import TestSupport
 import ExampleHandlers
 import Glibc
 @testable import NylonPlugin
