@@ -119,17 +119,18 @@ let package = Package(
       name: "ThreadedPlugin", dependencies: ["CNylonABI"], path: "Sources/Examples/ThreadedPlugin",
       cSettings: strictC),
 
-    // Certificates, nkeys, JWTs and a broker that wants them, for the tests below.
+    // What the tests below share: certificates, nkeys, JWTs, a broker that wants them, and memory for a load.
     .target(
-      name: "BrokerSecurity", dependencies: ["COpenSSL"], path: "Tests/BrokerSecurity", swiftSettings: strict),
+      name: "TestSupport", dependencies: ["Engine", "COpenSSL"], path: "Tests/TestSupport",
+      swiftSettings: strict),
     .testTarget(
       name: "NylonTests", dependencies: ["Nylon", "CMsgpack", "CJemalloc"], swiftSettings: strict),
     .testTarget(
-      name: "NATSTests", dependencies: ["NATS", "Engine", "Lab", "CLinux", "BrokerSecurity"],
+      name: "NATSTests", dependencies: ["NATS", "Engine", "Lab", "CLinux", "TestSupport"],
       swiftSettings: strict),
     .testTarget(
       name: "NylonPluginTests",
-      dependencies: ["NylonPlugin", "Nylon", "ExampleHandlers", "CNylonABI", "CNats", "BrokerSecurity"],
+      dependencies: ["NylonPlugin", "Nylon", "ExampleHandlers", "CNylonABI", "CNats", "TestSupport"],
       swiftSettings: strict),
     .testTarget(
       name: "ScenarioTests", dependencies: ["Scenario", "Results", "Nylon", "NATS"], swiftSettings: strict),
@@ -137,12 +138,12 @@ let package = Package(
       name: "EngineTests",
       dependencies: [
         "Engine", "Scenario", "Nylon", "NATS", "Lab", "Results", "CNylonABI", "CJemalloc", "CNats",
-        "BrokerSecurity",
+        "TestSupport",
       ],
       swiftSettings: strict),
     .testTarget(
       name: "LabTests",
-      dependencies: ["Lab", "Results", "Scenario", "Engine", "NATS", "CLinux", "BrokerSecurity"],
+      dependencies: ["Lab", "Results", "Scenario", "Engine", "NATS", "CLinux", "TestSupport"],
       swiftSettings: strict),
     .testTarget(
       name: "ResultsTests",
@@ -157,7 +158,7 @@ let package = Package(
     .testTarget(name: "ArchitectureTests", swiftSettings: strict),
     .testTarget(
       name: "EndToEndTests",
-      dependencies: ["Report", "Results", "Engine", "Scenario", "Lab", "BrokerSecurity"],
+      dependencies: ["Report", "Results", "Engine", "Scenario", "Lab", "TestSupport"],
       swiftSettings: strict),
   ]
 )

@@ -36,7 +36,7 @@ final class NetworkLinks {
     guard let spec = target.links.first(where: { $0.between == side }) else { return servers }
     let key = Key(spec: spec, servers: servers)
     if let link = links[key], link.isRunning { return link.urls }
-    let link = try Link.start(spec, to: servers, seed: seed)
+    let link = try Link(spec, to: servers, seed: seed)
     links[key] = link
     measurements.append(link.accuracy)
     return link.urls

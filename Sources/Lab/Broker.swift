@@ -8,10 +8,8 @@ package final class Broker: ProcessHolder {
   package let monitor: BrokerMonitor
   package let process: ChildProcess
 
-  private init(port: UInt16, monitorPort: UInt16, process: ChildProcess) {
-    self.port = port
-    self.monitor = BrokerMonitor(port: monitorPort)
-    self.process = process
+  private init(port: UInt16, monitor: BrokerMonitor, process: ChildProcess) {
+    (self.port, self.monitor, self.process) = (port, monitor, process)
   }
 
   /// Starts a broker, on a port of its own choice when none is named, and returns when it answers.
@@ -22,8 +20,7 @@ package final class Broker: ProcessHolder {
     auth: NATSAuth = NATSAuth(), port: UInt16? = nil, program: String? = nil
   ) throws(LabError) -> Broker {
     let deadline = Deadline.after(.seconds(15))
-    let path: String
-    if let program { path = program } else { path = try Executables.broker() }
+    let path = if let program { program } else { try Executables.broker() }
     let configuration = try Descriptor.memory(
       "nats-server.conf", holding: Array(configuration(auth: auth, port: port).utf8))
     let process = try withExtendedLifetime(configuration) { () throws(LabError) in
@@ -32,21 +29,17 @@ package final class Broker: ProcessHolder {
           program: path, arguments: ["-c", "/proc/self/fd/3"], descriptors: [configuration.raw],
           secrets: auth.secretWords))
     }
-    let ports = process.waitForWords(until: deadline) { words -> (UInt16, UInt16)? in
-      guard let client = announcedPort("Listening for client connections on ", in: words),
-        let monitor = announcedPort("Starting http monitor on ", in: words)
-      else { return nil }
-      return (client, monitor)
-    }
-    guard let (clientPort, monitorPort) = ports else { throw process.endedSilent("nats-server") }
+    let ports = try process.announcedPorts(
+      ["Listening for client connections on ", "Starting http monitor on "], count: 2, by: "nats-server",
+      until: deadline)
+    let broker = Broker(port: ports[0], monitor: BrokerMonitor(port: ports[1]), process: process)
     do {
-      try probe(
-        url: "nats://127.0.0.1:\(clientPort)", auth: auth, timeout: .seconds(deadline.remainingSeconds))
+      try probe(url: broker.url, auth: auth, timeout: .seconds(deadline.remainingSeconds))
     } catch {
       guard process.isRunning else { throw process.endedSilent("nats-server") }
       throw error
     }
-    return Broker(port: clientPort, monitorPort: monitorPort, process: process)
+    return broker
   }
 
   /// Makes sure that a broker which is started for a run can have such clients.
@@ -80,14 +73,6 @@ package final class Broker: ProcessHolder {
     "\"" + text.utf8.map { String(format: "\\x%02x", $0) }.joined() + "\""
   }
 
-  private static func announcedPort(_ announcement: String, in words: String) -> UInt16? {
-    guard let found = words.range(of: announcement + "127.0.0.1:") else { return nil }
-    let digits = words[found.upperBound...].prefix { $0.isNumber }
-    // A line that is still being written may show only some of the digits.
-    guard words[digits.endIndex...].first?.isNewline == true else { return nil }
-    return UInt16(digits)
-  }
-
   /// Its URL, without credentials.
   package var url: String { "nats://127.0.0.1:\(port)" }
 
@@ -108,41 +93,36 @@ extension Broker {
   package static func probe(
     url: String, auth: NATSAuth = NATSAuth(), tls: NATSTLS = NATSTLS(), timeout: Duration = .seconds(5)
   ) throws(LabError) -> BrokerInfo? {
-    _ = try address(url)
-    let security = try security(auth: auth, tls: tls, servers: [url])
     let wire = WireConnection(
-      to: try servers(url, security: security),
+      to: try servers(url, auth: auth, tls: tls),
       limitNanoseconds: UInt64(max(0, timeout / .nanoseconds(1))))
     defer { wire.close() }
     do {
       try wire.connectFirst()
+      return wire.greeting
     } catch {
       switch error.kind {
-      case .credentials: throw .brokerRefusesCredentials(address: error.server, why: error.words)
-      case .tls: throw .noTLS(address: error.server, why: error.why, remedy: error.remedy)
+      case .credentials:
+        let what = "The broker at \(error.server) refuses the credentials: \(error.words)"
+        throw LabError(kind: .missing, description: "\(what). Check the `auth:` block.")
+      case .tls:
+        let what = "There is no TLS connection to the broker at \(error.server): \(error.why)"
+        throw LabError(kind: .missing, description: "\(what). \(error.remedy)")
       case .silence, .noBroker: throw .brokerUnreachable(address: error.server, why: error.why)
       }
-    }
-    return wire.greeting
-  }
-
-  /// The address of a broker's URL.
-  static func address(_ url: String) throws(LabError) -> BrokerAddress {
-    do throws(BrokerError) {
-      return try BrokerAddress(url)
-    } catch {
-      throw .invalid("The broker URL '\(error.server)' cannot be used: \(error.why)", remedy: error.remedy)
     }
   }
 
   /// The broker of a URL, its name looked up.
   static func servers(
-    _ url: String, security: WireSecurity? = nil
+    _ url: String, auth: NATSAuth = NATSAuth(), tls: NATSTLS = NATSTLS()
   ) throws(LabError) -> [BrokerServer] {
-    let security =
-      if let security { security } else {
-        try Self.security(auth: NATSAuth(), tls: NATSTLS(), servers: [url])
-      }
+    do throws(BrokerError) {
+      _ = try BrokerAddress(url)
+    } catch {
+      throw .invalid("The broker URL '\(error.server)' cannot be used: \(error.why)", remedy: error.remedy)
+    }
+    let security = try checkFiles(auth: auth, tls: tls, servers: [url])
     do throws(BrokerError) {
       return try BrokerServer.all([url], security: security)
     } catch {
@@ -151,17 +131,14 @@ extension Broker {
   }
 
   /// Reads the files of credentials and TLS, so that one that is missing or wrong is found before anything starts.
-  package static func checkFiles(auth: NATSAuth, tls: NATSTLS, servers: [String]) throws(LabError) {
-    _ = try security(auth: auth, tls: tls, servers: servers)
-  }
-
-  private static func security(
+  @discardableResult
+  package static func checkFiles(
     auth: NATSAuth, tls: NATSTLS, servers: [String]
   ) throws(LabError) -> WireSecurity {
     do {
       return try WireSecurity(auth: auth, tls: tls, servers: servers)
     } catch {
-      throw .unusableFile(error)
+      throw LabError(kind: .missing, description: error.description)
     }
   }
 }

@@ -6,23 +6,19 @@ package struct BrokerStatistics: Decodable, Sendable, Equatable {
   package var version: String
   /// Clients that were cut off because they read too slowly.
   package var slowConsumers: UInt64
-  package var inMessages: UInt64
-  package var outMessages: UInt64
-  package var inBytes: UInt64
-  package var outBytes: UInt64
+  package var inMessages, outMessages, inBytes, outBytes: UInt64
   /// Clients connected now.
   package var connections: UInt64
   /// Subscriptions now, the broker's own included.
   package var subscriptions: UInt64
 
   enum CodingKeys: String, CodingKey {
-    case version
+    case version, connections, subscriptions
     case slowConsumers = "slow_consumers"
     case inMessages = "in_msgs"
     case outMessages = "out_msgs"
     case inBytes = "in_bytes"
     case outBytes = "out_bytes"
-    case connections, subscriptions
   }
 }
 
@@ -60,26 +56,26 @@ package struct BrokerSubscription: Decodable, Sendable, Hashable {
 /// A broker's monitoring over HTTP, on this machine.
 package struct BrokerMonitor: Sendable, Equatable {
   package var port: UInt16
+  /// For each question.
+  var timeout = Duration.seconds(3)
 
-  package func statistics(timeout: Duration = .seconds(3)) throws(LabError) -> BrokerStatistics {
+  package func statistics() throws(LabError) -> BrokerStatistics {
     try decode(BrokerStatistics.self, path: "/varz", until: .after(timeout))
   }
 
   /// All clients that are connected now.
-  package func clients(timeout: Duration = .seconds(3)) throws(LabError) -> [BrokerClient] {
+  package func clients() throws(LabError) -> [BrokerClient] {
     struct Page: Decodable { var connections: [BrokerClient] }
     return try decode(Page.self, path: "/connz?limit=100000", until: .after(timeout)).connections
   }
 
   /// Bytes that wait in the broker for clients that read slowly.
-  func pendingBytes(timeout: Duration = .seconds(3)) throws(LabError) -> UInt64 {
-    try clients(timeout: timeout).reduce(0) { $0 &+ ($1.pendingBytes ?? 0) }
+  func pendingBytes() throws(LabError) -> UInt64 {
+    try clients().reduce(0) { $0 &+ ($1.pendingBytes ?? 0) }
   }
 
   /// All subscriptions of clients now, or those that a subject may match.
-  package func subscriptions(
-    to subject: String? = nil, timeout: Duration = .seconds(3)
-  ) throws(LabError) -> [BrokerSubscription] {
+  package func subscriptions(to subject: String? = nil) throws(LabError) -> [BrokerSubscription] {
     struct Page: Decodable { var subscriptions_list: [BrokerSubscription]? }
     let test = subject?.addingPercentEncoding(withAllowedCharacters: .alphanumerics).map { "&test=\($0)" }
     let path = "/subsz?subs=1&limit=100000" + (test ?? "")
@@ -108,57 +104,47 @@ package struct BrokerMonitor: Sendable, Equatable {
   func decode<Value: Decodable>(
     _ type: Value.Type, path: String, until deadline: Deadline
   ) throws(LabError) -> Value {
-    do {
-      return try JSONDecoder().decode(type, from: try get(path, until: deadline))
+    do throws(TCPSocket.Failure) {
+      let answer = try get(path, until: deadline)
+      if let value = try? JSONDecoder().decode(type, from: answer) { return value }
+      throw TCPSocket.Failure(why: "its answer cannot be read")
     } catch {
-      let why = (error as? Failure)?.why ?? "its answer cannot be read"
-      throw .brokerUnreachable(address: "127.0.0.1:\(port) (monitoring)", why: why)
+      throw .brokerUnreachable(address: "127.0.0.1:\(port) (monitoring)", why: error.why)
     }
   }
 
-  /// Why there is no answer.
-  private struct Failure: Error { let why: String }
-
-  /// The most bytes of an answer.
-  private static let longestAnswer = 64 << 20
-
-  private func get(_ path: String, until deadline: Deadline) throws -> Data {
-    let socket: Descriptor
-    do {
-      socket = try TCPSocket.connected(to: TCPSocket.loopback(port), until: deadline)
-    } catch {
-      throw Failure(why: error.why)
-    }
+  private func get(_ path: String, until deadline: Deadline) throws(TCPSocket.Failure) -> Data {
+    let socket = try TCPSocket.connected(to: TCPSocket.loopback(port), until: deadline)
     let request = "GET \(path) HTTP/1.0\r\nHost: 127.0.0.1\r\nAccept: application/json\r\n\r\n"
     guard socket.send(Array(request.utf8), until: deadline) else {
-      throw Failure(why: "the connection was closed")
+      throw TCPSocket.Failure(why: "the connection was closed")
     }
     let answer = try rest(of: socket, until: deadline)
     let status = String(decoding: answer.prefix { $0 != 13 && $0 != 10 }, as: UTF8.self).split(separator: " ")
-    guard !status.isEmpty else { throw Failure(why: "it closed the connection") }
-    guard status[0].hasPrefix("HTTP/1."), status.dropFirst().first == "200" else {
-      throw Failure(why: "it does not answer \(path)")
+    guard status.isEmpty || status[0].hasPrefix("HTTP/1.") && status.dropFirst().first == "200" else {
+      throw TCPSocket.Failure(why: "it does not answer \(path)")
     }
-    guard let head = answer.firstRange(of: Data("\r\n\r\n".utf8)) else {
-      throw Failure(why: "it closed the connection")
+    guard let head = answer.firstRange(of: Data("\r\n\r\n".utf8)), !status.isEmpty else {
+      throw TCPSocket.Failure(why: "it closed the connection")
     }
     return answer[head.upperBound...]
   }
 
-  /// All that comes until the broker closes the connection.
-  private func rest(of socket: Descriptor, until deadline: Deadline) throws(Failure) -> Data {
+  /// All that comes until the broker closes the connection, but not without end.
+  private func rest(of socket: Descriptor, until deadline: Deadline) throws(TCPSocket.Failure) -> Data {
+    let most = 64 << 20
     var all = Data()
-    while all.count <= Self.longestAnswer {
+    while all.count <= most {
       switch socket.read() {
       case .bytes(let bytes): all += bytes
       case .end: return all
       case .nothingYet:
         guard !deadline.isPast, socket.waits(for: Int16(POLLIN), until: deadline) else {
-          throw Failure(why: "it said nothing within the time given")
+          throw TCPSocket.Failure(why: "it said nothing within the time given")
         }
       }
     }
-    throw Failure(why: "it sends more than \(Self.longestAnswer) bytes")
+    throw TCPSocket.Failure(why: "it sends more than \(most) bytes")
   }
 }
 
@@ -172,19 +158,17 @@ package final class BrokerWatch: Sendable {
 
   private struct State {
     var isStopping = false
-    var isOver = false
-    var activity: BrokerActivity?
+    /// What came of the watch; nil until it is over.
+    var activity: BrokerActivity??
   }
 
   /// Watches the broker while the load of this shared memory is measured, for about so long.
   package init(_ monitor: BrokerMonitor, area: RecordingArea, seconds: Double) {
+    let monitor = BrokerMonitor(port: monitor.port, timeout: .seconds(2))
     let interval = UInt64(max(0.5, seconds / 10) * 1e9)
     startThread("broker-watch", stackBytes: 512 << 10) { [state] in
       let activity = Self.watch(monitor, area, interval: interval) { state.withLock { $0.isStopping } }
-      state.withLock {
-        $0.activity = activity
-        $0.isOver = true
-      }
+      state.withLock { $0.activity = .some(activity) }
     }
   }
 
@@ -195,31 +179,29 @@ package final class BrokerWatch: Sendable {
   package func finish() -> BrokerActivity? {
     state.withLock { $0.isStopping = true }
     // Each question to the broker has a deadline of its own, so the thread ends well before this.
-    return state.wait(until: .after(.seconds(30))) { $0.isOver ? $0 : nil }?.activity
+    return state.wait(until: .after(.seconds(30))) { $0.activity } ?? nil
   }
-
-  private static let timeout = Duration.seconds(2)
 
   private static func watch(
     _ monitor: BrokerMonitor, _ area: RecordingArea, interval: UInt64, isStopping: () -> Bool
   ) -> BrokerActivity? {
     guard sleep(until: { area.measureStart == 0 ? .max : area.measureStart }, unless: isStopping),
-      let first = try? monitor.statistics(timeout: timeout)
+      let first = try? monitor.statistics()
     else { return nil }
     var most: UInt64?
     var looks = 0
     var nextLook = area.measureStart + min(interval, 100_000_000)
-    while monotonicNanoseconds() < area.measureEnd {
+    while MonotonicClock.nanoseconds < area.measureEnd {
       guard sleep(until: { min(nextLook, area.measureEnd) }, unless: isStopping) else { break }
       guard nextLook < area.measureEnd else { continue }
       nextLook += interval
-      guard let bytes = try? monitor.pendingBytes(timeout: timeout) else { continue }
+      guard let bytes = try? monitor.pendingBytes() else { continue }
       most = max(most ?? 0, bytes)
       looks += 1
     }
     // A load that was ended before its time says so in `measureEnd`; one that died does not.
-    guard monotonicNanoseconds() >= area.measureEnd,
-      let last = try? monitor.statistics(timeout: timeout)
+    guard MonotonicClock.nanoseconds >= area.measureEnd,
+      let last = try? monitor.statistics()
     else { return nil }
     return BrokerActivity(from: first, to: last, pendingMostBytes: most, pendingLooks: looks)
   }
@@ -227,7 +209,7 @@ package final class BrokerWatch: Sendable {
   /// Sleeps until a time that may still change; false when it is to stop before.
   private static func sleep(until time: () -> UInt64, unless isStopping: () -> Bool) -> Bool {
     while true {
-      let now = monotonicNanoseconds()
+      let now = MonotonicClock.nanoseconds
       let end = time()
       if now >= end { return true }
       if isStopping() { return false }

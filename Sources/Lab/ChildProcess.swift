@@ -7,26 +7,29 @@ import Glibc
 ///
 /// All calls may be made from any thread; those that wait block theirs.
 package final class ChildProcess: Sendable {
-  package let program: String
   private let lifeline: Descriptor
-  private let state: Guarded<KeptState>
+  private let state = Guarded(KeptState())
   private let secrets: Secrets
 
-  private init(program: String, lifeline: Descriptor, state: Guarded<KeptState>, secrets: Secrets) {
-    self.program = program
-    self.lifeline = lifeline
-    self.state = state
-    self.secrets = secrets
+  private init(_ launch: Launch) throws(LabError) {
+    secrets = Secrets(launch.secrets)
+    lifeline = try Self.startKeeper(launch, state)
   }
 
   /// Starts a program, and returns when it is executing.
   package static func start(_ launch: Launch) throws(LabError) -> ChildProcess {
-    let state = Guarded(KeptState())
-    let lifeline = try startKeeper(launch, state)
-    let child = ChildProcess(
-      program: launch.program, lifeline: lifeline, state: state, secrets: Secrets(launch.secrets))
-    try child.awaitStart()
-    return child
+    let child = try ChildProcess(launch)
+    let begun = child.state.wait(until: .after(.seconds(20))) {
+      $0.pid != nil || $0.startErrno != nil || $0.isFinished ? $0 : nil
+    }
+    if begun?.pid != nil { return child }
+    guard begun?.startErrno == ENOENT else {
+      let why = begun?.startErrno.map(systemErrorText) ?? "its keeper did not report"
+      throw .cannotStart(program: launch.program, why: why)
+    }
+    throw .missing(
+      "The program \(launch.program) (or the interpreter that it names)",
+      remedy: "Give the path of a program, or the name of one in PATH.")
   }
 
   /// Starts the keeper, and the thread that listens to it; our end of the lifeline. When this returns, the
@@ -39,19 +42,27 @@ package final class ChildProcess: Sendable {
     let status = try Descriptor.pipe()
     let output = try Descriptor.pipe()
     let errors = try Descriptor.pipe()
-    let input: Descriptor
-    if let bytes = launch.input {
-      input = try Descriptor.memory("input", holding: bytes)
-    } else {
-      input = try Descriptor.null()
-    }
-    var sources: [Pump.Source] = [
-      (.status, status.reading), (.output, output.reading), (.errors, errors.reading),
+    let input =
+      if let bytes = launch.input { try Descriptor.memory("input", holding: bytes) } else {
+        try Descriptor.file("/dev/null")
+      }
+    var sources = [
+      Source(descriptor: status.reading) { $0.note($1) },
+      Source(descriptor: output.reading, isText: true) { $0.output.append($1) },
+      Source(descriptor: errors.reading, isText: true) { $0.errors.append($1) },
     ]
     var passed = [input, output.writing, errors.writing]
     if launch.collectsDocument {
       let document = try Descriptor.pipe()
-      sources.append((.document, document.reading))
+      let limit = launch.documentLimit
+      sources.append(
+        Source(descriptor: document.reading) {
+          if ($0.document?.count ?? limit) + $1.count > limit {
+            $0.document = nil
+          } else {
+            $0.document? += $1
+          }
+        })
       passed.append(document.writing)
     }
     let numbers = passed.map(\.raw) + launch.descriptors
@@ -61,23 +72,8 @@ package final class ChildProcess: Sendable {
         [keeper] + options + [launch.program] + launch.arguments, environment: launch.environment,
         passing: numbers + [keeperLifeline.raw, status.writing.raw])
     }
-    let pump = Pump(keeper: pid, sources: sources, documentLimit: launch.documentLimit, state: state)
-    startThread("lab-pump") { pump.run() }
+    startThread("lab-pump") { [sources] in pump(sources, of: pid, into: state) }
     return lifeline
-  }
-
-  private func awaitStart() throws(LabError) {
-    let begun = state.wait(until: .after(.seconds(20))) { state -> KeptState? in
-      state.pid != nil || state.startErrno != nil || state.isFinished ? state : nil
-    }
-    if begun?.pid != nil { return }
-    if begun?.startErrno == ENOENT {
-      throw .missing(
-        "The program \(program) (or the interpreter that it names)",
-        remedy: "Give the path of a program, or the name of one in PATH.")
-    }
-    let why = begun?.startErrno.map(systemErrorText) ?? "its keeper did not report"
-    throw .cannotStart(program: program, why: why)
   }
 
   /// The process id; not to be signalled, since it may be another's once the process has ended.
@@ -110,11 +106,26 @@ package final class ChildProcess: Sendable {
   /// Waits until `find` finds what it looks for in what the process has said (standard error, then
   /// standard output, unscrubbed). Nil at the deadline, or when the process ends before.
   func waitForWords<Found>(until deadline: Deadline, find: (String) -> Found?) -> Found? {
-    let result: Found?? = state.wait(until: deadline) { state in
-      if let found = find(state.errors.raw) ?? find(state.output.raw) { return .some(found) }
+    state.wait(until: deadline) { state -> Found?? in
+      if let found = find(state.errors.raw) ?? find(state.output.raw) { return found }
       return state.isFinished ? .some(nil) : nil
+    } ?? nil
+  }
+
+  /// Waits until it has said in whole lines on which `count` ports of 127.0.0.1 it listens, each behind one of
+  /// these words; ends it when it does not.
+  func announcedPorts(
+    _ announcements: [String], count: Int, by name: String, until deadline: Deadline
+  ) throws(LabError) -> [UInt16] {
+    let found = waitForWords(until: deadline) { words -> [UInt16]? in
+      let ports = announcements.flatMap { announcement in
+        words.components(separatedBy: announcement + "127.0.0.1:").dropFirst()
+          .filter { $0.contains(where: \.isNewline) }.compactMap { UInt16($0.prefix(while: \.isNumber)) }
+      }
+      return ports.count == count ? ports : nil
     }
-    return result ?? nil
+    guard let found else { throw endedSilent(name) }
+    return found
   }
 
   /// Ends it, since it did not say where it listens; the error that says so.
@@ -143,23 +154,16 @@ package final class ChildProcess: Sendable {
   }
 }
 
-/// What stands for a process of its own.
+/// What stands for a process of its own, and tells what that tells.
+@dynamicMemberLookup
 package protocol ProcessHolder: Sendable {
   var process: ChildProcess { get }
 }
 
 extension ProcessHolder {
-  /// Its process id, for its CPU time.
-  package var pid: Int32 { process.pid }
-
-  /// False once it has ended, for whatever reason.
-  package var isRunning: Bool { process.isRunning }
-
-  /// How it ended; nil while it runs.
-  package var exitStatus: ExitStatus? { process.exitStatus }
-
-  /// What it said last, without secrets.
-  package var lastWords: String { process.lastWords }
+  package subscript<Value>(dynamicMember member: KeyPath<ChildProcess, Value>) -> Value {
+    process[keyPath: member]
+  }
 
   /// Ends it and waits until it is gone.
   @discardableResult
@@ -278,11 +282,6 @@ struct KeptState: Sendable {
       }
     }
   }
-
-  /// Takes in a part of the document.
-  mutating func collect(_ bytes: [UInt8], limit: Int) {
-    if (document?.count ?? limit) + bytes.count > limit { document = nil } else { document? += bytes }
-  }
 }
 
 /// The last bytes of what a process said.
@@ -315,59 +314,39 @@ struct OutputTail: Sendable {
   }
 }
 
-/// Reads what a kept process and its keeper say, on a thread of its own, so that the process never
-/// waits for us; and reaps the keeper.
-struct Pump: Sendable {
-  enum Channel: Sendable { case status, output, errors, document }
+/// A pipe from a kept process or its keeper, and where what comes through it goes.
+private struct Source: Sendable {
+  let descriptor: Descriptor
+  var isText = false
+  let keep: @Sendable (inout KeptState, [UInt8]) -> Void
 
-  /// A descriptor and what it carries.
-  typealias Source = (channel: Channel, descriptor: Descriptor)
+  /// Reads once.
+  func take(into state: Guarded<KeptState>) -> Descriptor.Reading {
+    let reading = descriptor.read()
+    if case .bytes(let bytes) = reading { state.withLock { keep(&$0, bytes) } }
+    return reading
+  }
+}
 
-  let keeper: Int32
-  let sources: [Source]
-  let documentLimit: Int
-  let state: Guarded<KeptState>
-
-  func run() {
-    var open = sources
-    while open.contains(where: { $0.channel == .status }) {
-      var watched = open.map { pollfd(fd: $0.descriptor.raw, events: Int16(POLLIN), revents: 0) }
-      guard poll(&watched, nfds_t(watched.count), -1) > 0 else { continue }
-      let ready = zip(open, watched).filter { $0.1.revents != 0 }.map(\.0)
-      // A worker may write a line for each request. Its pipe holds a megabyte, so reading it a hundred
-      // times a second is enough, and takes little of the CPU that is being measured.
-      if ready.contains(where: { $0.channel == .output || $0.channel == .errors }) { nap(milliseconds: 10) }
-      for source in ready where !take(from: source, all: false) {
-        open.removeAll { $0.channel == source.channel }
-      }
-    }
-    // The keeper has ended, and so has all below it: what was said lies in the pipes.
-    for source in open { _ = take(from: source, all: true) }
-    var ignored: Int32 = 0
-    while waitpid(keeper, &ignored, 0) < 0 && errno == EINTR {}
-    state.withLock { state in
-      if state.status == nil { state.status = .lost }
-      state.isFinished = true
+/// Reads what a kept process and its keeper say (the keeper first), on a thread of its own, so that the
+/// process never waits for us; and reaps the keeper.
+private func pump(_ sources: [Source], of keeper: Int32, into state: Guarded<KeptState>) {
+  var open = sources
+  while open.first?.descriptor === sources[0].descriptor {
+    let ready = TCPSocket.ready(open.map(\.descriptor), milliseconds: -1)
+    // A worker may write a line for each request. Its pipe holds a megabyte, so reading it a hundred
+    // times a second is enough, and takes little of the CPU that is being measured.
+    if ready.contains(where: { open[$0].isText }) { usleep(10_000) }
+    for place in ready.reversed() {
+      if case .end = open[place].take(into: state) { open.remove(at: place) }
     }
   }
-
-  /// Reads once, or all that is there; false at the end.
-  private func take(from source: Source, all: Bool) -> Bool {
-    repeat {
-      switch source.descriptor.read() {
-      case .end: return false
-      case .nothingYet: return true
-      case .bytes(let bytes):
-        state.withLock { state in
-          switch source.channel {
-          case .status: state.note(bytes)
-          case .output: state.output.append(bytes)
-          case .errors: state.errors.append(bytes)
-          case .document: state.collect(bytes, limit: documentLimit)
-          }
-        }
-      }
-    } while all
-    return true
+  // The keeper has ended, and so has all below it: what was said lies in the pipes.
+  for source in open { while case .bytes = source.take(into: state) {} }
+  var ignored: Int32 = 0
+  while waitpid(keeper, &ignored, 0) < 0 && errno == EINTR {}
+  state.withLock { state in
+    if state.status == nil { state.status = .lost }
+    state.isFinished = true
   }
 }

@@ -40,9 +40,9 @@ final class Descriptor: Sendable {
     return (Descriptor(ends[0]), Descriptor(ends[1]))
   }
 
-  /// `/dev/null`.
-  static func null() throws(LabError) -> Descriptor {
-    try Descriptor(open("/dev/null", O_RDWR | O_CLOEXEC), or: "/dev/null cannot be opened")
+  /// A file, to be read.
+  static func file(_ path: String) throws(LabError) -> Descriptor {
+    try Descriptor(open(path, O_RDONLY | O_CLOEXEC), or: "\(path) cannot be opened")
   }
 
   enum Reading {
@@ -98,9 +98,7 @@ final class Descriptor: Sendable {
 
 /// A file's text. Foundation takes only the first piece of a file that says it is empty, as those of /proc do.
 func fileText(_ path: String) -> String? {
-  let raw = open(path, O_RDONLY | O_CLOEXEC)
-  guard raw >= 0 else { return nil }
-  let file = Descriptor(raw)
+  guard let file = try? Descriptor.file(path) else { return nil }
   var bytes: [UInt8] = []
   while case .bytes(let more) = file.read() { bytes += more }
   return String(decoding: bytes, as: UTF8.self)
@@ -113,14 +111,15 @@ typealias SocketAddress = (family: Int32, bytes: [UInt8])
 enum TCPSocket {
   /// Why a connection did not come about.
   struct Failure: Error {
-    let errno: Int32
+    let why: String
+    var errno: Int32 = 0
+  }
 
-    var why: String {
-      switch errno {
-      case ECONNREFUSED: "the connection is refused, nothing listens there"
-      case ETIMEDOUT: "no connection within the time given"
-      default: systemErrorText(errno)
-      }
+  private static func failure(_ number: Int32) -> Failure {
+    switch number {
+    case ECONNREFUSED: Failure(why: "the connection is refused, nothing listens there", errno: number)
+    case ETIMEDOUT: Failure(why: "no connection within the time given", errno: number)
+    default: Failure(why: systemErrorText(number), errno: number)
     }
   }
 
@@ -136,12 +135,12 @@ enum TCPSocket {
       connect(socket.raw, $0.assumingMemoryBound(to: sockaddr.self).baseAddress, socklen_t($0.count))
     }
     if outcome != 0 {
-      guard errno == EINPROGRESS else { throw Failure(errno: errno) }
-      guard socket.waits(for: Int16(POLLOUT), until: deadline) else { throw Failure(errno: ETIMEDOUT) }
+      guard errno == EINPROGRESS else { throw failure(errno) }
+      guard socket.waits(for: Int16(POLLOUT), until: deadline) else { throw failure(ETIMEDOUT) }
       var number: Int32 = 0
       var size = socklen_t(MemoryLayout<Int32>.size)
       getsockopt(socket.raw, SOL_SOCKET, SO_ERROR, &number, &size)
-      guard number == 0 else { throw Failure(errno: number) }
+      guard number == 0 else { throw failure(number) }
     }
     return withoutDelay(socket)
   }

@@ -65,14 +65,9 @@ package enum Doctor {
   ) -> ([DoctorFinding], [MachineFitness.CoreJitter]) {
     let before = SystemTimes.now()
     let timer = timer(sleeps: sleeps)
-    let jitter = Jitter.measure(cores: facts.cores ?? 1, milliseconds: jitterMilliseconds)
+    let jitter = measureJitter(cores: facts.cores ?? 1, milliseconds: jitterMilliseconds)
     let steal = before.flatMap { earlier in SystemTimes.now()?.stealShare(since: earlier) }
-    return (
-      [
-        build(facts), cores(facts), clock(facts), governor(facts), load(facts), self.steal(steal), timer,
-        Jitter.finding(jitter), descriptors(),
-      ], jitter
-    )
+    return (findings(facts, steal: steal) + [timer, self.jitter(jitter), descriptors()], jitter)
   }
 
   /// The grade that findings give, and why it is not better.
@@ -106,54 +101,43 @@ package enum Doctor {
     }
   }
 
-  private static func build(_ facts: MachineFacts) -> DoctorFinding {
-    DoctorFinding(
-      "build", facts.optimisedBuild ? "optimised" : "not optimised, so every measurement is invalid",
-      isRight: facts.optimisedBuild, remedy: "swift build -c release", grade: .unfit)
-  }
-
-  static func cores(_ facts: MachineFacts) -> DoctorFinding {
+  /// What follows from facts, and from the share of CPU time that was stolen.
+  static func findings(_ facts: MachineFacts, steal: Double?) -> [DoctorFinding] {
     let cores = facts.cores ?? 1
-    let detail = "\(cores) usable" + (facts.cpuModel.map { ", \($0)" } ?? "")
-    if let limit = facts.cgroupCores, limit < Double(cores) {
-      return DoctorFinding(
-        "cores", .warn, "\(detail), limited to \(limit) by the control group",
+    let usable = "\(cores) usable" + (facts.cpuModel.map { ", \($0)" } ?? "")
+    let limited = facts.cgroupCores.flatMap { $0 < Double(cores) ? $0 : nil }.map {
+      DoctorFinding(
+        "cores", .warn, "\(usable), limited to \($0) by the control group",
         remedy: "Raise or lift the CPU limit: it stops the load in bursts.", grade: .limited)
     }
-    return DoctorFinding(
-      "cores", cores < 4 ? "\(detail): generator, broker and workers share them" : detail,
-      isRight: cores >= 4, remedy: "Use 4 cores or more for figures of NATS throughput.", grade: .limited)
-  }
-
-  static func clock(_ facts: MachineFacts) -> DoctorFinding {
     var resolution = timespec()
     clock_getres(CLOCK_MONOTONIC, &resolution)
-    let detail = "\(facts.clockSource ?? "unknown"), resolution \(resolution.tv_nsec) ns"
+    let clock = "\(facts.clockSource ?? "unknown"), resolution \(resolution.tv_nsec) ns"
     let isCheap = facts.clockSource.map { ["tsc", "kvm-clock", "arch_sys_counter"].contains($0) } ?? true
-    return DoctorFinding(
-      "clock source", isCheap ? detail : "\(detail): reading it is a system call", isRight: isCheap,
-      remedy: "Choose tsc in /sys/devices/system/clocksource, if the machine has it.", grade: .limited)
-  }
-
-  static func governor(_ facts: MachineFacts) -> DoctorFinding {
-    DoctorFinding(
-      "governor", facts.governor ?? "none to see" + (facts.hypervisor.map { ", under \($0)" } ?? ""),
-      isRight: [nil, "performance"].contains(facts.governor),
-      remedy: "cpupower frequency-set -g performance", grade: .limited)
-  }
-
-  static func load(_ facts: MachineFacts) -> DoctorFinding {
-    DoctorFinding(
-      "load", facts.loadAverage.map { "\($0) over the last minute" } ?? "unknown",
-      isRight: facts.loadAverage ?? 0 <= 0.3 * Double(facts.cores ?? 1),
-      remedy: "Wait for, or end, what else runs here.", grade: .disturbed)
-  }
-
-  static func steal(_ share: Double?) -> DoctorFinding {
-    DoctorFinding(
-      "steal", share.map { String(format: "%.1f %% of CPU time", $0 * 100) } ?? "unknown",
-      isRight: share ?? 0 <= 0.05,
-      remedy: "Use a machine whose cores are not shared; over 5 % is invalid.", grade: .unfit)
+    return [
+      DoctorFinding(
+        "build", facts.optimisedBuild ? "optimised" : "not optimised, so every measurement is invalid",
+        isRight: facts.optimisedBuild, remedy: "swift build -c release", grade: .unfit),
+      limited
+        ?? DoctorFinding(
+          "cores", cores < 4 ? "\(usable): generator, broker and workers share them" : usable,
+          isRight: cores >= 4, remedy: "Use 4 cores or more for figures of NATS throughput.", grade: .limited),
+      DoctorFinding(
+        "clock source", isCheap ? clock : "\(clock): reading it is a system call", isRight: isCheap,
+        remedy: "Choose tsc in /sys/devices/system/clocksource, if the machine has it.", grade: .limited),
+      DoctorFinding(
+        "governor", facts.governor ?? "none to see" + (facts.hypervisor.map { ", under \($0)" } ?? ""),
+        isRight: [nil, "performance"].contains(facts.governor),
+        remedy: "cpupower frequency-set -g performance", grade: .limited),
+      DoctorFinding(
+        "load", facts.loadAverage.map { "\($0) over the last minute" } ?? "unknown",
+        isRight: facts.loadAverage ?? 0 <= 0.3 * Double(cores),
+        remedy: "Wait for, or end, what else runs here.", grade: .disturbed),
+      DoctorFinding(
+        "steal", steal.map { String(format: "%.1f %% of CPU time", $0 * 100) } ?? "unknown",
+        isRight: steal ?? 0 <= 0.05,
+        remedy: "Use a machine whose cores are not shared; over 5 % is invalid.", grade: .unfit),
+    ]
   }
 
   /// How late sleeps of a millisecond end.
@@ -182,23 +166,14 @@ package enum Doctor {
       isRight: soft.map { $0 == "unlimited" || Int($0) ?? 0 >= 1024 } ?? true, remedy: "ulimit -n 4096",
       grade: .limited)
   }
-}
 
-/// What the operating system takes from a core while a thread does nothing but read the clock.
-enum Jitter {
-  /// A gap of over this between two reads is an interruption, nanoseconds.
-  private static let thresholdNanoseconds: UInt64 = 10_000
-  /// More than this is a disturbance: it is in every latency that is measured here.
-  private static let mostLostShare = 0.02
-  /// On big machines the first cores stand for all.
-  private static let mostCores = 8
-
-  /// Watches each core in turn for so long.
-  static func measure(cores: Int, milliseconds: Int64) -> [MachineFitness.CoreJitter] {
-    (0..<min(max(cores, 0), mostCores)).compactMap { core in
+  /// What the operating system takes from each core in turn while a thread does nothing but read the clock for
+  /// so long. On big machines the first cores stand for all.
+  static func measureJitter(cores: Int, milliseconds: Int64) -> [MachineFitness.CoreJitter] {
+    (0..<min(max(cores, 0), 8)).compactMap { core in
       var seen = ClinuxJitter()
-      guard clinux_jitter(Int32(core), UInt64(milliseconds) * 1_000_000, thresholdNanoseconds, &seen) == 0,
-        seen.seen_ns > 0
+      // A gap of over 10 us between two reads is an interruption.
+      guard clinux_jitter(Int32(core), UInt64(milliseconds) * 1_000_000, 10_000, &seen) == 0, seen.seen_ns > 0
       else { return nil }
       let seconds = Double(seen.seen_ns) / 1e9
       return MachineFitness.CoreJitter(
@@ -209,7 +184,7 @@ enum Jitter {
   }
 
   /// The finding; it names the worst core.
-  static func finding(_ jitter: [MachineFitness.CoreJitter]) -> DoctorFinding {
+  static func jitter(_ jitter: [MachineFitness.CoreJitter]) -> DoctorFinding {
     guard let worst = jitter.max(by: { $0.lostShare < $1.lostShare }) else {
       return .init("OS jitter", .ok, "could not be measured")
     }
@@ -217,8 +192,9 @@ enum Jitter {
     let detail =
       "core \(worst.core) loses \(share) % to \(Int(worst.interruptionsPerSecond.rounded())) interruptions of over "
       + "10 us a second, the longest \(Int(worst.longestMicroseconds.rounded())) us"
+    // More than 2 % is a disturbance: it is in every latency that is measured here.
     return DoctorFinding(
-      "OS jitter", detail, isRight: worst.lostShare <= mostLostShare,
+      "OS jitter", detail, isRight: worst.lostShare <= 0.02,
       remedy: "Wait for, or end, what else runs here; keep interrupts off the cores.", grade: .disturbed)
   }
 }

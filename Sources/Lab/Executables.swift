@@ -3,9 +3,7 @@ import Foundation
 /// Where programs and products of this package are found.
 package enum Executables {
   /// Folder of the running program, where this package's other products are too.
-  package static var ownFolder: String {
-    (ownPath as NSString).deletingLastPathComponent
-  }
+  package static var ownFolder: String { (ownPath as NSString).deletingLastPathComponent }
 
   /// The running program. When its file was replaced since (by a new build), a path of /proc that
   /// still leads to it.
@@ -17,26 +15,23 @@ package enum Executables {
 
   /// The path of a program: as it is when it has a slash, else beside the running program, else
   /// in PATH, else where Debian keeps servers.
-  package static func find(_ name: String, remedy: String) throws(LabError) -> String {
-    if name.contains("/") {
-      guard isExecutable(name) else { throw .missing("The program \(name)", remedy: remedy) }
-      return name
-    }
+  package static func find(
+    _ name: String, shown: String? = nil, remedy: String
+  ) throws(LabError) -> String {
     let path = ProcessInfo.processInfo.environment["PATH"] ?? "/usr/local/bin:/usr/bin:/bin"
     let folders =
       [ownFolder] + path.split(separator: ":").map(String.init) + ["/usr/local/sbin", "/usr/sbin"]
-    for folder in folders where !name.isEmpty && isExecutable("\(folder)/\(name)") {
-      return "\(folder)/\(name)"
+    let places = name.contains("/") ? [name] : folders.map { "\($0)/\(name)" }
+    guard let found = places.first(where: isExecutable) else {
+      throw .missing(shown ?? "The program \(name)", remedy: remedy)
     }
-    throw .missing("The program \(name)", remedy: remedy)
+    return found
   }
 
   package static func broker() throws(LabError) -> String {
-    do {
-      return try find("nats-server", remedy: "")
-    } catch {
-      throw .missing("nats-server", remedy: "Install it: apt-get install nats-server, or scripts/setup.")
-    }
+    try find(
+      "nats-server", shown: "nats-server",
+      remedy: "Install it: apt-get install nats-server, or scripts/setup.")
   }
 
   /// A program of this package.

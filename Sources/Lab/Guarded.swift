@@ -1,4 +1,3 @@
-import Engine
 import Foundation
 
 /// A value behind a lock, with waiting until it changes.
@@ -53,9 +52,6 @@ extension Deadline {
   var remainingMilliseconds: Int32 { Int32(min(remainingSeconds * 1000 + 1, 1e9)) }
 }
 
-/// The monotonic clock, ns.
-func monotonicNanoseconds() -> UInt64 { MonotonicClock.nanoseconds }
-
 /// Starts a thread of our own.
 func startThread(_ name: String, stackBytes: Int = 256 << 10, _ body: @escaping @Sendable () -> Void) {
   let thread = Thread(block: body)
@@ -63,9 +59,6 @@ func startThread(_ name: String, stackBytes: Int = 256 << 10, _ body: @escaping 
   thread.stackSize = stackBytes
   thread.start()
 }
-
-/// Sleeps; for the short waits between two looks at something that tells of no change.
-func nap(milliseconds: UInt32) { usleep(milliseconds * 1000) }
 
 /// The system's text for an errno.
 func systemErrorText(_ number: Int32) -> String { String(cString: strerror(number)) }

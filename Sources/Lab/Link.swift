@@ -14,58 +14,41 @@ package final class Link: ProcessHolder {
   package let accuracy: LinkMeasurement
   package let process: ChildProcess
 
-  private init(spec: LinkSpec, urls: [String], accuracy: LinkMeasurement, process: ChildProcess) {
-    self.spec = spec
-    self.urls = urls
-    self.accuracy = accuracy
-    self.process = process
-  }
-
-  /// Starts a relay in front of brokers, with a port for each of their URLs, and returns when its accuracy
-  /// is measured, which takes a second and a round trip. The seed is that of the jitter.
-  package static func start(
+  /// Starts a relay in front of brokers, with a port for each of their URLs; its accuracy is measured at
+  /// once, which takes a second and a round trip. The seed is that of the jitter.
+  package init(
     _ spec: LinkSpec, to servers: [String], seed: UInt64 = 1, probes: Int = 1000
-  ) throws(LabError) -> Link {
-    let addresses = try servers.map { (url) throws(LabError) in try Broker.address(url) }
-    for url in servers { try checkReachable(url) }
+  ) throws(LabError) {
+    self.spec = spec
+    let brokers = try servers.map { (url) throws(LabError) in try Broker.servers(url)[0] }
+    for broker in brokers { try Self.checkReachable(broker) }
     let echo = try EchoEnd()
     defer { echo.stop() }
-    let process = try ChildProcess.start(
+    let places = brokers.map(\.address.shown) + ["127.0.0.1:\(echo.port)"]
+    let bandwidth = spec.bandwidthMegabitPerSecond.map { ["--bits-per-second", "\($0 * 1e6)"] }
+    process = try ChildProcess.start(
       Launch(
         try Executables.own("nylon-link"),
-        arguments(spec, to: addresses.map(\.shown) + ["127.0.0.1:\(echo.port)"], seed: seed)))
-    let deadline = Deadline.after(.seconds(10))
-    let count = servers.count + 1
-    let found = process.waitForWords(until: deadline) { words -> [UInt16]? in
-      let ports = announcedPorts(in: words)
-      return ports.count == count ? ports : nil
-    }
-    guard let ports = found else { throw process.endedSilent("nylon-link") }
-    let urls = zip(zip(servers, addresses), ports).map { redirected($0.0, $0.1, to: $1) }
-    do {
-      let probe = LinkProbe(echo: echo, relayPort: ports[count - 1], spec: spec)
-      let accuracy = try probe.measure(probes: probes)
-      return Link(spec: spec, urls: urls, accuracy: accuracy, process: process)
-    } catch {
-      process.kill()
-      throw error
-    }
+        places.flatMap { ["--to", $0] } + ["--delay-us", "\(spec.delayMilliseconds * 1000)"]
+          + ["--jitter-us", "\(spec.jitterMilliseconds * 1000)", "--seed", "\(seed)"] + (bandwidth ?? [])))
+    let ports = try process.announcedPorts(
+      ["nylon-link forwards "], count: places.count, by: "nylon-link", until: .after(.seconds(10)))
+    urls = zip(servers, zip(brokers, ports)).map { Self.redirected($0, $1.0.address, to: $1.1) }
+    accuracy = try Self.measure(spec, echo, relayPort: ports[servers.count], probes: probes)
   }
 
-  private static func checkReachable(_ url: String) throws(LabError) {
+  private static func checkReachable(_ broker: BrokerServer) throws(LabError) {
     let deadline = Deadline.after(.seconds(5))
-    for broker in try Broker.servers(url) {
-      var why = ""
-      for address in broker.addresses {
-        do {
-          _ = try TCPSocket.connected(to: address, until: deadline)
-          return
-        } catch {
-          why = error.why
-        }
+    var why = ""
+    for address in broker.addresses {
+      do {
+        _ = try TCPSocket.connected(to: address, until: deadline)
+        return
+      } catch {
+        why = error.why
       }
-      throw .brokerUnreachable(address: broker.address.shown, why: why)
     }
+    throw .brokerUnreachable(address: broker.address.shown, why: why)
   }
 
   /// A broker's URL with a loopback port in place of its host; scheme and credentials stay.
@@ -74,20 +57,6 @@ package final class Link: ProcessHolder {
     let rest = text.range(of: "://").map { text[$0.upperBound...] } ?? text[...]
     let credentials = rest.lastIndex(of: "@").map { rest[...$0] } ?? ""
     return "\(address.usesTLS ? "tls" : "nats")://\(credentials)127.0.0.1:\(port)"
-  }
-
-  private static func arguments(_ spec: LinkSpec, to places: [String], seed: UInt64) -> [String] {
-    places.flatMap { ["--to", $0] } + ["--delay-us", "\(spec.delayMilliseconds * 1000)"]
-      + ["--jitter-us", "\(spec.jitterMilliseconds * 1000)", "--seed", "\(seed)"]
-      + (spec.bandwidthMegabitPerSecond.map { ["--bits-per-second", "\($0 * 1e6)"] } ?? [])
-  }
-
-  /// The ports of the lines `nylon-link forwards 127.0.0.1:PORT to …` that are whole.
-  private static func announcedPorts(in words: String) -> [UInt16] {
-    words.components(separatedBy: "nylon-link forwards 127.0.0.1:").dropFirst().compactMap { line in
-      guard line.contains("\n") else { return nil }
-      return UInt16(line.prefix { $0.isNumber })
-    }
   }
 
   /// CPU time that the relay has used, ns; nil when it is gone.
@@ -109,9 +78,7 @@ private struct Probe: BitwiseCopyable {
 /// Gathers bytes of a socket to whole probes.
 private struct ProbeReader {
   let socket: Descriptor
-  private var pending: [UInt8] = []
-
-  init(_ socket: Descriptor) { self.socket = socket }
+  var pending: [UInt8] = []
 
   /// What has come; nil when the other side has closed.
   mutating func read() -> [Probe]? {
@@ -131,7 +98,7 @@ private struct ProbeReader {
 }
 
 /// A loopback port that sends every probe back with the times at which it had it, on a thread of its own.
-final class EchoEnd: Sendable {
+private final class EchoEnd: Sendable {
   let port: UInt16
   private let listener: Descriptor
   private let isStopped = Atomic<Bool>(false)
@@ -150,62 +117,57 @@ final class EchoEnd: Sendable {
       let ready = TCPSocket.ready([listener] + readers.map(\.socket), milliseconds: 100)
       for place in ready.reversed() {
         if place == 0 {
-          if let client = TCPSocket.accepted(by: listener) { readers.append(ProbeReader(client)) }
+          if let client = TCPSocket.accepted(by: listener) { readers.append(ProbeReader(socket: client)) }
         } else if let probes = readers[place - 1].read() {
-          echo(probes, to: readers[place - 1].socket)
+          let arrived = MonotonicClock.nanoseconds
+          for probe in probes {
+            Probe(sent: probe.sent, arrived: arrived, returned: MonotonicClock.nanoseconds)
+              .send(to: readers[place - 1].socket)
+          }
         } else {
           readers.remove(at: place - 1)
         }
       }
     }
   }
-
-  private func echo(_ probes: [Probe], to socket: Descriptor) {
-    let arrived = monotonicNanoseconds()
-    for probe in probes {
-      Probe(sent: probe.sent, arrived: arrived, returned: monotonicNanoseconds()).send(to: socket)
-    }
-  }
 }
 
-/// Sends probes through a relay and, in turn, straight to the same echo end.
-struct LinkProbe {
-  let echo: EchoEnd
-  let relayPort: UInt16
-  let spec: LinkSpec
-
+extension Link {
   /// The times of probes on one way.
   private struct Times: Sendable {
     var oneWay = LatencyHistogram()
     var roundTrip = LatencyHistogram()
-    var count = 0
   }
 
-  /// So many probes on each way, one a millisecond.
-  func measure(probes: Int) throws(LabError) -> LinkMeasurement {
+  /// Sends so many probes through the relay and, in turn, straight to the same echo end, one a millisecond on
+  /// each way.
+  private static func measure(
+    _ spec: LinkSpec, _ echo: EchoEnd, relayPort: UInt16, probes: Int
+  ) throws(LabError) -> LinkMeasurement {
     let sockets = [
       try TCPSocket.connected(to: echo.port), try TCPSocket.connected(to: relayPort),
     ]
     let times = Guarded<[Times]?>(nil)
     let most = Deadline.after(.milliseconds(Int(Double(probes) * 2 + spec.delayMilliseconds * 4) + 10_000))
     startThread("link-probe") {
-      let found = Self.collect(sockets, probes: probes, until: most)
+      let found = collect(sockets, probes: probes, until: most)
       times.withLock { $0 = found }
     }
     for _ in 0..<probes {
       for socket in sockets {
-        Probe(sent: monotonicNanoseconds()).send(to: socket)
+        Probe(sent: MonotonicClock.nanoseconds).send(to: socket)
         usleep(500)
       }
     }
     // The thread looks at its end ten times a second.
     let found = times.wait(until: most.advanced(by: .seconds(1))) { $0 } ?? [Times(), Times()]
-    guard found.allSatisfy({ $0.count == probes }) else {
-      throw .notReady(
-        "The network link", why: "only \(found[1].count) of \(probes) probes came back through it in time",
-        lastWords: "")
-    }
     let (direct, relayed) = (found[0], found[1])
+    guard found.allSatisfy({ $0.roundTrip.count == probes }) else {
+      throw .notReady(
+        "The network link",
+        why: "only \(relayed.roundTrip.count) of \(probes) probes came back through it in time", lastWords: ""
+      )
+    }
     return LinkMeasurement(
       between: spec.between.rawValue, method: "relay", delayMicroseconds: spec.delayMilliseconds * 1000,
       jitterMicroseconds: spec.jitterMilliseconds * 1000,
@@ -216,17 +178,16 @@ struct LinkProbe {
 
   /// What came back, as far as it did.
   private static func collect(_ sockets: [Descriptor], probes: Int, until deadline: Deadline) -> [Times] {
-    var readers = sockets.map { ProbeReader($0) }
+    var readers = sockets.map { ProbeReader(socket: $0) }
     var times = [Times(), Times()]
-    while times.contains(where: { $0.count < probes }), !deadline.isPast {
+    while times.contains(where: { $0.roundTrip.count < probes }), !deadline.isPast {
       for place in TCPSocket.ready(sockets, milliseconds: 100) {
         guard let messages = readers[place].read() else { return times }
-        let now = monotonicNanoseconds()
+        let now = MonotonicClock.nanoseconds
         for message in messages {
           times[place].oneWay.record(message.arrived - message.sent)
           times[place].oneWay.record(now - message.returned)
           times[place].roundTrip.record(now - message.sent)
-          times[place].count += 1
         }
       }
     }

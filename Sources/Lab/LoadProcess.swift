@@ -1,4 +1,3 @@
-import CLinux
 import Foundation
 
 /// How a load process ended, and what it brought.
@@ -17,7 +16,7 @@ package struct LoadOutcome: Sendable, Equatable {
 /// It writes the document to descriptor 3 (`documentDescriptor`), and has the shared memory, when
 /// there is some, as descriptor 4 (`sharedMemoryDescriptor`); both numbers also stand in its
 /// environment. A plugin that crashes takes only this process down.
-package final class LoadProcess: ProcessHolder {
+package enum LoadProcess {
   static let documentDescriptor: Int32 = 3
   static let sharedMemoryDescriptor: Int32 = 4
   /// The environment variable that holds the first number.
@@ -25,42 +24,39 @@ package final class LoadProcess: ProcessHolder {
   /// The one that holds the second number; not set without shared memory.
   package static let sharedMemoryVariable = "NYLON_BENCH_SHARED_FD"
 
-  package let process: ChildProcess
-
-  private init(_ process: ChildProcess) { self.process = process }
-
   /// Starts a load process: the running program itself unless another is named. The order may hold secrets,
   /// the arguments may not; `sharedMemory` is the descriptor of the recording, which it inherits.
   package static func start(
     order: [UInt8], arguments: [String] = ["__measure"], program: String? = nil,
     sharedMemory: Int32? = nil, environment: [String: String] = [:], secrets: [String] = []
-  ) throws(LabError) -> LoadProcess {
+  ) throws(LabError) -> ChildProcess {
     var variables = environment
     variables[documentVariable] = "\(documentDescriptor)"
     if sharedMemory != nil { variables[sharedMemoryVariable] = "\(sharedMemoryDescriptor)" }
-    return LoadProcess(
-      try ChildProcess.start(
-        Launch(
-          program: program ?? Executables.ownPath, arguments: arguments, environment: variables, input: order,
-          descriptors: sharedMemory.map { [$0] } ?? [], collectsDocument: true, secrets: secrets)))
+    return try ChildProcess.start(
+      Launch(
+        program: program ?? Executables.ownPath, arguments: arguments, environment: variables, input: order,
+        descriptors: sharedMemory.map { [$0] } ?? [], collectsDocument: true, secrets: secrets))
   }
+}
 
-  /// Waits for its end, and calls `onPoll` meanwhile, which draws progress, say; false asks the process to
-  /// end (Ctrl-C). It is also ended at the limit.
+extension ChildProcess {
+  /// Waits for a load process's end, and calls `onPoll` meanwhile, which draws progress, say; false asks the
+  /// process to end (Ctrl-C). It is also ended at the limit.
   package func wait(
     limit: Duration, every interval: Duration = .milliseconds(250), onPoll: () -> Bool = { true }
   ) -> LoadOutcome {
     let deadline = Deadline.after(limit)
     var goesOn = true
-    while goesOn && !deadline.isPast && process.isRunning {
+    while goesOn && !deadline.isPast && isRunning {
       let slice = min(Deadline.after(interval), deadline)
-      if process.wait(timeout: .seconds(slice.remainingSeconds)) == nil { goesOn = onPoll() }
+      if wait(timeout: .seconds(slice.remainingSeconds)) == nil { goesOn = onPoll() }
     }
-    let ranOver = goesOn && process.isRunning
-    let status = process.exitStatus ?? process.terminate(grace: .seconds(5)) ?? .lost
+    let ranOver = goesOn && isRunning
+    let status = exitStatus ?? terminate(grace: .seconds(5)) ?? .lost
     return LoadOutcome(
-      document: process.document.flatMap { $0.isEmpty ? nil : $0 }, status: status,
-      lastWords: process.lastWords, ranOver: ranOver)
+      document: document.flatMap { $0.isEmpty ? nil : $0 }, status: status, lastWords: lastWords,
+      ranOver: ranOver)
   }
 }
 
@@ -68,11 +64,10 @@ package final class LoadProcess: ProcessHolder {
 package enum SharedMemory {
   /// So many zero bytes; the descriptor is the caller's to close, and closed on exec.
   package static func create(byteCount: Int) throws(LabError) -> Int32 {
-    let descriptor = clinux_memory_file("nylon-bench-results", nil, 0)
-    guard descriptor >= 0 else { throw .system("No memory file could be made", errno: errno) }
-    if ftruncate(descriptor, off_t(byteCount)) == 0 { return descriptor }
-    let number = errno
-    close(descriptor)
-    throw .system("The memory file cannot hold \(byteCount) bytes", errno: number)
+    let file = try Descriptor.memory("nylon-bench-results", holding: [])
+    guard ftruncate(file.raw, off_t(byteCount)) == 0 else {
+      throw .system("The memory file cannot hold \(byteCount) bytes", errno: errno)
+    }
+    return fcntl(file.raw, F_DUPFD_CLOEXEC, 0)
   }
 }

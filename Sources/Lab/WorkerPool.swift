@@ -17,7 +17,11 @@ package final class WorkerPool: Sendable {
   /// Those that we ended ourselves.
   private let ended = Guarded<Set<Int>>([])
 
-  private init(workers: [ChildProcess]) { self.workers = workers }
+  private init(_ launch: Launch, count: Int) throws(LabError) {
+    var workers: [ChildProcess] = []
+    for _ in 0..<count { workers.append(try ChildProcess.start(launch)) }
+    self.workers = workers
+  }
 
   /// Starts the workers that a target's pool asks for, and returns when they are ready. Without `servers`
   /// they connect to those of the pool.
@@ -41,25 +45,38 @@ package final class WorkerPool: Sendable {
         "Target '\(target.name)' names no workers to start",
         remedy: "Write workers: {count: 1, command: nylon-worker}, or leave workers: out.")
     }
-    let prefix = "\(pool.subjectPrefix).\(target.plugin)"
     let isOurs = program == "nylon-worker"
     let launch = Launch(
       program: isOurs ? try Executables.own(program) : program,
       arguments: (isOurs ? ["--name", target.plugin, "--prefix", pool.subjectPrefix] : [])
         + spec.command.dropFirst(),
-      environment: environment(pool, spec, servers.isEmpty ? pool.servers : servers),
+      environment: environment(pool, servers.isEmpty ? pool.servers : servers)
+        .merging(spec.environment) { $1 },
       secrets: pool.secretWords(servers: servers))
     let deadline = Deadline.after(.seconds(min(max(spec.startSeconds, 0.1), 3600)))
-    let wanted = Readiness(
-      subjects: target.phases.map { "\(prefix).\($0.subjectFragment)" },
-      group: pool.group, count: spec.count, monitor: monitor, mustSayReady: isOurs, deadline: deadline)
+    let subjects = target.phases.map { "\(pool.subjectPrefix).\(target.plugin).\($0.subjectFragment)" }
+    /// For each subject, the connections that subscribe to it in the group.
+    func subscribers(_ monitor: BrokerMonitor) throws(LabError) -> [Set<UInt64>] {
+      // Not bounded by the workers' deadline: they may be late while the broker is well.
+      try subjects.map { (subject) throws(LabError) in
+        try monitor.subscribers(of: subject, group: pool.group)
+      }
+    }
 
-    let before = try wanted.subscribers()
-    var workers: [ChildProcess] = []
-    for _ in 0..<spec.count { workers.append(try ChildProcess.start(launch)) }
-    let started = WorkerPool(workers: workers)
-    do {
-      try wanted.wait(for: workers, before: before)
+    // Connections that were there before do not count: another pool's, perhaps on their way out.
+    let before = try monitor.map(subscribers)
+    let started = try WorkerPool(launch, count: spec.count)
+    do throws(LabError) {
+      guard let monitor, let before else {
+        try started.awaitWords(until: deadline, mustSayReady: isOurs)
+        return started
+      }
+      try started.wait(until: deadline) { () throws(LabError) in
+        let counts = zip(try subscribers(monitor), before).map { $0.subtracting($1).count }
+        guard let least = counts.min(), least < spec.count else { return nil }
+        let subject = subjects[counts.firstIndex(of: least) ?? 0]
+        return "only \(least) of \(spec.count) subscribed to \(subject) in queue group \(pool.group) in time"
+      }
     } catch {
       started.stop(grace: .milliseconds(500))
       throw error
@@ -67,9 +84,7 @@ package final class WorkerPool: Sendable {
     return started
   }
 
-  private static func environment(
-    _ pool: NATSSpec, _ spec: WorkersSpec, _ servers: [String]
-  ) -> [String: String] {
+  private static func environment(_ pool: NATSSpec, _ servers: [String]) -> [String: String] {
     let usesTLS = pool.tls.isUsed(for: servers)
     let all = [
       "NATS_SERVERS": servers.joined(separator: ","), "NATS_GROUP": pool.group,
@@ -78,7 +93,40 @@ package final class WorkerPool: Sendable {
       "NATS_TLS": usesTLS ? "1" : nil, "NATS_CA": usesTLS ? pool.tls.caFile : nil,
       "NATS_CERT": usesTLS ? pool.tls.certFile : nil, "NATS_KEY": usesTLS ? pool.tls.keyFile : nil,
     ]
-    return all.compactMapValues { $0 }.merging(spec.environment) { $1 }
+    return all.compactMapValues { $0 }
+  }
+
+  /// Looks again and again until nothing is missing; a monitoring that does not answer is asked again, too.
+  private func wait(
+    until deadline: Deadline, missing: () throws(LabError) -> String?
+  ) throws(LabError) {
+    while true {
+      try checkAlive()
+      do throws(LabError) {
+        guard let why = try missing() else { return }
+        if deadline.isPast { throw notReady(why) }
+      } catch {
+        if deadline.isPast { throw error }
+      }
+      usleep(10_000)
+    }
+  }
+
+  private func awaitWords(until deadline: Deadline, mustSayReady: Bool) throws(LabError) {
+    for worker in workers {
+      let isReady = worker.waitForWords(until: deadline) { $0.contains("started successfully") ? true : nil }
+      try checkAlive()
+      if isReady == nil && mustSayReady { throw notReady("one did not say so in time") }
+    }
+  }
+
+  private func checkAlive() throws(LabError) {
+    if let death = deaths().first { throw .workerDied(death) }
+  }
+
+  private func notReady(_ why: String) -> LabError {
+    let words = workers.lazy.map(\.lastWords).first { !$0.isEmpty } ?? ""
+    return .notReady("The pool of \(workers.count) workers", why: why, lastWords: words)
   }
 
   /// Process ids of the workers, in order.
@@ -124,72 +172,5 @@ extension NATSSpec {
   package func secretWords(servers others: [String] = []) -> [String] {
     let addresses = (servers + others).compactMap { try? BrokerAddress($0) }
     return auth.secretWords + addresses.flatMap(\.auth.secretWords)
-  }
-}
-
-/// When the workers of a pool are ready.
-private struct Readiness {
-  let subjects: [String]
-  let group: String
-  let count: Int
-  let monitor: BrokerMonitor?
-  /// Whether the workers are known to say that they are ready.
-  let mustSayReady: Bool
-  let deadline: Deadline
-
-  /// For each subject, the connections that subscribe to it in the group; empty without monitoring.
-  func subscribers() throws(LabError) -> [String: Set<UInt64>] {
-    var found: [String: Set<UInt64>] = [:]
-    guard let monitor else { return found }
-    for subject in subjects {
-      // Not bounded by the workers' deadline: they may be late while the broker is well.
-      found[subject] = try monitor.subscribers(of: subject, group: group)
-    }
-    return found
-  }
-
-  /// Waits until the workers are ready. Connections that were there before do not count: another
-  /// pool's, perhaps on their way out.
-  func wait(for workers: [ChildProcess], before: [String: Set<UInt64>]) throws(LabError) {
-    if monitor == nil { return try waitForWords(of: workers) }
-    while true {
-      try checkAlive(workers)
-      let now: [String: Set<UInt64>]
-      do {
-        now = try subscribers()
-      } catch {
-        guard !deadline.isPast else { throw error }
-        nap(milliseconds: 10)
-        continue
-      }
-      let counts = subjects.map { now[$0, default: []].subtracting(before[$0, default: []]).count }
-      guard let least = counts.min(), least < count else { return }
-      if deadline.isPast {
-        let subject = subjects[counts.firstIndex(of: least) ?? 0]
-        throw notReady(
-          "only \(least) of \(count) subscribed to \(subject) in queue group \(group) in time", workers)
-      }
-      nap(milliseconds: 10)
-    }
-  }
-
-  private func waitForWords(of workers: [ChildProcess]) throws(LabError) {
-    for worker in workers {
-      let isReady = worker.waitForWords(until: deadline) { $0.contains("started successfully") ? true : nil }
-      try checkAlive(workers)
-      if isReady == nil && mustSayReady { throw notReady("one did not say so in time", workers) }
-    }
-  }
-
-  private func checkAlive(_ workers: [ChildProcess]) throws(LabError) {
-    for (index, worker) in workers.enumerated() {
-      guard let status = worker.exitStatus else { continue }
-      throw .workerDied(index: index, status: status, lastWords: worker.lastWords)
-    }
-  }
-
-  private func notReady(_ why: String, _ workers: [ChildProcess]) -> LabError {
-    let words = workers.lazy.map(\.lastWords).first { !$0.isEmpty } ?? ""
-    return .notReady("The pool of \(count) workers", why: why, lastWords: words)
   }
 }

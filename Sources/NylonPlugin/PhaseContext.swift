@@ -12,12 +12,11 @@ public enum Transport: String, Sendable, CaseIterable {
 /// What a transport does for a phase. One object serves one phase at a time.
 protocol PhaseBackend: AnyObject {
   var transport: Transport { get }
-  func text(_ method: Method) throws(PluginError) -> String
+  /// The argument is a header's name; an absent one's text is empty.
+  func text(_ method: Method, _ argument: String) throws(PluginError) -> String
   func bytes(_ method: Method) throws(PluginError) -> [UInt8]
   func headers(_ method: Method) throws(PluginError) -> [KeyValue]
   func params() throws(PluginError) -> [String: String]
-  /// Empty when absent.
-  func requestHeader(_ name: String) throws(PluginError) -> String
   func setHeader(_ name: String, _ value: String) throws(PluginError)
   func removeHeader(_ name: String) throws(PluginError)
   func setStatus(_ status: UInt16) throws(PluginError)
@@ -111,7 +110,9 @@ public final class PhaseContext {
 
 /// Reads for the request and the response.
 extension PhaseContext {
-  func text(_ method: Method) throws(PluginError) -> String { try reading(method).text(method) }
+  func text(_ method: Method, _ argument: String = "") throws(PluginError) -> String {
+    try reading(method).text(method, argument)
+  }
 
   func bytes(_ method: Method) throws(PluginError) -> [UInt8] { try reading(method).bytes(method) }
 

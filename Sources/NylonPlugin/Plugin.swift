@@ -100,7 +100,7 @@ public final class PhaseHandler {
 
 /// Entries, found by the bytes of their names: no String is made on the way of a request.
 struct HandlerTable: Sendable {
-  private let names: [[UInt8]]
+  let names: [[UInt8]]
   /// Those of all phases of the first entry, then those of the next.
   private let handlers: [Plugin.Handler?]
   private let phaseCount = Phase.allCases.count
@@ -125,9 +125,6 @@ struct HandlerTable: Sendable {
   subscript(_ index: Int, _ phase: Phase) -> Plugin.Handler? {
     handlers[index &* phaseCount &+ Int(phase.rawValue)]
   }
-
-  /// The only entry, nil when there are none or several.
-  var only: Int? { names.count == 1 ? 0 : nil }
 
   /// The names, for messages.
   var list: String { names.map { String(decoding: $0, as: UTF8.self) }.joined(separator: ", ") }

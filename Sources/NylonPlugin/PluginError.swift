@@ -10,8 +10,6 @@ public enum PluginError: Error, Equatable, Sendable {
   case phaseIsOver(method: Method)
   /// The host's answer is not what the interface says.
   case badAnswer(method: Method, wanted: String)
-  /// The request's `data` is not a valid context.
-  case badContext(MessageError)
   /// A status outside 100-599.
   case badStatus(Int)
   /// A value cannot be made into JSON.
@@ -34,7 +32,7 @@ extension PluginError: CustomStringConvertible {
       "\(method): the phase is over; read before next() or end()"
     case .badAnswer(let method, let wanted):
       "\(method): the host's answer is not \(wanted)"
-    case .badContext(let error), .tooLarge(let error):
+    case .tooLarge(let error):
       error.description
     case .badStatus(let status):
       "set_response_status: \(status) is no HTTP status; use 100 to 599"

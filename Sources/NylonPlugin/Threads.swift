@@ -1,4 +1,3 @@
-import CLinux
 import Glibc
 
 /// A mutex with a condition: what a thread sleeps on.
@@ -36,18 +35,12 @@ final class Parker: @unchecked Sendable {
   /// With the lock held.
   func wait() { pthread_cond_wait(condition, mutex) }
   /// With the lock held; false when the time is over.
-  func wait(until deadline: timespec) -> Bool {
-    var deadline = deadline
+  func wait(untilNanoseconds end: UInt64) -> Bool {
+    var deadline = timespec(tv_sec: Int(end / 1_000_000_000), tv_nsec: Int(end % 1_000_000_000))
     return pthread_cond_timedwait(condition, mutex, &deadline) == 0
   }
   func signal() { pthread_cond_signal(condition) }
   func broadcast() { pthread_cond_broadcast(condition) }
-
-  /// The monotonic time that many milliseconds from now.
-  static func deadline(milliseconds: Int) -> timespec {
-    let end = Int(kernel_now_ns()) + milliseconds * 1_000_000
-    return timespec(tv_sec: end / 1_000_000_000, tv_nsec: end % 1_000_000_000)
-  }
 }
 
 /// A thread of the SDK.

@@ -1,4 +1,4 @@
-import BrokerSecurity
+import TestSupport
 import Foundation
 import Report
 import Results

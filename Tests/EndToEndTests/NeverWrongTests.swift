@@ -1,4 +1,4 @@
-import BrokerSecurity
+import TestSupport
 import Foundation
 @testable import Lab
 @testable import Results

@@ -1,4 +1,4 @@
-import BrokerSecurity
+import TestSupport
 import Foundation
 @testable import Engine
 import Results
@@ -43,7 +43,7 @@ import Testing
     let before = try #require(ProcessClock.ownReading().switches)
     let done = Guarded(false)
     let thread = Thread {
-      for _ in 0..<50 { nap(milliseconds: 1) }
+      for _ in 0..<50 { usleep(1000) }
       done.withLock { $0 = true }
     }
     thread.start()
@@ -65,10 +65,12 @@ import Testing
     let reader = try TCPSocket.connected(to: broker.port)
     #expect(reader.send(Array("CONNECT {\"verbose\":false}\r\nSUB heavy 1\r\n".utf8)))
     #expect(try eventually { try broker.statistics().connections == 1 })
-    let area = SharedArea()
-    area.view.measureEnd = .max
-    area.view.measureStart = monotonicNanoseconds()
-    let watch = BrokerWatch(broker.monitor, area: area.view, seconds: 1)
+    let memory = LoadRecording(RecordingLayout(threads: 1, scopes: ["request"], windows: 1))
+    let area = memory.area
+    defer { withExtendedLifetime(memory) {} }
+    area.measureEnd = .max
+    area.measureStart = MonotonicClock.nanoseconds
+    let watch = BrokerWatch(broker.monitor, area: area, seconds: 1)
     // The watch's first count must be answered before the first message, and then it looks at what waits.
     #expect(try eventually { try Self.looks(broker) > 0 })
     let writer = try TCPSocket.connected(to: broker.port)
@@ -83,7 +85,7 @@ import Testing
     for _ in 0..<60 { #expect(writer.send(message, until: .after(.seconds(60)))) }
     #expect(try eventually { try broker.statistics().slowConsumers == 1 })
     #expect(try eventually { try broker.statistics().inMessages == 90 })
-    area.view.measureEnd = monotonicNanoseconds()
+    area.measureEnd = MonotonicClock.nanoseconds
     let activity = try #require(watch.finish())
     #expect(activity.inMessages == 90)
     #expect(activity.inBytes == 90_000_000)
@@ -105,25 +107,12 @@ import Testing
   @Test func aLoadThatNeverBeganOrDiedHasNoActivity() throws {
     let broker = try Broker.start()
     defer { broker.stop() }
-    let area = SharedArea()
-    #expect(BrokerWatch(broker.monitor, area: area.view, seconds: 1).finish() == nil)
-    area.view.measureStart = monotonicNanoseconds()
-    area.view.measureEnd = .max
-    #expect(BrokerWatch(broker.monitor, area: area.view, seconds: 1).finish() == nil)
+    let memory = LoadRecording(RecordingLayout(threads: 1, scopes: ["request"], windows: 1))
+    let area = memory.area
+    defer { withExtendedLifetime(memory) {} }
+    #expect(BrokerWatch(broker.monitor, area: area, seconds: 1).finish() == nil)
+    area.measureStart = MonotonicClock.nanoseconds
+    area.measureEnd = .max
+    #expect(BrokerWatch(broker.monitor, area: area, seconds: 1).finish() == nil)
   }
-}
-
-/// Memory as a load process shares it.
-private final class SharedArea {
-  let view: RecordingArea
-  private let memory: UnsafeMutableRawPointer
-
-  init() {
-    let layout = RecordingLayout(threads: 1, scopes: ["request"], windows: 1)
-    memory = .allocate(byteCount: layout.byteCount, alignment: 64)
-    memory.initializeMemory(as: UInt8.self, repeating: 0, count: layout.byteCount)
-    view = RecordingArea(layout: layout, memory: memory)
-  }
-
-  deinit { memory.deallocate() }
 }

@@ -1,4 +1,4 @@
-import BrokerSecurity
+import TestSupport
 import Foundation
 import Engine
 import Results
@@ -13,7 +13,7 @@ import Testing
   private static func link(
     _ delay: Double = 0, jitter: Double = 0, bandwidth: Double? = nil, to upstream: Upstream, probes: Int = 50
   ) throws -> Link {
-    try Link.start(
+    try Link(
       LinkSpec(
         delayMilliseconds: delay, jitterMilliseconds: jitter, bandwidthMegabitPerSecond: bandwidth),
       to: ["nats://127.0.0.1:\(upstream.port)"], probes: probes)
@@ -158,7 +158,7 @@ import Testing
   @Test("A client that goes before its upstream is connected takes that connection with it")
   func goneEarly() throws {
     let (listener, port) = try TCPSocket.listening()
-    let link = try Link.start(
+    let link = try Link(
       LinkSpec(delayMilliseconds: 0.5), to: ["nats://127.0.0.1:\(port)"], probes: 1)
     // With the link's own first look, they fill the listener's queue: the relay's connection waits.
     let fillers = try (0..<16).map { _ in try TCPSocket.connected(to: port) }
@@ -253,7 +253,7 @@ import Testing
   func bandwidth() throws {
     let upstream = try Upstream { Upstream.echo($0) }
     let link = try Self.link(bandwidth: 80, to: upstream)
-    let begun = monotonicNanoseconds()
+    let begun = MonotonicClock.nanoseconds
     let done = Guarded(0)
     for _ in 0..<2 {
       Thread.detachNewThread {
@@ -263,7 +263,7 @@ import Testing
     }
     #expect(done.wait(until: .after(.seconds(30))) { $0 == 2 ? true : nil } == true)
     // 2 MB at 10 MB/s.
-    #expect(monotonicNanoseconds() - begun >= 200_000_000)
+    #expect(MonotonicClock.nanoseconds - begun >= 200_000_000)
     link.stop()
   }
 
@@ -273,7 +273,7 @@ import Testing
     let broker = try Broker.start(auth: auth)
     defer { broker.stop() }
     let token = try #require(auth.token)
-    let link = try Link.start(
+    let link = try Link(
       LinkSpec(delayMilliseconds: 0.1), to: ["nats://\(token)@127.0.0.1:\(broker.port)"], probes: 10)
     #expect(
       link.urls[0].hasPrefix("nats://\(token)@127.0.0.1:") && !link.urls[0].hasSuffix(":\(broker.port)"))
@@ -288,7 +288,7 @@ import Testing
   @Test("Each of several brokers has a port of its own, and URLs keep their schemes")
   func several() throws {
     let (one, two) = (try Upstream { Upstream.echo($0) }, try Upstream { _ in })
-    let link = try Link.start(
+    let link = try Link(
       LinkSpec(delayMilliseconds: 0), to: ["127.0.0.1:\(one.port)", "tls://u:p@127.0.0.1:\(two.port)"],
       probes: 1)
     #expect(link.urls[0].hasPrefix("nats://127.0.0.1:") && link.urls[1].hasPrefix("tls://u:p@127.0.0.1:"))
@@ -303,7 +303,7 @@ import Testing
   func gone() throws {
     let (listener, port) = try TCPSocket.listening()
     let link = try withExtendedLifetime(listener) {
-      try Link.start(LinkSpec(delayMilliseconds: 0.5), to: ["nats://me:word@127.0.0.1:\(port)"], probes: 1)
+      try Link(LinkSpec(delayMilliseconds: 0.5), to: ["nats://me:word@127.0.0.1:\(port)"], probes: 1)
     }
     shutdown(listener.raw, Int32(SHUT_RDWR))
     let socket = try TCPSocket.connected(to: try BrokerAddress(link.urls[0]).port)
@@ -312,7 +312,7 @@ import Testing
     #expect(link.isRunning)
     link.stop()
     let error = #expect(throws: LabError.self) {
-      try Link.start(LinkSpec(delayMilliseconds: 0.5), to: ["nats://me:word@127.0.0.1:\(port)"])
+      try Link(LinkSpec(delayMilliseconds: 0.5), to: ["nats://me:word@127.0.0.1:\(port)"])
     }
     let text = error.map { "\($0)" } ?? ""
     #expect(text.contains("127.0.0.1:\(port)") && text.contains("refused") && !text.contains("word"))

@@ -90,31 +90,36 @@ import Testing
     #expect(!fitness.jitter.isEmpty && fitness.jitter.allSatisfy { $0.lostShare >= 0 && $0.lostShare <= 1 })
   }
 
+  private static func finding(_ name: String, _ facts: MachineFacts, steal: Double) -> DoctorFinding? {
+    Doctor.findings(facts, steal: steal).first { $0.name == name }
+  }
+
   @Test func theDoctorWarnsOfWhatSpoilsFigures() {
     var facts = MachineFacts()
     (facts.cores, facts.cgroupCores, facts.governor) = (8, 1.5, "powersave")
     (facts.clockSource, facts.loadAverage) = ("hpet", 5)
-    #expect(Doctor.cores(facts).state == .warn)
-    #expect(Doctor.governor(facts).state == .warn)
-    #expect(Doctor.clock(facts).state == .warn)
-    #expect(Doctor.load(facts).state == .warn)
-    #expect(Doctor.steal(0.06).state == .warn)
-    #expect(Doctor.steal(0.01).state == .ok)
+    for name in ["cores", "governor", "clock source", "load", "steal"] {
+      #expect(Self.finding(name, facts, steal: 0.06)?.state == .warn)
+    }
+    #expect(Self.finding("steal", facts, steal: 0.01)?.state == .ok)
   }
 
-  @Test func theGradeIsTheWorstThatAFindingGives() {
-    #expect(Doctor.judge([Doctor.steal(0)], []).grade == .fit)
+  @Test func theGradeIsTheWorstThatAFindingGives() throws {
     var facts = MachineFacts()
     (facts.cores, facts.loadAverage) = (2, 0)
-    #expect(Doctor.judge([Doctor.cores(facts)], []).grade == .limited)
+    let cores = try #require(Self.finding("cores", facts, steal: 0))
+    let calmed = try #require(Self.finding("steal", facts, steal: 0))
+    let stolen = try #require(Self.finding("steal", facts, steal: 0.5))
+    #expect(Doctor.judge([calmed], []).grade == .fit)
+    #expect(Doctor.judge([cores], []).grade == .limited)
     let calm = MachineFitness.CoreJitter(
       core: 0, interruptionsPerSecond: 100, lostShare: 0.001, longestMicroseconds: 20)
     var busy = calm
     busy.lostShare = 0.4
-    #expect(Doctor.judge([Jitter.finding([calm])], [calm]).grade == .fit)
-    let disturbed = Doctor.judge([Doctor.cores(facts), Jitter.finding([calm, busy])], [calm, busy])
+    #expect(Doctor.judge([Doctor.jitter([calm])], [calm]).grade == .fit)
+    let disturbed = Doctor.judge([cores, Doctor.jitter([calm, busy])], [calm, busy])
     #expect(disturbed.grade == .disturbed && disturbed.reasons.count == 2)
-    #expect(Doctor.judge([Doctor.cores(facts), Doctor.steal(0.5)], []).grade == .unfit)
+    #expect(Doctor.judge([cores, stolen], []).grade == .unfit)
   }
 }
 

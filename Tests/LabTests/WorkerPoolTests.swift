@@ -1,4 +1,4 @@
-import BrokerSecurity
+import TestSupport
 import Foundation
 import NATS
 @testable import Scenario
@@ -58,7 +58,8 @@ import Testing
     let broker = try Broker.start()
     defer { broker.stop() }
     for monitor in [broker.monitor, nil] {
-      #expect(throws: LabError.workerDied(index: 0, status: .exited(3), lastWords: "boom")) {
+      let death = WorkerDeath(index: 0, status: .exited(3), lastWords: "boom")
+      #expect(throws: LabError.workerDied(death)) {
         try WorkerPool.start(
           for: Self.target(["sh", "-c", "echo boom >&2; exit 3"], count: 1), servers: [broker.url],
           monitor: monitor)

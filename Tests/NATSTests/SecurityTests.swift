@@ -1,4 +1,4 @@
-import BrokerSecurity
+import TestSupport
 import CLinux
 import Foundation
 import Testing

@@ -1,4 +1,4 @@
-import BrokerSecurity
+import TestSupport
 import CNats
 import Foundation
 import NylonPlugin

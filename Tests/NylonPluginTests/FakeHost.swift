@@ -1,4 +1,4 @@
-import BrokerSecurity
+import TestSupport
 import CNylonABI
 import Glibc
 import Nylon

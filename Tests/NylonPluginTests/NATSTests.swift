@@ -1,4 +1,4 @@
-import BrokerSecurity
+import TestSupport
 import ExampleHandlers
 import Glibc
 @testable import NylonPlugin
@@ -234,9 +234,11 @@ struct NATSTests {
     configuration.apply(environment: ["NATS_TLS": "0", "NATS_CA": "", "NATS_SERVERS": " a, b"])
     #expect(
       configuration.servers == ["a", "b"] && configuration.tlsCAFile == "mine" && !configuration.tlsEnabled)
+    let names = [
+      "SERVERS", "GROUP", "TLS", "TOKEN", "USER", "PASSWORD", "CREDS", "NKEY", "CA", "CERT", "KEY",
+    ]
     configuration.apply(
-      environment: Dictionary(
-        uniqueKeysWithValues: NATSConfiguration.environmentNames.map { ($0, $0.lowercased()) }))
+      environment: Dictionary(uniqueKeysWithValues: names.map { ("NATS_\($0)", "nats_\($0.lowercased())") }))
     #expect(configuration.tlsEnabled && configuration.queueGroup == "nats_group")
     #expect(configuration.token == "nats_token" && configuration.user == "nats_user")
     #expect(configuration.password == "nats_password" && configuration.credentialsFile == "nats_creds")

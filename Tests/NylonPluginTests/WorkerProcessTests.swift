@@ -1,4 +1,4 @@
-import BrokerSecurity
+import TestSupport
 import Glibc
 import Nylon
 import Testing

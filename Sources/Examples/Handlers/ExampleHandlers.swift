@@ -6,143 +6,125 @@ import Synchronization
 package enum ExampleHandlers {
   /// A plugin with all of them.
   package static func makePlugin() -> Plugin {
+    struct Configuration: Decodable {
+      var work_us: Int?
+      var wait_us: Int?
+    }
     let plugin = Plugin()
-    addNoop(to: plugin)
-    addAuthz(to: plugin)
-    addEcho(to: plugin)
-    addWork(to: plugin)
-    addAPI(to: plugin)
-    addWait(to: plugin)
-    addCrash(to: plugin)
+    plugin.onInitialize { configuration in
+      let decoded = try configuration.decoded(as: Configuration.self)
+      workMicroseconds.store(decoded?.work_us ?? 100, ordering: .relaxed)
+      waitMicroseconds.store(decoded?.wait_us ?? 1000, ordering: .relaxed)
+    }
+    plugin.addPhaseHandler("noop", addNoop)
+    plugin.addPhaseHandler("authz", addAuthz)
+    plugin.addPhaseHandler("echo", addEcho)
+    plugin.addPhaseHandler("work", addWork)
+    plugin.addPhaseHandler("api", addAPI)
+    plugin.addPhaseHandler("wait", addWait)
+    plugin.addPhaseHandler("crash", addCrash)
     return plugin
   }
 
+  private static let workMicroseconds = Atomic(100)
+  private static let waitMicroseconds = Atomic(1000)
+  private static let crashRequests = Atomic(0)
+
   /// Does nothing, in four phases: what the way to a handler costs by itself.
-  private static func addNoop(to plugin: Plugin) {
-    plugin.addPhaseHandler("noop") { phase in
-      phase.requestFilter { $0.next() }
-      phase.responseFilter { $0.next() }
-      phase.responseBodyFilter { $0.next() }
-      phase.logging { $0.next() }
-    }
+  private static func addNoop(to phase: PhaseHandler) {
+    phase.requestFilter { $0.next() }
+    phase.responseFilter { $0.next() }
+    phase.responseBodyFilter { $0.next() }
+    phase.logging { $0.next() }
   }
 
   /// The handler of the quick-start guides: two reads, two headers, a log line.
-  private static func addAuthz(to plugin: Plugin) {
-    plugin.addPhaseHandler("authz") { phase in
-      phase.requestFilter { ctx in
-        AccessLog.shared.requestSeen(method: try ctx.request.method, path: try ctx.request.path)
-        try ctx.response.setHeader("X-Plugin-Transport", ctx.transport.rawValue)
-        ctx.next()
-      }
-      phase.responseFilter { ctx in
-        let processor = ctx.transport == .ffi ? "FFI-Plugin" : "NATS-Worker"
-        try ctx.setResponseHeader("X-Processed-By", processor)
-        ctx.next()
-      }
-      phase.responseBodyFilter { $0.next() }
-      phase.logging { ctx in
-        AccessLog.shared.append(
-          AccessLog.Line(
-            method: try ctx.request.method, path: try ctx.request.path,
-            status: try ctx.response.status,
-            durationMilliseconds: try ctx.response.durationMilliseconds))
-        ctx.next()
-      }
+  private static func addAuthz(to phase: PhaseHandler) {
+    phase.requestFilter { ctx in
+      _ = (try ctx.request.method, try ctx.request.path)
+      try ctx.response.setHeader("X-Plugin-Transport", ctx.transport.rawValue)
+      ctx.next()
+    }
+    phase.responseFilter { ctx in
+      let processor = ctx.transport == .ffi ? "FFI-Plugin" : "NATS-Worker"
+      try ctx.setResponseHeader("X-Processed-By", processor)
+      ctx.next()
+    }
+    phase.responseBodyFilter { $0.next() }
+    phase.logging { ctx in
+      AccessLog.shared.append(
+        AccessLog.Line(
+          method: try ctx.request.method, path: try ctx.request.path, status: try ctx.response.status,
+          durationMilliseconds: try ctx.response.durationMilliseconds))
+      ctx.next()
     }
   }
 
   /// Reads the response's body and sets it again: what bytes cost.
-  private static func addEcho(to plugin: Plugin) {
-    plugin.addPhaseHandler("echo") { phase in
-      phase.responseBodyFilter { ctx in
-        try ctx.response.setBody(try ctx.response.body)
-        ctx.next()
-      }
+  private static func addEcho(to phase: PhaseHandler) {
+    phase.responseBodyFilter { ctx in
+      try ctx.response.setBody(try ctx.response.body)
+      ctx.next()
     }
-  }
-
-  private struct Configuration: Decodable {
-    var work_us: Int?
-    var wait_us: Int?
   }
 
   /// Burns CPU in the request filter: what a handler costs that has something to do. Microseconds
   /// from the header `x-work-us`, else from `work_us` of the configuration, else 100.
-  private static func addWork(to plugin: Plugin) {
-    let standard = Shared(100)
-    plugin.onInitialize { configuration in
-      let decoded = try configuration.decoded(as: Configuration.self)
-      standard.value.store(decoded?.work_us ?? 100, ordering: .relaxed)
-    }
-    plugin.addPhaseHandler("work") { phase in
-      phase.requestFilter { ctx in
-        let asked = try number("x-work-us", of: ctx) ?? standard.value.load(ordering: .relaxed)
-        // CLOCK_MONOTONIC, whatever its name.
-        let end = SuspendingClock.now + .microseconds(clamped(asked))
-        while SuspendingClock.now < end {}
-        ctx.next()
-      }
+  private static func addWork(to phase: PhaseHandler) {
+    phase.requestFilter { ctx in
+      let asked = try number("x-work-us", of: ctx) ?? workMicroseconds.load(ordering: .relaxed)
+      // CLOCK_MONOTONIC, whatever its name.
+      let end = SuspendingClock.now + .microseconds(clamped(asked))
+      while SuspendingClock.now < end {}
+      ctx.next()
     }
   }
 
   /// Uses every call that the guide lists under "Identical API": reads path, headers and body, sets
   /// status, header and a JSON body, goes on; ends requests for `/deny` with 403.
-  private static func addAPI(to plugin: Plugin) {
-    plugin.addPhaseHandler("api") { phase in
-      phase.requestFilter { ctx in
-        let request = ctx.request
-        let path = try request.path
-        let seen = "\(path) \(try request.headers.count) \(try request.body.count)"
-        try ctx.response.setHeader("X-Seen", seen)
-        guard path == "/deny" else { return ctx.next() }
-        try ctx.response.setStatus(403)
-        try ctx.response.setJSON(["denied": true])
-        ctx.end()
-      }
-      phase.responseFilter { ctx in
-        try ctx.response.setStatus(201)
-        try ctx.response.setHeader("X-Custom", "value")
-        ctx.next()
-      }
-      phase.responseBodyFilter { ctx in
-        try ctx.response.setJSON(["method": try ctx.request.method])
-        ctx.next()
-      }
-      phase.logging { ctx in
-        _ = try ctx.response.status
-        ctx.next()
-      }
+  private static func addAPI(to phase: PhaseHandler) {
+    phase.requestFilter { ctx in
+      let request = ctx.request
+      let path = try request.path
+      let seen = "\(path) \(try request.headers.count) \(try request.body.count)"
+      try ctx.response.setHeader("X-Seen", seen)
+      guard path == "/deny" else { return ctx.next() }
+      try ctx.response.setStatus(403)
+      try ctx.response.setJSON(["denied": true])
+      ctx.end()
+    }
+    phase.responseFilter { ctx in
+      try ctx.response.setStatus(201)
+      try ctx.response.setHeader("X-Custom", "value")
+      ctx.next()
+    }
+    phase.responseBodyFilter { ctx in
+      try ctx.response.setJSON(["method": try ctx.request.method])
+      ctx.next()
+    }
+    phase.logging { ctx in
+      _ = try ctx.response.status
+      ctx.next()
     }
   }
 
   /// Waits in the request filter without using the CPU, as a handler does that asks a database.
   /// Microseconds from the header `x-wait-us`, else from `wait_us` of the configuration, else 1000.
-  private static func addWait(to plugin: Plugin) {
-    let standard = Shared(1000)
-    plugin.onInitialize { configuration in
-      let decoded = try configuration.decoded(as: Configuration.self)
-      standard.value.store(decoded?.wait_us ?? 1000, ordering: .relaxed)
-    }
-    plugin.addPhaseHandler("wait") { phase in
-      phase.requestFilter { ctx in
-        let asked = try number("x-wait-us", of: ctx) ?? standard.value.load(ordering: .relaxed)
-        usleep(UInt32(clamped(asked)))
-        ctx.next()
-      }
+  private static func addWait(to phase: PhaseHandler) {
+    phase.requestFilter { ctx in
+      let asked = try number("x-wait-us", of: ctx) ?? waitMicroseconds.load(ordering: .relaxed)
+      usleep(UInt32(clamped(asked)))
+      ctx.next()
     }
   }
 
   /// Crashes its process in the request filter: what a broken handler does to its host. The
   /// header `x-crash-after` says at which request; 1 when it is not there.
-  private static func addCrash(to plugin: Plugin) {
-    let count = Shared(0)
-    plugin.addPhaseHandler("crash") { phase in
-      phase.requestFilter { ctx in
-        let last = try number("x-crash-after", of: ctx) ?? 1
-        if count.value.add(1, ordering: .relaxed).newValue >= last { abort() }
-        ctx.next()
-      }
+  private static func addCrash(to phase: PhaseHandler) {
+    phase.requestFilter { ctx in
+      let last = try number("x-crash-after", of: ctx) ?? 1
+      if crashRequests.add(1, ordering: .relaxed).newValue >= last { abort() }
+      ctx.next()
     }
   }
 
@@ -152,12 +134,6 @@ package enum ExampleHandlers {
 
   /// A request must not hold a worker for more than ten seconds.
   private static func clamped(_ microseconds: Int) -> Int { min(max(microseconds, 0), 10_000_000) }
-
-  /// A number that handlers of several threads use.
-  private final class Shared: Sendable {
-    let value: Atomic<Int>
-    init(_ value: Int) { self.value = Atomic(value) }
-  }
 }
 
 /// The last lines of the access log, in memory: a handler under load must not wait for a terminal.
@@ -167,22 +143,12 @@ package final class AccessLog: Sendable {
 
   package struct Line: Sendable {
     package var method: String
-    /// The path without the query.
     package var path: String
-    /// The status that was sent.
     package var status: Int
-    /// How long the request took.
     package var durationMilliseconds: Int
   }
 
-  private struct State {
-    var lines: [Line] = []
-    var count = 0
-    /// The request that a filter saw last, as `METHOD path`.
-    var lastRequest = ""
-  }
-
-  private let state = Mutex(State())
+  private let state = Mutex<(lines: [Line], count: Int)>(([], 0))
 
   /// Adds a line; the oldest one goes.
   func append(_ line: Line) {
@@ -202,11 +168,5 @@ package final class AccessLog: Sendable {
       let oldest = state.count % Self.capacity
       return Array(state.lines[oldest...] + state.lines[..<oldest])
     }
-  }
-
-  /// Notes what a request filter read.
-  func requestSeen(method: String, path: String) {
-    let request = "\(method) \(path)"
-    state.withLock { $0.lastRequest = request }
   }
 }

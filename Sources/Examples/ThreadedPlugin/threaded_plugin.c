@@ -1,17 +1,11 @@
 /* The smallest plugin that answers from a thread of its own, as real SDKs do: one queue, one thread.
  * What the engine measures with it is the engine, and one hand-over to another thread and back. For one
  * host thread: phases are written without a lock. */
-#include "nylon_abi.h"
+#include "../small_plugin.h"
 
 #include <pthread.h>
-#include <stdatomic.h>
-#include <stdlib.h>
 
-#define NYLON_EXPORT __attribute__((visibility("default")))
-
-enum { method_next = 1, slots = 65536, turns = 4000 };
-
-static _Atomic(NylonCallback) callbacks[slots];
+enum { turns = 4000 };
 
 /* Phases to be answered: written by the host's thread, read by ours. A host has at most so many
  * phases under way as it has sessions, so the ring does not overflow. */
@@ -51,10 +45,9 @@ static void *answer_all(void *nothing) {
     uint32_t end = atomic_load_explicit(&written, memory_order_acquire);
     for (; place != end; place++) {
       uint32_t sid = ring[place % slots].sid;
-      NylonFfiBuffer next = {.sid = sid, .phase = ring[place % slots].phase, .method = method_next};
-      NylonCallback callback = atomic_load_explicit(&callbacks[sid % slots], memory_order_acquire);
+      uint8_t phase = ring[place % slots].phase;
       atomic_store_explicit(&taken, place + 1, memory_order_release);
-      if (callback != NULL) callback(&next);
+      answer_next(sid, phase);
     }
   }
   return nothing;
@@ -65,23 +58,16 @@ static void start_thread(void) {
   if (pthread_create(&thread, NULL, answer_all, NULL) == 0) pthread_detach(thread);
 }
 
-NYLON_EXPORT void initialize(const char *config_json, int length) {
-  (void)config_json;
-  (void)length;
-}
-
 NYLON_EXPORT bool register_session_stream(uint32_t sid, const char *entry, uint32_t length,
                                           NylonCallback callback) {
   (void)entry;
   (void)length;
-  if (callback == NULL) return false;
-  pthread_once(&once, start_thread);
-  atomic_store_explicit(&callbacks[sid % slots], callback, memory_order_release);
-  return true;
+  if (callback != NULL) pthread_once(&once, start_thread);
+  return keep_callback(sid, callback);
 }
 
 NYLON_EXPORT void event_stream(const NylonFfiBuffer *event) {
-  if (event == NULL || event->phase < 1 || event->phase > 4) return;
+  if (!is_phase(event)) return;
   uint32_t place = atomic_load_explicit(&written, memory_order_relaxed);
   if (place - atomic_load_explicit(&taken, memory_order_acquire) >= slots) return;
   ring[place % slots].sid = event->sid;
@@ -92,10 +78,6 @@ NYLON_EXPORT void event_stream(const NylonFfiBuffer *event) {
   pthread_cond_signal(&filled);
   pthread_mutex_unlock(&lock);
 }
-
-NYLON_EXPORT void close_session_stream(uint32_t sid) { (void)sid; }
-
-NYLON_EXPORT void plugin_free(uint8_t *pointer) { free(pointer); }
 
 NYLON_EXPORT void shutdown(void) {
   pthread_mutex_lock(&lock);

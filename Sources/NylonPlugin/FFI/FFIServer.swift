@@ -39,7 +39,7 @@ public final class FFIServer: Sendable {
     let threads: [WorkerThread]
 
     /// nil when the system gives no threads.
-    init?(_ table: HandlerTable, maxWorkers: Int, readTimeoutMilliseconds: Int) {
+    init?(_ table: HandlerTable, _ maxWorkers: Int, _ readTimeoutMilliseconds: Int) {
       self.table = table
       workers = (0..<maxWorkers).map { _ in
         FFIWorker(table: table, readTimeoutMilliseconds: readTimeoutMilliseconds)
@@ -98,7 +98,7 @@ public final class FFIServer: Sendable {
     guard phase == .zero else { return worker.start(phase, of: event.sid) }
     let data = UnsafeRawBufferPointer(
       start: event.ptr, count: event.ptr == nil ? 0 : Int(clamping: event.len))
-    worker.answer(event.sid, Method(rawValue: event.method), data)
+    worker.mailbox.fulfil(sessionID: event.sid, method: Method(rawValue: event.method), data: data)
   }
 
   /// `close_session_stream`: forgets the session and releases a handler that waits in it.
@@ -118,9 +118,7 @@ public final class FFIServer: Sendable {
     return isStopped.withLock { isStopped in
       if isStopped { return nil }
       if let pool = pool.load() { return pool }
-      return Pool(
-        plugin.handlerTable(), maxWorkers: maxWorkers, readTimeoutMilliseconds: readTimeoutMilliseconds
-      ).map { pool.storeIfNil($0) }
+      return Pool(plugin.handlerTable(), maxWorkers, readTimeoutMilliseconds).map { pool.storeIfNil($0) }
     }
   }
 

@@ -31,12 +31,13 @@ final class NATSBackend: PhaseBackend {
 
   // MARK: reads
 
-  func text(_ method: Method) throws(PluginError) -> String {
+  func text(_ method: Method, _ argument: String) throws(PluginError) -> String {
     switch method {
     case .readRequestMethod: view.method ?? ""
     case .readRequestPath: view.path ?? ""
     case .readRequestQuery: view.query ?? ""
     case .readRequestURL: url
+    case .readRequestHeader: view.requestHeader(argument) ?? ""
     case .readRequestHost: view.requestHeader("host") ?? ""
     case .readRequestClientIP: clientIP
     case .readRequestBytes: "\(view.requestBody.count)"
@@ -63,8 +64,6 @@ final class NATSBackend: PhaseBackend {
   func params() throws(PluginError) -> [String: String] {
     Dictionary((view.params ?? []).map { ($0.key, $0.value) }, uniquingKeysWith: { _, last in last })
   }
-
-  func requestHeader(_ name: String) throws(PluginError) -> String { view.requestHeader(name) ?? "" }
 
   private var url: String {
     let path = view.path ?? ""

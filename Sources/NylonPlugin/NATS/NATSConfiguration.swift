@@ -59,9 +59,6 @@ public struct NATSConfiguration: Sendable {
     queueGroup = group
   }
 
-  /// The variables that `apply(environment:)` takes.
-  public static let environmentNames = ["NATS_SERVERS", "NATS_GROUP", "NATS_TLS"] + texts.map(\.name)
-
   private static let texts: [(name: String, field: WritableKeyPath<Self, String?> & Sendable)] = [
     ("NATS_TOKEN", \.token), ("NATS_USER", \.user), ("NATS_PASSWORD", \.password),
     ("NATS_CREDS", \.credentialsFile), ("NATS_NKEY", \.nkeySeedFile), ("NATS_CA", \.tlsCAFile),

@@ -15,13 +15,8 @@ public final class NATSWorker: Sendable {
   private let plugin: Plugin
   private let configuration: NATSConfiguration
   private let subject: Subject
-  private let running = Mutex(Running())
-
-  private struct Running: Sendable {
-    var box: ReplyBox?
-    /// The loop's thread; nil as soon as somebody waits for its end.
-    var thread: WorkerThread?
-  }
+  /// The loop's thread is nil as soon as somebody waits for its end.
+  private let running = Mutex<(box: ReplyBox?, thread: WorkerThread?)>((nil, nil))
 
   /// Checks names and numbers; connects to nothing yet.
   public init(plugin: Plugin, configuration: NATSConfiguration) throws(NATSWorkerError) {
@@ -74,13 +69,12 @@ public final class NATSWorker: Sendable {
     }
     // Used by one thread at a time: this one as long as it connects, then the loop's alone.
     nonisolated(unsafe) let loop = try WireLoop(plugin, configuration, subject)
-    let box = loop.box
     do throws(NATSWorkerError) {
       try loop.connect()
       guard let thread = WorkerThread({ loop.run() }) else {
         throw .failed(step: "start the loop's thread", reason: "the system refused")
       }
-      running.withLock { $0 = Running(box: box, thread: thread) }
+      running.withLock { $0 = (loop.box, thread) }
     } catch {
       loop.close()
       throw error

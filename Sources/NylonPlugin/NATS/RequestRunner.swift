@@ -89,7 +89,6 @@ final class RequestRunner {
   private struct Refusal: Error {
     var action: ReplyAction
     var text: String
-
     /// The request is not what the interface says.
     static func malformed(_ text: String) -> Refusal { Refusal(action: .empty, text: text) }
     /// The request cannot be served.
@@ -101,10 +100,18 @@ final class RequestRunner {
       requestID: request?.requestID, sessionID: request?.sessionID ?? 0, action: why.action, error: why.text)
   }
 
-  private func run(
-    _ request: MessageView, phase: Phase
-  ) throws(Refusal) -> UnsafeRawBufferPointer {
-    try check(request, phase: phase)
+  private func run(_ request: MessageView, phase: Phase) throws(Refusal) -> UnsafeRawBufferPointer {
+    if request.requestID == nil {
+      throw .malformed(MessageError.missingKey(what: "request", key: "request_id").description)
+    }
+    if let method = request.method {
+      throw .failed(
+        "request: 'method' is \(method); this worker speaks the dialect 'reply', which has none")
+    }
+    if let other = request.phase, other != phase {
+      throw .malformed(
+        "request: 'phase' is \(other.rawValue), but it came on \(phase.subjectFragment)'s subject")
+    }
     let handler = table[try entry(of: request), phase]
     do {
       let view = try request.data.map(HTTPContextView.init) ?? HTTPContextView()
@@ -118,35 +125,6 @@ final class RequestRunner {
     let error = current.pointee.context.run(handler)
     if isStamping { stamps.ended = kernel_now_ns() }
     if let error { throw .failed("\(error)") }
-    return try pack(request)
-  }
-
-  private func check(_ request: MessageView, phase: Phase) throws(Refusal) {
-    if request.requestID == nil {
-      throw .malformed(MessageError.missingKey(what: "request", key: "request_id").description)
-    }
-    if let method = request.method {
-      throw .failed(
-        "request: 'method' is \(method); this worker speaks the dialect 'reply', which has none")
-    }
-    if let other = request.phase, other != phase {
-      throw .malformed(
-        "request: 'phase' is \(other.rawValue), but it came on \(phase.subjectFragment)'s subject")
-    }
-  }
-
-  /// The handlers that the request names; a plugin with a single entry needs no name.
-  private func entry(of request: MessageView) throws(Refusal) -> Int {
-    guard let name = request.header("entry") else {
-      if let only = table.only { return only }
-      throw .failed("request: headers.entry is missing; this plugin has: \(table.list)")
-    }
-    if let index = table.index(of: name) { return index }
-    let shown = String(decoding: name.prefix(100), as: UTF8.self)
-    throw .failed("no entry '\(shown)'; this plugin has: \(table.list)")
-  }
-
-  private func pack(_ request: MessageView) throws(Refusal) -> UnsafeRawBufferPointer {
     let action: ReplyAction = current.pointee.context.finishedBy == .end ? .end : .next
     var data: UnsafeRawBufferPointer?
     if current.pointee.backend.isChanged, !current.pointee.backend.change.isEmpty {
@@ -159,6 +137,17 @@ final class RequestRunner {
     return encoder.encode(
       requestID: request.requestID, sessionID: request.sessionID ?? 0, action: action, data: data,
       stamps: isStamping ? stamps : nil)
+  }
+
+  /// The handlers that the request names; a plugin with a single entry needs no name.
+  private func entry(of request: MessageView) throws(Refusal) -> Int {
+    guard let name = request.header("entry") else {
+      if table.names.count == 1 { return 0 }
+      throw .failed("request: headers.entry is missing; this plugin has: \(table.list)")
+    }
+    if let index = table.index(of: name) { return index }
+    let shown = String(decoding: name.prefix(100), as: UTF8.self)
+    throw .failed("no entry '\(shown)'; this plugin has: \(table.list)")
   }
 
   /// A handler that kept its context keeps a finished one without bytes, not another session's.

@@ -25,8 +25,6 @@ final class WireLoop {
   private let epoll: Int32
   private let runner: RequestRunner
   private let pool: HandlerThreads?
-  private let plugin: Plugin
-  private let table: HandlerTable
   private let configuration: NATSConfiguration
   private let subject: Subject
   private let phases = WireLoop.phases
@@ -40,7 +38,7 @@ final class WireLoop {
   private var isDrained = false
   private var isDraining = false
 
-  /// Reads files and looks names up, but does not connect yet.
+  /// Reads files, looks names up and starts handler threads, but does not connect yet.
   init(_ plugin: Plugin, _ configuration: NATSConfiguration, _ subject: Subject) throws(NATSWorkerError) {
     let security = try configuration.security()
     let servers: [BrokerServer]
@@ -66,13 +64,16 @@ final class WireLoop {
       limitNanoseconds: UInt64(max(1, configuration.connectTimeoutMilliseconds)) * 1_000_000,
       restNanoseconds: UInt64(max(1, configuration.reconnectWaitMilliseconds)) * 1_000_000,
       epoll: epoll, place: Int(WireLoop.socketPlace))
-    table = plugin.handlerTable()
+    let table = plugin.handlerTable()
     runner = RequestRunner(plugin: plugin, table: table)
-    pool = configuration.maxWorkers > 1 ? HandlerThreads(count: configuration.maxWorkers) : nil
     self.box = box
-    self.plugin = plugin
     self.configuration = configuration
     self.subject = subject
+    let count = configuration.maxWorkers
+    pool = count > 1 ? HandlerThreads(count: count, plugin, table, box) : nil
+    if count > 1, pool == nil {
+      throw .failed(step: "start \(count) threads", reason: "the system refused")
+    }
   }
 
   deinit {
@@ -80,7 +81,7 @@ final class WireLoop {
     events.deallocate()
   }
 
-  /// Connects and subscribes; returns when the broker has all subscriptions, and handler threads wait for them.
+  /// Connects and subscribes; returns when the broker has all subscriptions.
   func connect() throws(NATSWorkerError) {
     do {
       try wire.connectFirst()
@@ -97,9 +98,6 @@ final class WireLoop {
       logLine("Subscribed to \(subject.phase(phase)) with queue group \(configuration.queueGroup)")
     }
     logLine("Subscribed to \(subject.lifecycle)")
-    if let pool, !pool.start(plugin, table, box) {
-      throw .failed(step: "start \(configuration.maxWorkers) threads", reason: "the system refused")
-    }
   }
 
   /// Serves until it is asked to stop and has finished what it has, or the connection is lost for good.
@@ -162,19 +160,14 @@ final class WireLoop {
   private func handle(_ place: UInt64, _ events: UInt32) {
     if place == Self.wakePlace {
       box.woken()
-      return
+    } else if wire.isConnected {
+      if events & ~UInt32(KERNEL_WRITABLE) != 0 { readInput() }
+    } else if wire.dialOn(events) {
+      logLine("Reconnected to NATS: nats://\(wire.server)")
+      box.setTaken(true)
+      handleInput()
+      if wire.holdsMore { readInput() }
     }
-    guard wire.isConnected else {
-      if wire.dialOn(events) {
-        logLine("Reconnected to NATS: nats://\(wire.server)")
-        box.setTaken(true)
-        handleInput()
-        if wire.holdsMore { readInput() }
-      }
-      return
-    }
-    guard events & ~UInt32(KERNEL_WRITABLE) != 0 else { return }
-    readInput()
   }
 
   /// Reads once, or over TLS until nothing is left that epoll does not know of, and serves what came.
@@ -182,11 +175,7 @@ final class WireLoop {
     repeat {
       if box.stampsReads.load(ordering: .relaxed) { readAt = kernel_now_ns() }
       let count = wire.fill()
-      if count > 0 {
-        handleInput()
-      } else if count < 0 {
-        lose()
-      }
+      if count > 0 { handleInput() } else if count < 0 { lose() }
     } while wire.holdsMore
   }
 
@@ -240,10 +229,10 @@ final class WireLoop {
     guard piece.sid >= 1, piece.sid <= phases.count else { return }
     let phase = phases[piece.sid - 1]
     if let pool {
-      let job = WireJob(
-        payload: Array(piece.payload), reply: Array(piece.reply), phase: phase, readAt: readAt,
-        most: wire.longestPayload)
-      return pool.submit(job)
+      return pool.submit(
+        WireJob(
+          payload: Array(piece.payload), reply: Array(piece.reply), phase: phase, readAt: readAt,
+          most: wire.longestPayload))
     }
     let answer = runner.answer(
       to: piece.payload, phase: phase, readAt: readAt, most: wire.longestPayload)

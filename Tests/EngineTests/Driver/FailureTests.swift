@@ -2,6 +2,7 @@ import Lab
 import Results
 import Nylon
 import Scenario
+import TestSupport
 import Testing
 
 @testable import Engine

@@ -1,6 +1,7 @@
 import Dispatch
 import Lab
 import Results
+import TestSupport
 import Testing
 
 @testable import Engine

@@ -1,5 +1,6 @@
 import Lab
 import Results
+import TestSupport
 @testable import Scenario
 
 @testable import Engine

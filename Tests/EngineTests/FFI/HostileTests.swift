@@ -3,6 +3,7 @@ import Lab
 import Results
 import Nylon
 @testable import Scenario
+import TestSupport
 import Testing
 
 @testable import Engine

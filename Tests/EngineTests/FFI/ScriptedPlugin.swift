@@ -1,4 +1,4 @@
-import BrokerSecurity
+import TestSupport
 import Foundation
 import Lab
 import Results
@@ -136,18 +136,7 @@ struct FFILoad {
   }
 }
 
-/// Memory for a load's records.
-final class LoadRecording: @unchecked Sendable {
-  // @unchecked: the memory is there as long as this is, and each of its words has one writer.
-  let area: RecordingArea
-  private let memory: UnsafeMutableRawPointer
-
-  init(_ layout: RecordingLayout) {
-    memory = .allocate(byteCount: layout.byteCount, alignment: 64)
-    memory.initializeMemory(as: UInt8.self, repeating: 0, count: layout.byteCount)
-    area = RecordingArea(layout: layout, memory: memory)
-  }
-
+extension LoadRecording {
   /// Ends the load when there is enough, however long that takes on a slow machine.
   func endLoad(when enough: @escaping @Sendable (LoadGlance) -> Bool) {
     Thread.detachNewThread { [self] in
@@ -155,6 +144,4 @@ final class LoadRecording: @unchecked Sendable {
       area.stopRequested = true
     }
   }
-
-  deinit { memory.deallocate() }
 }

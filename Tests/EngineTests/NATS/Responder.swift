@@ -1,4 +1,5 @@
 import CNats
+import TestSupport
 import Foundation
 import Lab
 import Results

@@ -1,4 +1,4 @@
-import BrokerSecurity
+import TestSupport
 import Foundation
 import Synchronization
 import Testing
