@@ -37,6 +37,14 @@ struct GrowingBytes {
   }
 }
 
+extension UnsafeRawBufferPointer {
+  /// Whether these are the same bytes.
+  @inline(__always)
+  func equals(_ bytes: [UInt8]) -> Bool {
+    count == bytes.count && (baseAddress.map { memcmp(bytes, $0, count) == 0 } ?? true)
+  }
+}
+
 /// The response of one session as the plugin has changed it so far.
 ///
 /// Headers lie in one buffer, each as two lengths, the name and the value; the body is the
@@ -191,10 +199,10 @@ final class ResponseCheck {
 
   func accepts(_ response: ResponseState) -> Bool {
     if let status = verify.status, status != response.status { return false }
-    if let body, !equal(body, response.body) { return false }
+    if let body, !response.body.equals(body) { return false }
     for header in headers {
       guard let found = header.name.withUnsafeBytes({ response.header($0) }) else { return false }
-      if !header.value.isEmpty, !equal(header.value, found) { return false }
+      if !header.value.isEmpty, !found.equals(header.value) { return false }
     }
     return true
   }
@@ -205,13 +213,6 @@ final class ResponseCheck {
       from: HTTPResponse(
         status: response.status, headers: response.allHeaders(), body: [UInt8](response.body)),
       upstreamBody: upstreamBody)
-  }
-
-  private func equal(_ wanted: [UInt8], _ found: UnsafeRawBufferPointer) -> Bool {
-    guard wanted.count == found.count, let base = found.baseAddress else {
-      return wanted.count == found.count
-    }
-    return memcmp(wanted, base, wanted.count) == 0
   }
 }
 

@@ -18,9 +18,8 @@ package struct RecordingLayout: Codable, Sendable, Equatable {
   static let headerWords = 64
   /// Words of counters of one scope.
   static let counterWords = 32
-  /// Histograms of one thread: request's response per window, its service and lag, and
-  /// three for each phase.
-  var plainHistogramsPerThread: Int { windows + 1 + 2 + 3 * (scopes.count - 1) }
+  /// Histograms of one thread: the request's response per window, and three of each scope.
+  var plainHistogramsPerThread: Int { windows + 3 * scopes.count }
   /// And one for each part of each phase.
   var histogramsPerThread: Int { plainHistogramsPerThread + parts.count * (scopes.count - 1) }
   /// Words of one thread's block.
@@ -169,20 +168,14 @@ struct ThreadRecorder: @unchecked Sendable {
 
   /// The response histogram of requests that ended in a window; `windows` is the drain's.
   @inline(__always)
-  func requestResponse(window: Int) -> RawHistogram { histogram(window) }
-  /// The service histogram of requests.
-  var requestService: RawHistogram { histogram(windows &+ 1) }
-  /// The send lag of requests.
-  var requestLag: RawHistogram { histogram(windows &+ 2) }
-  /// The response histogram of a phase, scope 1 the first.
+  func response(window: Int) -> RawHistogram { histogram(window) }
+  /// That of a phase, scope 1 the first; scope 0 is of requests that ended in the drain.
   @inline(__always)
-  func phaseResponse(scope: Int) -> RawHistogram { histogram(windows &+ 3 &* scope) }
-  /// The service histogram of a phase.
+  func response(scope: Int) -> RawHistogram { histogram(windows &+ 3 &* scope) }
   @inline(__always)
-  func phaseService(scope: Int) -> RawHistogram { histogram(windows &+ 3 &* scope &+ 1) }
-  /// The send lag of a phase.
+  func service(scope: Int) -> RawHistogram { histogram(windows &+ 3 &* scope &+ 1) }
   @inline(__always)
-  func phaseLag(scope: Int) -> RawHistogram { histogram(windows &+ 3 &* scope &+ 2) }
+  func lag(scope: Int) -> RawHistogram { histogram(windows &+ 3 &* scope &+ 2) }
   /// The histogram of a part, from 0, of a phase.
   @inline(__always)
   func part(_ part: Int, scope: Int) -> RawHistogram {
@@ -226,11 +219,6 @@ package struct PhasePart: Codable, Sendable, Equatable {
   package var name: String
   /// How long it took in each phase request.
   package var time: LatencyHistogram
-
-  package init(name: String, time: LatencyHistogram) {
-    self.name = name
-    self.time = time
-  }
 }
 
 /// The service time of a phase in parts.
@@ -241,15 +229,9 @@ package struct Decomposition: Codable, Sendable, Equatable {
   /// The parts in their order in time.
   package var parts: [PhasePart]
   /// Answers that brought no stamps: the worker knows nothing of them.
-  package var withoutStamps: UInt64
+  package var withoutStamps: UInt64 = 0
   /// Answers whose stamps did not lie between sent and done: another machine, another clock.
-  package var impossibleStamps: UInt64
-
-  package init(parts: [PhasePart], withoutStamps: UInt64 = 0, impossibleStamps: UInt64 = 0) {
-    self.parts = parts
-    self.withoutStamps = withoutStamps
-    self.impossibleStamps = impossibleStamps
-  }
+  package var impossibleStamps: UInt64 = 0
 
   /// The sum of the parts' means, nanoseconds; nil when nothing was cut up.
   package var meanNanoseconds: Double? {
