@@ -165,9 +165,9 @@ final class LoadDriver<Transport: SessionTransport> {
     // Without an answer before, nobody knows how long this target takes.
     guard stall.nanoseconds > stallNanoseconds, stall.slowestBefore > 0,
       stall.nanoseconds / Stall.leastTimesSlowest > stall.slowestBefore,
-      stall.nanoseconds > recorder.stall?.nanoseconds ?? 0
+      stall.nanoseconds > recorder.stall.pointee.nanoseconds
     else { return }
-    recorder.stall = stall
+    recorder.stall.pointee = stall
   }
 
   /// Now, nanoseconds.
@@ -632,11 +632,8 @@ enum Nap {
   static let margin: UInt64 = 60_000
 
   /// The end of the next sleep, monotonic nanoseconds; nil when the deadline is too near for any.
-  ///
-  /// - Parameter margin: how late a short sleep ends, nanoseconds.
-  static func end(before deadline: UInt64, now: UInt64, margin: UInt64 = margin) -> UInt64? {
+  static func end(before deadline: UInt64, now: UInt64) -> UInt64? {
     guard deadline > now &+ margin else { return nil }
-    let early = max(margin, shortNanoseconds)
-    return deadline &- now > early &+ margin ? deadline &- early : deadline &- margin
+    return deadline &- (deadline &- now > shortNanoseconds &+ margin ? shortNanoseconds : margin)
   }
 }

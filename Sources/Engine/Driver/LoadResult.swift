@@ -35,9 +35,9 @@ package enum LoadResult {
 
   /// The stall that all load threads saw: a target that answers one of them does not stand still.
   private static func stall(of recorders: [ThreadRecorder], measureStart: UInt64) -> MeasuredStall? {
-    let stalls = recorders.compactMap(\.stall)
-    guard stalls.count == recorders.count, let first = stalls.first else { return nil }
-    let shared = stalls.dropFirst().reduce(first as Stall?) { $0?.intersection($1) }
+    let first = recorders[0].stall.pointee
+    guard first.nanoseconds > 0 else { return nil }
+    let shared = recorders.dropFirst().reduce(Optional(first)) { $0?.intersection($1.stall.pointee) }
     return shared.map {
       MeasuredStall(
         startSeconds: Double($0.start - measureStart) / 1e9, seconds: Double($0.nanoseconds) / 1e9,

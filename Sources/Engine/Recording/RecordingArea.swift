@@ -51,37 +51,31 @@ package struct RecordingArea: @unchecked Sendable {
   }
 
   package var state: LoadState {
-    get { LoadState(rawValue: header(0)) ?? .preparing }
-    nonmutating set { setHeader(0, newValue.rawValue) }
+    get { LoadState(rawValue: header[0].load(ordering: .relaxed)) ?? .preparing }
+    nonmutating set { header[0].store(newValue.rawValue, ordering: .relaxed) }
   }
 
   /// Set by the orchestrator to end the load early.
   package var stopRequested: Bool {
-    get { header(1) != 0 }
-    nonmutating set { setHeader(1, newValue ? 1 : 0) }
+    get { header[1].load(ordering: .relaxed) != 0 }
+    nonmutating set { header[1].store(newValue ? 1 : 0, ordering: .relaxed) }
   }
 
   /// Monotonic time at which the measured time starts, nanoseconds; 0 until known.
   package var measureStart: UInt64 {
-    get { header(2) }
-    nonmutating set { setHeader(2, newValue) }
+    get { header[2].load(ordering: .relaxed) }
+    nonmutating set { header[2].store(newValue, ordering: .relaxed) }
   }
 
   /// Monotonic time at which it ends; earlier than planned after an interruption.
   package var measureEnd: UInt64 {
-    get { header(3) }
-    nonmutating set { setHeader(3, newValue) }
+    get { header[3].load(ordering: .relaxed) }
+    nonmutating set { header[3].store(newValue, ordering: .relaxed) }
   }
 
   /// The header is written and read under load, by threads and by processes, so that no access may be left out.
-  private func header(_ place: Int) -> UInt64 { headerWord(place).pointee.load(ordering: .relaxed) }
-
-  private func setHeader(_ place: Int, _ value: UInt64) {
-    headerWord(place).pointee.store(value, ordering: .relaxed)
-  }
-
-  private func headerWord(_ place: Int) -> UnsafeMutablePointer<Atomic<UInt64>> {
-    UnsafeMutableRawPointer(words + place).assumingMemoryBound(to: Atomic<UInt64>.self)
+  private var header: UnsafeMutablePointer<Atomic<UInt64>> {
+    UnsafeMutableRawPointer(words).assumingMemoryBound(to: Atomic<UInt64>.self)
   }
 
   /// The block of a load thread.
@@ -139,22 +133,11 @@ struct ThreadRecorder: @unchecked Sendable {
     firstPart = layout.plainHistogramsPerThread
   }
 
-  /// The longest stall that this thread saw, in words that the counters of scope 0 leave free.
-  package var stall: Stall? {
-    get {
-      guard counters[Self.stallWord + 1] > counters[Self.stallWord] else { return nil }
-      return Stall(
-        start: counters[Self.stallWord], end: counters[Self.stallWord + 1],
-        slowestBefore: counters[Self.stallWord + 2])
-    }
-    nonmutating set {
-      counters[Self.stallWord] = newValue?.start ?? 0
-      counters[Self.stallWord + 1] = newValue?.end ?? 0
-      counters[Self.stallWord + 2] = newValue?.slowestBefore ?? 0
-    }
+  /// The longest stall that this thread saw, of no length when it saw none, in the last words of scope 0, which the
+  /// counters leave free.
+  var stall: UnsafeMutablePointer<Stall> {
+    UnsafeMutableRawPointer(counters + RecordingLayout.counterWords - 3).assumingMemoryBound(to: Stall.self)
   }
-
-  private static let stallWord = RecordingLayout.counterWords - 3
 
   /// Adds to a counter; scope 0 is the request.
   @inline(__always)
