@@ -9,9 +9,9 @@ enum MeasureProcess {
   static func main() throws {
     let reply: LoadReply
     do {
-      reply = LoadReply(measurement: try load())
+      reply = .measurement(try load())
     } catch {
-      reply = LoadReply(failure: LoadFailure(error))
+      reply = .failure(LoadFailure(error))
     }
     let descriptor = number(LoadProcess.documentVariable) ?? STDOUT_FILENO
     try FileHandle(fileDescriptor: descriptor).write(contentsOf: try JSONEncoder().encode(reply))
@@ -81,8 +81,7 @@ final class ResourceSampler {
     sample.generatorNanoseconds = ProcessClock.cpuNanoseconds(pid: getpid())
     sample.brokerNanoseconds = order.brokerPID.flatMap(ProcessClock.cpuNanoseconds(pid:))
     sample.workersNanoseconds = sum(workerProcesses.map(ProcessClock.cpuNanoseconds(pid:)))
-    sample.generator = ProcessReading(
-      residentBytes: ProcessClock.residentBytes(pid: getpid()), switches: nil)
+    sample.generator = (ProcessClock.residentBytes(pid: getpid()), nil)
     return sample
   }
 

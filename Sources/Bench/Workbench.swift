@@ -150,18 +150,16 @@ final class Workbench {
   private func measurement(
     of outcome: LoadOutcome, order: LoadOrder, shared: SharedRecording
   ) throws -> Engine.Measurement {
-    if let bytes = outcome.document,
-      let reply = try? JSONDecoder().decode(LoadReply.self, from: Data(bytes))
-    {
-      if let failure = reply.failure { throw failure }
-      if var measurement = reply.measurement {
-        let words = measurement.evidence?.workerError
-        measurement.evidence?.workerError = words.map(Secrets(secrets(of: order.target)).scrub)
-        let (reasons, warnings) = Validity.assess(measurement, optimisedBuild: ToolVersion.isOptimised)
-        measurement.invalidReasons += reasons
-        measurement.warnings += warnings
-        return measurement
-      }
+    switch outcome.document.flatMap({ try? JSONDecoder().decode(LoadReply.self, from: Data($0)) }) {
+    case .failure(let failure): throw failure
+    case .measurement(var measurement):
+      let words = measurement.evidence?.workerError
+      measurement.evidence?.workerError = words.map(Secrets(secrets(of: order.target)).scrub)
+      let (reasons, warnings) = Validity.assess(measurement, optimisedBuild: ToolVersion.isOptimised)
+      measurement.invalidReasons += reasons
+      measurement.warnings += warnings
+      return measurement
+    case nil: break
     }
     // The load process died: what it had recorded is still in the shared memory.
     shared.area.measureEnd = min(shared.area.measureEnd, MonotonicClock.nanoseconds)

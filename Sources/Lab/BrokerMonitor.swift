@@ -1,27 +1,6 @@
 import Engine
 import Foundation
 
-/// What a broker's own monitoring says of it.
-package struct BrokerStatistics: Decodable, Sendable, Equatable {
-  package var version: String
-  /// Clients that were cut off because they read too slowly.
-  package var slowConsumers: UInt64
-  package var inMessages, outMessages, inBytes, outBytes: UInt64
-  /// Clients connected now.
-  package var connections: UInt64
-  /// Subscriptions now, the broker's own included.
-  package var subscriptions: UInt64
-
-  enum CodingKeys: String, CodingKey {
-    case version, connections, subscriptions
-    case slowConsumers = "slow_consumers"
-    case inMessages = "in_msgs"
-    case outMessages = "out_msgs"
-    case inBytes = "in_bytes"
-    case outBytes = "out_bytes"
-  }
-}
-
 /// A client as the broker's monitoring shows it.
 package struct BrokerClient: Decodable, Sendable, Equatable {
   /// The broker's number for the connection; a client that connects again gets another.
@@ -215,23 +194,5 @@ package final class BrokerWatch: Sendable {
       if isStopping() { return false }
       usleep(UInt32(min((end - now) / 1000 + 1, 10_000)))
     }
-  }
-}
-
-extension BrokerActivity {
-  /// What lies between two readings; nil when the broker was started anew in between.
-  init?(
-    from first: BrokerStatistics, to last: BrokerStatistics, pendingMostBytes: UInt64?, pendingLooks: Int
-  ) {
-    guard last.inMessages >= first.inMessages, last.outMessages >= first.outMessages,
-      last.inBytes >= first.inBytes, last.outBytes >= first.outBytes,
-      last.slowConsumers >= first.slowConsumers
-    else { return nil }
-    self.init(
-      inMessages: last.inMessages - first.inMessages, outMessages: last.outMessages - first.outMessages,
-      inBytes: last.inBytes - first.inBytes, outBytes: last.outBytes - first.outBytes,
-      slowConsumers: last.slowConsumers - first.slowConsumers, subscriptions: last.subscriptions,
-      connections: last.connections,
-      pendingMostBytes: pendingMostBytes, pendingLooks: pendingLooks)
   }
 }

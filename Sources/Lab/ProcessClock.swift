@@ -50,11 +50,8 @@ package enum ProcessClock {
   package static func ownReading() -> ProcessReading {
     var usage = rusage()
     let isKnown = getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage) == 0
-    let count = ContextSwitches.Count(
-      voluntary: UInt64(max(0, usage.ru_nvcsw)), involuntary: UInt64(max(0, usage.ru_nivcsw)))
-    return ProcessReading(
-      residentBytes: residentBytes(pid: getpid()),
-      switches: isKnown ? ContextSwitches(threads: [getpid(): count]) : nil)
+    let count = SIMD2(UInt64(max(0, usage.ru_nvcsw)), UInt64(max(0, usage.ru_nivcsw)))
+    return (residentBytes(pid: getpid()), isKnown ? [getpid(): count] : nil)
   }
 
   /// Those of another process; nil when it is gone.
@@ -69,7 +66,7 @@ package enum ProcessClock {
 
   private static func reading(of pids: some Sequence<Int32>) -> ProcessReading? {
     var resident: UInt64 = 0
-    var threads: [Int32: ContextSwitches.Count] = [:]
+    var threads: ContextSwitches = [:]
     for pid in pids {
       guard let bytes = residentBytes(pid: pid) else { continue }
       resident += bytes
@@ -78,18 +75,18 @@ package enum ProcessClock {
       }
     }
     guard !threads.isEmpty else { return nil }
-    return ProcessReading(residentBytes: resident, switches: ContextSwitches(threads: threads))
+    return (resident, threads)
   }
 
   /// The two counts of a thread's `status`; nil when they are not there.
-  static func parseSwitches(_ text: String) -> ContextSwitches.Count? {
+  static func parseSwitches(_ text: String) -> SIMD2<UInt64>? {
     func count(_ name: String) -> UInt64? {
       text.range(of: "\n\(name):").flatMap { UInt64(text[$0.upperBound...].prefix { $0 != "\n" }.trimmed) }
     }
     guard let voluntary = count("voluntary_ctxt_switches"),
       let involuntary = count("nonvoluntary_ctxt_switches")
     else { return nil }
-    return ContextSwitches.Count(voluntary: voluntary, involuntary: involuntary)
+    return SIMD2(voluntary, involuntary)
   }
 }
 

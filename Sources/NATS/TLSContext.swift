@@ -9,7 +9,9 @@ final class TLSContext: @unchecked Sendable {
 
   /// Reads the files; without a CA file the system's authorities count.
   init(_ tls: NATSTLS) throws(SecurityFileError) {
-    guard let context = SSL_CTX_new(TLS_client_method()), copenssl_at_least_tls12(context) == 1 else {
+    guard let context = SSL_CTX_new(TLS_client_method()),
+      SSL_CTX_ctrl(context, SSL_CTRL_SET_MIN_PROTO_VERSION, Int(TLS1_2_VERSION), nil) == 1
+    else {
       throw SecurityFileError(
         key: .caFile, path: tls.caFile ?? "", why: "OpenSSL cannot be used (\(OpenSSLError.take()))",
         remedy: OpenSSLError.remedy)
@@ -18,10 +20,11 @@ final class TLSContext: @unchecked Sendable {
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER, nil)
     copenssl_renegotiate_never(context)
     // A buffer may move, and grow behind what OpenSSL is about to write, between two attempts to write it.
-    copenssl_set_mode(context, Int(SSL_MODE_ENABLE_PARTIAL_WRITE) | Int(SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER))
-    copenssl_cache_no_sessions(context)
+    let mode = SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER
+    SSL_CTX_ctrl(context, SSL_CTRL_MODE, Int(mode), nil)
+    SSL_CTX_ctrl(context, SSL_CTRL_SET_SESS_CACHE_MODE, Int(SSL_SESS_CACHE_OFF), nil)
     // One recv takes many records, not each record's head and body on their own.
-    copenssl_read_ahead(context)
+    SSL_CTX_ctrl(context, SSL_CTRL_SET_READ_AHEAD, 1, nil)
     SSL_CTX_set_default_read_buffer_len(context, WireConnection.bufferBytes / 2)
     // Without this OpenSSL would ask at the terminal for the passphrase of an encrypted key.
     SSL_CTX_set_default_passwd_cb(context) { _, _, _, _ in 0 }
@@ -99,20 +102,23 @@ private enum SocketMethod {
       return nil
     }
     BIO_meth_set_write(method) { bio, bytes, count in
-      copenssl_clear_retry(bio)
       let written = Glibc.send(SocketMethod.socket(bio), bytes, Int(count), Int32(MSG_NOSIGNAL))
-      if written < 0, BIO_sock_should_retry(-1) == 1 { copenssl_retry_write(bio) }
-      return Int32(written)
+      return SocketMethod.told(bio, written, BIO_FLAGS_WRITE)
     }
     BIO_meth_set_read(method) { bio, bytes, count in
-      copenssl_clear_retry(bio)
       let read = Glibc.recv(SocketMethod.socket(bio), bytes, Int(count), 0)
-      if read < 0, BIO_sock_should_retry(-1) == 1 { copenssl_retry_read(bio) }
-      return Int32(read)
+      return SocketMethod.told(bio, read, BIO_FLAGS_READ)
     }
     BIO_meth_set_ctrl(method) { _, command, _, _ in command == BIO_CTRL_FLUSH ? 1 : 0 }
     return method
   }()
+
+  /// The result of a call, of which OpenSSL is told whether it is to be made again once the socket is ready.
+  private static func told(_ bio: OpaquePointer?, _ count: Int, _ direction: Int32) -> Int32 {
+    BIO_clear_flags(bio, BIO_FLAGS_READ | BIO_FLAGS_WRITE | BIO_FLAGS_SHOULD_RETRY)
+    if count < 0, BIO_sock_should_retry(-1) == 1 { BIO_set_flags(bio, direction | BIO_FLAGS_SHOULD_RETRY) }
+    return Int32(count)
+  }
 
   static func set(_ bio: OpaquePointer, _ socket: Int32) {
     BIO_set_data(bio, UnsafeMutableRawPointer(bitPattern: Int(socket) + 1))

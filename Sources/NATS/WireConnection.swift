@@ -27,6 +27,10 @@ package struct WireState {
   @usableFromInline var written: UInt64 = 0
   @usableFromInline var waitsForRoom = false
   @usableFromInline var pongsOwed = 0
+  /// PONGs that agreed with a PING of the owner's.
+  var pongs = 0
+  /// Whether what was read is no piece of the protocol.
+  @usableFromInline var isBroken = false
   /// What was read and is not yet handled.
   @usableFromInline var input = WireBuffer(capacity: WireConnection.bufferBytes)
   /// OpenSSL's side of the socket; nil without TLS.
@@ -135,6 +139,10 @@ package struct WireConnection {
   @inlinable package var waitsForRoom: Bool { state.pointee.waitsForRoom }
   /// Whether the broker asked for PONGs that are not yet in the buffer.
   @inlinable package var owesPongs: Bool { state.pointee.pongsOwed > 0 }
+  /// PINGs of its owner's that the broker has agreed with.
+  package var pongs: Int { state.pointee.pongs }
+  /// Whether the broker sent what is no piece of the protocol.
+  @inlinable package var isBroken: Bool { state.pointee.isBroken }
   /// How often it was made again.
   package var reconnects: UInt64 { state.pointee.reconnects }
   /// Rests since it was there last: one when it was lost, and one for each time that all brokers were tried since.
@@ -267,29 +275,44 @@ package struct WireConnection {
   @inlinable @inline(__always)
   package func consume(_ piece: WirePiece) { state.pointee.input.start &+= piece.byteCount }
 
-  /// Handles a piece that is no message. `pongs` counts what agrees with a PING of the owner's.
-  @inline(never)
-  package func handleOther(_ piece: WirePiece, pongs: inout Int) -> OtherPiece {
+  /// The next message, once it is here whole, with all before it handled; nil when there is none, or what comes is
+  /// no piece of the protocol. Then `isBroken` is true, and the owner must give the connection up.
+  @inlinable @inline(__always)
+  package func nextMessage(complaint: (String) -> Void = { _ in }) -> WirePiece? {
+    while hasInput {
+      let piece = nextPiece()
+      if piece.kind == .message {
+        consume(piece)
+        return piece
+      }
+      if piece.kind == .error { complaint(piece.text) }
+      guard handleOther(piece) else { return nil }
+    }
+    return nil
+  }
+
+  /// Handles a piece that is no message; false when nothing can be read behind it.
+  @usableFromInline @inline(never)
+  func handleOther(_ piece: WirePiece) -> Bool {
     switch piece.kind {
     case .message, .ok: break
-    case .pong: pongs += 1
+    case .pong: state.pointee.pongs += 1
     case .ping: state.pointee.pongsOwed += 1
     case .info:
       if let info = piece.info { state.pointee.longestPayload = info.longestPayload }
     case .error: dialer.pointee.complain(piece.text)
     case .incomplete:
       state.pointee.input.makeRoom(piece.byteCount)
-      return .needsMore
+      return false
     case .broken:
       dialer.pointee.complain(piece.fault.rawValue)
-      return .broken
+      state.pointee.isBroken = true
+      return false
     }
     consume(piece)
-    return .handled
+    return true
   }
 
-  /// What became of a piece that is no message; after `broken` the caller must give up the connection.
-  package enum OtherPiece: Sendable { case handled, needsMore, broken }
 }
 
 /// How a connection comes about, breaks, and is made again; never waits, but for the first one.
@@ -516,6 +539,7 @@ extension WireConnection {
     state.pointee.input.clear()
     state.pointee.waitsForRoom = false
     state.pointee.pongsOwed = 0
+    state.pointee.isBroken = false
   }
 
   // MARK: Failures

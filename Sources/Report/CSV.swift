@@ -165,27 +165,28 @@ private struct IntervalRow {
 private struct PartRow {
   let measurement: Measurement
   let scope: String
-  let part: PhasePart
+  let name: String
+  let time: LatencyHistogram
 
   static let columns: [Column<PartRow>] = [
     .text("target", "the target's name", \.measurement.target),
     .text("load", "such as `closed-64`", \.measurement.load),
     .text("phase", "the phase", \.scope),
     .count("replicate", "1 for the first", int: \.measurement.replicate),
-    .text("part", "the part; `service` is the whole service time", \.part.name),
-    .count("count", "samples", \.part.time.count),
+    .text("part", "the part; `service` is the whole service time", \.name),
+    .count("count", "samples", \.time.count),
     .number("mean_us", "mean time", unit: "us", better: .less) {
-      $0.part.time.meanNanoseconds.map { $0 / 1000 }
+      $0.time.meanNanoseconds.map { $0 / 1000 }
     },
-    .number("p50_us", "percentile 50", unit: "us", better: .less) { $0.part.time.printableMicroseconds(50) },
-    .number("p99_us", "percentile 99", unit: "us", better: .less) { $0.part.time.printableMicroseconds(99) },
+    .number("p50_us", "percentile 50", unit: "us", better: .less) { $0.time.printableMicroseconds(50) },
+    .number("p99_us", "percentile 99", unit: "us", better: .less) { $0.time.printableMicroseconds(99) },
   ]
 
   static func all(_ document: RunDocument) -> [PartRow] {
     document.measurements.flatMap { one in
       one.scopes.flatMap { scope -> [PartRow] in
-        scope.decomposition.map { $0.parts + [PhasePart(name: "service", time: scope.service)] }?.map {
-          PartRow(measurement: one, scope: scope.scope, part: $0)
+        scope.decomposition.map { $0.parts.map { ($0.name, $0.time) } + [("service", scope.service)] }?.map {
+          PartRow(measurement: one, scope: scope.scope, name: $0, time: $1)
         } ?? []
       }
     }

@@ -417,11 +417,10 @@ extension ResultTables {
     let scopes = group.used.compactMap { one in one.scopes.first { $0.scope == phase } }
       .filter { $0.decomposition != nil }
     let cuts = scopes.compactMap(\.decomposition)
-    guard let first = cuts.first else { return [] }
-    let cut = Decomposition(
-      parts: first.parts.map(\.name).map { name in
-        PhasePart(name: name, time: .merged(cuts.compactMap { $0.parts.first { $0.name == name }?.time }))
-      })
+    guard var cut = cuts.first else { return [] }
+    for (place, part) in cut.parts.enumerated() {
+      cut.parts[place].time = .merged(cuts.compactMap { $0.parts.first { $0.name == part.name }?.time })
+    }
     let whole = LatencyHistogram.merged(scopes.map(\.service)).meanNanoseconds
     let shown = Number.time(microseconds: whole.map { $0 / 1000 }) ?? "–"
     let each: [(String, LatencyHistogram?, Double?)] =

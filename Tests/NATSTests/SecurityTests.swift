@@ -34,16 +34,7 @@ private final class Client {
     let end = kernel_now_ns() + 10_000_000_000
     var found: [[UInt8]] = []
     while true {
-      while wire.hasInput {
-        let piece = wire.nextPiece()
-        if piece.kind == .message {
-          wire.consume(piece)
-          found.append(Array(piece.payload))
-          continue
-        }
-        var pongs = 0
-        guard case .handled = wire.handleOther(piece, pongs: &pongs) else { break }
-      }
+      while let piece = wire.nextMessage() { found.append(Array(piece.payload)) }
       if found.count >= count { return found }
       if case .broken = wire.send() { return found }
       if wire.unsentBytes == 0 { wire.wantRoom(false) }

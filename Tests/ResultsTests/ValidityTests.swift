@@ -157,8 +157,7 @@ struct ValidityTests {
   @Test("falls with a stall")
   func stalled() throws {
     var measurement = fitting()
-    measurement.stall = MeasuredStall(
-      Stall(start: 2_000_000_000, end: 3_000_000_000, slowestBefore: 5_000_000), measureStart: 500_000_000)
+    measurement.stall = MeasuredStall(startSeconds: 1.5, seconds: 1, slowestBeforeNanoseconds: 5_000_000)
     let reason = try #require(Validity.assess(measurement, optimisedBuild: true).reasons.first)
     #expect(reason.code == .stalled && reason.detail.contains("from 1.5 s"))
   }

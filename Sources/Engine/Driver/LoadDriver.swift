@@ -17,11 +17,7 @@ struct LoadWindow: Sendable {
 struct PhaseStep: Sendable {
   /// Nanoseconds until a timeout.
   var timeout: UInt64
-  var onError: ErrorAction
-  /// Attempts in all.
-  var attempts: Int
-  /// Nanoseconds before the first retry, and the most before any.
-  var backoffFirst, backoffMost: UInt64
+  var policy: PhasePolicy
   /// The phase that follows END, or the number of phases.
   var afterEnd: Int
 
@@ -31,19 +27,16 @@ struct PhaseStep: Sendable {
       let policy = target.policies[phase] ?? .standard(for: phase)
       let logging = target.phases.firstIndex(of: .logging)
       return PhaseStep(
-        timeout: UInt64(policy.timeoutMilliseconds) * 1_000_000,
-        onError: policy.onError, attempts: policy.attempts,
-        backoffFirst: UInt64(policy.backoffFirstMilliseconds) * 1_000_000,
-        backoffMost: UInt64(policy.backoffMostMilliseconds) * 1_000_000,
+        timeout: UInt64(policy.timeoutMilliseconds) * 1_000_000, policy: policy,
         afterEnd: phase == .requestFilter ? max(place + 1, logging ?? target.phases.count) : place + 1)
     }
   }
 
   /// Nanoseconds to wait before an attempt: exponential, capped.
   func backoff(beforeAttempt attempt: Int) -> UInt64 {
-    var wait = backoffFirst
-    for _ in 2..<max(2, attempt) where wait < backoffMost { wait *= 2 }
-    return min(wait, backoffMost)
+    var wait = policy.backoffFirstMilliseconds
+    for _ in 2..<max(2, attempt) where wait < policy.backoffMostMilliseconds { wait *= 2 }
+    return UInt64(min(wait, policy.backoffMostMilliseconds)) * 1_000_000
   }
 }
 
@@ -95,8 +88,6 @@ final class LoadDriver<Transport: SessionTransport> {
   let windowNanoseconds: UInt64
   /// A time without an answer that is longer may be a stall.
   let stallNanoseconds: UInt64
-  /// The parts of one phase, before they are recorded.
-  let partTimes: UnsafeMutablePointer<UInt64>
 
   /// A driver of `slotCount` slots; `schedule` is nil in a closed loop.
   init(
@@ -126,8 +117,6 @@ final class LoadDriver<Transport: SessionTransport> {
       to: DriverState(
         window: window, freeCount: slotCount, schedule: schedule,
         windowLimit: window.measureStart + windowNanoseconds, stallLimit: window.start + stallNanoseconds))
-    partTimes = .allocate(capacity: TransportSpec.mostParts)
-    partTimes.initialize(repeating: 0, count: TransportSpec.mostParts)
   }
 
   deinit {
@@ -135,7 +124,6 @@ final class LoadDriver<Transport: SessionTransport> {
     state.deallocate()
     slots.deallocate()
     free.deallocate()
-    partTimes.deallocate()
   }
 
   /// Runs the load: warm-up, measured time, drain. Returns when all is recorded.
@@ -177,21 +165,14 @@ final class LoadDriver<Transport: SessionTransport> {
     // Without an answer before, nobody knows how long this target takes.
     guard stall.nanoseconds > stallNanoseconds, stall.slowestBefore > 0,
       stall.nanoseconds / Stall.leastTimesSlowest > stall.slowestBefore,
-      stall.nanoseconds > recorder.stall?.nanoseconds ?? 0
+      stall.nanoseconds > recorder.stall.pointee.nanoseconds
     else { return }
-    recorder.stall = stall
+    recorder.stall.pointee = stall
   }
 
   /// Now, nanoseconds.
   @inline(__always)
   func time() -> UInt64 { hasOwnClock ? transport.now() : MonotonicClock.nanoseconds }
-
-  /// Begins a session in every free slot. One whose plugin refuses is free again, and waits for
-  /// the next round, so that refusals never loop here.
-  func fillSlots(at now: UInt64) {
-    if state.pointee.freeCount > 0 { endQuiet(at: now) }
-    for _ in 0..<state.pointee.freeCount { begin(slot: takeFree(), intended: nil) }
-  }
 
   /// A request is about to be sent: from now on an answer is waited for.
   @inline(__always)
@@ -229,7 +210,11 @@ final class LoadDriver<Transport: SessionTransport> {
   func check(at now: UInt64) {
     if area.measureEnd < state.pointee.window.measureEnd { state.pointee.window.measureEnd = area.measureEnd }
     if now >= state.pointee.nextSweep { sweep(at: now) }
-    if !isOpen, now < state.pointee.window.measureEnd { fillSlots(at: now) }
+    if !isOpen, now < state.pointee.window.measureEnd, state.pointee.freeCount > 0 {
+      endQuiet(at: now)
+      // A slot whose plugin refuses is free again, and waits for the next round: refusals never loop here.
+      for _ in 0..<state.pointee.freeCount { begin(slot: takeFree(), intended: nil) }
+    }
     state.pointee.nextCheck = min(state.pointee.nextSweep, now + 10_000_000)
     if now < state.pointee.window.measureStart {
       state.pointee.nextCheck = min(state.pointee.nextCheck, state.pointee.window.measureStart)
@@ -267,7 +252,7 @@ final class LoadDriver<Transport: SessionTransport> {
       } else if overflow == .queue {
         return
       } else {
-        countUnsent(intended: state.pointee.nextArrival, overflow == .shed ? .shed : .rejected)
+        countUnsent(intended: state.pointee.nextArrival)
       }
       advanceArrival()
     }
@@ -291,8 +276,9 @@ final class LoadDriver<Transport: SessionTransport> {
   }
 
   /// A session of which no phase was started. Where a session is one phase, that one was wanted too.
-  func countUnsent(intended: UInt64, _ end: Counter) {
+  func countUnsent(intended: UInt64) {
     guard isMeasured(intended) else { return }
+    let end: Counter = overflow == .queue ? .lost : overflow == .shed ? .shed : .rejected
     for scope in 0..<(stepCount == 1 ? 2 : 1) {
       recorder.add(.sent, scope: scope)
       recorder.add(end, scope: scope)
@@ -425,22 +411,25 @@ extension LoadDriver {
 
   @inline(__always)
   func recordPhase(_ slot: UnsafeMutablePointer<SessionSlot>, scope: Int, done: UInt64) {
-    recorder.phaseResponse(scope: scope).record(done &- slot.pointee.phaseIntended)
+    recorder.response(scope: scope).record(done &- slot.pointee.phaseIntended)
     // In a closed loop intended is sent: service equals response and the lag is 0.
     if isOpen {
-      recorder.phaseService(scope: scope).record(done &- slot.pointee.phaseSent)
-      recorder.phaseLag(scope: scope).record(slot.pointee.phaseSent &- slot.pointee.phaseIntended)
+      recorder.service(scope: scope).record(done &- slot.pointee.phaseSent)
+      recorder.lag(scope: scope).record(slot.pointee.phaseSent &- slot.pointee.phaseIntended)
     }
   }
 
   /// Records where the time of an answered phase went.
   @inline(never)
   func recordParts(_ place: Int, _ slot: UnsafeMutablePointer<SessionSlot>, scope: Int, done: UInt64) {
-    if let problem = transport.split(slot: place, from: slot.pointee.phaseSent, to: done, into: partTimes) {
-      recorder.add(problem, scope: scope)
-    } else {
-      for part in 0..<recorder.partCount { recorder.part(part, scope: scope).record(partTimes[part]) }
+    guard let inner = transport.partEnds(slot: place, done: done) else {
+      return recorder.add(.withoutStamps, scope: scope)
     }
+    let starts = SIMD8(slot.pointee.phaseSent, inner[0], inner[1], inner[2], inner[3], done, done, done)
+    let ends = SIMD8(lowHalf: inner, highHalf: SIMD4(repeating: done))
+    guard all(starts .<= ends) else { return recorder.add(.impossibleStamps, scope: scope) }
+    let times = ends &- starts
+    for part in 0..<recorder.partCount { recorder.part(part, scope: scope).record(times[part]) }
   }
 
   @inline(__always)
@@ -502,10 +491,10 @@ extension LoadDriver {
       state.pointee.windowIndex &+= 1
       state.pointee.windowLimit &+= windowNanoseconds
     }
-    recorder.requestResponse(window: state.pointee.windowIndex).record(done &- slot.pointee.intended)
+    recorder.response(window: state.pointee.windowIndex).record(done &- slot.pointee.intended)
     if isOpen {
-      recorder.requestService.record(done &- slot.pointee.sent)
-      recorder.requestLag.record(slot.pointee.sent &- slot.pointee.intended)
+      recorder.service(scope: 0).record(done &- slot.pointee.sent)
+      recorder.lag(scope: 0).record(slot.pointee.sent &- slot.pointee.intended)
     }
   }
 }
@@ -524,7 +513,7 @@ extension LoadDriver {
     if outcome == .timeouts { transport.abandon(slot: place) }
     // A handler that still runs in this process would answer for whatever comes next.
     let sessionIsStuck = outcome == .timeouts && transport.isInProcess
-    if step.onError == .retry, !sessionIsStuck, Int(slot.pointee.attempt) < step.attempts {
+    if step.policy.onError == .retry, !sessionIsStuck, Int(slot.pointee.attempt) < step.policy.attempts {
       retryLater(slot, step: step, now: now)
       return
     }
@@ -534,7 +523,7 @@ extension LoadDriver {
       if outcome == .timeouts, stepCount > 1 { recordPhase(slot, scope: index + 1, done: done) }
     }
     if slot.pointee.outcome == .ok { slot.pointee.outcome = outcome }
-    if step.onError == .continue, !sessionIsStuck {
+    if step.policy.onError == .continue, !sessionIsStuck {
       goOn(place, next: index + 1, at: done)
     } else {
       finish(place, at: done)
@@ -620,9 +609,9 @@ extension LoadDriver {
     guard isOpen else { return }
     while state.pointee.nextArrival < state.pointee.window.measureEnd {
       let wanted = state.pointee.nextArrival
-      countUnsent(intended: wanted, overflow == .queue ? .lost : overflow == .shed ? .shed : .rejected)
+      countUnsent(intended: wanted)
       if overflow == .queue, isMeasured(wanted) {
-        recorder.requestResponse(window: recorder.windows).record(now &- min(now, wanted))
+        recorder.response(scope: 0).record(now &- min(now, wanted))
       }
       advanceArrival()
     }
@@ -643,11 +632,8 @@ enum Nap {
   static let margin: UInt64 = 60_000
 
   /// The end of the next sleep, monotonic nanoseconds; nil when the deadline is too near for any.
-  ///
-  /// - Parameter margin: how late a short sleep ends, nanoseconds.
-  static func end(before deadline: UInt64, now: UInt64, margin: UInt64 = margin) -> UInt64? {
+  static func end(before deadline: UInt64, now: UInt64) -> UInt64? {
     guard deadline > now &+ margin else { return nil }
-    let early = max(margin, shortNanoseconds)
-    return deadline &- now > early &+ margin ? deadline &- early : deadline &- margin
+    return deadline &- (deadline &- now > shortNanoseconds &+ margin ? shortNanoseconds : margin)
   }
 }

@@ -60,9 +60,6 @@ package struct LoadOrder: Codable, Sendable, Equatable {
   func share(of total: Int, thread: Int) -> Range<Int> {
     thread * total / effectiveThreads..<(thread + 1) * total / effectiveThreads
   }
-
-  /// Which of all places are a thread's.
-  func places(ofThread thread: Int) -> Range<Int> { share(of: placeCount, thread: thread) }
 }
 
 extension LoadOrder {
@@ -76,18 +73,8 @@ extension LoadOrder {
   }
 }
 
-/// What a load process brings: a measurement, or why there is none.
-package struct LoadReply: Codable, Sendable {
-  /// The measurement; nil when the load could not start.
-  package var measurement: Measurement?
-  /// Why the load could not start; nil when it did.
-  package var failure: LoadFailure?
-
-  package init(measurement: Measurement? = nil, failure: LoadFailure? = nil) {
-    self.measurement = measurement
-    self.failure = failure
-  }
-}
+/// What a load process brings: a measurement, or why the load could not start.
+package enum LoadReply: Codable, Sendable { case measurement(Measurement), failure(LoadFailure) }
 
 /// Why a load could not start.
 package struct LoadFailure: Codable, Sendable, Equatable, Error {

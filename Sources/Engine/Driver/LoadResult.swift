@@ -35,10 +35,14 @@ package enum LoadResult {
 
   /// The stall that all load threads saw: a target that answers one of them does not stand still.
   private static func stall(of recorders: [ThreadRecorder], measureStart: UInt64) -> MeasuredStall? {
-    let stalls = recorders.compactMap(\.stall)
-    guard stalls.count == recorders.count, let first = stalls.first else { return nil }
-    let shared = stalls.dropFirst().reduce(first as Stall?) { $0?.intersection($1) }
-    return shared.map { MeasuredStall($0, measureStart: measureStart) }
+    let first = recorders[0].stall.pointee
+    guard first.nanoseconds > 0 else { return nil }
+    let shared = recorders.dropFirst().reduce(Optional(first)) { $0?.intersection($1.stall.pointee) }
+    return shared.map {
+      MeasuredStall(
+        startSeconds: Double($0.start - measureStart) / 1e9, seconds: Double($0.nanoseconds) / 1e9,
+        slowestBeforeNanoseconds: $0.slowestBefore)
+    }
   }
 
   fileprivate static func scope(
@@ -51,19 +55,17 @@ package enum LoadResult {
     var lag = LatencyHistogram()
     // A session of one phase is recorded once, as the request: its phase has the same times,
     // and those of answers whose content was wrong besides.
-    let usesRequest = place == 0 || layout.scopes.count == 2
+    let sources = place > 0 && layout.scopes.count == 2 ? [0, place] : [place]
     for recorder in recorders {
       counts.add(recorder.counts(scope: place))
       okInWindow += recorder.value(.okInWindow, scope: place)
-      if usesRequest {
-        for window in 0...layout.windows { response.merge(recorder.requestResponse(window: window)) }
-        service.merge(recorder.requestService)
-        lag.merge(recorder.requestLag)
-      }
-      if place > 0 {
-        response.merge(recorder.phaseResponse(scope: place))
-        service.merge(recorder.phaseService(scope: place))
-        lag.merge(recorder.phaseLag(scope: place))
+      for scope in sources {
+        if scope == 0 {
+          for window in 0..<layout.windows { response.merge(recorder.response(window: window)) }
+        }
+        response.merge(recorder.response(scope: scope))
+        service.merge(recorder.service(scope: scope))
+        lag.merge(recorder.lag(scope: scope))
       }
     }
     return ScopeMeasurement(
@@ -95,7 +97,7 @@ package enum LoadResult {
       let start = Double(place) * length
       guard start + length * 0.999 <= seconds else { return nil }
       var histogram = LatencyHistogram()
-      for recorder in recorders { histogram.merge(recorder.requestResponse(window: place)) }
+      for recorder in recorders { histogram.merge(recorder.response(window: place)) }
       return MeasurementWindow(
         startSeconds: start, durationSeconds: length, completed: histogram.count,
         p50Nanoseconds: histogram.printableValue(atPercentile: 50),

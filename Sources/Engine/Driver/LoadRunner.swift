@@ -127,7 +127,7 @@ package struct LoadRunner {
     }
     return LoadDriver(
       transport: transport, steps: PhaseStep.steps(of: order.target),
-      slotCount: order.places(ofThread: thread).count, schedule: schedule,
+      slotCount: order.share(of: order.placeCount, thread: thread).count, schedule: schedule,
       overflow: order.target.overflow, window: window, area: area, thread: thread)
   }
 

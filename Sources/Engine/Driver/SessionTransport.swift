@@ -92,12 +92,9 @@ protocol SessionTransport: AnyObject, SendableMetatype {
   func finish(slot: Int, verify: Bool) -> Bool
   /// Waits for completions, at most until that time; returns early whenever it likes.
   func poll(until time: UInt64)
-  /// Cuts the time of the phase that has just been answered in a slot into the parts of `partNames`, which
-  /// follow on each other from `sent` to `done`; asked in a decomposed load only. What to count when that cannot be
-  /// done, else nil.
-  func split(
-    slot: Int, from sent: UInt64, to done: UInt64, into parts: UnsafeMutablePointer<UInt64>
-  ) -> Counter?
+  /// When each part but the last ended of the phase that has just been answered in a slot, in the order of
+  /// `partNames`; nil when it is not known. Asked in a decomposed load only.
+  func partEnds(slot: Int, done: UInt64) -> SIMD4<UInt64>?
   /// Brings into the record what was counted elsewhere; the last call of a load.
   func tally()
   /// What was seen first of each way to fail; asked after the load.
@@ -108,16 +105,9 @@ protocol SessionTransport: AnyObject, SendableMetatype {
 }
 
 extension SessionTransport {
-  /// Runs it, each call going through the protocol.
-  static func run(_ driver: LoadDriver<Self>) { driver.run() }
   static var hasOwnClock: Bool { false }
   func now() -> UInt64 { MonotonicClock.nanoseconds }
   func tally() {}
-  var evidence: FailureEvidence { FailureEvidence() }
-  /// Nothing is known of the parts.
-  func split(
-    slot: Int, from sent: UInt64, to done: UInt64, into parts: UnsafeMutablePointer<UInt64>
-  ) -> Counter? { .withoutStamps }
 }
 
 /// Numbers sessions so that the slot follows from the number alone, without a lock.
@@ -165,7 +155,7 @@ struct SessionNumbering: Sendable {
 }
 
 extension TransportSpec {
-  /// The parts that the service time of a phase has on this way, in their order in time.
+  /// The five parts that the service time of a phase has on this way, in their order in time.
   ///
   /// FFI: until `event_stream` was called (of the first phase: with `register_session_stream`); inside it,
   /// until it returned or the callback came that ended the phase; from its return until that callback;
@@ -178,7 +168,4 @@ extension TransportSpec {
     case .nats: ["to_worker", "worker_wait", "handler", "worker_reply", "to_host"]
     }
   }
-
-  /// Parts of either way, at most.
-  static let mostParts = 8
 }

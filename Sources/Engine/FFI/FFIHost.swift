@@ -36,7 +36,8 @@ struct FFIHost: ~Copyable {
     threadCount = slotCounts.count
     var place = 0
     for (thread, count) in slotCounts.enumerated() {
-      (threads + thread).initialize(to: FFIThread(firstSlot: place, queueBytes: queueBytes))
+      (threads + thread).initialize(
+        to: FFIThread(firstSlot: place, foreign: ForeignQueue(capacity: queueBytes)))
       for slot in place..<place + count {
         (currentSID + slot).initialize(to: Atomic(0))
         ownerOfSlot[slot] = UInt16(thread)
@@ -60,7 +61,7 @@ struct FFIThread: ~Copyable {
   let firstSlot: Int
   /// The load thread, once it runs.
   var owner: pthread_t = 0
-  var local: LocalQueue
+  var local = LocalQueue(capacity: 64 << 10)
   let foreign: ForeignQueue
   /// Callbacks for a session that is over.
   let stale = Atomic<UInt64>(0)
@@ -70,12 +71,6 @@ struct FFIThread: ~Copyable {
   let broken = Atomic<UInt64>(0)
   /// The transport, for inline dispatch; it outlives the load.
   var transport: Unmanaged<FFITransport>?
-
-  init(firstSlot: Int, queueBytes: Int) {
-    self.firstSlot = firstSlot
-    local = LocalQueue(capacity: 64 << 10)
-    foreign = ForeignQueue(capacity: queueBytes)
-  }
 }
 
 /// The one host of this process.

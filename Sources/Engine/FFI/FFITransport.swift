@@ -44,7 +44,7 @@ final class FFITransport: SessionTransport {
   static func make(
     order: LoadOrder, spec: FFISpec, plugin: PluginLibrary, area: RecordingArea
   ) throws(PluginError) -> [FFITransport] {
-    let counts = (0..<order.effectiveThreads).map { order.places(ofThread: $0).count }
+    let counts = (0..<order.effectiveThreads).map { order.share(of: order.placeCount, thread: $0).count }
     let host = UnsafeMutablePointer<FFIHost>.allocate(capacity: 1)
     host.initialize(
       to: FFIHost(
@@ -443,22 +443,10 @@ extension FFITransport {
 
   /// See `TransportSpec.partNames`. A callback may come inside `event_stream`, or after it, from
   /// another thread: one of the two times between is 0 then.
-  func split(
-    slot: Int, from sent: UInt64, to done: UInt64, into parts: UnsafeMutablePointer<UInt64>
-  ) -> Counter? {
-    guard let stamps else { return .withoutStamps }
-    let stamp = stamps[slot]
-    guard sent <= stamp.called, stamp.called <= stamp.callback, stamp.called <= stamp.returned,
-      stamp.callback <= done
-    else { return .impossibleStamps }
-    let first = min(stamp.callback, stamp.returned)
+  func partEnds(slot: Int, done: UInt64) -> SIMD4<UInt64>? {
+    guard let stamp = stamps?[slot] else { return nil }
     // Inline, the phase is complete before `event_stream` returns.
     let last = min(max(stamp.callback, stamp.returned), done)
-    parts[0] = stamp.called &- sent
-    parts[1] = first &- stamp.called
-    parts[2] = stamp.callback &- first
-    parts[3] = last &- stamp.callback
-    parts[4] = done &- last
-    return nil
+    return SIMD4(stamp.called, min(stamp.callback, stamp.returned), stamp.callback, last)
   }
 }

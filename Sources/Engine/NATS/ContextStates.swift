@@ -109,16 +109,8 @@ final class ContextStates {
   @inline(__always)
   func state(after state: Int, phaseIndex: Int, data: UnsafeRawBufferPointer, slot: Int) -> Int? {
     for transition in states[state].transitions[phaseIndex]
-    where transition.bytes.count == data.count && equal(transition.bytes, data) {
-      return transition.state
-    }
+    where data.equals(transition.bytes) { return transition.state }
     return newState(after: state, phaseIndex: phaseIndex, data: data, slot: slot)
-  }
-
-  @inline(__always)
-  private func equal(_ known: [UInt8], _ data: UnsafeRawBufferPointer) -> Bool {
-    guard let base = data.baseAddress else { return known.isEmpty }
-    return memcmp(known, base, known.count) == 0
   }
 
   @inline(never)

@@ -58,7 +58,7 @@ extension NATSTransport {
     _ reply: MessageView?, words: (high: UInt64, low: UInt64)?, isWaiting: Bool
   ) -> PhaseEnd? {
     if let words, let number = ids.pointee.number(high: words.high, low: words.low) {
-      recorder.add(fates.isLate(number, next: ids.pointee.nextNumber) ? .late : .duplicates, scope: 0)
+      recorder.add(isLate(number) ? .late : .duplicates, scope: 0)
       return nil
     }
     if isWaiting {
@@ -154,20 +154,9 @@ extension NATSTransport {
   }
 
   /// See `TransportSpec.partNames`. The attempts before the one that was answered are in the first part.
-  func split(
-    slot: Int, from sent: UInt64, to done: UInt64, into parts: UnsafeMutablePointer<UInt64>
-  ) -> Counter? {
-    guard let stamps, stamps[slot].packed != 0 else { return .withoutStamps }
-    let stamp = stamps[slot]
-    guard sent <= stamp.read, stamp.read <= stamp.begun, stamp.begun <= stamp.ended,
-      stamp.ended <= stamp.packed, stamp.packed <= done
-    else { return .impossibleStamps }
-    parts[0] = stamp.read &- sent
-    parts[1] = stamp.begun &- stamp.read
-    parts[2] = stamp.ended &- stamp.begun
-    parts[3] = stamp.packed &- stamp.ended
-    parts[4] = done &- stamp.packed
-    return nil
+  func partEnds(slot: Int, done: UInt64) -> SIMD4<UInt64>? {
+    guard let stamp = stamps?[slot], stamp.packed != 0 else { return nil }
+    return SIMD4(stamp.read, stamp.begun, stamp.ended, stamp.packed)
   }
 }
 

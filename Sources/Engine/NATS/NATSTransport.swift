@@ -20,7 +20,6 @@ final class NATSTransport: SessionTransport {
   let connectionCount: Int
   let contexts: ContextStates
   let subjects: [String]
-  let replySubject: ReplySubject
   let recorder: ThreadRecorder
   let dialect: Dialect
   let epoll: Int32
@@ -31,7 +30,10 @@ final class NATSTransport: SessionTransport {
   private var recentTime = MonotonicClock.nanoseconds
   /// Makes the requests' ids. In raw memory, where no access is checked.
   let ids = UnsafeMutablePointer<UUIDv7>.allocate(capacity: 1)
-  let fates = RequestFates()
+  /// The requests that timed out, of the last million: each one's number, and one more, at the place that its last
+  /// bits name. A reply that comes too late is told from a duplicate by it. The kernel gives its pages when they are
+  /// first written to.
+  private let timedOut = calloc(1 << 20, 4).assumingMemoryBound(to: UInt32.self)
   private var unflushed = 0
   /// What was seen first of each way to fail.
   var evidence = FailureEvidence()
@@ -55,7 +57,7 @@ final class NATSTransport: SessionTransport {
   private init(
     order: LoadOrder, spec: NATSSpec, security: WireSecurity, thread: Int, recorder: ThreadRecorder
   ) throws {
-    let places = order.places(ofThread: thread)
+    let places = order.share(of: order.placeCount, thread: thread)
     let count = places.count
     slotCount = count
     numbering = SessionNumbering(slots: order.placeCount)
@@ -72,8 +74,6 @@ final class NATSTransport: SessionTransport {
     ids.initialize(to: UUIDv7(seed: UInt64.random(in: .min ... .max)))
     unixOffset = MonotonicClock.unixNanoseconds &- MonotonicClock.nanoseconds
     connectionCount = max(1, order.share(of: order.connections, thread: thread).count)
-    replySubject = ReplySubject(
-      seed: order.seed &+ UInt64(order.replicate) &* 64 &+ UInt64(thread), connections: connectionCount)
     epoll = kernel_epoll_create()
     var made: [PoolConnection] = []
     do {
@@ -81,8 +81,7 @@ final class NATSTransport: SessionTransport {
         made.append(
           try PoolConnection(
             place: place, first: thread + place, servers: order.servers, security: security,
-            subjects: subjects, replySubject: replySubject, epoll: epoll, slotCount: count,
-            longestRequest: contexts.longestRequest))
+            subjects: subjects, epoll: epoll, slotCount: count, longestRequest: contexts.longestRequest))
       }
     } catch {
       made.forEach { $0.close() }
@@ -98,13 +97,14 @@ final class NATSTransport: SessionTransport {
     for slot in 0..<count {
       slots[slot] = NATSSlot(
         lastSID: numbering.first(ofSlot: places.lowerBound + slot, after: order.sessionIDsAfter),
-        tokenText: ReplySubject.text(of: UInt32(slot)))
+        token: PoolConnection.token(ofSlot: slot))
     }
   }
 
   deinit {
     completions.deallocate()
     ids.deallocate()
+    free(timedOut)
     for place in 0..<connectionCount { connections[place].close() }
     connections.deinitialize(count: connectionCount)
     connections.deallocate()
@@ -114,9 +114,7 @@ final class NATSTransport: SessionTransport {
   }
 
   /// What the user should know about the connections' life.
-  var remarks: [String] {
-    (0..<connectionCount).flatMap { connections[$0].remarks }
-  }
+  var remarks: [String] { (0..<connectionCount).flatMap { connections[$0].remarks } }
 
   /// A worker that is too slow is another process.
   var isInProcess: Bool { false }
@@ -138,13 +136,14 @@ final class NATSTransport: SessionTransport {
     let state = slots + slot
     recentTime = time
     state.pointee.phaseIndex = Int32(truncatingIfNeeded: phaseIndex)
-    // A retry is the same request: the worker may know its id.
     if attempt == 1 {
       state.pointee.number = ids.pointee.nextNumber
       state.pointee.requestID = ids.pointee.next(timestampMilliseconds: unixMilliseconds)
+    } else {
+      // A retry is the same request: the worker may know its id.
+      timedOut[Int(state.pointee.number & 0xf_ffff)] = 0
     }
     state.pointee.isWaiting = true
-    fates.began(state.pointee.number)
     connections[place(ofSlot: slot)].publish(slot: slot, of: self)
     unflushed &+= 1
     if unflushed >= Self.mostUnflushed { flush() }
@@ -167,7 +166,13 @@ final class NATSTransport: SessionTransport {
     let state = slots + slot
     guard state.pointee.isWaiting else { return }
     state.pointee.isWaiting = false
-    fates.timedOut(state.pointee.number)
+    timedOut[Int(state.pointee.number & 0xf_ffff)] = state.pointee.number &+ 1
+  }
+
+  /// Whether what comes now for a request that is over comes late, and not again. Of requests longer ago than a
+  /// million that is likely.
+  func isLate(_ number: UInt32) -> Bool {
+    ids.pointee.nextNumber &- number > 1 << 20 || timedOut[Int(number & 0xf_ffff)] == number &+ 1
   }
 
   @inline(__always)
@@ -209,42 +214,9 @@ struct NATSSlot {
   var context: Int32 = 0
   /// Where the bytes of its request end in what was written to its connection.
   var end: UInt64 = 0
-  /// The last part of its reply subject: 8 digits, as they lie in memory.
-  let tokenText: UInt64
+  let token: UInt64
   /// A phase is under way: its answer is waited for.
   var isWaiting = false
   /// It is in its connection's list of requests that found no room.
   var isPostponed = false
-}
-
-/// A bit for each of the last million requests says whether it timed out: a reply that comes too late is
-/// told from a duplicate by it.
-final class RequestFates {
-  private let bits: UnsafeMutablePointer<UInt64>
-  private static let count: UInt32 = 1 << 20
-
-  init() {
-    bits = .allocate(capacity: Int(Self.count) / 64)
-    bits.initialize(repeating: 0, count: Int(Self.count) / 64)
-  }
-
-  deinit { bits.deallocate() }
-
-  @inline(__always)
-  private func word(_ number: UInt32) -> UnsafeMutablePointer<UInt64> {
-    bits + Int((number & (Self.count &- 1)) >> 6)
-  }
-
-  /// A request, or a further attempt of it, is on its way.
-  @inline(__always)
-  func began(_ number: UInt32) { word(number).pointee &= ~(1 << UInt64(number & 63)) }
-
-  /// The request was given up.
-  func timedOut(_ number: UInt32) { word(number).pointee |= 1 << UInt64(number & 63) }
-
-  /// Whether what comes now for a request that is over comes late, and not again. Of requests
-  /// longer ago than a million that is likely.
-  func isLate(_ number: UInt32, next: UInt32) -> Bool {
-    next &- number > Self.count || word(number).pointee >> UInt64(number & 63) & 1 == 1
-  }
 }

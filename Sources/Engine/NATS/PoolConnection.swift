@@ -1,5 +1,5 @@
 import CLinux
-import Glibc
+import Foundation
 import NATS
 import Nylon
 import Scenario
@@ -25,6 +25,8 @@ struct PoolConnection {
   private let slotCount: Int
   /// `PUB subject inbox.` of each phase.
   private let heads: UnsafeMutableBufferPointer<UnsafeRawBufferPointer>
+  /// What the subjects of its replies have before their token: the inbox, which no other connection has, and a dot.
+  private let inbox: UnsafeRawBufferPointer
   private static let tokenBytes = 8
 
   /// A connection, made.
@@ -35,19 +37,19 @@ struct PoolConnection {
   ///   - servers: the brokers' URLs. May hold secrets.
   ///   - longestRequest: bytes of the longest request that sessions begin with.
   init(
-    place: Int, first: Int, servers: [String], security: WireSecurity, subjects: [String],
-    replySubject: ReplySubject, epoll: Int32, slotCount: Int, longestRequest: Int
+    place: Int, first: Int, servers: [String], security: WireSecurity, subjects: [String], epoll: Int32,
+    slotCount: Int, longestRequest: Int
   ) throws {
     self.place = place
     self.slotCount = slotCount
-    let pattern = replySubject.pattern(connection: place)
-    let prefix = Array(replySubject.prefix(connection: place))
-    let texts = subjects.map { Array("PUB \($0) ".utf8) + prefix }
+    let inbox = "_INBOX.\(UUID().uuidString)."
+    let texts = subjects.map { Array("PUB \($0) \(inbox)".utf8) }
     let longestHead = Self.tokenBytes + (texts.map(\.count).max() ?? 0)
     wire = WireConnection(
       to: try BrokerServer.all(servers, security: security), first: first,
-      subscriptions: "SUB \(pattern) \(Self.subscription)\r\n", epoll: epoll, place: place,
+      subscriptions: "SUB \(inbox)* \(Self.subscription)\r\n", epoll: epoll, place: place,
       outBytes: 2 * (longestRequest + longestHead + 32))
+    self.inbox = RequestAnswers.keep(inbox.utf8)
     heads = .allocate(capacity: texts.count)
     _ = heads.initialize(from: texts.map(RequestAnswers.keep))
     postponed = .allocate(capacity: slotCount)
@@ -70,6 +72,7 @@ struct PoolConnection {
     wire.close()
     for head in heads { head.deallocate() }
     heads.deallocate()
+    inbox.deallocate()
     postponed.deallocate()
   }
 
@@ -104,7 +107,7 @@ struct PoolConnection {
     guard let start = wire.reserve(count) else { return false }
     if let bytes = head.baseAddress { memcpy(start, bytes, head.count) }
     let token = start + head.count
-    token.storeBytes(of: asked.pointee.tokenText, as: UInt64.self)
+    token.storeBytes(of: asked.pointee.token, as: UInt64.self)
     let body = token + Self.tokenBytes
     memcpy(body, request.bytes, request.byteCount)
     request.patch(
@@ -199,37 +202,45 @@ struct PoolConnection {
 
   /// Handles all pieces that are whole.
   mutating func handleInput(_ transport: NATSTransport) {
-    handling: while wire.hasInput {
-      let piece = wire.nextPiece()
-      if piece.kind == .message {
-        wire.consume(piece)
-        deliver(piece, transport)
-        continue
-      }
-      var pongs = 0
-      switch wire.handleOther(piece, pongs: &pongs) {
-      case .handled: continue
-      case .needsMore: break handling
-      case .broken:
-        lose(transport)
-        break handling
-      }
-    }
+    while let piece = wire.nextMessage() { deliver(piece, transport) }
+    if wire.isBroken { lose(transport) }
     if wire.owesPongs { write(transport) }
   }
 
   @inline(__always)
   private func deliver(_ piece: WirePiece, _ transport: NATSTransport) {
-    guard piece.sid == Self.subscription,
-      let token = transport.replySubject.token(in: piece.subject, connection: place), token < slotCount
-    else {
+    guard piece.sid == Self.subscription, let slot = slot(in: piece.subject), slot < slotCount else {
       transport.unexpected()
       return
     }
     if !piece.header.isEmpty, piece.isNoResponders {
-      transport.refused(slot: Int(token))
+      transport.refused(slot: slot)
     } else {
-      transport.receive(piece.payload, slot: Int(token))
+      transport.receive(piece.payload, slot: slot)
     }
+  }
+
+  /// The last part of a slot's reply subject: 8 hexadecimal digits, as they lie in memory.
+  static func token(ofSlot slot: Int) -> UInt64 {
+    let digits = String(1 << (4 * tokenBytes) + slot, radix: 16).utf8.dropFirst()
+    return digits.reversed().reduce(0) { $0 << 8 | UInt64($1) }.littleEndian
+  }
+
+  /// The slot that a reply's subject tells; nil when it is not one of this connection's.
+  @inline(__always)
+  private func slot(in subject: UnsafeRawBufferPointer) -> Int? {
+    guard subject.count == inbox.count + Self.tokenBytes, let start = subject.baseAddress,
+      let prefix = inbox.baseAddress, memcmp(start, prefix, inbox.count) == 0
+    else { return nil }
+    var slot = 0
+    for place in inbox.count..<subject.count {
+      let character = start.load(fromByteOffset: place, as: UInt8.self)
+      switch character {
+      case 48...57: slot = slot << 4 | Int(character - 48)
+      case 97...102: slot = slot << 4 | Int(character - 87)
+      default: return nil
+      }
+    }
+    return slot
   }
 }

@@ -49,8 +49,7 @@ struct WorkerInitialization {
     let ours = order.workerPIDs.count
     var answers = 0
     while ours == 0 || answers < ours {
-      let patience =
-        ours > 0 && workersAnswer ? Self.longestMilliseconds : Self.silenceMilliseconds
+      let patience = ours > 0 && workersAnswer ? Self.longestMilliseconds : Self.silenceMilliseconds
       guard let reply = Self.next(wire, milliseconds: patience) else { break }
       answers += 1
       guard let response = try? reply.withUnsafeBytes({ try WorkerMessage(reply: $0) }),
@@ -73,24 +72,9 @@ struct WorkerInitialization {
   private static func next(_ wire: WireConnection, milliseconds: UInt64) -> [UInt8]? {
     let end = MonotonicClock.nanoseconds + milliseconds * 1_000_000
     while true {
-      handling: while wire.hasInput {
-        let piece = wire.nextPiece()
-        if piece.kind == .message {
-          wire.consume(piece)
-          return piece.isNoResponders ? nil : Array(piece.payload)
-        }
-        var pongs = 0
-        switch wire.handleOther(piece, pongs: &pongs) {
-        case .handled: continue
-        case .needsMore: break handling
-        case .broken: return nil
-        }
-      }
-      switch wire.send() {
-      case .broken: return nil
-      case .nothing, .all: wire.wantRoom(false)
-      case .some: break
-      }
+      if let piece = wire.nextMessage() { return piece.isNoResponders ? nil : Array(piece.payload) }
+      if wire.isBroken || wire.send() == .broken { return nil }
+      if wire.unsentBytes == 0 { wire.wantRoom(false) }
       if !wire.holdsMore, wire.waitForSocket(until: end) == nil { return nil }
       if wire.fill() < 0 { return nil }
     }

@@ -18,57 +18,51 @@ extension ProcessCosts {
     residentStartBytes = first?.residentBytes
     residentEndBytes = last?.residentBytes
     if let before = first?.switches, let after = last?.switches {
-      (voluntarySwitches, involuntarySwitches) = after.since(before)
+      let since = after.since(before)
+      (voluntarySwitches, involuntarySwitches) = (since.x, since.y)
     }
   }
 }
 
-/// Memory and context switches of some processes at one moment.
-package struct ProcessReading: Sendable, Equatable {
-  /// Resident memory, bytes; nil when it cannot be read.
-  package var residentBytes: UInt64?
-  /// Context switches up to now; nil when they cannot be read.
-  package var switches: ContextSwitches?
+/// Memory, in bytes, and context switches of some processes at one moment; nil when they cannot be read.
+package typealias ProcessReading = (residentBytes: UInt64?, switches: ContextSwitches?)
 
-  package init(residentBytes: UInt64?, switches: ContextSwitches?) {
-    self.residentBytes = residentBytes
-    self.switches = switches
-  }
-}
-
-/// Context switches up to a moment, thread by thread.
+/// Context switches up to a moment, voluntary ones and those that the kernel forced, by thread id, or by the
+/// process's where it keeps one count for all.
 ///
 /// The kernel keeps them for each thread, and forgets them with it. So two readings are compared thread
-/// by thread: one that began in between counts from 0, one that ended in between does not count at all. The sum never falls, and is too small by what ended threads did.
-package struct ContextSwitches: Sendable, Equatable {
-  /// The counts of one thread since it began.
-  package struct Count: Sendable, Equatable {
-    /// The thread waited for something.
-    package var voluntary: UInt64
-    /// The kernel took the core away.
-    package var involuntary: UInt64
+/// by thread: one that began in between counts from 0, one that ended in between does not count at all. The sum
+/// never falls, and is too small by what ended threads did.
+package typealias ContextSwitches = [Int32: SIMD2<UInt64>]
 
-    package init(voluntary: UInt64, involuntary: UInt64) {
-      self.voluntary = voluntary
-      self.involuntary = involuntary
+extension ContextSwitches {
+  /// The switches since an earlier moment.
+  func since(_ earlier: ContextSwitches) -> SIMD2<UInt64> {
+    reduce(into: .zero) { sum, thread in
+      let before = earlier[thread.key] ?? .zero
+      // An id that a new thread has got again: its counts are all new.
+      sum &+= all(thread.value .>= before) ? thread.value &- before : thread.value
     }
   }
+}
 
-  /// Counts by thread id, or by the process's where it keeps one count for all.
-  package var threads: [Int32: Count]
+/// What a broker's own monitoring says of it.
+package struct BrokerStatistics: Decodable, Sendable, Equatable {
+  package var version: String
+  /// Clients that were cut off because they read too slowly.
+  package var slowConsumers: UInt64
+  package var inMessages, outMessages, inBytes, outBytes: UInt64
+  /// Clients and subscriptions now, the broker's own included.
+  package var connections, subscriptions: UInt64
 
-  package init(threads: [Int32: Count]) { self.threads = threads }
-
-  /// The switches since an earlier moment.
-  func since(_ earlier: ContextSwitches) -> (voluntary: UInt64, involuntary: UInt64) {
-    threads.reduce(into: (0, 0)) { sum, thread in
-      let before = earlier.threads[thread.key] ?? Count(voluntary: 0, involuntary: 0)
-      // An id that a new thread has got again: its counts are all new.
-      let isSame =
-        thread.value.voluntary >= before.voluntary && thread.value.involuntary >= before.involuntary
-      sum.0 += thread.value.voluntary - (isSame ? before.voluntary : 0)
-      sum.1 += thread.value.involuntary - (isSame ? before.involuntary : 0)
-    }
+  enum CodingKeys: String, CodingKey {
+    case version
+    case slowConsumers = "slow_consumers"
+    case inMessages = "in_msgs"
+    case outMessages = "out_msgs"
+    case inBytes = "in_bytes"
+    case outBytes = "out_bytes"
+    case connections, subscriptions
   }
 }
 
@@ -86,21 +80,6 @@ package struct BrokerActivity: Codable, Sendable, Equatable {
   /// How often it was looked at what waits.
   package var pendingLooks: Int
 
-  package init(
-    inMessages: UInt64, outMessages: UInt64, inBytes: UInt64, outBytes: UInt64, slowConsumers: UInt64,
-    subscriptions: UInt64, connections: UInt64, pendingMostBytes: UInt64?, pendingLooks: Int
-  ) {
-    self.inMessages = inMessages
-    self.outMessages = outMessages
-    self.inBytes = inBytes
-    self.outBytes = outBytes
-    self.slowConsumers = slowConsumers
-    self.subscriptions = subscriptions
-    self.connections = connections
-    self.pendingMostBytes = pendingMostBytes
-    self.pendingLooks = pendingLooks
-  }
-
   /// What is worth a warning on the measurement.
   package var warnings: [String] {
     guard slowConsumers > 0 else { return [] }
@@ -108,5 +87,22 @@ package struct BrokerActivity: Codable, Sendable, Equatable {
       "the broker cut off \(slowConsumers) slow consumer\(slowConsumers == 1 ? "" : "s"): a client did not "
         + "read as fast as it was written to, and lost what waited for it"
     ]
+  }
+}
+
+extension BrokerActivity {
+  /// What lies between two readings; nil when the broker was started anew in between.
+  package init?(
+    from first: BrokerStatistics, to last: BrokerStatistics, pendingMostBytes: UInt64?, pendingLooks: Int
+  ) {
+    guard last.inMessages >= first.inMessages, last.outMessages >= first.outMessages,
+      last.inBytes >= first.inBytes, last.outBytes >= first.outBytes,
+      last.slowConsumers >= first.slowConsumers
+    else { return nil }
+    self.init(
+      inMessages: last.inMessages - first.inMessages, outMessages: last.outMessages - first.outMessages,
+      inBytes: last.inBytes - first.inBytes, outBytes: last.outBytes - first.outBytes,
+      slowConsumers: last.slowConsumers - first.slowConsumers, subscriptions: last.subscriptions,
+      connections: last.connections, pendingMostBytes: pendingMostBytes, pendingLooks: pendingLooks)
   }
 }

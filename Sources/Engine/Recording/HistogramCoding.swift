@@ -177,48 +177,38 @@ extension [UInt8] {
 }
 
 extension LatencyHistogram: Codable {
-  private enum CodingKeys: String, CodingKey {
-    case hdr
-    case count
-    case sumNanoseconds = "sum_ns"
-    case leastNanoseconds = "least_ns"
-    case greatestNanoseconds = "greatest_ns"
-    case clampedCount = "clamped"
+  /// What is stored; times are nanoseconds.
+  private struct Stored: Codable {
+    let hdr: String
+    let count, sum_ns, least_ns, greatest_ns, clamped: UInt64
   }
 
-  /// Reads `{hdr, count, sum_ns, least_ns, greatest_ns, clamped}`.
-  ///
   /// Throws `DecodingError.dataCorrupted` when the counters and the figures beside them disagree.
   package init(from decoder: any Decoder) throws {
-    let container = try decoder.container(keyedBy: CodingKeys.self)
+    let stored = try Stored(from: decoder)
     func fail(_ problem: String) -> DecodingError {
-      .dataCorrupted(.init(codingPath: container.codingPath, debugDescription: problem))
+      .dataCorrupted(.init(codingPath: decoder.codingPath, debugDescription: problem))
     }
     do {
-      try self.init(hdrBase64: container.decode(String.self, forKey: .hdr))
+      try self.init(hdrBase64: stored.hdr)
     } catch let error as HistogramCodingError {
       throw fail(error.description)
     }
-    let stored = try container.decode(UInt64.self, forKey: .count)
-    guard stored == count else {
-      throw fail("a histogram says that it has \(stored) values, and its counters have \(count)")
+    guard stored.count == count else {
+      throw fail("a histogram says that it has \(stored.count) values, and its counters have \(count)")
     }
-    sumNanoseconds = try container.decode(UInt64.self, forKey: .sumNanoseconds)
-    leastNanoseconds = try container.decode(UInt64.self, forKey: .leastNanoseconds)
-    greatestNanoseconds = try container.decode(UInt64.self, forKey: .greatestNanoseconds)
-    clampedCount = try container.decode(UInt64.self, forKey: .clampedCount)
+    sumNanoseconds = stored.sum_ns
+    leastNanoseconds = stored.least_ns
+    greatestNanoseconds = stored.greatest_ns
+    clampedCount = stored.clamped
     if let problem = disagreement { throw fail(problem) }
   }
 
-  /// Writes `{hdr, count, sum_ns, least_ns, greatest_ns, clamped}`; times are nanoseconds.
   package func encode(to encoder: any Encoder) throws {
-    var container = encoder.container(keyedBy: CodingKeys.self)
-    try container.encode(hdrBase64(), forKey: .hdr)
-    try container.encode(count, forKey: .count)
-    try container.encode(sumNanoseconds, forKey: .sumNanoseconds)
-    try container.encode(leastNanoseconds, forKey: .leastNanoseconds)
-    try container.encode(greatestNanoseconds, forKey: .greatestNanoseconds)
-    try container.encode(clampedCount, forKey: .clampedCount)
+    try Stored(
+      hdr: hdrBase64(), count: count, sum_ns: sumNanoseconds, least_ns: leastNanoseconds,
+      greatest_ns: greatestNanoseconds, clamped: clampedCount
+    ).encode(to: encoder)
   }
 
   /// What the figures beside the counters say against them; nil when they agree.

@@ -74,12 +74,7 @@ package struct LatencyHistogram: Sendable, Equatable {
     guard count > 0 else { return nil }
     // Two steps less, so that 99.9 % of 10,000 is rank 9,990 though its product is a little more.
     let product = min(max(percentile, 0), 100) * Double(count) / 100
-    return value(atRank: max(1, UInt64((product - 2 * product.ulp).rounded(.up))))
-  }
-
-  /// The value of the sample with that rank (1 is the least), nanoseconds; nil when empty.
-  package func value(atRank rank: UInt64) -> UInt64? {
-    guard count > 0 else { return nil }
+    let rank = max(1, UInt64((product - 2 * product.ulp).rounded(.up)))
     var seen: UInt64 = 0
     for (index, here) in counters.enumerated() where here > 0 {
       seen += here

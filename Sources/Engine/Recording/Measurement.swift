@@ -246,13 +246,6 @@ package struct MeasuredStall: Codable, Sendable, Equatable {
   package var seconds: Double
   /// The service time of the slowest phase that was answered before it, nanoseconds.
   package var slowestBeforeNanoseconds: UInt64
-
-  /// A stall of a measured time that began at `measureStart`, monotonic nanoseconds.
-  package init(_ stall: Stall, measureStart: UInt64) {
-    startSeconds = Double(stall.start - measureStart) / 1e9
-    seconds = Double(stall.nanoseconds) / 1e9
-    slowestBeforeNanoseconds = stall.slowestBefore
-  }
 }
 
 /// Why a measurement is invalid.

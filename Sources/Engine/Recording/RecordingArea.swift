@@ -18,9 +18,8 @@ package struct RecordingLayout: Codable, Sendable, Equatable {
   static let headerWords = 64
   /// Words of counters of one scope.
   static let counterWords = 32
-  /// Histograms of one thread: request's response per window, its service and lag, and
-  /// three for each phase.
-  var plainHistogramsPerThread: Int { windows + 1 + 2 + 3 * (scopes.count - 1) }
+  /// Histograms of one thread: the request's response per window, and three of each scope.
+  var plainHistogramsPerThread: Int { windows + 3 * scopes.count }
   /// And one for each part of each phase.
   var histogramsPerThread: Int { plainHistogramsPerThread + parts.count * (scopes.count - 1) }
   /// Words of one thread's block.
@@ -52,37 +51,31 @@ package struct RecordingArea: @unchecked Sendable {
   }
 
   package var state: LoadState {
-    get { LoadState(rawValue: header(0)) ?? .preparing }
-    nonmutating set { setHeader(0, newValue.rawValue) }
+    get { LoadState(rawValue: header[0].load(ordering: .relaxed)) ?? .preparing }
+    nonmutating set { header[0].store(newValue.rawValue, ordering: .relaxed) }
   }
 
   /// Set by the orchestrator to end the load early.
   package var stopRequested: Bool {
-    get { header(1) != 0 }
-    nonmutating set { setHeader(1, newValue ? 1 : 0) }
+    get { header[1].load(ordering: .relaxed) != 0 }
+    nonmutating set { header[1].store(newValue ? 1 : 0, ordering: .relaxed) }
   }
 
   /// Monotonic time at which the measured time starts, nanoseconds; 0 until known.
   package var measureStart: UInt64 {
-    get { header(2) }
-    nonmutating set { setHeader(2, newValue) }
+    get { header[2].load(ordering: .relaxed) }
+    nonmutating set { header[2].store(newValue, ordering: .relaxed) }
   }
 
   /// Monotonic time at which it ends; earlier than planned after an interruption.
   package var measureEnd: UInt64 {
-    get { header(3) }
-    nonmutating set { setHeader(3, newValue) }
+    get { header[3].load(ordering: .relaxed) }
+    nonmutating set { header[3].store(newValue, ordering: .relaxed) }
   }
 
   /// The header is written and read under load, by threads and by processes, so that no access may be left out.
-  private func header(_ place: Int) -> UInt64 { headerWord(place).pointee.load(ordering: .relaxed) }
-
-  private func setHeader(_ place: Int, _ value: UInt64) {
-    headerWord(place).pointee.store(value, ordering: .relaxed)
-  }
-
-  private func headerWord(_ place: Int) -> UnsafeMutablePointer<Atomic<UInt64>> {
-    UnsafeMutableRawPointer(words + place).assumingMemoryBound(to: Atomic<UInt64>.self)
+  private var header: UnsafeMutablePointer<Atomic<UInt64>> {
+    UnsafeMutableRawPointer(words).assumingMemoryBound(to: Atomic<UInt64>.self)
   }
 
   /// The block of a load thread.
@@ -140,22 +133,11 @@ struct ThreadRecorder: @unchecked Sendable {
     firstPart = layout.plainHistogramsPerThread
   }
 
-  /// The longest stall that this thread saw, in words that the counters of scope 0 leave free.
-  package var stall: Stall? {
-    get {
-      guard counters[Self.stallWord + 1] > counters[Self.stallWord] else { return nil }
-      return Stall(
-        start: counters[Self.stallWord], end: counters[Self.stallWord + 1],
-        slowestBefore: counters[Self.stallWord + 2])
-    }
-    nonmutating set {
-      counters[Self.stallWord] = newValue?.start ?? 0
-      counters[Self.stallWord + 1] = newValue?.end ?? 0
-      counters[Self.stallWord + 2] = newValue?.slowestBefore ?? 0
-    }
+  /// The longest stall that this thread saw, of no length when it saw none, in the last words of scope 0, which the
+  /// counters leave free.
+  var stall: UnsafeMutablePointer<Stall> {
+    UnsafeMutableRawPointer(counters + RecordingLayout.counterWords - 3).assumingMemoryBound(to: Stall.self)
   }
-
-  private static let stallWord = RecordingLayout.counterWords - 3
 
   /// Adds to a counter; scope 0 is the request.
   @inline(__always)
@@ -169,20 +151,14 @@ struct ThreadRecorder: @unchecked Sendable {
 
   /// The response histogram of requests that ended in a window; `windows` is the drain's.
   @inline(__always)
-  func requestResponse(window: Int) -> RawHistogram { histogram(window) }
-  /// The service histogram of requests.
-  var requestService: RawHistogram { histogram(windows &+ 1) }
-  /// The send lag of requests.
-  var requestLag: RawHistogram { histogram(windows &+ 2) }
-  /// The response histogram of a phase, scope 1 the first.
+  func response(window: Int) -> RawHistogram { histogram(window) }
+  /// That of a phase, scope 1 the first; scope 0 is of requests that ended in the drain.
   @inline(__always)
-  func phaseResponse(scope: Int) -> RawHistogram { histogram(windows &+ 3 &* scope) }
-  /// The service histogram of a phase.
+  func response(scope: Int) -> RawHistogram { histogram(windows &+ 3 &* scope) }
   @inline(__always)
-  func phaseService(scope: Int) -> RawHistogram { histogram(windows &+ 3 &* scope &+ 1) }
-  /// The send lag of a phase.
+  func service(scope: Int) -> RawHistogram { histogram(windows &+ 3 &* scope &+ 1) }
   @inline(__always)
-  func phaseLag(scope: Int) -> RawHistogram { histogram(windows &+ 3 &* scope &+ 2) }
+  func lag(scope: Int) -> RawHistogram { histogram(windows &+ 3 &* scope &+ 2) }
   /// The histogram of a part, from 0, of a phase.
   @inline(__always)
   func part(_ part: Int, scope: Int) -> RawHistogram {
@@ -226,11 +202,6 @@ package struct PhasePart: Codable, Sendable, Equatable {
   package var name: String
   /// How long it took in each phase request.
   package var time: LatencyHistogram
-
-  package init(name: String, time: LatencyHistogram) {
-    self.name = name
-    self.time = time
-  }
 }
 
 /// The service time of a phase in parts.
@@ -241,15 +212,9 @@ package struct Decomposition: Codable, Sendable, Equatable {
   /// The parts in their order in time.
   package var parts: [PhasePart]
   /// Answers that brought no stamps: the worker knows nothing of them.
-  package var withoutStamps: UInt64
+  package var withoutStamps: UInt64 = 0
   /// Answers whose stamps did not lie between sent and done: another machine, another clock.
-  package var impossibleStamps: UInt64
-
-  package init(parts: [PhasePart], withoutStamps: UInt64 = 0, impossibleStamps: UInt64 = 0) {
-    self.parts = parts
-    self.withoutStamps = withoutStamps
-    self.impossibleStamps = impossibleStamps
-  }
+  package var impossibleStamps: UInt64 = 0
 
   /// The sum of the parts' means, nanoseconds; nil when nothing was cut up.
   package var meanNanoseconds: Double? {

@@ -20,7 +20,6 @@
 // left, nothing descends from it.
 
 #define _GNU_SOURCE
-#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -51,45 +50,32 @@ static void usage(const char *why) {
     fprintf(stderr,
             "nylon-keeper: %s\n"
             "usage: nylon-keeper --lifeline FD --status FD -- PROGRAM [ARGUMENT ...]\n"
-            "It is started by nylon-bench; there is no need to start it by hand.\n",
-            why);
+            "It is started by nylon-bench; there is no need to start it by hand.\n", why);
     exit(usage_exit);
 }
 
 /// A descriptor that is open, and from now on not passed to the program.
 static int private_descriptor(const char *text) {
     char *end = NULL;
-    errno = 0;
     long value = text ? strtol(text, &end, 10) : -1;
-    if (!text || end == text || *end != 0 || errno != 0 || value < 0 || value > 1000000) {
+    if (!text || end == text || *end != 0 || value < 0 || value > 1000000)
         usage("an option needs a whole number from 0 to 1000000");
-    }
     int fd = (int)value;
-    if (fcntl(fd, F_SETFD, FD_CLOEXEC) != 0) {
+    if (fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)
         usage("--lifeline and --status need descriptors that are open");
-    }
     return fd;
 }
 
 static struct order parse(int argc, char **argv) {
-    struct order order = {.lifeline = -1, .status = -1, .program = NULL};
+    struct order order = {.lifeline = -1, .status = -1};
     int at = 1;
     for (; at < argc && strcmp(argv[at], "--") != 0; at += 2) {
-        const char *value = at + 1 < argc ? argv[at + 1] : NULL;
-        if (strcmp(argv[at], "--lifeline") == 0) {
-            order.lifeline = private_descriptor(value);
-        } else if (strcmp(argv[at], "--status") == 0) {
-            order.status = private_descriptor(value);
-        } else {
-            usage("there is an option that it does not know");
-        }
+        bool is_lifeline = strcmp(argv[at], "--lifeline") == 0;
+        if (!is_lifeline && strcmp(argv[at], "--status") != 0) usage("there is an option that it does not know");
+        *(is_lifeline ? &order.lifeline : &order.status) = private_descriptor(argv[at + 1]);
     }
-    if (order.lifeline < 0 || order.status < 0) {
-        usage("--lifeline and --status are needed");
-    }
-    if (at + 1 >= argc) {
-        usage("a program is needed behind --");
-    }
+    if (order.lifeline < 0 || order.status < 0) usage("--lifeline and --status are needed");
+    if (at + 1 >= argc) usage("a program is needed behind --");
     order.program = argv + at + 1;
     return order;
 }
@@ -101,9 +87,7 @@ static char **take_arguments(int argc, char **argv, char **program) {
     char **copy = calloc((size_t)count + 1, sizeof *copy);
     for (int i = 0; copy && i < count; i++) {
         copy[i] = strdup(program[i]);
-        if (!copy[i]) {
-            return NULL;
-        }
+        if (!copy[i]) return NULL;
     }
     char *title = argv[0];
     size_t room = (size_t)(argv[argc - 1] + strlen(argv[argc - 1]) - title);
@@ -115,12 +99,8 @@ static char **take_arguments(int argc, char **argv, char **program) {
 static void become_program(char **program, pid_t keeper, int report) {
     setsid();
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != keeper) {
-        _exit(failed_exit);  // the keeper died before the line above could see it
-    }
-    for (int number = 1; number < NSIG; number++) {
-        signal(number, SIG_DFL);
-    }
+    if (getppid() != keeper) _exit(failed_exit);  // the keeper died before the line above could see it
+    for (int number = 1; number < NSIG; number++) signal(number, SIG_DFL);
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
@@ -134,19 +114,13 @@ static void become_program(char **program, pid_t keeper, int report) {
 static void release_descriptors(const int *kept, size_t count) {
     int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
     int last = 2;
-    for (size_t i = 0; i < count; i++) {
-        last = kept[i] > last ? kept[i] : last;
-    }
+    for (size_t i = 0; i < count; i++) last = kept[i] > last ? kept[i] : last;
     for (int fd = 0; fd <= last; fd++) {
         bool keeps = false;
-        for (size_t i = 0; i < count; i++) {
-            keeps = keeps || kept[i] == fd;
-        }
-        if (!keeps && fd >= 3) {
-            close(fd);
-        } else if (!keeps && nothing >= 0) {
-            dup2(nothing, fd);
-        }
+        for (size_t i = 0; i < count; i++) keeps = keeps || kept[i] == fd;
+        if (keeps) continue;
+        if (fd >= 3) close(fd);
+        else if (nothing >= 0) dup2(nothing, fd);
     }
     close_range((unsigned)last + 1, ~0u, 0);
 }
@@ -158,17 +132,6 @@ struct ending {
     pid_t child;
     bool ended;
     int status;
-};
-
-struct process {
-    pid_t pid;
-    pid_t parent;
-    bool ours;
-};
-
-struct table {
-    struct process *rows;
-    size_t count;
 };
 
 /// Reaps all children that have ended, adopted ones too. False when none is left.
@@ -190,63 +153,28 @@ static pid_t parent_of(pid_t pid) {
     char text[512];
     snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
     FILE *file = fopen(path, "re");
-    if (!file) {
-        return 0;
-    }
+    if (!file) return 0;
     size_t length = fread(text, 1, sizeof text - 1, file);
     fclose(file);
     text[length] = 0;
     const char *behind_name = strrchr(text, ')');  // the name may hold anything, brackets too
     int parent = 0;
-    if (!behind_name || sscanf(behind_name + 1, " %*c %d", &parent) != 1) {
-        return 0;
-    }
+    if (!behind_name || sscanf(behind_name + 1, " %*c %d", &parent) != 1) return 0;
     return parent;
 }
 
-static struct table all_processes(void) {
-    struct table table = {NULL, 0};
+static void signal_descendants(int number) {
     DIR *folder = opendir("/proc");
     struct dirent *entry;
     while (folder && (entry = readdir(folder))) {
-        if (!isdigit((unsigned char)entry->d_name[0])) {
-            continue;
-        }
-        struct process *rows = realloc(table.rows, (table.count + 1) * sizeof *rows);
-        if (!rows) {
-            break;
-        }
-        table.rows = rows;
-        pid_t pid = (pid_t)atoi(entry->d_name);
-        table.rows[table.count++] = (struct process){pid, parent_of(pid), false};
+        pid_t pid = (pid_t)atoi(entry->d_name);  // 0 where the name is no number
+        pid_t above = pid;
+        do {
+            above = above > 1 ? parent_of(above) : 0;
+        } while (above > 1 && above != getpid());
+        if (above > 1) kill(pid, number);
     }
-    if (folder) {
-        closedir(folder);
-    }
-    return table;
-}
-
-static bool is_ours(const struct table *table, pid_t pid) {
-    for (size_t i = 0; i < table->count; i++) {
-        if (table->rows[i].pid == pid) {
-            return table->rows[i].ours;
-        }
-    }
-    return false;
-}
-
-static void signal_descendants(int number) {
-    struct table table = all_processes();
-    pid_t keeper = getpid();
-    for (size_t i = 0; i < table.count; i++) {
-        struct process *row = &table.rows[i];
-        if (!row->ours && (row->parent == keeper || is_ours(&table, row->parent))) {
-            row->ours = true;
-            kill(row->pid, number);
-            i = (size_t)-1;  // its children may stand before it
-        }
-    }
-    free(table.rows);
+    if (folder) closedir(folder);
 }
 
 /// Reaps for at most so long; false when nothing is left.
@@ -256,9 +184,7 @@ static bool reap_for(struct ending *ending, int milliseconds) {
     long long end = now.tv_sec * 1000LL + now.tv_nsec / 1000000 + milliseconds;
     while (reap(ending)) {
         clock_gettime(CLOCK_MONOTONIC, &now);
-        if (now.tv_sec * 1000LL + now.tv_nsec / 1000000 >= end) {
-            return true;
-        }
+        if (now.tv_sec * 1000LL + now.tv_nsec / 1000000 >= end) return true;
         usleep(2000);
     }
     return false;
@@ -266,28 +192,20 @@ static bool reap_for(struct ending *ending, int milliseconds) {
 
 /// Signals the program's group, which needs no /proc, and all descendants outside it.
 static void signal_all(const struct ending *ending, int number) {
-    if (!ending->ended) {
-        kill(-ending->child, number);
-    }
+    if (!ending->ended) kill(-ending->child, number);
     signal_descendants(number);
 }
 
 /// Ends the program and all its descendants: SIGTERM, after a grace SIGKILL. Gives up
 /// after some seconds on a process that even SIGKILL does not end (one that hangs in the kernel).
 static void end_descendants(struct ending *ending) {
-    if (!reap(ending)) {
-        return;
-    }
+    if (!reap(ending)) return;
     signal_all(ending, SIGTERM);
     signal_all(ending, SIGCONT);  // one that is stopped would not see the SIGTERM
-    if (!reap_for(ending, grace_milliseconds)) {
-        return;
-    }
+    if (!reap_for(ending, grace_milliseconds)) return;
     for (int round = 0; round < 100; round++) {
         signal_all(ending, SIGKILL);  // again and again: one may have forked meanwhile
-        if (!reap_for(ending, 50)) {
-            return;
-        }
+        if (!reap_for(ending, 50)) return;
     }
 }
 
@@ -297,9 +215,7 @@ static void end_descendants(struct ending *ending) {
 static bool obey(int lifeline, pid_t child) {
     char bytes[64];
     ssize_t count = read(lifeline, bytes, sizeof bytes);
-    if (count == 0 || (count < 0 && errno != EINTR && errno != EAGAIN)) {
-        return false;
-    }
+    if (count == 0 || (count < 0 && errno != EINTR && errno != EAGAIN)) return false;
     for (ssize_t i = 0; i < count; i++) {
         kill(-child, bytes[i] == 'K' ? SIGKILL : SIGTERM);
         kill(-child, SIGCONT);
@@ -319,29 +235,22 @@ static void tell_start(int report, int status, pid_t child) {
 
 /// Waits until the program ends or is to end; then ends what is left of it.
 static void keep(const struct order *order, pid_t child, int signals, int report) {
-    struct ending ending = {.child = child, .ended = false};
+    struct ending ending = {.child = child};
     struct pollfd watched[] = {{order->lifeline, POLLIN, 0}, {signals, POLLIN, 0}, {report, POLLIN, 0}};
     bool asked = false;
     while (!ending.ended && !asked) {
-        if (poll(watched, 3, -1) < 0) {
-            continue;
-        }
+        if (poll(watched, 3, -1) < 0) continue;
         if (watched[2].revents) {
             tell_start(report, order->status, child);
             watched[2].fd = -1;
         }
         struct signalfd_siginfo info;
-        if (watched[1].revents && read(signals, &info, sizeof info) == (ssize_t)sizeof info) {
+        if (watched[1].revents && read(signals, &info, sizeof info) == (ssize_t)sizeof info)
             asked = info.ssi_signo != SIGCHLD;
-        }
         reap(&ending);
-        if (!ending.ended && watched[0].revents && !obey(order->lifeline, child)) {
-            asked = true;
-        }
+        if (!ending.ended && watched[0].revents && !obey(order->lifeline, child)) asked = true;
     }
-    if (watched[2].fd >= 0) {
-        tell_start(report, order->status, child);
-    }
+    if (watched[2].fd >= 0) tell_start(report, order->status, child);
     end_descendants(&ending);
     if (ending.ended && WIFEXITED(ending.status)) {
         dprintf(order->status, "exited %d\n", WEXITSTATUS(ending.status));
@@ -359,24 +268,17 @@ int main(int argc, char **argv) {
     sigset_t handled;
     sigemptyset(&handled);
     const int numbers[] = {SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGQUIT};
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
-        sigaddset(&handled, numbers[i]);
-    }
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) sigaddset(&handled, numbers[i]);
     sigprocmask(SIG_SETMASK, &handled, NULL);
     int signals = signalfd(-1, &handled, SFD_CLOEXEC);
     int report[2] = {-1, -1};
-    pid_t keeper = getpid();
-    pid_t child = -1;
-    if (order.program && signals >= 0 && pipe2(report, O_CLOEXEC) == 0) {
-        child = fork();
-    }
+    pid_t keeper = getpid(), child = -1;
+    if (order.program && signals >= 0 && pipe2(report, O_CLOEXEC) == 0) child = fork();
     if (child < 0) {
         dprintf(order.status, "failed %d %s\n", errno, strerror(errno));
         return failed_exit;
     }
-    if (child == 0) {
-        become_program(order.program, keeper, report[1]);
-    }
+    if (child == 0) become_program(order.program, keeper, report[1]);
     close(report[1]);
     release_descriptors((int[]){order.lifeline, order.status, signals, report[0]}, 4);
     keep(&order, child, signals, report[0]);

@@ -1,3 +1,4 @@
+import Glibc
 import NIOCore
 import NIOPosix
 
@@ -12,13 +13,14 @@ final class Direction {
   private let perByte: Double?
   /// When the wire has sent what it was given.
   private var wireFreeAt: Double = 0
-  private var random: SplitMix64
+  /// The state of the jitter's random numbers, so that a seed gives the same again.
+  private var random: [UInt16]
 
   init(delay: Int64, jitter: Int64, perByte: Double?, seed: UInt64) {
     self.delay = delay
     self.jitter = jitter
     self.perByte = perByte
-    random = SplitMix64(state: seed)
+    random = [0x330e, UInt16(truncatingIfNeeded: seed), UInt16(truncatingIfNeeded: seed >> 16)]
   }
 
   /// When bytes that come now are due at the far end, ns of the monotonic clock.
@@ -28,19 +30,7 @@ final class Direction {
       wireFreeAt = max(wireFreeAt, Double(sent)) + Double(bytes) * perByte
       sent = Int64(wireFreeAt.rounded(.up))
     }
-    return sent + delay + (jitter > 0 ? Int64.random(in: -jitter...jitter, using: &random) : 0)
-  }
-}
-
-/// A small generator of random numbers, so that a seed gives the same jitter again.
-private struct SplitMix64: RandomNumberGenerator {
-  var state: UInt64
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9e37_79b9_7f4a_7c15
-    var mixed = (state ^ (state >> 30)) &* 0xbf58_476d_1ce4_e5b9
-    mixed = (mixed ^ (mixed >> 27)) &* 0x94d0_49bb_1331_11eb
-    return mixed ^ (mixed >> 31)
+    return sent + delay + (jitter > 0 ? Int64((2 * erand48(&random) - 1) * Double(jitter)) : 0)
   }
 }
 

@@ -34,9 +34,6 @@ final class WireLoop {
   private var complaints = 0
   /// When the last read began, monotonic nanoseconds; 0 until a host asked for stamps.
   private var readAt: UInt64 = 0
-  /// The PING behind the last UNSUB was answered: nothing more will come.
-  private var isDrained = false
-  private var isDraining = false
 
   /// Reads files, looks names up and starts handler threads, but does not connect yet.
   init(_ plugin: Plugin, _ configuration: NATSConfiguration, _ subject: Subject) throws(NATSWorkerError) {
@@ -125,7 +122,7 @@ final class WireLoop {
   private func drain() {
     let milliseconds = configuration.drainTimeoutMilliseconds
     let deadline = kernel_now_ns() + UInt64(max(0, milliseconds)) * 1_000_000
-    isDraining = true
+    let pongs = wire.pongs
     if wire.isConnected {
       let words = (phases.indices.map { "UNSUB \($0 + 1)\r\n" }.joined() + "PING\r\n").utf8
       if !wire.put(words), reserveSlowly(words.count) != nil { wire.put(words) }
@@ -134,7 +131,8 @@ final class WireLoop {
     while kernel_now_ns() < deadline {
       // Without a broker there is nobody to drain from, nor to answer.
       guard wire.isConnected else { return }
-      let isQuiet = isDrained && (pool?.isIdle ?? true)
+      // The PING behind the last UNSUB is answered: nothing more will come.
+      let isQuiet = wire.pongs > pongs && (pool?.isIdle ?? true)
       turn(mostNanoseconds: isQuiet ? 0 : 2_000_000)
       if isQuiet, box.isEmpty, wire.unsentBytes == 0 { return }
     }
@@ -194,34 +192,16 @@ final class WireLoop {
   // MARK: In
 
   private func handleInput() {
-    while wire.hasInput {
-      let piece = wire.nextPiece()
-      guard piece.kind == .message else {
-        guard handleOther(piece) else { break }
-        continue
-      }
-      wire.consume(piece)
+    while let piece = wire.nextMessage(complaint: { tell($0) }) {
       serve(piece)
       if wire.unsentBytes >= Self.mostUnsentBytes, !wire.waitsForRoom { flush() }
     }
+    if wire.isBroken { lose() }
   }
 
-  /// False when nothing can be read behind it.
-  private func handleOther(_ piece: WirePiece) -> Bool {
-    if piece.kind == .error {
-      complaints += 1
-      if complaints <= Self.mostComplaints { logLine("error: \(piece.text)") }
-    }
-    var pongs = 0
-    switch wire.handleOther(piece, pongs: &pongs) {
-    case .handled:
-      if isDraining, pongs > 0 { isDrained = true }
-      return true
-    case .needsMore: return false
-    case .broken:
-      lose()
-      return false
-    }
+  private func tell(_ complaint: String) {
+    complaints += 1
+    if complaints <= Self.mostComplaints { logLine("error: \(complaint)") }
   }
 
   @inline(__always)

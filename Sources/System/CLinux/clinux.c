@@ -17,7 +17,7 @@
 _Static_assert(KERNEL_WOULD_WAIT == EAGAIN && EAGAIN == EWOULDBLOCK && KERNEL_INTERRUPTED == EINTR,
                "errno has other numbers here");
 
-enum { NS_PER_SECOND = 1000000000, MOST_EVENTS = 64, MOST_DESCRIPTORS = 32, MOST_SIGNALS = 8 };
+enum { NS_PER_SECOND = 1000000000, MOST_EVENTS = 64, MOST_DESCRIPTORS = 32 };
 
 static struct timespec to_timespec(uint64_t ns) {
   return (struct timespec){.tv_sec = (time_t)(ns / NS_PER_SECOND), .tv_nsec = (long)(ns % NS_PER_SECOND)};
@@ -144,9 +144,8 @@ int clinux_jitter(int place, uint64_t duration_ns, uint64_t threshold_ns, Clinux
 }
 
 static atomic_int trap_descriptor = -1;
-static int trapped[MOST_SIGNALS];
-static struct sigaction before[MOST_SIGNALS];
-static size_t trapped_count;
+static struct sigaction before[NSIG];
+static sigset_t trapped;
 
 /* A signal handler may do next to nothing: this one writes the signal's number to a descriptor, and the
  * thread that reads it does the rest outside of signal context. */
@@ -160,33 +159,29 @@ static void note(int number) {
 
 int clinux_trap(int descriptor, const int *signals, size_t count) {
   int none = -1;
-  if (count > MOST_SIGNALS || !atomic_compare_exchange_strong(&trap_descriptor, &none, descriptor)) {
-    errno = count > MOST_SIGNALS ? E2BIG : EBUSY;
+  if (!atomic_compare_exchange_strong(&trap_descriptor, &none, descriptor)) {
+    errno = EBUSY;
     return -1;
   }
   struct sigaction action = {.sa_handler = note, .sa_flags = SA_RESTART};
   sigemptyset(&action.sa_mask);
-  sigset_t wanted;
-  sigemptyset(&wanted);
-  for (trapped_count = 0; trapped_count < count; trapped_count++) {
-    trapped[trapped_count] = signals[trapped_count];
-    if (sigaction(signals[trapped_count], &action, &before[trapped_count]) != 0) {
+  sigemptyset(&trapped);
+  for (size_t i = 0; i < count; i++) {
+    if (sigaction(signals[i], &action, &before[signals[i]]) != 0) {
       int why = errno;
       clinux_untrap();
       errno = why;
       return -1;
     }
-    sigaddset(&wanted, signals[trapped_count]);
+    sigaddset(&trapped, signals[i]);
   }
   // Who started us may have blocked them, and a blocked signal is never noted.
-  pthread_sigmask(SIG_UNBLOCK, &wanted, NULL);
+  pthread_sigmask(SIG_UNBLOCK, &trapped, NULL);
   return 0;
 }
 
 void clinux_untrap(void) {
-  while (trapped_count > 0) {
-    trapped_count--;
-    sigaction(trapped[trapped_count], &before[trapped_count], NULL);
-  }
+  for (int number = 1; number < NSIG; number++)
+    if (sigismember(&trapped, number) == 1) sigaction(number, &before[number], NULL);
   atomic_store(&trap_descriptor, -1);
 }

@@ -41,7 +41,7 @@ import Testing
       plugin.answer = { .later(millisecond * UInt64(3 + $0.session % 11)) }
     }
     let recorder = result.memory.area.threadRecorder(0)
-    let inDrain = recorder.requestResponse(window: 10).snapshot().count
+    let inDrain = recorder.response(window: 10).snapshot().count
     let inWindows = result.measurement.windows.reduce(0) { $0 + $1.completed }
     #expect(result.measurement.windows.count == 10)
     #expect(inWindows == result.request.okInWindow)

@@ -30,7 +30,7 @@ import Testing
       var sample = ResourceSample()
       sample.generatorNanoseconds = number * number
       sample.brokerNanoseconds = 10 * number
-      sample.generator = ProcessReading(residentBytes: 1000 + number, switches: nil)
+      sample.generator = (residentBytes: 1000 + number, switches: nil)
       return sample
     }
   }

@@ -35,7 +35,7 @@ import Testing
     #expect(result.counts.wrongContent <= result.counts.handlerErrors, seed)
     let windows = result.memory.area.layout.windows
     let recorder = result.memory.area.threadRecorder(0)
-    let recorded = (0...windows).reduce(0) { $0 + recorder.requestResponse(window: $1).snapshot().count }
+    let recorded = (0...windows).reduce(0) { $0 + recorder.response(window: $1).snapshot().count }
     #expect(recorded == result.request.response.count, seed)
     if script.load.warmup == 0, phases.count > 1 {
       let first = UInt64(plugin.started.count { $0.attempt == 1 })

@@ -102,22 +102,20 @@ import Testing
   @Test("Each sleep ends early, the last one by the margin, and the last stretch is not slept")
   func ladder() {
     let deadline: UInt64 = 10_000_000
-    let margin: UInt64 = 40_000
     var now: UInt64 = 1_000_000
     var sleeps: [UInt64] = []
-    while let end = Nap.end(before: deadline, now: now, margin: margin) {
-      #expect(end > now && end <= deadline - margin)
+    while let end = Nap.end(before: deadline, now: now) {
+      #expect(end > now && end <= deadline - Nap.margin)
       sleeps.append(end)
       now = end
     }
-    #expect(sleeps == [deadline - Nap.shortNanoseconds, deadline - margin])
+    #expect(sleeps == [deadline - Nap.shortNanoseconds, deadline - Nap.margin])
   }
 
   @Test("A first sleep that ends late shortens the second, and one that ends too late leaves none")
   func lateWakes() {
-    #expect(Nap.end(before: 1_000_000, now: 900_000, margin: 40_000) == 960_000)
-    #expect(Nap.end(before: 1_000_000, now: 965_000, margin: 40_000) == nil)
-    #expect(Nap.end(before: 1_000_000, now: 2_000_000, margin: 40_000) == nil)
-    #expect(Nap.end(before: 1_000_000, now: 0, margin: 300_000) == 700_000)
+    #expect(Nap.end(before: 1_000_000, now: 900_000) == 940_000)
+    #expect(Nap.end(before: 1_000_000, now: 945_000) == nil)
+    #expect(Nap.end(before: 1_000_000, now: 2_000_000) == nil)
   }
 }

@@ -66,6 +66,9 @@ final class Simulation: SessionTransport {
   }
 
   static let hasOwnClock = true
+  static func run(_ driver: LoadDriver<Simulation>) { driver.run() }
+  let evidence = FailureEvidence()
+  func partEnds(slot: Int, done: UInt64) -> SIMD4<UInt64>? { nil }
 
   func now() -> UInt64 {
     clock += tick

@@ -31,6 +31,9 @@ final class StampedTransport: SessionTransport {
   func abandon(slot: Int) { inner.abandon(slot: slot) }
   func poll(until time: UInt64) { inner.poll(until: time) }
   func tally() { inner.tally() }
+  var evidence: FailureEvidence { inner.evidence }
+  func partEnds(slot: Int, done: UInt64) -> SIMD4<UInt64>? { inner.partEnds(slot: slot, done: done) }
+  static func run(_ driver: LoadDriver<StampedTransport>) { driver.run() }
 
   func finish(slot: Int, verify: Bool) -> Bool {
     ended += 1

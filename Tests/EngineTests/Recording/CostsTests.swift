@@ -6,8 +6,7 @@ import Testing
 
 @Suite struct CostsTests {
   private func switches(_ counts: [Int32: (UInt64, UInt64)]) -> ContextSwitches {
-    ContextSwitches(
-      threads: counts.mapValues { ContextSwitches.Count(voluntary: $0.0, involuntary: $0.1) })
+    counts.mapValues { SIMD2($0.0, $0.1) }
   }
 
   @Test func switchesAreCountedThreadByThreadSoThatOneThatEndedTakesNothingFromTheOthers() {
@@ -15,12 +14,12 @@ import Testing
     // 2 ended; 3 ended and a new thread has its id; 4 began.
     let after = switches([1: (130, 11), 3: (7, 2), 4: (20, 1)])
     let since = after.since(before)
-    #expect(since.voluntary == 30 + 7 + 20)
-    #expect(since.involuntary == 1 + 2 + 1)
+    #expect(since.x == 30 + 7 + 20)
+    #expect(since.y == 1 + 2 + 1)
   }
 
   @Test func whatWasNotReadAtBothEndsIsNil() {
-    let reading = ProcessReading(residentBytes: 4096, switches: switches([1: (1, 1)]))
+    let reading: ProcessReading = (residentBytes: 4096, switches: switches([1: (1, 1)]))
     #expect(ProcessCosts(from: nil, to: nil) == nil)
     #expect(ProcessCosts(from: reading, to: nil) == ProcessCosts(residentStartBytes: 4096))
     #expect(

@@ -111,14 +111,14 @@ struct RecordingTests {
     #expect(area.state == .draining)
     #expect(area.stopRequested)
     // The last word of the memory belongs to the last histogram: nothing lies behind it.
-    let last = area.threadRecorder(threads - 1).phaseLag(scope: 2).words + RawHistogram.wordCount
+    let last = area.threadRecorder(threads - 1).lag(scope: 2).words + RawHistogram.wordCount
     #expect(last == words + layout.byteCount / 8)
   }
 
   private func histograms(of recorder: ThreadRecorder) -> [RawHistogram] {
-    (0...3).map { recorder.requestResponse(window: $0) } + [recorder.requestService, recorder.requestLag]
+    (0...3).map { recorder.response(window: $0) } + [recorder.service(scope: 0), recorder.lag(scope: 0)]
       + (1...2).flatMap {
-        [recorder.phaseResponse(scope: $0), recorder.phaseService(scope: $0), recorder.phaseLag(scope: $0)]
+        [recorder.response(scope: $0), recorder.service(scope: $0), recorder.lag(scope: $0)]
       }
   }
 
