@@ -20,7 +20,7 @@ private func canonical() -> RunDocument {
       + replicates("nats-waiting", load: "closed-1", around: 7_200_000),
     targets: [ffiTarget("ffi"), natsTarget("nats")] + waiting)
   run.scenario.request.headers = [.init(key: "x-wait-us", value: "1500")]
-  run.judgeClaims(
+  run.judge(
     (0..<12).map { place in
       ClaimCheck(
         spec: claim("figure-\(place)", low: 0.5, high: 0.7),

@@ -3,7 +3,6 @@ import Report
 import Results
 import Scenario
 
-/// Every documented figure and promise, and the verdicts.
 struct ClaimsCommand: BenchCommand {
   enum Part: String, ExpressibleByArgument { case figures, behaviours }
 
@@ -68,7 +67,6 @@ struct ClaimsCommand: BenchCommand {
     try Self.test(plan, claims: specs, promises: promises, file: file, only: only, options)
   }
 
-  /// Measures a plan and says what follows for the documented figures and promises.
   fileprivate static func test(
     _ plan: Plan, claims: [ClaimSpec], promises: [BehaviourSpec], file: String, only: Part? = nil,
     _ options: RunOptions
@@ -82,7 +80,7 @@ struct ClaimsCommand: BenchCommand {
     run.measuresTargets = only != .behaviours
     let document = try run.execute()
     try Outcome.present(
-      document, options, answer: Outcome.answer(document, options),
+      document, options,
       tables: [
         ResultTables.claims(document.claims), ResultTables.behaviours(document.behaviours ?? []),
         ResultTables.implied(document.implied ?? []),
@@ -140,7 +138,6 @@ extension Target {
   }
 }
 
-/// What `nylon-bench` without a command does.
 struct CanonicalCommand: BenchCommand {
   static let configuration = CommandConfiguration(
     commandName: "bench",
@@ -155,7 +152,7 @@ struct CanonicalCommand: BenchCommand {
       """)
 
   /// What is left of ten minutes for the measurements: the baseline and the promises take the rest.
-  private static let measuringSeconds = "380s"
+  private static let measuringSeconds = 380.0
 
   @OptionGroup var options: RunOptions
 
@@ -163,7 +160,7 @@ struct CanonicalCommand: BenchCommand {
     let folder = try PackageFiles.scenarios()
     let file = "\(folder)/claims.yaml"
     var options = options
-    options.budget = options.budget ?? TimeBudget(Self.measuringSeconds)
+    options.budget = options.budget ?? Self.measuringSeconds
     try ClaimsCommand.test(
       try options.plan("\(folder)/canonical.yaml"),
       claims: try ClaimsFile.load(path: file, metrics: SummaryRow.numericColumns),
