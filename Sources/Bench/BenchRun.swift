@@ -15,7 +15,6 @@ final class BenchRun {
   /// What is known so far; a command may note in it what the run is for.
   var document: RunDocument
   private let folder: RunFolder
-  /// Documented claims to be judged on the run.
   var checks: [ClaimCheck] = []
   /// Documented promises that are no figures, tried after the measurements.
   var promises: [BehaviourSpec] = []
@@ -39,18 +38,17 @@ final class BenchRun {
     document = RunDocument(
       runID: folder.runID, toolVersion: ToolVersion.current,
       commandLine: CommandLine.arguments.map(Redaction.argument), scenario: plan.redacted(),
-      scenarioSHA256: SHA256Text.ofFile(plan.file), plugins: lab.pluginFiles, seed: plan.seed,
+      scenarioSHA256: SHA256Text.ofFile(plan.file), plugins: lab.pluginFiles,
       machine: machine, started: started)
     document.warnings = plan.warnings
     document.equivalence = options.equivalence / 100
   }
 
-  /// Measures everything; what was measured is in run.json after each measurement, and in all files after each
-  /// round and at any end.
+  /// What was measured is in run.json after each measurement, and in all files after each round and at any end.
   func execute() throws -> RunDocument {
     defer { lab.tearDown() }
     do {
-      var rounds = Rounds(plan: plan, budgetSeconds: options.budget?.seconds)
+      var rounds = Rounds(plan: plan, budgetSeconds: options.budget)
       let conditions = measuresTargets ? rounds.nextRound().count : 0
       try measureBaseline(steps: conditions * plan.replicates)
       if measuresTargets { try measureRounds(&rounds) }
@@ -86,20 +84,15 @@ final class BenchRun {
   }
 
   private func save(onlyRun: Bool = false) throws {
-    document.judge()
-    document.claims = []
-    document.judgeClaims(checks)
+    document.judge(checks)
     document.claims += Promises.verdicts(promises, results: document.behaviours ?? [])
     try folder.save(document, onlyRun: onlyRun)
   }
 
-  /// Plans that take less than this do without the baseline, which would take as long as they do.
-  private static let secondsWorthABaseline = 20.0
-
-  /// Measures this machine's own baseline before the loads, in the same run.
   private func measureBaseline(steps: Int) throws {
+    // A shorter plan does without: the baseline would take as long.
     let seconds = Double(steps) * (plan.warmupSeconds + plan.measureSeconds)
-    guard seconds >= Self.secondsWorthABaseline, !options.quick, !trap.isSprung else { return }
+    guard seconds >= 20, !options.quick, !trap.isSprung else { return }
     let calibration = Calibration(rounds: 3, seconds: 0.3) { [progress] in progress.say("baseline: \($0)") }
     document.baseline = try calibration.machineBaseline(transports: Set(plan.targets.map(\.transport.name)))
   }
@@ -128,7 +121,6 @@ final class BenchRun {
       end: end.map { "\($0)" })
   }
 
-  /// Measures what follows from the measurements so far.
   private func measureFollowing() throws {
     while !trap.isSprung, var next = following(document) {
       // A target that comes from the document is redacted.
@@ -191,5 +183,5 @@ final class BenchRun {
   }
 }
 
-/// The sum of all ends is not the number of requests, which is a defect of nylon-bench.
+/// The sum of all ends is not the number of requests: a defect of nylon-bench.
 struct CountsDoNotClose: Error, CustomStringConvertible { let description: String }

@@ -18,9 +18,8 @@ struct Calibration {
   var parts = Set(CalibrationPart.allCases)
   let progress: (String) -> Void
 
-  private static let group = "baseline"
-  private static let plugin = "baseline"
-  /// The numbers of requests in flight over NATS.
+  /// The name of both the plugin and its queue group.
+  private static let name = "baseline"
   private static let inFlight = [1, 64, 256]
 
   /// How late this machine's timers are: the p99 of the overshoot of 100 short sleeps.
@@ -83,7 +82,6 @@ struct Calibration {
     Statistics.median((0..<rounds).map { _ in value() }) ?? 0
   }
 
-  /// Nanoseconds of one record into the engine's histogram.
   private static func recordNanoseconds() -> Double {
     let words = UnsafeMutablePointer<UInt64>.allocate(capacity: RawHistogram.wordCount)
     words.initialize(repeating: 0, count: RawHistogram.wordCount)
@@ -112,7 +110,6 @@ struct Calibration {
     return samples
   }
 
-  /// A row for each peer of a bare program.
   private func rows(
     _ label: String, facts: [String: Double], _ bare: @escaping () throws -> Sample,
     _ peers: [() throws -> Sample]
@@ -162,9 +159,7 @@ struct Calibration {
   }
 
   /// What a bare program measured of itself; `failing` is said where it failed.
-  private static func baseline(
-    failing: String, _ measure: (inout BaselineResult) -> Int32
-  ) throws -> Sample {
+  private static func baseline(failing: String, _ measure: (inout BaselineResult) -> Int32) throws -> Sample {
     var result = BaselineResult()
     let status = measure(&result)
     guard status == 0, result.count > 0 else {
@@ -180,8 +175,7 @@ struct Calibration {
     Plan(
       "calibrate", target,
       request: RequestSpec(to: "/api/users", headers: [KeyValue(key: "host", value: "example.test")]),
-      loads: target.loads, warmupSeconds: 0.3, measureSeconds: seconds,
-      drainSeconds: 1)
+      loads: target.loads, warmupSeconds: 0.3, measureSeconds: seconds, drainSeconds: 1)
   }
 
   private static func failure(_ message: String) -> LoadFailure {
@@ -196,7 +190,7 @@ struct Calibration {
 
   private func ffiTarget(_ file: String, _ load: LoadShape, phases: [Phase] = Phase.session) -> Target {
     Target(
-      "ffi", plugin: Self.plugin, handler: "noop", .ffi(FFISpec(file: file)),
+      "ffi", plugin: Self.name, handler: "noop", .ffi(FFISpec(file: file)),
       phases: phases, loads: [load])
   }
 
@@ -257,7 +251,6 @@ struct Calibration {
       }, peer: sampling(ffiTarget("NullPlugin", load, phases: [.requestFilter])))
   }
 
-  /// A client of the baseline, as its header declares it.
   private typealias BareClient = (UnsafePointer<BaselineLoad>, UnsafeMutablePointer<BaselineResult>) -> Int32
 
   /// A broker with the bare echo worker behind it.
@@ -284,9 +277,9 @@ struct Calibration {
   private func withBareWorker<Value>(_ body: (BarePool) throws -> Value) throws -> Value {
     let broker = try Broker.start()
     defer { broker.stop() }
-    let subject = try Subject(plugin: Self.plugin).phase(.requestFilter)
+    let subject = try Subject(plugin: Self.name).phase(.requestFilter)
     var workers = WorkersSpec.own
-    workers.command = [Executables.ownPath, "__baseline-worker", String(broker.port), subject, Self.group]
+    workers.command = [Executables.ownPath, "__baseline-worker", String(broker.port), subject, Self.name]
     let target = natsTarget(broker, workers: workers)
     let worker = try WorkerPool.start(for: target, monitor: broker.monitor)
     defer { worker.stop() }
@@ -298,21 +291,18 @@ struct Calibration {
   }
 
   private func natsTarget(
-    _ broker: Broker, inFlight: Int = 1, plugin: String = plugin, workers: WorkersSpec? = nil
+    _ broker: Broker, inFlight: Int = 1, plugin: String = name, workers: WorkersSpec? = nil
   ) -> Target {
     var target = Target(
       "nats", plugin: plugin, handler: "noop",
-      .nats(NATSSpec(pool: Self.group, servers: [broker.url], workers: workers)),
+      .nats(NATSSpec(pool: Self.name, servers: [broker.url], workers: workers)),
       phases: [.requestFilter], loads: [.closed(concurrency: inFlight)])
     target.maxInFlight = max(target.maxInFlight, inFlight)
     return target
   }
 
-  /// A target whose pool is one nylon-worker.
   private func workerTarget(_ broker: Broker, inFlight: Int = 1) -> Target {
-    natsTarget(
-      broker, inFlight: inFlight, plugin: "worker",
-      workers: .own)
+    natsTarget(broker, inFlight: inFlight, plugin: "worker", workers: .own)
   }
 
   /// The rows of the engine, and of libnats driven in two ways, each beside the bare client of the same round.
@@ -363,7 +353,6 @@ struct Calibration {
 }
 
 extension PluginLibrary {
-  /// The plugin as the bare loops take it.
   fileprivate var bare: BaselinePlugin {
     BaselinePlugin(open: registerSessionStream, event: eventStream, close: closeSessionStream)
   }

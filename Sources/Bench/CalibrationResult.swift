@@ -35,7 +35,6 @@ typealias Sample = [Figure: Double]
 
 /// A bare program and its peer, measured in turn: a sample of each for every round.
 struct CalibrationRow {
-  /// What was asked of both, such as `in_flight`, by its name in JSON.
   var facts: [String: Double] = [:]
   var bare: [Sample]
   var peer: [Sample]
@@ -50,9 +49,8 @@ struct CalibrationRow {
   func bareMedian(_ figure: Figure) -> Double { Statistics.median(bare.compactMap { $0[figure] }) ?? 0 }
   func peerMedian(_ figure: Figure) -> Double { Statistics.median(peer.compactMap { $0[figure] }) ?? 0 }
 
-  /// The peer's figure over the bare program's: the median over rounds of the ratio within one round, which
-  /// holds better on a shared machine than either figure. Nil without rounds or over 0; its interval
-  /// of at least 95 % is nil with under 6 rounds.
+  /// The peer's figure over the bare program's: the median over rounds of the ratio within one round, which holds
+  /// better on a shared machine than either figure. Nil without rounds or over 0.
   func ratio(_ figure: Figure) -> (ratio: Double, interval: Interval?)? {
     let ratios = zip(bare.compactMap { $0[figure] }, peer.compactMap { $0[figure] }).map { $1 / $0 }
     guard let ratio = Statistics.median(ratios), ratio.isFinite else { return nil }
@@ -164,9 +162,7 @@ extension CalibrationSection: Encodable {
 /// What the engine must reach beside bare C on the same machine, and what it did.
 struct CalibrationGoal: Encodable {
   let goal: String
-  /// The figure; nil when it could not be measured.
   let measured: Double?
-  /// The bound that must be kept.
   let mustReach: Double
   /// What would be as fast as the machine.
   let aim: Double
@@ -174,16 +170,6 @@ struct CalibrationGoal: Encodable {
   let isMost: Bool
   let isReached: Bool?
   let isAimReached: Bool?
-
-  init(_ goal: String, _ measured: Double?, _ mustReach: Double, _ aim: Double, isMost: Bool) {
-    self.goal = goal
-    self.measured = measured
-    self.mustReach = mustReach
-    self.aim = aim
-    self.isMost = isMost
-    isReached = measured.map { isMost ? $0 <= mustReach : $0 >= mustReach }
-    isAimReached = measured.map { isMost ? $0 <= aim : $0 >= aim }
-  }
 }
 
 /// What `calibrate` found; its JSON is promised to scripts. What was not asked for, or could not be measured,
@@ -191,7 +177,6 @@ struct CalibrationGoal: Encodable {
 struct CalibrationResult: Encodable {
   struct Memory: Encodable {
     var inFlight: Int
-    /// Resident memory when the measured time began, bytes.
     var residentStartBytes: UInt64?
     var residentEndBytes: UInt64?
   }
@@ -218,14 +203,18 @@ struct CalibrationResult: Encodable {
   var toolVersion = ToolVersion.current
   var machine = MachineFacts.read(optimisedBuild: ToolVersion.isOptimised)
 
-  /// The goals of the parts that were measured.
   func judged() -> [CalibrationGoal] {
     var goals: [CalibrationGoal] = []
-    func most(_ goal: String, _ measured: Double?, _ bound: Double, aim: Double) {
-      goals.append(CalibrationGoal(goal, measured, bound, aim, isMost: true))
+    func most(_ goal: String, _ measured: Double?, _ bound: Double, aim: Double, isMost: Bool = true) {
+      func isKept(_ bound: Double) -> Bool? { measured.map { isMost ? $0 <= bound : $0 >= bound } }
+      goals.append(
+        CalibrationGoal(
+          goal: goal, measured: measured, mustReach: bound, aim: aim, isMost: isMost,
+          isReached: isKept(bound),
+          isAimReached: isKept(aim)))
     }
     func least(_ goal: String, _ measured: Double?, _ bound: Double, aim: Double) {
-      goals.append(CalibrationGoal(goal, measured, bound, aim, isMost: false))
+      most(goal, measured, bound, aim: aim, isMost: false)
     }
     if let row = ffi?.rows.first {
       most("FFI: times the bare loop", row.ratio(.nanoseconds)?.ratio, 1.25, aim: 1.1)
@@ -299,7 +288,6 @@ extension CalibrationResult {
       })
   }
 
-  /// A table whose first two columns are text.
   fileprivate static func table(_ title: String, _ heads: [String], _ rows: [[String]]) -> ReportTable {
     ReportTable(
       title,

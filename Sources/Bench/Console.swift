@@ -8,9 +8,6 @@ enum Console {
 
   static func result(_ text: String) { write(text.hasSuffix("\n") ? text : text + "\n", to: STDOUT_FILENO) }
 
-  static func raw(_ text: String) { write(text, to: STDERR_FILENO) }
-
-  /// Whether standard error is a terminal that shows progress.
   static var drawsProgress: Bool {
     isatty(STDERR_FILENO) == 1 && ProcessInfo.processInfo.environment["TERM"] != "dumb"
   }
@@ -21,7 +18,7 @@ enum Console {
     return wanted && noColour.isEmpty && isatty(STDOUT_FILENO) == 1
   }
 
-  private static func write(_ text: String, to descriptor: Int32) {
+  static func write(_ text: String, to descriptor: Int32) {
     // A reader that has gone is no reason to stop measuring.
     try? FileHandle(fileDescriptor: descriptor).write(contentsOf: Data(text.utf8))
   }
@@ -41,7 +38,6 @@ final class ProgressLine {
     self.verbose = verbose
   }
 
-  /// One of so many measurements begins, from 0.
   func begin(
     place: Int, of count: Int, secondsEach: Double, _ label: String,
     now: UInt64 = MonotonicClock.nanoseconds
@@ -65,8 +61,7 @@ final class ProgressLine {
     }
   }
 
-  /// Shows a text in the place of the one before.
-  func say(_ text: String) { if isDrawn { Console.raw("\r\u{1b}[K\(text)") } }
+  func say(_ text: String) { if isDrawn { Console.write("\r\u{1b}[K\(text)", to: STDERR_FILENO) } }
 
   func clear() { say("") }
 

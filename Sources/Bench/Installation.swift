@@ -14,7 +14,6 @@ enum ToolVersion {
     #endif
   }
 
-  /// Versions of what takes part, for run.json.
   static var all: [String: String] {
     var versions = ["nylon-bench": current, "libnats": Libnats.version, "jemalloc": jemalloc]
     #if compiler(>=6.3)

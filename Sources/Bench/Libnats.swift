@@ -83,7 +83,6 @@ final class Libnats: @unchecked Sendable {
   /// A subscription's closure, as libnats can keep it.
   private final class Receiver: Sendable {
     let onMessage: @Sendable (Message) -> Void
-
     init(_ onMessage: @escaping @Sendable (Message) -> Void) { self.onMessage = onMessage }
   }
 
@@ -92,17 +91,13 @@ final class Libnats: @unchecked Sendable {
   ) throws -> OpaquePointer {
     var made: OpaquePointer?
     try check(what, create(&made))
-    guard let made else { throw failure(what, "no memory") }
+    guard let made else { preconditionFailure("libnats made no \(what)") }
     return made
   }
 
   private static func check(_ what: String, _ status: natsStatus) throws {
     guard status != NATS_OK else { return }
-    throw failure(
-      what, natsStatus_GetText(status).map { String(cString: $0) } ?? "status \(status.rawValue)")
-  }
-
-  private static func failure(_ what: String, _ why: String) -> LabError {
-    .cannotStart(program: "\(what) of the NATS client", why: why)
+    let why = natsStatus_GetText(status).map { String(cString: $0) } ?? "status \(status.rawValue)"
+    throw LabError.cannotStart(program: "\(what) of the NATS client", why: why)
   }
 }

@@ -2,9 +2,8 @@ import Engine
 import Foundation
 import Lab
 
-/// What runs in a load process: an order comes in on standard input, a measurement goes out as one document.
-///
-/// A plugin that crashes takes only this process down.
+/// What runs in a load process: an order comes in on standard input, a measurement goes out as one document. A plugin
+/// that crashes takes only this process down.
 enum MeasureProcess {
   static func main() throws {
     let reply: LoadReply
@@ -91,11 +90,8 @@ final class ResourceSampler {
   }
 }
 
-/// The memory that a load process records into, seen from here.
-///
-/// A nameless file in memory: it is gone when the last process that has it is gone.
+/// The memory that a load process records into: a nameless file, gone with the last process that has it.
 final class SharedRecording {
-  /// What the load process is given.
   let descriptor: Int32
   let area: RecordingArea
   private let memory: UnsafeMutableRawPointer

@@ -106,8 +106,7 @@ struct Rounds {
     giveUp(document)
     if made >= plan.replicates, isLook {
       lengthenWarmup(&document)
-      document.judge()
-      document.judgeClaims(checks)
+      document.judge(checks)
       questions = Question.all(document, checks: checks)
       let disturbed = MeasurementGroup.all(document).filter { $0.lacksReplicates(plan.replicates) }.map(
         \.condition)

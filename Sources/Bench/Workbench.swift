@@ -15,7 +15,6 @@ final class Workbench {
   /// What the network links took of probes, as far as they have been started.
   var linkMeasurements: [LinkMeasurement] { links.measurements }
 
-  /// Finds plugins, and asks brokers that run already whether they answer.
   init(plan: Plan) throws {
     self.plan = plan
     links = NetworkLinks(seed: plan.seed)
@@ -49,20 +48,16 @@ final class Workbench {
 
   /// What the generator cannot do is refused before anything starts, not measured by halves.
   private static func checkDialect(_ spec: NATSSpec, of target: Target) throws {
-    let why: String
-    if spec.dialect == .streamSDK {
-      why =
-        "dialect: stream-sdk is not spoken by this version. Its workers send "
-        + "several maps a phase; under another dialect their answers would be marked invalid. "
-        + "Load the same handlers as an FFI plugin"
-    } else if spec.dialect == .replySDK, !target.verify.isEmpty {
-      why =
-        "verify: cannot be checked with dialect: reply-sdk, "
-        + "whose replies do not carry the response; leave verify: out"
-    } else {
-      return
-    }
-    throw LoadFailure(kind: .scenario, message: "target '\(target.name)': \(why)")
+    let why: String? =
+      switch spec.dialect {
+      case .streamSDK:
+        "dialect: stream-sdk is not spoken by this version. Its workers send several maps a phase; under another "
+          + "dialect their answers would be marked invalid. Load the same handlers as an FFI plugin"
+      case .replySDK where !target.verify.isEmpty:
+        "verify: cannot be checked with dialect: reply-sdk, whose replies do not carry the response; leave verify: out"
+      default: nil
+      }
+    if let why { throw LoadFailure(kind: .scenario, message: "target '\(target.name)': \(why)") }
   }
 
   private func addPlugin(_ name: String, _ path: String) {
@@ -76,9 +71,7 @@ final class Workbench {
     broker = nil
   }
 
-  /// Makes one measurement in a fresh load process, with fresh workers.
-  ///
-  /// - Parameter onGlance: sees the load under way; false ends it early.
+  /// Makes one measurement in a fresh load process, with fresh workers; `onGlance` ends it early with false.
   func measure(
     target: Target, load: LoadShape, replicate: Int, warmupSeconds: Double? = nil,
     onGlance: (LoadGlanceAt) -> Bool
@@ -192,5 +185,78 @@ final class Workbench {
 
   private func secrets(of target: Target) -> [String] {
     if case .nats(let spec) = target.transport { spec.secretWords() } else { [] }
+  }
+}
+
+/// The network links of one run. A link is started when it is first needed, and then stays: all
+/// targets that ask for the same link to the same brokers share its relay.
+final class NetworkLinks {
+  private struct Key: Hashable {
+    let spec: LinkSpec
+    let servers: [String]
+  }
+
+  /// A link of the target that is measured, and what its relay had cost before the load.
+  private struct Use {
+    let link: Link
+    let cpuBefore: UInt64?
+    let since = MonotonicClock.nanoseconds
+  }
+
+  private static let busyShare = 0.8
+
+  private let seed: UInt64
+  private var links: [Key: Link] = [:]
+  private var used: [Use] = []
+  /// What each link took of probes, in the order in which they were started.
+  private(set) var measurements: [LinkMeasurement] = []
+
+  init(seed: UInt64) { self.seed = seed }
+
+  /// The URLs that a part uses to reach the brokers: through the target's link on its side, when
+  /// there is one.
+  func urls(to servers: [String], for target: Target, _ side: LinkPlace) throws(LabError) -> [String] {
+    guard let spec = target.links.first(where: { $0.between == side }) else { return servers }
+    let key = Key(spec: spec, servers: servers)
+    if let link = links[key], link.isRunning { return link.urls }
+    let link = try Link(spec, to: servers, seed: seed)
+    links[key] = link
+    measurements.append(link.accuracy)
+    return link.urls
+  }
+
+  /// Notes what the relays of a target's links have cost until now, before a load.
+  func begin(_ target: Target, to servers: [String]) {
+    used = target.links.compactMap { links[Key(spec: $0, servers: servers)] }
+      .map { Use(link: $0, cpuBefore: $0.cpuNanoseconds) }
+  }
+
+  /// Judges a measurement over links: a relay that died makes it invalid, a busy one is told.
+  func judge(_ measurement: inout Engine.Measurement) {
+    for use in used {
+      let (link, place) = (use.link, use.link.spec.between.rawValue)
+      guard link.isRunning else {
+        measurement.invalidReasons.append(
+          InvalidReason(
+            code: .linkDied,
+            detail: "the relay of the link \(place) \(link.exitStatus?.description ?? "ended")"
+              + "; last words: \(link.lastWords)"))
+        continue
+      }
+      guard let before = use.cpuBefore, let now = link.cpuNanoseconds, now > before else { continue }
+      let share = Double(now - before) / Double(MonotonicClock.nanoseconds - use.since)
+      if share > Self.busyShare {
+        measurement.warnings.append(
+          "the relay of the link \(place) used \(Int((share * 100).rounded())) % of a core: it may be what "
+            + "bounds the throughput, not the network that it stands for")
+      }
+    }
+  }
+
+  func stop(to servers: [String]? = nil) {
+    for (key, link) in links where servers == nil || key.servers == servers {
+      link.stop()
+      links[key] = nil
+    }
   }
 }

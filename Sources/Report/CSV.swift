@@ -97,15 +97,14 @@ private struct PercentileRow {
   ]
 
   static func all(_ document: RunDocument) -> [PercentileRow] {
-    var rows: [PercentileRow] = []
-    for group in MeasurementGroup.all(document) {
-      for scope in group.scopeNames {
-        for (metric, of) in ScopeMeasurement.times {
+    MeasurementGroup.all(document).flatMap { group in
+      group.scopeNames.flatMap { scope in
+        ScopeMeasurement.times.flatMap { metric, of -> [PercentileRow] in
           let each = group.measurements.compactMap { one in
             one.scopes.first { $0.scope == scope }.map { (String(one.replicate), of($0)) }
           }
-          for (replicate, histogram) in each + [("all", group.merged(scope, of))] {
-            rows += [50, 75, 90, 95, 99, 99.9, 99.99, 100].map {
+          return (each + [("all", group.merged(scope, of))]).flatMap { replicate, histogram in
+            [50, 75, 90, 95, 99, 99.9, 99.99, 100].map {
               PercentileRow(
                 group: group, scope: scope, metric: metric, replicate: replicate, histogram: histogram,
                 percentile: $0)
@@ -114,7 +113,6 @@ private struct PercentileRow {
         }
       }
     }
-    return rows
   }
 }
 

@@ -2,7 +2,6 @@ import Results
 
 /// A file that was rendered from a run.
 package struct RenderedFile: Sendable, Equatable {
-  /// Its name within a folder.
   package let name: String
   package let contents: String
 }

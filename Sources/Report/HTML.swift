@@ -36,7 +36,6 @@ enum HTMLReport {
       """
   }
 
-  /// A text in which nothing is markup.
   static func escaped(_ text: String) -> String {
     text.unicodeScalars.map { marks[$0] ?? String($0) }.joined()
   }
@@ -94,12 +93,8 @@ private enum PercentileChart {
   private static let (width, height) = (760.0, 320.0)
   private static let (left, right, top, bottom) = (70.0, 20.0, 34.0, 34.0)
 
-  private struct Curve {
-    var name: String
-    var points: [(percentile: Double, microseconds: Double)]
-  }
+  private typealias Curve = (name: String, points: [(percentile: Double, microseconds: Double)])
 
-  /// A chart for each load of which something can be drawn.
   static func all(_ document: RunDocument) -> String {
     let groups = MeasurementGroup.all(document)
     return groups.map(\.load).uniqued().map { load in
@@ -114,7 +109,7 @@ private enum PercentileChart {
       let percentile = 100 * (1 - pow(10, -Double(step) / 10))
       return histogram.printableMicroseconds(percentile).map { (percentile, max($0, 0.001)) }
     }
-    return Curve(name: group.target + (group.isValid ? "" : " (invalid)"), points: points)
+    return (name: group.target + (group.isValid ? "" : " (invalid)"), points: points)
   }
 
   private static func chart(_ load: String, _ curves: [Curve]) -> String {

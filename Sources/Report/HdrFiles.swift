@@ -4,11 +4,9 @@ import Foundation
 import Results
 
 enum HistogramFiles {
-  /// An HdrHistogram log, V2 (format version 1.3): a line per target, load, phase, metric and
-  /// replicate, with these as its tag. Values are nanoseconds; the column of greatest values is in ms.
-  ///
-  /// Measurements are laid out one after the other from the run's start, since what is between them
-  /// was not measured.
+  /// An HdrHistogram log, V2 (format version 1.3): a line per target, load, phase, metric and replicate, with these as
+  /// its tag. Values are nanoseconds; the column of greatest values is in ms. Measurements are laid out one after the
+  /// other from the run's start, since what is between them was not measured.
   static func log(_ document: RunDocument) -> String {
     func oneLine(_ text: String) -> String { String(text.map { $0.isNewline ? " " : $0 }) }
     func seconds(_ value: Double) -> String { String(format: "%.3f", value) }
@@ -36,7 +34,6 @@ enum HistogramFiles {
     return lines.joined(separator: "\n") + "\n"
   }
 
-  /// Percentile distributions, a file for each target, load, phase and metric.
   static func percentileDistributions(_ document: RunDocument) -> [RenderedFile] {
     MeasurementGroup.all(document).flatMap { group in
       group.scopeNames.flatMap { scope in

@@ -2,7 +2,6 @@ import Engine
 import Results
 
 enum MarkdownReport {
-  /// `report.md`.
   static func render(_ document: RunDocument) -> String {
     var blocks = ["# \(escaped(document.scenario.name))"]
     for section in ReportText.sections(document) {
@@ -16,7 +15,6 @@ enum MarkdownReport {
     return blocks.filter { !$0.isEmpty }.joined(separator: "\n\n") + "\n"
   }
 
-  /// A table's head and its rows.
   private static func body(_ table: ReportTable) -> String {
     let alignments = table.columns.indices.map { $0 < table.textColumns ? ":--" : "--:" }
     let lines =
@@ -40,7 +38,6 @@ enum MarkdownReport {
 
   // MARK: The tables of README.md and docs/results.md; a test compares the committed pages with them
 
-  /// FFI beside NATS in a few lines.
   static func readme(_ document: RunDocument) -> String {
     let closed = document.comparisons.filter {
       $0.a == "ffi" && $0.b == "nats" && $0.condition.hasPrefix("closed-")

@@ -57,7 +57,6 @@ extension ResultTables {
 
 /// Targets that differ only in the delay of their links.
 struct NetworkSeries {
-  /// In order of round trips.
   var targets: [Target]
 
   static func all(_ targets: [Target]) -> [NetworkSeries] {
@@ -86,7 +85,6 @@ struct NetworkSeries {
       ? "one phase, \(phases[0].subjectFragment)" : "a session of \(phases.count) phases"
   }
 
-  /// A target, with its measurements under each load.
   private struct Row {
     let target: Target
     let groups: [MeasurementGroup?]
@@ -115,7 +113,7 @@ struct NetworkSeries {
     ]
     if let unloaded = loads.firstIndex(of: .closed(concurrency: 1)) {
       let finding = curve(unloaded, "response_p50_us", per: 1000)
-        .whereGrowing(in: DocumentedNetwork.latencyMilliseconds)
+        .finding(in: DocumentedNetwork.latencyMilliseconds, isGrowing: true)
       let words = finding.words(unmeasured: "unloaded", passed: "no round trip:", "already at") {
         Number.time(microseconds: $0 * 1000) ?? ""
       }
@@ -123,7 +121,8 @@ struct NetworkSeries {
     }
     let concurrency = DocumentedNetwork.impliedConcurrency
     if let full = loads.firstIndex(of: .closed(concurrency: concurrency)) {
-      let finding = curve(full, "throughput_rps").whereFalling(in: DocumentedNetwork.throughputPerSecond)
+      let finding = curve(full, "throughput_rps")
+        .finding(in: DocumentedNetwork.throughputPerSecond, isGrowing: false)
       let words = finding.words(
         unmeasured: "so", passed: "no round trip here:", "is already the most, at",
         beside: "; at shorter ones it is more"
@@ -171,10 +170,8 @@ struct NetworkCurve {
   struct Point: Equatable {
     var roundTripMilliseconds: Double
     var value: Double
-    var mirrored: Point { Point(roundTripMilliseconds: roundTripMilliseconds, value: -value) }
   }
 
-  /// Where the figure is in a range.
   enum Finding: Equatable {
     case unknown
     /// At no measured round trip: it has passed the range already at the least of them.
@@ -211,42 +208,31 @@ struct NetworkCurve {
     }
   }
 
-  /// In order of round trips.
   let points: [Point]
 
   init(_ points: [Point]) {
     self.points = points.sorted { $0.roundTripMilliseconds < $1.roundTripMilliseconds }
   }
 
-  /// For which round trips a figure that grows with them is in a range.
-  func whereGrowing(in range: ClosedRange<Double>) -> Finding {
+  /// For which round trips a figure that grows with them, or falls, is in a range.
+  func finding(in range: ClosedRange<Double>, isGrowing: Bool) -> Finding {
     guard let first = points.first, let last = points.last else { return .unknown }
-    if first.value > range.upperBound { return .passedAtLeast(first) }
-    guard let from = crossing(range.lowerBound) else { return .notReachedAt(last) }
-    let to = crossing(range.upperBound)
+    let sign = isGrowing ? 1.0 : -1
+    let ends = [range.lowerBound * sign, range.upperBound * sign].sorted()
+    if first.value * sign > ends[1] { return .passedAtLeast(first) }
+    guard let from = crossing(ends[0], sign) else { return .notReachedAt(last) }
+    let to = crossing(ends[1], sign)
     return .between(
-      from: from, opensBelow: first.value >= range.lowerBound,
+      from: from, opensBelow: first.value * sign >= ends[0],
       to: to ?? last.roundTripMilliseconds, opensAbove: to == nil)
   }
 
-  /// For which round trips a figure that falls with them is in a range.
-  func whereFalling(in range: ClosedRange<Double>) -> Finding {
-    let mirrored = NetworkCurve(points.map(\.mirrored))
-    switch mirrored.whereGrowing(in: -range.upperBound ... -range.lowerBound) {
-    case .passedAtLeast(let point): return .passedAtLeast(point.mirrored)
-    case .notReachedAt(let point): return .notReachedAt(point.mirrored)
-    case let other: return other
-    }
-  }
-
-  /// The least round trip at which a growing figure has come to a value, ms; nil when it never has.
-  private func crossing(_ value: Double) -> Double? {
-    guard let first = points.first else { return nil }
-    if first.value >= value { return first.roundTripMilliseconds }
-    for (a, b) in zip(points, points.dropFirst()) where b.value >= value {
-      let share = (value - a.value) / (b.value - a.value)
+  /// The least round trip at which the figure, times the sign, has come to a value, ms; nil when it never has.
+  private func crossing(_ value: Double, _ sign: Double) -> Double? {
+    if let first = points.first, first.value * sign >= value { return first.roundTripMilliseconds }
+    return zip(points, points.dropFirst()).first { $1.value * sign >= value }.map { a, b in
+      let share = (value * sign - a.value) / (b.value - a.value)
       return a.roundTripMilliseconds + share * (b.roundTripMilliseconds - a.roundTripMilliseconds)
     }
-    return nil
   }
 }

@@ -2,14 +2,10 @@ import Results
 
 /// A table, the same for the terminal, CSV, Markdown and HTML.
 package struct ReportTable: Sendable, Equatable {
-  /// A file's name, or what the table shows.
   package var title: String
   package var columns: [String]
-  /// Which columns hold text and not figures.
   var isText: [Bool]
-  /// The rows, each with a cell for each column.
   package var rows: [[Cell]]
-  /// Lines below it that explain it.
   package var notes: [String]
 
   package init<Row>(_ title: String, _ columns: [Column<Row>], _ rows: [Row], notes: [String] = []) {

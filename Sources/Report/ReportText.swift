@@ -2,7 +2,6 @@
 import Engine
 import Results
 
-/// A part of a report under a heading.
 struct ReportSection {
   var title: String
   var paragraphs: [String] = []
@@ -10,7 +9,6 @@ struct ReportSection {
   /// Percentile charts belong here, in HTML.
   var hasCharts = false
 
-  /// Whether the paragraphs are a list.
   var isList: Bool { paragraphs.count > 3 }
 }
 
@@ -65,7 +63,6 @@ enum ReportText {
     return ReportSection(title: "What this is", paragraphs: paragraphs)
   }
 
-  /// What the claims were tested on.
   private static func subjects(_ document: RunDocument) -> [String] {
     let each = document.scenario.targets.map { target in
       switch target.transport {
@@ -85,9 +82,9 @@ enum ReportText {
   private static func results(_ document: RunDocument) -> ReportSection {
     let tables = [
       ResultTables.sweep(document), ResultTables.results(document), ResultTables.intervals(document),
-      ResultTables.phases(document),
-      ResultTables.parts(document), ResultTables.costs(document), ResultTables.costsOverLength(document),
-      ResultTables.resources(document), ResultTables.broker(document), ResultTables.baseline(document),
+      ResultTables.phases(document), ResultTables.parts(document), ResultTables.costs(document),
+      ResultTables.costsOverLength(document), ResultTables.resources(document), ResultTables.broker(document),
+      ResultTables.baseline(document),
     ]
     return ReportSection(
       title: "Results", tables: tables.filter { !$0.rows.isEmpty }, hasCharts: true)

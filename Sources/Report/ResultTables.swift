@@ -13,7 +13,6 @@ extension GroupColumn {
     .other(head) { SummaryRow.column(column)?.shown($0.median(column)) }
   }
 
-  /// So many significant digits of that median.
   fileprivate static func digits(_ head: String, _ column: String) -> GroupColumn {
     .significant(head) { $0.median(column) }
   }
@@ -26,7 +25,6 @@ extension Cell {
 }
 
 package enum ResultTables {
-  /// Requests: a row per target and load, each figure the median over replicates.
   package static func results(_ document: RunDocument) -> ReportTable {
     let clients = document.measurements.compactMap(\.client).uniqued().map { name in
       let targets = document.measurements.filter { $0.client == name }.map(\.target).uniqued()
@@ -54,7 +52,6 @@ package enum ResultTables {
       ] + (clients.isEmpty ? [] : ["The generator's NATS client: \(clients.joined(separator: ", "))."]))
   }
 
-  /// Intervals of the figures that matter most, a row per target and load.
   static func intervals(_ document: RunDocument) -> ReportTable {
     func interval(_ head: String, _ name: String) -> GroupColumn {
       .other(head) { group in
@@ -74,7 +71,6 @@ package enum ResultTables {
       ])
   }
 
-  /// Phases: a row per target, load and phase.
   static func phases(_ document: RunDocument) -> ReportTable {
     typealias Phase = (group: MeasurementGroup, name: String)
     func time(_ head: String, _ column: String) -> Column<Phase> {
@@ -91,7 +87,6 @@ package enum ResultTables {
       notes: ["A phase request is one phase, started and ended. Medians over replicates."])
   }
 
-  /// What a request costs: a row per target and load.
   package static func costs(_ document: RunDocument) -> ReportTable {
     ReportTable(
       "Costs, for each answered request",
@@ -108,7 +103,7 @@ package enum ResultTables {
       ])
   }
 
-  /// Cost, throughput and memory at both ends of long loads: a row per target and load; no rows without one.
+  /// Both ends of long loads; no rows without one.
   package static func costsOverLength(_ document: RunDocument) -> ReportTable {
     struct Long {
       let group: MeasurementGroup
@@ -146,9 +141,7 @@ package enum ResultTables {
       ])
   }
 
-  /// Memory and context switches: a row per target and load.
   static func resources(_ document: RunDocument) -> ReportTable {
-    /// Two figures of a side, one after the other.
     func pair(
       _ head: String, _ names: [String], _ joint: String, unit: String = "",
       _ text: @escaping @Sendable (Double?) -> String?
@@ -182,7 +175,6 @@ package enum ResultTables {
     return table
   }
 
-  /// What the broker said of itself: a row per target and load behind a broker that the run started.
   static func broker(_ document: RunDocument) -> ReportTable {
     ReportTable(
       "The broker's own monitoring",
@@ -205,7 +197,6 @@ package enum ResultTables {
       ])
   }
 
-  /// Comparisons: a row per metric, load and pair.
   package static func comparison(_ rows: [ComparisonRow]) -> ReportTable {
     let columns: [Column<ComparisonRow>] = [
       .text("metric", \.metric), .text("load", \.condition), .text("a", \.a), .text("b", \.b),
@@ -231,7 +222,6 @@ package enum ResultTables {
       ])
   }
 
-  /// Claims: a row per condition, and the overall row.
   package static func claims(_ rows: [ClaimVerdict]) -> ReportTable {
     ReportTable(
       "Documented claims",
@@ -249,7 +239,6 @@ package enum ResultTables {
       ])
   }
 
-  /// What documented pairs imply: a row per pair and target.
   package static func implied(_ pairs: [ImpliedPair]) -> ReportTable {
     let columns: [Column<ImpliedPair>] = [
       .text("claim", \.claim), .text("target", \.target), .time("documented", \.latencyMicroseconds),
@@ -273,7 +262,6 @@ package enum ResultTables {
       ])
   }
 
-  /// What was seen of each documented behaviour: a row per test.
   package static func behaviours(_ results: [BehaviourResult]) -> ReportTable {
     ReportTable(
       "Documented behaviour, tried",
@@ -284,7 +272,6 @@ package enum ResultTables {
       ] as [Column<BehaviourResult>], results)
   }
 
-  /// The details of each test that has some.
   static func behaviourDetails(_ results: [BehaviourResult]) -> [ReportTable] {
     results.filter { !$0.rows.isEmpty }.map { result in
       let columns = result.columns.enumerated().map { place, head -> Column<[String]> in
@@ -320,7 +307,6 @@ extension ClaimVerdict.Verdict {
 // MARK: The figures compared with bare C on this machine
 
 extension ResultTables {
-  /// A row per target and load; empty when the run has no baseline.
   package static func baseline(_ document: RunDocument) -> ReportTable {
     let columns: [Column<BaselineRow>] = [
       .text("target", \.group.target), .text("load", \.group.load), .text("figure", \.name),
@@ -372,7 +358,6 @@ private struct BaselineRow {
   }
 
   var name: String { column.unit == "us" ? "p50" : "req/s" }
-  /// How many times worse than the baseline.
   var times: Double { column.better == .less ? measured / baseline : baseline / measured }
   var isNear: Bool { times < BaselineFigures.nearness }
 }
@@ -380,8 +365,6 @@ private struct BaselineRow {
 // MARK: Where the time goes
 
 extension ResultTables {
-  /// Parts: a row per target, load, phase and part, and one for their sum; empty when nothing was
-  /// decomposed.
   package static func parts(_ document: RunDocument) -> ReportTable {
     let rows = MeasurementGroup.all(document).flatMap { group in
       group.phaseNames.flatMap { parts(group, $0) }
@@ -400,7 +383,6 @@ extension ResultTables {
       notes: rows.isEmpty ? [] : partNotes(document))
   }
 
-  /// A part of a phase, or all of them together.
   private struct Part {
     let group: MeasurementGroup
     let phase: String
@@ -412,7 +394,6 @@ extension ResultTables {
     let whole: Double?
   }
 
-  /// The parts of one phase over the replicates of a target and load, and their sum.
   private static func parts(_ group: MeasurementGroup, _ phase: String) -> [Part] {
     let scopes = group.used.compactMap { one in one.scopes.first { $0.scope == phase } }
       .filter { $0.decomposition != nil }
@@ -431,7 +412,6 @@ extension ResultTables {
     }
   }
 
-  /// What a part is called in reports.
   private static let labels = [
     "before_call": "host, before event_stream", "in_event_stream": "in event_stream",
     "until_callback": "plugin's own threads", "until_return": "callback until return",
@@ -472,7 +452,6 @@ private struct LengthCosts {
   /// In a shorter time a ratio says more about the machine than about the load.
   static let leastSeconds = 60.0
 
-  /// One fifth of the measured time.
   struct Fifth {
     /// The generator's CPU time per request, microseconds; nil when an interval of it was not measured.
     var cost: Double?
@@ -496,7 +475,6 @@ private struct LengthCosts {
   /// The generator's resident memory, bytes; nil when not measured.
   let memory: (start: Double?, end: Double?, growth: Double?)
 
-  /// Nil for a measurement that is too short, or of too few intervals.
   init?(_ one: Measurement) {
     guard one.durationSeconds >= Self.leastSeconds, one.windows.count >= 5 else { return nil }
     first = Fifth(one.windows.prefix(one.windows.count / 5))
@@ -516,8 +494,6 @@ private struct LengthCosts {
 // MARK: A sweep
 
 extension ResultTables {
-  /// Latency and throughput by workers, connections and requests in flight: a row per point; no rows
-  /// without a curve.
   package static func sweep(_ document: RunDocument) -> ReportTable {
     struct Row {
       let curve: SweepCurve

@@ -2,15 +2,12 @@ import Results
 import Engine
 import Foundation
 
-/// The folder of one run.
 package struct RunFolder: Sendable, Equatable {
   package let path: String
-  /// Its name, which is the run's id.
   package var runID: String { (path as NSString).lastPathComponent }
 
-  /// Makes `directory/<UTC time>-<scenario>/`, with `-2`, `-3`, … when taken. Makes `directory` too.
-  ///
-  /// Call it before measuring: throws `RunFolderError` when nothing could be saved there.
+  /// Makes `directory/<UTC time>-<scenario>/`, with `-2`, `-3`, … when taken. Makes `directory` too. Called before
+  /// measuring, so that a place where nothing can be saved is found then.
   package static func create(
     in directory: String, scenario: String, at time: UTCSecond = UTCSecond()
   ) throws -> RunFolder {
@@ -31,10 +28,8 @@ package struct RunFolder: Sendable, Equatable {
   }
 
   /// Writes `run.json`, then, unless only that is wanted, all files made from it; points `latest` beside the folder
-  /// to it.
-  ///
-  /// May be called after each measurement: `onlyRun` then keeps it at the least cost. Each file is replaced whole. When `run.json` itself
-  /// cannot be written, it is put into the temporary folder, and the error names that file.
+  /// to it. Each file is replaced whole. When `run.json` itself cannot be written, it is put into the temporary folder,
+  /// and the error names that file.
   package func save(_ document: RunDocument, onlyRun: Bool = false) throws {
     let text = try document.json()
     do {
@@ -53,7 +48,6 @@ package struct RunFolder: Sendable, Equatable {
     try AtomicFile.link("\(parent.isEmpty ? "." : parent)/latest", to: runID)
   }
 
-  /// Writes rendered files into a folder, which is made when it is missing.
   package static func write(_ files: [RenderedFile], to folder: String) throws {
     do {
       try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
@@ -117,8 +111,7 @@ enum AtomicFile {
     }
   }
 
-  /// Has a file made beside the path and renames it; on failure nothing of it stays, and a file
-  /// that was there before is untouched.
+  /// Has a file made beside the path and renames it; on failure nothing of it stays, and what was there is untouched.
   private static func replace(_ path: String, by make: (String) throws -> Void) throws {
     let temporary = "\(path).\(getpid()).part"
     unlink(temporary)
@@ -131,7 +124,6 @@ enum AtomicFile {
     }
   }
 
-  /// The error of a failed system call.
   static func error(_ code: Int32, _ path: String, _ problem: String) -> RunFolderError {
     let isFull = code == ENOSPC || code == EDQUOT
     return RunFolderError(

@@ -5,7 +5,6 @@ import Engine
 package struct BaselineFigures: Codable, Sendable, Equatable {
   /// Request-reply of one phase through a bare socket, with a bare echo worker.
   package struct Bare: Codable, Sendable, Equatable {
-    /// Phase requests in flight.
     package var inFlight: Int
     package var ratePerSecond: Double
     package var p50Microseconds: Double
@@ -32,9 +31,8 @@ package struct BaselineFigures: Codable, Sendable, Equatable {
   /// A figure within so many times its baseline says more about the machine than about the target.
   package static let nearness = 2.0
 
-  /// The least median response time of a request that is alone, microseconds: its phases one after the other,
-  /// each as fast as the baseline; or the most requests a second at the measurement's concurrency, or the next
-  /// higher one that was measured. Nil when there is none.
+  /// The least median response time of a request that is alone, microseconds, its phases one after the other; or
+  /// the most requests a second at the measurement's concurrency, or the next higher one that was measured.
   package func figure(of one: Measurement, phases: Int, isTime: Bool) -> Double? {
     guard phases > 0, ffiNanoseconds > 0 || one.transport != "ffi" else { return nil }
     if one.transport == "ffi" {

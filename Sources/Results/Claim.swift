@@ -4,7 +4,6 @@ import Scenario
 
 /// A documented figure, and where its measurements are.
 package struct ClaimCheck: Sendable, Equatable {
-  /// Which measurement tests a claim.
   struct Condition: Sendable, Equatable {
     var circumstance: ClaimSpec.Circumstance
     var target: String
@@ -12,7 +11,6 @@ package struct ClaimCheck: Sendable, Equatable {
     /// The target that it is compared with under the same load; nil for a figure of its own.
     var against: String?
 
-    /// Such as `b open-44000 ffi`, or `a closed-1 nats against ffi`.
     var label: String {
       "\(circumstance.rawValue) \(load) \(target)" + (against.map { " against \($0)" } ?? "")
     }
@@ -22,8 +20,8 @@ package struct ClaimCheck: Sendable, Equatable {
   /// Whether single phases are measured, not sessions of all phases.
   var isPerPhase = false
   var conditions: [Condition]
-  /// Whether the conditions are a range of circumstances of which the document names none, such as
-  /// round trips of a network: then the claim is true when it is for one of them.
+  /// Whether the document names none of the circumstances, such as round trips of a network: then the claim is
+  /// true when it is for one of them.
   var isOverRange = false
   /// Why it was not measured, and what to install; nil when it was.
   var notMeasured: String?
@@ -33,7 +31,6 @@ package struct ClaimCheck: Sendable, Equatable {
   /// What it is about, such as `ffi latency`; claims of the same subject whose ranges lie apart disagree.
   var subject: String? { subject(spec.target) }
 
-  /// As `subject`, of another target.
   func subject(_ role: ClaimSpec.Role?) -> String? {
     let quantity = spec.metric == "throughput_rps" ? "throughput" : "latency"
     return isPerPhase ? nil : role.map { "\($0.rawValue) \(quantity)" }
@@ -51,7 +48,6 @@ package struct ClaimCheck: Sendable, Equatable {
 
   var column: Column<SummaryRow>? { SummaryRow.column(spec.metric).flatMap { $0.isText ? nil : $0 } }
 
-  /// Whether it is about how many requests a second are answered.
   var isRate: Bool { spec.metric == "throughput_rps" && spec.relation == nil }
 
   /// How many of the column's units the claim's unit is; nil when the unit does not fit the column.
@@ -64,7 +60,6 @@ package struct ClaimCheck: Sendable, Equatable {
     }
   }
 
-  /// A row of claims.csv about this claim.
   func row(
     _ condition: String, _ verdict: ClaimVerdict.Verdict, _ why: String, id: String? = nil,
     claim: String? = nil
@@ -77,8 +72,7 @@ package struct ClaimCheck: Sendable, Equatable {
 }
 
 extension ClaimCheck {
-  /// A check for each claim and each way in which the plan measures its transport: sessions of all
-  /// phases, and single phases.
+  /// A check for each claim and each way in which the plan measures its transport: sessions and single phases.
   package static func all(_ specs: [ClaimSpec], plan: Plan) -> [ClaimCheck] {
     specs.flatMap { spec -> [ClaimCheck] in
       let targets = targets(for: spec.target, in: plan)
@@ -126,7 +120,7 @@ extension ClaimCheck {
   }
 }
 
-/// What a claim came to under one condition, or overall: a row of claims.csv.
+/// What a claim came to under one condition, or overall: a row of claims.csv; one about behaviour has no figures.
 package struct ClaimVerdict: Codable, Sendable, Equatable {
   package enum Verdict: String, Codable, Sendable {
     /// The interval lies in the documented range.
@@ -143,7 +137,7 @@ package struct ClaimVerdict: Codable, Sendable, Equatable {
     case notMeasured = "not_measured"
   }
 
-  /// The conditions of the row that counts for a gate, and of one about two documents that disagree.
+  /// The conditions of the row that counts for a gate, and of one about documents that disagree.
   package static let overall = "overall"
   static let disagreement = "disagreement"
 
@@ -178,7 +172,6 @@ package struct ClaimVerdict: Codable, Sendable, Equatable {
   ]
 }
 
-/// What a test of a documented behaviour came to.
 package struct BehaviourResult: Codable, Sendable, Equatable {
   package var test: String
   /// `holds`, `fails`, `inconclusive` or `not_measured`.
@@ -189,19 +182,15 @@ package struct BehaviourResult: Codable, Sendable, Equatable {
   package var columns: [String]
   package var rows: [[String]]
 
-  package init(
-    test: String, verdict: ClaimVerdict.Verdict, why: String, columns: [String] = [], rows: [[String]] = []
-  ) {
-    self.test = test
-    self.verdict = verdict
-    self.why = why
-    self.columns = columns
-    self.rows = rows
+  /// The runner fills in the test's name.
+  package static func of(
+    _ verdict: ClaimVerdict.Verdict, _ why: String, columns: [String] = [], rows: [[String]] = []
+  ) -> BehaviourResult {
+    BehaviourResult(test: "", verdict: verdict, why: why, columns: columns, rows: rows)
   }
 }
 
 extension ClaimVerdict {
-  /// The row of a statement about behaviour: it has no figures of its own.
   package init(of spec: BehaviourSpec, _ verdict: Verdict, why: String) {
     self.init(
       id: spec.id, document: spec.document, line: spec.line, claim: spec.words, documented: "", unit: "",
@@ -216,15 +205,14 @@ package struct ImpliedPair: Codable, Sendable, Equatable {
   /// The documented latency, the middle of its range.
   package var latencyMicroseconds: Double
   package var ratePerSecond: Double
-  /// The measured median response time of a request, unloaded; nil without one.
   package var unloadedMicroseconds: Double?
   package var phases: Int
 
   /// Requests in flight that the pair implies (Little 1961: throughput x time).
   package var inFlight: Double { ratePerSecond * latencyMicroseconds / 1e6 }
 
-  /// Work of the plugin that would make the documented latency true of an unloaded request,
-  /// microseconds for all its phases; 0 or less where the request already takes that long.
+  /// Work of the plugin, in all phases of an unloaded request, that would make the documented latency true; 0 or
+  /// less where the request already takes that long.
   package var workMicroseconds: Double? { unloadedMicroseconds.map { latencyMicroseconds - $0 } }
 
   /// The pairs that claims state, for each target that is measured for them.

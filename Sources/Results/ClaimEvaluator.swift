@@ -4,20 +4,14 @@ import Scenario
 
 /// Judges claims on measurements. Pure: the same measurements give the same verdicts.
 package enum ClaimEvaluator {
-  /// A row for each condition of each claim, then its overall row; after all claims, a row for each
-  /// pair of documents that disagree.
-  package static func verdicts(
-    _ checks: [ClaimCheck], measurements: [Measurement]
-  ) -> [ClaimVerdict] {
+  /// A row for each condition of each claim, then its overall row; at the end those of documents that disagree.
+  package static func verdicts(_ checks: [ClaimCheck], measurements: [Measurement]) -> [ClaimVerdict] {
     checks.flatMap { rows($0, measurements) } + disagreements(checks)
   }
 
-  /// A condition and its row.
   private typealias Judged = (condition: ClaimCheck.Condition, row: ClaimVerdict)
 
-  private static func rows(
-    _ check: ClaimCheck, _ measurements: [Measurement]
-  ) -> [ClaimVerdict] {
+  private static func rows(_ check: ClaimCheck, _ measurements: [Measurement]) -> [ClaimVerdict] {
     func notMeasured(_ why: String) -> [ClaimVerdict] { [check.row(ClaimVerdict.overall, .notMeasured, why)] }
     let spec = check.spec
     if let reason = check.notMeasured { return notMeasured(reason) }
@@ -66,8 +60,7 @@ package enum ClaimEvaluator {
       offered.isEmpty ? "the documented rate itself was not offered" : "by \(unclear.condition)")
   }
 
-  /// The document names no circumstances, so each target of the range is judged by itself: the claim
-  /// is true when it is for one of them.
+  /// Each target of the range is judged by itself: the claim is true when it is for one of them.
   private static func overRange(_ check: ClaimCheck, _ all: [Judged]) -> ClaimVerdict {
     let targets = check.conditions.map(\.target).uniqued()
     let each = targets.compactMap { target -> (target: String, row: ClaimVerdict)? in
@@ -127,13 +120,12 @@ extension ClaimVerdict {
 }
 
 /// One claim under one condition, by the replicates of that measurement.
-struct ConditionTest {
+private struct ConditionTest {
   var check: ClaimCheck
   var condition: ClaimCheck.Condition
   /// How many of the column's units the claim's unit is.
   var factor: Double
   var mine: MeasurementGroup
-  /// The target that it is compared with; nil for a figure of its own.
   var other: MeasurementGroup?
 
   private var spec: ClaimSpec { check.spec }
@@ -157,9 +149,7 @@ struct ConditionTest {
   }
 
   /// The figures of replicates in the claim's unit; of a comparison those of pairs of the same round.
-  private func values(
-    _ metric: String, _ replicates: (MeasurementGroup) -> [Measurement]
-  ) -> [Double] {
+  private func values(_ metric: String, _ replicates: (MeasurementGroup) -> [Measurement]) -> [Double] {
     guard let other else { return replicates(mine).compactMap { $0.figure(metric) }.map { $0 / factor } }
     return MeasurementGroup.pairs(metric, replicates(mine), replicates(other)).compactMap { pair in
       switch spec.relation {
@@ -214,8 +204,6 @@ struct ConditionTest {
     return (.inconclusive, "the interval straddles an end of the range")
   }
 
-  /// What belongs beside the figure: what was left out, the generator's lateness, two modes, p99, the requests in
-  /// flight by Little's law, both sides.
   private var besides: [String] {
     var parts: [String] = []
     let groups = [mine, other].compactMap { $0 }
@@ -298,7 +286,6 @@ extension ClaimEvaluator {
 }
 
 extension ClaimCheck {
-  /// Such as `2 to 3 ms`.
   fileprivate var figure: String { "\(documented) \(spec.unit.rawValue)" }
   /// Such as `guide.md:38 says 2 to 3 ms`.
   fileprivate var saying: String { "\(spec.document):\(spec.line) says \(figure)" }

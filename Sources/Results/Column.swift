@@ -3,35 +3,21 @@
 package struct Column<Row>: Sendable {
   package enum Better: String, Sendable { case less, more, neither }
 
-  package let name: String
+  package var name: String
   /// Whether it holds text and not figures.
-  package let isText: Bool
+  package var isText = false
   /// Such as `us`, `req/s` or `B`; empty without one.
-  package let unit: String
-  package let better: Better
-  /// One line for the manual.
-  package let meaning: String
-  package let cell: @Sendable (Row) -> Cell
+  package var unit = ""
+  package var better = Better.neither
+  package var meaning = ""
   /// The value of a numeric column; nil where there is none.
-  package let figure: @Sendable (Row) -> Double?
-
-  private init(
-    _ name: String, isText: Bool = false, unit: String = "", better: Better = .neither, meaning: String = "",
-    figure: @escaping @Sendable (Row) -> Double? = { _ in nil }, cell: @escaping @Sendable (Row) -> Cell
-  ) {
-    self.name = name
-    self.isText = isText
-    self.unit = unit
-    self.better = better
-    self.meaning = meaning
-    self.cell = cell
-    self.figure = figure
-  }
+  package var figure: @Sendable (Row) -> Double? = { _ in nil }
+  package var cell: @Sendable (Row) -> Cell
 
   package static func text(
     _ name: String, _ meaning: String, _ value: @escaping @Sendable (Row) -> String?
   ) -> Column {
-    Column(name, isText: true, meaning: meaning) { Cell(value($0)) }
+    Column(name: name, isText: true, meaning: meaning) { Cell(value($0)) }
   }
 
   package static func text(_ name: String, _ value: @escaping @Sendable (Row) -> String?) -> Column {
@@ -43,7 +29,7 @@ package struct Column<Row>: Sendable {
     _ value: @escaping @Sendable (Row) -> UInt64?
   ) -> Column {
     Column(
-      name, unit: unit, better: better, meaning: meaning, figure: { value($0).map { Double($0) } },
+      name: name, unit: unit, better: better, meaning: meaning, figure: { value($0).map { Double($0) } },
       cell: { Cell(value($0).map(String.init)) })
   }
 
@@ -58,7 +44,7 @@ package struct Column<Row>: Sendable {
     _ value: @escaping @Sendable (Row) -> Double?
   ) -> Column {
     Column(
-      name, unit: unit, better: better, meaning: meaning, figure: value,
+      name: name, unit: unit, better: better, meaning: meaning, figure: value,
       cell: { Cell(Number.text(value($0), digits: digits)) })
   }
 
@@ -66,31 +52,31 @@ package struct Column<Row>: Sendable {
     _ name: String, _ meaning: String = "", digits: Int = 4, _ value: @escaping @Sendable (Row) -> Double?
   ) -> Column {
     Column(
-      name, meaning: meaning, figure: value, cell: { Cell(Number.significant(value($0), digits)) })
+      name: name, meaning: meaning, figure: value, cell: { Cell(Number.significant(value($0), digits)) })
   }
 
   // Columns of reports, whose figures have the unit that reads best.
 
   /// Microseconds as `12.3 µs` or `4.56 ms`.
   package static func time(_ name: String, _ value: @escaping @Sendable (Row) -> Double?) -> Column {
-    Column(name, figure: value) { Cell(Number.time(microseconds: value($0))) }
+    Column(name: name, figure: value) { Cell(Number.time(microseconds: value($0))) }
   }
 
   /// A whole number such as `1,234`.
   package static func grouped(_ name: String, _ value: @escaping @Sendable (Row) -> Double?) -> Column {
-    Column(name, figure: value) { Cell(Number.grouped(value($0))) }
+    Column(name: name, figure: value) { Cell(Number.grouped(value($0))) }
   }
 
   /// A text that stands among the numbers.
   package static func other(_ name: String, _ value: @escaping @Sendable (Row) -> String?) -> Column {
-    Column(name) { Cell(value($0)) }
+    Column(name: name) { Cell(value($0)) }
   }
 
   /// A cell with a tone; `isText` as for `text`.
   package static func toned(
     _ name: String, isText: Bool = false, _ cell: @escaping @Sendable (Row) -> Cell
   ) -> Column {
-    Column(name, isText: isText, cell: cell)
+    Column(name: name, isText: isText, cell: cell)
   }
 
   /// A figure of this column in the unit that reads best.
@@ -110,7 +96,6 @@ package struct Cell: Sendable, Equatable {
     case unsure
   }
 
-  /// Nil when there is no value.
   package var text: String?
   package var tone: Tone
 

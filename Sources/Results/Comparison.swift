@@ -17,7 +17,6 @@ package struct ComparisonRow: Codable, Sendable, Equatable {
     case unclear
   }
 
-  /// A numeric column of summary.csv.
   package var metric: String
   package var condition: String
   package var a: String
@@ -25,7 +24,6 @@ package struct ComparisonRow: Codable, Sendable, Equatable {
   /// Median over replicates, in `unit`; nil when missing.
   package var aValue: Double?
   package var bValue: Double?
-  /// `us`, `req/s` or `B`.
   package var unit: String
   /// Median of b / a over pairs of replicates; nil when there is none.
   package var ratio: Double?
@@ -34,8 +32,7 @@ package struct ComparisonRow: Codable, Sendable, Equatable {
   package var ratioHigh: Double?
   /// The sign test's two-sided p that the ratio is 1; nil without a pair, and between two runs.
   package var pValue: Double?
-  /// The distance from 1 that an A/A pair's interval surely exceeds, or the least margin where that is
-  /// more: 0.03 is 3 %; nil when there is no ratio.
+  /// What a difference must exceed: 0.03 is 3 %; nil when there is no ratio.
   package var noiseFloor: Double?
   package var verdict: Verdict
   package var why: String
@@ -56,7 +53,6 @@ package struct ComparisonRow: Codable, Sendable, Equatable {
     return SummaryRow.column(metric)?.better == .more ? ratio < 1 : ratio > 1
   }
 
-  /// One of its values in the unit that reads best.
   package func shown(_ value: Double?) -> String? { SummaryRow.column(metric)?.shown(value) }
 
   package static let columns: [Column<ComparisonRow>] = [
@@ -91,28 +87,19 @@ package enum Comparison {
   /// The rounds after which a run looks at its questions. More looks would find more differences by chance.
   package static let looks = [6, 8, 10, 12]
 
-  /// A row for each pair of targets with the same phases, each load that both had, and each metric
-  /// that one of them has. The FFI target of a mixed pair is `a`, else the one written first. Pools
-  /// over different network links are no pair: a table by round trip has them. A target that stands
-  /// there a second time, for the noise floor, is compared with its first only.
+  /// A row for each pair of targets with the same phases, each load that both had, and each metric that one of them
+  /// has. The FFI target of a mixed pair is `a`, else the one written first. Pools over different network links are no
+  /// pair: a table by round trip has them. A target's twin, for the noise floor, is compared with its first only.
   package static func rows(
     measurements: [Measurement], targets: [Target], equivalence: Double = equivalence
   ) -> [ComparisonRow] {
-    let pairs = targetPairs(targets)
-    return measurements.map(\.load).uniqued().flatMap { load -> [ComparisonRow] in
-      let names = Set(measurements.filter { $0.load == load }.map(\.target))
-      let sides = pairs.compactMap { a, b -> (sides: Sides, isAA: Bool)? in
-        guard names.contains(a.name), names.contains(b.name) else { return nil }
-        let groups = [a, b].map { MeasurementGroup($0.name, load, of: measurements) }
-        return (Sides(a: groups[0], b: groups[1]), isSame(a, b))
-      }
-      return sides.indices.flatMap { place in
+    measurements.map(\.load).uniqued().flatMap { load -> [ComparisonRow] in
+      let all = sides(measurements, targets, load)
+      return all.indices.flatMap { place in
         SummaryRow.compared.compactMap { metric in
           // An A/A pair is judged like any other, so its own bias is not its floor.
-          let biases = sides.indices.filter { $0 != place && sides[$0].isAA }.compactMap {
-            sides[$0].sides.bias(metric)
-          }
-          return sides[place].sides.row(metric, bias: biases.max() ?? 0, equivalence: equivalence)
+          let others = all.indices.filter { $0 != place }.map { all[$0] }
+          return all[place].row(metric, bias: bias(metric, others), equivalence: equivalence)
         }
       }
     }
@@ -125,21 +112,28 @@ package enum Comparison {
   package static func rows(
     _ a: RunDocument, _ b: RunDocument, equivalence: Double = equivalence
   ) -> [ComparisonRow] {
-    let newer = MeasurementGroup.all(b)
-    return MeasurementGroup.all(a).flatMap { one -> [ComparisonRow] in
-      guard let other = newer.first(where: { $0.target == one.target && $0.load == one.load }) else {
-        return []
-      }
-      let sides = Sides(
-        nameA: "\(a.runID):\(one.target)", nameB: "\(b.runID):\(one.target)", a: one, b: other,
-        arePaired: false)
-      return SummaryRow.compared.compactMap { metric in
-        let stored = (a.comparisons + b.comparisons).filter {
-          $0.metric == metric.name && $0.condition == one.load
-        }.compactMap(\.noiseFloor)
-        return sides.row(metric, bias: stored.max() ?? 0, equivalence: equivalence)
+    MeasurementGroup.all(a).flatMap { older -> [ComparisonRow] in
+      let newer = MeasurementGroup(older.target, older.load, of: b.measurements)
+      guard !newer.measurements.isEmpty else { return [] }
+      let pair = Sides(a: older, b: newer, runs: (a.runID, b.runID))
+      let others = [a, b].flatMap { sides($0.measurements, $0.scenario.targets, older.load) }
+      return SummaryRow.compared.compactMap {
+        pair.row($0, bias: bias($0, others), equivalence: equivalence)
       }
     }
+  }
+
+  /// The pairs of targets that both had a load.
+  private static func sides(_ measurements: [Measurement], _ targets: [Target], _ load: String) -> [Sides] {
+    targetPairs(targets).map { a, b in
+      let groups = [a, b].map { MeasurementGroup($0.name, load, of: measurements) }
+      return Sides(a: groups[0], b: groups[1], isAA: isSame(a, b))
+    }.filter { !$0.a.measurements.isEmpty && !$0.b.measurements.isEmpty }
+  }
+
+  /// The greatest bias that the A/A pairs among these show.
+  private static func bias(_ metric: Column<SummaryRow>, _ all: [Sides]) -> Double {
+    all.filter(\.isAA).compactMap { $0.bias(metric) }.max() ?? 0
   }
 
   /// What differs between two runs beside what they measured, a sentence each.
@@ -187,7 +181,6 @@ package enum Comparison {
     return twin == a
   }
 
-  /// Whether a row is about the same target twice.
   package static func isAA(_ row: ComparisonRow, _ targets: [Target]) -> Bool {
     let sides = [row.a, row.b].compactMap { name in targets.first { $0.name == name } }
     return sides.count == 2 && isSame(sides[0], sides[1])
@@ -196,30 +189,23 @@ package enum Comparison {
 
 /// What replicates say of a ratio, with the margin that it must exceed.
 enum RatioCall: Equatable {
-  case more, less
-  /// The farther end of the interval, as a distance from 1.
-  case same(within: Double)
-  case unclear
+  case more, less, same, unclear
 
   /// - Parameters:
   ///   - interval: of the logarithm of the ratio.
   ///   - margin: a logarithm too; a difference must exceed it.
-  init(_ interval: Interval?, margin: Double, equivalence: Double) {
-    guard let interval else {
-      self = .unclear
-      return
-    }
-    let farther = exp(max(abs(interval.low), abs(interval.high))) - 1
+  init(_ interval: Interval, margin: Double, equivalence: Double) {
     self =
       interval.low > margin
-      ? .more : interval.high < -margin ? .less : farther <= equivalence ? .same(within: farther) : .unclear
+      ? .more
+      : interval.high < -margin ? .less : exp(interval.farthest) - 1 <= equivalence ? .same : .unclear
   }
 
-  /// Whether both say the same, by however much.
-  func agrees(with other: RatioCall) -> Bool {
-    switch (self, other) {
-    case (.more, .more), (.less, .less), (.same, .same), (.unclear, .unclear): true
-    default: false
+  var verdict: ComparisonRow.Verdict {
+    switch self {
+    case .more, .less: .different
+    case .same: .same
+    case .unclear: .unclear
     }
   }
 }
@@ -229,19 +215,6 @@ struct LogRatios {
   var values: [Double]
   var interval: Interval?
   var median: Double? { Statistics.median(values) }
-
-  /// Of pairs of the same round: the differences of their logarithms.
-  init(differences: [Double]) {
-    values = differences
-    interval = Statistics.medianInterval(values)
-  }
-
-  /// Two samples that are no pairs, such as two runs: all differences.
-  init(_ a: [Double], _ b: [Double]) {
-    let (a, b) = (a.map { log($0) }, b.map { log($0) })
-    values = a.flatMap { x in b.map { $0 - x } }
-    interval = Statistics.shiftInterval(from: a, to: b)
-  }
 
   /// The median distance from the median.
   private var deviation: Double {
@@ -268,26 +241,34 @@ struct LogRatios {
   }
 }
 
-/// The replicates of two targets under one load; in a run, those of the same round are a pair.
-private struct Sides {
-  var nameA: String
-  var nameB: String
-  var a: MeasurementGroup
-  var b: MeasurementGroup
-  var arePaired = true
+extension LogRatios {
+  /// Of pairs of the same round: the differences of their logarithms.
+  init(differences: [Double]) {
+    self.init(values: differences, interval: Statistics.medianInterval(differences))
+  }
 }
 
-extension Sides {
-  init(a: MeasurementGroup, b: MeasurementGroup) {
-    self.init(nameA: a.target, nameB: b.target, a: a, b: b)
+/// The replicates of two targets under one load; in a run, those of the same round are a pair.
+private struct Sides {
+  var a: MeasurementGroup
+  var b: MeasurementGroup
+  /// Whether it is one target twice.
+  var isAA = false
+  /// The runs that they are of; nil for sides of one run.
+  var runs: (a: String, b: String)?
+
+  private var names: [String] {
+    runs.map { ["\($0.a):\(a.target)", "\($0.b):\(b.target)"] } ?? [a.target, b.target]
   }
 
-  /// The logarithms of b / a of those replicates on either side that have the figure, none of which is 0.
+  /// The logarithms of b / a, of replicates whose figure is not 0.
   private func ratios(_ metric: String, _ a: [Measurement], _ b: [Measurement]) -> LogRatios {
-    guard arePaired else {
+    guard runs == nil else {
+      // All differences.
+      let logs = [a, b].map { $0.compactMap { $0.figure(metric) }.filter { $0 > 0 }.map { log($0) } }
       return LogRatios(
-        a.compactMap { $0.figure(metric) }.filter { $0 > 0 },
-        b.compactMap { $0.figure(metric) }.filter { $0 > 0 })
+        values: logs[0].flatMap { x in logs[1].map { $0 - x } },
+        interval: Statistics.shiftInterval(from: logs[0], to: logs[1]))
     }
     return LogRatios(
       differences: MeasurementGroup.pairs(metric, a, b).filter { $0.mine > 0 && $0.other > 0 }.map {
@@ -295,19 +276,17 @@ extension Sides {
       })
   }
 
-  /// The distance from 1 that the interval surely exceeds: 0 when it contains 1, else its nearer end; nil
-  /// without an interval.
+  /// The distance from 1 that the interval surely exceeds; nil without one.
   func bias(_ metric: Column<SummaryRow>) -> Double? {
-    guard let interval = ratios(metric.name, a.sound, b.sound).interval else { return nil }
-    return interval.contains(0) ? 0 : exp(min(abs(interval.low), abs(interval.high))) - 1
+    ratios(metric.name, a.sound, b.sound).interval.map { exp($0.nearest) - 1 }
   }
 
   func row(_ metric: Column<SummaryRow>, bias: Double, equivalence: Double) -> ComparisonRow? {
     let values = [a, b].map { $0.median(metric.name) }
     guard values.contains(where: { $0 != nil }) else { return nil }
     var row = ComparisonRow(
-      metric: metric.name, condition: a.load, a: nameA, b: nameB, aValue: values[0], bValue: values[1],
-      unit: metric.unit, verdict: .unclear, why: "")
+      metric: metric.name, condition: a.load, a: names[0], b: names[1], aValue: values[0],
+      bValue: values[1], unit: metric.unit, verdict: .unclear, why: "")
     guard values.allSatisfy({ $0 != nil }) else {
       row.why = "only one side has this figure"
       return row
@@ -324,14 +303,13 @@ extension Sides {
     row.ratioLow = ratios.interval.map { exp($0.low) }
     row.ratioHigh = ratios.interval.map { exp($0.high) }
     row.noiseFloor = exp(margin) - 1
-    if arePaired {
+    if runs == nil {
       row.pValue = Statistics.signTest(ratios.values)
       row.pairs = ratios.values.count
     }
-    let call = RatioCall(ratios.interval, margin: margin, equivalence: equivalence)
-    let (verdict, why) = firm(call, ratios, metric, margin: margin, equivalence: equivalence)
+    let (verdict, why) = firm(ratios, metric, margin: margin, equivalence: equivalence)
     row.verdict = verdict
-    if verdict == .same, case .same(let within) = call { row.sameWithin = within }
+    if verdict == .same { row.sameWithin = ratios.interval.map { exp($0.farthest) - 1 } }
     row.why = ([why] + notes(metric)).joined(separator: "; ")
     return row
   }
@@ -345,68 +323,52 @@ extension Sides {
   /// The verdict where it is the same over used and over all whole replicates, and by response and by service
   /// time; `unclear` where one of them disagrees, which is named.
   private func firm(
-    _ call: RatioCall, _ ratios: LogRatios, _ metric: Column<SummaryRow>, margin: Double, equivalence: Double
+    _ ratios: LogRatios, _ metric: Column<SummaryRow>, margin: Double, equivalence: Double
   ) -> (ComparisonRow.Verdict, String) {
     if let invalid { return (.unclear, invalid) }
-    guard ratios.interval != nil else {
+    guard let interval = ratios.interval else {
       let what =
-        arePaired ? "\(ratios.values.count) pairs of replicates" : "under 6 replicates on one side"
+        runs == nil ? "\(ratios.values.count) pairs of replicates" : "under 6 replicates on one side"
       return (.unclear, "\(what), and \(Statistics.fewestReplicates) give an interval")
     }
-    func says(_ metric: String, _ a: [Measurement], _ b: [Measurement]) -> RatioCall? {
-      let other = self.ratios(metric, a, b)
-      guard other.interval != nil else { return nil }
-      return RatioCall(other.interval, margin: margin, equivalence: equivalence)
-    }
-    let others = [
-      ("with the disturbed replicates", says(metric.name, a.whole, b.whole)),
-      ("by service time", metric.serviceTime.flatMap { says($0, a.sound, b.sound) }),
-    ]
     let floor = Number.percent(exp(margin) - 1) ?? "?"
-    switch call {
-    case .unclear:
+    let call = RatioCall(interval, margin: margin, equivalence: equivalence)
+    if call == .unclear {
       let rounds = ratios.roundsToDecide(margin: margin, equivalence: equivalence)
       let hint = rounds.map { "about \(max($0, ratios.values.count + 2)) rounds would decide" }
       return (
         .unclear,
         "the interval neither leaves the noise floor of \(floor) nor lies within "
           + "\(Number.percent(equivalence) ?? "?")"
-          + (arePaired ? "; \(hint ?? "over 100 rounds would be needed")" : "")
+          + (runs == nil ? "; \(hint ?? "over 100 rounds would be needed")" : "")
       )
-    case .more, .less, .same:
-      if let other = others.first(where: { $0.1.map { !$0.agrees(with: call) } ?? false }) {
-        return (.unclear, "not firm: \(other.0) the verdict is \(other.1?.word ?? "another one")")
-      }
-      if case .same(let within) = call {
-        return (.same, "the interval lies within \(Number.percent(within) ?? "?")")
-      }
-      return (.different, "the whole interval lies beyond the noise floor of \(floor)")
     }
+    let others = [
+      ("with the disturbed replicates", self.ratios(metric.name, a.whole, b.whole)),
+      ("by service time", metric.serviceTime.map { self.ratios($0, a.sound, b.sound) }),
+    ]
+    for (how, other) in others {
+      guard let interval = other?.interval else { continue }
+      let says = RatioCall(interval, margin: margin, equivalence: equivalence)
+      if says != call { return (.unclear, "not firm: \(how) the verdict is \(says.verdict.rawValue)") }
+    }
+    return call == .same
+      ? (.same, "the interval lies within \(Number.percent(exp(interval.farthest) - 1) ?? "?")")
+      : (.different, "the whole interval lies beyond the noise floor of \(floor)")
   }
 
-  /// What a reader must know beside the verdict.
   private func notes(_ metric: Column<SummaryRow>) -> [String] {
-    let names = [(nameA, a), (nameB, b)]
-    var notes = names.compactMap { name, group in
+    let sides = Array(zip(names, [a, b]))
+    var notes = sides.compactMap { name, group in
       group.modesText(metric).map { "\(name) has two modes: \($0)" }
     }
-    notes += names.filter { $0.1.isSaturated }.map { "\($0.0) does not reach the rate" }
-    notes += names.compactMap { name, group in
+    notes += sides.filter { $0.1.isSaturated }.map { "\($0.0) does not reach the rate" }
+    notes += sides.compactMap { name, group in
       group.lateText(metric).map { "\($0) of \(name)'s is the generator's lateness" }
     }
     let left = [a, b].reduce(0) { $0 + $1.measurements.count - $1.sound.count }
     if left > 0 { notes.append("\(left) replicates not used") }
     return notes
-  }
-}
-
-extension RatioCall {
-  var word: String {
-    switch self {
-    case .more, .less: "different"
-    case .same: "same"
-    case .unclear: "unclear"
-    }
   }
 }
 

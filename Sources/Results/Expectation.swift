@@ -12,8 +12,7 @@ package struct ExpectationResult: Codable, Sendable, Equatable {
   }
 
   package var text: String
-  /// The median over replicates, in the column's unit, or of the ratios of the pairs of the same
-  /// replicate; nil when there is no figure.
+  /// The median over replicates, in the column's unit, or of ratios of the same replicate; nil without a figure.
   package var measured: Double?
   package var verdict: Verdict
   package var why: String
@@ -22,10 +21,8 @@ package struct ExpectationResult: Codable, Sendable, Equatable {
   private var straddles: Bool?
   package var isOpen: Bool { straddles == true }
 
-  /// Judges a condition on rows of phase `request`.
-  ///
-  /// A bad figure of an invalid measurement is not met; a good one is `unmeasured`, since a
-  /// figure that may not be believed proves nothing good.
+  /// Judges a condition on rows of phase `request`. A bad figure of an invalid measurement is not met; a good one is
+  /// `unmeasured`, since a figure that may not be believed proves nothing good.
   package init(_ expectation: Expectation, measurements: [Measurement]) {
     text = expectation.text
     let metric = expectation.metric
@@ -35,10 +32,8 @@ package struct ExpectationResult: Codable, Sendable, Equatable {
     let (mine, others) = (group.used, other?.used)
     let values =
       expectation.divisor.map { divisor in
-        MeasurementGroup.pairs(metric, mine, others ?? [], otherMetric: divisor.metric).filter {
-          $0.other != 0
-        }
-        .map { $0.mine / $0.other }
+        MeasurementGroup.pairs(metric, mine, others ?? [], otherMetric: divisor.metric)
+          .filter { $0.other != 0 }.map { $0.mine / $0.other }
       } ?? mine.compactMap { $0.figure(metric) }
     measured = Statistics.median(values)
     verdict = .unmeasured
@@ -67,8 +62,7 @@ package struct ExpectationResult: Codable, Sendable, Equatable {
     } else if values.count != mine.count {
       why += "; the others have no such figure"
     }
-    verdict =
-      !holds ? .notMet : invalid.isEmpty && values.count == mine.count ? .met : .unmeasured
+    verdict = !holds ? .notMet : invalid.isEmpty && values.count == mine.count ? .met : .unmeasured
   }
 
   private static func missing(

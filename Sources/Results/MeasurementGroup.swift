@@ -19,17 +19,14 @@ package struct MeasurementGroup {
     measurements = all.filter { $0.target == target && $0.load == load }
   }
 
-  /// The groups of a run, in the order of their first replicates.
   package static func all(_ document: RunDocument) -> [MeasurementGroup] {
     document.measurements.map { [$0.target, $0.load] }.uniqued().map {
       MeasurementGroup($0[0], $0[1], of: document.measurements)
     }
   }
 
-  /// Names of the scopes, `request` first.
   package var scopeNames: [String] { measurements.flatMap { $0.scopes.map(\.scope) }.uniqued() }
 
-  /// Names of the phases, in order.
   package var phaseNames: [String] { scopeNames.filter { $0 != "request" } }
 
   /// The replicates that show what happened to them: all that are not broken.
@@ -110,7 +107,6 @@ package struct MeasurementGroup {
     Statistics.median(figures(column, scope: scope))
   }
 
-  /// This column's figures of the used replicates.
   package func figures(_ column: String, scope: String = "request") -> [Double] {
     used.compactMap { $0.figure(column, scope: scope) }
   }
@@ -139,7 +135,7 @@ package struct MeasurementGroup {
   /// columns, and where it is not late.
   func lateText(_ column: Column<SummaryRow>) -> String? {
     guard column.name.hasPrefix("response_"), let percentile = column.percentile else { return nil }
-    return lateShare(percentile: percentile).map { Number.percent($0, digits: 0) ?? "?" }
+    return lateShare(percentile: percentile).flatMap { Number.percent($0, digits: 0) }
   }
 
   /// Requests of all replicates that did not end well.
@@ -149,7 +145,6 @@ package struct MeasurementGroup {
     }
   }
 
-  /// Whether figures of the condition may be used.
   package var isValid: Bool { invalidCodes == nil }
 
   /// `yes`, or what befell which replicates.

@@ -39,7 +39,6 @@ package enum Number {
     significant(low, 3).flatMap { low in significant(high, 3).map { "\(low) to \($0)" } }
   }
 
-  /// A whole number with commas between thousands.
   package static func grouped(_ value: Double?) -> String? {
     guard let value, value.isFinite, abs(value) < 1e15 else { return nil }
     return Int(value.rounded()).formatted(.number.locale(Locale(identifier: "en_US")))

@@ -21,11 +21,9 @@ package struct RunDocument: Codable, Sendable, Equatable {
   /// SHA-256 of the scenario file's text, lower-case hexadecimal; nil when it was not a file.
   package var scenarioSHA256: String?
   package var plugins: [PluginFile]
-  /// Seed of arrivals and ids.
   package var seed: UInt64
   package var machine: MachineFacts
   package var started: UTCSecond
-  /// When it ended; nil while it runs.
   package var ended: UTCSecond?
   /// Whether it was interrupted, so that measurements are missing.
   package var interrupted = false
@@ -33,9 +31,8 @@ package struct RunDocument: Codable, Sendable, Equatable {
   package var measurements: [Measurement] = []
   package var comparisons: [ComparisonRow] = []
   package var claims: [ClaimVerdict] = []
-  /// What documented pairs of latency and throughput imply; nil in runs that judge no claims.
+  /// Nil, as `origins`, in runs that judge no claims.
   package var implied: [ImpliedPair]?
-  /// What is known about where documented figures come from; nil in runs that judge no claims.
   package var origins: [ClaimOrigin]?
   /// What bare C does on this machine; nil when it was not measured.
   package var baseline: BaselineFigures?
@@ -61,10 +58,9 @@ package struct RunDocument: Codable, Sendable, Equatable {
     case baseline = "floor"
   }
 
-  /// A run without results yet.
   package init(
     runID: String, toolVersion: String, commandLine: [String], scenario: Plan,
-    scenarioSHA256: String? = nil, plugins: [PluginFile] = [], seed: UInt64? = nil, machine: MachineFacts,
+    scenarioSHA256: String? = nil, plugins: [PluginFile] = [], machine: MachineFacts,
     started: UTCSecond
   ) {
     self.runID = runID
@@ -73,7 +69,7 @@ package struct RunDocument: Codable, Sendable, Equatable {
     self.scenario = scenario
     self.scenarioSHA256 = scenarioSHA256
     self.plugins = plugins
-    self.seed = seed ?? scenario.seed
+    seed = scenario.seed
     self.machine = machine
     self.started = started
   }
@@ -81,7 +77,6 @@ package struct RunDocument: Codable, Sendable, Equatable {
   /// Whether figures of every condition may be used.
   package var isValid: Bool { MeasurementGroup.all(self).allSatisfy(\.isValid) }
 
-  /// Marks all replicates of a condition.
   package mutating func mark(_ target: String, _ load: String, _ reason: InvalidReason) {
     for place in measurements.indices
     where measurements[place].target == target && measurements[place].load == load {
@@ -89,15 +84,9 @@ package struct RunDocument: Codable, Sendable, Equatable {
     }
   }
 
-  /// Judges documented figures, and what their pairs of latency and throughput imply.
-  package mutating func judgeClaims(_ checks: [ClaimCheck]) {
-    guard !checks.isEmpty else { return }
-    claims = ClaimEvaluator.verdicts(checks, measurements: measurements)
-    implied = ImpliedPair.pairs(checks, measurements: measurements)
-  }
-
-  /// Says of each condition whether it was steady, and fills in comparisons and expectations.
-  package mutating func judge() {
+  /// Says of each condition whether it was steady, and fills in comparisons, expectations, documented figures
+  /// and what their pairs of latency and throughput imply.
+  package mutating func judge(_ checks: [ClaimCheck] = []) {
     for place in measurements.indices {
       measurements[place].invalidReasons.removeAll { $0.code == .neverSteady }
     }
@@ -109,6 +98,8 @@ package struct RunDocument: Codable, Sendable, Equatable {
       measurements: measurements, targets: scenario.targets,
       equivalence: equivalence ?? Comparison.equivalence)
     expectations = scenario.expectations.map { ExpectationResult($0, measurements: measurements) }
+    claims = ClaimEvaluator.verdicts(checks, measurements: measurements)
+    implied = checks.isEmpty ? nil : ImpliedPair.pairs(checks, measurements: measurements)
   }
 }
 
@@ -129,11 +120,8 @@ package struct RoundsMade: Codable, Sendable, Equatable {
   }
 }
 
-/// A plugin that took part in a run.
 package struct PluginFile: Codable, Sendable, Equatable {
-  /// Its name in the scenario.
   package var name: String
-  /// The file or the program.
   package var file: String
   /// SHA-256 of its bytes, lower-case hexadecimal; nil when it could not be read.
   package var sha256: String?
@@ -153,15 +141,12 @@ package struct RunFolderError: Error, Sendable, Equatable, CustomStringConvertib
     case missing
     /// It is there and is not a run that this version reads.
     case invalid
-    /// The place cannot be written.
     case unwritable
-    /// The disk or the quota is full.
     case full
   }
 
   package var kind: Kind
   package var path: String
-  /// What is wrong, with key and value where there are any.
   package var problem: String
   package var remedy: String
 
@@ -180,10 +165,8 @@ package struct UTCSecond: Codable, Sendable, Equatable, CustomStringConvertible 
   /// Seconds since 1970-01-01T00:00:00Z.
   package var epochSeconds: Int
 
-  /// Now unless told.
   package init(epochSeconds: Int = Int(Date().timeIntervalSince1970)) { self.epochSeconds = epochSeconds }
 
-  /// Such as `2026-11-22T05:04:20Z`.
   package var description: String {
     Date(timeIntervalSince1970: Double(epochSeconds)).formatted(.iso8601)
   }
@@ -217,7 +200,6 @@ package enum SHA256Text {
     return digest.map { String(format: "%02x", $0) }.joined()
   }
 
-  /// The hash of a file's bytes; nil when it cannot be read.
   package static func ofFile(_ path: String) -> String? {
     FileManager.default.contents(atPath: path).map { of($0) }
   }

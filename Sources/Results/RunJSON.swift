@@ -19,9 +19,6 @@ package enum RunJSON {
 }
 
 extension RunDocument {
-  /// The document as JSON text, sorted and indented, with a line end at its end.
-  ///
-  /// Throws `RunFolderError` when a value cannot be encoded.
   package func json() throws -> String {
     do {
       return try RunJSON.text(self)
@@ -33,9 +30,6 @@ extension RunDocument {
   }
 
   /// Reads JSON text; `path` is what errors call it.
-  ///
-  /// Throws `RunFolderError` for text that is not JSON, ends early, has another schema, lacks a
-  /// key, or has a value of the wrong type.
   package init(json data: Data, path: String) throws {
     let decoder = JSONDecoder()
     decoder.keyDecodingStrategy = .custom { path in
@@ -67,8 +61,7 @@ extension RunDocument {
     }
   }
 
-  /// Refuses counts that nothing real can have, so that sums of them cannot overflow, and whole
-  /// requests that do not add up.
+  /// Refuses counts so great that sums could overflow, and whole requests that do not add up.
   private static func problem(of scope: ScopeMeasurement) -> String? {
     let counts = scope.counts
     let all = [
@@ -115,7 +108,6 @@ private struct RunKey: CodingKey {
   init?(intValue: Int) { return nil }
 }
 
-/// Names of properties and of JSON keys.
 enum RunKeys {
   /// Words that properties write in capitals.
   private static let capitals: Set<String> = ["id", "ip", "json", "url", "sha256", "tls", "http"]

@@ -7,10 +7,11 @@ package struct Interval: Sendable, Equatable {
   package let low: Double
   package let high: Double
 
-  func contains(_ value: Double) -> Bool { low <= value && value <= high }
+  /// How far its farther end is from 0, and its nearer one: 0 when it contains 0.
+  var farthest: Double { max(abs(low), abs(high)) }
+  var nearest: Double { max(low, -high, 0) }
 }
 
-/// The statistics of the reports.
 package enum Statistics {
   /// The fewest replicates that give an interval: the range of six values covers their median with 96.9 %.
   package static let fewestReplicates = 6
@@ -33,9 +34,8 @@ package enum Statistics {
 
   /// The rank, from either end, of the values that enclose the median of so many; nil with under 6.
   ///
-  /// A run looks after 6, 8, 10 and 12 rounds. A pair lost to a disturbance makes the number odd; the rank
-  /// of the next lower look is taken then, and over 12 values 99 % are asked for, so that more looks do not
-  /// find differences by chance.
+  /// A run looks after 6, 8, 10 and 12 rounds. An odd number, after a disturbance, has the rank of the next lower
+  /// look, and over 12 values 99 % are asked for, so that more looks do not find differences by chance.
   static func medianRank(_ count: Int) -> Int? {
     switch count {
     case ..<fewestReplicates: return nil
@@ -120,22 +120,10 @@ package enum Statistics {
     guard gap > log(1.3), gap > 3 * widest else { return nil }
     return groups.map { (exp(median($0) ?? 0), $0.count) }
   }
-
-  /// How far mean requests in flight, as throughput x mean response time says, are from those that
-  /// the load keeps: 0 is none, 0.05 is 5 % more, -0.05 is 5 % less (Little 1961).
-  ///
-  /// Nil when `inFlight` is not positive.
-  package static func littleDeviation(
-    inFlight: Double, throughputPerSecond: Double, meanResponseNanoseconds: Double
-  ) -> Double? {
-    guard inFlight > 0 else { return nil }
-    return throughputPerSecond * meanResponseNanoseconds / 1e9 / inFlight - 1
-  }
 }
 
 // MARK: Whether a series has a trend
 
-/// What a test for a trend found in a series.
 package struct Trend: Sendable, Equatable {
   /// Two-sided probability of such an ordering without a trend.
   package var pValue: Double
@@ -151,9 +139,8 @@ extension Statistics {
   /// Mann and Kendall's test for a trend that several series of equal steps share, with the median of Theil and
   /// Sen's slopes: the scores and their variances add up (Hirsch and Slack 1984).
   ///
-  /// Normal approximation with correction for ties and continuity; exact for one series of up to 40
-  /// values without ties (Kendall 1938). Series of under 4 values or with one that is not finite are left
-  /// out; nil when none remains.
+  /// Normal approximation with correction for ties and continuity; exact for one short series without ties (Kendall
+  /// 1938). Series of under 4 values or with one that is not finite are left out; nil when none remains.
   package static func trend(_ series: [[Double]]) -> Trend? {
     let used = series.filter { $0.count >= 4 && $0.allSatisfy(\.isFinite) }
     guard let first = used.first else { return nil }
@@ -178,9 +165,12 @@ extension Statistics {
       isExact
       ? exactKendall(first.count, score: abs(rises))
       : variance > 0 && rises != 0
-        ? min(1, 2 * Distributions.normalTail(Double(abs(rises) - 1) / variance.squareRoot())) : 1
+        ? min(1, 2 * normalTail(Double(abs(rises) - 1) / variance.squareRoot())) : 1
     return Trend(pValue: pValue, relativeChange: median(changes))
   }
+
+  /// P(Z > z) of a standard normal Z.
+  fileprivate static func normalTail(_ z: Double) -> Double { erfc(z / 2.0.squareRoot()) / 2 }
 
   /// How many values are equal to each other, for each value that occurs more than once.
   private static func tieSizes(_ values: [Double]) -> [Int] {
@@ -217,16 +207,26 @@ package struct ChiSquare: Sendable, Equatable {
   package let statistic: Double
   package let degrees: Int
 
-  /// Probability of a statistic at least as great when the hypothesis is true.
-  package var pValue: Double { Distributions.chiSquareTail(statistic, degrees: degrees) }
+  /// Probability of a statistic at least as great when the hypothesis is true: the finite sum of Abramowitz and
+  /// Stegun, 26.4.4 and 26.4.5.
+  package var pValue: Double {
+    guard statistic > 0 else { return 1 }
+    let isOdd = degrees % 2 == 1
+    var term = (isOdd ? (2 * statistic / .pi).squareRoot() : 1) * exp(-statistic / 2)
+    var sum = isOdd ? 2 * Statistics.normalTail(statistic.squareRoot()) : 0
+    for step in stride(from: isOdd ? 3 : 2, through: degrees, by: 2) {
+      sum += term
+      term *= statistic / Double(step)
+    }
+    return min(1, sum)
+  }
 }
 
 extension Statistics {
   /// The share of steps, 0 to 1, that go on in the cyclic order that fits best: 1 is round-robin, in
   /// whatever order. A random choice of n gives about 1/n, a little more for the choice of the order.
   ///
-  /// `choices` are numbers of 0 ..< n. Nil with under 2 choices, for n under 2 or over 8, or when a
-  /// number is out of range. For n = 2 the one cyclic order is to change each time.
+  /// Nil with under 2 choices, for n under 2 or over 8, or when a number is not of 0 ..< n.
   package static func roundRobinShare(_ choices: [Int], of n: Int) -> Double? {
     guard choices.count >= 2, (2...8).contains(n), let counts = transitions(choices, of: n) else {
       return nil
@@ -246,9 +246,8 @@ extension Statistics {
     return Double(best) / Double(choices.count - 1)
   }
 
-  /// Pearson's test (1900) that all are chosen equally often.
-  ///
-  /// Nil for under 2 to choose from, or under 5 expected of each, where the approximation fails (Cochran 1954).
+  /// Pearson's test (1900) that all are chosen equally often; nil where under 5 are expected of each, which its
+  /// approximation needs (Cochran 1954).
   package static func evenCounts(_ counts: [Int]) -> ChiSquare? {
     let total = counts.reduce(0, +)
     guard counts.count >= 2, total >= 5 * counts.count, counts.allSatisfy({ $0 >= 0 }) else { return nil }

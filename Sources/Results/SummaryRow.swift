@@ -147,11 +147,9 @@ package struct SummaryRow {
   /// The columns by which targets are compared, in the order of comparison.csv.
   static let compared = [
     "response_p50_us", "response_p99_us", "service_p50_us", "throughput_rps", "cpu_generator_us",
-    "cpu_total_us",
-    "allocated_bytes",
+    "cpu_total_us", "allocated_bytes",
   ].compactMap(column)
 
-  /// The names of all numeric columns, in their order.
   package static let numericColumns = columns.filter { !$0.isText }.map(\.name)
 
   private static let byName = Dictionary(uniqueKeysWithValues: columns.map { ($0.name, $0) })
@@ -181,8 +179,7 @@ package struct SummaryRow {
     return response - service
   }
 
-  /// A cost of the whole measured time, shared out to the requests answered in it; nil in the rows
-  /// of phases, which have no costs of their own.
+  /// A cost of the whole measured time, shared out to its requests; phases have no costs of their own.
   fileprivate func perRequest(_ total: UInt64?, unit: Double = 1) -> Double? {
     guard scope.scope == "request", let total, scope.okInWindow > 0 else { return nil }
     return Double(total) / unit / Double(scope.okInWindow)
@@ -208,7 +205,6 @@ extension Column<SummaryRow> {
     }
   }
 
-  /// A figure of the whole measurement, which the rows of phases do not have.
   fileprivate static func whole(
     _ name: String, _ unit: String, _ meaning: String,
     _ value: @escaping @Sendable (Measurement) -> UInt64?
@@ -218,7 +214,6 @@ extension Column<SummaryRow> {
     }
   }
 
-  /// A figure of the measured time, shared out to the requests.
   fileprivate static func rate(
     _ name: String, unit: String = "", _ meaning: String,
     _ value: @escaping @Sendable (Measurement) -> UInt64?
@@ -246,6 +241,5 @@ extension Measurement {
     }
   }
 
-  /// The codes of why it is invalid, with `, ` between.
   package var invalidCodes: String { invalidReasons.map(\.code.rawValue).joined(separator: ", ") }
 }

@@ -10,24 +10,6 @@ package struct ServiceLevel: Codable, Sendable, Equatable {
   /// The bound, microseconds; the figure must be under it.
   package var microseconds: Double
 
-  package init(metric: String, microseconds: Double) {
-    self.metric = metric
-    self.microseconds = microseconds
-  }
-
-  /// Reads `p99<5ms`, `p50 < 800us`; nil when it is something else.
-  package init?(_ text: String) {
-    let sides = text.replacing(" ", with: "").lowercased().split(
-      separator: "<", omittingEmptySubsequences: false)
-    let columns = ["p50": "50", "p90": "90", "p99": "99", "p99.9": "999", "p999": "999"]
-    guard sides.count == 2, let column = columns[String(sides[0])] else { return nil }
-    let units = [("us", 1.0), ("µs", 1), ("ms", 1000), ("s", 1_000_000)]
-    guard let (unit, factor) = units.first(where: { sides[1].hasSuffix($0.0) }),
-      let value = Double(sides[1].dropLast(unit.count)), value > 0, value.isFinite
-    else { return nil }
-    self.init(metric: "response_p\(column)_us", microseconds: value * factor)
-  }
-
   /// Such as `response_p99_us < 5 ms`.
   package var text: String { "\(metric) < \(Number.time(microseconds: microseconds) ?? "?")" }
 
@@ -48,9 +30,23 @@ package struct ServiceLevel: Codable, Sendable, Equatable {
   }
 }
 
+extension ServiceLevel {
+  /// Reads `p99<5ms`, `p50 < 800us`; nil when it is something else.
+  package init?(_ text: String) {
+    let sides = text.replacing(" ", with: "").lowercased().split(
+      separator: "<", omittingEmptySubsequences: false)
+    let columns = ["p50": "50", "p90": "90", "p99": "99", "p99.9": "999", "p999": "999"]
+    guard sides.count == 2, let column = columns[String(sides[0])] else { return nil }
+    let units = [("us", 1.0), ("µs", 1), ("ms", 1000), ("s", 1_000_000)]
+    guard let (unit, factor) = units.first(where: { sides[1].hasSuffix($0.0) }),
+      let value = Double(sides[1].dropLast(unit.count)), value > 0, value.isFinite
+    else { return nil }
+    self.init(metric: "response_p\(column)_us", microseconds: value * factor)
+  }
+}
+
 /// One target's closed loads, by requests in flight.
 package struct SweepCurve: Sendable {
-  /// A load of the curve.
   package struct Point: Sendable {
     package var concurrency: Int
     package var ratePerSecond: Double
@@ -70,7 +66,6 @@ package struct SweepCurve: Sendable {
   /// NATS connections of the generator; nil for FFI, and where it is not known.
   package var connections: Int? { points.first?.group.measurements.first?.connections }
 
-  /// The fewest loads that make a curve.
   static let fewest = 3
 
   package static func all(_ document: RunDocument) -> [SweepCurve] {
@@ -97,8 +92,7 @@ package struct SweepCurve: Sendable {
 
   package var highest: Point? { points.max { $0.ratePerSecond < $1.ratePerSecond } }
 
-  /// The generator's CPU time per request with the most in flight, over that of the cheapest load; 1 is
-  /// a cost that does not grow. Nil when it was not measured.
+  /// The generator's CPU time per request with the most in flight, over that of the cheapest load.
   package var costGrowth: Double? {
     let costs = points.compactMap(\.cost)
     guard costs.count == points.count, let last = costs.last, let least = costs.min() else { return nil }
@@ -123,8 +117,7 @@ package struct SweepCurve: Sendable {
     return "\(target): \(parts.joined(separator: "; "))."
   }
 
-  /// What curves of pools with different numbers of workers or of connections say together, one sentence;
-  /// none where all are of one combination. Plugins have no such numbers.
+  /// What curves of pools with different numbers of workers or of connections say together, one sentence.
   package static func summary(_ all: [SweepCurve]) -> [String] {
     let curves = all.filter { $0.workers != nil || $0.connections != nil }
     let combinations = Set(curves.map { [$0.workers, $0.connections] }).count
@@ -143,10 +136,8 @@ package struct SweepCurve: Sendable {
     ]
   }
 
-  /// What a request costs the generator at the cheapest load of all, and with the most in flight; nil
-  /// when that was not measured everywhere.
+  /// What a request costs the generator; nil when that was not measured everywhere.
   private static func cost(_ curves: [SweepCurve]) -> String? {
-    /// The least and the greatest, or the one when both read the same.
     func range(_ values: [Double], _ text: (Double) -> String?) -> String? {
       guard let low = values.min().flatMap(text), let high = values.max().flatMap(text) else { return nil }
       return low == high ? low : "\(low) to \(high)"

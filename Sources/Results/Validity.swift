@@ -2,34 +2,30 @@
 // late, and what is worth a warning.
 import Engine
 
-/// The rules by which a measurement is valid.
 package enum Validity {
   /// A percentile of the response time is late when that of the send lag is over this share of it.
   static let lagShare = 0.1
   /// A send lag under this is not told from the clock's own reading, nanoseconds.
   static let resolutionNanoseconds = 100.0
   /// An open load must reach this share of its rate.
-  package static let reachedShare = 0.98
+  static let reachedShare = 0.98
   /// The greatest share of CPU time that the hypervisor may take.
-  package static let stealShare = 0.05
+  static let stealShare = 0.05
   /// Little's law is kept when the deviation is at most this.
-  package static let littleShare = 0.05
+  static let littleShare = 0.05
   /// A trend counts when its p is under this ...
   static let trendProbability = 0.01
   /// ... and it changes the figure by over this share from the first to the last window.
   static let trendShare = 0.1
   /// Replies that came again, over this share of the phases, are a dialect with several maps a phase.
-  package static let duplicateShare = 0.01
+  static let duplicateShare = 0.01
 
-  /// What speaks against a measurement, and what is worth knowing about it.
-  ///
-  /// Judges only what the measurement's own figures show; what only the caller knows
-  /// (`broker_died`, `worker_died`, `plugin_crashed`, `interrupted`, `failed`) is the caller's.
+  /// What the measurement's own figures show against it, and what is worth knowing about it. What only the caller
+  /// knows (`broker_died`, `worker_died`, `plugin_crashed`, `interrupted`, `failed`) is the caller's.
   package static func assess(
     _ measurement: Measurement, optimisedBuild: Bool
   ) -> (reasons: [InvalidReason], warnings: [String]) {
     var reasons: [InvalidReason] = []
-    var warnings: [String] = []
     if !optimisedBuild {
       reasons.append(
         InvalidReason(code: .unoptimisedBuild, detail: "built without optimisation; build with -c release"))
@@ -38,18 +34,20 @@ package enum Validity {
       reasons.append(
         InvalidReason(code: .steal, detail: "the hypervisor took \(percent(steal)) of CPU time (over 5 %)"))
     }
-    guard let request = measurement.request else { return (reasons, warnings) }
+    guard let request = measurement.request else { return (reasons, []) }
     if measurement.durationSeconds > 0, request.counts.ok == 0, request.okInWindow == 0 {
       // Nothing else can be said of answers that are not there.
       reasons.append(FailureWords.noAnswers(measurement))
-      return (reasons + [otherDialect(measurement)].compactMap { $0 }, warnings)
+      return (reasons + [otherDialect(measurement)].compactMap { $0 }, [])
     }
     reasons += [
       otherDialect(measurement), stall(measurement), saturation(request, measurement),
     ].compactMap { $0 }
-    warnings += [littleWarning(request, measurement)].compactMap { $0 }
-    warnings += FailureWords.warnings(measurement) + sampleWarnings(request, measurement)
-    return (reasons, warnings)
+    return (
+      reasons,
+      [littleWarning(request, measurement)].compactMap { $0 } + FailureWords.warnings(measurement)
+        + sampleWarnings(request, measurement)
+    )
   }
 
   /// Answers in another dialect: the time to the first of several maps is not the time of the phase.
@@ -73,38 +71,25 @@ package enum Validity {
   private static func stall(_ measurement: Measurement) -> InvalidReason? {
     guard let stall = measurement.stall else { return nil }
     let what = measurement.transport == "ffi" ? "the plugin" : "the broker or the workers"
+    let slowest = Number.time(microseconds: Double(stall.slowestBeforeNanoseconds) / 1000)
     return InvalidReason(
       code: .stalled,
       detail: "from \(decimal(stall.startSeconds, 2)) s of the measured time on, requests were in flight and "
         + "none was answered for \(decimal(stall.seconds, 2)) s (over 10 % of the measured time); the slowest "
-        + "answer before took \(micro(Double(stall.slowestBeforeNanoseconds))). Find out what \(what) waited "
+        + "answer before took \(slowest ?? "?"). Find out what \(what) waited "
         + "for; a load that stands still for part of its time has no throughput and no latency")
   }
 
-  /// How much of the offered rate was answered, 0-1; nil in a closed load or when nothing was sent.
-  ///
-  /// Compared with what the schedule asked for within the measured time, since Poisson arrivals are
-  /// never exactly as many as the rate says; where fewer were sent than chance explains (4 standard
+  /// Compares the answers with what the schedule asked for within the measured time, since Poisson arrivals
+  /// are never exactly as many as the rate says; where fewer were sent than chance explains (4 standard
   /// deviations), the generator itself fell short, and the rate is the measure.
-  package static func reached(_ measurement: Measurement) -> Double? {
-    guard let (asked, answered) = demand(measurement), asked > 0 else { return nil }
-    return answered / asked
-  }
-
-  private static func demand(_ measurement: Measurement) -> (asked: Double, answered: Double)? {
-    guard let request = measurement.request, let rate = measurement.offeredRatePerSecond else { return nil }
+  private static func saturation(_ request: ScopeMeasurement, _ measurement: Measurement) -> InvalidReason? {
+    guard let rate = measurement.offeredRatePerSecond else { return nil }
     let expected = rate * measurement.durationSeconds
     let sent = Double(request.counts.sent)
-    let fellShort = sent < expected - 4 * expected.squareRoot() - 1
-    return (fellShort ? expected : sent, Double(request.okInWindow + request.counts.handlerErrors))
-  }
-
-  private static func saturation(
-    _ request: ScopeMeasurement, _ measurement: Measurement
-  ) -> InvalidReason? {
-    guard let (asked, answered) = demand(measurement), asked > 0, answered < reachedShare * asked else {
-      return nil
-    }
+    let asked = sent < expected - 4 * expected.squareRoot() - 1 ? expected : sent
+    let answered = Double(request.okInWindow + request.counts.handlerErrors)
+    guard asked > 0, answered < reachedShare * asked else { return nil }
     // Those in flight at both ends make the answers differ from the questions by chance.
     let inFlight = asked / measurement.durationSeconds * (request.response.meanNanoseconds ?? 0) / 1e9
     guard asked - answered > 1 + 3 * (2 * inFlight).squareRoot() else { return nil }
@@ -125,17 +110,15 @@ package enum Validity {
     return min(1, Double(late) / Double(whole))
   }
 
-  private static func littleWarning(
-    _ request: ScopeMeasurement, _ measurement: Measurement
-  ) -> String? {
+  private static func littleWarning(_ request: ScopeMeasurement, _ measurement: Measurement) -> String? {
     guard measurement.offeredRatePerSecond == nil, measurement.durationSeconds > 0,
-      let mean = request.response.meanNanoseconds,
-      let deviation = Statistics.littleDeviation(
-        inFlight: Double(measurement.concurrency),
-        throughputPerSecond: Double(request.counts.ended) / measurement.durationSeconds,
-        meanResponseNanoseconds: mean),
-      abs(deviation) > littleShare
+      measurement.concurrency > 0,
+      let mean = request.response.meanNanoseconds
     else { return nil }
+    // Throughput x mean response time is how many are in flight (Little 1961).
+    let perSecond = Double(request.counts.ended) / measurement.durationSeconds
+    let deviation = perSecond * mean / 1e9 / Double(measurement.concurrency) - 1
+    guard abs(deviation) > littleShare else { return nil }
     return "Little's law: throughput x mean response time is "
       + "\(percent(abs(deviation))) \(deviation > 0 ? "over" : "under") the concurrency of "
       + "\(measurement.concurrency); "
@@ -144,9 +127,7 @@ package enum Validity {
         : "requests overlap more than the load allows, so a figure is wrong")
   }
 
-  private static func sampleWarnings(
-    _ request: ScopeMeasurement, _ measurement: Measurement
-  ) -> [String] {
+  private static func sampleWarnings(_ request: ScopeMeasurement, _ measurement: Measurement) -> [String] {
     let perSecond = Double(request.response.count) / measurement.durationSeconds
     return [50, 90, 99, 99.9].compactMap { percentile in
       guard !request.response.isPrintable(percentile: percentile) else { return nil }
@@ -159,9 +140,6 @@ package enum Validity {
   }
 
   private static func percent(_ share: Double) -> String { Number.percent(share) ?? "?" }
-  private static func micro(_ nanoseconds: Double) -> String {
-    Number.time(microseconds: nanoseconds / 1000) ?? "?"
-  }
   private static func decimal(_ value: Double, _ digits: Int) -> String {
     Number.text(value, digits: digits) ?? "?"
   }
@@ -169,7 +147,6 @@ package enum Validity {
 
 /// Says of requests that were not answered well what became of them, what was seen, and what to do.
 enum FailureWords {
-  /// Why a measurement without a good answer is invalid.
   static func noAnswers(_ measurement: Measurement) -> InvalidReason {
     let sent = measurement.request?.counts.sent ?? 0
     let clauses = endings(measurement) + (measurement.evidence?.clauses ?? [])

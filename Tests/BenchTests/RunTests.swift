@@ -160,9 +160,11 @@ struct RoundTests {
   }
 
   @Test("A time budget has a unit and is at most a day")
-  func timeBudget() {
-    #expect(TimeBudget("90s")?.seconds == 90 && TimeBudget("1.5m")?.seconds == 90)
-    for text in ["", "10", "m", "-1m", "25h", "0s", "1d"] { #expect(TimeBudget(text) == nil, "\(text)") }
+  func timeBudget() throws {
+    #expect(try RunOptions.seconds("90s") == 90 && RunOptions.seconds("1.5m") == 90)
+    for text in ["", "10", "m", "-1m", "25h", "0s", "1d"] {
+      #expect(throws: (any Error).self, "\(text)") { try RunOptions.seconds(text) }
+    }
   }
 
   @Test("The time left counts the rest of this measurement and all that come after it")

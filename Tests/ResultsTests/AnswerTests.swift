@@ -22,7 +22,7 @@ private func canonical() -> RunDocument {
     measurements + replicates("ffi-waiting", load: "closed-1", around: 6_000_000, transport: "ffi")
       + replicates("nats-waiting", load: "closed-1", around: 7_200_000),
     targets: [ffiTarget("ffi"), natsTarget("nats")] + waiting)
-  run.judgeClaims(
+  run.judge(
     (0..<12).map { place in
       ClaimCheck(
         spec: claim("figure-\(place)", low: 0.5, high: 0.7),

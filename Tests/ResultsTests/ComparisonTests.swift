@@ -212,9 +212,10 @@ private func verdict(
     }
     let ratios = LogRatios(differences: zip(a, b).map { $1 - $0 })
     let pair = LogRatios(differences: zip(a, again).map { $1 - $0 }).interval
-    let bias = pair.map { $0.contains(0) ? 0 : min(abs($0.low), abs($0.high)) } ?? 0
+    let bias = pair?.nearest ?? 0
+    guard let interval = ratios.interval else { continue }
     let call = RatioCall(
-      ratios.interval, margin: ratios.margin(bias: bias), equivalence: Comparison.equivalence)
+      interval, margin: ratios.margin(bias: bias), equivalence: Comparison.equivalence)
     if call != .unclear { return call }
   }
   return .unclear

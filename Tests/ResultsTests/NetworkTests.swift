@@ -69,30 +69,34 @@ private func networkRun() -> RunDocument {
 struct NetworkCurveTests {
   @Test("that grows is found in a range between measured points, whatever their order")
   func growing() {
-    let found = curve([(2, 8.5), (0, 0.5)]).whereGrowing(in: 2.5...4.5)
+    let found = curve([(2, 8.5), (0, 0.5)]).finding(in: 2.5...4.5, isGrowing: true)
     #expect(found == .between(from: 0.5, opensBelow: false, to: 1, opensAbove: false))
   }
 
   @Test("that falls is found from its upper bound to its lower one")
   func falling() {
-    let found = curve([(0, 40000), (2, 10000), (4, 1000)]).whereFalling(in: 10_000...25_000)
+    let found = curve([(0, 40000), (2, 10000), (4, 1000)]).finding(in: 10_000...25_000, isGrowing: false)
     #expect(found == .between(from: 1, opensBelow: false, to: 2, opensAbove: false))
   }
 
   @Test("is said to be open where the range goes beyond what was measured")
   func open() {
     #expect(
-      curve([(0, 3), (4, 4)]).whereGrowing(in: 2...5)
+      curve([(0, 3), (4, 4)]).finding(in: 2...5, isGrowing: true)
         == .between(from: 0, opensBelow: true, to: 4, opensAbove: true))
     #expect(
-      curve([(1, 6)]).whereGrowing(in: 3...5) == .passedAtLeast(.init(roundTripMilliseconds: 1, value: 6)))
+      curve([(1, 6)]).finding(in: 3...5, isGrowing: true)
+        == .passedAtLeast(.init(roundTripMilliseconds: 1, value: 6)))
     #expect(
-      curve([(1, 2)]).whereGrowing(in: 3...5) == .notReachedAt(.init(roundTripMilliseconds: 1, value: 2)))
+      curve([(1, 2)]).finding(in: 3...5, isGrowing: true)
+        == .notReachedAt(.init(roundTripMilliseconds: 1, value: 2)))
     #expect(
-      curve([(1, 2)]).whereFalling(in: 3...5) == .passedAtLeast(.init(roundTripMilliseconds: 1, value: 2)))
+      curve([(1, 2)]).finding(in: 3...5, isGrowing: false)
+        == .passedAtLeast(.init(roundTripMilliseconds: 1, value: 2)))
     #expect(
-      curve([(1, 9)]).whereFalling(in: 3...5) == .notReachedAt(.init(roundTripMilliseconds: 1, value: 9)))
-    #expect(curve([]).whereGrowing(in: 3...5) == .unknown)
+      curve([(1, 9)]).finding(in: 3...5, isGrowing: false)
+        == .notReachedAt(.init(roundTripMilliseconds: 1, value: 9)))
+    #expect(curve([]).finding(in: 3...5, isGrowing: true) == .unknown)
   }
 }
 

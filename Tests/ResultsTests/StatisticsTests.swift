@@ -103,13 +103,4 @@ struct StatisticsTests {
     #expect(large.value(atPercentile: 99.9) == 1)
     #expect(large.value(atPercentile: 99.91) == 2)
   }
-
-  @Test("Little's law compares throughput times response time with the requests in flight")
-  func little() {
-    #expect(
-      Statistics.littleDeviation(
-        inFlight: 64, throughputPerSecond: 32_000, meanResponseNanoseconds: 2_100_000) == 1.05 - 1)
-    #expect(
-      Statistics.littleDeviation(inFlight: 0, throughputPerSecond: 1, meanResponseNanoseconds: 1) == nil)
-  }
 }

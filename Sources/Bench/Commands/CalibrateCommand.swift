@@ -47,25 +47,26 @@ struct CalibrateCommand: BenchCommand {
   func validate() throws {
     guard (1...100).contains(rounds) else { throw ValidationError("--rounds must be from 1 to 100") }
     guard seconds >= 0.05, seconds <= 60 else { throw ValidationError("--seconds must be from 0.05 to 60") }
-    guard parts != nil else {
-      let names = CalibrationPart.allCases.map(\.rawValue).joined(separator: ", ")
-      throw ValidationError("--only takes some of \(names), with a comma between")
-    }
+    _ = try parts
   }
 
-  /// The parts to measure; nil when a part is named that does not exist.
-  private var parts: Set<CalibrationPart>? {
-    guard let only else { return Set(CalibrationPart.allCases) }
-    let chosen = only.split(separator: ",").map {
-      CalibrationPart(rawValue: $0.trimmingCharacters(in: .whitespaces))
+  private var parts: Set<CalibrationPart> {
+    get throws {
+      let all = CalibrationPart.allCases
+      guard let only else { return Set(all) }
+      let names = only.split(separator: ",").map { $0.trimmingCharacters(in: .whitespaces) }
+      let chosen = names.compactMap(CalibrationPart.init)
+      guard !chosen.isEmpty, chosen.count == names.count else {
+        throw ValidationError("--only takes some of \(all.listed()), with a comma between")
+      }
+      return Set(chosen)
     }
-    return chosen.isEmpty || chosen.contains(nil) ? nil : Set(chosen.compactMap { $0 })
   }
 
   func execute() throws {
     let progress = ProgressLine(isDrawn: Console.drawsProgress && !quiet, verbose: false)
     let calibration = Calibration(
-      rounds: rounds, seconds: seconds, parts: parts ?? [], progress: progress.say)
+      rounds: rounds, seconds: seconds, parts: try parts, progress: progress.say)
     let result = try calibration.measure()
     progress.clear()
     Console.result(json ? try RunJSON.text(result) : result.text)

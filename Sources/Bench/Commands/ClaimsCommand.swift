@@ -3,7 +3,6 @@ import Report
 import Results
 import Scenario
 
-/// Every documented figure and promise, and the verdicts.
 struct ClaimsCommand: BenchCommand {
   enum Part: String, ExpressibleByArgument { case figures, behaviours }
 
@@ -71,7 +70,6 @@ struct ClaimsCommand: BenchCommand {
     try ClaimsFile(path: file, metrics: SummaryRow.numericColumns, tests: Promises.names)
   }
 
-  /// Measures a plan and says what follows for the documented figures and promises.
   fileprivate static func test(
     _ plan: Plan, _ documented: ClaimsFile, only: Part? = nil, _ options: RunOptions
   ) throws {
@@ -89,7 +87,7 @@ struct ClaimsCommand: BenchCommand {
     }
     let document = try run.execute()
     try Outcome.present(
-      document, options, answer: Outcome.answer(document, options),
+      document, options,
       tables: [
         ResultTables.claims(document.claims), ResultTables.behaviours(document.behaviours ?? []),
         ResultTables.implied(document.implied ?? []),
@@ -145,7 +143,6 @@ extension Target {
   }
 }
 
-/// What `nylon-bench` without a command does.
 struct CanonicalCommand: BenchCommand {
   static let configuration = CommandConfiguration(
     commandName: "bench",
@@ -160,7 +157,7 @@ struct CanonicalCommand: BenchCommand {
       """)
 
   /// What is left of ten minutes for the measurements: the baseline and the promises take the rest.
-  private static let measuringSeconds = "380s"
+  private static let measuringSeconds = 380.0
 
   @OptionGroup var options: RunOptions
 
@@ -168,7 +165,7 @@ struct CanonicalCommand: BenchCommand {
     let folder = try PackageFiles.scenarios()
     let file = "\(folder)/claims.yaml"
     var options = options
-    options.budget = options.budget ?? TimeBudget(Self.measuringSeconds)
+    options.budget = options.budget ?? Self.measuringSeconds
     try ClaimsCommand.test(
       try options.plan("\(folder)/canonical.yaml"), ClaimsCommand.documented(file), options
     )

@@ -29,8 +29,8 @@ package struct NylonBench: ParsableCommand {
     version: ToolVersion.current,
     subcommands: [
       CanonicalCommand.self, RunCommand.self, CompareCommand.self, ClaimsCommand.self, SweepCommand.self,
-      ExportCommand.self,
-      CalibrateCommand.self, DoctorCommand.self, ScenariosCommand.self, ValidateCommand.self,
+      ExportCommand.self, CalibrateCommand.self, DoctorCommand.self, ScenariosCommand.self,
+      ValidateCommand.self,
       MeasureCommand.self, BaselineWorkerCommand.self,
     ], defaultSubcommand: CanonicalCommand.self)
 
@@ -83,7 +83,6 @@ enum ExitReason: Int32, Error {
   }
 }
 
-/// What all measuring commands understand.
 struct RunOptions: ParsableArguments {
   @Option(help: "Folder that gets the run's folder.")
   var out = "results"
@@ -98,13 +97,8 @@ struct RunOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp("Time that the measurements may take, such as 90s or 10m.", valueName: "time"),
-    transform: { text in
-      guard let budget = TimeBudget(text) else {
-        throw ValidationError("'\(text)' is not a time; write for example 90s, 10m or 1h")
-      }
-      return budget
-    })
-  var budget: TimeBudget?
+    transform: RunOptions.seconds)
+  var budget: Double?
 
   @Option(help: ArgumentHelp("Two targets closer than this may be called the same.", valueName: "percent"))
   var equivalence = 10.0
@@ -146,18 +140,14 @@ struct RunOptions: ParsableArguments {
   }
 
   func plan(_ path: String) throws -> Plan { try ScenarioLoader.load(path: path, options: loader) }
-}
 
-/// A time such as `90s`, `10m` or `1h`, of at most a day.
-struct TimeBudget: Equatable {
-  let seconds: Double
-
-  init?(_ text: String) {
+  /// A time such as `90s`, `10m` or `1h`, of at most a day.
+  static func seconds(_ text: String) throws -> Double {
     let units = ["s": 1.0, "m": 60, "h": 3600]
     guard let unit = text.last, let factor = units[String(unit)], let value = Double(text.dropLast()),
       value > 0, value * factor <= 86_400
-    else { return nil }
-    seconds = value * factor
+    else { throw ValidationError("'\(text)' is not a time; write for example 90s, 10m or 1h") }
+    return value * factor
   }
 }
 
@@ -179,7 +169,6 @@ struct BaselineWorkerCommand: ParsableCommand {
   @Argument var subject: String
   @Argument var group: String
 
-  /// Serves until the broker goes away.
   func run() throws {
     let failure = baseline_nats_worker(port, subject, group)
     if failure != 0 { Console.error("baseline worker: \(String(cString: strerror(-failure)))") }

@@ -49,10 +49,7 @@ struct CompareCommand: BenchCommand {
   @OptionGroup var options: RunOptions
 
   func execute() throws {
-    if let second { try compareStored(first, second) } else { try compareTargets() }
-  }
-
-  private func compareTargets() throws {
+    if let second { return try compareStored(first, second) }
     let plan = try options.plan(first)
     guard plan.targets.count > 1 else {
       throw ScenarioError(
@@ -83,48 +80,41 @@ struct CompareCommand: BenchCommand {
 
 /// What a command prints of a run, and the exit code that follows from it.
 enum Outcome {
-  /// Prints a run as of `run` and `compare`, and throws the reason when the exit code is not 0.
-  static func present(_ document: RunDocument, _ options: RunOptions) throws {
-    let first = [
-      ResultTables.results(document), ResultTables.parts(document), ResultTables.baseline(document),
-    ]
-    let last = [
-      ResultTables.comparison(document.comparisons), ResultTables.costs(document),
-      ResultTables.costsOverLength(document), ResultTables.expectations(document.expectations),
-    ]
-    try present(
-      document, options, answer: answer(document, options), tables: first + networkTables(document) + last)
+  /// Prints a run, and throws the reason when the exit code is not 0.
+  ///
+  /// - Parameters:
+  ///   - hasAnswer: whether the answer stands there instead of the tables, unless `--details` asks for them or the
+  ///     run for more than an answer has: where the time goes, or what a network does.
+  ///   - tables: of which those with rows are printed; nil for those of `run` and `compare`.
+  static func present(
+    _ document: RunDocument, _ options: RunOptions, hasAnswer: Bool = true, tables: [ReportTable]? = nil
+  ) throws {
+    let colour = Console.usesColour(!options.noColor)
+    let asksForMore = !ResultTables.parts(document).rows.isEmpty || document.links != nil
+    if options.json {
+      Console.result(try document.json())
+    } else if hasAnswer, !options.details, !document.claims.isEmpty || !asksForMore {
+      Console.result(
+        Answer.text(document, folder: "\(options.out)/\(document.runID)", colour: colour))
+    } else {
+      Console.result(
+        (tables ?? self.tables(document)).filter { !$0.rows.isEmpty }.map { $0.text(colour: colour) }
+          .joined(separator: "\n"))
+    }
+    if !options.json { reasons(document, all: options.details).forEach(Console.error) }
+    if let reason = reason(document, gate: options.gate) { throw reason }
   }
 
-  /// The answer; nil of a run that asks for more than it has: where the time goes, or what a network does.
-  static func answer(_ document: RunDocument, _ options: RunOptions) -> String? {
-    let asksForMore = !ResultTables.parts(document).rows.isEmpty || document.links != nil
-    guard !document.claims.isEmpty || !asksForMore else { return nil }
-    return Answer.text(
-      document, folder: "\(options.out)/\(document.runID)", colour: Console.usesColour(!options.noColor))
+  private static func tables(_ document: RunDocument) -> [ReportTable] {
+    [ResultTables.results(document), ResultTables.parts(document), ResultTables.baseline(document)]
+      + networkTables(document) + [
+        ResultTables.comparison(document.comparisons), ResultTables.costs(document),
+        ResultTables.costsOverLength(document), ResultTables.expectations(document.expectations),
+      ]
   }
 
   static func networkTables(_ document: RunDocument) -> [ReportTable] {
     [ResultTables.links(document)] + ResultTables.network(document)
-  }
-
-  /// Prints these tables of a run, those without rows apart, and throws the reason when the exit code is not 0.
-  ///
-  /// - Parameter answer: what stands there instead of the tables, unless `--details` asks for them.
-  static func present(
-    _ document: RunDocument, _ options: RunOptions, answer: String? = nil, tables: [ReportTable]
-  ) throws {
-    if options.json {
-      Console.result(try document.json())
-    } else if !options.details, let answer {
-      Console.result(answer)
-    } else {
-      let colour = Console.usesColour(!options.noColor)
-      Console.result(
-        tables.filter { !$0.rows.isEmpty }.map { $0.text(colour: colour) }.joined(separator: "\n"))
-    }
-    if !options.json { reasons(document, all: options.details).forEach(Console.error) }
-    if let reason = reason(document, gate: options.gate) { throw reason }
   }
 
   /// Why replicates or conditions could not be used, a line each: what is broken, and what is true of a condition.
@@ -144,7 +134,6 @@ enum Outcome {
     }.uniqued()
   }
 
-  /// Why a command that made this run does not end with 0; nil when it does.
   static func reason(_ document: RunDocument, gate: Bool) -> ExitReason? {
     let verdicts = document.claims.filter(\.isOverall).map(\.verdict)
     let expectations = document.expectations.map(\.verdict)

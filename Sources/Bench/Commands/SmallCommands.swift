@@ -111,7 +111,6 @@ struct DoctorCommand: BenchCommand {
 }
 
 extension MachineFitness {
-  /// The grade as the last finding.
   fileprivate var asFinding: DoctorFinding {
     let why = reasons.isEmpty ? "" : ": " + reasons.joined(separator: "; ")
     return DoctorFinding(
@@ -121,7 +120,6 @@ extension MachineFitness {
 }
 
 extension MachineFitness.Grade {
-  /// What the grade says of figures from here.
   fileprivate var meaning: String {
     switch self {
     case .fit: "fit; nothing was found that would spoil a figure"

@@ -42,39 +42,36 @@ struct SweepCommand: BenchCommand {
 
   func validate() throws { _ = try (loads, variants, level) }
 
-  private func numbers(_ text: String, to most: Int, _ problem: String) throws -> [Int] {
-    guard let all = Self.numbers(text, in: 1...most) else { throw ValidationError(problem) }
+  /// The numbers of an option; none where it is not given.
+  private func numbers(_ option: String, _ text: String?, to most: Int, _ example: String) throws -> [Int] {
+    guard let text else { return [] }
+    guard let all = Self.numbers(text, in: 1...most) else {
+      throw ValidationError("--\(option) must be numbers from 1 to \(most), such as \(example)")
+    }
     return all
   }
 
   private var loads: [Int] {
-    get throws {
-      try numbers(
-        inFlight, to: 65_536, "--in-flight must be numbers from 1 to 65536, such as 1,8,64 or 1..4096")
-    }
+    get throws { try numbers("in-flight", inFlight, to: 65_536, "1,8,64 or 1..4096") }
   }
 
   private var variants: TargetVariants {
     get throws {
-      let workers = try workers.map {
-        try numbers($0, to: 1024, "--workers must be numbers from 1 to 1024, such as 1,2,4 or 1..16")
-      }
-      let connections = try connections.map {
-        try numbers($0, to: 1024, "--connections must be numbers from 1 to 1024, such as 1,2,4")
-      }
-      return TargetVariants(workers: workers ?? [], connections: connections ?? [])
+      TargetVariants(
+        workers: try numbers("workers", workers, to: 1024, "1,2,4 or 1..16"),
+        connections: try numbers("connections", connections, to: 1024, "1,2,4"))
     }
   }
 
-  /// The level whose highest rate is searched.
   private var level: ServiceLevel? {
     get throws {
-      guard let slo, let level = ServiceLevel(slo) else {
-        if slo == nil { return nil }
-        throw ValidationError(
-          "--slo must be a percentile (p50, p90, p99, p99.9) under a time, such as 'p99<5ms'")
+      try slo.map {
+        guard let level = ServiceLevel($0) else {
+          throw ValidationError(
+            "--slo must be a percentile (p50, p90, p99, p99.9) under a time, such as 'p99<5ms'")
+        }
+        return level
       }
-      return level
     }
   }
 
@@ -89,7 +86,8 @@ struct SweepCommand: BenchCommand {
     }
     let document = try run.execute()
     try Outcome.present(
-      document, options, tables: [ResultTables.sweep(document), ResultTables.baseline(document)])
+      document, options, hasAnswer: false,
+      tables: [ResultTables.sweep(document), ResultTables.baseline(document)])
   }
 
   /// A whole number, `1,2,8`, or `1..64`, which doubles; nil when it is something else.
@@ -139,9 +137,7 @@ struct SweepCommand: BenchCommand {
 /// gap between the highest rate that was served and the lowest that was not.
 struct RateSearch {
   let level: ServiceLevel
-  /// Open loads per target, at most.
   private static let mostTries = 8
-  /// The search ends when the gap is this small.
   private static let closeEnough = 1.05
 
   /// What to load next; nil when all targets are known.

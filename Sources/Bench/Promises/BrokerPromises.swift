@@ -112,7 +112,7 @@ enum BrokerPromises {
         usleep(20_000)
       }
       guard server.lastWords.contains("Server is ready") else {
-        return .unclear("nats-server did not become ready: \(server.lastWords)")
+        return .of(.inconclusive, "nats-server did not become ready: \(server.lastWords)")
       }
       let monitors = server.lastWords.contains("Starting http monitor")
       return .of(
@@ -145,7 +145,6 @@ enum BrokerPromises {
     },
   ]
 
-  /// Each request delivered once and answered once.
   static func judgeOne(count: Int, deliveries: [UInt64], answers: [Int]) -> BehaviourResult {
     let total = deliveries.reduce(0, +)
     let once = answers.count { $0 == 1 }
@@ -155,8 +154,6 @@ enum BrokerPromises {
         + "\(once) answered once, \(answers.count { $0 == 0 }) not at all, \(answers.count { $0 > 1 }) more than once"
     )
   }
-
-  // MARK: The order
 
   /// Who got each of several hundred requests, sent one after the other.
   private static func choices(_ stage: Stage) throws -> Choices {
@@ -181,7 +178,6 @@ enum BrokerPromises {
     return choices
   }
 
-  /// Who was chosen, in order.
   struct Choices {
     var sequence: [Int]
     var workers: Int
@@ -190,7 +186,6 @@ enum BrokerPromises {
 
     var counts: [Int] { (0..<workers).map { worker in sequence.count { $0 == worker } } }
 
-    /// A verdict with the sequence as digits, and the counts.
     fileprivate func verdict(_ holds: Bool, _ why: String) -> BehaviourResult {
       .of(
         holds, why, columns: ["workers in the order of their requests", "requests of each"],
@@ -198,7 +193,7 @@ enum BrokerPromises {
     }
 
     fileprivate var tooFew: BehaviourResult {
-      .unclear("too few requests were seen at one worker: \(sequence.count)")
+      .of(.inconclusive, "too few requests were seen at one worker: \(sequence.count)")
     }
   }
 
@@ -228,13 +223,10 @@ enum BrokerPromises {
     )
   }
 
-  /// A test's figures; a p-value has more digits where it is small.
   private static func figures(_ test: ChiSquare) -> String {
     let p = test.pValue < 0.0001 ? "under 0.0001" : shown(test.pValue, test.pValue < 0.01 ? 4 : 3)
     return "chi-square \(shown(test.statistic, 1)), \(test.degrees) degrees, p \(p)"
   }
-
-  // MARK: Groups
 
   /// Two workers in these groups: one delivery and one answer of each different group.
   private static func groups(_ stage: Stage, _ names: [String]) throws -> BehaviourResult {

@@ -116,7 +116,6 @@ enum ChangePromises {
     var counts: OutcomeCounts
     /// Seconds until the rate was back; nil when it did not come back.
     var recoverySeconds: Double?
-    /// Whether something ended that nobody ended.
     var died: String?
 
     var text: String {
@@ -158,7 +157,6 @@ enum ChangePromises {
       recoverySeconds: fault.flatMap { timeline.recoverySeconds(after: $0.over, before: $0.begun) })
   }
 
-  /// An open load in which something is done at a third and at two thirds.
   private static func loadInThirds(
     _ stage: Stage, _ target: Target, first: @escaping () throws -> Void, second: @escaping () throws -> Void
   ) throws -> OutcomeCounts {
@@ -172,14 +170,11 @@ enum ChangePromises {
 
 /// Answers over time around a fault: the rate before it, and when it was back.
 struct RecoveryTimeline {
-  /// The width of the intervals whose rate counts, seconds.
   private static let interval = 0.25
-  /// The share of the rate before that counts as back.
   private static let share = 0.9
 
   private var looks: [(seconds: Double, answered: Double)] = []
 
-  /// Adds a look; looks without new time are left out.
   mutating func add(_ seconds: Double, answered: UInt64) {
     if let last = looks.last, seconds <= last.seconds { return }
     looks.append((seconds, Double(answered)))
@@ -187,12 +182,11 @@ struct RecoveryTimeline {
 
   /// Answers until a time, linear between two looks; nil outside them.
   private func answered(at seconds: Double) -> Double? {
-    guard let after = looks.firstIndex(where: { $0.seconds >= seconds }) else { return nil }
-    let right = looks[after]
-    guard after > 0 else { return right.seconds == seconds ? right.answered : nil }
-    let left = looks[after - 1]
-    let part = (seconds - left.seconds) / (right.seconds - left.seconds)
-    return left.answered + part * (right.answered - left.answered)
+    zip(looks, looks.dropFirst()).first { $0.seconds <= seconds && seconds <= $1.seconds }.map {
+      left, right in
+      let part = (seconds - left.seconds) / (right.seconds - left.seconds)
+      return left.answered + part * (right.answered - left.answered)
+    }
   }
 
   /// Answers a second between two times; nil outside the looks.

@@ -6,7 +6,6 @@ import Nylon
 import Results
 import Scenario
 
-/// The example handlers in the host's process and behind NATS.
 enum HandlerPromises {
   static let all: [PromiseTest] = [
     PromiseTest("same-handler-code", pool: .standard) { stage in

@@ -7,11 +7,9 @@ import Nylon
 import Results
 import Scenario
 
-/// One test of a documented promise that is no figure.
+/// One test of a documented promise that is no figure, by what `claims.yaml` calls it.
 struct PromiseTest: Sendable {
-  /// What `claims.yaml` calls it.
   let name: String
-  /// Tries it, on parts of its own.
   let run: @Sendable (PromiseBench) throws -> BehaviourResult
 }
 
@@ -38,12 +36,10 @@ enum Promises {
   static let all: [PromiseTest] =
     BrokerPromises.all + SettingPromises.all + HandlerPromises.all + ChangePromises.all + ScalingPromises.all
 
-  /// The names that `test:` may have.
   static var names: Set<String> { Set(all.map(\.name)) }
 
   /// Runs the tests that the statements name, each once. One that an interruption cut short has no result.
-  ///
-  /// - Parameter onStart: is told each test's place, how many there are, and its name.
+  /// `onStart` is told each test's place, how many there are, and its name.
   static func run(
     _ specs: [BehaviourSpec], bench: PromiseBench, onStart: (Int, Int, String) -> Void = { _, _, _ in },
     onResult: (BehaviourResult) throws -> Void
@@ -58,17 +54,17 @@ enum Promises {
   }
 
   private static func result(of test: PromiseTest, _ bench: PromiseBench) -> BehaviourResult {
+    var result: BehaviourResult
     do {
-      var result = try test.run(bench)
-      result.test = test.name
+      result = try test.run(bench)
       if let note = bench.poolNote { result.why += "; \(note)" }
-      return result
     } catch let error as LabError where error.isMissing {
-      return BehaviourResult(test: test.name, verdict: .notMeasured, why: "\(error)")
+      result = .of(.notMeasured, "\(error)")
     } catch {
-      return BehaviourResult(
-        test: test.name, verdict: .inconclusive, why: "the test could not be done: \(error)")
+      result = .of(.inconclusive, "the test could not be done: \(error)")
     }
+    result.test = test.name
+    return result
   }
 
   /// A row for each statement; those whose test has no result are left out.
@@ -80,10 +76,8 @@ enum Promises {
   }
 }
 
-/// What the tests of promises need from outside.
 struct PromiseBench: Sendable {
-  /// Runs a plan's one load on its one target, in a process of its own; the closure sees it some twenty times
-  /// a second. Workers of a pool that names its servers run already.
+  /// Runs a plan's one load on its one target, in a process of its own; the closure sees it some twenty times a second.
   typealias RunLoad = @Sendable (Plan, (LoadGlanceAt) throws -> Void) throws -> Engine.Measurement
 
   /// The pool under test: its own workers, group, prefix and dialect. It has workers to start.
@@ -115,7 +109,6 @@ struct PromiseBench: Sendable {
     self.isInterrupted = isInterrupted
   }
 
-  /// A bench whose loads run in load processes of this command.
   init(plan: Plan, isQuick: Bool, trap: SignalTrap) {
     self.init(
       plan: plan, isQuick: isQuick,
@@ -142,7 +135,6 @@ struct PromiseBench: Sendable {
     "nats", plugin: "example", handler: "authz", .nats(NATSSpec(pool: "workers", workers: .own)),
     loads: [.closed(concurrency: 1)])
 
-  /// The pool's settings; the initialiser chooses a target behind NATS.
   var poolSpec: NATSSpec {
     if case .nats(let spec) = pool.transport { spec } else { NATSSpec(pool: "default") }
   }
@@ -180,15 +172,10 @@ extension OutcomeCounts {
 }
 
 extension BehaviourResult {
-  /// A verdict of yes or no; the runner fills in the test's name.
   static func of(
     _ holds: Bool, _ why: String, columns: [String] = [], rows: [[String]] = []
   ) -> BehaviourResult {
-    BehaviourResult(test: "", verdict: holds ? .holds : .fails, why: why, columns: columns, rows: rows)
-  }
-
-  static func unclear(_ why: String) -> BehaviourResult {
-    BehaviourResult(test: "", verdict: .inconclusive, why: why)
+    .of(holds ? ClaimVerdict.Verdict.holds : .fails, why, columns: columns, rows: rows)
   }
 }
 

@@ -6,7 +6,6 @@ import Nylon
 import Results
 import Scenario
 
-/// More and more workers under one load.
 enum ScalingPromises {
   static let all: [PromiseTest] = [
     PromiseTest(name: "unlimited-workers") { bench in
@@ -22,10 +21,9 @@ enum ScalingPromises {
           + points.map { "\($0.workers): \(shown($0.throughputPerSecond, 0))" }.listed()
           + " req/s (\(bound(points)))"
       }
-      return BehaviourResult(
-        test: "", verdict: waiting.verdict,
-        why:
-          "rule: with a handler that waits 2 ms, twice the workers must raise the throughput by half unless "
+      return .of(
+        waiting.verdict,
+        "rule: with a handler that waits 2 ms, twice the workers must raise the throughput by half unless "
           + "\(shown(roomShare * 100, 0)) % of the machine's CPU is busy: \(waiting.why). Workers "
           + "and throughput at \(inFlight) in flight: \(texts.listed("; "))",
         columns: [
@@ -54,7 +52,6 @@ enum ScalingPromises {
   /// Requests in flight. A worker answers what it has in one write, so one that waits must not have
   /// more before it than it can handle in a part of the measured time.
   private static let inFlight = 64
-  /// By how much twice the workers must raise the throughput while there is room.
   private static let leastGain = 1.5
 
   /// Holds when each doubling of the workers raises the throughput by at least half for as long as the

@@ -5,7 +5,6 @@ import Nylon
 import Results
 import Scenario
 
-/// Defaults and overrides of timeouts, retries and requests in flight.
 enum SettingPromises {
   static let all: [PromiseTest] = [
     PromiseTest("smart-defaults") { stage in
@@ -115,7 +114,6 @@ enum SettingPromises {
     return (worker, measurement)
   }
 
-  /// Requests of one phase that nobody answers, with this timeout.
   private static func silence(
     _ stage: Stage, _ target: Target, _ phase: Phase, _ timeoutMilliseconds: Int, group: String = "default"
   ) throws -> (worker: ScriptedWorker, measurement: Engine.Measurement) {

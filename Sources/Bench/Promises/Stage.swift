@@ -52,8 +52,7 @@ final class Stage {
     return target
   }
 
-  /// Starts workers of the pool under test, or those of another command in its place, and returns when they
-  /// are subscribed.
+  /// Starts workers of the pool under test, or another command's, and returns when they are subscribed.
   @discardableResult
   func start(
     _ count: Int, group: String? = nil, plugin: String? = nil, command: [String]? = nil
@@ -79,8 +78,7 @@ final class Stage {
     return try client.gather(try subject(plugin: target.plugin), requests)
   }
 
-  /// Clients that subscribe to the first phase of the pool under test in a group, in the order in
-  /// which they connected.
+  /// Who subscribes to the first phase of the pool under test in a group, in the order of their connections.
   func workerIDs(group: String? = nil) throws -> [UInt64] {
     let wanted = try subject()
     let group = group ?? bench.poolSpec.group
@@ -94,7 +92,6 @@ final class Stage {
     return ids.map { id in all.first { $0.id == id }?.deliveredMessages ?? 0 }
   }
 
-  /// As `delivered`, once the counts stand still.
   func settledDeliveries(to ids: [UInt64]) throws -> [UInt64] {
     var last = try delivered(to: ids)
     for _ in 0..<100 {
@@ -114,7 +111,6 @@ final class Stage {
     return zip(try all(), before).map { $0 - $1 }
   }
 
-  /// Kills the broker, and starts another on its port after a while.
   func killBroker(backAfterSeconds: Double) throws {
     let port = broker.port
     broker.kill()
@@ -130,7 +126,7 @@ final class RequestClient {
 
   init(_ url: String) throws { library = try Libnats(url, name: "nylon-bench-promises") }
 
-  /// A phase request as the host would send it, with an id of its own.
+  /// A phase request as the host would send it.
   func message(_ target: Target, _ phase: Phase, _ request: RequestSpec) throws -> [UInt8] {
     count += 1
     var data: [UInt8]?
@@ -146,7 +142,6 @@ final class RequestClient {
     ).encoded()
   }
 
-  /// Whether an answer says that a worker went on with the session.
   private static func isGood(_ answer: Libnats.Message) -> Bool {
     guard let message = answer.payload.withUnsafeBytes({ try? WorkerMessage(reply: $0) }) else {
       return false
@@ -155,7 +150,6 @@ final class RequestClient {
     return [.next, .end, .missing].contains(message.action) && message.error?.isEmpty != false
   }
 
-  /// Sends one request; whether a good answer came in time.
   func request(_ subject: String, _ bytes: [UInt8]) -> Bool {
     library.request(subject, bytes, timeoutMilliseconds: 2000).map(Self.isGood) ?? false
   }
@@ -183,12 +177,8 @@ final class RequestClient {
 
 /// A worker in this process that never answers, or answers after a while, and notes what came.
 final class ScriptedWorker: Sendable {
-  /// One request that came, an attempt each.
-  struct Arrival: Sendable {
-    var requestID: RequestID
-    /// Monotonic time, ns.
-    var at: UInt64
-  }
+  /// One request that came, an attempt each; the time is monotonic, ns.
+  typealias Arrival = (requestID: RequestID, at: UInt64)
 
   private struct State {
     var arrivals: [Arrival] = []
@@ -221,14 +211,13 @@ final class ScriptedWorker: Sendable {
     else { return }
     let reply = answerAfterMilliseconds == nil ? nil : message.reply
     state.withLock { state in
-      state.arrivals.append(Arrival(requestID: requestID, at: now))
+      state.arrivals.append((requestID, now))
       if reply != nil { state.waiting += 1 }
       state.mostWaiting = max(state.mostWaiting, state.waiting)
     }
     guard let reply, let answerAfterMilliseconds else { return }
     DispatchQueue.global().asyncAfter(deadline: .now() + .milliseconds(answerAfterMilliseconds)) { [self] in
-      let response = WorkerMessage(
-        requestID: requestID, sessionID: request.sessionID, action: .next)
+      let response = WorkerMessage(requestID: requestID, sessionID: request.sessionID, action: .next)
       state.withLock { $0.waiting -= 1 }
       library.publish((try? response.encoded()) ?? [], to: reply)
     }
