@@ -13,11 +13,19 @@ package enum Answer {
   package static func text(_ document: RunDocument, folder: String, colour: Bool) -> String {
     var parts = [head(document)]
     let hasClaims = !document.claims.isEmpty
+    let timeParts = ResultTables.requestParts(document)
+    let network = hasClaims ? [] : ResultTables.narrowNetwork(document)
+    parts += [table(timeParts, colour)]
+    for series in network {
+      // The first note says what a column means.
+      parts += [table(series, colour).dropLast() + series.notes.dropFirst().flatMap(wrapped) + [""]]
+    }
+    let hasMore = hasClaims || !timeParts.rows.isEmpty || !network.isEmpty
     let rows = comparisons(document)
     if rows.isEmpty {
-      parts += [table(results(document, most: hasClaims ? 6 : 20), colour)]
+      parts += [table(results(document, most: hasMore ? 6 : 20), colour)]
     } else {
-      parts += [table(comparisonTable(rows, most: hasClaims ? 6 : 16), colour)]
+      parts += [table(comparisonTable(rows, most: hasMore ? 6 : 16), colour)]
     }
     parts += [ruleOfThumb(document), table(claims(document), colour), promises(document)]
     if !document.expectations.isEmpty {
@@ -154,26 +162,28 @@ package enum Answer {
 
   // MARK: The rule of thumb
 
-  /// What a NATS phase costs more, unloaded and with a handler that waits, and from which handler time on the
-  /// difference is under 10 %.
-  private static func ruleOfThumb(_ document: RunDocument) -> [String] {
-    func text(_ extra: ExtraTime) -> String {
-      "\(time(extra.middle)) (\(time(extra.interval.low)) to \(time(extra.interval.high)))"
-    }
-    guard let unloaded = Crossover.unloaded(document) else { return [] }
-    let lines = ["A phase behind NATS takes \(text(unloaded)) longer than in process, unloaded."]
-    guard let crossover = Crossover(document) else { return lines + [""] }
-    let interval = crossover.extra.interval
-    let shares = [interval.low, interval.high].map {
-      Number.percent($0 / crossover.waitMicroseconds, digits: 0) ?? "?"
-    }
-    let least = crossover.handlerMicroseconds
-    return lines + [
-      "With a handler that waits \(time(crossover.waitMicroseconds)) it takes \(text(crossover.extra)) longer: "
-        + "\(shares[0]) to \(shares[1]).",
+  /// What a NATS phase costs more, and from which handler time on the difference is under 10 %.
+  static func ruleOfThumb(_ document: RunDocument) -> [String] {
+    guard let crossover = Crossover(document) else { return [] }
+    let (unloaded, least) = (crossover.unloaded, crossover.leastMicroseconds)
+    var lines = [
+      "A phase behind NATS takes \(time(unloaded.middle)) (\(time(unloaded.interval.low)) to "
+        + "\(time(unloaded.interval.high))) longer than in process, unloaded.",
       "So the difference is under 10 % from a handler time of about \(time(least.middle)) a phase on "
-        + "(\(time(least.low)) to \(time(least.high))).", "",
+        + "(\(time(least.low)) to \(time(least.high))).",
     ]
+    func share(_ point: Crossover.Point) -> String {
+      let each = point.extra.map { [$0.middle, $0.interval.low, $0.interval.high] } ?? []
+      let shares = each.map { Number.percent($0 / point.handlerMicroseconds) ?? "?" }
+      return shares.isEmpty ? "–" : "\(shares[0]) (\(shares[1]) to \(shares[2]))"
+    }
+    if let working = crossover.working {
+      let waiting = crossover.waiting.map { ", with one that waits \(share($0))" } ?? ""
+      lines.append(
+        "Measured with a handler that works \(time(working.handlerMicroseconds)): \(share(working))\(waiting)."
+      )
+    }
+    return lines + [""]
   }
 
   private static func time(_ microseconds: Double) -> String {

@@ -39,24 +39,8 @@ enum MarkdownReport {
   // MARK: The tables of README.md and docs/results.md; a test compares the committed pages with them
 
   static func readme(_ document: RunDocument) -> String {
-    let closed = document.comparisons.filter {
-      $0.a == "ffi" && $0.b == "nats" && $0.condition.hasPrefix("closed-")
-    }
-    let median = closed.filter { $0.metric == "response_p50_us" }
-    let rate = closed.filter { $0.metric == "throughput_rps" }.suffix(1)
-    let columns: [Column<ComparisonRow>] = [
-      .text("load") { row in
-        let figure = row.metric == "throughput_rps" ? "requests/s" : "p50"
-        return "\(row.condition.dropFirst("closed-".count)) in flight, \(figure)"
-      },
-      .other("FFI") { $0.shown($0.aValue) }, .other("NATS") { $0.shown($0.bValue) },
-      .other("NATS / FFI (95 % interval)") { row in
-        Number.significant(row.ratio, 3).map { ratio in
-          ratio + (Number.range(row.ratioLow, row.ratioHigh).map { " (\($0))" } ?? "")
-        }
-      },
-    ]
-    return body(ReportTable("", columns, median + rate)) + "\n"
+    let answer = Answer.section(document)
+    return (answer.tables.prefix(1).map(body) + Answer.ruleOfThumb(document)).joined(separator: "\n\n") + "\n"
   }
 
   /// A run's section of docs/results.md: where it was measured, then the tables that say most.
@@ -67,14 +51,14 @@ enum MarkdownReport {
       machine.hypervisor.map { "under \($0)" },
       machine.operatingSystem, machine.kernel.map { "Linux \($0)" },
     ].compactMap { $0 }.joined(separator: ", ")
-    let metrics = ["response_p50_us", "throughput_rps"]
-    let tables = [
-      ResultTables.results(document),
-      ResultTables.comparison(document.comparisons.filter { metrics.contains($0.metric) }),
-      ResultTables.costsOverLength(document),
-      ResultTables.claims(document.claims.filter { $0.isOverall && $0.verdict != .notMeasured }),
-    ].filter { !$0.rows.isEmpty }.map(body)
+    let answer = Answer.section(document)
+    let failing = document.claims.filter { $0.isOverall && $0.verdict == .fails && $0.documented.isEmpty }
+    let tables =
+      answer.tables + [
+        ResultTables.results(document), ResultTables.costsOverLength(document), ResultTables.claims(failing),
+      ]
+    let blocks = answer.paragraphs.map(escaped) + tables.filter { !$0.rows.isEmpty }.map(body)
     let origin = "`\(document.runID)`, nylon-bench \(document.toolVersion): \(facts)."
-    return ([origin] + tables).joined(separator: "\n\n") + "\n"
+    return ([origin] + blocks).joined(separator: "\n\n") + "\n"
   }
 }

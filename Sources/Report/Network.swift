@@ -53,6 +53,16 @@ extension ResultTables {
     let groups = MeasurementGroup.all(document)
     return NetworkSeries.all(document.scenario.targets).map { $0.table(groups) }
   }
+
+  /// Those tables with the one figure of each load that it is for.
+  static func narrowNetwork(_ document: RunDocument) -> [ReportTable] {
+    network(document).map { table in
+      table.keeping { name in
+        let isFull = name.hasPrefix("closed-") && !name.hasPrefix("closed-1 ")
+        return name == "round trip" || name.hasSuffix(isFull ? " req/s" : " p50")
+      }
+    }
+  }
 }
 
 /// Targets that differ only in the delay of their links.

@@ -16,6 +16,16 @@ package struct ReportTable: Sendable, Equatable {
     self.notes = notes
   }
 
+  /// Only the columns of these names.
+  func keeping(_ isKept: (String) -> Bool) -> ReportTable {
+    let places = columns.indices.filter { isKept(columns[$0]) }
+    var table = self
+    table.columns = places.map { columns[$0] }
+    table.isText = places.map { isText[$0] }
+    table.rows = rows.map { row in places.map { row[$0] } }
+    return table
+  }
+
   /// How many columns, from the left, are aligned as text.
   var textColumns: Int { isText.prefix { $0 }.count }
 

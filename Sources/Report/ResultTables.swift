@@ -383,6 +383,25 @@ extension ResultTables {
       notes: rows.isEmpty ? [] : partNotes(document))
   }
 
+  /// The same of whole requests: the means of all phases together.
+  static func requestParts(_ document: RunDocument) -> ReportTable {
+    let all = MeasurementGroup.all(document).flatMap { group in
+      group.phaseNames.flatMap { parts(group, $0) }.filter { $0.time != nil }
+    }
+    func key(_ part: Part) -> [String] { [part.group.target, part.group.load, part.name] }
+    let rows = all.map(key).uniqued().map { one in all.filter { key($0) == one } }
+    @Sendable func mean(_ parts: [Part]) -> Double { parts.reduce(0) { $0 + ($1.mean ?? 0) } }
+    return ReportTable(
+      "Where the time of a request goes: the means of its phases together",
+      [
+        .text("target", \.[0].group.target), .text("load", \.[0].group.load), .text("part", \.[0].name),
+        .time("mean") { mean($0) / 1000 },
+        .other("share of mean") { parts in
+          Number.percent(mean(parts) / parts.reduce(0) { $0 + ($1.whole ?? 0) })
+        },
+      ], rows)
+  }
+
   private struct Part {
     let group: MeasurementGroup
     let phase: String

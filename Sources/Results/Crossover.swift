@@ -9,7 +9,7 @@ package struct ExtraTime {
   /// Nil without an interval.
   init?(_ a: String, _ b: String, _ document: RunDocument) {
     let sides = [a, b].map { MeasurementGroup($0, "closed-1", of: document.measurements) }
-    let phases = Double(sides[0].phaseNames.count)
+    let phases = Double(document.scenario.targets.first { $0.name == a }?.phases.count ?? 1)
     let each = MeasurementGroup.pairs("response_p50_us", sides[0].sound, sides[1].sound).map {
       ($0.other - $0.mine) / phases
     }
@@ -22,79 +22,111 @@ package struct ExtraTime {
 
 /// From which handler time on a phase behind NATS takes less than a tenth longer than in process.
 ///
-/// A handler that waits lets the cores sleep, and waking them costs more than the transport itself, so the
-/// unloaded difference does not tell it: a handler that waits is measured, and once more at the time that follows.
+/// It is looked for with a handler that works: first at ten times what a phase takes longer unloaded, then at ten times
+/// what it takes longer there, until both are about the same. In the end a handler that waits as long is measured: it
+/// lets the cores sleep, and waking them costs both transports.
 package struct Crossover {
   /// The share of the handler's time that no longer matters.
   package static let share = 0.1
-
-  /// How long the handler waited, microseconds.
-  package var waitMicroseconds: Double
-  package var extra: ExtraTime
-
-  /// The handler times from which on the difference is under the share, microseconds.
-  package var handlerMicroseconds: (middle: Double, low: Double, high: Double) {
-    (extra.middle / Self.share, extra.interval.low / Self.share, extra.interval.high / Self.share)
-  }
-
-  /// Unloaded, with a handler that does next to nothing.
-  package static func unloaded(_ document: RunDocument) -> ExtraTime? { ExtraTime("ffi", "nats", document) }
-
-  /// What was measured at the crossover, or before it is known, at the scenario's waiting time.
-  package init?(_ document: RunDocument) {
-    guard let one = Self.measured("crossover", document) ?? Self.measured("waiting", document) else {
-      return nil
-    }
-    self = one
-  }
-
-  private init(waitMicroseconds: Double, extra: ExtraTime) {
-    (self.waitMicroseconds, self.extra) = (waitMicroseconds, extra)
-  }
-
-  private static func measured(_ suffix: String, _ document: RunDocument) -> Crossover? {
-    guard let target = document.scenario.targets.first(where: { $0.name == "ffi-\(suffix)" }),
-      let wait = target.waitMicroseconds, let extra = ExtraTime("ffi-\(suffix)", "nats-\(suffix)", document)
-    else { return nil }
-    return Crossover(waitMicroseconds: wait, extra: extra)
-  }
-
-  /// The names of targets that are measured for this and compared with nothing else.
-  package static func isPart(_ name: String) -> Bool {
-    name.hasSuffix("-waiting") || name.hasSuffix("-crossover")
-  }
-
-  /// More rounds than these do not save a check that is disturbed again and again.
+  private static let mostSteps = 3
+  /// Handler times closer than this are the same.
+  private static let closeEnough = 0.25
+  /// More rounds than these do not save a measurement that is disturbed again and again.
   private static let mostRounds = 8
 
-  /// What to measure next so that the crossover is checked at its own handler time; nil when it is, or when nothing
-  /// is known of it.
-  ///
-  /// - Parameter targets: the plan's, with `ffi-waiting` and `nats-waiting`.
-  package static func next(_ document: RunDocument, targets: [Target]) -> (target: Target, replicate: Int)? {
-    guard measured("crossover", document) == nil, let known = measured("waiting", document) else {
-      return nil
+  /// What a phase takes longer with a handler of a given time.
+  package struct Point {
+    var handler: String
+    package var handlerMicroseconds: Double
+    /// Nil until there are replicates enough.
+    package var extra: ExtraTime?
+    fileprivate var measured: Int
+  }
+
+  package var unloaded: ExtraTime
+  private var points: [Point]
+
+  /// Nil without an interval of the targets `ffi` and `nats` unloaded.
+  package init?(_ document: RunDocument) {
+    guard let unloaded = ExtraTime("ffi", "nats", document) else { return nil }
+    self.unloaded = unloaded
+    points = document.scenario.targets.filter { $0.name.hasPrefix("ffi-") }.compactMap { target in
+      target.crossoverMicroseconds.map { time in
+        let names = ["ffi", "nats"].map { Self.name($0, target.handler, time) }
+        return Point(
+          handler: target.handler, handlerMicroseconds: time,
+          extra: ExtraTime(names[0], names[1], document),
+          measured: document.measurements.count { names.contains($0.target) })
+      }
     }
-    let names = ["ffi", "nats"]
-    let made = document.measurements.count { $0.target.hasSuffix("-crossover") }
-    let (round, place) = (made / 2 + 1, made % 2)
-    guard round <= mostRounds else { return nil }
-    let name = round % 2 == 1 ? names[place] : names[1 - place]
-    guard var target = targets.first(where: { $0.name == "\(name)-waiting" }) else { return nil }
-    target.name = "\(name)-crossover"
-    target.waitMicroseconds = known.handlerMicroseconds.middle.rounded()
+  }
+
+  /// The measurement that the crossover is taken from; nil before there is one.
+  package var working: Point? { points.last { $0.handler == "work" && $0.extra != nil } }
+  package var waiting: Point? { points.last { $0.handler == "wait" && $0.extra != nil } }
+
+  /// The handler time from which on the difference is under the share, microseconds.
+  package var leastMicroseconds: (middle: Double, low: Double, high: Double) {
+    let extra = working?.extra ?? unloaded
+    return (extra.middle / Self.share, extra.interval.low / Self.share, extra.interval.high / Self.share)
+  }
+
+  private static func name(_ side: String, _ handler: String, _ microseconds: Double) -> String {
+    "\(side)-\(handler)-\(Int(microseconds))us-crossover"
+  }
+
+  /// Whether targets of this name are measured for this, and compared with nothing else.
+  package static func isPart(_ name: String) -> Bool { name.hasSuffix("-crossover") }
+
+  /// What to measure next; nil when the crossover is known, or nothing can be known of it.
+  ///
+  /// - Parameter targets: the plan's, with `ffi` and `nats` of the example plugin.
+  package static func next(_ document: RunDocument, targets: [Target]) -> (target: Target, replicate: Int)? {
+    guard let known = Crossover(document), let point = known.nextPoint,
+      point.measured < 2 * mostRounds
+    else { return nil }
+    let (round, place) = (point.measured / 2 + 1, point.measured % 2)
+    let side = ["ffi", "nats"][round % 2 == 1 ? place : 1 - place]
+    guard var target = targets.first(where: { $0.name == side }) else { return nil }
+    target.name = name(side, point.handler, point.handlerMicroseconds)
+    target.handler = point.handler
+    target.phases = [.requestFilter]
+    target.verify = Verification()
+    target.crossoverMicroseconds = point.handlerMicroseconds
     return (target, round)
+  }
+
+  private var nextPoint: Point? {
+    if let open = points.first(where: { $0.extra == nil }) { return open }
+    let steps = points.filter { $0.handler == "work" }
+    let time = (leastMicroseconds.middle).rounded()
+    // A difference that is nearly nothing at some handler time says nothing of shorter ones.
+    let isFound =
+      steps.last.map { abs(time / $0.handlerMicroseconds - 1) <= Self.closeEnough || time < 50 } ?? false
+    if !isFound, steps.count < Self.mostSteps {
+      return Point(handler: "work", handlerMicroseconds: time, measured: 0)
+    }
+    guard waiting == nil, let last = steps.last else { return nil }
+    return Point(handler: "wait", handlerMicroseconds: last.handlerMicroseconds, measured: 0)
   }
 }
 
 extension Target {
-  private struct Waiting: Codable { var wait_us: Double? }
+  private struct Busy: Codable {
+    var work_us: Int
+    var wait_us: Int
+  }
 
-  /// How long the example plugin's handler `wait` waits, by the plugin's configuration.
-  var waitMicroseconds: Double? {
-    get { (try? JSONDecoder().decode(Waiting.self, from: Data(configJSON.utf8)))?.wait_us }
+  /// How long the example plugin's handlers `work` and `wait` take, by its configuration; nil of other targets.
+  var crossoverMicroseconds: Double? {
+    get {
+      guard Crossover.isPart(name) else { return nil }
+      return (try? JSONDecoder().decode(Busy.self, from: Data(configJSON.utf8))).map { Double($0.work_us) }
+    }
     set {
-      guard let data = try? JSONEncoder().encode(Waiting(wait_us: newValue)) else { return }
+      guard let value = newValue.flatMap({ Int(exactly: $0.rounded()) }),
+        let data = try? JSONEncoder().encode(Busy(work_us: value, wait_us: value))
+      else { return }
       configJSON = String(decoding: data, as: UTF8.self)
     }
   }

@@ -133,17 +133,14 @@ package struct Trend: Sendable, Equatable {
 }
 
 extension Statistics {
-  /// The most values for which the exact distribution is counted.
-  private static let exactLimit = 40
-
   /// Mann and Kendall's test for a trend that several series of equal steps share, with the median of Theil and
   /// Sen's slopes: the scores and their variances add up (Hirsch and Slack 1984).
   ///
-  /// Normal approximation with correction for ties and continuity; exact for one short series without ties (Kendall
-  /// 1938). Series of under 4 values or with one that is not finite are left out; nil when none remains.
+  /// Normal approximation with correction for ties and continuity. Series of under 4 values or with one that is not
+  /// finite are left out; nil when none remains.
   package static func trend(_ series: [[Double]]) -> Trend? {
     let used = series.filter { $0.count >= 4 && $0.allSatisfy(\.isFinite) }
-    guard let first = used.first else { return nil }
+    guard !used.isEmpty else { return nil }
     var rises = 0
     var variance = 0.0
     var changes: [Double] = []
@@ -160,12 +157,9 @@ extension Statistics {
       guard let middle = median(values), middle != 0, let slope = median(slopes) else { continue }
       changes.append(slope * Double(values.count - 1) / middle)
     }
-    let isExact = used.count == 1 && first.count <= exactLimit && tieSizes(first).isEmpty
     let pValue =
-      isExact
-      ? exactKendall(first.count, score: abs(rises))
-      : variance > 0 && rises != 0
-        ? min(1, 2 * normalTail(Double(abs(rises) - 1) / variance.squareRoot())) : 1
+      variance > 0 && rises != 0
+      ? min(1, 2 * normalTail(Double(abs(rises) - 1) / variance.squareRoot())) : 1
     return Trend(pValue: pValue, relativeChange: median(changes))
   }
 
@@ -177,22 +171,6 @@ extension Statistics {
     var sizes: [Double: Int] = [:]
     for value in values { sizes[value, default: 0] += 1 }
     return sizes.values.filter { $0 > 1 }
-  }
-
-  /// Two-sided exact p of Kendall's score by counting the permutations of each number of inversions.
-  private static func exactKendall(_ count: Int, score: Int) -> Double {
-    let pairs = count * (count - 1) / 2
-    var shares = [1.0]
-    for size in 2...count {
-      var next = [Double](repeating: 0, count: shares.count + size - 1)
-      for (inversions, share) in shares.enumerated() {
-        for more in 0..<size { next[inversions + more] += share / Double(size) }
-      }
-      shares = next
-    }
-    // score = pairs - 2 x inversions.
-    let tail = shares[0...((pairs - score) / 2)].reduce(0, +)
-    return min(1, 2 * tail)
   }
 
   private static func kendallVariance(_ count: Int, ties: [Int]) -> Double {

@@ -70,10 +70,10 @@ struct StatisticsTests {
   @Test("a trend is found with Kendall's p and Theil and Sen's slope")
   func trends() throws {
     let rising = try #require(Statistics.trend([[3, 1, 2, 5, 4, 7, 8, 6]]))
-    #expect(close(rising.pValue, 0.03115079365079365))
+    #expect(close(rising.pValue, 0.03544789255246076))
     #expect(close(rising.relativeChange, 0.9166666666666667 * 7 / 4.5))
     let falling = try #require(Statistics.trend([[10, 9, 8, 7, 6, 5, 4, 3, 2, 1]]))
-    #expect(close(falling.pValue, 5.511463844797178e-07))
+    #expect(close(falling.pValue, 8.303070332644999e-05))
     let tied = try #require(Statistics.trend([[1, 2, 2, 3, 3, 3, 5, 6, 4, 7]]))
     #expect(close(tied.pValue, 0.001031538779879036))
     #expect(Statistics.trend([[4, 4, 4, 4]])?.pValue == 1)

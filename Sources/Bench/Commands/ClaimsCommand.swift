@@ -71,7 +71,8 @@ struct ClaimsCommand: BenchCommand {
   }
 
   fileprivate static func test(
-    _ plan: Plan, _ documented: ClaimsFile, only: Part? = nil, _ options: RunOptions
+    _ plan: Plan, _ documented: ClaimsFile, only: Part? = nil, checksCrossover: Bool = false,
+    _ options: RunOptions
   ) throws {
     let run = try BenchRun(plan: plan, options: options)
     if only != .behaviours {
@@ -80,9 +81,11 @@ struct ClaimsCommand: BenchCommand {
     }
     if only != .figures { run.promises = documented.behaviours }
     run.measuresTargets = only != .behaviours
-    run.following = { document in
-      Crossover.next(document, targets: plan.targets).map {
-        Step(target: $0.target, load: .closed(concurrency: 1), replicate: $0.replicate)
+    if checksCrossover {
+      run.following = { document in
+        Crossover.next(document, targets: plan.targets).map {
+          Step(target: $0.target, load: .closed(concurrency: 1), replicate: $0.replicate)
+        }
       }
     }
     let document = try run.execute()
@@ -167,7 +170,7 @@ struct CanonicalCommand: BenchCommand {
     var options = options
     options.budget = options.budget ?? Self.measuringSeconds
     try ClaimsCommand.test(
-      try options.plan("\(folder)/canonical.yaml"), ClaimsCommand.documented(file), options
-    )
+      try options.plan("\(folder)/canonical.yaml"), ClaimsCommand.documented(file), checksCrossover: true,
+      options)
   }
 }

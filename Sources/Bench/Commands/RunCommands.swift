@@ -83,17 +83,15 @@ enum Outcome {
   /// Prints a run, and throws the reason when the exit code is not 0.
   ///
   /// - Parameters:
-  ///   - hasAnswer: whether the answer stands there instead of the tables, unless `--details` asks for them or the
-  ///     run for more than an answer has: where the time goes, or what a network does.
+  ///   - hasAnswer: whether the answer stands there instead of the tables, unless `--details` asks for them.
   ///   - tables: of which those with rows are printed; nil for those of `run` and `compare`.
   static func present(
     _ document: RunDocument, _ options: RunOptions, hasAnswer: Bool = true, tables: [ReportTable]? = nil
   ) throws {
     let colour = Console.usesColour(!options.noColor)
-    let asksForMore = !ResultTables.parts(document).rows.isEmpty || document.links != nil
     if options.json {
       Console.result(try document.json())
-    } else if hasAnswer, !options.details, !document.claims.isEmpty || !asksForMore {
+    } else if hasAnswer, !options.details {
       Console.result(
         Answer.text(document, folder: "\(options.out)/\(document.runID)", colour: colour))
     } else {
