@@ -22,10 +22,10 @@ package enum Answer {
     }
     let hasMore = hasClaims || !timeParts.rows.isEmpty || !network.isEmpty
     let rows = comparisons(document)
-    if rows.isEmpty {
+    if rows.isEmpty, network.isEmpty {
       parts += [table(results(document, most: hasMore ? 6 : 20), colour)]
-    } else {
-      parts += [table(comparisonTable(rows, most: hasMore ? 6 : 16), colour)]
+    } else if !rows.isEmpty {
+      parts += [table(comparisonTable(rows, most: hasClaims ? 12 : hasMore ? 6 : 16), colour)]
     }
     parts += [ruleOfThumb(document), table(claims(document), colour), promises(document)]
     if !document.expectations.isEmpty {
@@ -144,7 +144,7 @@ package enum Answer {
     ]
     return ReportTable(
       pairs.count == 1 ? "\(names.a) against \(names.b)" : "Side by side, a and b", columns,
-      Array(rows.prefix(max(most, 12))))
+      Array(rows.prefix(most)))
   }
 
   private static func results(_ document: RunDocument, most: Int) -> ReportTable {
@@ -216,7 +216,7 @@ package enum Answer {
     for (name, list) in [("Fail: ", fails), ("Inconclusive: ", ids(.inconclusive))] where !list.isEmpty {
       lines += wrapped(name + list.joined(separator: ", "))
     }
-    return lines + [""]
+    return lines
   }
 
   /// The text in lines that fit.

@@ -35,16 +35,28 @@ package enum ClaimEvaluator {
   }
 
   private static func decided(_ check: ClaimCheck, _ all: [Judged]) -> ClaimVerdict {
-    check.isRate ? byRate(all) : byCircumstance(all)
+    check.isRate ? byRate(check, all) : byCircumstance(all)
   }
 
   /// The rate was seen if any valid measurement saw it; it cannot be reached when the open load at
   /// that rate says so. A closed loop that is slower only says that its concurrency is too small.
-  private static func byRate(_ all: [Judged]) -> ClaimVerdict {
+  ///
+  /// An open load at the documented rate shows that it is reached, not how much more would be: the closed loop must
+  /// say that, or another run's closed loop would say `better`.
+  private static func byRate(_ check: ClaimCheck, _ all: [Judged]) -> ClaimVerdict {
     let rows = all.map(\.row)
     for verdict in [ClaimVerdict.Verdict.better, .confirmed] {
       let seen = rows.filter { $0.verdict == verdict }
       if let best = seen.max(by: { ($0.measured ?? 0) < ($1.measured ?? 0) }) {
+        let open = all.first { one in
+          one.condition.circumstance != .documentedRate && one.row.verdict == .inconclusive
+            && one.row.high ?? .infinity > check.spec.high ?? .infinity
+        }
+        if verdict == .confirmed, let open {
+          var row = best
+          row.verdict = .inconclusive
+          return row.because("the documented rate is reached, and \(open.row.condition) may reach more")
+        }
         return best.because("the highest rate seen, by \(best.condition)")
       }
     }

@@ -162,6 +162,18 @@ struct ThroughputClaimTests {
     #expect(row.verdict == .better)
     #expect(row.measured == 2000)
   }
+
+  @Test("is inconclusive while a closed loop may reach more than the documented rate, which an open load cannot")
+  func openEnd() throws {
+    let check = rate(
+      900, 1100, conditions: [(.documentedRate, "open-1000"), (.impliedConcurrency, "closed-1")])
+    let wide = (0..<6).map { place in
+      measurement(
+        "nats", load: "closed-1", replicate: place + 1, around: 1_000_000, count: place < 3 ? 400 : 4000)
+    }
+    let row = try overall(check, replicates("nats", around: 1_000_000) + wide)
+    #expect(row.verdict == .inconclusive && row.why.contains("the documented rate is reached"), "\(row)")
+  }
 }
 
 @Suite("Other claims")
