@@ -178,10 +178,9 @@ package enum Answer {
       return shares.isEmpty ? "–" : "\(shares[0]) (\(shares[1]) to \(shares[2]))"
     }
     if let working = crossover.working {
-      let waiting = crossover.waiting.map { ", with one that waits \(share($0))" } ?? ""
-      lines.append(
-        "Measured with a handler that works \(time(working.handlerMicroseconds)): \(share(working))\(waiting)."
-      )
+      let busy = time(working.handlerMicroseconds)
+      let waiting = crossover.waiting.map { "; waiting \(busy): \(share($0))" } ?? ""
+      lines.append("Measured, handler working \(busy): \(share(working))\(waiting).")
     }
     return lines + [""]
   }

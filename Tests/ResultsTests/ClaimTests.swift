@@ -163,7 +163,8 @@ struct ThroughputClaimTests {
     #expect(row.measured == 2000)
   }
 
-  @Test("is inconclusive while a closed loop may reach more than the documented rate, which an open load cannot")
+  @Test(
+    "is inconclusive while a closed loop may reach more than the documented rate, which an open load cannot")
   func openEnd() throws {
     let check = rate(
       900, 1100, conditions: [(.documentedRate, "open-1000"), (.impliedConcurrency, "closed-1")])

@@ -78,7 +78,7 @@ struct PartsTests {
     let json = try run.json()
     #expect(try RunDocument(json: Data(json.utf8), path: "run.json") == run)
     let older = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-      .deletingLastPathComponent().appending(path: "results/reference/compare")
+      .deletingLastPathComponent().appending(path: "results/reference/soak")
     let reference = try RunFolder.open(path: older.path).document
     #expect(!reference.measurements.isEmpty)
     #expect(reference.scenario.targets.allSatisfy { !$0.isDecomposed })

@@ -129,7 +129,7 @@ struct PageTests {
   @Test(
     "have the tables that export renders from the committed runs",
     arguments: [
-      ("README.md", "compare", "readme"), ("docs/results.md", "compare", "results"),
+      ("README.md", "canonical", "readme"), ("docs/results.md", "canonical", "results"),
       ("docs/results.md", "known-work", "results"), ("docs/results.md", "soak", "results"),
     ])
   func tables(page: String, run: String, format: String) throws {
