@@ -40,7 +40,8 @@ enum MarkdownReport {
 
   static func readme(_ document: RunDocument) -> String {
     let answer = Answer.section(document)
-    return (answer.tables.prefix(1).map(body) + Answer.ruleOfThumb(document)).joined(separator: "\n\n") + "\n"
+    let rule = Answer.ruleOfThumb(document).filter { !$0.isEmpty }.joined(separator: " ")
+    return (answer.tables.prefix(1).map(body) + [rule]).joined(separator: "\n\n") + "\n"
   }
 
   /// A run's section of docs/results.md: where it was measured, then the tables that say most.
