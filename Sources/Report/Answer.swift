@@ -8,17 +8,14 @@ import Scenario
 package enum Answer {
   static let mostLines = 40
   static let mostColumns = 100
+  /// Those of four targets.
+  private static let mostPairs = 6
 
   /// - Parameter folder: the run's folder, for where to look next.
   package static func text(_ document: RunDocument, folder: String, colour: Bool) -> String {
     var parts = [head(document)]
     let hasClaims = !document.claims.isEmpty
-    let rows = comparisons(document)
-    if rows.isEmpty {
-      parts += [table(results(document, most: hasClaims ? 6 : 20), colour)]
-    } else {
-      parts += [table(comparisonTable(rows, most: hasClaims ? 6 : 16), colour)]
-    }
+    parts += [table(figures(document, most: hasClaims ? (6, 6) : (results: 20, comparisons: 16)), colour)]
     parts += [ruleOfThumb(document), table(claims(document), colour), promises(document)]
     if !document.expectations.isEmpty {
       parts.append(table(ResultTables.expectations(document.expectations), colour))
@@ -34,10 +31,7 @@ package enum Answer {
 
   /// The same as the first section of a report.
   static func section(_ document: RunDocument) -> ReportSection {
-    let rows = comparisons(document)
-    let tables = [
-      rows.isEmpty ? results(document, most: .max) : comparisonTable(rows, most: .max), claims(document),
-    ]
+    let tables = [figures(document, most: (.max, .max)), claims(document)]
     let words = [head(document), ruleOfThumb(document), promises(document)].map { $0.joined(separator: " ") }
     return ReportSection(
       title: "The answer",
@@ -117,6 +111,17 @@ package enum Answer {
         return Row(name: pair + (isPlain ? name : "\(name), \(row.condition)"), row: row)
       }
     }.filter { pairs.contains([$0.row.a, $0.row.b]) }
+  }
+
+  /// The targets side by side, or one by one where there is nothing to compare, or so many pairs that nobody would
+  /// look through them.
+  private static func figures(
+    _ document: RunDocument, most: (results: Int, comparisons: Int)
+  ) -> ReportTable {
+    let rows = comparisons(document)
+    let pairs = rows.map { [$0.row.a, $0.row.b] }.uniqued().count
+    return (1...mostPairs).contains(pairs)
+      ? comparisonTable(rows, most: most.comparisons) : results(document, most: most.results)
   }
 
   private static func comparisonTable(_ rows: [Row], most: Int) -> ReportTable {
