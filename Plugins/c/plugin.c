@@ -65,16 +65,12 @@ static void tell(void) {
   if (plugin.is_asleep) pthread_cond_signal(&plugin.changed);
 }
 
-/* Waits until there is something new, with the lock held: awake for a while, since a thread that sleeps takes long to
- * wake, then asleep. */
+/* Waits until there is something new, with the lock held: some microseconds awake, since a thread that sleeps takes
+ * longer to wake, then asleep. */
 static void wait_for_change(void) {
   uint32_t seen = atomic_load(&plugin.changes);
   pthread_mutex_unlock(&plugin.lock);
-  for (int turn = 0; turn < turns && atomic_load(&plugin.changes) == seen; turn++) {
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#endif
-  }
+  for (int turn = 0; turn < turns && atomic_load(&plugin.changes) == seen; turn++) continue;
   pthread_mutex_lock(&plugin.lock);
   plugin.is_asleep = true;
   while (atomic_load(&plugin.changes) == seen) pthread_cond_wait(&plugin.changed, &plugin.lock);

@@ -208,9 +208,9 @@ fn handler(name: &[u8]) -> Option<Handler> {
 
 // The plugin's thread
 
-/// Waits for the next item: awake for a while, since a thread that sleeps takes long to wake, then asleep.
+/// Waits for the next item: some microseconds awake, since a thread that sleeps takes longer to wake, then asleep.
 fn receive<Item>(from: &Receiver<Item>) -> Option<Item> {
-    for _ in 0..4000 {
+    for _ in 0..200 {
         match from.try_recv() {
             Ok(item) => return Some(item),
             Err(TryRecvError::Empty) => std::hint::spin_loop(),
