@@ -57,3 +57,39 @@ enum PackageFiles {
     )
   }
 }
+
+extension Plan {
+  /// The plan without optional targets whose plugin, or whose workers' program, is not there; a warning names each.
+  func withoutMissingTargets() throws(ScenarioError) -> Plan {
+    var plan = self
+    plan.targets = []
+    for target in targets {
+      guard target.optional == true, let part = target.missingPart else {
+        plan.targets.append(target)
+        continue
+      }
+      plan.warnings.append(
+        "the target '\(target.name)' is left out: \(part) is not there; scripts/plugins builds what this package has"
+      )
+    }
+    guard plan.targets.isEmpty, !targets.isEmpty else { return plan }
+    throw ScenarioError(
+      at: .file(file), key: "targets", "are all optional, and of each a part is missing",
+      remedy: "build them: scripts/plugins builds what this package has")
+  }
+}
+
+extension Target {
+  /// The file without which the target cannot be measured, nil when it is there.
+  fileprivate var missingPart: String? {
+    switch transport {
+    case .ffi(let spec):
+      let path = try? PackageFiles.plugin(spec.file)
+      return path.map(FileManager.default.fileExists) == true ? nil : "the plugin '\(path ?? spec.file)'"
+    case .nats(let spec):
+      guard let program = spec.workers?.command.first else { return nil }
+      let isThere = (try? Executables.find(program, remedy: "")) != nil
+      return isThere ? nil : "the workers' program '\(program)'"
+    }
+  }
+}

@@ -8,6 +8,8 @@ import Scenario
 package enum Answer {
   static let mostLines = 40
   static let mostColumns = 100
+  /// Those of four targets.
+  private static let mostPairs = 6
 
   /// - Parameter folder: the run's folder, for where to look next.
   package static func text(_ document: RunDocument, folder: String, colour: Bool) -> String {
@@ -21,11 +23,9 @@ package enum Answer {
       parts += [table(series, colour).dropLast() + series.notes.dropFirst().flatMap(wrapped) + [""]]
     }
     let hasMore = hasClaims || !timeParts.rows.isEmpty || !network.isEmpty
-    let rows = comparisons(document)
-    if rows.isEmpty, network.isEmpty {
-      parts += [table(results(document, most: hasMore ? 6 : 20), colour)]
-    } else if !rows.isEmpty {
-      parts += [table(comparisonTable(rows, most: hasClaims ? 12 : hasMore ? 6 : 16), colour)]
+    if network.isEmpty || !comparisons(document).isEmpty {
+      let most = (results: hasMore ? 6 : 20, comparisons: hasClaims ? 12 : hasMore ? 6 : 16)
+      parts += [table(figures(document, most: most), colour)]
     }
     parts += [ruleOfThumb(document), table(claims(document), colour), promises(document)]
     if !document.expectations.isEmpty {
@@ -42,10 +42,7 @@ package enum Answer {
 
   /// The same as the first section of a report.
   static func section(_ document: RunDocument) -> ReportSection {
-    let rows = comparisons(document)
-    let tables = [
-      rows.isEmpty ? results(document, most: .max) : comparisonTable(rows, most: .max), claims(document),
-    ]
+    let tables = [figures(document, most: (.max, .max)), claims(document)]
     let words = [head(document), ruleOfThumb(document), promises(document)].map { $0.joined(separator: " ") }
     return ReportSection(
       title: "The answer",
@@ -125,6 +122,17 @@ package enum Answer {
         return Row(name: pair + (isPlain ? name : "\(name), \(row.condition)"), row: row)
       }
     }.filter { pairs.contains([$0.row.a, $0.row.b]) }
+  }
+
+  /// The targets side by side, or one by one where there is nothing to compare, or so many pairs that nobody would
+  /// look through them.
+  private static func figures(
+    _ document: RunDocument, most: (results: Int, comparisons: Int)
+  ) -> ReportTable {
+    let rows = comparisons(document)
+    let pairs = rows.map { [$0.row.a, $0.row.b] }.uniqued().count
+    return (1...mostPairs).contains(pairs)
+      ? comparisonTable(rows, most: most.comparisons) : results(document, most: most.results)
   }
 
   private static func comparisonTable(_ rows: [Row], most: Int) -> ReportTable {

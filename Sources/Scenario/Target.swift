@@ -25,6 +25,8 @@ package struct Target: Codable, Sendable, Equatable {
   package var connections: Int?
   /// Whether the run measures where the time of each phase goes; nil, as in older runs, means no.
   package var decompose: Bool?
+  /// Whether the run does without it when its plugin, or the program of its workers, is not there; nil means no.
+  package var optional: Bool?
 
   static let longestName = 64
 

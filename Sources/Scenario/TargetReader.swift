@@ -7,6 +7,7 @@ struct TargetReader {
   var maxInFlight: Int?
   var overflow: OverflowPolicy?
   var decompose: Bool?
+  var optional: Bool?
   var timeout: Int?
   var dispatch = Dispatch.queued
   var dialect = Dialect.reply
@@ -37,6 +38,10 @@ struct TargetReader {
         "what happens to a request when all places are taken. `queue`: it waits, its intended time stands; "
           + "`reject`, `shed`: it fails at once", default: "NATS: the broker's; FFI: `queue`"),
       Key("decompose", \.decompose, .flag, "instead of the scenario's", default: "the scenario's"),
+      Key(
+        "optional", \.optional, .flag,
+        "whether the run does without the target, with a warning, when the file of its plugin or the program of its "
+          + "workers is not there", default: "`false`"),
       Key(
         "timeout_ms", \.timeout, .whole(PolicyOverride.timeoutRange),
         "timeout of every phase, over everything else", default: "see \"Timeouts and retries\""),
@@ -115,7 +120,7 @@ struct TargetsReader {
       policies: policies(plugin, broker, timeout: written.timeout),
       maxInFlight: written.maxInFlight ?? broker?.maxInFlight ?? Self.defaultLimit(used),
       overflow: written.overflow ?? broker?.overflow ?? .queue, verify: written.verify,
-      decompose: written.decompose ?? decompose)
+      decompose: written.decompose ?? decompose, optional: written.optional)
     let limitKey =
       written.maxInFlight == nil ? broker?.block?.childPath("max_inflight") : block.childPath("max_in_flight")
     if let limitKey { check(used, of: target, limitKey: limitKey) }

@@ -101,4 +101,18 @@ struct AnswerTests {
     #expect(text.contains("Medians over rounds") && text.contains("nats"))
     #expect(text.contains("Not usable: nats open-1000 (NO: worker_died)"))
   }
+  @Test(
+    "is about pairs of up to four targets, and about each target by itself when there are more",
+    arguments: 3...5)
+  func manyTargets(count: Int) {
+    let names = (1...count).map { "ffi-\($0)" }
+    var run = document(
+      names.flatMap { replicates($0, load: "closed-1", around: 5_000, transport: "ffi") },
+      targets: names.map { ffiTarget($0, file: "/\($0).so") })
+    run.judge([])
+    let text = lines(run).joined(separator: "\n")
+    #expect(text.contains("Side by side") == (count < 5))
+    #expect(text.contains("Medians over rounds") == (count == 5))
+    #expect(names.allSatisfy(text.contains))
+  }
 }

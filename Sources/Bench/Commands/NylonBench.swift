@@ -139,7 +139,10 @@ struct RunOptions: ParsableArguments {
     return loader
   }
 
-  func plan(_ path: String) throws -> Plan { try ScenarioLoader.load(path: path, options: loader) }
+  /// The scenario's plan, without optional targets of which a part is missing.
+  func plan(_ path: String) throws -> Plan {
+    try ScenarioLoader.load(path: path, options: loader).withoutMissingTargets()
+  }
 
   /// A time such as `90s`, `10m` or `1h`, of at most a day.
   static func seconds(_ text: String) throws -> Double {
