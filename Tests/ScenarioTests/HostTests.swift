@@ -101,7 +101,7 @@ struct HostTests {
   @Test("A plugin with a name that no subject can have is refused when a target names it")
   func dots() throws {
     #expect {
-      _ = try load("[{plugin: with.dots, handler: h}]")
+      _ = try load("[{name: dotted, plugin: with.dots, handler: h}]")
     } throws: { error in
       "\(error)".contains(
         "nylon.yaml:18:12: plugins.2.name = 'with.dots': contains a dot: it is part of NATS")
