@@ -33,7 +33,8 @@ final class BenchRun {
     lab = try Workbench(plan: plan)
     let started = UTCSecond()
     folder = try RunFolder.create(in: options.out, scenario: plan.name, at: started)
-    var machine = MachineFacts.read(optimisedBuild: ToolVersion.isOptimised, versions: ToolVersion.all)
+    var machine = MachineFacts.read(
+      optimisedBuild: ToolVersion.isOptimised, versions: ToolVersion.all, broker: plan.broker)
     machine.fitness = Doctor.fitness(machine)
     document = RunDocument(
       runID: folder.runID, toolVersion: ToolVersion.current,
@@ -93,7 +94,9 @@ final class BenchRun {
     // A shorter plan does without: the baseline would take as long.
     let seconds = Double(steps) * (plan.warmupSeconds + plan.measureSeconds)
     guard seconds >= 20, !options.quick, !trap.isSprung else { return }
-    let calibration = Calibration(rounds: 3, seconds: 0.3) { [progress] in progress.say("baseline: \($0)") }
+    let calibration = Calibration(rounds: 3, seconds: 0.3, program: plan.broker) { [progress] in
+      progress.say("baseline: \($0)")
+    }
     document.baseline = try calibration.machineBaseline(transports: Set(plan.targets.map(\.transport.name)))
   }
 

@@ -16,6 +16,8 @@ struct Calibration {
   let rounds: Int
   let seconds: Double
   var parts = Set(CalibrationPart.allCases)
+  /// The nats-server to start; nil for the machine's.
+  var program: String?
   let progress: (String) -> Void
 
   /// The name of both the plugin and its queue group.
@@ -275,7 +277,7 @@ struct Calibration {
   }
 
   private func withBareWorker<Value>(_ body: (BarePool) throws -> Value) throws -> Value {
-    let broker = try Broker.start()
+    let broker = try Broker.start(program: program)
     defer { broker.stop() }
     let subject = try Subject(plugin: Self.name).phase(.requestFilter)
     var workers = WorkersSpec.own
@@ -341,7 +343,7 @@ struct Calibration {
   }
 
   private func memory() throws -> CalibrationResult.Memory {
-    let broker = try Broker.start()
+    let broker = try Broker.start(program: program)
     defer { broker.stop() }
     progress("memory")
     let inFlight = 2048

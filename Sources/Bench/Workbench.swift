@@ -15,7 +15,10 @@ final class Workbench {
   /// What the network links took of probes, as far as they have been started.
   var linkMeasurements: [LinkMeasurement] { links.measurements }
 
-  init(plan: Plan) throws {
+  /// Checks what can be checked before a load.
+  ///
+  /// - Parameter asksBrokers: whether brokers that run already are asked, too.
+  init(plan: Plan, asksBrokers: Bool = true) throws {
     self.plan = plan
     links = NetworkLinks(seed: plan.seed)
     for target in plan.targets {
@@ -28,36 +31,24 @@ final class Workbench {
             "The plugin '\(path)' of target '\(target.name)'",
             remedy: "Build it, or correct `file:` of plugin '\(target.plugin)'.")
         }
+        do { try PluginLibrary.checkFile(path) } catch { throw LoadFailure(error) }
         addPlugin(target.plugin, path)
       case .nats(let spec):
-        try Self.checkDialect(spec, of: target)
         // A missing or wrong file, a broker that does not answer or refuses us: found before anything is started.
         try Broker.checkFiles(auth: spec.auth, tls: spec.tls, servers: spec.servers)
-        for server in spec.servers { try Broker.probe(url: server, auth: spec.auth, tls: spec.tls) }
-        if spec.servers.isEmpty {
-          try Broker.checkStartable(auth: spec.auth, tls: spec.tls)
-          _ = try Executables.broker()
+        for server in spec.servers where asksBrokers {
+          try Broker.probe(url: server, auth: spec.auth, tls: spec.tls)
         }
+        if spec.servers.isEmpty { _ = try Executables.broker(plan.broker) }
         if !target.links.isEmpty { _ = try Executables.own("nylon-link") }
-        if let program = spec.workers?.command.first, let path = try? Executables.find(program, remedy: "") {
+        if let program = spec.workers?.command.first {
+          let path = try Executables.find(
+            program, shown: "The program '\(program)' of the workers of target '\(target.name)'",
+            remedy: "Give the path of a program, or the name of one in PATH.")
           addPlugin(target.plugin, path)
         }
       }
     }
-  }
-
-  /// What the generator cannot do is refused before anything starts, not measured by halves.
-  private static func checkDialect(_ spec: NATSSpec, of target: Target) throws {
-    let why: String? =
-      switch spec.dialect {
-      case .streamSDK:
-        "dialect: stream-sdk is not spoken by this version. Its workers send several maps a phase; under another "
-          + "dialect their answers would be marked invalid. Load the same handlers as an FFI plugin"
-      case .replySDK where !target.verify.isEmpty:
-        "verify: cannot be checked with dialect: reply-sdk, whose replies do not carry the response; leave verify: out"
-      default: nil
-      }
-    if let why { throw LoadFailure(kind: .scenario, message: "target '\(target.name)': \(why)") }
   }
 
   private func addPlugin(_ name: String, _ path: String) {
@@ -88,7 +79,7 @@ final class Workbench {
           links.stop(to: [gone.url])
           broker = nil
         }
-        let running = try broker ?? Broker.start(auth: spec.auth)
+        let running = try broker ?? Broker.start(auth: spec.auth, program: plan.broker)
         broker = running
         order.brokerPID = running.pid
         servers = [running.url]

@@ -13,7 +13,8 @@ package final class Broker: ProcessHolder {
     (self.port, self.monitor, self.process) = (port, monitor, process)
   }
 
-  /// Starts a broker, on a port of its own choice when none is named, and returns when it answers.
+  /// Starts a broker, on a port of its own choice when none is named, and returns when it answers. Without a
+  /// program it is that of the environment, else the installed one.
   ///
   /// With credentials (a token, or user and password) only clients that have them get in. They go
   /// to the broker in a nameless file in memory: neither its command line nor any folder shows them.
@@ -21,7 +22,7 @@ package final class Broker: ProcessHolder {
     auth: NATSAuth = NATSAuth(), port: UInt16? = nil, program: String? = nil
   ) throws(LabError) -> Broker {
     let deadline = Deadline.after(.seconds(15))
-    let path = if let program { program } else { try Executables.broker() }
+    let path = try Executables.broker(program)
     let configuration = try Descriptor.memory(
       "nats-server.conf", holding: Array(configuration(auth: auth, port: port).utf8))
     let process = try withExtendedLifetime(configuration) { () throws(LabError) in
@@ -43,23 +44,13 @@ package final class Broker: ProcessHolder {
     return broker
   }
 
-  /// Makes sure that a broker which is started for a run can have such clients.
-  package static func checkStartable(auth: NATSAuth, tls: NATSTLS = NATSTLS()) throws(LabError) {
+  /// The broker's configuration; holds the secrets.
+  private static func configuration(auth: NATSAuth, port: UInt16?) throws(LabError) -> String {
     guard auth.credentials == nil, auth.nkey == nil else {
       throw .invalid(
         "A broker that is started for a run knows no credentials files and no nkeys",
         remedy: "Name a running broker in servers: or with --server, or use a token.")
     }
-    guard !tls.enabled else {
-      throw .invalid(
-        "A broker that is started for a run speaks no TLS",
-        remedy: "Name a running broker in servers: or with --server, or leave tls: out.")
-    }
-  }
-
-  /// The broker's configuration; holds the secrets.
-  private static func configuration(auth: NATSAuth, port: UInt16?) throws(LabError) -> String {
-    try checkStartable(auth: auth)
     var lines = ["listen: \"127.0.0.1:\(port.map(Int.init) ?? -1)\"", "http: \"127.0.0.1:-1\""]
     if let token = auth.token {
       lines.append("authorization { token: \(quoted(token)) }")

@@ -83,14 +83,21 @@ package enum Doctor {
   private static func programs(_ facts: MachineFacts) -> [DoctorFinding] {
     let build = "swift build -c release"
     let beside = "not beside nylon-bench"
-    let broker = (try? Executables.broker()).map {
-      "\(facts.versions["nats-server"] ?? "unknown version"), \($0)"
+    let chosen = Executables.chosenBroker(nil)
+    let broker = (try? Executables.broker()).map { path in
+      let version = facts.versions["nats-server"] ?? "unknown version"
+      return chosen == nil ? "\(version), \(path)" : version
     }
     let helpers = ["nylon-keeper", "nylon-worker", "nylon-link"].map {
       (name: $0, found: try? Executables.own($0), missing: beside, remedy: build)
     }
     let wanted =
-      [("nats-server", broker, "not in PATH", "apt-get install nats-server, or scripts/setup")] + helpers + [
+      [
+        (
+          "nats-server", broker, chosen.map { "'\($0.path)' of \($0.by) is no program" } ?? "not in PATH",
+          chosen.map { "Correct \($0.by), or unset it." } ?? "apt-get install nats-server, or scripts/setup"
+        )
+      ] + helpers + [
         (
           "ExamplePlugin", Executables.library("ExamplePlugin"), beside,
           "\(build) (with --product nylon-bench the plugin is not built)"

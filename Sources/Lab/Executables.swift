@@ -28,10 +28,31 @@ package enum Executables {
     return found
   }
 
-  package static func broker() throws(LabError) -> String {
-    try find(
-      "nats-server", shown: "nats-server",
-      remedy: "Install it: apt-get install nats-server, or scripts/setup.")
+  /// The variable that names the nats-server to start.
+  private static let brokerVariable = "NYLON_BENCH_NATS_SERVER"
+
+  /// The nats-server that somebody chose: a scenario by its path, else the environment; nil for the installed one.
+  static func chosenBroker(_ path: String?) -> (path: String, by: String)? {
+    if let path { return (path, "`broker:`") }
+    let named = ProcessInfo.processInfo.environment[brokerVariable] ?? ""
+    return named.isEmpty ? nil : (named, brokerVariable)
+  }
+
+  /// The nats-server to start: that of a path, else of the environment, else the installed one.
+  package static func broker(_ path: String? = nil) throws(LabError) -> String {
+    guard let chosen = chosenBroker(path) else {
+      return try find(
+        "nats-server", shown: "nats-server",
+        remedy: "Install it: apt-get install nats-server, or scripts/setup.")
+    }
+    let remedy = "Correct \(chosen.by), or leave it out to start the installed one."
+    if chosen.path.contains("/"), FileManager.default.fileExists(atPath: chosen.path),
+      !isExecutable(chosen.path)
+    {
+      throw .notExecutable("The nats-server '\(chosen.path)' of \(chosen.by)", remedy: remedy)
+    }
+    return try find(
+      chosen.path, shown: "The nats-server '\(chosen.path)' of \(chosen.by)", remedy: remedy)
   }
 
   /// A program of this package.

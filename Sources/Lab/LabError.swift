@@ -17,6 +17,11 @@ package struct LabError: Error, Sendable, Equatable, CustomStringConvertible {
     LabError(kind: .missing, description: "\(thing) is missing. \(remedy)")
   }
 
+  /// Something is there that is no program.
+  static func notExecutable(_ thing: String, remedy: String) -> LabError {
+    LabError(kind: .missing, description: "\(thing) is not an executable file. \(remedy)")
+  }
+
   /// A value that cannot be used.
   package static func invalid(_ thing: String, remedy: String) -> LabError {
     LabError(kind: .invalid, description: "\(thing). \(remedy)")

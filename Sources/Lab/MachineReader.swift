@@ -4,23 +4,33 @@ import Foundation
 
 extension MachineFacts {
   /// Reads what machine this is; what cannot be read stays nil. To the versions of what the caller links,
-  /// that of `nats-server` is added when one is installed.
-  package static func read(optimisedBuild: Bool, versions: [String: String] = [:]) -> MachineFacts {
+  /// that of `nats-server` is added when there is one, with its path when it was chosen and is not the installed one.
+  ///
+  /// - Parameter broker: the path of the scenario's nats-server.
+  package static func read(
+    optimisedBuild: Bool, versions: [String: String] = [:], broker: String? = nil
+  ) -> MachineFacts {
     var facts = MachineReader(root: "").facts()
     let cores = clinux_allowed_cores()
     if cores > 0 { facts.cores = Int(cores) }
     facts.optimisedBuild = optimisedBuild
     facts.versions = versions
-    facts.versions["nats-server"] = versions["nats-server"] ?? Broker.installedVersion()
+    facts.versions["nats-server"] = versions["nats-server"] ?? Broker.version(of: broker)
     return facts
   }
 }
 
 extension Broker {
-  /// Version of the nats-server that would be started; nil when there is none, or it does not say.
-  static func installedVersion() -> String? {
-    guard let path = try? Executables.broker(),
-      let child = try? ChildProcess.start(Launch(path, ["--version"])),
+  /// Version of the nats-server that would be started; nil when there is none, or it does not say. One that was
+  /// chosen has its path behind it.
+  static func version(of path: String? = nil) -> String? {
+    guard let program = try? Executables.broker(path) else { return nil }
+    let said = said(by: program)
+    return Executables.chosenBroker(path) == nil ? said : "\(said ?? "unknown"), \(program)"
+  }
+
+  private static func said(by program: String) -> String? {
+    guard let child = try? ChildProcess.start(Launch(program, ["--version"])),
       child.wait(timeout: .seconds(5)) == .exited(0)
     else { return nil }
     // It says: nats-server: v2.9.10

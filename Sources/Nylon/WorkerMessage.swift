@@ -35,6 +35,9 @@ package struct WorkerMessage: Sendable, Hashable {
   /// `entry` names the handler; `reply`, `method`: see the interface. Replies have by habit none.
   package var headers: [KeyValue]
 
+  /// The headers by which the host says something itself.
+  package static let hostHeaders: Set<String> = ["entry", "reply", "method", WorkerStamps.question.key]
+
   package init(
     requestID: RequestID?, sessionID: UInt32? = nil, phase: Phase? = nil, action: ReplyAction = .missing,
     method: UInt32? = nil, data: [UInt8]? = nil, error: String? = nil, timestampMilliseconds: UInt64? = nil,

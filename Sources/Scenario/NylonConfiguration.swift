@@ -40,11 +40,13 @@ struct NylonConfiguration {
     "acme", "config_dir", "http", "https", "metrics", "websocket", "websocket_adapter", "logging", "log",
   ]
 
-  /// True for words joined by single dots, fit for a NATS subject.
-  @Sendable private static func isSubject(_ text: String) -> Bool {
-    text.split(separator: ".", omittingEmptySubsequences: false).allSatisfy { word in
-      !word.isEmpty && !word.contains { $0.isWhitespace || $0 == "*" || $0 == ">" }
-    }
+  /// What Nylon's host makes of the limits of a broker and of a plugin.
+  private static let onlyOnInitialize =
+    "is applied by Nylon's host to `initialize` messages only; nylon-bench applies it to every phase request"
+
+  /// Whether a block is switched on, as it is unless it says otherwise.
+  @Sendable private static func isEnabled(_ block: YAMLValue) -> Bool {
+    block["enabled"]?.text?.lowercased() != "false"
   }
 
   /// One entry of `messaging:`: a broker and how it is used.
@@ -61,6 +63,7 @@ struct NylonConfiguration {
     var policy = PolicyOverride()
     var maxInFlight = 1024
     var overflow = OverflowPolicy.queue
+    var defaultHeaders: [KeyValue] = []
     var tls = NATSTLS()
     var auth = NATSAuth()
 
@@ -74,25 +77,57 @@ struct NylonConfiguration {
         Key(
           "servers", \.servers, .servers, "broker URLs",
           default: "none: the run starts a broker on a free loopback port"
-        ).also("url", "urls"),
+        ).also("url", "urls").inHost(
+          "names several brokers, of which Nylon's host dials the first only; nylon-bench spreads its connections "
+            + "over all of them"
+        ) { $0.items?.count ?? 0 > 1 },
         Key(
           "subject_prefix", \.subjectPrefix,
           .text(
             "words joined by dots",
-            fault: "must be words joined by single dots, without spaces, '*' and '>'", if: isSubject),
+            fault: "must be words joined by single dots, without spaces, '*' and '>'"
+          ) { (try? Subject.check($0, what: "prefix")) != nil },
           "first part of the subjects"
-        ).also("prefix"),
+        ).also("prefix").inHost(
+          "is put before the whole subject by Nylon's host and in place of '\(Subject.standardPrefix)' by the SDK's "
+            + "workers, so that they do not meet; nylon-bench does as the workers do"
+        ) { $0.text != Subject.standardPrefix },
         Key(
           "request_timeout_ms", \.policy.timeoutMilliseconds, .whole(PolicyOverride.timeoutRange),
-          "timeout of all phases", default: "the phase's"),
-        Key("max_inflight", \.maxInFlight, .whole(TargetReader.inFlightRange), "most requests in flight"),
+          "timeout of all phases", default: "the phase's"
+        ).inHost(onlyOnInitialize),
         Key(
-          "overflow_policy", \.overflow, .choice, "what happens to a request beyond that, as of a target"),
+          "max_inflight", \.maxInFlight, .whole(TargetReader.inFlightRange),
+          "most requests in flight of each of its plugins"
+        ).inHost(onlyOnInitialize),
         Key(
-          "retry", \.policy, PolicyOverride.retryKeys, "how a phase is tried again", default: "the phase's"),
-        Key("tls", \.tls, NATSTLS.keys, "TLS to the broker", default: "off"),
-        Key("auth", \.auth, NATSAuth.keys, "the credentials that the broker is given", default: "off").secret,
-      ])
+          "overflow_policy", \.overflow, .choice, "what happens to a request beyond that, as of a target"
+        ).inHost(onlyOnInitialize),
+        Key(
+          "retry", \.policy, PolicyOverride.retryKeys, "how a phase is tried again", default: "the phase's"
+        ).inHost(
+          "reaches a phase in Nylon's host only where the plugin's `per_phase` names the phase; in nylon-bench it "
+            + "holds for all phases"),
+        Key(
+          "default_headers", \.defaultHeaders, .params,
+          "headers that every message to the workers carries, beside those that nylon-bench sets itself, which win"
+        ),
+        Key("tls", \.tls, NATSTLS.keys, "TLS to the broker", default: "off").inHost(
+          "is read by Nylon's host and never used; nylon-bench uses it", when: isEnabled),
+        Key(
+          "auth", \.auth, NATSAuth.keys, "the credentials that the broker is given", default: "off"
+        ).secret.inHost("is read by Nylon's host and never used; nylon-bench uses it", when: isEnabled),
+      ]
+    ) { block, messaging in
+      messaging.defaultHeaders.removeAll { header in
+        guard WorkerMessage.hostHeaders.contains(header.key) else { return false }
+        block.problems.add(
+          .warning, at: block.get("default_headers")?[header.key]?.place ?? block.value.place,
+          key: block.childPath("default_headers.\(header.key)"),
+          "has no effect: nylon-bench sets this header itself")
+        return true
+      }
+    }
   }
 
   /// A checked broker URL, with `nats://` put before a bare host; what is wrong goes to `fail`.
@@ -113,9 +148,18 @@ struct NylonConfiguration {
       ),
       (!(1...65535).contains(parts?.port ?? 1), "has a port that is not from 1 to 65535"),
     ]
-    guard let fault = faults.first(where: \.0)?.1 else { return full }
+    guard let fault = faults.first(where: \.0)?.1 ?? addressFault(full) else { return full }
     fail(fault)
     return nil
+  }
+
+  private static func addressFault(_ url: String) -> String? {
+    do throws(BrokerError) {
+      _ = try BrokerAddress(url)
+      return nil
+    } catch {
+      return "cannot be used: \(error.why)"
+    }
   }
 
   /// One entry of `plugins:`.
@@ -140,6 +184,9 @@ struct NylonConfiguration {
     var messaging: String?
     var group = "default"
     var entryPoint: String?
+    /// Its own limits, where they are not its broker's.
+    var maxInFlight: Int?
+    var overflow: OverflowPolicy?
     var perPhase: [Phase: PolicyOverride] = [:]
 
     /// The products of this package that `file` may name without a path.
@@ -151,7 +198,7 @@ struct NylonConfiguration {
         Key(
           "name", \.name, .text.required("name the plugin; targets refer to it"),
           "name that targets refer to; over NATS also part of the subjects",
-          allowed: "unique; over NATS words joined by dots"),
+          allowed: "unique; over NATS without dots, spaces, `*` and `>`"),
         Key(
           "type", "how it is reached", default: "`messaging` when `messaging:` is set",
           allowed: "`ffi`, `messaging`"),
@@ -173,6 +220,14 @@ struct NylonConfiguration {
         Key(
           "entry_point", \.entryPoint, .text, "the handler, unless the target names one"
         ).also("handler"),
+        Key(
+          "max_inflight", \.maxInFlight, .whole(TargetReader.inFlightRange), "most requests in flight",
+          default: "the broker's"
+        ).only("NATS").inHost(onlyOnInitialize),
+        Key(
+          "overflow_policy", \.overflow, .choice, "what happens to a request beyond that, as of a target",
+          default: "the broker's"
+        ).only("NATS").inHost(onlyOnInitialize),
         Key(
           "per_phase", \.perPhase, PolicyOverride.perPhaseKeys,
           "a block for each phase, such as `logging: {timeout_ms: 100}`"),
@@ -225,13 +280,26 @@ struct NylonConfiguration {
       file = block.resolve(file)
     }
 
-    private mutating func checkPool(_ block: Block) {
-      if !NylonConfiguration.isSubject(name) {
-        block.fail(
-          "name", "is part of NATS subjects: words joined by single dots, without spaces, '*' and '>'")
+    private func checkPool(_ block: Block) {
+      checkName()
+      if (try? Subject.check(group, what: "group")) == nil {
+        block.fail("group", "must be a word without spaces, '*' and '>': the queue group of the workers")
       }
-      if group.isEmpty || group.contains(where: \.isWhitespace) {
-        block.fail("group", "must be a word without spaces: the queue group of the workers")
+    }
+
+    /// Notes a name that NATS subjects cannot have; in Nylon's own file it is an error only when a target names
+    /// the plugin.
+    func checkName(isTarget: Bool = false) {
+      guard let block, !name.isEmpty else { return }
+      do throws(MessageError) {
+        _ = try Subject(plugin: name)
+      } catch {
+        guard case .badSubjectToken(_, _, let reason) = error else { return }
+        block.problems.add(
+          block.isLenient && !isTarget ? .warning : .error, at: block.get("name")?.place ?? block.value.place,
+          key: block.childPath("name"), value: name,
+          "\(reason): it is part of NATS subjects",
+          remedy: "name it with letters, digits, '-' and '_'")
       }
     }
   }
@@ -290,6 +358,10 @@ extension NATSAuth {
       Key(
         "credentials", \.credentials, .path, "a file with a user's JWT and seed; wins over `nkey`"
       ).secret,
+      Key(
+        "credentials_file", \.credentials, .path,
+        "the same as `credentials`, by the name that Nylon has for it"
+      ).secret,
       Key("nkey", \.nkey, .path, "a file with a user's seed").secret,
     ]
   ) { block, auth in
@@ -297,8 +369,12 @@ extension NATSAuth {
       auth = NATSAuth()
       return
     }
-    if ["token", "user", "password", "credentials", "nkey"].allSatisfy({ block.get($0) == nil }) {
+    let ways = ["token", "user", "password", "credentials", "credentials_file", "nkey"]
+    if ways.allSatisfy({ block.get($0) == nil }) {
       block.fail("enabled", "is true, but no token, user, credentials or nkey is given")
+    }
+    if block.get("credentials") != nil, block.get("credentials_file") != nil {
+      block.fail("credentials_file", "is the same as credentials", remedy: "keep one of them")
     }
     block.checkPair("user", "password", "user and password")
   }

@@ -38,6 +38,8 @@ package struct Plan: Codable, Sendable, Equatable {
   }
   package var threads = 1
   package var connections = 1
+  /// The nats-server that the run starts where a target names no servers; nil for the machine's.
+  package var broker: String?
   package var seed: UInt64 = 1
   package var expectations: [Expectation] = []
   /// What the loader found odd but not wrong; holds no secrets.
@@ -85,6 +87,9 @@ package struct Plan: Codable, Sendable, Equatable {
       Key(
         "connections", \.connections, .whole(1...1024),
         "NATS connections of the generator, shared out to its threads"),
+      Key(
+        "broker", \.broker, .path, "the nats-server that is started where `servers` is empty",
+        default: "that of `NYLON_BENCH_NATS_SERVER`, else the installed one"),
       Key("seed", \.seed, .seed, "seed of arrivals, bodies and ids"),
       Key(
         "decompose", "`true`: measure where the time of each phase goes; see \"Where the time goes\"",
@@ -167,6 +172,8 @@ package struct RequestSpec: Codable, Sendable, Equatable {
   package var params: [KeyValue] = []
   package var headers: [KeyValue] = []
   package var bodyBytes = 0
+  /// Chunks that the response's body comes in over FFI; nil, as in older runs, means one.
+  package var bodyChunks: Int?
   package var clientIP = "127.0.0.1"
   package var responseStatus: UInt16 = 200
   package var responseHeaders: [KeyValue] = []
@@ -192,6 +199,11 @@ package struct RequestSpec: Codable, Sendable, Equatable {
         "body_bytes", \.bodyBytes, .whole(0...67_108_864),
         "bytes of the request's body and of the upstream's response body"
       ).also("body", "payload_bytes"),
+      Key(
+        "body_chunks", \.bodyChunks, .whole(1...1024),
+        "chunks that the response's body comes in. Over FFI `response_body_filter` runs once for each, and reads and "
+          + "sets that chunk, as in Nylon; over NATS it runs once, with the whole body",
+        default: "1"),
       Key(
         "client_ip", \.clientIP,
         .text(
@@ -221,6 +233,15 @@ package struct RequestSpec: Codable, Sendable, Equatable {
 }
 
 extension RequestSpec {
+  /// The request and the upstream's answer, with that body.
+  package func messages(body: [UInt8]) -> (request: HTTPRequest, response: HTTPResponse) {
+    let parts = path.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false)
+    let request = HTTPRequest(
+      method: method, path: String(parts.first ?? "/"), query: parts.count > 1 ? String(parts[1]) : "",
+      params: params, headers: headers, body: body)
+    return (request, HTTPResponse(status: responseStatus, headers: responseHeaders, body: body))
+  }
+
   package init(to path: String, headers: [KeyValue] = [], bodyBytes: Int = 0) {
     self.init(path: path, headers: headers, bodyBytes: bodyBytes)
   }

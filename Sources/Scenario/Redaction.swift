@@ -135,6 +135,7 @@ extension Target {
     case .nats(var spec):
       spec.servers = spec.servers.map(Redaction.redactedURL)
       spec.configJSON = Redaction.json(spec.configJSON)
+      spec.defaultHeaders = spec.defaultHeaders.map(Redaction.pairs)
       for secret in [\NATSAuth.token, \.user, \.password, \.credentials, \.nkey]
       where spec.auth[keyPath: secret] != nil {
         spec.auth[keyPath: secret] = Redaction.mask

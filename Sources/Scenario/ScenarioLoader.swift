@@ -139,12 +139,7 @@ package struct ScenarioLoader: Sendable {
   private static func warn(of plan: Plan, _ root: Block) {
     for (index, target) in plan.targets.enumerated() {
       guard case .nats(let spec) = target.transport else { continue }
-      if spec.dialect == .reply, plan.request.bodyBytes * 2 > brokerPayloadBytes {
-        root.warn(
-          "request",
-          "body_bytes \(plan.request.bodyBytes) travels twice in a message of '\(target.name)', over the "
-            + "\(brokerPayloadBytes) bytes that a broker accepts by default")
-      }
+      if spec.dialect == .reply { checkSize(of: plan, target, spec, root) }
       func warn(_ key: String, _ message: String) {
         root.problems.add(.warning, at: root.value.place, key: "targets.\(index).\(key)", message)
       }
@@ -156,15 +151,40 @@ package struct ScenarioLoader: Sendable {
         warn(
           "link", "takes \(Block.short(trip)) ms there and back, so every \(phase.subjectFragment) times out")
       }
-      if spec.dialect == .replySDK, !target.verify.responseHeaders.isEmpty || target.verify.body != nil {
-        warn(
-          "verify", "cannot hold for what the handler sets: the dialect reply-sdk carries no changes back")
-      }
     }
     for load in plan.loads + plan.targets.flatMap(\.loads) {
       if case .closed(let concurrency) = load, concurrency < plan.threads {
         root.warn("threads", "\(plan.threads) threads share the load \(load.label), so some are idle")
       }
+    }
+  }
+}
+
+extension ScenarioLoader {
+  /// Notes a body with which a request is longer than a broker takes: an error with one that the run starts, whose
+  /// limit is known.
+  private static func checkSize(of plan: Plan, _ target: Target, _ spec: NATSSpec, _ root: Block) {
+    let bodies = plan.request.bodyBytes * 2
+    var bytes = bodies
+    if bodies <= brokerPayloadBytes {
+      let messages = plan.request.messages(body: Array(repeating: 0, count: plan.request.bodyBytes))
+      let context = HTTPContext(request: messages.request, response: messages.response)
+      let stamps = target.isDecomposed ? [WorkerStamps.question] : []
+      let template = try? RequestTemplate(
+        phase: .requestFilter, entry: target.handler, data: context.encoded(),
+        headers: stamps + (spec.defaultHeaders ?? []))
+      bytes = template?.bytes.count ?? bodies
+    }
+    guard bytes > brokerPayloadBytes else { return }
+    let message =
+      "body_bytes \(plan.request.bodyBytes) travels twice in a message of '\(target.name)', over the "
+      + "\(brokerPayloadBytes) bytes that a broker accepts by default"
+    if spec.servers.isEmpty {
+      root.fail(
+        "request", message, remedy: "lower body_bytes, or name a broker with a higher max_payload in servers:"
+      )
+    } else {
+      root.warn("request", message)
     }
   }
 }

@@ -42,6 +42,8 @@ struct Key<Root>: Sendable {
   /// The field's own default as the manual shows it; nil where the row has the words for it.
   fileprivate var standard: @Sendable (Root) -> String? = { _ in nil }
   fileprivate var read: @Sendable (Block, inout Root) -> Void = { _, _ in }
+  /// What Nylon's own host makes of the key, where that is less than its documents say and than is done here.
+  fileprivate var hostRemark: (words: String, concerns: @Sendable (YAMLValue) -> Bool)?
 
   /// A key whose value the reader of the block takes itself, because it depends on more than the block.
   init(_ name: String, _ meaning: String, default standard: String = "none", allowed: String = "") {
@@ -93,6 +95,22 @@ struct Key<Root>: Sendable {
     return key
   }
 
+  /// The key with a warning for those who bring the configuration of a real host.
+  func inHost(
+    _ words: String, when concerns: @escaping @Sendable (YAMLValue) -> Bool = { _ in true }
+  ) -> Key {
+    var key = self
+    key.hostRemark = (words, concerns)
+    return key
+  }
+
+  fileprivate func warnOfHost(_ block: Block) {
+    guard block.isLenient, let hostRemark, let value = block.get(row.name), hostRemark.concerns(value) else {
+      return
+    }
+    block.warn(row.name, hostRemark.words)
+  }
+
   func only(_ type: String) -> Key { with(\.only, type) }
   func also(_ names: String...) -> Key { with(\.synonyms, names) }
   var secret: Key { with(\.isSecret, true) }
@@ -124,6 +142,7 @@ struct Keys<Root>: Sendable {
     for key in keys {
       if key.row.only.isEmpty || type == nil || key.row.only == type {
         key.read(block, &root)
+        key.warnOfHost(block)
       } else if block.get(key.row.name) != nil, let message = refusal(key.row) {
         block.fail(key.row.name, message)
       }

@@ -125,11 +125,20 @@ package struct FFISpec: Codable, Sendable, Equatable {
   /// The plugin's configuration, JSON text, given to `initialize`; empty when none.
   package var configJSON: String
   package var dispatch: Dispatch
+  /// Nil, as in older runs, means the plugin.
+  package var payloads: PayloadOwner?
+  /// Nil, as in older runs, means `auto`.
+  package var spin: Spin?
 
-  package init(file: String, configJSON: String = "", dispatch: Dispatch = .queued) {
+  package init(
+    file: String, configJSON: String = "", dispatch: Dispatch = .queued, payloads: PayloadOwner? = nil,
+    spin: Spin? = nil
+  ) {
     self.file = file
     self.configJSON = configJSON
     self.dispatch = dispatch
+    self.payloads = payloads
+    self.spin = spin
   }
 }
 
@@ -139,6 +148,22 @@ package enum Dispatch: String, Codable, Sendable, CaseIterable {
   case queued
   /// Handled inside the callback, on the plugin's thread.
   case inline
+}
+
+/// Who owns the bytes that a plugin hands to the callback.
+package enum PayloadOwner: String, Codable, Sendable, CaseIterable {
+  /// They are valid during the callback only.
+  case plugin
+  /// The host gives them back with `plugin_free`.
+  case host
+}
+
+/// What a load thread does while it waits for a callback from another thread.
+package enum Spin: String, Codable, Sendable, CaseIterable {
+  /// It sleeps at once, as the real host does.
+  case off
+  /// It stays awake for as long as falling asleep and waking up would cost.
+  case auto
 }
 
 /// A pool of workers behind a broker.
@@ -158,6 +183,8 @@ package struct NATSSpec: Codable, Sendable, Equatable {
   /// The network links that are put between the parts, at most one on each side of the broker; nil
   /// when there are none.
   package var links: [LinkSpec]?
+  /// Headers that every message to the workers carries, beside those of the interface; nil when there are none.
+  package var defaultHeaders: [KeyValue]?
 }
 
 extension NATSSpec {

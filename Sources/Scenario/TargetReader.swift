@@ -10,6 +10,8 @@ struct TargetReader {
   var optional: Bool?
   var timeout: Int?
   var dispatch = Dispatch.queued
+  var payloads = PayloadOwner.plugin
+  var spin = Spin.auto
   var dialect = Dialect.reply
   var workers = WorkersSpec.none
   var links: [LinkSpec]?
@@ -32,11 +34,14 @@ struct TargetReader {
         default: "nothing"),
       Key(
         "max_in_flight", \.maxInFlight, .whole(inFlightRange), "most sessions in flight",
-        default: "NATS: the broker's `max_inflight`; FFI: 1024, or the highest concurrency of its loads"),
+        default:
+          "NATS: `max_inflight` of the plugin, else of the broker; FFI: 1024, or the highest concurrency of its loads"
+      ),
       Key(
         "overflow_policy", \.overflow, .choice,
         "what happens to a request when all places are taken. `queue`: it waits, its intended time stands; "
-          + "`reject`, `shed`: it fails at once", default: "NATS: the broker's; FFI: `queue`"),
+          + "`reject`, `shed`: it fails at once",
+        default: "NATS: that of the plugin, else of the broker; FFI: `queue`"),
       Key("decompose", \.decompose, .flag, "instead of the scenario's", default: "the scenario's"),
       Key(
         "optional", \.optional, .flag,
@@ -51,9 +56,21 @@ struct TargetReader {
           + "inside the callback"
       ).only("FFI"),
       Key(
+        "payloads", \.payloads, .choice,
+        "who owns the bytes that the plugin hands to the callback. `plugin`: they are valid during the callback "
+          + "only, as with the SDK before bdc0788; `host`: the host gives them back with `plugin_free` after it "
+          + "has used them, as with the SDK from bdc0788 (sdk-mvp) on. A plugin that leaks some 80 bytes with "
+          + "each SetHeader needs `host`; `host` with an older SDK is a double free"
+      ).only("FFI"),
+      Key(
+        "spin", \.spin, .choice,
+        "how a load thread waits for a callback from another thread. `off`: asleep, as Nylon does; `auto`: awake "
+          + "for the first 60 µs, as long as falling asleep and waking cost. In an open load it is awake for the last "
+          + "60 µs before a request is due, with either"
+      ).only("FFI"),
+      Key(
         "dialect", \.dialect, .choice,
-        "what the workers speak. `verify` cannot be used with `reply-sdk`; `stream-sdk` is read, and refused "
-          + "when the target is run"
+        "what the workers speak. `verify` cannot be used with `reply-sdk`; `stream-sdk` is not spoken yet"
       ).only("NATS"),
       Key(
         "workers", \.workers, .block(WorkersSpec.keys, from: .none), "workers to start",
@@ -110,6 +127,7 @@ struct TargetsReader {
     let broker =
       plugin.kind == .messaging ? configuration.messaging.first { $0.name == plugin.messaging } : nil
     guard let transport = transport(block, written, plugin, broker) else { return nil }
+    check(written, block)
     if ownLoads == nil, loads == nil {
       block.fail("loads", "is missing", remedy: "write loads: here or for the whole scenario")
     }
@@ -118,13 +136,32 @@ struct TargetsReader {
       name: name, plugin: plugin.name, handler: handler(block, plugin) ?? "", transport: transport,
       phases: written.phases ?? phases, loads: used.map(\.load),
       policies: policies(plugin, broker, timeout: written.timeout),
-      maxInFlight: written.maxInFlight ?? broker?.maxInFlight ?? Self.defaultLimit(used),
-      overflow: written.overflow ?? broker?.overflow ?? .queue, verify: written.verify,
+      maxInFlight: written.maxInFlight ?? plugin.maxInFlight ?? broker?.maxInFlight
+        ?? Self.defaultLimit(used),
+      overflow: written.overflow ?? plugin.overflow ?? broker?.overflow ?? .queue, verify: written.verify,
       decompose: written.decompose ?? decompose, optional: written.optional)
     let limitKey =
-      written.maxInFlight == nil ? broker?.block?.childPath("max_inflight") : block.childPath("max_in_flight")
+      written.maxInFlight != nil
+      ? block.childPath("max_in_flight")
+      : (plugin.maxInFlight != nil ? plugin.block : broker?.block)?.childPath("max_inflight")
     if let limitKey { check(used, of: target, limitKey: limitKey) }
     return target
+  }
+
+  /// What the generator cannot do is refused, not measured by halves.
+  private func check(_ written: TargetReader, _ block: Block) {
+    switch written.dialect {
+    case .streamSDK:
+      block.fail(
+        "dialect",
+        "is not spoken by this version: its workers send several maps a phase, and under another dialect their "
+          + "answers would be marked invalid", remedy: "load the same handlers as an FFI plugin")
+    case .replySDK where !written.verify.isEmpty:
+      block.fail(
+        "verify", "cannot be checked with dialect: reply-sdk, whose replies do not carry the response",
+        remedy: "leave verify out")
+    default: break
+    }
   }
 
   private static func defaultLimit(_ loads: [LoadReader.Placed]) -> Int {
@@ -167,9 +204,13 @@ struct TargetsReader {
   ) -> TransportSpec? {
     switch plugin.kind {
     case .ffi:
-      return .ffi(FFISpec(file: plugin.file, configJSON: plugin.configJSON, dispatch: written.dispatch))
+      return .ffi(
+        FFISpec(
+          file: plugin.file, configJSON: plugin.configJSON, dispatch: written.dispatch,
+          payloads: written.payloads, spin: written.spin))
     case .messaging:
       guard let broker else { return nil }  // Noted by checkReferences.
+      plugin.checkName(isTarget: true)
       let servers = server ?? broker.servers
       let listed = broker.block?.get("servers")?.items ?? []
       if servers.isEmpty, listed.isEmpty, block.get("workers")?["command"] == nil {
@@ -178,17 +219,35 @@ struct TargetsReader {
           "are not started here, and with no servers the run starts a broker, where nobody would answer",
           remedy: "give workers a command, such as nylon-worker, or name the servers they are at")
       }
+      if servers.isEmpty, listed.isEmpty { checkOwnBroker(broker) }
       return .nats(
         NATSSpec(
           servers: servers, subjectPrefix: broker.subjectPrefix, group: plugin.group,
           dialect: written.dialect,
           auth: broker.auth, tls: broker.tls,
           workers: written.workers.command.isEmpty ? nil : written.workers, configJSON: plugin.configJSON,
-          links: written.links))
+          links: written.links,
+          defaultHeaders: broker.defaultHeaders.isEmpty ? nil : broker.defaultHeaders))
     case .other(let type):
       return block.refuse(
         "plugin", "is of the type '\(type)', which cannot be loaded; allowed: ffi, messaging")
     case .broken: return nil
+    }
+  }
+
+  /// Notes what a broker that the run starts cannot do.
+  private func checkOwnBroker(_ broker: NylonConfiguration.Messaging) {
+    let remedy = "name a running broker in servers: or with --server"
+    if broker.auth.credentials != nil || broker.auth.nkey != nil {
+      broker.block?.fail(
+        "auth",
+        "holds a file, and the broker that is started for a run knows no nkeys and no credentials files",
+        remedy: "\(remedy), or use a token")
+    }
+    if broker.tls.enabled {
+      broker.block?.fail(
+        "tls", "is on, and the broker that is started for a run speaks no TLS",
+        remedy: "\(remedy), or leave tls out")
     }
   }
 

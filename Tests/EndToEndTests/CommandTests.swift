@@ -91,6 +91,34 @@ extension EndToEnd {
       #expect(try sandbox.bench("validate", sandbox.folder + "/none.yaml").code == 65)
     }
 
+    @Test(
+      "What run refuses is not called valid: what is not spoken, and files that are missing or no libraries")
+    func validateAsRun() throws {
+      let pool = Small.pool(workers: "{count: 1, command: nylon-worker}", target: ", dialect: stream-sdk")
+      let text = try sandbox.write("not a library", as: "text.so")
+      let wanted: [(String, Int32, String)] = [
+        (pool, 65, "scenario.yaml:5:"),
+        (Small.plugin("/none.so"), 69, "The plugin '/none.so' of target 'given'"),
+        (Small.plugin(text), 69, "is not a shared library"),
+        ("broker: none\n" + Small.nats, 69, "of `broker:`"),
+        (
+          Small.pool(workers: "{count: 1, command: no-such}"), 69, "'no-such' of the workers of target 'nats'"
+        ),
+        (
+          Small.pool(workers: "{count: 1, command: nylon-worker}", auth: ", auth: {nkey: a}"), 65,
+          "messaging.0.auth"
+        ),
+      ]
+      for (scenario, code, words) in wanted {
+        let path = try sandbox.write(scenario, as: "scenario.yaml")
+        for command in ["validate", "run"] {
+          let finished = try sandbox.bench(command, path, "--out", sandbox.results)
+          #expect(finished.code == code && finished.err.contains(words), "\(command): \(finished.err)")
+          #expect(finished.out.isEmpty)
+        }
+      }
+    }
+
     @Test("doctor names what it looked at, also as JSON")
     func doctor() throws {
       let finished = try sandbox.bench("doctor")

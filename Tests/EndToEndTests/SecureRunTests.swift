@@ -114,13 +114,12 @@ extension EndToEnd {
       }
     }
 
-    @Test(
-      "A broker that a run starts has no nkeys and no TLS: a fault of the scenario, unless a file is missing")
+    @Test("A broker that a run starts has no nkeys and no TLS: a fault of the scenario, with its place")
     func ownBroker() throws {
       let seed = try broker.write(Identity(.user).seed, as: "user.nk")
       for (settings, code, words) in [
         ("auth: {nkey: \(seed)}", 65, "no nkeys"), ("tls: {enabled: true}", 65, "no TLS"),
-        ("auth: {nkey: /no/such}", 69, "'/no/such' of `auth.nkey`"),
+        ("auth: {nkey: /no/such}", 65, "messaging.0.auth: "),
       ] {
         let text = scenario(settings).replacingOccurrences(
           of: "servers: [\"\(broker.url())\"]", with: "servers: []")

@@ -84,7 +84,7 @@ struct FFITests {
     plugin.addPhaseHandler("empty") { _ in }
     withServer(plugin) { symbols in
       let session = FakeHost.run(symbols, entry: "strict", context: sampleContext, queued: false)
-      #expect(session?.state.withLock { $0.ended } == [.end])
+      #expect(session?.state.withLock { $0.ended } == [.end, .next, .next, .next])
       #expect(session?.state.withLock { $0.context.response?.status } == 500)
       let empty = FakeHost.run(symbols, entry: "empty", context: sampleContext, queued: false)
       #expect(empty?.state.withLock { $0.calls } == [.next, .next, .next, .next])

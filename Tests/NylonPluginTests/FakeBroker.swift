@@ -146,7 +146,6 @@ final class NATSHost {
       if let data = reply.data {
         context = context.applying(try data.withUnsafeBytes { try HTTPContextChange(decoding: $0) })
       }
-      if reply.action == .end, phase == .requestFilter { break }
     }
     return (context, actions)
   }

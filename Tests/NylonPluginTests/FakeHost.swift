@@ -141,7 +141,6 @@ enum FakeHost {
         return session.state.withLock { $0.ended.count } > before
       }
       guard hasEnded else { return nil }
-      if session.state.withLock({ $0.ended.last }) == .end, phase == .requestFilter { break }
     }
     return session
   }

@@ -176,6 +176,28 @@ struct FaultTests {
       "file: ExamplePlugin", "file: ExamplePlugin, config: 3, group: x", "config = '3'",
       "is for plugins of type messaging"),
     Wrong("name: pool,", "name: 'po *',", "part of NATS subjects"),
+    Wrong(
+      "name: pool, m", "name: po.ol, m", "test.yaml:4:12: plugins.1.name = 'po.ol': contains a dot",
+      "name it with letters"),
+    Wrong("group: workers", "group: 'a.*'", "the queue group of the workers"),
+    Wrong(
+      "plugin: pool}", "plugin: pool, dialect: stream-sdk}",
+      "test.yaml:9:41: targets.1.dialect = 'stream-sdk': is not spoken by this version", "as an FFI plugin"),
+    Wrong(
+      "plugin: pool}", "plugin: pool, dialect: reply-sdk, verify: {status: 200}}",
+      "test.yaml:9:60: targets.1.verify: cannot be checked with dialect: reply-sdk", "leave verify out"),
+    Wrong(
+      "servers: [nats://127.0.0.1:4222]}", "servers: [], auth: {nkey: a}, tls: {}}",
+      "messaging.0.auth: holds a file, and the broker that is started", "messaging.0.tls: is on", "--server"),
+    Wrong(
+      "servers: [nats://127.0.0.1:4222]}",
+      "servers: [nats://h:1], auth: {credentials: a, credentials_file: b}}", "is the same as credentials"),
+    Wrong("nats://127.0.0.1:4222", "nats://bücher:4222", "messaging.0.servers.0"),
+    Wrong(
+      "handler: noop}", "handler: noop, payloads: hosts, spin: of}", "did you mean 'host'?",
+      "did you mean 'off'?"),
+    Wrong("plugin: pool}", "plugin: pool, payloads: host}", "is for FFI targets"),
+    Wrong(add: "request: {body_chunks: 0}", "request.body_chunks = '0'", "from 1 to 1024"),
     Wrong(add: "config: nowhere.yaml", "config = 'nowhere.yaml': cannot be used", "no such file"),
     Wrong(
       "loads:\n  - {mode: closed, concurrency: 1}\n  - {mode: open, rate_per_second: 5000}", "threads: 1",
@@ -195,6 +217,23 @@ struct FaultTests {
   private func check(_ wrong: Wrong) throws {
     let text = try faults(wrong.text)
     for part in wrong.parts { #expect(text.contains(part), "'\(part)' is not in:\n\(text)") }
+  }
+
+  @Test(
+    "A request that the broker of a run does not take is refused, and one that another may take is warned of")
+  func largeRequest() throws {
+    let own = small.replacingOccurrences(of: "servers: [nats://127.0.0.1:4222]", with: "servers: []")
+      .replacingOccurrences(of: "plugin: pool}", with: "plugin: pool, workers: {command: nylon-worker}}")
+    // Two bodies of 512 KiB are as much as the broker takes, and there is more in a request.
+    for bytes in [524_288, 10_000_000] {
+      let body = "request: {body_bytes: \(bytes)}\n"
+      let told = try faults(own + body)
+      #expect(told.contains("test.yaml:13:10: request: body_bytes \(bytes) travels twice"))
+      #expect(told.contains("max_payload"))
+      #expect(try load(small + body).warnings.count == 1)
+    }
+    let fits = try load(own + "request: {body_bytes: 523000}\n")
+    #expect(fits.warnings.isEmpty)
   }
 
   @Test("All problems come in one pass")

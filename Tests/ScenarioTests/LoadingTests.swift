@@ -49,7 +49,8 @@ struct LoadingTests {
       #expect(policy.timeoutMilliseconds == PhasePolicy.standard(for: phase).timeoutMilliseconds)
       #expect(policy.onError == .end && policy.attempts == 1)
     }
-    #expect(target.transport == .ffi(FFISpec(file: "ExamplePlugin")))
+    #expect(
+      target.transport == .ffi(FFISpec(file: "ExamplePlugin", payloads: .plugin, spin: .auto)))
   }
 
   @Test("per_phase goes over the broker's settings, those over the defaults, the target's timeout over all")
@@ -118,7 +119,8 @@ struct LoadingTests {
     }
     #expect(ffi.file == folder.path + "/etc/plugin.so")
     #expect(ffi.configJSON == #"{"debug":true,"list":[1,"2",0.5,null],"text":"0b"}"#)
-    #expect(plan.warnings.count == 1 && plan.warnings[0].contains("newer_key"))
+    #expect(plan.warnings.count == 2 && plan.warnings[0].contains("newer_key"))
+    #expect(plan.warnings[1].contains("auth: is read by Nylon's host and never used"))
     let summary = try ScenarioLoader.validate(path: folder.path + "/etc/nylon.yaml", options: .init())
     #expect(summary.kind == .nylonConfiguration && summary.isValid)
     #expect(summary.items.count == 4)

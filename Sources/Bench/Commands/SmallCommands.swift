@@ -65,6 +65,9 @@ struct ValidateCommand: BenchCommand {
   static let configuration = CommandConfiguration(
     commandName: "validate", abstract: "Checks a scenario, or a Nylon configuration, without running.",
     discussion: """
+      What 'run' would refuse is told here, but for what only shows when something is started: brokers are not asked, \
+      plugins are not loaded.
+
       EXAMPLES
         nylon-bench validate my.yaml
         nylon-bench validate /etc/nylon/nylon.yaml
@@ -80,6 +83,8 @@ struct ValidateCommand: BenchCommand {
     let summary = try ScenarioLoader.validate(path: file, options: options.loader)
     for problem in summary.problems { Console.error(problem.description) }
     guard summary.isValid else { throw ExitReason.badInput }
+    // What a run finds missing before it starts anything.
+    if summary.kind == .scenario { _ = try Workbench(plan: options.plan(file), asksBrokers: false) }
     Console.result("\(file): a valid \(summary.kind.rawValue), '\(summary.name)'")
     for item in summary.items { Console.result("  \(item)") }
   }

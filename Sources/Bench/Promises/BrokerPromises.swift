@@ -104,9 +104,9 @@ enum BrokerPromises {
           + "monitoring switched on)")
     },
     // The broker as the guides start it: `nats-server` alone, here only with a free port and the loopback address.
-    PromiseTest(name: "monitoring-default") { _ in
+    PromiseTest(name: "monitoring-default") { bench in
       let server = try ChildProcess.start(
-        Launch(try Executables.broker(), ["-a", "127.0.0.1", "-p", "-1"]))
+        Launch(try Executables.broker(bench.broker), ["-a", "127.0.0.1", "-p", "-1"]))
       defer { server.terminate() }
       for _ in 0..<200 where !server.lastWords.contains("Server is ready") && server.isRunning {
         usleep(20_000)

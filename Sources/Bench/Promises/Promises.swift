@@ -85,6 +85,8 @@ struct PromiseBench: Sendable {
   /// Why it is not the scenario's; nil when it is.
   let poolNote: String?
   let request: RequestSpec
+  /// The nats-server to start; nil for the machine's.
+  let broker: String?
   /// Shorter loads and fewer requests: shows that it works, with less to go by.
   let isQuick: Bool
   let runLoad: RunLoad
@@ -104,6 +106,7 @@ struct PromiseBench: Sendable {
       own == nil && plan?.targets.contains { $0.transport.name == "nats" } == true
       ? "tried with nylon-worker: the scenario's pool has no workers to start, or needs credentials" : nil
     request = plan?.request ?? RequestSpec(to: "/")
+    broker = plan?.broker
     self.isQuick = isQuick
     self.runLoad = runLoad
     self.isInterrupted = isInterrupted
@@ -115,6 +118,7 @@ struct PromiseBench: Sendable {
       runLoad: { load, onGlance in
         var load = load
         load.seed = plan.seed
+        load.broker = plan.broker
         let bench = try Workbench(plan: load)
         defer { bench.tearDown() }
         // A fault is done between two looks, and its end is seen in them.

@@ -14,7 +14,7 @@ final class Stage {
 
   private init(_ bench: PromiseBench) throws {
     self.bench = bench
-    broker = try Broker.start()
+    broker = try Broker.start(program: bench.broker)
   }
 
   static func with<Result>(_ bench: PromiseBench, _ body: (Stage) throws -> Result) throws -> Result {
@@ -115,7 +115,7 @@ final class Stage {
     let port = broker.port
     broker.kill()
     usleep(UInt32(backAfterSeconds * 1e6))
-    broker = try Broker.start(port: port)
+    broker = try Broker.start(port: port, program: bench.broker)
   }
 }
 
@@ -130,15 +130,19 @@ final class RequestClient {
   func message(_ target: Target, _ phase: Phase, _ request: RequestSpec) throws -> [UInt8] {
     count += 1
     var data: [UInt8]?
-    if case .nats(let spec) = target.transport, spec.dialect == .reply {
-      let content = RequestContent(request, seed: 1)
-      data = HTTPContext(request: content.request, response: content.response).encoded()
+    var defaultHeaders: [KeyValue] = []
+    if case .nats(let spec) = target.transport {
+      defaultHeaders = spec.defaultHeaders ?? []
+      if spec.dialect == .reply {
+        let content = RequestContent(request, seed: 1)
+        data = HTTPContext(request: content.request, response: content.response).encoded()
+      }
     }
     return try WorkerMessage(
       requestID: RequestID(high: 0x0190_0000_0000_7000 | count >> 32, low: 1 << 63 | count),
       sessionID: UInt32(truncatingIfNeeded: count), phase: phase, data: data,
       timestampMilliseconds: UInt64(Date().timeIntervalSince1970 * 1000),
-      headers: [KeyValue(key: "entry", value: target.handler)]
+      headers: [KeyValue(key: "entry", value: target.handler)] + defaultHeaders
     ).encoded()
   }
 

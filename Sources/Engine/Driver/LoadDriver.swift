@@ -13,22 +13,26 @@ struct LoadWindow: Sendable {
   var drainNanoseconds: UInt64
 }
 
-/// A phase as the driver needs it.
+/// A phase as the driver needs it. The response body filter has a step for each chunk of the body.
 struct PhaseStep: Sendable {
   /// Nanoseconds until a timeout.
   var timeout: UInt64
+  /// Where it is recorded, 1 for the first phase.
+  var scope: Int
+  var phase: Phase
+  /// Which chunk of the response's body it is for.
+  var chunk: Int
   var policy: PhasePolicy
-  /// The phase that follows END, or the number of phases.
-  var afterEnd: Int
 
   /// The steps of a session.
-  static func steps(of target: Target) -> [PhaseStep] {
-    target.phases.enumerated().map { place, phase in
-      let policy = target.policies[phase] ?? .standard(for: phase)
-      let logging = target.phases.firstIndex(of: .logging)
-      return PhaseStep(
-        timeout: UInt64(policy.timeoutMilliseconds) * 1_000_000, policy: policy,
-        afterEnd: phase == .requestFilter ? max(place + 1, logging ?? target.phases.count) : place + 1)
+  static func steps(of order: LoadOrder) -> [PhaseStep] {
+    order.target.phases.enumerated().flatMap { place, phase in
+      let policy = order.target.policies[phase] ?? .standard(for: phase)
+      return (0..<(phase == .responseBodyFilter ? order.bodyChunks : 1)).map { chunk in
+        PhaseStep(
+          timeout: UInt64(policy.timeoutMilliseconds) * 1_000_000, scope: place + 1, phase: phase,
+          chunk: chunk, policy: policy)
+      }
     }
   }
 
@@ -309,7 +313,9 @@ struct SessionSlot {
   var phaseSent: UInt64 = 0
   /// When the phase times out, or is tried again.
   var deadline = UInt64.max
+  /// Which of the steps is under way, and where it is recorded.
   var phaseIndex: Int32 = 0
+  var scope: Int32 = 1
   var attempt: Int16 = 1
   var state = SlotState.idle
   /// How the session ends: the first failure, if any.
@@ -354,13 +360,15 @@ extension LoadDriver {
   @inline(__always)
   func startPhase(_ place: Int, index: Int, intended: UInt64, sent: UInt64) {
     let slot = slots + place
+    let scope = steps[index].scope
     slot.pointee.phaseIndex = Int32(truncatingIfNeeded: index)
+    slot.pointee.scope = Int32(truncatingIfNeeded: scope)
     slot.pointee.attempt = 1
     slot.pointee.phaseIntended = intended
     slot.pointee.phaseSent = sent
     slot.pointee.deadline = sent &+ steps[index].timeout
     slot.pointee.state = .waiting
-    if slot.pointee.isMeasured { recorder.add(.sent, scope: index &+ 1) }
+    if slot.pointee.isMeasured { recorder.add(.sent, scope: scope) }
     transport.start(slot: place, phaseIndex: index, attempt: 1, at: sent)
   }
 
@@ -376,8 +384,8 @@ extension LoadDriver {
       return
     }
     switch completion.end {
-    case .next: succeed(place, at: completion.doneAt, next: index &+ 1)
-    case .end: succeed(place, at: completion.doneAt, next: steps[index].afterEnd)
+    // After END the plugin's own response goes through the other phases.
+    case .next, .end: succeed(place, at: completion.doneAt, next: index &+ 1)
     case .handlerError, .malformed:
       if completion.end == .malformed { count(.protocolErrors, slot) }
       noteAnswer(at: completion.doneAt, took: completion.doneAt &- slot.pointee.phaseSent)
@@ -392,14 +400,14 @@ extension LoadDriver {
   @inline(never)
   func count(_ counter: Counter, _ slot: UnsafeMutablePointer<SessionSlot>) {
     guard slot.pointee.isMeasured else { return }
-    recorder.add(counter, scope: Int(slot.pointee.phaseIndex) + 1)
+    recorder.add(counter, scope: Int(slot.pointee.scope))
     recorder.add(counter, scope: 0)
   }
 
   @inline(__always)
   func succeed(_ place: Int, at done: UInt64, next: Int) {
     let slot = slots + place
-    let scope = Int(slot.pointee.phaseIndex) &+ 1
+    let scope = Int(slot.pointee.scope)
     noteAnswer(at: done, took: done &- slot.pointee.phaseSent)
     if slot.pointee.isMeasured { recorder.add(.ok, scope: scope) }
     if isMeasured(done) { recorder.add(.okInWindow, scope: scope) }
@@ -510,6 +518,7 @@ extension LoadDriver {
     let slot = slots + place
     let index = Int(slot.pointee.phaseIndex)
     let step = steps[index]
+    let scope = step.scope
     if outcome == .timeouts { transport.abandon(slot: place) }
     // A handler that still runs in this process would answer for whatever comes next.
     let sessionIsStuck = outcome == .timeouts && transport.isInProcess
@@ -519,8 +528,8 @@ extension LoadDriver {
     }
     if outcome != .handlerErrors { measureUnanswered(slot, until: done) }
     if slot.pointee.isMeasured {
-      recorder.add(outcome, scope: index + 1)
-      if outcome == .timeouts, stepCount > 1 { recordPhase(slot, scope: index + 1, done: done) }
+      recorder.add(outcome, scope: scope)
+      if outcome == .timeouts, stepCount > 1 { recordPhase(slot, scope: scope, done: done) }
     }
     if slot.pointee.outcome == .ok { slot.pointee.outcome = outcome }
     if step.policy.onError == .continue, !sessionIsStuck {
@@ -537,7 +546,7 @@ extension LoadDriver {
     guard !slot.pointee.isMeasured, slot.pointee.intended < start, done >= start else { return }
     slot.pointee.isMeasured = true
     recorder.add(.sent, scope: 0)
-    recorder.add(.sent, scope: Int(slot.pointee.phaseIndex) + 1)
+    recorder.add(.sent, scope: Int(slot.pointee.scope))
   }
 
   private func retryLater(
@@ -589,7 +598,7 @@ extension LoadDriver {
   func loseTheRest(at now: UInt64) {
     for place in 0..<slotCount where slots[place].state != .idle {
       let slot = slots + place
-      let scope = Int(slot.pointee.phaseIndex) + 1
+      let scope = Int(slot.pointee.scope)
       transport.abandon(slot: place)
       _ = transport.finish(slot: place, verify: false)
       slot.pointee.state = .idle

@@ -42,6 +42,11 @@ package struct LoadOrder: Codable, Sendable, Equatable {
     }
   }
 
+  /// Chunks that the response's body comes in, which only a plugin in this process is given one by one.
+  var bodyChunks: Int {
+    if case .ffi = target.transport { request.bodyChunks ?? 1 } else { 1 }
+  }
+
   /// Load threads that have work: at least a place each, and over NATS a connection each.
   var effectiveThreads: Int {
     var count = min(threads, placeCount)
@@ -114,14 +119,9 @@ package struct RequestContent: Sendable {
 
   /// Makes both; bodies are bytes from the seed, so that runs can be told apart and repeated.
   package init(_ spec: RequestSpec, seed: UInt64) {
-    let parts = spec.path.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false)
     var random = SplitMix64(seed: seed)
     // Printable text: a plugin may take the body for a string.
     let body = (0..<spec.bodyBytes).map { _ in UInt8(97 + random.next() % 26) }
-    request = HTTPRequest(
-      method: spec.method, path: String(parts.first ?? "/"),
-      query: parts.count > 1 ? String(parts[1]) : "", params: spec.params, headers: spec.headers,
-      body: body)
-    response = HTTPResponse(status: spec.responseStatus, headers: spec.responseHeaders, body: body)
+    (request, response) = spec.messages(body: body)
   }
 }

@@ -12,7 +12,9 @@ package enum LoadResult {
     let seconds = start > 0 && end > start ? Double(end - start) / 1e9 : 0
     let isOpen = if case .open = order.load { true } else { false }
     let scopes = area.layout.scopes.indices.map { place in
-      var scope = scope(place, layout: area.layout, recorders: recorders, isOpen: isOpen)
+      var scope = scope(
+        place, layout: area.layout, recorders: recorders, isOpen: isOpen,
+        isOnePhase: PhaseStep.steps(of: order).count == 1)
       scope.counts.lost += max(scope.counts.sent, scope.counts.ended) - scope.counts.ended
       return scope
     }
@@ -46,7 +48,7 @@ package enum LoadResult {
   }
 
   fileprivate static func scope(
-    _ place: Int, layout: RecordingLayout, recorders: [ThreadRecorder], isOpen: Bool
+    _ place: Int, layout: RecordingLayout, recorders: [ThreadRecorder], isOpen: Bool, isOnePhase: Bool = false
   ) -> ScopeMeasurement {
     var counts = OutcomeCounts()
     var okInWindow: UInt64 = 0
@@ -55,7 +57,7 @@ package enum LoadResult {
     var lag = LatencyHistogram()
     // A session of one phase is recorded once, as the request: its phase has the same times,
     // and those of answers whose content was wrong besides.
-    let sources = place > 0 && layout.scopes.count == 2 ? [0, place] : [place]
+    let sources = place > 0 && isOnePhase ? [0, place] : [place]
     for recorder in recorders {
       counts.add(recorder.counts(scope: place))
       okInWindow += recorder.value(.okInWindow, scope: place)

@@ -126,7 +126,7 @@ package struct LoadRunner {
         thread: thread, threads: order.effectiveThreads)
     }
     return LoadDriver(
-      transport: transport, steps: PhaseStep.steps(of: order.target),
+      transport: transport, steps: PhaseStep.steps(of: order),
       slotCount: order.share(of: order.placeCount, thread: thread).count, schedule: schedule,
       overflow: order.target.overflow, window: window, area: area, thread: thread)
   }

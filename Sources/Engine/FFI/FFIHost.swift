@@ -1,6 +1,7 @@
 import CNylonABI
 import Glibc
 import Nylon
+import Scenario
 import Synchronization
 
 /// The host's side of one plugin in this process: where its callbacks arrive.
@@ -20,16 +21,22 @@ struct FFIHost: ~Copyable {
   let threads: UnsafeMutablePointer<FFIThread>
   let threadCount: Int
   let isInline: Bool
+  /// Gives the bytes of a callback back to the plugin.
+  let freePayload: NylonPluginFree
   /// Whether a thread that is no owner ever called: only then inline dispatch locks.
   let foreignSeen = Atomic<Bool>(false)
 
   /// `slotCounts`: slots of each load thread; `after`: the greatest id that any plugin may know.
-  init(slotCounts: [Int], isInline: Bool, queueBytes: Int, after lastSID: UInt32) {
+  init(
+    slotCounts: [Int], isInline: Bool, queueBytes: Int, after lastSID: UInt32,
+    freePayload: @escaping NylonPluginFree
+  ) {
     let total = slotCounts.reduce(0, +)
     numbering = SessionNumbering(slots: total)
     slotCount = total
     lastForeignSID = lastSID
     self.isInline = isInline
+    self.freePayload = freePayload
     currentSID = .allocate(capacity: total)
     ownerOfSlot = .allocate(capacity: total)
     threads = .allocate(capacity: slotCounts.count)
@@ -76,10 +83,25 @@ struct FFIThread: ~Copyable {
 /// The one host of this process.
 nonisolated(unsafe) var theHost: UnsafeMutablePointer<FFIHost>?
 
-/// What plugins are given as their callback.
-let hostCallback: NylonCallback = { hostReceived($0, isStamping: false) }
-/// The callback of decomposed loads: stamps each call as it comes.
-let stampingHostCallback: NylonCallback = { hostReceived($0, isStamping: true) }
+extension FFIHost {
+  /// What a plugin is given as its callback. In a decomposed load it stamps each call as it comes.
+  static func callback(isStamping: Bool, payloads: PayloadOwner) -> NylonCallback {
+    switch (payloads, isStamping) {
+    case (.plugin, false): { hostReceived($0, isStamping: false) }
+    case (.plugin, true): { hostReceived($0, isStamping: true) }
+    case (.host, false): { hostTook($0, isStamping: false) }
+    case (.host, true): { hostTook($0, isStamping: true) }
+    }
+  }
+}
+
+/// Takes a callback whose bytes are the host's: whatever it is, they are given back.
+@inline(__always)
+private func hostTook(_ buffer: UnsafePointer<NylonFfiBuffer>?, isStamping: Bool) {
+  let payload = buffer?.pointee.ptr
+  hostReceived(buffer, isStamping: isStamping)
+  if let payload, let host = theHost { host.pointee.freePayload(UnsafeMutablePointer(mutating: payload)) }
+}
 
 /// Takes a callback, on any thread: finds the session's owner, copies, and hands over. In a
 /// decomposed load it stamps the call first.

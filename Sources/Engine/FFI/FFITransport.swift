@@ -26,10 +26,17 @@ final class FFITransport: SessionTransport {
   let check: ResponseCheck
   let recorder: ThreadRecorder
   let entry: UnsafeRawBufferPointer
-  let phases: UnsafeRawBufferPointer
+  /// The steps of a session.
+  private let steps: UnsafePointer<PhaseStep>
+  /// Chunks that the response's body comes in.
+  private let bodyChunks: Int
   /// Unix time minus monotonic time, nanoseconds.
   let unixOffset: UInt64
   let isInline: Bool
+  /// Whether the thread stays awake for a while before it sleeps.
+  private let spins: Bool
+  /// Whether a poll's time may be when a request is due.
+  private let keepsSchedule: Bool
   /// What was seen first of each way to fail.
   private(set) var evidence = FailureEvidence()
   /// What the plugin is given to call.
@@ -49,11 +56,12 @@ final class FFITransport: SessionTransport {
     host.initialize(
       to: FFIHost(
         slotCounts: counts, isInline: spec.dispatch == .inline,
-        queueBytes: queueBytes(bodyBytes: order.request.bodyBytes), after: theHost?.pointee.lastSID ?? 0))
+        queueBytes: queueBytes(bodyBytes: order.request.bodyBytes), after: theHost?.pointee.lastSID ?? 0,
+        freePayload: plugin.free))
     theHost = host
     let transports = counts.indices.map { thread in
       FFITransport(
-        order: order, plugin: plugin, host: host, thread: thread, slots: counts[thread],
+        order: order, spec: spec, plugin: plugin, host: host, thread: thread, slots: counts[thread],
         recorder: area.threadRecorder(thread))
     }
     try transports[0].tryEntry(order.target.handler)
@@ -67,7 +75,8 @@ final class FFITransport: SessionTransport {
   }
 
   private init(
-    order: LoadOrder, plugin: PluginLibrary, host: UnsafeMutablePointer<FFIHost>, thread: Int, slots: Int,
+    order: LoadOrder, spec: FFISpec, plugin: PluginLibrary, host: UnsafeMutablePointer<FFIHost>, thread: Int,
+    slots: Int,
     recorder: ThreadRecorder
   ) {
     let content = RequestContent(order.request, seed: order.seed)
@@ -83,11 +92,17 @@ final class FFITransport: SessionTransport {
     upstream = ResponseState(upstream: content.response)
     check = ResponseCheck(order.target.verify, upstreamBody: content.response.body)
     entry = RequestAnswers.keep(order.target.handler.utf8)
-    phases = RequestAnswers.keep(order.target.phases.map(\.rawValue))
+    let steps = PhaseStep.steps(of: order)
+    let places = UnsafeMutablePointer<PhaseStep>.allocate(capacity: steps.count)
+    places.initialize(from: steps, count: steps.count)
+    self.steps = UnsafePointer(places)
+    bodyChunks = order.bodyChunks
+    spins = spec.spin != .off
+    keepsSchedule = if case .open = order.load { true } else { false }
     unixOffset = MonotonicClock.unixNanoseconds - MonotonicClock.nanoseconds
     stamps = order.target.isDecomposed ? .allocate(capacity: slots) : nil
     stamps?.initialize(repeating: CallStamps(), count: slots)
-    callback = order.target.isDecomposed ? stampingHostCallback : hostCallback
+    callback = FFIHost.callback(isStamping: order.target.isDecomposed, payloads: spec.payloads ?? .plugin)
     self.slots = .allocate(capacity: slots)
     for slot in 0..<slots {
       (self.slots + slot).initialize(
@@ -138,10 +153,11 @@ final class FFITransport: SessionTransport {
   @inline(__always)
   func start(slot: Int, phaseIndex: Int, attempt: Int, at time: UInt64) {
     let state = slots + slot
-    let phase = phases[phaseIndex]
+    let phase = steps[phaseIndex].phase.rawValue
+    if bodyChunks > 1, phase == Phase.responseBodyFilter.rawValue { beginChunk(state, phaseIndex) }
     state.pointee.isPhaseOpen = true
     state.pointee.phase = phase
-    state.pointee.scope = phaseIndex &+ 1
+    state.pointee.phaseIndex = phaseIndex
     let sid = state.pointee.lastSID
     var event = NylonFfiBuffer(sid: sid, phase: phase, method: 0, ptr: nil, len: 0)
     if let stamps {
@@ -158,6 +174,12 @@ final class FFITransport: SessionTransport {
       }
     }
     handleLocalRest()
+  }
+
+  /// Gives the session's response body chunk by chunk.
+  @inline(never)
+  private func beginChunk(_ state: UnsafeMutablePointer<FFISlot>, _ phaseIndex: Int) {
+    withSlotLock(state) { state.pointee.response.beginChunk(steps[phaseIndex].chunk, of: bodyChunks) }
   }
 
   /// Gives up the phase under way.
@@ -188,10 +210,15 @@ final class FFITransport: SessionTransport {
     if handleForeign() { return }
     let now = MonotonicClock.nanoseconds
     guard time > now else { return }
+    if !spins, !keepsSchedule {
+      thread.pointee.foreign.sleep(until: time)
+      _ = handleForeign()
+      return
+    }
     // As long as a sleep and waking up cost (Karlin and others, 1991: never more than twice the best that could be
     // done). Shorter would be a trap: the plugin's thread, which sleeps too, takes that long to wake, so each would
     // always find the other asleep, at twenty times the cost of two that are awake.
-    let spinEnd = min(time, now &+ Nap.margin)
+    let spinEnd = spins ? min(time, now &+ Nap.margin) : now
     if spin(until: spinEnd) { return }
     if let wake = Nap.end(before: time, now: spinEnd) {
       thread.pointee.foreign.sleep(until: wake)
@@ -217,7 +244,11 @@ final class FFITransport: SessionTransport {
 
   @inline(__always)
   private func handleLocalRest() {
-    while let message = thread.pointee.local.pop() { handle(message) }
+    while let message = thread.pointee.local.pop() {
+      handle(message)
+      // To the answer of a read the plugin may have ended the phase, with nothing else in the queue.
+      if let end = thread.pointee.local.popFirst() { handle(PluginMessage(end)) }
+    }
   }
 
   /// Handles what other threads called; true when there was anything.
@@ -255,7 +286,8 @@ struct FFISlot {
   /// The session's id, or the last one's.
   var lastSID: UInt32
   var openedAt: UInt64 = 0
-  var scope = 1
+  /// Which of the steps its phase is.
+  var phaseIndex = 0
   var phase: UInt8 = 0
   /// Whether the phase's end is still to come.
   var isPhaseOpen = false
@@ -287,10 +319,11 @@ extension FFITransport {
     // An end that names another phase is an old one's.
     guard state.pointee.isPhaseOpen, phase == 0 || phase == state.pointee.phase else {
       recorder.add(.duplicates, scope: 0)
-      recorder.add(.duplicates, scope: state.pointee.scope)
+      recorder.add(.duplicates, scope: steps[state.pointee.phaseIndex].scope)
       return
     }
     state.pointee.isPhaseOpen = false
+    if end == .end || bodyChunks > 1 { changeResponse(state, end) }
     let doneAt: UInt64
     if let stamps {
       doneAt = stampEnd(slot, calledAt: calledAt, stamps)
@@ -298,6 +331,19 @@ extension FFITransport {
       doneAt = calledAt != 0 ? calledAt : MonotonicClock.nanoseconds
     }
     completions.push(PhaseCompletion(slot: Int32(truncatingIfNeeded: slot), end: end, doneAt: doneAt))
+  }
+
+  /// What the end of a phase does to the response: after END in the request filter it is the plugin's own, and a
+  /// chunk of the body is done.
+  @inline(never)
+  private func changeResponse(_ state: UnsafeMutablePointer<FFISlot>, _ end: PhaseEnd) {
+    let step = steps[state.pointee.phaseIndex]
+    withSlotLock(state) {
+      if end == .end, step.phase == .requestFilter { state.pointee.response.dropUpstream() }
+      if bodyChunks > 1, step.phase == .responseBodyFilter {
+        state.pointee.response.endChunk(isLast: step.chunk == bodyChunks - 1)
+      }
+    }
   }
 
   /// Handles a call inside the callback: on the load thread, or on a thread of the plugin's.

@@ -38,7 +38,7 @@ struct PhaseEndCall {
   var sid: UInt32 { UInt32(truncatingIfNeeded: word) }
   var phase: UInt8 { UInt8(truncatingIfNeeded: word >> 32) }
   var method: UInt32 { UInt32(truncatingIfNeeded: word >> 40) }
-  /// Whether it is END, and the session's other phases are skipped.
+  /// Whether it is END: the plugin's response is the answer.
   var isEnd: Bool { word >> 40 == 2 }
 }
 

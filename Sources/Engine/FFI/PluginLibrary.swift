@@ -47,6 +47,7 @@ package struct PluginLibrary: @unchecked Sendable {
   package let registerSessionStream: NylonRegisterSessionStream
   package let eventStream: NylonEventStream
   package let closeSessionStream: NylonCloseSessionStream
+  package let free: NylonPluginFree
   /// Called once before the end.
   package let shutdown: NylonShutdown
 
@@ -69,6 +70,7 @@ package struct PluginLibrary: @unchecked Sendable {
     registerSessionStream = unsafeBitCast(symbols[1], to: NylonRegisterSessionStream.self)
     eventStream = unsafeBitCast(symbols[2], to: NylonEventStream.self)
     closeSessionStream = unsafeBitCast(symbols[3], to: NylonCloseSessionStream.self)
+    free = unsafeBitCast(symbols[4], to: NylonPluginFree.self)
     shutdown = unsafeBitCast(symbols[5], to: NylonShutdown.self)
   }
 
@@ -81,7 +83,7 @@ package struct PluginLibrary: @unchecked Sendable {
   }
 
   /// What can be told without loading: there, readable, an ELF file.
-  static func checkFile(_ path: String) throws(PluginError) {
+  package static func checkFile(_ path: String) throws(PluginError) {
     var status = stat()
     guard stat(path, &status) == 0 else {
       if errno == ENOENT || errno == ENOTDIR { throw .missing(path: path) }

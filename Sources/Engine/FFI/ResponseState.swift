@@ -45,6 +45,19 @@ extension UnsafeRawBufferPointer {
   }
 }
 
+/// A body while the response body filter runs once for each of its chunks.
+private struct BodyChunks {
+  /// What is cut into chunks, and the memory in which it lies when the plugin had set it.
+  var whole = UnsafeRawBufferPointer(start: nil, count: 0)
+  var source = GrowingBytes(capacity: 0)
+  var wasOwn = false
+  /// The chunk under way.
+  var range = 0..<0
+  /// The chunks so far as the filter left them, once it has changed one.
+  var filtered = GrowingBytes(capacity: 0)
+  var isFiltered = false
+}
+
 /// The response of one session as the plugin has changed it so far.
 ///
 /// Headers lie in one buffer, each as two lengths, the name and the value; the body is the
@@ -54,8 +67,13 @@ struct ResponseState {
   private(set) var body: UnsafeRawBufferPointer
   /// Whether anything was changed since `reset`.
   private var isChanged = false
+  private var isStatusOwn = false
+  private var isBodyOwn = false
   private var headers = GrowingBytes(capacity: 1024)
+  /// Bytes at the front of `headers` that are the upstream's; what the plugin sets comes behind them.
+  private var upstreamHeaderBytes = 0
   private var ownBody = GrowingBytes(capacity: 0)
+  private var chunks = BodyChunks()
 
   private static let lengthBytes = 8
 
@@ -68,6 +86,7 @@ struct ResponseState {
         Array(header.value.utf8).withUnsafeBytes { appendHeader(name: name, value: $0) }
       }
     }
+    upstreamHeaderBytes = headers.count
   }
 
   /// The response of a slot, with memory of its own.
@@ -75,6 +94,7 @@ struct ResponseState {
     status = upstream.status
     body = upstream.body
     headers.append(upstream.headers.bytes)
+    upstreamHeaderBytes = headers.count
   }
 
   /// Back to what the upstream sent, for the next session.
@@ -88,13 +108,30 @@ struct ResponseState {
     body = upstream.body
     headers.count = 0
     headers.append(upstream.headers.bytes)
+    upstreamHeaderBytes = headers.count
     ownBody.count = 0
     isChanged = false
+    isStatusOwn = false
+    isBodyOwn = false
   }
+
+  /// Leaves what the plugin has set and no more: the upstream is not called.
+  mutating func dropUpstream() {
+    isChanged = true
+    if !isStatusOwn { status = Self.statusOfPlugin }
+    if !isBodyOwn { body = UnsafeRawBufferPointer(start: nil, count: 0) }
+    memmove(headers.start, headers.start + upstreamHeaderBytes, headers.count - upstreamHeaderBytes)
+    headers.count -= upstreamHeaderBytes
+    upstreamHeaderBytes = 0
+  }
+
+  /// The status of a plugin's own response that sets none.
+  private static let statusOfPlugin: UInt16 = 200
 
   mutating func setStatus(_ code: UInt16) {
     status = code
     isChanged = true
+    isStatusOwn = true
   }
 
   mutating func setBody(_ bytes: UnsafeRawBufferPointer) {
@@ -105,8 +142,45 @@ struct ResponseState {
   /// Adds stream data to the body; the first call replaces the upstream's.
   mutating func appendBody(_ bytes: UnsafeRawBufferPointer) {
     isChanged = true
+    isBodyOwn = true
     ownBody.append(bytes)
     body = ownBody.bytes
+  }
+
+  /// Makes a chunk of the body what is read and set, until `endChunk`.
+  mutating func beginChunk(_ chunk: Int, of count: Int) {
+    isChanged = true
+    if chunk == 0 {
+      // The body may lie in `ownBody`, where what replaces a chunk goes.
+      swap(&ownBody, &chunks.source)
+      chunks.whole = body
+      chunks.wasOwn = isBodyOwn
+      chunks.filtered.count = 0
+      chunks.isFiltered = false
+    }
+    let length = chunks.whole.count
+    chunks.range = chunk * length / count..<(chunk + 1) * length / count
+    ownBody.count = 0
+    isBodyOwn = false
+    body = UnsafeRawBufferPointer(rebasing: chunks.whole[chunks.range])
+  }
+
+  /// Keeps what became of the chunk; after the last one the body is all of them.
+  mutating func endChunk(isLast: Bool) {
+    if isBodyOwn, !chunks.isFiltered {
+      chunks.isFiltered = true
+      chunks.filtered.append(UnsafeRawBufferPointer(rebasing: chunks.whole[..<chunks.range.lowerBound]))
+    }
+    if chunks.isFiltered { chunks.filtered.append(body) }
+    guard isLast else { return }
+    if chunks.isFiltered {
+      swap(&ownBody, &chunks.filtered)
+      body = ownBody.bytes
+    } else {
+      swap(&ownBody, &chunks.source)
+      body = chunks.whole
+    }
+    isBodyOwn = chunks.isFiltered || chunks.wasOwn
   }
 
   mutating func setHeader(name: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer) {
@@ -129,6 +203,7 @@ struct ResponseState {
     while place < headers.count {
       let (entryName, _, size) = entry(at: place)
       if HeaderName.equal(entryName, name) {
+        if place < upstreamHeaderBytes { upstreamHeaderBytes -= size }
         let start = headers.start + place
         memmove(start, start + size, headers.count - place - size)
         headers.count -= size

@@ -21,7 +21,7 @@ final class ContextStates {
     var requests: UnsafeMutablePointer<PackedRequest>?
     /// Whether a session may end with it.
     var isRight = false
-    var transitions: [[(bytes: [UInt8], state: Int)]] = []
+    var transitions: [[(bytes: [UInt8], isEnd: Bool, state: Int)]] = []
   }
 
   /// The shared ones, and one for each slot. In raw memory: the hot path counts no references.
@@ -36,7 +36,7 @@ final class ContextStates {
   private let headers: [KeyValue]
   /// What a session's response must look like at its end.
   private let verify: Verification
-  private let upstreamBody: [UInt8]
+  private let upstream: HTTPResponse
 
   /// Contexts of `slots` sessions that begin with `base`.
   init(
@@ -48,7 +48,7 @@ final class ContextStates {
     self.sendsContext = sendsContext
     self.headers = headers
     self.verify = verify
-    upstreamBody = base.response?.body ?? []
+    upstream = base.response ?? HTTPResponse()
     byContext = [base: 0]
     stateCount = Self.mostShared + slots
     states = .allocate(capacity: stateCount)
@@ -89,7 +89,7 @@ final class ContextStates {
   var longestRequest: Int { phases.indices.map { request(0, phaseIndex: $0).payloadCount }.max() ?? 0 }
 
   private func difference(_ context: HTTPContext) -> String? {
-    verify.difference(from: context.response, upstreamBody: upstreamBody)
+    verify.difference(from: context.response, upstreamBody: upstream.body)
   }
 
   /// The first difference between a session's response and what it must look like, in words.
@@ -105,22 +105,30 @@ final class ContextStates {
   @inline(__always)
   func isRight(_ state: Int) -> Bool { states[state].isRight }
 
-  /// The context after a reply's `data`; nil when the bytes are no context.
+  /// The context after a reply's `data`, which NEXT or END came with; nil when the bytes are no context.
   @inline(__always)
-  func state(after state: Int, phaseIndex: Int, data: UnsafeRawBufferPointer, slot: Int) -> Int? {
+  func state(
+    after state: Int, phaseIndex: Int, data: UnsafeRawBufferPointer, isEnd: Bool, slot: Int
+  ) -> Int? {
     for transition in states[state].transitions[phaseIndex]
-    where data.equals(transition.bytes) { return transition.state }
-    return newState(after: state, phaseIndex: phaseIndex, data: data, slot: slot)
+    where transition.isEnd == isEnd && data.equals(transition.bytes) { return transition.state }
+    return newState(after: state, phaseIndex: phaseIndex, data: data, isEnd: isEnd, slot: slot)
   }
 
   @inline(never)
   private func newState(
-    after state: Int, phaseIndex: Int, data: UnsafeRawBufferPointer, slot: Int
+    after state: Int, phaseIndex: Int, data: UnsafeRawBufferPointer, isEnd: Bool, slot: Int
   ) -> Int? {
-    guard let change = try? HTTPContextChange(decoding: data) else { return nil }
-    let context = states[state].context.applying(change)
+    var change = HTTPContextChange()
+    if !data.isEmpty {
+      guard let decoded = try? HTTPContextChange(decoding: data) else { return nil }
+      change = decoded
+    }
+    let old = states[state].context
+    let context =
+      isEnd && phases[phaseIndex] == .requestFilter ? ended(old, change) : old.applying(change)
     if let known = byContext[context] {
-      remember(data, from: state, phaseIndex: phaseIndex, leadsTo: known)
+      remember(data, isEnd: isEnd, from: state, phaseIndex: phaseIndex, leadsTo: known)
       return known
     }
     let isShared = sharedCount < Self.mostShared
@@ -129,16 +137,27 @@ final class ContextStates {
     if isShared {
       sharedCount += 1
       byContext[context] = place
-      remember(data, from: state, phaseIndex: phaseIndex, leadsTo: place)
+      remember(data, isEnd: isEnd, from: state, phaseIndex: phaseIndex, leadsTo: place)
     }
     return place
   }
 
-  private func remember(_ data: UnsafeRawBufferPointer, from state: Int, phaseIndex: Int, leadsTo: Int) {
+  /// The context after END in the request filter: the upstream is not called, and the response is the handler's own.
+  private func ended(_ context: HTTPContext, _ change: HTTPContextChange) -> HTTPContext {
+    var context = context.applying(change)
+    let own = change.response
+    let headers = own.headers?.filter { !upstream.headers.contains($0) }
+    context.response = HTTPResponse(status: own.status ?? 200, headers: headers ?? [], body: own.body ?? [])
+    return context
+  }
+
+  private func remember(
+    _ data: UnsafeRawBufferPointer, isEnd: Bool, from state: Int, phaseIndex: Int, leadsTo: Int
+  ) {
     guard state < Self.mostShared, states[state].transitions[phaseIndex].count < Self.mostTransitions else {
       return
     }
-    states[state].transitions[phaseIndex].append((Array(data), leadsTo))
+    states[state].transitions[phaseIndex].append((Array(data), isEnd, leadsTo))
   }
 }
 

@@ -88,12 +88,13 @@ extension NATSTransport {
       noteProtocolError("a reply has an `action` other than next, end and error")
     }
     if let stamps { keepStamps(of: reply, slot: slot, stamps) }
-    guard end == .next || end == .end, let data = reply.data, !data.isEmpty, dialect == .reply else {
-      return end
-    }
+    guard end == .next || end == .end, dialect == .reply else { return end }
+    let data = reply.data ?? UnsafeRawBufferPointer(start: nil, count: 0)
+    if data.isEmpty, end == .next { return end }
     guard
       let next = contexts.state(
-        after: Int(state.pointee.context), phaseIndex: Int(state.pointee.phaseIndex), data: data, slot: slot)
+        after: Int(state.pointee.context), phaseIndex: Int(state.pointee.phaseIndex), data: data,
+        isEnd: end == .end, slot: slot)
     else {
       noteProtocolError("a reply's `data` is not a FlatBuffers NylonHttpContext")
       return .malformed

@@ -67,7 +67,8 @@ final class NATSTransport: SessionTransport {
     contexts = try ContextStates(
       base: HTTPContext(request: content.request, response: content.response), phases: order.target.phases,
       entry: order.target.handler, sendsContext: spec.dialect == .reply,
-      headers: order.target.isDecomposed ? [WorkerStamps.question] : [], slots: count,
+      headers: (order.target.isDecomposed ? [WorkerStamps.question] : []) + (spec.defaultHeaders ?? []),
+      slots: count,
       verify: spec.dialect == .reply ? order.target.verify : Verification())
     let subject = try Subject(prefix: spec.subjectPrefix, plugin: order.target.plugin)
     subjects = order.target.phases.map { subject.phase($0) }

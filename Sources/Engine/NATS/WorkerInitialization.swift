@@ -38,7 +38,7 @@ struct WorkerInitialization {
     try WorkerMessage(
       requestID: .text(UUID().uuidString), sessionID: 0, phase: .zero, data: Array(spec.configJSON.utf8),
       timestampMilliseconds: MonotonicClock.unixNanoseconds / 1_000_000,
-      headers: [KeyValue(key: "method", value: "initialize")]
+      headers: [KeyValue(key: "method", value: "initialize")] + (spec.defaultHeaders ?? [])
     ).encoded()
   }
 

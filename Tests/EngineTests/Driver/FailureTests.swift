@@ -122,29 +122,28 @@ import Testing
     #expect(result.phase(3).counts.sent == 0)
   }
 
-  @Test func endInTheRequestFilterSkipsToLogging() {
+  @Test(arguments: 0..<4) func afterEndTheOtherPhasesRun(phase: Int) {
     let result = load(.end, phases: Phase.session, measure: 100 * millisecond).run { plugin, _ in
-      plugin.answer = { .later(millisecond, $0.phaseIndex == 0 ? .end : .next) }
+      plugin.answer = { .later(millisecond, $0.phaseIndex == phase ? .end : .next) }
     }
     #expect(result.counts.ok == result.counts.sent)
-    #expect(result.phase(1).counts.sent == 0)
-    #expect(result.phase(2).counts.sent == 0)
-    #expect(result.phase(3).counts.ok == result.counts.ok)
-  }
-
-  @Test func endInAnotherPhaseGoesOn() {
-    let result = load(.end, phases: Phase.session, measure: 100 * millisecond).run { plugin, _ in
-      plugin.answer = { .later(millisecond, $0.phaseIndex == 1 ? .end : .next) }
-    }
     for index in 0..<4 { #expect(result.phase(index).counts.ok == result.counts.ok) }
   }
 
-  @Test func endInTheRequestFilterEndsASessionWithoutLogging() {
-    let result = load(.end, phases: [.requestFilter, .responseFilter], measure: 100 * millisecond).run {
-      plugin, _ in plugin.answer = { _ in .later(millisecond, .end) }
+  @Test(arguments: [Phase.session, [.responseBodyFilter]])
+  func theBodyFilterIsAPhaseRequestForEachChunk(phases: [Phase]) throws {
+    var load = load(.end, phases: phases, measure: 100 * millisecond)
+    load.request.bodyChunks = 3
+    let result = load.run()
+    let sessions = result.counts.sent
+    #expect(sessions > 0 && result.counts.ok == sessions)
+    for scope in result.measurement.scopes {
+      let times = scope.scope == Phase.responseBodyFilter.subjectFragment ? 3 : 1
+      #expect(scope.counts.sent == sessions * UInt64(times))
+      #expect(scope.counts.ok == scope.counts.sent)
+      #expect(scope.response.count == scope.counts.ok)
     }
-    #expect(result.counts.ok == result.counts.sent)
-    #expect(result.phase(1).counts.sent == 0)
+    #expect(result.request.response.leastNanoseconds == UInt64(phases.count + 2) * millisecond)
   }
 
   @Test func aBrokerWithoutWorkersIsALossAndNoFastAnswer() {

@@ -152,6 +152,7 @@ struct SimulatedLoad {
     backoffMostMilliseconds: 40)
   var maxInFlight = 4
   var overflow = OverflowPolicy.queue
+  var request = RequestSpec()
   var warmup: UInt64 = 0
   var measure = second
   var drain = second
@@ -166,7 +167,7 @@ struct SimulatedLoad {
       policies: Dictionary(uniqueKeysWithValues: Phase.session.map { ($0, policy) }),
       maxInFlight: maxInFlight, overflow: overflow)
     return LoadOrder(
-      target: target, load: load, request: RequestSpec(), warmupSeconds: Double(warmup) / 1e9,
+      target: target, load: load, request: request, warmupSeconds: Double(warmup) / 1e9,
       measureSeconds: Double(measure) / 1e9, drainSeconds: Double(drain) / 1e9, threads: 1,
       connections: 1, seed: seed, replicate: 1)
   }
@@ -188,7 +189,7 @@ struct SimulatedLoad {
       schedule = ArrivalSchedule(ratePerSecond: rate, arrivals: arrivals, seed: seed)
     }
     let driver = LoadDriver(
-      transport: simulation, steps: PhaseStep.steps(of: order.target), slotCount: order.placeCount,
+      transport: simulation, steps: PhaseStep.steps(of: order), slotCount: order.placeCount,
       schedule: schedule, overflow: overflow, window: window, area: memory.area, thread: 0)
     driver.run()
     return SimulatedResult(

@@ -62,6 +62,14 @@ extension FFITests {
       for method in reads { #expect(try plugin.answer(to: method).times >= Int(phases), "\(method)") }
     }
 
+    @Test func aPhaseThatThePluginEndsInsideTheAnswerOfAReadIsEndedAtOnce() throws {
+      // With one in flight no other session would come along and find the end.
+      let plugin = try ScriptedPlugin(
+        [ScriptedCall(1, .readRequestPath), ScriptedCall(3, .readRequestPath)] + ScriptedCall.next())
+      let measurement = try FFILoad(load: .closed(concurrency: 1)).run(plugin.library)
+      try expectOnlyAnswers(measurement)
+    }
+
     @Test func whatIsAbsentIsAnsweredWithNothing() throws {
       let plugin = try ScriptedPlugin(
         [
@@ -144,13 +152,35 @@ extension FFITests {
       try expectOnlyAnswers(load.run(plugin.library))
     }
 
-    @Test func endInTheRequestFilterLeavesOutTheResponsePhases() throws {
-      let plugin = try ScriptedPlugin([ScriptedCall(1, .end), ScriptedCall(4, .next)])
-      let measurement = try FFILoad().run(plugin.library)
+    @Test(arguments: Way.all) func endInTheRequestFilterSendsThePluginsOwnResponseThroughTheOtherPhases(
+      way: Way
+    ) throws {
+      let plugin = try ScriptedPlugin(
+        [
+          ScriptedCall(1, .removeResponseHeader, Array("server".utf8)),
+          ScriptedCall(1, .setResponseHeader, HeaderKeyValueCodec.encode(key: "X-Own", value: "1")),
+          ScriptedCall(1, .setResponseFullBody, Array("own".utf8)), ScriptedCall(1, .end),
+          ScriptedCall(2, .readResponseStatus), ScriptedCall(2, .readResponseHeaders),
+          ScriptedCall(3, .readResponseFullBody),
+        ] + ScriptedCall.next(2...4), threads: way.pluginThreads)
+      var load = load(way)
+      load.verify = Verification(
+        status: 200, responseHeaders: [KeyValue(key: "x-own", value: "1")], body: "own")
+      let measurement = try load.run(plugin.library)
       try expectOnlyAnswers(measurement)
-      #expect(measurement.scopes[2].counts.sent == 0)
-      #expect(measurement.scopes[3].counts.sent == 0)
-      #expect(measurement.scopes[4].counts.ok == measurement.scopes[0].counts.ok)
+      for scope in measurement.scopes { #expect(scope.counts.ok == measurement.scopes[0].counts.ok) }
+      #expect(try plugin.text(of: .readResponseStatus) == "200")
+      #expect(try headers(plugin, .readResponseHeaders) == [KeyValue(key: "X-Own", value: "1")])
+      #expect(try plugin.text(of: .readResponseFullBody) == "own")
+    }
+
+    @Test func aResponseOfThePluginThatSetsNothingIsEmpty() throws {
+      let plugin = try ScriptedPlugin(
+        [ScriptedCall(1, .end), ScriptedCall(4, .readResponseHeaders)] + ScriptedCall.next(2...4))
+      var load = FFILoad(request: content)
+      load.verify = Verification(status: 200, body: "")
+      try expectOnlyAnswers(load.run(plugin.library))
+      #expect(try headers(plugin, .readResponseHeaders).isEmpty)
     }
 
     @Test func eachSessionIsOpenedAndClosedOnce() throws {

@@ -98,6 +98,8 @@ final class ScriptedPlugin {
 struct FFILoad {
   var load = LoadShape.closed(concurrency: 4)
   var dispatch = Dispatch.queued
+  var payloads = PayloadOwner.plugin
+  var spin = Spin.auto
   var threads = 1
   var handler = "script"
   var phases = Phase.session
@@ -116,7 +118,7 @@ struct FFILoad {
       backoffFirstMilliseconds: 1, backoffMostMilliseconds: 1)
     let target = Target(
       name: "t", plugin: "p", handler: handler,
-      transport: .ffi(FFISpec(file: "p.so", dispatch: dispatch)), phases: phases, loads: [load],
+      transport: .ffi(spec), phases: phases, loads: [load],
       policies: Dictionary(uniqueKeysWithValues: Phase.session.map { ($0, policy) }), maxInFlight: 64,
       verify: verify, decompose: decompose)
     return LoadOrder(
@@ -125,13 +127,15 @@ struct FFILoad {
       drainSeconds: drainSeconds, threads: threads, connections: 1, seed: 1, replicate: 1)
   }
 
+  var spec: FFISpec { FFISpec(file: "p.so", dispatch: dispatch, payloads: payloads, spin: spin) }
+
   /// `keepingMemory`: a load thread that hangs in the plugin goes on using it.
   func run(_ plugin: PluginLibrary, keepingMemory: Bool = false) throws -> Engine.Measurement {
     let order = order
     let memory = LoadRecording(order.layout)
     if keepingMemory { _ = Unmanaged.passRetained(memory) }
     let transports = try FFITransport.make(
-      order: order, spec: FFISpec(file: "p.so", dispatch: dispatch), plugin: plugin, area: memory.area)
+      order: order, spec: spec, plugin: plugin, area: memory.area)
     return LoadRunner(order: order, area: memory.area) { ResourceSample() }.run(transports: transports)
   }
 }

@@ -49,12 +49,16 @@ final class StampedTransport: SessionTransport {
 }
 
 extension FFILoad {
-  /// Runs with the stamps looked at.
-  func runStamped(_ plugin: PluginLibrary) throws -> (Engine.Measurement, [StampedTransport]) {
-    let order = order
+  /// Runs with the stamps looked at, for its time or until there is enough.
+  func runStamped(
+    _ plugin: PluginLibrary, until enough: (@Sendable (LoadGlance) -> Bool)? = nil
+  ) throws -> (Engine.Measurement, [StampedTransport]) {
+    var order = order
+    if enough != nil { order.measureSeconds = 600 }
     let memory = LoadRecording(order.layout)
+    if let enough { memory.endLoad(when: enough) }
     let transports = try FFITransport.make(
-      order: order, spec: FFISpec(file: "p.so", dispatch: dispatch), plugin: plugin, area: memory.area
+      order: order, spec: spec, plugin: plugin, area: memory.area
     ).map(StampedTransport.init)
     let measurement = LoadRunner(order: order, area: memory.area) { ResourceSample() }.run(
       transports: transports)

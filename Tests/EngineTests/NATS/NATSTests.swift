@@ -38,6 +38,46 @@ import Testing
     #expect(sessions.values.allSatisfy { $0.map(\.phase) == Phase.session })
   }
 
+  @Test(arguments: [false, true]) func defaultHeadersComeWithEachRequest(decompose: Bool) throws {
+    var load = NATSLoad(phases: Phase.session, decompose: decompose)
+    load.defaultHeaders = [KeyValue(key: "x-env", value: "test")]
+    let (measurement, requests) = try with(load) { request, to in
+      [Publication(subject: to, bytes: reply(to: request))]
+    }
+    try expectOnlyAnswers(measurement)
+    let stamps = decompose ? [WorkerStamps.question] : []
+    let wanted = [KeyValue(key: "entry", value: "h")] + stamps + [KeyValue(key: "x-env", value: "test")]
+    #expect(!requests.isEmpty && requests.allSatisfy { $0.headers == wanted })
+  }
+
+  @Test(arguments: [true, false])
+  func endInTheRequestFilterSendsTheHandlersOwnResponseThroughTheOtherPhases(answers: Bool) throws {
+    var load = NATSLoad(phases: Phase.session)
+    let upstream = [KeyValue(key: "server", value: "up")]
+    let own = [KeyValue(key: "x-own", value: "1")]
+    load.request.responseStatus = 201
+    load.request.responseHeaders = upstream
+    load.request.bodyBytes = 10
+    load.verify = answers ? Verification(status: 403, body: "no") : Verification(status: 200, body: "")
+    // As a worker does: all headers, those of the upstream that it was given among them.
+    let change = HTTPContextChange(
+      response: HTTPResponseChange(status: 403, headers: upstream + own, body: Array("no".utf8)))
+    let (measurement, requests) = try with(load) { request, to in
+      let isFirst = request.phase == .requestFilter
+      let data = isFirst && answers ? change.encoded() : nil
+      return [Publication(subject: to, bytes: reply(to: request, isFirst ? .end : .next, data: data))]
+    }
+    try expectOnlyAnswers(measurement)
+    for scope in measurement.scopes { #expect(scope.counts.ok == measurement.scopes[0].counts.ok) }
+    let later = requests.filter { $0.phase != .requestFilter }
+    #expect(!later.isEmpty)
+    let wanted = answers ? HTTPResponse(status: 403, headers: own, body: Array("no".utf8)) : HTTPResponse()
+    for request in later {
+      let seen = try #require(request.data).withUnsafeBytes { try HTTPContextChange(decoding: $0) }
+      #expect(HTTPContext().applying(seen).response == wanted)
+    }
+  }
+
   @Test func aReplyWithAnothersRequestIDIsAnErrorAndNotAnAnswer() throws {
     let (measurement, _) = try with(NATSLoad()) { request, to in
       [Publication(subject: to, bytes: reply(to: request, id: RequestID(high: 1, low: 2)))]

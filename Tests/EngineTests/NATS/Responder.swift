@@ -133,7 +133,8 @@ struct NATSLoad {
   }
 
   var auth = NATSAuth()
-  var spec: NATSSpec { NATSSpec(auth: auth) }
+  var defaultHeaders: [KeyValue]?
+  var spec: NATSSpec { NATSSpec(auth: auth, defaultHeaders: defaultHeaders) }
 
   /// Runs the load, for its time or until there is enough.
   func run(

@@ -1,0 +1,67 @@
+import Foundation
+import Lab
+import Report
+import Results
+import Testing
+
+extension EndToEnd {
+  @Suite("The nats-server of one's choice") struct BrokerChoiceTests {
+    let sandbox: Sandbox
+    private let variable = "NYLON_BENCH_NATS_SERVER"
+
+    init() throws { sandbox = try Sandbox() }
+
+    /// A nats-server of that name in the sandbox, which notes that it was started.
+    private func server(_ name: String) throws -> String {
+      let installed = try Executables.broker()
+      let path = try sandbox.write(
+        "#!/bin/sh\necho \"$@\" >> \"$0.started\"\nexec \(installed) \"$@\"\n", as: name)
+      try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: path)
+      return path
+    }
+
+    /// How often it was started as a broker, and not to ask its version.
+    private func starts(_ path: String) -> Int {
+      let said = (try? String(contentsOfFile: path + ".started", encoding: .utf8)) ?? ""
+      return said.split(separator: "\n").count { $0.contains("-c") }
+    }
+
+    @Test("broker: of the scenario is started, before that of the environment, and the run names it")
+    func choice() throws {
+      let (scenarios, environments) = (try server("scenario-nats"), try server("environment-nats"))
+      let named = try sandbox.write("broker: scenario-nats\n" + Small.nats, as: "named.yaml")
+      let plain = try sandbox.write(Small.nats, as: "plain.yaml")
+      for (path, broker) in [(named, scenarios), (plain, environments)] {
+        let finished = try sandbox.bench(
+          "run", path, "--out", sandbox.results, environment: [variable: environments])
+        let document = try sandbox.latest()
+        expectHonest(finished, document)
+        expectCounts(document)
+        let version = try #require(document.machine.versions["nats-server"])
+        #expect(version.first?.isNumber == true && version.hasSuffix(", \(broker)"))
+        let report = try String(contentsOfFile: "\(sandbox.results)/latest/report.md", encoding: .utf8)
+        #expect(report.contains(version))
+        #expect(starts(scenarios) == 1)
+      }
+      #expect(starts(environments) == 1)
+      let doctor = try sandbox.bench("doctor", environment: [variable: environments])
+      #expect(doctor.out.contains(", \(environments)"))
+    }
+
+    @Test("One that is not there, or is no program, ends with 69, the place and what to do")
+    func missing() throws {
+      let text = try sandbox.write("text", as: "text")
+      for path in [sandbox.folder + "/none", text, sandbox.folder] {
+        let named = try sandbox.write("broker: \(path)\n" + Small.nats, as: "named.yaml")
+        let plain = try sandbox.write(Small.nats, as: "plain.yaml")
+        for (file, environment, place) in [(named, [:], "`broker:`"), (plain, [variable: path], variable)] {
+          let finished = try sandbox.bench("run", file, "--out", sandbox.results, environment: environment)
+          #expect(finished.code == 69)
+          #expect(finished.err.contains("The nats-server '\(path)' of \(place) is "))
+          #expect(finished.err.contains("Correct \(place), or leave it out"))
+        }
+        #expect(try sandbox.bench("doctor", environment: [variable: path]).code == 69)
+      }
+    }
+  }
+}
