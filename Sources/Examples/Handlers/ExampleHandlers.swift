@@ -93,12 +93,15 @@ package enum ExampleHandlers {
       try ctx.response.setJSON(["denied": true])
       ctx.end()
     }
+    // The answer of a request that was denied comes through the other phases too.
     phase.responseFilter { ctx in
+      guard try ctx.response.status != 403 else { return ctx.next() }
       try ctx.response.setStatus(201)
       try ctx.response.setHeader("X-Custom", "value")
       ctx.next()
     }
     phase.responseBodyFilter { ctx in
+      guard try ctx.response.status != 403 else { return ctx.next() }
       try ctx.response.setJSON(["method": try ctx.request.method])
       ctx.next()
     }
