@@ -43,7 +43,7 @@ extension EndToEnd {
         let report = try String(contentsOfFile: "\(sandbox.results)/latest/\(name)", encoding: .utf8)
         #expect(report.contains("Network link") && report.contains("Over the network"))
       }
-      #expect(finished.out.contains("Network link") && finished.out.contains("would be true for"))
+      #expect(finished.out.contains("Over the network") && finished.out.contains("would be true for"))
       #expect(sandbox.processes().isEmpty)
     }
 

@@ -30,7 +30,7 @@ extension EndToEnd {
         }
         #expect(one.request?.decomposition == nil)
       }
-      #expect(finished.out.contains("Where the time goes"))
+      #expect(finished.out.contains("Where the time of a request goes"))
       #expect(finished.out.contains("worker to host"))
       #expect(finished.out.contains("in event_stream"))
       let csv = try String(contentsOfFile: "\(sandbox.results)/latest/parts.csv", encoding: .utf8)
