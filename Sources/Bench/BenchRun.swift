@@ -130,7 +130,7 @@ final class BenchRun {
       next.target = plan.targets.first { $0.name == next.target.name } ?? next.target
       next.warmupSeconds = plan.warmupSeconds
       if !document.scenario.targets.contains(where: { $0.name == next.target.name }) {
-        document.scenario.targets.append(next.target)
+        document.scenario.targets.append(next.target.redacted())
       }
       progress.begin(
         place: document.measurements.count, of: document.measurements.count + 1,

@@ -125,7 +125,8 @@ extension Plan {
 }
 
 extension Target {
-  fileprivate func redacted() -> Target {
+  /// As that of a plan.
+  package func redacted() -> Target {
     var target = self
     target.verify.responseHeaders = Redaction.pairs(verify.responseHeaders)
     switch transport {
