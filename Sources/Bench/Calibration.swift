@@ -286,7 +286,7 @@ struct Calibration {
     let plan = plan(target)
     let content = RequestContent(plan.request, seed: plan.seed)
     let context = HTTPContext(request: content.request, response: content.response)
-    let template = try RequestTemplate(phase: .requestFilter, entry: "noop", data: context.encoded())
+    let template = try RequestTemplate(phase: .requestFilter, entry: "noop", context: context.encoded())
     return try body(BarePool(broker: broker, subject: subject, request: template.bytes))
   }
 

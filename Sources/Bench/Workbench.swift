@@ -1,6 +1,7 @@
 import Engine
 import Foundation
 import Lab
+import Nylon
 import Results
 import Scenario
 
@@ -11,6 +12,8 @@ final class Workbench {
   private var broker: Broker?
   private var pluginPaths: [String: String] = [:]
   private(set) var pluginFiles: [PluginFile] = []
+  /// What workers speak that were asked, by the target's name.
+  private(set) var detectedDialects: [String: Dialect] = [:]
   private let links: NetworkLinks
   /// What the network links took of probes, as far as they have been started.
   var linkMeasurements: [LinkMeasurement] { links.measurements }
@@ -30,7 +33,7 @@ final class Workbench {
         }
         addPlugin(target.plugin, path)
       case .nats(let spec):
-        try Self.checkDialect(spec, of: target)
+        if let dialect = spec.dialect { try target.check(dialect) }
         // A missing or wrong file, a broker that does not answer or refuses us: found before anything is started.
         try Broker.checkFiles(auth: spec.auth, tls: spec.tls, servers: spec.servers)
         for server in spec.servers { try Broker.probe(url: server, auth: spec.auth, tls: spec.tls) }
@@ -44,20 +47,6 @@ final class Workbench {
         }
       }
     }
-  }
-
-  /// What the generator cannot do is refused before anything starts, not measured by halves.
-  private static func checkDialect(_ spec: NATSSpec, of target: Target) throws {
-    let why: String? =
-      switch spec.dialect {
-      case .streamSDK:
-        "dialect: stream-sdk is not spoken by this version. Its workers send several maps a phase; under another "
-          + "dialect their answers would be marked invalid. Load the same handlers as an FFI plugin"
-      case .replySDK where !target.verify.isEmpty:
-        "verify: cannot be checked with dialect: reply-sdk, whose replies do not carry the response; leave verify: out"
-      default: nil
-      }
-    if let why { throw LoadFailure(kind: .scenario, message: "target '\(target.name)': \(why)") }
   }
 
   private func addPlugin(_ name: String, _ path: String) {
@@ -81,7 +70,9 @@ final class Workbench {
     order.warmupSeconds = warmupSeconds ?? plan.warmupSeconds
     var pool: WorkerPool?
     var servers: [String] = []
-    if case .nats(let spec) = target.transport {
+    if case .nats(var spec) = target.transport {
+      spec.dialect = spec.dialect ?? detectedDialects[target.name]
+      order.target.transport = .nats(spec)
       servers = spec.servers
       if servers.isEmpty {
         if let gone = broker, !gone.isRunning {
@@ -104,6 +95,9 @@ final class Workbench {
     defer { pool?.stop() }
     links.begin(target, to: servers)
     var measurement = try runLoad(order, onGlance: onGlance)
+    if case .nats(let spec) = target.transport, spec.dialect == nil {
+      detectedDialects[target.name] = measurement.dialect
+    }
     links.judge(&measurement)
     noteDeaths(pool, order: order, in: &measurement)
     return measurement

@@ -139,7 +139,7 @@ package struct ScenarioLoader: Sendable {
   private static func warn(of plan: Plan, _ root: Block) {
     for (index, target) in plan.targets.enumerated() {
       guard case .nats(let spec) = target.transport else { continue }
-      if spec.dialect == .reply, plan.request.bodyBytes * 2 > brokerPayloadBytes {
+      if (spec.dialect ?? .reply).traits.sendsContext, plan.request.bodyBytes * 2 > brokerPayloadBytes {
         root.warn(
           "request",
           "body_bytes \(plan.request.bodyBytes) travels twice in a message of '\(target.name)', over the "
@@ -156,9 +156,10 @@ package struct ScenarioLoader: Sendable {
         warn(
           "link", "takes \(Block.short(trip)) ms there and back, so every \(phase.subjectFragment) times out")
       }
-      if spec.dialect == .replySDK, !target.verify.responseHeaders.isEmpty || target.verify.body != nil {
+      if let dialect = spec.dialect, dialect.traits.changes == .lost, !target.verify.isEmpty {
         warn(
-          "verify", "cannot hold for what the handler sets: the dialect reply-sdk carries no changes back")
+          "verify",
+          "cannot hold for what the handler sets: the dialect \(dialect.rawValue) carries no changes back")
       }
     }
     for load in plan.loads + plan.targets.flatMap(\.loads) {

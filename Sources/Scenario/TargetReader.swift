@@ -9,7 +9,7 @@ struct TargetReader {
   var decompose: Bool?
   var timeout: Int?
   var dispatch = Dispatch.queued
-  var dialect = Dialect.reply
+  var dialect: WrittenDialect?
   var workers = WorkersSpec.none
   var links: [LinkSpec]?
 
@@ -47,8 +47,9 @@ struct TargetReader {
       ).only("FFI"),
       Key(
         "dialect", \.dialect, .choice,
-        "what the workers speak. `verify` cannot be used with `reply-sdk`; `stream-sdk` is read, and refused "
-          + "when the target is run"
+        "what the workers speak; `detect` asks one of them before the first load. `verify` cannot be used where "
+          + "what handlers change does not come back: `text-id`, `reply-sdk`",
+        default: "`reply` for `nylon-worker`, `detect` for other workers"
       ).only("NATS"),
       Key(
         "workers", \.workers, .block(WorkersSpec.keys, from: .none), "workers to start",
@@ -63,6 +64,25 @@ struct TargetReader {
     ])
 
   static let inFlightRange = 1...65_536
+}
+
+/// What `dialect:` may say: a dialect, or that a worker is asked.
+struct WrittenDialect: RawRepresentable, CaseIterable, Sendable {
+  /// nil when a worker is asked.
+  let dialect: Dialect?
+
+  private static let question = "detect"
+
+  init(dialect: Dialect?) { self.dialect = dialect }
+
+  init?(rawValue: String) {
+    dialect = Dialect(rawValue: rawValue)
+    if dialect == nil, rawValue != Self.question { return nil }
+  }
+
+  var rawValue: String { dialect?.rawValue ?? Self.question }
+
+  static var allCases: [WrittenDialect] { (Dialect.allCases + [nil]).map(WrittenDialect.init(dialect:)) }
 }
 
 /// Reads `targets:` with the plugins and brokers that are configured.
@@ -176,7 +196,8 @@ struct TargetsReader {
       return .nats(
         NATSSpec(
           servers: servers, subjectPrefix: broker.subjectPrefix, group: plugin.group,
-          dialect: written.dialect,
+          // Explicitly none is to be asked, too.
+          dialect: written.dialect.map(\.dialect) ?? (written.workers.isOwn ? .reply : nil),
           auth: broker.auth, tls: broker.tls,
           workers: written.workers.command.isEmpty ? nil : written.workers, configJSON: plugin.configJSON,
           links: written.links))
