@@ -88,7 +88,8 @@ struct FaultTests {
       "handler: noop", "handler: noop, dialect: reply", "targets.0.dialect = 'reply': is for NATS targets"),
     Wrong("plugin: pool}", "plugin: pool, dispatch: queued}", "is for FFI targets"),
     Wrong(
-      "plugin: pool}", "plugin: pool, dialect: repy}", "reply or text-id or reply-sdk or stream-sdk or detect",
+      "plugin: pool}", "plugin: pool, dialect: repy}",
+      "reply or text-id or reply-sdk or stream-sdk or detect",
       "did you mean 'reply'?"),
     Wrong(
       "plugin: pool}", "plugin: pool, client: native}",
