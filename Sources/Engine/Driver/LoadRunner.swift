@@ -208,11 +208,12 @@ package struct LoadRunner {
 }
 
 extension Measurement {
-  /// Whether the workers may speak another dialect: its maps came, or no answer at all did though somebody is there.
+  /// Whether the workers may speak another dialect: its maps came, or nothing did in a dialect whose requests others
+  /// refuse, perhaps without a word.
   fileprivate var looksForeign: Bool {
     if evidence?.otherDialect != nil { return true }
-    return request?.okInWindow == 0 && request?.counts.ok == 0 && evidence?.subjectWithoutSubscriber == nil
-      && evidence?.contentDifference == nil
+    return dialect?.traits.startMethod != nil && request?.counts.ok == 0
+      && evidence?.subjectWithoutSubscriber == nil && evidence?.contentDifference == nil
   }
 
   fileprivate mutating func add(from before: ResourceSample, to after: ResourceSample) {
