@@ -1,6 +1,7 @@
 import Engine
 import Foundation
 import Lab
+import Nylon
 import Report
 import Results
 import Scenario
@@ -152,6 +153,7 @@ final class BenchRun {
         InvalidReason(code: .interrupted, detail: "interrupted after \(measurement.durationSeconds) s"))
     }
     document.measurements.append(measurement)
+    noteDialect(of: measurement)
     document.links = lab.linkMeasurements.isEmpty ? nil : lab.linkMeasurements
     let name = "\(measurement.target) \(measurement.load)"
     if options.verbose {
@@ -164,6 +166,21 @@ final class BenchRun {
         description: "internal error: \(measurement.target) under \(measurement.load), \(scope.scope): "
           + "\(scope.counts.sent) sent but \(scope.counts.ended) ended. "
           + "The run is saved; please report it with its run.json.")
+    }
+  }
+
+  /// Keeps in the run, and says once, what a worker that was asked speaks.
+  private func noteDialect(of measurement: Engine.Measurement) {
+    for place in document.scenario.targets.indices
+    where document.scenario.targets[place].name == measurement.target {
+      guard case .nats(var spec) = document.scenario.targets[place].transport, spec.dialect == nil,
+        let dialect = lab.detectedDialects[measurement.target]
+      else { continue }
+      spec.dialect = dialect
+      document.scenario.targets[place].transport = .nats(spec)
+      guard !options.quiet else { continue }
+      progress.clear()
+      Console.error("target '\(measurement.target)': its workers speak \(dialect.rawValue)")
     }
   }
 

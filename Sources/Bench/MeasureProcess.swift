@@ -33,9 +33,11 @@ enum MeasureProcess {
     }
     let shared = try SharedRecording(layout: order.layout, descriptor: descriptor)
     let sampler = ResourceSampler(order)
-    return try LoadRunner(
-      order: order, area: shared.area, sample: sampler.sample, between: sampler.sampleBetween
-    ).measure()
+    let runner = LoadRunner(
+      order: order, area: shared.area, sample: sampler.sample, between: sampler.sampleBetween)
+    var measurement = try runner.measure()
+    runner.nameDialect(in: &measurement)
+    return measurement
   }
 
   private static func number(_ variable: String) -> Int32? {

@@ -1,6 +1,7 @@
 import Engine
 import Foundation
 import Lab
+import Nylon
 import Results
 import Scenario
 
@@ -11,6 +12,8 @@ final class Workbench {
   private var broker: Broker?
   private var pluginPaths: [String: String] = [:]
   private(set) var pluginFiles: [PluginFile] = []
+  /// What workers speak that were asked, by the target's name.
+  private(set) var detectedDialects: [String: Dialect] = [:]
   private let links: NetworkLinks
   /// What the network links took of probes, as far as they have been started.
   var linkMeasurements: [LinkMeasurement] { links.measurements }
@@ -72,7 +75,9 @@ final class Workbench {
     order.warmupSeconds = warmupSeconds ?? plan.warmupSeconds
     var pool: WorkerPool?
     var servers: [String] = []
-    if case .nats(let spec) = target.transport {
+    if case .nats(var spec) = target.transport {
+      spec.dialect = spec.dialect ?? detectedDialects[target.name]
+      order.target.transport = .nats(spec)
       servers = spec.servers
       if servers.isEmpty {
         if let gone = broker, !gone.isRunning {
@@ -95,6 +100,9 @@ final class Workbench {
     defer { pool?.stop() }
     links.begin(target, to: servers)
     var measurement = try runLoad(order, onGlance: onGlance)
+    if case .nats(let spec) = target.transport, spec.dialect == nil {
+      detectedDialects[target.name] = measurement.dialect
+    }
     links.judge(&measurement)
     noteDeaths(pool, order: order, in: &measurement)
     return measurement

@@ -45,7 +45,7 @@ package final class WorkerPool: Sendable {
         "Target '\(target.name)' names no workers to start",
         remedy: "Write workers: {count: 1, command: nylon-worker}, or leave workers: out.")
     }
-    let isOurs = program == "nylon-worker"
+    let isOurs = spec.isOwn
     let launch = Launch(
       program: isOurs ? try Executables.own(program) : program,
       arguments: (isOurs ? ["--name", target.plugin, "--prefix", pool.subjectPrefix] : [])

@@ -236,6 +236,8 @@ final class MessagePackWriter {
 
   // MARK: Values
 
+  func null() { byte(0xc0) }
+
   @inline(__always)
   func map(_ count: Int) {
     if count < 16 {

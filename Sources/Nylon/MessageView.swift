@@ -43,10 +43,14 @@ package struct RequestIDView {
   /// The text's or the binary's bytes.
   package let raw: UnsafeRawBufferPointer
   package let isText: Bool
+  /// The same bytes as a text.
+  package var asText: RequestIDView { RequestIDView(raw: raw, isText: true) }
 
-  /// The two words of a 16-byte id, most significant first; nil for any other.
+  /// The two words of an id of 16 bytes or of a UUID's text, most significant first; nil for any other. Sixteen
+  /// bytes may come back as a text: some workers have a text for every id.
+  @inlinable @inline(__always)
   package var words: (high: UInt64, low: UInt64)? {
-    guard !isText, raw.count == 16, let start = raw.baseAddress else { return nil }
+    guard raw.count == 16, let start = raw.baseAddress else { return isText ? UUIDText.id(raw) : nil }
     return (
       UInt64(bigEndian: start.loadUnaligned(as: UInt64.self)),
       UInt64(bigEndian: start.loadUnaligned(fromByteOffset: 8, as: UInt64.self))

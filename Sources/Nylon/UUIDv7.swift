@@ -37,3 +37,46 @@ package struct UUIDv7: Sendable {
     return (word ^ (word >> 31)) & 0x3ff_ffff_ffff
   }
 }
+
+/// The text of a UUID: 32 hexadecimal digits, lower-case, with four dashes between.
+package enum UUIDText {
+  package static let byteCount = 36
+
+  /// Writes `byteCount` bytes.
+  @inline(__always)
+  package static func write(_ id: (high: UInt64, low: UInt64), to place: UnsafeMutableRawPointer) {
+    var at = place
+    for digit in 0..<32 {
+      if digit == 8 || digit == 12 || digit == 16 || digit == 20 {
+        at.storeBytes(of: 45, as: UInt8.self)
+        at += 1
+      }
+      let word = digit < 16 ? id.high : id.low
+      let value = UInt8(truncatingIfNeeded: word >> UInt64(60 - 4 * (digit & 15))) & 15
+      at.storeBytes(of: value < 10 ? 48 + value : 87 + value, as: UInt8.self)
+      at += 1
+    }
+  }
+
+  /// The id of a text; nil when it is none, or has capital letters.
+  package static func id(_ text: UnsafeRawBufferPointer) -> (high: UInt64, low: UInt64)? {
+    guard text.count == byteCount else { return nil }
+    var (high, low): (UInt64, UInt64) = (0, 0)
+    for place in 0..<byteCount {
+      let character = text[place]
+      if place == 8 || place == 13 || place == 18 || place == 23 {
+        guard character == 45 else { return nil }
+        continue
+      }
+      let value: UInt8
+      switch character {
+      case 48...57: value = character - 48
+      case 97...102: value = character - 87
+      default: return nil
+      }
+      // The low word fills from the 17th digit on, which stands behind the third dash.
+      if place < 19 { high = high << 4 | UInt64(value) } else { low = low << 4 | UInt64(value) }
+    }
+    return (high, low)
+  }
+}

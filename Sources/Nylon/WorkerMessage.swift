@@ -12,6 +12,15 @@ extension RequestID {
   package init(high: UInt64, low: UInt64) {
     self = .bytes([high, low].flatMap { withUnsafeBytes(of: $0.bigEndian, Array.init) })
   }
+
+  /// The text of a UUID.
+  static func uuidText(_ id: (high: UInt64, low: UInt64)) -> RequestID {
+    let bytes = [UInt8](unsafeUninitializedCapacity: UUIDText.byteCount) { buffer, count in
+      buffer.baseAddress.map { UUIDText.write(id, to: $0) }
+      count = UUIDText.byteCount
+    }
+    return RequestID(bytes: bytes, isText: true)
+  }
 }
 
 /// What the host publishes to a worker, or what a worker answers, in all dialects. What is nil is left out.
@@ -97,7 +106,7 @@ package struct WorkerMessage: Sendable, Hashable {
     writer.beginMessage()
     writer.entry("version", 1) { writer.unsigned($0) }
     writer.entry("request_id", requestID) { id in
-      offsets.requestID = writer.byteCount + 2  // behind 0xc4 and the length
+      offsets.requestID = writer.byteCount + 2  // behind the type, 0xc4 or 0xd9, and the length
       id.bytes.withUnsafeBytes { writer.requestID(RequestIDView(raw: $0, isText: id.isText)) }
     }
     writer.entry("session_id", sessionID) {
@@ -119,28 +128,51 @@ package struct WorkerMessage: Sendable, Hashable {
   }
 }
 
-/// A packed request that the generator copies and patches: nothing but its id, session and time changes.
+extension WorkerMessage {
+  /// The request that starts a phase, as a host of the dialect sends it. `entry` names the handler; `context` and
+  /// `reply`, the subject that the worker is to answer to, go with it where the dialect has them; `headers` come last.
+  package init(
+    _ dialect: DialectTraits, id: (high: UInt64, low: UInt64), sessionID: UInt32, phase: Phase, entry: String,
+    context: [UInt8]?, reply: String, timestampMilliseconds: UInt64, headers: [KeyValue] = []
+  ) {
+    let place = dialect.namesReplySubject ? [KeyValue(key: "reply", value: reply)] : []
+    self.init(
+      requestID: dialect.idIsText ? .uuidText(id) : RequestID(high: id.high, low: id.low),
+      sessionID: sessionID,
+      phase: phase, method: dialect.startMethod, data: dialect.sendsContext ? context : nil,
+      timestampMilliseconds: timestampMilliseconds,
+      headers: [KeyValue(key: "entry", value: entry)] + place + headers)
+  }
+}
+
+/// A packed request that the generator copies and patches: nothing but its id, session, time and reply subject
+/// changes.
 package struct RequestTemplate {
   package let bytes: [UInt8]
-  /// Where in the bytes the 16 of the request's id are.
+  /// Whether the request's id is a UUID's text; else it is 16 bytes.
+  package let idIsText: Bool
+  /// Where in the bytes the request's id is.
   package let requestIDOffset: Int
   /// Where the session's id is: 4 bytes, big-endian.
   package let sessionIDOffset: Int
   /// Where the time is: 8 bytes, big-endian, Unix milliseconds.
   package let timestampOffset: Int
+  /// Where the reply subject is, as long as the one that the template was made with; nil where there is none.
+  package let replyOffset: Int?
 
-  /// Packs a request of a phase. `entry` names the handler; `method` is 0 in `stream-sdk` and nil
-  /// elsewhere; `headers` come behind `entry`. Throws `MessageError.tooLarge` past 4 GiB of data.
+  /// Packs a request of a phase. Throws `MessageError.tooLarge` past 4 GiB of data.
   package init(
-    phase: Phase, entry: String, data: [UInt8]? = nil, method: UInt32? = nil,
-    headers: [KeyValue] = []
+    _ dialect: DialectTraits = Dialect.reply.traits, phase: Phase, entry: String, context: [UInt8]? = nil,
+    reply: String = "", headers: [KeyValue] = []
   ) throws(MessageError) {
     let message = WorkerMessage(
-      requestID: RequestID(high: 0, low: 0), sessionID: 0, phase: phase, method: method, data: data,
-      timestampMilliseconds: 0, headers: [KeyValue(key: "entry", value: entry)] + headers)
+      dialect, id: (0, 0), sessionID: 0, phase: phase, entry: entry, context: context, reply: reply,
+      timestampMilliseconds: 0, headers: headers)
     let writer = MessagePackWriter()
+    idIsText = dialect.idIsText
     (requestIDOffset, sessionIDOffset, timestampOffset) = try message.pack(to: writer, isTemplate: true)
     bytes = writer.copy
+    replyOffset = dialect.namesReplySubject ? bytes.firstRange(of: Array(reply.utf8))?.lowerBound : nil
   }
 }
 

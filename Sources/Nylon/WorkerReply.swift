@@ -70,25 +70,32 @@ extension WorkerStamps {
   }
 }
 
-/// Packs the `reply` dialect's answers into one buffer that is kept: the worker's hot path. Each thread has its own.
+/// Packs what workers answer and call, and what hosts answer to that, into one buffer that is kept: the hot path of
+/// both. Each thread has its own.
 package final class ReplyEncoder {
   private let writer = MessagePackWriter()
   private var stampsOffset: Int?
+  /// Whether `data` that is not there is written as nil; else it is left out.
+  private let writesNilData: Bool
 
-  package init() {}
+  package init(writesNilData: Bool = false) { self.writesNilData = writesNilData }
 
-  /// The answer's bytes, valid until the next answer. `data` and `error` are left out when nil,
-  /// and so are `stamps`, whose last one `stampPacked` sets.
+  /// The message's bytes, valid until the next one. What is nil is left out, and so is an action that is missing;
+  /// the last one of `stamps` is for `stampPacked` to set.
   package func encode(
-    requestID: RequestIDView?, sessionID: UInt32, action: ReplyAction,
-    data: UnsafeRawBufferPointer? = nil, error: String? = nil, stamps: WorkerStamps? = nil
+    requestID: RequestIDView?, sessionID: UInt32?, phase: Phase? = nil, action: ReplyAction = .missing,
+    method: UInt32? = nil, data: UnsafeRawBufferPointer? = nil, error: String? = nil,
+    stamps: WorkerStamps? = nil
   ) -> UnsafeRawBufferPointer {
     writer.beginMessage()
     writer.entry("version", 1) { writer.unsigned($0) }
     writer.entry("request_id", requestID) { writer.requestID($0) }
     writer.entry("session_id", sessionID) { writer.unsigned(UInt64($0)) }
+    writer.entry("phase", phase) { writer.unsigned(UInt64($0.rawValue)) }
     writer.entry("action", action.text) { writer.key($0) }
+    writer.entry("method", method) { writer.unsigned(UInt64($0)) }
     writer.entry("data", data) { writer.binary($0) }
+    if data == nil, writesNilData { writer.entry("data", ()) { writer.null() } }
     writer.entry("error", error) { writer.text($0) }
     stampsOffset = nil
     writer.entry("headers", stamps) { stamps in

@@ -68,8 +68,9 @@ package enum Answer {
       switch target.transport {
       case .ffi(let spec): "plugin \(spec.file)"
       case .nats(let spec):
-        spec.workers.map { "\($0.count) x \($0.command.joined(separator: " ")) (\(spec.dialect.rawValue))" }
-          ?? "workers of '\(target.plugin)' that ran already (\(spec.dialect.rawValue))"
+        (spec.workers.map { "\($0.count) x \($0.command.joined(separator: " "))" }
+          ?? "workers of '\(target.plugin)' that ran already")
+          + (spec.dialect.map { " (\($0.rawValue))" } ?? "")
       }
     }.uniqued().joined(separator: ", ")
     let facts = document.machine

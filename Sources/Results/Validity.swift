@@ -56,9 +56,16 @@ package enum Validity {
     let phases = measurement.scopes.dropFirst().reduce(UInt64(0)) { $0 + $1.counts.sent }
     let most = duplicateShare * Double(max(phases, 1))
     // A retried request may rightly be answered more than once.
-    let duplicates = counts.duplicates - min(counts.duplicates, counts.retries)
+    let duplicates = measurement.hasCallMaps ? 0 : counts.duplicates - min(counts.duplicates, counts.retries)
     let foreign = measurement.evidence?.otherDialectMaps ?? 0
-    guard Double(max(duplicates, foreign)) > most else { return nil }
+    let spoken = measurement.evidence?.spokenDialect?.rawValue
+    guard Double(max(duplicates, foreign)) > most || spoken != nil else { return nil }
+    if let spoken {
+      let seen = measurement.evidence?.otherDialectClause ?? "no answer came in the target's dialect"
+      return InvalidReason(
+        code: .wrongDialect,
+        detail: "this worker speaks \(spoken): \(seen). Write `dialect: \(spoken)` for the target")
+    }
     let seen =
       measurement.evidence?.otherDialectClause
       ?? "\(duplicates) replies came again for \(phases) phases (over 1 %)"
@@ -199,6 +206,7 @@ enum FailureWords {
 
   private static func remedy(_ measurement: Measurement) -> String {
     let evidence = measurement.evidence ?? FailureEvidence()
+    if let spoken = evidence.spokenDialect { return "Write `dialect: \(spoken.rawValue)`." }
     if evidence.otherDialect != nil { return "Write the dialect that the workers speak as `dialect:`." }
     if evidence.contentDifference != nil { return "Correct `verify:`, or the handler." }
     if evidence.workerError != nil { return "Correct what the worker complains of." }

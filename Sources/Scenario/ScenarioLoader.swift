@@ -139,7 +139,7 @@ package struct ScenarioLoader: Sendable {
   private static func warn(of plan: Plan, _ root: Block) {
     for (index, target) in plan.targets.enumerated() {
       guard case .nats(let spec) = target.transport else { continue }
-      if spec.dialect == .reply { checkSize(of: plan, target, spec, root) }
+      if (spec.dialect ?? .reply).traits.sendsContext { checkSize(of: plan, target, spec, root) }
       func warn(_ key: String, _ message: String) {
         root.problems.add(.warning, at: root.value.place, key: "targets.\(index).\(key)", message)
       }
@@ -171,7 +171,7 @@ extension ScenarioLoader {
       let context = HTTPContext(request: messages.request, response: messages.response)
       let stamps = target.isDecomposed ? [WorkerStamps.question] : []
       let template = try? RequestTemplate(
-        phase: .requestFilter, entry: target.handler, data: context.encoded(),
+        Dialect.reply.traits, phase: .requestFilter, entry: target.handler, context: context.encoded(), reply: "",
         headers: stamps + (spec.defaultHeaders ?? []))
       bytes = template?.bytes.count ?? bodies
     }

@@ -172,7 +172,8 @@ package struct NATSSpec: Codable, Sendable, Equatable {
   package var servers: [String] = []
   package var subjectPrefix = "nylon.plugin"
   package var group = "default"
-  package var dialect = Dialect.reply
+  /// What the workers speak; nil when one is asked before the first load.
+  package var dialect: Dialect? = .reply
   /// Secret: never print.
   package var auth = NATSAuth()
   package var tls = NATSTLS()
@@ -193,16 +194,6 @@ extension NATSSpec {
   }
 }
 
-/// The wire dialects of NATS workers.
-package enum Dialect: String, Codable, Sendable, CaseIterable {
-  /// One reply with `action`; the HTTP context travels with the request.
-  case reply
-  /// The real Go SDK with one reply.
-  case replySDK = "reply-sdk"
-  /// The newest real Go SDK: several maps on the reply subject.
-  case streamSDK = "stream-sdk"
-}
-
 /// Workers that the run starts for a pool. Its rows say what the fields mean.
 package struct WorkersSpec: Codable, Sendable, Equatable {
   package var count: Int
@@ -210,8 +201,11 @@ package struct WorkersSpec: Codable, Sendable, Equatable {
   package var environment: [String: String] = [:]
   package var startSeconds = 10.0
 
+  /// The name of this package's own worker.
+  package static let ownName = "nylon-worker"
   /// One of this package's own.
-  package static let own = WorkersSpec(count: 1, command: ["nylon-worker"])
+  package static let own = WorkersSpec(count: 1, command: [ownName])
+  package var isOwn: Bool { command.first == Self.ownName }
   static let none = WorkersSpec(count: 1, command: [])
 
   static let keys = Keys<WorkersSpec>(

@@ -12,7 +12,7 @@ struct TargetReader {
   var dispatch = Dispatch.queued
   var payloads = PayloadOwner.plugin
   var spin = Spin.auto
-  var dialect = Dialect.reply
+  var dialect: WrittenDialect?
   var workers = WorkersSpec.none
   var links: [LinkSpec]?
 
@@ -70,7 +70,9 @@ struct TargetReader {
       ).only("FFI"),
       Key(
         "dialect", \.dialect, .choice,
-        "what the workers speak. `verify` cannot be used with `reply-sdk`; `stream-sdk` is not spoken yet"
+        "what the workers speak; `detect` asks one of them before the first load. `verify` cannot be used where "
+          + "what handlers change does not come back: `text-id`, `reply-sdk`",
+        default: "`reply` for `nylon-worker`, `detect` for other workers"
       ).only("NATS"),
       Key(
         "workers", \.workers, .block(WorkersSpec.keys, from: .none), "workers to start",
@@ -85,6 +87,25 @@ struct TargetReader {
     ])
 
   static let inFlightRange = 1...65_536
+}
+
+/// What `dialect:` may say: a dialect, or that a worker is asked.
+struct WrittenDialect: RawRepresentable, CaseIterable, Sendable {
+  /// nil when a worker is asked.
+  let dialect: Dialect?
+
+  private static let question = "detect"
+
+  init(dialect: Dialect?) { self.dialect = dialect }
+
+  init?(rawValue: String) {
+    dialect = Dialect(rawValue: rawValue)
+    if dialect == nil, rawValue != Self.question { return nil }
+  }
+
+  var rawValue: String { dialect?.rawValue ?? Self.question }
+
+  static var allCases: [WrittenDialect] { (Dialect.allCases + [nil]).map(WrittenDialect.init(dialect:)) }
 }
 
 /// Reads `targets:` with the plugins and brokers that are configured.
@@ -150,18 +171,12 @@ struct TargetsReader {
 
   /// What the generator cannot do is refused, not measured by halves.
   private func check(_ written: TargetReader, _ block: Block) {
-    switch written.dialect {
-    case .streamSDK:
-      block.fail(
-        "dialect",
-        "is not spoken by this version: its workers send several maps a phase, and under another dialect their "
-          + "answers would be marked invalid", remedy: "load the same handlers as an FFI plugin")
-    case .replySDK where !written.verify.isEmpty:
-      block.fail(
-        "verify", "cannot be checked with dialect: reply-sdk, whose replies do not carry the response",
-        remedy: "leave verify out")
-    default: break
+    guard let dialect = written.dialect?.dialect, dialect.traits.changes == .lost, !written.verify.isEmpty else {
+      return
     }
+    block.fail(
+      "verify", "cannot be checked with dialect: \(dialect.rawValue), whose replies do not carry the response",
+      remedy: "leave verify out")
   }
 
   private static func defaultLimit(_ loads: [LoadReader.Placed]) -> Int {
@@ -223,7 +238,8 @@ struct TargetsReader {
       return .nats(
         NATSSpec(
           servers: servers, subjectPrefix: broker.subjectPrefix, group: plugin.group,
-          dialect: written.dialect,
+          // Explicitly none is to be asked, too.
+          dialect: written.dialect.map(\.dialect) ?? (written.workers.isOwn ? .reply : nil),
           auth: broker.auth, tls: broker.tls,
           workers: written.workers.command.isEmpty ? nil : written.workers, configJSON: plugin.configJSON,
           links: written.links,

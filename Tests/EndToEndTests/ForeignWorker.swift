@@ -3,8 +3,9 @@ import Foundation
 /// A worker in C that shares no code with this package, and answers as its first argument says:
 ///
 /// * `reply`, `reply-sdk`: one map, with and without `action`, 20 ms after the request;
-/// * `stream`, `stream-bare`: an acknowledgement, a SetHeader, and 20 ms later Next, each a map of its own; the
-///   acknowledgement of `stream-bare` has no `session_id`, so it looks like an answer of `reply-sdk`;
+/// * `stream`, `stream-bare`, `stream-late`: an acknowledgement, a status, and 20 ms later Next, each a map of its
+///   own; the acknowledgement of `stream-bare` has no `session_id`, so it looks like an answer of `reply-sdk`, and
+///   that of `stream-late` comes behind Next;
 /// * `late-action`: a map with `method`, and 20 ms later one with `action`;
 /// * `mute`: nothing;
 /// * `half`: as `reply`, without the 20 ms, for as many milliseconds as its second argument says, then nothing;
@@ -98,11 +99,13 @@ struct ForeignWorker {
         int bare = !strcmp(mode, "stream-bare");
         begin(bare ? 2 : 3, id, id_bytes);
         if (!bare) session(sid);
-        send_map(reply);
-        begin(5, id, id_bytes); session(sid); key("method"); put("\x64", 1); key("data"); put("\xc4\x00", 2);
+        int late = !strcmp(mode, "stream-late");
+        if (!late) send_map(reply);
+        begin(5, id, id_bytes); session(sid); key("method"); put("\x66", 1); key("data"); put("\xc4\x02\x00\xc9", 4);
         send_map(reply);
         usleep(20000);
         begin(4, id, id_bytes); session(sid); key("method"); put("\x01", 1); send_map(reply);
+        if (late) { begin(3, id, id_bytes); session(sid); send_map(reply); }
         return;
       }
       if (!strcmp(mode, "late-action")) {

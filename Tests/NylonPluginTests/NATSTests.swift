@@ -242,6 +242,8 @@ struct NATSTests {
     #expect(configuration.tlsEnabled && configuration.queueGroup == "nats_group")
     #expect(configuration.token == "nats_token" && configuration.user == "nats_user")
     #expect(configuration.password == "nats_password" && configuration.credentialsFile == "nats_creds")
+    configuration.apply(environment: ["NYLON_DIALECT": "stream-sdk", "NYLON_NIL_DATA": "1"])
+    #expect(configuration.dialect == "stream-sdk" && configuration.writesNilData)
     #expect(configuration.nkeySeedFile == "nats_nkey" && configuration.tlsCAFile == "nats_ca")
     #expect(configuration.tlsCertificateFile == "nats_cert" && configuration.tlsKeyFile == "nats_key")
   }

@@ -106,7 +106,7 @@ struct WorkerProcessTests {
     arguments: [
       [], ["--name", "a b"], ["--name", "p", "--max-workers", "0"], ["--name", "p", "--nope"],
       ["--name", "p", "--config", "no json"], ["--name", "p", "--creds-file", "/does/not/exist"],
-      ["--name", "p", "--tls-cert", "/etc/hostname"],
+      ["--name", "p", "--tls-cert", "/etc/hostname"], ["--name", "p", "--dialect", "replay"],
     ])
   func usage(arguments: [String]) throws {
     let worker = try Worker(arguments)

@@ -6,7 +6,7 @@ import Testing
 struct MessagePackTests {
   private let id = RequestID(high: 0x0192_f0c1_2345_7001, low: 0x8000_0000_0000_002a)
 
-  @Test("a request comes back as it was, in all three dialects")
+  @Test("a request comes back as it was, in all dialects")
   func requests() throws {
     let requests = [
       WorkerMessage(
@@ -24,7 +24,7 @@ struct MessagePackTests {
     }
   }
 
-  @Test("a response comes back as it was, in all three dialects")
+  @Test("a response comes back as it was, in all dialects")
   func responses() throws {
     let responses = [
       WorkerMessage(requestID: id, sessionID: 7, action: .next),
@@ -145,31 +145,51 @@ struct MessagePackTests {
     }
   }
 
-  @Test("a patched template is the request that a full encoding gives")
-  func template() throws {
-    let headers = [KeyValue(key: "reply", value: "_INBOX.a")]
-    for method in [nil, UInt32(0)] {
-      let template = try RequestTemplate(
-        phase: .responseFilter, entry: "authz", data: [5, 6], method: method, headers: headers)
-      for (sessionID, timestamp) in [(UInt32(0), UInt64(0)), (1, 2), (.max, .max), (77, 1_761_000_000_123)] {
-        var bytes = template.bytes
-        bytes.withUnsafeMutableBytes { bytes in
-          let (high, low): (UInt64, UInt64) = (0x0192_f0c1_2345_7001, 0x8000_0000_0000_002a)
+  @Test("a patched template is the request that a full encoding gives", arguments: Dialect.allCases)
+  func template(dialect: Dialect) throws {
+    let (high, low): (UInt64, UInt64) = (0x0192_f0c1_2345_7001, 0x8000_0000_0000_002a)
+    let (sample, own) = ("_INBOX.sample", "_INBOX.theirs")
+    let template = try RequestTemplate(
+      dialect.traits, phase: .responseFilter, entry: "authz", context: [5, 6], reply: sample)
+    for (sessionID, timestamp) in [(UInt32(0), UInt64(0)), (1, 2), (.max, .max), (77, 1_761_000_000_123)] {
+      var bytes = template.bytes
+      bytes.withUnsafeMutableBytes { bytes in
+        if template.idIsText {
+          bytes.baseAddress.map { UUIDText.write((high, low), to: $0 + template.requestIDOffset) }
+        } else {
           bytes.storeBytes(of: high.bigEndian, toByteOffset: template.requestIDOffset, as: UInt64.self)
           bytes.storeBytes(of: low.bigEndian, toByteOffset: template.requestIDOffset + 8, as: UInt64.self)
-          bytes.storeBytes(of: sessionID.bigEndian, toByteOffset: template.sessionIDOffset, as: UInt32.self)
-          bytes.storeBytes(of: timestamp.bigEndian, toByteOffset: template.timestampOffset, as: UInt64.self)
         }
-        let decoded = try bytes.withUnsafeBytes { try WorkerMessage(request: $0) }
-        #expect(
-          decoded
-            == WorkerMessage(
-              requestID: id, sessionID: sessionID, phase: .responseFilter, method: method, data: [5, 6],
-              timestampMilliseconds: timestamp,
-              headers: [KeyValue(key: "entry", value: "authz")] + headers))
-        let full = try decoded.encoded()
-        #expect(try full.withUnsafeBytes { try WorkerMessage(request: $0) } == decoded)
+        bytes.storeBytes(of: sessionID.bigEndian, toByteOffset: template.sessionIDOffset, as: UInt32.self)
+        bytes.storeBytes(of: timestamp.bigEndian, toByteOffset: template.timestampOffset, as: UInt64.self)
+        if let offset = template.replyOffset {
+          UnsafeMutableRawBufferPointer(rebasing: bytes[offset...]).copyBytes(from: own.utf8)
+        }
       }
+      let decoded = try bytes.withUnsafeBytes { try WorkerMessage(request: $0) }
+      #expect(
+        decoded
+          == WorkerMessage(
+            dialect.traits, id: (high, low), sessionID: sessionID, phase: .responseFilter, entry: "authz",
+            context: [5, 6], reply: own, timestampMilliseconds: timestamp))
+      let full = try decoded.encoded()
+      #expect(try full.withUnsafeBytes { try WorkerMessage(request: $0) } == decoded)
+      #expect(decoded.method == dialect.traits.startMethod)
+      #expect((decoded.data != nil) == dialect.traits.sendsContext)
+    }
+  }
+
+  @Test("a UUID's text is read as the id that it was written for, and what is none is not")
+  func uuidText() throws {
+    let text = "0192f0c1-2345-7001-8000-00000000002a"
+    let read = { (text: String) in Array(text.utf8).withUnsafeBytes { UUIDText.id($0) } }
+    let id = try #require(read(text))
+    #expect(id.high == 0x0192_f0c1_2345_7001 && id.low == 0x8000_0000_0000_002a)
+    var written = [UInt8](repeating: 0, count: UUIDText.byteCount)
+    written.withUnsafeMutableBytes { bytes in bytes.baseAddress.map { UUIDText.write(id, to: $0) } }
+    #expect(String(decoding: written, as: UTF8.self) == text)
+    for wrong in ["", text.uppercased(), text + "0", String(text.map { $0 == "-" ? "0" : $0 })] {
+      #expect(read(wrong) == nil)
     }
   }
 

@@ -148,6 +148,14 @@ struct ValidityTests {
     measurement.evidence?.otherDialect = "has `method`"
     measurement.evidence?.otherDialectMaps = 51
     #expect(codes(measurement) == ["wrong_dialect"])
+    measurement.evidence?.spokenDialect = .streamSDK
+    let reason = Validity.assess(measurement, optimisedBuild: true).reasons.first
+    #expect(reason?.detail.contains("this worker speaks stream-sdk: 51 maps") == true)
+    // Where each call is a map, one that comes again is the handler's doing.
+    measurement.evidence = nil
+    measurement.dialect = .streamSDK
+    measurement.scopes[0].counts.retries = 0
+    #expect(codes(measurement) == [])
     // A plugin that calls Next twice is odd, but its phases are timed to their end.
     measurement.transport = "ffi"
     measurement.scopes[0].counts.retries = 0

@@ -88,7 +88,8 @@ struct FaultTests {
       "handler: noop", "handler: noop, dialect: reply", "targets.0.dialect = 'reply': is for NATS targets"),
     Wrong("plugin: pool}", "plugin: pool, dispatch: queued}", "is for FFI targets"),
     Wrong(
-      "plugin: pool}", "plugin: pool, dialect: repy}", "reply or reply-sdk or stream-sdk",
+      "plugin: pool}", "plugin: pool, dialect: repy}",
+      "reply or text-id or reply-sdk or stream-sdk or detect",
       "did you mean 'reply'?"),
     Wrong(
       "plugin: pool}", "plugin: pool, client: native}",
@@ -180,9 +181,6 @@ struct FaultTests {
       "name: pool, m", "name: po.ol, m", "test.yaml:4:12: plugins.1.name = 'po.ol': contains a dot",
       "name it with letters"),
     Wrong("group: workers", "group: 'a.*'", "the queue group of the workers"),
-    Wrong(
-      "plugin: pool}", "plugin: pool, dialect: stream-sdk}",
-      "test.yaml:9:41: targets.1.dialect = 'stream-sdk': is not spoken by this version", "as an FFI plugin"),
     Wrong(
       "plugin: pool}", "plugin: pool, dialect: reply-sdk, verify: {status: 200}}",
       "test.yaml:9:60: targets.1.verify: cannot be checked with dialect: reply-sdk", "leave verify out"),

@@ -22,7 +22,7 @@ struct LoadingTests {
       Issue.record("not NATS")
       return
     }
-    #expect(nats == NATSSpec(servers: ["nats://127.0.0.1:4222"], group: "workers"))
+    #expect(nats == NATSSpec(servers: ["nats://127.0.0.1:4222"], group: "workers", dialect: nil))
     #expect(plan.targets[1].handler == "authz")
     #expect(plan.targets[1].maxInFlight == 1024)
     #expect(plan.targets[1].overflow == .queue)

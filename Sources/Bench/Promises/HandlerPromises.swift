@@ -96,6 +96,9 @@ enum HandlerPromises {
           status: 200, responseHeaders: headers(["X-Plugin-Transport": "", "X-Processed-By": ""]),
           bodyUnchanged: true)),
       Case(
+        handler: "pause",
+        verify: Verification(status: 200, responseHeaders: headers(["X-Paused": "yes"]), bodyUnchanged: true)),
+      Case(
         handler: "api",
         verify: Verification(
           status: 201,

@@ -88,7 +88,7 @@ enum SettingPromises {
           messaging: default
           entry_point: authz
       \(plugin)
-      targets: [{plugin: my-plugin}]
+      targets: [{plugin: my-plugin, dialect: reply}]
       loads: [{mode: closed, concurrency: 1}]
       """
     let path = NSTemporaryDirectory() + "/nylon-promise-\(UUID().uuidString).yaml"

@@ -129,20 +129,13 @@ final class RequestClient {
   /// A phase request as the host would send it.
   func message(_ target: Target, _ phase: Phase, _ request: RequestSpec) throws -> [UInt8] {
     count += 1
-    var data: [UInt8]?
-    var defaultHeaders: [KeyValue] = []
-    if case .nats(let spec) = target.transport {
-      defaultHeaders = spec.defaultHeaders ?? []
-      if spec.dialect == .reply {
-        let content = RequestContent(request, seed: 1)
-        data = HTTPContext(request: content.request, response: content.response).encoded()
-      }
-    }
+    guard case .nats(let spec) = target.transport else { return [] }
+    let content = RequestContent(request, seed: 1)
     return try WorkerMessage(
-      requestID: RequestID(high: 0x0190_0000_0000_7000 | count >> 32, low: 1 << 63 | count),
-      sessionID: UInt32(truncatingIfNeeded: count), phase: phase, data: data,
-      timestampMilliseconds: UInt64(Date().timeIntervalSince1970 * 1000),
-      headers: [KeyValue(key: "entry", value: target.handler)] + defaultHeaders
+      (spec.dialect ?? .reply).traits, id: (0x0190_0000_0000_7000 | count >> 32, 1 << 63 | count),
+      sessionID: UInt32(truncatingIfNeeded: count), phase: phase, entry: target.handler,
+      context: HTTPContext(request: content.request, response: content.response).encoded(), reply: "",
+      timestampMilliseconds: UInt64(Date().timeIntervalSince1970 * 1000), headers: spec.defaultHeaders ?? []
     ).encoded()
   }
 

@@ -1,6 +1,7 @@
 import CJemalloc
 import CLinux
 import Foundation
+import Nylon
 import Scenario
 import Synchronization
 
@@ -65,15 +66,41 @@ package struct LoadRunner {
       if !measurement.invalidReasons.contains(where: { $0.code == .pluginHung }) { plugin.shutdown() }
       return measurement
     case .nats(let spec):
-      try WorkerInitialization(order: order, spec: spec).run()
-      let transports = try NATSTransport.make(order: order, spec: spec, area: area)
-      var measurement = run(transports: transports)
-      measurement.client = Measurement.nativeClient
-      for remark in transports.flatMap(\.remarks) where !measurement.warnings.contains(remark) {
-        measurement.warnings.append(remark)
-      }
-      return measurement
+      return try measure(spec)
     }
+  }
+
+  private func measure(_ spec: NATSSpec) throws -> Measurement {
+    let probe = DialectProbe(order: order, spec: spec)
+    let known = try probe.dialect()
+    // A worker that does not tell is loaded as one of ours; the answers show whether it is one.
+    let dialect = known ?? .reply
+    var warnings: [String] = []
+    do {
+      warnings = try WorkerInitialization(order: order, spec: spec, dialect: dialect.traits).run()
+    } catch let failure as LoadFailure {
+      // Workers of another dialect look for their configuration elsewhere.
+      if let spoken = probe.other(than: dialect) { throw probe.refusal(of: dialect, spoken) }
+      throw failure
+    }
+    let transports = try NATSTransport.make(order: order, spec: spec, dialect: dialect, area: area)
+    var measurement = run(transports: transports)
+    measurement.client = Measurement.nativeClient
+    measurement.dialect = known
+    for remark in warnings + transports.flatMap(\.remarks) where !measurement.warnings.contains(remark) {
+      measurement.warnings.append(remark)
+    }
+    return measurement
+  }
+
+  /// Asks a worker, after a load that was not answered as its dialect has it, what it speaks, and notes it when it is
+  /// another dialect.
+  package func nameDialect(in measurement: inout Measurement) {
+    guard case .nats(let spec) = order.target.transport, measurement.looksForeign,
+      let spoken = DialectProbe(order: order, spec: spec).other(than: measurement.dialect ?? .reply)
+    else { return }
+    measurement.evidence = measurement.evidence ?? FailureEvidence()
+    measurement.evidence?.spokenDialect = spoken
   }
 
   /// Runs the load with one transport for each thread; returns when all is recorded, or when a
@@ -181,6 +208,14 @@ package struct LoadRunner {
 }
 
 extension Measurement {
+  /// Whether the workers may speak another dialect: its maps came, or nothing did in a dialect whose requests others
+  /// refuse, perhaps without a word.
+  fileprivate var looksForeign: Bool {
+    if evidence?.otherDialect != nil { return true }
+    return dialect?.traits.startMethod != nil && request?.counts.ok == 0
+      && evidence?.subjectWithoutSubscriber == nil && evidence?.contentDifference == nil
+  }
+
   fileprivate mutating func add(from before: ResourceSample, to after: ResourceSample) {
     cpuGeneratorNanoseconds = after.grown(\.generatorNanoseconds, since: before)
     cpuBrokerNanoseconds = after.grown(\.brokerNanoseconds, since: before)

@@ -374,25 +374,11 @@ extension FFITransport {
   private func write(
     _ method: Nylon.Method, _ message: PluginMessage, _ state: UnsafeMutablePointer<FFISlot>
   ) -> Bool {
-    let payload = message.payload
     let current = host.pointee.currentSID + host.pointee.numbering.slot(of: message.sid)
     return withSlotLock(state) {
       // On a thread of the plugin's the session may have ended since, and the next one begun.
       guard current.pointee.load(ordering: .acquiring) == message.sid else { return true }
-      switch method {
-      case .setResponseHeader:
-        guard let header = HeaderKeyValueCodec.decode(payload) else { return false }
-        state.pointee.response.setHeader(name: header.key, value: header.value)
-      case .removeResponseHeader: state.pointee.response.removeHeader(name: payload)
-      case .setResponseStatus:
-        guard payload.count == 2 else { return false }
-        state.pointee.response.setStatus(UInt16(payload[0]) << 8 | UInt16(payload[1]))
-      case .setResponseFullBody: state.pointee.response.setBody(payload)
-      case .setResponseStreamData: state.pointee.response.appendBody(payload)
-      case .setResponseStreamHeader: break
-      default: return false
-      }
-      return true
+      return state.pointee.response.apply(method, message.payload)
     }
   }
 
@@ -400,13 +386,11 @@ extension FFITransport {
   private func answerFromResponse(
     _ method: Nylon.Method, _ message: PluginMessage, _ state: UnsafeMutablePointer<FFISlot>
   ) {
+    let openedAt = state.pointee.openedAt
+    if let number = state.pointee.response.number(method, openedAt: openedAt, unixOffset: unixOffset) {
+      return withDecimal(number) { send($0, for: message) }
+    }
     switch method {
-    case .readResponseStatus: send(decimal: UInt64(state.pointee.response.status), for: message)
-    case .readResponseBytes: send(decimal: UInt64(state.pointee.response.body.count), for: message)
-    case .readResponseDuration:
-      send(decimal: (MonotonicClock.nanoseconds - state.pointee.openedAt) / 1_000_000, for: message)
-    case .readRequestTimestamp:
-      send(decimal: (state.pointee.openedAt + unixOffset) / 1_000_000, for: message)
     case .readResponseHeaders:
       let table = HeaderTable.encode(withSlotLock(state) { state.pointee.response.allHeaders() })
       table.withUnsafeBytes { send($0, for: message) }
@@ -419,19 +403,6 @@ extension FFITransport {
         send(state.pointee.response.body, for: message)
       }
     default: thread.pointee.broken.add(1, ordering: .relaxed)
-    }
-  }
-
-  private func send(decimal value: UInt64, for message: PluginMessage) {
-    withUnsafeTemporaryAllocation(byteCount: 20, alignment: 1) { digits in
-      var place = 20
-      var rest = value
-      repeat {
-        place -= 1
-        digits[place] = UInt8(48 + rest % 10)
-        rest /= 10
-      } while rest > 0
-      send(UnsafeRawBufferPointer(rebasing: digits[place...]), for: message)
     }
   }
 

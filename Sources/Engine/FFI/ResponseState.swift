@@ -2,7 +2,7 @@ import Foundation
 import Nylon
 import Scenario
 
-/// Bytes that only grow, and are never given back: what has them serves as long as the process.
+/// Bytes that only grow.
 struct GrowingBytes {
   private(set) var start: UnsafeMutableRawPointer
   private var capacity: Int
@@ -22,6 +22,9 @@ struct GrowingBytes {
     defer { count &+= more }
     return start + count
   }
+
+  /// Gives the memory back; most of what has it serves as long as the process.
+  func deallocate() { start.deallocate() }
 
   mutating func append(_ more: UnsafeRawBufferPointer) {
     UnsafeMutableRawBufferPointer(start: extend(by: more.count), count: more.count).copyMemory(from: more)
@@ -97,6 +100,12 @@ struct ResponseState {
     upstreamHeaderBytes = headers.count
   }
 
+  /// Gives the memory of its own back.
+  func deallocate() {
+    headers.deallocate()
+    ownBody.deallocate()
+  }
+
   /// Back to what the upstream sent, for the next session.
   @inline(__always)
   mutating func reset(to upstream: ResponseState) {
@@ -128,19 +137,19 @@ struct ResponseState {
   /// The status of a plugin's own response that sets none.
   private static let statusOfPlugin: UInt16 = 200
 
-  mutating func setStatus(_ code: UInt16) {
+  private mutating func setStatus(_ code: UInt16) {
     status = code
     isChanged = true
     isStatusOwn = true
   }
 
-  mutating func setBody(_ bytes: UnsafeRawBufferPointer) {
+  private mutating func setBody(_ bytes: UnsafeRawBufferPointer) {
     ownBody.count = 0
     appendBody(bytes)
   }
 
   /// Adds stream data to the body; the first call replaces the upstream's.
-  mutating func appendBody(_ bytes: UnsafeRawBufferPointer) {
+  private mutating func appendBody(_ bytes: UnsafeRawBufferPointer) {
     isChanged = true
     isBodyOwn = true
     ownBody.append(bytes)
@@ -183,7 +192,7 @@ struct ResponseState {
     isBodyOwn = chunks.isFiltered || chunks.wasOwn
   }
 
-  mutating func setHeader(name: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer) {
+  private mutating func setHeader(name: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer) {
     removeHeader(name: name)
     appendHeader(name: name, value: value)
     isChanged = true
@@ -198,7 +207,7 @@ struct ResponseState {
     if let from = value.baseAddress { (start + name.count).copyMemory(from: from, byteCount: value.count) }
   }
 
-  mutating func removeHeader(name: UnsafeRawBufferPointer) {
+  private mutating func removeHeader(name: UnsafeRawBufferPointer) {
     var place = 0
     while place < headers.count {
       let (entryName, _, size) = entry(at: place)
@@ -254,6 +263,53 @@ struct ResponseState {
 
   /// Bytes of one header in the buffer; a multiple of 8, so that lengths stay aligned.
   private static func entryBytes(_ name: Int, _ value: Int) -> Int { (lengthBytes + name + value + 7) & ~7 }
+}
+
+/// What calls of a handler do to the response and read of it, in process and over NATS.
+extension ResponseState {
+  /// Changes the response as a call says; false for an unknown method or a payload that is none.
+  mutating func apply(_ method: Nylon.Method, _ payload: UnsafeRawBufferPointer) -> Bool {
+    switch method {
+    case .setResponseHeader:
+      guard let header = HeaderKeyValueCodec.decode(payload) else { return false }
+      setHeader(name: header.key, value: header.value)
+    case .removeResponseHeader: removeHeader(name: payload)
+    case .setResponseStatus:
+      guard payload.count == 2 else { return false }
+      setStatus(UInt16(payload[0]) << 8 | UInt16(payload[1]))
+    case .setResponseFullBody: setBody(payload)
+    case .setResponseStreamData: appendBody(payload)
+    case .setResponseStreamHeader: break
+    default: return false
+    }
+    return true
+  }
+
+  /// The answer to a read of a number; nil for other reads. `unixOffset` is Unix time minus monotonic time; times in
+  /// nanoseconds.
+  func number(_ method: Nylon.Method, openedAt: UInt64, unixOffset: UInt64) -> UInt64? {
+    switch method {
+    case .readResponseStatus: UInt64(status)
+    case .readResponseBytes: UInt64(body.count)
+    case .readResponseDuration: (MonotonicClock.nanoseconds - openedAt) / 1_000_000
+    case .readRequestTimestamp: (openedAt &+ unixOffset) / 1_000_000
+    default: nil
+    }
+  }
+}
+
+/// Gives `body` the decimal text of a number.
+func withDecimal(_ value: UInt64, _ body: (UnsafeRawBufferPointer) -> Void) {
+  withUnsafeTemporaryAllocation(byteCount: 20, alignment: 1) { digits in
+    var place = 20
+    var rest = value
+    repeat {
+      place -= 1
+      digits[place] = UInt8(48 + rest % 10)
+      rest /= 10
+    } while rest > 0
+    body(UnsafeRawBufferPointer(rebasing: digits[place...]))
+  }
 }
 
 /// What a session's response must look like at its end, as bytes to compare.

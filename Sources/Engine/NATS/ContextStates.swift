@@ -4,7 +4,7 @@ import Scenario
 
 /// The HTTP contexts that sessions pass through, each with its packed requests.
 ///
-/// With the `reply` dialect a request carries the context, and a reply what the handler changed. A
+/// In a dialect that sends the context a request carries it, and a reply what the handler changed. A
 /// handler usually does the same to every session, so sessions share few contexts: each is
 /// encoded once, and a reply whose bytes were seen before leads to the context that it led to
 /// before, by a comparison. Replies that are always new cost a decoding each, and have a context
@@ -31,7 +31,7 @@ final class ContextStates {
   private var byContext: [HTTPContext: Int]
   private let phases: [Phase]
   private let entry: String
-  private let sendsContext: Bool
+  private let dialect: DialectTraits
   /// Message headers beside `entry`.
   private let headers: [KeyValue]
   /// What a session's response must look like at its end.
@@ -40,12 +40,12 @@ final class ContextStates {
 
   /// Contexts of `slots` sessions that begin with `base`.
   init(
-    base: HTTPContext, phases: [Phase], entry: String, sendsContext: Bool, headers: [KeyValue] = [],
+    base: HTTPContext, phases: [Phase], entry: String, dialect: DialectTraits, headers: [KeyValue] = [],
     slots: Int, verify: Verification = Verification()
   ) throws(MessageError) {
     self.phases = phases
     self.entry = entry
-    self.sendsContext = sendsContext
+    self.dialect = dialect
     self.headers = headers
     self.verify = verify
     upstream = base.response ?? HTTPResponse()
@@ -64,10 +64,13 @@ final class ContextStates {
 
   /// Makes a state of a context; what was at its place before is forgotten.
   private func make(_ context: HTTPContext, at place: Int) throws(MessageError) {
-    let data = sendsContext ? context.encoded() : nil
+    let data = dialect.sendsContext ? context.encoded() : nil
     var templates: [RequestTemplate] = []
     for phase in phases {
-      templates.append(try RequestTemplate(phase: phase, entry: entry, data: data, headers: headers))
+      templates.append(
+        try RequestTemplate(
+          dialect, phase: phase, entry: entry, context: data, reply: PoolConnection.sampleReply,
+          headers: headers))
     }
     forget(place)
     let requests = UnsafeMutablePointer<PackedRequest>.allocate(capacity: phases.count)
@@ -172,6 +175,9 @@ struct PackedRequest {
   private let requestIDOffset: Int
   private let sessionIDOffset: Int
   private let timestampOffset: Int
+  /// 0 where the map has no reply subject.
+  private let replyOffset: Int
+  private let idIsText: Bool
 
   init(_ template: RequestTemplate) {
     payloadCount = template.bytes.count
@@ -185,6 +191,8 @@ struct PackedRequest {
     requestIDOffset = size.count + template.requestIDOffset
     sessionIDOffset = size.count + template.sessionIDOffset
     timestampOffset = size.count + template.timestampOffset
+    replyOffset = template.replyOffset.map { size.count + $0 } ?? 0
+    idIsText = template.idIsText
   }
 
   func deallocate() { bytes.deallocate() }
@@ -196,9 +204,21 @@ struct PackedRequest {
     _ place: UnsafeMutableRawPointer, requestID: (high: UInt64, low: UInt64), sessionID: UInt32,
     timestampMilliseconds: UInt64
   ) {
-    (place + requestIDOffset).storeBytes(of: requestID.high.bigEndian, as: UInt64.self)
-    (place + requestIDOffset + 8).storeBytes(of: requestID.low.bigEndian, as: UInt64.self)
+    if idIsText {
+      UUIDText.write(requestID, to: place + requestIDOffset)
+    } else {
+      (place + requestIDOffset).storeBytes(of: requestID.high.bigEndian, as: UInt64.self)
+      (place + requestIDOffset + 8).storeBytes(of: requestID.low.bigEndian, as: UInt64.self)
+    }
     (place + sessionIDOffset).storeBytes(of: sessionID.bigEndian, as: UInt32.self)
     (place + timestampOffset).storeBytes(of: timestampMilliseconds.bigEndian, as: UInt64.self)
+  }
+
+  /// Writes the reply subject into what lies at `place`, where the dialect has it there: the inbox and a slot's token.
+  @inline(__always)
+  func patchReply(_ place: UnsafeMutableRawPointer, inbox: UnsafeRawBufferPointer, token: UInt64) {
+    guard replyOffset > 0, let start = inbox.baseAddress else { return }
+    memcpy(place + replyOffset, start, inbox.count)
+    (place + replyOffset + inbox.count).storeBytes(of: token, as: UInt64.self)
   }
 }

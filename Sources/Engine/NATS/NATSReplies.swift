@@ -3,10 +3,10 @@ import Nylon
 import Scenario
 
 extension NATSTransport {
-  /// Handles a reply that came to the subject of that slot.
+  /// Handles a reply that came to the subject of that slot, over that connection.
   @inline(__always)
-  func receive(_ bytes: UnsafeRawBufferPointer, slot: Int) {
-    if let end = end(of: bytes, slot: slot) { self.end(slot, end) }
+  func receive(_ bytes: UnsafeRawBufferPointer, slot: Int, over connection: PoolConnection) {
+    if let end = end(of: bytes, slot: slot, over: connection) { self.end(slot, end) }
   }
 
   /// The broker found no worker for a slot's request. One that was given up meanwhile comes late; when
@@ -38,7 +38,9 @@ extension NATSTransport {
   /// The subject only tells the slot, so that the broker meets the same few subjects again and
   /// again and finds them in its cache; the request's id tells which request is answered.
   @inline(__always)
-  private func end(of bytes: UnsafeRawBufferPointer, slot: Int) -> PhaseEnd? {
+  private func end(
+    of bytes: UnsafeRawBufferPointer, slot: Int, over connection: PoolConnection
+  ) -> PhaseEnd? {
     let state = slots + slot
     let reply = MessageView(reply: bytes)
     let foreignSign = reply.flatMap { dialect.foreignSign(in: $0) }
@@ -48,7 +50,12 @@ extension NATSTransport {
       return strayEnd(reply, words: words, isWaiting: state.pointee.isWaiting)
     }
     // What is no answer in this dialect must not end the phase: the answer may still come.
-    if let foreignSign, foreignSign != .noAction { return nil }
+    if let foreignSign { return foreignSign.endsPhase ? .malformed : nil }
+    guard reply.sessionID == nil || reply.sessionID == state.pointee.lastSID else {
+      noteProtocolError("a reply has the session id of another session")
+      return .malformed
+    }
+    if let called { return take(reply, slot: slot, called, connection) }
     return read(reply, slot: slot, state)
   }
 
@@ -58,7 +65,14 @@ extension NATSTransport {
     _ reply: MessageView?, words: (high: UInt64, low: UInt64)?, isWaiting: Bool
   ) -> PhaseEnd? {
     if let words, let number = ids.pointee.number(high: words.high, low: words.low) {
-      recorder.add(isLate(number) ? .late : .duplicates, scope: 0)
+      if dialect.end == .call {
+        // An acknowledgement may come behind the phase's end.
+        guard let method = reply?.method else { return nil }
+        let isAgain = Method(rawValue: method).endsPhase && !isLate(number)
+        recorder.add(isAgain ? .duplicates : .late, scope: 0)
+      } else {
+        recorder.add(isLate(number) ? .late : .duplicates, scope: 0)
+      }
       return nil
     }
     if isWaiting {
@@ -66,7 +80,8 @@ extension NATSTransport {
         reply == nil
           ? "a reply is not one MessagePack map with the interface's types"
           : words == nil
-            ? "a reply has no request id of 16 bytes" : "a reply has a request id that was not sent")
+            ? "a reply has no request id of 16 bytes, nor a UUID's text"
+            : "a reply has a request id that was not sent")
       return .malformed
     }
     unexpected()
@@ -78,17 +93,13 @@ extension NATSTransport {
   private func read(
     _ reply: MessageView, slot: Int, _ state: UnsafeMutablePointer<NATSSlot>
   ) -> PhaseEnd {
-    guard reply.sessionID == nil || reply.sessionID == state.pointee.lastSID else {
-      noteProtocolError("a reply has the session id of another session")
-      return .malformed
-    }
     let end = phaseEnd(of: reply)
     if end == .handlerError { noteWorkerError(reply) }
     if end == .malformed, reply.action == .unknown {
       noteProtocolError("a reply has an `action` other than next, end and error")
     }
     if let stamps { keepStamps(of: reply, slot: slot, stamps) }
-    guard end == .next || end == .end, dialect == .reply else { return end }
+    guard end == .next || end == .end, dialect.sendsContext else { return end }
     let data = reply.data ?? UnsafeRawBufferPointer(start: nil, count: 0)
     if data.isEmpty, end == .next { return end }
     guard
@@ -109,11 +120,59 @@ extension NATSTransport {
     case .next: reply.error?.isEmpty == false ? .handlerError : .next
     case .end: reply.error?.isEmpty == false ? .handlerError : .end
     case .error, .empty: .handlerError
-    case .missing:
-      // The real SDK's reply has no action: only an error says that something failed.
-      dialect == .replySDK ? (reply.error?.isEmpty == false ? .handlerError : .next) : .malformed
+    // Without an action only an error says that something failed.
+    case .missing: reply.error?.isEmpty == false ? .handlerError : .next
     case .unknown: .malformed
     }
+  }
+}
+
+/// The calls of handlers, in a dialect in which each is a map.
+extension NATSTransport {
+  /// Handles a map of the phase that is under way in a slot; nil when the phase goes on.
+  @inline(__always)
+  private func take(
+    _ reply: MessageView, slot: Int, _ called: CalledResponses, _ connection: PoolConnection
+  ) -> PhaseEnd? {
+    if let error = reply.error, !error.isEmpty {
+      noteWorkerError(reply)
+      return .handlerError
+    }
+    // Without a method it is the acknowledgement.
+    guard let number = reply.method else { return nil }
+    let method = Method(rawValue: number)
+    if method == .end {
+      if slots[slot].phaseIndex == requestFilterIndex { called.dropUpstream(slot) }
+      return .end
+    }
+    if method.endsPhase { return .next }
+    return call(method, reply, slot: slot, called, connection)
+  }
+
+  @inline(never)
+  private func call(
+    _ method: Nylon.Method, _ reply: MessageView, slot: Int, _ called: CalledResponses,
+    _ connection: PoolConnection
+  ) -> PhaseEnd? {
+    let payload = reply.data ?? UnsafeRawBufferPointer(start: nil, count: 0)
+    var fits = true
+    let isKnown =
+      method.isRead
+      ? called.answer(method, payload, slot: slot) { answer in
+        let message = encoder.encode(
+          requestID: reply.requestID, sessionID: slots[slot].lastSID, phase: .zero, method: method.rawValue,
+          data: answer)
+        fits = connection.publish(message, phaseIndex: Int(slots[slot].phaseIndex))
+      } : called.apply(method, payload, slot: slot)
+    if !isKnown {
+      noteProtocolError("a call has a method that is not known, or a payload that it cannot have")
+      recorder.add(.protocolErrors, scope: 0)
+    }
+    guard fits else {
+      noteProtocolError("the answer to a read is longer than the broker takes")
+      return .malformed
+    }
+    return nil
   }
 }
 
@@ -142,7 +201,9 @@ extension NATSTransport {
 
   @inline(never)
   func noteDifference(_ slot: Int) {
-    evidence.contentDifference = evidence.contentDifference ?? contexts.difference(Int(slots[slot].context))
+    guard evidence.contentDifference == nil else { return }
+    evidence.contentDifference =
+      called.map { $0.difference(slot) } ?? contexts.difference(Int(slots[slot].context))
   }
 }
 
@@ -158,34 +219,5 @@ extension NATSTransport {
   func partEnds(slot: Int, done: UInt64) -> SIMD4<UInt64>? {
     guard let stamp = stamps?[slot], stamp.packed != 0 else { return nil }
     return SIMD4(stamp.read, stamp.begun, stamp.ended, stamp.packed)
-  }
-}
-
-/// A sign that a map belongs to another dialect than the scenario's.
-enum ForeignSign: Int {
-  // The more a sign tells, the later it stands: a worker's acknowledgement tells less than its calls.
-  case noAction, sessionID, action, method
-
-  /// What the map looks like, and whose maps do.
-  var words: String {
-    switch self {
-    case .method: "has `method`, as those of dialect stream-sdk"
-    case .action: "has `action`, as those of dialect reply"
-    case .sessionID: "has `session_id`, as those of dialects reply and stream-sdk"
-    case .noAction: "has no `action`, as those of dialects reply-sdk and stream-sdk"
-    }
-  }
-}
-
-extension Dialect {
-  /// Why a map cannot be a reply in this dialect; nil when it can.
-  func foreignSign(in reply: MessageView) -> ForeignSign? {
-    switch self {
-    case .reply: reply.method != nil ? .method : reply.action == .missing ? .noAction : nil
-    case .replySDK:
-      reply.method != nil
-        ? .method : reply.action != .missing ? .action : reply.sessionID != nil ? .sessionID : nil
-    case .streamSDK: nil
-    }
   }
 }

@@ -20,8 +20,13 @@ final class NATSTransport: SessionTransport {
   let connectionCount: Int
   let contexts: ContextStates
   let subjects: [String]
+  /// The place of the phase whose END drops the upstream; -1 when it is not run.
+  let requestFilterIndex: Int32
+  /// The responses of sessions, in a dialect whose handlers change them by calls.
+  let called: CalledResponses?
+  let encoder = ReplyEncoder()
   let recorder: ThreadRecorder
-  let dialect: Dialect
+  let dialect: DialectTraits
   let epoll: Int32
   /// Unix time minus monotonic time, nanoseconds.
   let unixOffset: UInt64
@@ -46,34 +51,43 @@ final class NATSTransport: SessionTransport {
   private static var mostUnflushed: Int { 64 }
 
   /// The transports of all load threads of an order, connected.
-  static func make(order: LoadOrder, spec: NATSSpec, area: RecordingArea) throws -> [NATSTransport] {
+  static func make(
+    order: LoadOrder, spec: NATSSpec, dialect: Dialect, area: RecordingArea
+  ) throws -> [NATSTransport] {
     let security = try WireSecurity(auth: spec.auth, tls: spec.tls, servers: order.servers)
     return try (0..<order.effectiveThreads).map {
       try NATSTransport(
-        order: order, spec: spec, security: security, thread: $0, recorder: area.threadRecorder($0))
+        order: order, spec: spec, dialect: dialect.traits, security: security, thread: $0,
+        recorder: area.threadRecorder($0))
     }
   }
 
   private init(
-    order: LoadOrder, spec: NATSSpec, security: WireSecurity, thread: Int, recorder: ThreadRecorder
+    order: LoadOrder, spec: NATSSpec, dialect: DialectTraits, security: WireSecurity, thread: Int,
+    recorder: ThreadRecorder
   ) throws {
     let places = order.share(of: order.placeCount, thread: thread)
     let count = places.count
     slotCount = count
     numbering = SessionNumbering(slots: order.placeCount)
     self.recorder = recorder
-    dialect = spec.dialect
+    self.dialect = dialect
+    unixOffset = MonotonicClock.unixNanoseconds &- MonotonicClock.nanoseconds
     let content = RequestContent(order.request, seed: order.seed)
     contexts = try ContextStates(
       base: HTTPContext(request: content.request, response: content.response), phases: order.target.phases,
-      entry: order.target.handler, sendsContext: spec.dialect == .reply,
+      entry: order.target.handler, dialect: dialect,
       headers: (order.target.isDecomposed ? [WorkerStamps.question] : []) + (spec.defaultHeaders ?? []),
-      slots: count,
-      verify: spec.dialect == .reply ? order.target.verify : Verification())
+      slots: count, verify: dialect.sendsContext ? order.target.verify : Verification())
+    called =
+      dialect.changes == .calls
+      ? CalledResponses(
+        order.request, content: content, verify: order.target.verify, unixOffset: unixOffset, slots: count)
+      : nil
     let subject = try Subject(prefix: spec.subjectPrefix, plugin: order.target.plugin)
     subjects = order.target.phases.map { subject.phase($0) }
+    requestFilterIndex = Int32(order.target.phases.firstIndex(of: .requestFilter) ?? -1)
     ids.initialize(to: UUIDv7(seed: UInt64.random(in: .min ... .max)))
-    unixOffset = MonotonicClock.unixNanoseconds &- MonotonicClock.nanoseconds
     connectionCount = max(1, order.share(of: order.connections, thread: thread).count)
     epoll = kernel_epoll_create()
     var made: [PoolConnection] = []
@@ -129,6 +143,7 @@ final class NATSTransport: SessionTransport {
     guard let sid = numbering.next(after: state.pointee.lastSID) else { return false }
     state.pointee.lastSID = sid
     state.pointee.context = 0
+    called?.open(slot, at: time)
     return true
   }
 
@@ -178,7 +193,7 @@ final class NATSTransport: SessionTransport {
 
   @inline(__always)
   func finish(slot: Int, verify: Bool) -> Bool {
-    if !verify || contexts.isRight(Int(slots[slot].context)) { return true }
+    if !verify || called?.isRight(slot) ?? contexts.isRight(Int(slots[slot].context)) { return true }
     noteDifference(slot)
     return false
   }

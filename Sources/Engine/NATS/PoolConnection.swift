@@ -28,6 +28,10 @@ struct PoolConnection {
   /// What the subjects of its replies have before their token: the inbox, which no other connection has, and a dot.
   private let inbox: UnsafeRawBufferPointer
   private static let tokenBytes = 8
+  /// A reply subject of the length of all.
+  static let sampleReply = newInbox() + String(repeating: "0", count: tokenBytes)
+  /// Publications that found no room, behind one another.
+  private let backlog: UnsafeMutablePointer<GrowingBytes>
 
   /// A connection, made.
   ///
@@ -42,7 +46,7 @@ struct PoolConnection {
   ) throws {
     self.place = place
     self.slotCount = slotCount
-    let inbox = "_INBOX.\(UUID().uuidString)."
+    let inbox = Self.newInbox()
     let texts = subjects.map { Array("PUB \($0) \(inbox)".utf8) }
     let longestHead = Self.tokenBytes + (texts.map(\.count).max() ?? 0)
     wire = WireConnection(
@@ -53,6 +57,8 @@ struct PoolConnection {
     heads = .allocate(capacity: texts.count)
     _ = heads.initialize(from: texts.map(RequestAnswers.keep))
     postponed = .allocate(capacity: slotCount)
+    backlog = .allocate(capacity: 1)
+    backlog.initialize(to: GrowingBytes(capacity: 0))
     do {
       try wire.connectFirst()
     } catch {
@@ -74,7 +80,11 @@ struct PoolConnection {
     heads.deallocate()
     inbox.deallocate()
     postponed.deallocate()
+    backlog.pointee.deallocate()
+    backlog.deallocate()
   }
+
+  private static func newInbox() -> String { "_INBOX.\(UUID().uuidString)." }
 
   /// What the user should know about the connection's life; empty when it was an ordinary one.
   var remarks: [String] {
@@ -87,8 +97,32 @@ struct PoolConnection {
 
   @inline(__always)
   mutating func publish(slot: Int, of transport: NATSTransport) {
-    if wire.isConnected, postponedCount == 0, put(slot, transport) { return }
+    if wire.isConnected, !holdsBack, put(slot, transport) { return }
     postpone(slot, transport)
+  }
+
+  /// Whether something waits for room.
+  @inline(__always)
+  private var holdsBack: Bool { postponedCount > 0 || backlog.pointee.count > 0 }
+
+  /// Publishes a message on a phase's subject, without a reply subject; false when it is longer than the broker takes.
+  /// Changes nothing of this view, so that it may be called while what came is handled.
+  @inline(never)
+  func publish(_ payload: UnsafeRawBufferPointer, phaseIndex: Int) -> Bool {
+    guard payload.count <= wire.longestPayload else { return false }
+    // Who asked for it did so over a connection that is gone.
+    guard wire.isConnected else { return true }
+    // `PUB ` in front of it, the inbox and a space behind.
+    let head = heads[phaseIndex]
+    let subject = UnsafeRawBufferPointer(rebasing: head[4..<head.count - inbox.count - 1])
+    let most = WirePublication.byteCount(subject: subject.count, payload: payload.count)
+    if backlog.pointee.count == 0, let place = wire.reserve(most) {
+      wire.commit(WirePublication.write(payload, to: subject, at: place))
+    } else {
+      let place = backlog.pointee.extend(by: most)
+      backlog.pointee.count -= most - WirePublication.write(payload, to: subject, at: place)
+    }
+    return true
   }
 
   /// Puts a slot's request into the buffer; false when it has no room. One that is longer than the
@@ -113,6 +147,7 @@ struct PoolConnection {
     request.patch(
       body, requestID: asked.pointee.requestID, sessionID: asked.pointee.lastSID,
       timestampMilliseconds: transport.unixMilliseconds)
+    request.patchReply(body, inbox: inbox, token: asked.pointee.token)
     wire.commit(count)
     asked.pointee.end = wire.written &+ UInt64(wire.unsentBytes)
     return true
@@ -128,8 +163,12 @@ struct PoolConnection {
     postponedCount += 1
   }
 
-  /// Puts requests that waited into the buffer, as many as have room.
+  /// Puts what waited into the buffer, as far as there is room.
   private mutating func resume(_ transport: NATSTransport) {
+    if backlog.pointee.count > 0 {
+      guard wire.put(backlog.pointee.bytes) else { return }
+      backlog.pointee.count = 0
+    }
     while postponedCount > 0 {
       let slot = Int(postponed[postponedHead])
       // Given up meanwhile: nobody waits for it any more.
@@ -142,7 +181,7 @@ struct PoolConnection {
 
   @inline(__always)
   mutating func flush(_ transport: NATSTransport) {
-    if wire.unsentBytes == 0, postponedCount == 0 { return }
+    if wire.unsentBytes == 0, !holdsBack { return }
     if wire.waitsForRoom { return }
     write(transport)
   }
@@ -150,13 +189,13 @@ struct PoolConnection {
   /// Writes until nothing is left or the kernel takes no more.
   mutating func write(_ transport: NATSTransport) {
     while true {
-      if wire.isConnected, postponedCount > 0 { resume(transport) }
+      if wire.isConnected, holdsBack { resume(transport) }
       switch wire.send() {
       case .nothing:
         wire.wantRoom(false)
         return
       case .all:
-        if postponedCount == 0, !wire.waitsForRoom { return }
+        if !holdsBack, !wire.waitsForRoom { return }
       case .some: return
       case .broken:
         lose(transport)
@@ -168,6 +207,7 @@ struct PoolConnection {
   /// The connection is over: what the kernel had not taken whole goes out again on the next one.
   mutating func lose(_ transport: NATSTransport) {
     wire.lose()
+    backlog.pointee.count = 0
     for slot in stride(from: place, to: transport.slotCount, by: transport.connectionCount)
     where transport.slots[slot].isWaiting && transport.slots[slot].end > wire.written {
       postpone(slot, transport)
@@ -216,7 +256,7 @@ struct PoolConnection {
     if !piece.header.isEmpty, piece.isNoResponders {
       transport.refused(slot: slot)
     } else {
-      transport.receive(piece.payload, slot: slot)
+      transport.receive(piece.payload, slot: slot, over: self)
     }
   }
 

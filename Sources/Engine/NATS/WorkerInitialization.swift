@@ -1,64 +1,60 @@
 import Foundation
-import NATS
 import Nylon
 import Scenario
 
-/// Gives workers the plugin's configuration before the first request, as the interface says, by a message on the
-/// lifecycle subject, which every worker hears; waits until they have taken it.
+/// Gives workers the plugin's configuration before the first request, where their dialect has the place for it, and
+/// waits until they have taken it.
 struct WorkerInitialization {
   let order: LoadOrder
   let spec: NATSSpec
+  let dialect: DialectTraits
 
   /// All of this package's workers must answer within this time; those of the real SDK may not answer at all.
   private static let longestMilliseconds: UInt64 = 5000
   /// Of workers that ran already nobody knows how many there are: so long without an answer ends it.
   private static let silenceMilliseconds: UInt64 = 300
+  /// Messages for each worker on subjects where the broker picks one of the group for each: that one of `n` workers
+  /// gets none of `32 n` has a chance of under e^-32.
+  private static let messagesEach = 32
+  /// Workers that the messages reach when nobody knows how many there are.
+  private static let assumedWorkers = 16
 
-  /// Sends the configuration when there is one.
+  /// Sends the configuration when there is one; what the user should know about it.
   ///
   /// - Throws: ``BrokerError`` without a broker, ``SecurityFileError`` for a file that cannot be used,
   ///   ``LoadFailure`` when a worker refuses the configuration.
-  func run() throws {
-    guard !spec.configJSON.isEmpty else { return }
-    let security = try WireSecurity(auth: spec.auth, tls: spec.tls, servers: order.servers)
-    let servers = try BrokerServer.all(order.servers, security: security)
-    let message = try message()
-    let inbox = "_INBOX.nylon-bench.\(UUID().uuidString)"
-    let subject = try Subject(prefix: spec.subjectPrefix, plugin: order.target.plugin).lifecycle
-    let publication = Array("PUB \(subject) \(inbox) \(message.count)\r\n".utf8) + message + [13, 10]
-    let wire = WireConnection(
-      to: servers, subscriptions: "SUB \(inbox) 1\r\n", outBytes: publication.count)
-    defer { wire.close() }
-    try wire.connectFirst()
-    wire.put(publication)
-    try collect(wire)
+  func run() throws -> [String] {
+    guard !spec.configJSON.isEmpty else { return [] }
+    let talk = try WorkerTalk(order: order, spec: spec)
+    defer { talk.close() }
+    switch dialect.configuredOn {
+    case .lifecycle:
+      talk.publish(try message(), to: talk.subject.lifecycle)
+      try collect(talk)
+      return []
+    case .phases: return try sendToGroup(talk)
+    }
   }
 
   private func message() throws -> [UInt8] {
     try WorkerMessage(
-      requestID: .text(UUID().uuidString), sessionID: 0, phase: .zero, data: Array(spec.configJSON.utf8),
-      timestampMilliseconds: MonotonicClock.unixNanoseconds / 1_000_000,
+      requestID: .text(UUID().uuidString.lowercased()), sessionID: 0, phase: .zero,
+      data: Array(spec.configJSON.utf8), timestampMilliseconds: MonotonicClock.unixNanoseconds / 1_000_000,
       headers: [KeyValue(key: "method", value: "initialize")] + (spec.defaultHeaders ?? [])
     ).encoded()
   }
 
   /// Whether the workers are ours, which answer an `initialize` message.
-  private var workersAnswer: Bool { spec.workers?.command.first == "nylon-worker" }
+  private var workersAnswer: Bool { spec.workers?.isOwn == true }
 
-  private func collect(_ wire: WireConnection) throws {
+  private func collect(_ talk: WorkerTalk) throws {
     let ours = order.workerPIDs.count
     var answers = 0
     while ours == 0 || answers < ours {
       let patience = ours > 0 && workersAnswer ? Self.longestMilliseconds : Self.silenceMilliseconds
-      guard let reply = Self.next(wire, milliseconds: patience) else { break }
+      guard case .payload(let reply)? = talk.next(until: Self.time(in: patience)) else { break }
       answers += 1
-      guard let response = try? reply.withUnsafeBytes({ try WorkerMessage(reply: $0) }),
-        let error = response.error, !error.isEmpty
-      else { continue }
-      throw LoadFailure(
-        kind: .scenario,
-        message: "target '\(order.target.name)': a worker refused `config:` of plugin "
-          + "'\(order.target.plugin)': \(error)")
+      try check(reply)
     }
     if workersAnswer, answers < ours {
       throw LoadFailure(
@@ -68,15 +64,41 @@ struct WorkerInitialization {
     }
   }
 
-  /// The next reply; nil when none comes in time, nobody is there to send one, or the connection is over.
-  private static func next(_ wire: WireConnection, milliseconds: UInt64) -> [UInt8]? {
-    let end = MonotonicClock.nanoseconds + milliseconds * 1_000_000
-    while true {
-      if let piece = wire.nextMessage() { return piece.isNoResponders ? nil : Array(piece.payload) }
-      if wire.isBroken || wire.send() == .broken { return nil }
-      if wire.unsentBytes == 0 { wire.wantRoom(false) }
-      if !wire.holdsMore, wire.waitForSocket(until: end) == nil { return nil }
-      if wire.fill() < 0 { return nil }
+  /// Sends the configuration so often that every worker of the group gets it: the broker picks one for each message.
+  private func sendToGroup(_ talk: WorkerTalk) throws -> [String] {
+    let known = order.workerPIDs.count
+    let count =
+      known == 1 ? order.target.phases.count : Self.messagesEach * (known > 0 ? known : Self.assumedWorkers)
+    let subjects = order.target.phases.map { talk.subject.phase($0) }
+    let message = try message()
+    for place in 0..<count {
+      talk.publish(message, to: subjects[place % subjects.count])
+      guard case .payload(let reply)? = talk.next(until: Self.time(in: Self.longestMilliseconds)) else {
+        return [
+          "a worker did not answer the plugin's `config:` on \(subjects[place % subjects.count]), so it is not "
+            + "known whether the workers have it"
+        ]
+      }
+      try check(reply)
     }
+    guard known == 0 else { return [] }
+    return [
+      "the plugin's `config:` went to the queue group \(count) times, and how many workers there are is not known: "
+        + "of more than \(Self.assumedWorkers) some may be without it"
+    ]
+  }
+
+  private static func time(in milliseconds: UInt64) -> UInt64 {
+    MonotonicClock.nanoseconds + milliseconds * 1_000_000
+  }
+
+  private func check(_ reply: [UInt8]) throws {
+    guard let response = try? reply.withUnsafeBytes({ try WorkerMessage(reply: $0) }),
+      let error = response.error, !error.isEmpty
+    else { return }
+    throw LoadFailure(
+      kind: .scenario,
+      message: "target '\(order.target.name)': a worker refused `config:` of plugin "
+        + "'\(order.target.plugin)': \(error)")
   }
 }

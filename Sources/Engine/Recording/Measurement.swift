@@ -1,3 +1,5 @@
+import Nylon
+
 /// What a load thread counts, for whole sessions and for each phase. The order is that of the words in
 /// shared memory and of the columns in summary.csv: a new counter goes before `okInWindow`.
 package enum Counter: Int, CaseIterable, Sendable {
@@ -170,6 +172,8 @@ package struct Measurement: Codable, Sendable, Equatable {
   package var client: String?
   /// NATS connections of the generator; nil for FFI, and where it is not known.
   package var connections: Int?
+  /// What the workers spoke; nil for FFI, and where it is not known.
+  package var dialect: Dialect?
   /// The longest time of the measured time in which requests were in flight and none was answered; nil
   /// when there was none that counts.
   package var stall: MeasuredStall?
@@ -179,6 +183,8 @@ package struct Measurement: Codable, Sendable, Equatable {
   /// What this package's own NATS client is called.
   package static let nativeClient = "native"
 
+  /// Whether the workers send a map for each call, so that several maps a phase are as they should be.
+  package var hasCallMaps: Bool { dialect?.traits.end == .call }
   package var request: ScopeMeasurement? { scopes.first { $0.scope == "request" } }
   /// Whether nothing speaks against the measurement.
   package var isValid: Bool { invalidReasons.isEmpty }
@@ -204,6 +210,8 @@ package struct FailureEvidence: Codable, Sendable, Equatable {
   package var otherDialect: String?
   /// Maps of another dialect, those during the warm-up and the drain included.
   package var otherDialectMaps: UInt64 = 0
+  /// What a worker that was asked after the load speaks, when it is another dialect than the target's.
+  package var spokenDialect: Dialect?
   /// The first message that breaks the protocol, in words.
   var protocolError: String?
 
@@ -218,6 +226,7 @@ package struct FailureEvidence: Codable, Sendable, Equatable {
     subjectWithoutSubscriber = subjectWithoutSubscriber ?? other.subjectWithoutSubscriber
     otherDialect = otherDialect ?? other.otherDialect
     otherDialectMaps += other.otherDialectMaps
+    spokenDialect = spokenDialect ?? other.spokenDialect
     protocolError = protocolError ?? other.protocolError
   }
 
@@ -230,6 +239,7 @@ package struct FailureEvidence: Codable, Sendable, Equatable {
   package var clauses: [String] {
     [
       otherDialectClause,
+      spokenDialect.map { "this worker speaks \($0.rawValue)" },
       subjectWithoutSubscriber.map { "nobody is subscribed to \($0)" },
       workerError.map { "the first error of a worker: \"\($0)\"" },
       contentDifference.map { "verify: \($0)" },

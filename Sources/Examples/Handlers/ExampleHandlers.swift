@@ -2,7 +2,7 @@ import Glibc
 import NylonPlugin
 import Synchronization
 
-/// The example plugin: `noop`, `authz`, `echo`, `work`, `api`, `wait` and `crash`, the same for both transports.
+/// The example plugin: `noop`, `authz`, `echo`, `work`, `api`, `wait`, `crash` and `pause`, the same for both transports.
 package enum ExampleHandlers {
   /// A plugin with all of them.
   package static func makePlugin() -> Plugin {
@@ -23,6 +23,7 @@ package enum ExampleHandlers {
     plugin.addPhaseHandler("api", addAPI)
     plugin.addPhaseHandler("wait", addWait)
     plugin.addPhaseHandler("crash", addCrash)
+    plugin.addPhaseHandler("pause", addPause)
     return plugin
   }
 
@@ -127,6 +128,16 @@ package enum ExampleHandlers {
     phase.requestFilter { ctx in
       let last = try number("x-crash-after", of: ctx) ?? 1
       if crashRequests.add(1, ordering: .relaxed).newValue >= last { abort() }
+      ctx.next()
+    }
+  }
+
+  /// Sets a header, waits for `wait_us` of the configuration, and goes on, in the request filter, without a read: its
+  /// phase ends long after its first call.
+  private static func addPause(to phase: PhaseHandler) {
+    phase.requestFilter { ctx in
+      try ctx.response.setHeader("X-Paused", "yes")
+      usleep(UInt32(clamped(waitMicroseconds.load(ordering: .relaxed))))
       ctx.next()
     }
   }

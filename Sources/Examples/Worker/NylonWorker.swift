@@ -8,14 +8,14 @@ import NylonPlugin
 struct NylonWorker: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "nylon-worker",
-    abstract: "Serves the example handlers noop, authz, echo, work, api, wait and crash through NATS.",
+    abstract: "Serves the example handlers noop, authz, echo, work, api, wait, crash and pause through NATS.",
     discussion: """
       Workers of one group share the requests; start as many as you like. Stops on SIGTERM \
       or SIGINT, after it has answered what it has.
 
       Secrets come from the environment only: NATS_TOKEN, NATS_USER, NATS_PASSWORD. \
-      NATS_SERVERS, NATS_GROUP, NATS_CREDS, NATS_NKEY, NATS_CA, NATS_CERT, NATS_KEY and \
-      NYLON_PLUGIN_CONFIG hold where the option is not given. TLS is used for tls:// URLs, \
+      NATS_SERVERS, NATS_GROUP, NATS_CREDS, NATS_NKEY, NATS_CA, NATS_CERT, NATS_KEY, \
+      NYLON_PLUGIN_CONFIG and NYLON_DIALECT hold where the option is not given. TLS is used for tls:// URLs, \
       where one of its files or NATS_TLS=1 is given, and where the broker requires it.
 
       Examples:
@@ -37,6 +37,12 @@ struct NylonWorker: ParsableCommand {
   var group: String?
   @Option(help: "What the subjects begin with.")
   var prefix = "nylon.plugin"
+  @Option(
+    help: """
+      The wire dialect: reply, text-id, reply-sdk or stream-sdk; for the latter NYLON_NIL_DATA=1 writes data: nil \
+      into maps without data. (default: reply)
+      """)
+  var dialect: String?
   @Option(help: "Threads that run handlers; 1 is the fastest unless handlers wait.")
   var maxWorkers = 1
   @Option(help: "JSON for the handlers' initialize hooks.")
@@ -69,6 +75,7 @@ struct NylonWorker: ParsableCommand {
     settings.apply(environment: environment)
     if let servers { settings.servers = NATSConfiguration.servers(of: servers) }
     if let group { settings.queueGroup = group }
+    if let dialect { settings.dialect = dialect }
     settings.subjectPrefix = prefix
     settings.maxWorkers = maxWorkers
     let json = config ?? environment["NYLON_PLUGIN_CONFIG"] ?? ""

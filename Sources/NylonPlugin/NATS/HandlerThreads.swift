@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+import NATS
 import Nylon
 import Synchronization
 
@@ -13,18 +14,35 @@ final class HandlerThreads: @unchecked Sendable {
   private var busy: Int
   private var isStopping = false
   private var threads: [WorkerThread] = []
+  /// Where the answers to reads go, one for each thread; none in a dialect without calls.
+  private let mailboxes: [ReadMailbox]
+  /// A host that has not answered a read by then will not.
+  private static let readTimeoutMilliseconds = 10_000
 
   /// Starts the threads, each with a runner of its own; nil when the system gives none.
-  init?(count: Int, _ plugin: Plugin, _ table: HandlerTable, _ box: ReplyBox) {
+  init?(count: Int, _ plugin: Plugin, _ table: HandlerTable, _ dialect: WorkerDialect, _ box: ReplyBox) {
     busy = count
-    threads = (0..<count).compactMap { _ in
+    let mailboxes = (0..<(dialect.dialect.traits.end == .call ? count : 0)).map { _ in
+      // The answer comes by the broker: looking out for it would take the time of those who bring it.
+      ReadMailbox(timeoutMilliseconds: Self.readTimeoutMilliseconds, spins: 0)
+    }
+    self.mailboxes = mailboxes
+    threads = (0..<count).compactMap { place in
       WorkerThread { [self] in
-        let runner = RequestRunner(plugin: plugin, table: table)
+        let calls =
+          mailboxes.isEmpty
+          ? nil : CallMaps(box, mailboxes[place], writesNilData: dialect.writesNilData)
+        let runner = RequestRunner(plugin: plugin, table: table, dialect: dialect, calls: calls)
         while let job = take() {
           job.payload.withUnsafeBytes { payload in
-            let answer = runner.answer(to: payload, phase: job.phase, readAt: job.readAt, most: job.most)
-            if runner.isStamping { box.stampsReads.store(true, ordering: .relaxed) }
-            if !job.reply.isEmpty { job.reply.withUnsafeBytes { box.add(answer, to: $0) } }
+            job.reply.withUnsafeBytes { reply in
+              let subject = calls == nil ? reply : CallMaps.subject(of: payload, reply: reply)
+              calls?.begin(subject: subject, most: job.most)
+              let answer = runner.answer(to: payload, phase: job.phase, readAt: job.readAt, most: job.most)
+              if runner.isStamping { box.stampsReads.store(true, ordering: .relaxed) }
+              if let answer, !subject.isEmpty { box.add(answer, to: subject) }
+              calls?.end()
+            }
           }
         }
       }
@@ -41,10 +59,28 @@ final class HandlerThreads: @unchecked Sendable {
     }
   }
 
+  /// Takes a message that answers a read; false when it is none.
+  func takeAnswer(_ message: UnsafeRawBufferPointer) -> Bool {
+    guard !mailboxes.isEmpty, let answer = try? MessageView(request: message), answer.phase == .zero,
+      let method = answer.method, let session = answer.sessionID
+    else { return false }
+    let data = answer.data ?? UnsafeRawBufferPointer(start: nil, count: 0)
+    for mailbox in mailboxes {
+      mailbox.fulfil(sessionID: session, method: Method(rawValue: method), data: data)
+    }
+    return true
+  }
+
+  /// No answers come any more: releases the handlers that wait for one.
+  func closeMailboxes() {
+    for mailbox in mailboxes { mailbox.close() }
+  }
+
   var isIdle: Bool { parker.locked { queue.count == 0 && busy == 0 } }
 
   /// Ends the threads when each has done what it has.
   func stop() {
+    closeMailboxes()
     parker.locked {
       isStopping = true
       parker.broadcast()
@@ -75,51 +111,6 @@ struct WireJob: Sendable {
   let readAt: UInt64
   /// Bytes of a reply, at most.
   let most: Int
-}
-
-/// A publication as it goes over the wire: `PUB subject 312`, CR LF, the payload, CR LF.
-enum Publication {
-  /// Bytes that it takes, at most.
-  @inline(__always)
-  static func byteCount(subject: Int, payload: Int) -> Int { 4 + subject + 1 + 20 + 2 + payload + 2 }
-
-  /// Writes it; bytes that it takes.
-  @inline(__always)
-  static func write(
-    _ payload: UnsafeRawBufferPointer, to subject: UnsafeRawBufferPointer, at place: UnsafeMutableRawPointer
-  ) -> Int {
-    place.storeBytes(of: UInt32(bigEndian: 0x5055_4220), as: UInt32.self)  // "PUB "
-    var end = place + 4
-    if let start = subject.baseAddress { memcpy(end, start, subject.count) }
-    end += subject.count
-    end.storeBytes(of: 0x20, as: UInt8.self)
-    end = decimal(payload.count, at: end + 1)
-    end.storeBytes(of: UInt16(bigEndian: 0x0D0A), as: UInt16.self)
-    end += 2
-    if let start = payload.baseAddress { memcpy(end, start, payload.count) }
-    end += payload.count
-    end.storeBytes(of: UInt16(bigEndian: 0x0D0A), as: UInt16.self)
-    return end + 2 - place
-  }
-
-  /// Writes a number; where it ends.
-  @inline(__always)
-  private static func decimal(_ number: Int, at place: UnsafeMutableRawPointer) -> UnsafeMutableRawPointer {
-    var digits = 1
-    var limit = 10
-    while number >= limit {
-      digits += 1
-      limit *= 10
-    }
-    var rest = number
-    var digit = digits
-    while digit > 0 {
-      digit -= 1
-      place.storeBytes(of: UInt8(truncatingIfNeeded: 48 + rest % 10), toByteOffset: digit, as: UInt8.self)
-      rest /= 10
-    }
-    return place + digits
-  }
 }
 
 /// Bytes that grow at their end and are emptied at once.
@@ -177,11 +168,11 @@ final class ReplyBox: @unchecked Sendable {
 
   /// Leaves a reply to be written; waits while too many wait already.
   func add(_ payload: UnsafeRawBufferPointer, to subject: UnsafeRawBufferPointer) {
-    let most = Publication.byteCount(subject: subject.count, payload: payload.count)
+    let most = WirePublication.byteCount(subject: subject.count, payload: payload.count)
     parker.locked {
       while isTaken, replies.count > 0, replies.count + most > Self.mostBytes { parker.wait() }
       if isTaken, let place = replies.room(most) {
-        replies.count += Publication.write(payload, to: subject, at: place)
+        replies.count += WirePublication.write(payload, to: subject, at: place)
       }
     }
     wake()

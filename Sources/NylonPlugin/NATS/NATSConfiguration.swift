@@ -15,6 +15,10 @@ public struct NATSConfiguration: Sendable {
   /// Threads that run handlers; 1 runs them on the connection's own thread, which is the
   /// fastest as long as handlers do not wait.
   public var maxWorkers = 1
+  /// The wire dialect: `reply`, or that of a version of the Go SDK, `text-id`, `reply-sdk` or `stream-sdk`.
+  public var dialect = Dialect.reply.rawValue
+  /// Whether a map of `stream-sdk` without `data` has nil there, as those of the SDK's newest version.
+  public var writesNilData = false
   /// The JSON that `Plugin.onInitialize` gets at the start.
   public var pluginConfiguration = PluginConfiguration()
 
@@ -68,12 +72,15 @@ public struct NATSConfiguration: Sendable {
   /// Takes servers, group, credentials and TLS settings from an environment, as a started worker gets them:
   /// `NATS_SERVERS` (comma separated), `NATS_GROUP`, `NATS_TOKEN`, `NATS_USER`, `NATS_PASSWORD`, `NATS_CREDS`
   /// (a credentials file), `NATS_NKEY` (an nkey's seed file), `NATS_TLS` (`1` switches TLS on), `NATS_CA`, `NATS_CERT`
-  /// and `NATS_KEY` (files). What is not set, or is empty, stays as it is.
+  /// and `NATS_KEY` (files); and from `NYLON_DIALECT` the dialect, from `NYLON_NIL_DATA` (`1`) its form. What is not
+  /// set, or is empty, stays as it is.
   public mutating func apply(environment: [String: String]) {
     let values = environment.filter { !$0.value.isEmpty }
     let servers = Self.servers(of: values["NATS_SERVERS"] ?? "")
     if !servers.isEmpty { self.servers = servers }
     queueGroup = values["NATS_GROUP"] ?? queueGroup
+    dialect = values["NYLON_DIALECT"] ?? dialect
+    writesNilData = values["NYLON_NIL_DATA"].map { $0 != "0" } ?? writesNilData
     tlsEnabled = values["NATS_TLS"].map { $0 != "0" } ?? tlsEnabled
     for (name, field) in Self.texts { self[keyPath: field] = values[name] ?? self[keyPath: field] }
   }

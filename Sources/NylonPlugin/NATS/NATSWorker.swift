@@ -2,7 +2,7 @@ import Foundation
 import Nylon
 import Synchronization
 
-/// Serves a plugin as a worker of a NATS queue group, in the `reply` dialect.
+/// Serves a plugin as a worker of a NATS queue group.
 ///
 /// ```swift
 /// let worker = try NATSWorker(plugin: plugin, name: "my-plugin", url: "nats://localhost:4222", group: "workers")
@@ -15,6 +15,7 @@ public final class NATSWorker: Sendable {
   private let plugin: Plugin
   private let configuration: NATSConfiguration
   private let subject: Subject
+  private let dialect: WorkerDialect
   /// The loop's thread is nil as soon as somebody waits for its end.
   private let running = Mutex<(box: ReplyBox?, thread: WorkerThread?)>((nil, nil))
 
@@ -29,6 +30,11 @@ public final class NATSWorker: Sendable {
     guard (1...256).contains(configuration.maxWorkers) else {
       throw .badOption(key: "max-workers", reason: "\(configuration.maxWorkers) is not 1 to 256")
     }
+    guard let spoken = Dialect(rawValue: configuration.dialect) else {
+      let names = Dialect.allCases.map(\.rawValue).joined(separator: ", ")
+      throw .badOption(key: "dialect", reason: "'\(configuration.dialect)' is none of \(names)")
+    }
+    dialect = WorkerDialect(dialect: spoken, writesNilData: configuration.writesNilData)
     self.plugin = plugin
     self.configuration = configuration
   }
@@ -68,7 +74,7 @@ public final class NATSWorker: Sendable {
       throw .initializeFailed(reason: "\(error)")
     }
     // Used by one thread at a time: this one as long as it connects, then the loop's alone.
-    nonisolated(unsafe) let loop = try WireLoop(plugin, configuration, subject)
+    nonisolated(unsafe) let loop = try WireLoop(plugin, configuration, dialect, subject)
     do throws(NATSWorkerError) {
       try loop.connect()
       guard let thread = WorkerThread({ loop.run() }) else {

@@ -1,13 +1,18 @@
 import CLinux
 import Nylon
 
-/// Turns a request's bytes into the reply's bytes: the whole of the `reply` dialect, without I/O.
+/// Turns a request's bytes into the reply's bytes, without I/O; in a dialect in which each call is a map, those go
+/// through a port.
 ///
 /// Not for two threads at once: each thread has its own.
 final class RequestRunner {
   private let plugin: Plugin
   private let table: HandlerTable
-  private let encoder = ReplyEncoder()
+  private let dialect: Dialect
+  private let traits: DialectTraits
+  private let encoder: ReplyEncoder
+  /// Where the maps of calls go; nil in a dialect without them.
+  private let calls: CallMaps?
   private let tables = FlatBufferWriter()
   /// The context of the phase under way, and what stands behind it. In raw memory, where no access is checked.
   private let current = UnsafeMutablePointer<(context: PhaseContext, backend: NATSBackend)>.allocate(
@@ -17,9 +22,14 @@ final class RequestRunner {
   /// The times of the request under way, when it asked for them.
   private var stamps = WorkerStamps(read: 0)
 
-  init(plugin: Plugin, table: HandlerTable) {
+  /// `calls` are needed in a dialect in which each call is a map.
+  init(plugin: Plugin, table: HandlerTable, dialect: WorkerDialect, calls: CallMaps? = nil) {
     self.plugin = plugin
     self.table = table
+    self.dialect = dialect.dialect
+    self.calls = calls
+    traits = dialect.dialect.traits
+    encoder = ReplyEncoder(writesNilData: dialect.writesNilData)
     let backend = NATSBackend()
     current.initialize(to: (PhaseContext(backend: backend), backend))
   }
@@ -29,22 +39,23 @@ final class RequestRunner {
     current.deallocate()
   }
 
-  /// The reply to a request that came on the subject of `phase`, nil for the lifecycle's; valid until the next one.
-  /// `readAt` is when it was read from the socket, 0 when that is not known: then it counts from here. A reply of over
+  /// The reply to a request that came on the subject of `phase`, nil for the lifecycle's; valid until the next one, and
+  /// nil where the maps of calls have said everything. `readAt` is when it was read from the socket, 0 when that is not known: then it counts from here. A reply of over
   /// `most` bytes, which the broker would not carry, becomes an error.
   @inline(__always)
   func answer(
     to bytes: UnsafeRawBufferPointer, phase: Phase?, readAt: UInt64, most: Int
-  ) -> UnsafeRawBufferPointer {
-    let answer = phase.map { reply(to: bytes, phase: $0, readAt: readAt) } ?? lifecycleReply(to: bytes)
-    guard answer.count > most else { return answer }
+  ) -> UnsafeRawBufferPointer? {
+    let answer =
+      if let phase { reply(to: bytes, phase: phase, readAt: readAt) } else { lifecycleReply(to: bytes) }
+    guard let answer, answer.count > most else { return answer }
     let error = MessageError.tooLarge(what: "reply", byteCount: answer.count, byteCountMost: most)
     return refuse(try? MessageView(request: bytes), .failed(error.description))
   }
 
   private func reply(
     to bytes: UnsafeRawBufferPointer, phase: Phase, readAt: UInt64
-  ) -> UnsafeRawBufferPointer {
+  ) -> UnsafeRawBufferPointer? {
     let request: MessageView
     isStamping = false
     do {
@@ -52,9 +63,14 @@ final class RequestRunner {
     } catch {
       return refuse(nil, .malformed(error.description))
     }
+    if traits.configuredOn == .phases, request.header("method") != nil { return configure(request) }
     isStamping = request.header(WorkerStamps.header) != nil
     if isStamping { stamps = WorkerStamps(read: readAt != 0 ? readAt : kernel_now_ns()) }
     do {
+      if let calls {
+        try run(request, phase: phase, calls)
+        return nil
+      }
       let reply = try run(request, phase: phase)
       if isStamping { encoder.stampPacked(kernel_now_ns()) }
       return reply
@@ -65,10 +81,15 @@ final class RequestRunner {
 
   /// The reply to a message of the lifecycle subject; `shutdown` only runs the hooks, since other
   /// hosts may use the same worker. Signals end the process.
-  private func lifecycleReply(to bytes: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
+  private func lifecycleReply(to bytes: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer? {
     guard let request = try? MessageView(request: bytes) else {
       return refuse(nil, .malformed(MessageError.notAMap(what: "lifecycle message").description))
     }
+    return configure(request)
+  }
+
+  /// Does what `headers.method` says, and answers it.
+  private func configure(_ request: MessageView) -> UnsafeRawBufferPointer {
     switch request.header("method").map({ String(decoding: $0, as: UTF8.self) }) {
     case "initialize":
       do {
@@ -81,8 +102,7 @@ final class RequestRunner {
       return refuse(
         request, .malformed("lifecycle message: headers.method is neither initialize nor shutdown"))
     }
-    return encoder.encode(
-      requestID: request.requestID, sessionID: request.sessionID ?? 0, action: .next)
+    return encode(request, .next)
   }
 
   /// Why a request gets no answer of a handler.
@@ -96,25 +116,52 @@ final class RequestRunner {
   }
 
   private func refuse(_ request: MessageView?, _ why: Refusal) -> UnsafeRawBufferPointer {
-    encoder.encode(
-      requestID: request?.requestID, sessionID: request?.sessionID ?? 0, action: why.action, error: why.text)
+    encode(request, why.action, error: why.text)
   }
 
-  private func run(_ request: MessageView, phase: Phase) throws(Refusal) -> UnsafeRawBufferPointer {
+  /// An answer as the dialect has it: with an action or without, with the session or without.
+  @inline(__always)
+  private func encode(
+    _ request: MessageView?, _ action: ReplyAction, data: UnsafeRawBufferPointer? = nil, error: String? = nil,
+    stamps: WorkerStamps? = nil
+  ) -> UnsafeRawBufferPointer {
+    let id = request?.requestID
+    return encoder.encode(
+      requestID: traits.idIsText ? id?.asText : id,
+      sessionID: traits.end == .map ? nil : request?.sessionID ?? 0,
+      action: traits.end == .action ? action : .missing, data: data, error: error, stamps: stamps)
+  }
+
+  /// The handler that a request asks for, when it is as the dialect has it.
+  private func handler(of request: MessageView, phase: Phase) throws(Refusal) -> Plugin.Handler? {
     if request.requestID == nil {
       throw .malformed(MessageError.missingKey(what: "request", key: "request_id").description)
     }
-    if let method = request.method {
+    if let method = request.method, method != traits.startMethod {
+      let wanted = traits.startMethod.map { "has \($0) to start a phase" } ?? "has none"
       throw .failed(
-        "request: 'method' is \(method); this worker speaks the dialect 'reply', which has none")
+        "request: 'method' is \(method); this worker speaks the dialect '\(dialect.rawValue)', which \(wanted)"
+      )
     }
     if let other = request.phase, other != phase {
       throw .malformed(
         "request: 'phase' is \(other.rawValue), but it came on \(phase.subjectFragment)'s subject")
     }
-    let handler = table[try entry(of: request), phase]
+    return table[try entry(of: request), phase]
+  }
+
+  /// Runs a handler whose calls are maps of their own.
+  private func run(_ request: MessageView, phase: Phase, _ calls: CallMaps) throws(Refusal) {
+    let handler = try handler(of: request, phase: phase)
+    let error = calls.run(handler, request, phase: phase, acknowledgement: encode(request, .missing))
+    if let error { throw .failed("\(error)") }
+  }
+
+  private func run(_ request: MessageView, phase: Phase) throws(Refusal) -> UnsafeRawBufferPointer {
+    let handler = try handler(of: request, phase: phase)
     do {
-      let view = try request.data.map(HTTPContextView.init) ?? HTTPContextView()
+      let data = traits.sendsContext ? request.data : nil
+      let view = try data.map(HTTPContextView.init) ?? HTTPContextView()
       current.pointee.backend.begin(view: view, timestampMilliseconds: request.timestampMilliseconds ?? 0)
     } catch {
       throw .malformed("request: data: \(error)")
@@ -127,16 +174,14 @@ final class RequestRunner {
     if let error { throw .failed("\(error)") }
     let action: ReplyAction = current.pointee.context.finishedBy == .end ? .end : .next
     var data: UnsafeRawBufferPointer?
-    if current.pointee.backend.isChanged, !current.pointee.backend.change.isEmpty {
+    if traits.sendsContext, current.pointee.backend.isChanged, !current.pointee.backend.change.isEmpty {
       do {
         data = try current.pointee.backend.change.encode(with: tables)
       } catch {
         throw .failed(error.description)
       }
     }
-    return encoder.encode(
-      requestID: request.requestID, sessionID: request.sessionID ?? 0, action: action, data: data,
-      stamps: isStamping ? stamps : nil)
+    return encode(request, action, data: data, stamps: isStamping ? stamps : nil)
   }
 
   /// The handlers that the request names; a plugin with a single entry needs no name.

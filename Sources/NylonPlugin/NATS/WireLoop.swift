@@ -16,9 +16,6 @@ final class WireLoop {
   private static let mostUnsentBytes = 8 << 10
   /// Complaints of the broker that are told: one slow minute must not fill the disk.
   private static let mostComplaints = 10
-  /// Phases by subscription id, from 1; nil is the lifecycle's.
-  private static let phases: [Phase?] = Phase.session + [nil]
-
   /// For other threads.
   let box: ReplyBox
   private let wire: WireConnection
@@ -27,7 +24,8 @@ final class WireLoop {
   private let pool: HandlerThreads?
   private let configuration: NATSConfiguration
   private let subject: Subject
-  private let phases = WireLoop.phases
+  /// Phases by subscription id, from 1; nil is the lifecycle's.
+  private let phases: [Phase?]
   private static let mostEvents: Int32 = 2
   private let places = UnsafeMutablePointer<UInt64>.allocate(capacity: Int(mostEvents))
   private let events = UnsafeMutablePointer<UInt32>.allocate(capacity: Int(mostEvents))
@@ -36,7 +34,11 @@ final class WireLoop {
   private var readAt: UInt64 = 0
 
   /// Reads files, looks names up and starts handler threads, but does not connect yet.
-  init(_ plugin: Plugin, _ configuration: NATSConfiguration, _ subject: Subject) throws(NATSWorkerError) {
+  init(
+    _ plugin: Plugin, _ configuration: NATSConfiguration, _ dialect: WorkerDialect, _ subject: Subject
+  ) throws(NATSWorkerError) {
+    let traits = dialect.dialect.traits
+    phases = Phase.session + (traits.configuredOn == .lifecycle ? [nil] : [])
     let security = try configuration.security()
     let servers: [BrokerServer]
     do {
@@ -52,7 +54,7 @@ final class WireLoop {
       kernel_epoll_set(epoll, box.descriptor, UInt32(KERNEL_READABLE), WireLoop.wakePlace) == 0
     else { throw .failed(step: "make an epoll set", reason: String(cString: strerror(errno))) }
     let group = configuration.queueGroup
-    let lines = WireLoop.phases.enumerated().map { place, phase in
+    let lines = phases.enumerated().map { place, phase in
       "SUB \(phase.map { "\(subject.phase($0)) \(group)" } ?? subject.lifecycle) \(place + 1)\r\n"
     }
     wire = WireConnection(
@@ -62,13 +64,15 @@ final class WireLoop {
       restNanoseconds: UInt64(max(1, configuration.reconnectWaitMilliseconds)) * 1_000_000,
       epoll: epoll, place: Int(WireLoop.socketPlace))
     let table = plugin.handlerTable()
-    runner = RequestRunner(plugin: plugin, table: table)
+    runner = RequestRunner(plugin: plugin, table: table, dialect: dialect)
     self.box = box
     self.configuration = configuration
     self.subject = subject
     let count = configuration.maxWorkers
-    pool = count > 1 ? HandlerThreads(count: count, plugin, table, box) : nil
-    if count > 1, pool == nil {
+    // While a handler waits for the answer to a read, the loop must be free to take it.
+    let needsThreads = count > 1 || traits.end == .call
+    pool = needsThreads ? HandlerThreads(count: count, plugin, table, dialect, box) : nil
+    if needsThreads, pool == nil {
       throw .failed(step: "start \(count) threads", reason: "the system refused")
     }
   }
@@ -94,7 +98,7 @@ final class WireLoop {
     for phase in Phase.session {
       logLine("Subscribed to \(subject.phase(phase)) with queue group \(configuration.queueGroup)")
     }
-    logLine("Subscribed to \(subject.lifecycle)")
+    if phases.contains(nil) { logLine("Subscribed to \(subject.lifecycle)") }
   }
 
   /// Serves until it is asked to stop and has finished what it has, or the connection is lost for good.
@@ -132,6 +136,7 @@ final class WireLoop {
       // Without a broker there is nobody to drain from, nor to answer.
       guard wire.isConnected else { return }
       // The PING behind the last UNSUB is answered: nothing more will come.
+      if wire.pongs > pongs { pool?.closeMailboxes() }
       let isQuiet = wire.pongs > pongs && (pool?.isIdle ?? true)
       turn(mostNanoseconds: isQuiet ? 0 : 2_000_000)
       if isQuiet, box.isEmpty, wire.unsentBytes == 0 { return }
@@ -209,6 +214,7 @@ final class WireLoop {
     guard piece.sid >= 1, piece.sid <= phases.count else { return }
     let phase = phases[piece.sid - 1]
     if let pool {
+      if pool.takeAnswer(piece.payload) { return }
       return pool.submit(
         WireJob(
           payload: Array(piece.payload), reply: Array(piece.reply), phase: phase, readAt: readAt,
@@ -217,16 +223,16 @@ final class WireLoop {
     let answer = runner.answer(
       to: piece.payload, phase: phase, readAt: readAt, most: wire.longestPayload)
     if runner.isStamping { box.stampsReads.store(true, ordering: .relaxed) }
-    if !piece.reply.isEmpty { publish(answer, to: piece.reply) }
+    if let answer, !piece.reply.isEmpty { publish(answer, to: piece.reply) }
   }
 
   // MARK: Out
 
   @inline(__always)
   private func publish(_ payload: UnsafeRawBufferPointer, to subject: UnsafeRawBufferPointer) {
-    let count = Publication.byteCount(subject: subject.count, payload: payload.count)
+    let count = WirePublication.byteCount(subject: subject.count, payload: payload.count)
     guard let place = wire.reserve(count) ?? reserveSlowly(count) else { return }
-    wire.commit(Publication.write(payload, to: subject, at: place))
+    wire.commit(WirePublication.write(payload, to: subject, at: place))
   }
 
   /// Writes until there is room; nil when the connection broke meanwhile. The broker reads on whatever it has

@@ -179,20 +179,17 @@ import Testing
     #expect(inboxes.withLock(\.count) == 100)
   }
 
-  @Test(arguments: [1, 40]) func theLoadThreadAllocatesNothing(concurrency: Int) throws {
+  @Test(arguments: [1, 40], Dialect.allCases)
+  func theLoadThreadAllocatesNothing(concurrency: Int, dialect: Dialect) throws {
     let broker = try Broker.start()
     defer { broker.stop() }
     let responder = try Responder(broker.url) { request, to in
-      let change = HTTPContextChange(
-        response: HTTPResponseChange(headers: [KeyValue(key: "x-new", value: "1")]))
-      return [
-        Publication(
-          subject: to, bytes: reply(to: request, data: request.phase == .logging ? nil : change.encoded()))
-      ]
+      answers(to: request, in: dialect).map { Publication(subject: to, bytes: $0) }
     }
     defer { responder.stop() }
     var load = NATSLoad(load: .closed(concurrency: concurrency), phases: Phase.session)
     load.warmupSeconds = 0.3
+    load.dialect = dialect
     let measurement = try load.run(broker.url)
     try expectOnlyAnswers(measurement)
     let bytes = try #require(measurement.allocatedBytes)
@@ -204,5 +201,29 @@ import Testing
     #else
       #expect(bytes == 0)
     #endif
+  }
+}
+
+/// What a worker of a dialect answers whose handler sets a header and goes on.
+private func answers(to request: WorkerMessage, in dialect: Dialect) -> [[UInt8]] {
+  let change = HTTPContextChange(
+    response: HTTPResponseChange(headers: [KeyValue(key: "x-new", value: "1")]))
+  switch dialect.traits.end {
+  case .action: return [reply(to: request, data: request.phase == .logging ? nil : change.encoded())]
+  case .map:
+    let encoder = ReplyEncoder()
+    let bytes = (try? request.encoded()) ?? []
+    let answer = bytes.withUnsafeBytes { bytes in
+      let id = (try? MessageView(request: bytes))?.requestID
+      let map = encoder.encode(requestID: dialect.traits.idIsText ? id?.asText : id, sessionID: nil)
+      return withExtendedLifetime(encoder) { [UInt8](map) }
+    }
+    return [answer]
+  case .call:
+    let header = HeaderKeyValueCodec.encode(key: "x-new", value: "1")
+    return [
+      callMap(of: request, nil), callMap(of: request, .setResponseHeader, header),
+      callMap(of: request, .next),
+    ]
   }
 }

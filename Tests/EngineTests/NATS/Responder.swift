@@ -63,12 +63,14 @@ final class Responder: @unchecked Sendable {
   fileprivate func received(_ message: OpaquePointer) {
     let bytes = UnsafeRawBufferPointer(
       start: natsMsg_GetData(message), count: Int(natsMsg_GetDataLength(message)))
-    guard let request = try? WorkerMessage(request: bytes), let reply = natsMsg_GetReply(message) else {
+    guard let request = try? WorkerMessage(request: bytes) else {
       Issue.record("a request cannot be read")
       return
     }
+    // The answer to a read has none.
+    let reply = natsMsg_GetReply(message).map { String(cString: $0) } ?? ""
     seen.withLock { $0.append(request) }
-    for publication in respond(request, String(cString: reply)) {
+    for publication in respond(request, reply) {
       if publication.delayMilliseconds > 0 { usleep(UInt32(publication.delayMilliseconds) * 1000) }
       _ = publication.bytes.withUnsafeBytes {
         natsConnection_Publish(connection, publication.subject, $0.baseAddress, Int32($0.count))
@@ -104,6 +106,17 @@ func reply(
   return (try? message.encoded()) ?? []
 }
 
+/// A map of a call, or without a method an acknowledgement.
+func callMap(
+  of request: WorkerMessage, _ method: Nylon.Method?, _ data: [UInt8]? = nil, error: String? = nil
+) -> [UInt8] {
+  let message = WorkerMessage(
+    requestID: request.requestID, sessionID: request.sessionID, method: method?.rawValue,
+    data: data,
+    error: error)
+  return (try? message.encoded()) ?? []
+}
+
 /// A load on a pool.
 struct NATSLoad {
   var load = LoadShape.closed(concurrency: 4)
@@ -134,7 +147,8 @@ struct NATSLoad {
 
   var auth = NATSAuth()
   var defaultHeaders: [KeyValue]?
-  var spec: NATSSpec { NATSSpec(auth: auth, defaultHeaders: defaultHeaders) }
+  var dialect: Dialect? = .reply
+  var spec: NATSSpec { NATSSpec(dialect: dialect, auth: auth, defaultHeaders: defaultHeaders) }
 
   /// Runs the load, for its time or until there is enough.
   func run(

@@ -1,0 +1,192 @@
+import Foundation
+import Nylon
+import Scenario
+
+/// Finds out which dialect the workers of a target speak: asks one of them for the session's first phase, in a way
+/// that the workers of every dialect take.
+struct DialectProbe {
+  let order: LoadOrder
+  let spec: NATSSpec
+
+  private enum Finding {
+    case speaks(Dialect)
+    /// Nobody answered in time.
+    case silence
+    /// An answer that is of no dialect, in words.
+    case unknown(String)
+  }
+
+  /// An answer is waited for as long as the phase may take, and no longer than this: before a load, and after one.
+  private static let mostNanoseconds: UInt64 = 5_000_000_000
+  private static let mostAfterwardsNanoseconds: UInt64 = 1_000_000_000
+  /// Behind what may be an acknowledgement the first call comes within this time.
+  private static let quietNanoseconds: UInt64 = 300_000_000
+
+  /// The dialect of the load: the target's own, or what a worker answers; nil when nobody does.
+  ///
+  /// - Throws: ``LoadFailure`` when a worker speaks another dialect than the target's, or none that is known, or
+  ///   when the target wants what cannot be had in its dialect.
+  func dialect() throws -> Dialect? {
+    if let own = spec.dialect, !own.traits.isAskedFirst { return own }
+    switch try ask() {
+    case .speaks(let spoken):
+      if let own = spec.dialect, spoken != own { throw refusal(of: own, spoken) }
+      try order.target.check(spoken)
+      return spoken
+    case .silence: return spec.dialect
+    case .unknown(let words):
+      if let own = spec.dialect { return own }
+      throw LoadFailure(
+        kind: .scenario,
+        message:
+          "target '\(order.target.name)': a worker was asked which dialect it speaks, and \(words). Write "
+          + "the dialect that the workers speak as the target's `dialect:`")
+    }
+  }
+
+  /// What is wrong when workers speak another dialect than the target's.
+  func refusal(of own: Dialect, _ spoken: Dialect) -> LoadFailure {
+    LoadFailure(
+      kind: .scenario,
+      message: "target '\(order.target.name)': `dialect:` is \(own.rawValue), but this worker speaks "
+        + "\(spoken.rawValue). Write `dialect: \(spoken.rawValue)`, or `dialect: detect`")
+  }
+
+  /// What a worker speaks when it is not that dialect; nil when it is, and where it cannot be known. For what went
+  /// wrong already.
+  func other(than dialect: Dialect) -> Dialect? {
+    guard case .speaks(let spoken)? = try? ask(within: Self.mostAfterwardsNanoseconds), spoken != dialect
+    else {
+      return nil
+    }
+    return spoken
+  }
+
+  /// Asks with an id of 16 bytes, and when nobody takes that, with a text.
+  private func ask(within most: UInt64 = mostNanoseconds) throws -> Finding {
+    let talk = try WorkerTalk(order: order, spec: spec)
+    defer { talk.close() }
+    var finding = Finding.silence
+    for idIsText in [false, true] {
+      finding = try Question(order: order, idIsText: idIsText, talk: talk).answer(within: min(patience, most))
+      if case .speaks = finding { return finding }
+    }
+    return finding
+  }
+
+  private var patience: UInt64 {
+    let policy = order.target.phases.first.flatMap { order.target.policies[$0] }
+    return UInt64(policy?.timeoutMilliseconds ?? 1000) * 1_000_000
+  }
+
+  /// One request, and what comes back.
+  private struct Question {
+    let order: LoadOrder
+    let idIsText: Bool
+    let talk: WorkerTalk
+    /// A UUID of version 7.
+    let id: (high: UInt64, low: UInt64) = (
+      MonotonicClock.unixNanoseconds / 1_000_000 << 16 | 0x7000,
+      0b10 << 62 | UInt64.random(in: 0..<1 << 62)
+    )
+
+    func answer(within patience: UInt64) throws -> Finding {
+      guard let phase = order.target.phases.first else { return .silence }
+      let content = RequestContent(order.request, seed: order.seed)
+      let called = CalledResponses(
+        order.request, content: content, verify: Verification(),
+        unixOffset: MonotonicClock.unixNanoseconds &- MonotonicClock.nanoseconds, slots: 1)
+      called.open(0, at: MonotonicClock.nanoseconds)
+      let subject = talk.subject.phase(phase)
+      let request = WorkerMessage(
+        .question(idIsText: idIsText), id: id, sessionID: order.sessionIDsAfter, phase: phase,
+        entry: order.target.handler,
+        context: HTTPContext(request: content.request, response: content.response).encoded(),
+        reply: talk.inbox, timestampMilliseconds: MonotonicClock.unixNanoseconds / 1_000_000)
+      talk.publish(try request.encoded(), to: subject)
+      let end = MonotonicClock.nanoseconds + patience
+      var finding = Finding.silence
+      /// Until when a map of a call may follow one that looks like the only answer.
+      var quietEnd = end
+      while let reply = talk.next(until: min(end, quietEnd)) {
+        guard case .payload(let bytes) = reply else { return .silence }
+        let isOver = bytes.withUnsafeBytes { bytes in
+          take(bytes, subject: subject, called, &finding, &quietEnd)
+        }
+        if isOver { break }
+      }
+      return finding
+    }
+
+    /// Looks at one map; whether the phase is over with it.
+    private func take(
+      _ bytes: UnsafeRawBufferPointer, subject: String, _ called: CalledResponses, _ finding: inout Finding,
+      _ quietEnd: inout UInt64
+    ) -> Bool {
+      guard let map = MessageView(reply: bytes) else {
+        finding = .unknown("its answer is not one MessagePack map with the interface's types")
+        return true
+      }
+      if let method = map.method.map(Nylon.Method.init(rawValue:)) {
+        finding = Self.finding { $0.end == .call }
+        if method.isRead { answer(method, map, subject: subject, called) }
+        quietEnd = .max
+        return method.endsPhase
+      }
+      if map.action != .missing {
+        finding = Self.finding { $0.end == .action }
+        return true
+      }
+      guard let answered = map.requestID, let words = answered.words, words == id else {
+        // It may be that the id was not to its liking, or that an earlier question is answered now.
+        let words = map.error.map { String(decoding: $0.prefix(200), as: UTF8.self) }
+        finding = .unknown("its answer has another request id\(words.map { ": \"\($0)\"" } ?? "")")
+        return words != nil
+      }
+      // An error of the handler's is the last map, whatever it speaks.
+      let isOver = map.error?.isEmpty == false
+      if case .speaks = finding { return isOver }
+      if map.sessionID != nil {
+        // An acknowledgement: only the answers of one map are without a session.
+        finding = Self.finding { $0.end == .call }
+        return isOver
+      }
+      finding = Self.finding { $0.end == .map && $0.idIsText == answered.isText }
+      quietEnd = MonotonicClock.nanoseconds + DialectProbe.quietNanoseconds
+      return false
+    }
+
+    private static func finding(_ holds: (DialectTraits) -> Bool) -> Finding {
+      Dialect.allCases.first { holds($0.traits) }.map(Finding.speaks) ?? .silence
+    }
+
+    /// Answers a read, so that the worker does not wait for ever.
+    private func answer(
+      _ method: Nylon.Method, _ map: MessageView, subject: String, _ called: CalledResponses
+    ) {
+      let payload = map.data ?? UnsafeRawBufferPointer(start: nil, count: 0)
+      _ = called.answer(method, payload, slot: 0) { answer in
+        let encoder = ReplyEncoder()
+        talk.publish(
+          Array(
+            encoder.encode(
+              requestID: map.requestID, sessionID: map.sessionID, phase: .zero, method: method.rawValue,
+              data: answer)), to: subject, wantsReply: false)
+        withExtendedLifetime(encoder) {}
+      }
+    }
+  }
+}
+
+extension Target {
+  /// Whether the target can be loaded in a dialect; throws ``LoadFailure`` when it wants to verify what does not
+  /// come back.
+  package func check(_ dialect: Dialect) throws {
+    guard dialect.traits.changes == .lost, !verify.isEmpty else { return }
+    throw LoadFailure(
+      kind: .scenario,
+      message:
+        "target '\(name)': verify: cannot be checked with dialect: \(dialect.rawValue), whose replies do not "
+        + "carry the response; leave verify: out")
+  }
+}

@@ -1,0 +1,52 @@
+import Foundation
+import NATS
+import Nylon
+import Scenario
+
+/// A connection for what is said to workers before and after a load: one message at a time, nothing of it measured.
+struct WorkerTalk {
+  let inbox: String
+  let subject: Subject
+  private let wire: WireConnection
+
+  /// Throws ``BrokerError`` without a broker, ``SecurityFileError`` for a file that cannot be used.
+  init(order: LoadOrder, spec: NATSSpec) throws {
+    inbox = "_INBOX.nylon-bench.\(UUID().uuidString)"
+    subject = try Subject(prefix: spec.subjectPrefix, plugin: order.target.plugin)
+    let security = try WireSecurity(auth: spec.auth, tls: spec.tls, servers: order.servers)
+    wire = WireConnection(
+      to: try BrokerServer.all(order.servers, security: security), subscriptions: "SUB \(inbox) 1\r\n")
+    do {
+      try wire.connectFirst()
+    } catch {
+      wire.close()
+      throw error
+    }
+  }
+
+  func close() { wire.close() }
+
+  func publish(_ payload: [UInt8], to subject: String, wantsReply: Bool = true) {
+    let reply = wantsReply ? " \(inbox)" : ""
+    wire.put(Array("PUB \(subject)\(reply) \(payload.count)\r\n".utf8) + payload + [13, 10])
+  }
+
+  enum Reply {
+    case payload([UInt8])
+    /// Nobody is subscribed.
+    case nobody
+  }
+
+  /// The next reply; nil when none comes until a monotonic time, or the connection is over.
+  func next(until end: UInt64) -> Reply? {
+    while true {
+      if let piece = wire.nextMessage() {
+        return piece.isNoResponders ? .nobody : .payload(Array(piece.payload))
+      }
+      if wire.isBroken || wire.send() == .broken { return nil }
+      if wire.unsentBytes == 0 { wire.wantRoom(false) }
+      if !wire.holdsMore, wire.waitForSocket(until: end) == nil { return nil }
+      if wire.fill() < 0 { return nil }
+    }
+  }
+}
