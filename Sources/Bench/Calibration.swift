@@ -192,7 +192,7 @@ struct Calibration {
 
   private func ffiTarget(_ file: String, _ load: LoadShape, phases: [Phase] = Phase.session) -> Target {
     Target(
-      "ffi", plugin: Self.name, handler: "noop", .ffi(FFISpec(file: file)),
+      "ffi", plugin: Self.name, handler: "noop", .ffi(FFISpec(file: file, spin: .on)),
       phases: phases, loads: [load])
   }
 

@@ -27,7 +27,9 @@ package enum Answer {
       let most = (results: hasMore ? 6 : 20, comparisons: hasClaims ? 12 : hasMore ? 6 : 16)
       parts += [table(figures(document, most: most), colour)]
     }
-    parts += [ruleOfThumb(document), table(claims(document), colour), promises(document)]
+    parts += [
+      awakeHosts(document), ruleOfThumb(document), table(claims(document), colour), promises(document),
+    ]
     if !document.expectations.isEmpty {
       parts.append(table(ResultTables.expectations(document.expectations), colour))
     }
@@ -43,7 +45,9 @@ package enum Answer {
   /// The same as the first section of a report.
   static func section(_ document: RunDocument) -> ReportSection {
     let tables = [figures(document, most: (.max, .max)), claims(document)]
-    let words = [head(document), ruleOfThumb(document), promises(document)].map { $0.joined(separator: " ") }
+    let words = [head(document), awakeHosts(document), ruleOfThumb(document), promises(document)].map {
+      $0.joined(separator: " ")
+    }
     return ReportSection(
       title: "The answer",
       paragraphs: words.map { $0.trimmingCharacters(in: .whitespaces) }.filter { !$0.isEmpty },
@@ -167,6 +171,20 @@ package enum Answer {
         median("p50", "response_p50_us"), median("p99", "response_p99_us"), median("CPU", "cpu_total_us"),
         .count("errors") { $0.failures() }, .text("valid", \.validity),
       ], Array(MeasurementGroup.all(document).prefix(most)))
+  }
+
+  /// What hosts reach that stay awake while a plugin's thread works, which Nylon's does not.
+  private static func awakeHosts(_ document: RunDocument) -> [String] {
+    guard !document.claims.isEmpty else { return [] }
+    let names = document.scenario.targets.filter { target in
+      if case .ffi(let spec) = target.transport { spec.spin == .on } else { false }
+    }.map(\.name)
+    return MeasurementGroup.all(document).filter { names.contains($0.target) && $0.load == "closed-1" }
+      .compactMap { group in
+        group.median("response_p50_us").map {
+          "\(group.target): a host that stays awake while it waits has an unloaded p50 of \(time($0))."
+        }
+      }
   }
 
   // MARK: The rule of thumb

@@ -171,7 +171,8 @@ extension ScenarioLoader {
       let context = HTTPContext(request: messages.request, response: messages.response)
       let stamps = target.isDecomposed ? [WorkerStamps.question] : []
       let template = try? RequestTemplate(
-        Dialect.reply.traits, phase: .requestFilter, entry: target.handler, context: context.encoded(), reply: "",
+        Dialect.reply.traits, phase: .requestFilter, entry: target.handler, context: context.encoded(),
+        reply: "",
         headers: stamps + (spec.defaultHeaders ?? []))
       bytes = template?.bytes.count ?? bodies
     }

@@ -160,10 +160,13 @@ package enum PayloadOwner: String, Codable, Sendable, CaseIterable {
 
 /// What a load thread does while it waits for a callback from another thread.
 package enum Spin: String, Codable, Sendable, CaseIterable {
-  /// It sleeps at once, as the real host does.
+  /// It sleeps at once.
   case off
-  /// It stays awake for as long as falling asleep and waking up would cost.
+  /// With one session in flight it sleeps at once, as the real host does. With more it stays awake, as a host does
+  /// that has the other sessions' work to do.
   case auto
+  /// It stays awake for as long as falling asleep and waking up would cost.
+  case on
 }
 
 /// A pool of workers behind a broker.

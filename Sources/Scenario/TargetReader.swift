@@ -64,9 +64,10 @@ struct TargetReader {
       ).only("FFI"),
       Key(
         "spin", \.spin, .choice,
-        "how a load thread waits for a callback from another thread. `off`: asleep, as Nylon does; `auto`: awake "
-          + "for the first 60 µs, as long as falling asleep and waking cost. In an open load it is awake for the last "
-          + "60 µs before a request is due, with either"
+        "how a load thread waits for a callback from another thread. `off`: asleep; `on`: awake for the first 60 µs, "
+          + "as long as falling asleep and waking cost; `auto`: asleep with one session in flight, as Nylon does, and "
+          + "awake with more, since a host under load has the other sessions' work to do. In an open load it is awake "
+          + "for the last 60 µs before a request is due, with each"
       ).only("FFI"),
       Key(
         "dialect", \.dialect, .choice,
@@ -171,11 +172,13 @@ struct TargetsReader {
 
   /// What the generator cannot do is refused, not measured by halves.
   private func check(_ written: TargetReader, _ block: Block) {
-    guard let dialect = written.dialect?.dialect, dialect.traits.changes == .lost, !written.verify.isEmpty else {
+    guard let dialect = written.dialect?.dialect, dialect.traits.changes == .lost, !written.verify.isEmpty
+    else {
       return
     }
     block.fail(
-      "verify", "cannot be checked with dialect: \(dialect.rawValue), whose replies do not carry the response",
+      "verify",
+      "cannot be checked with dialect: \(dialect.rawValue), whose replies do not carry the response",
       remedy: "leave verify out")
   }
 

@@ -92,9 +92,11 @@ extension EndToEnd {
     }
 
     @Test(
-      "What run refuses is not called valid: what cannot be verified, and files that are missing or no libraries")
+      "What run refuses is not called valid: what cannot be verified, and files that are missing or no libraries"
+    )
     func validateAsRun() throws {
-      let pool = Small.pool(workers: "{count: 1, command: nylon-worker}", target: ", dialect: text-id, verify: {status: 200}")
+      let pool = Small.pool(
+        workers: "{count: 1, command: nylon-worker}", target: ", dialect: text-id, verify: {status: 200}")
       let text = try sandbox.write("not a library", as: "text.so")
       let wanted: [(String, Int32, String)] = [
         (pool, 65, "scenario.yaml:5:"),

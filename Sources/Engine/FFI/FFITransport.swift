@@ -34,7 +34,8 @@ final class FFITransport: SessionTransport {
   let unixOffset: UInt64
   let isInline: Bool
   /// Whether the thread stays awake for a while before it sleeps.
-  private let spins: Bool
+  private let spin: Spin
+  private var openSessions = 0
   /// Whether a poll's time may be when a request is due.
   private let keepsSchedule: Bool
   /// What was seen first of each way to fail.
@@ -97,7 +98,7 @@ final class FFITransport: SessionTransport {
     places.initialize(from: steps, count: steps.count)
     self.steps = UnsafePointer(places)
     bodyChunks = order.bodyChunks
-    spins = spec.spin != .off
+    spin = spec.spin ?? .auto
     keepsSchedule = if case .open = order.load { true } else { false }
     unixOffset = MonotonicClock.unixNanoseconds - MonotonicClock.nanoseconds
     stamps = order.target.isDecomposed ? .allocate(capacity: slots) : nil
@@ -145,6 +146,7 @@ final class FFITransport: SessionTransport {
       callback)
     // What it called meanwhile must not be taken for the first phase's.
     handleLocal()
+    openSessions &+= accepted ? 1 : 0
     if !accepted { host.pointee.currentSID[firstSlot &+ slot].store(0, ordering: .releasing) }
     return accepted
   }
@@ -190,6 +192,7 @@ final class FFITransport: SessionTransport {
     let state = slots + slot
     guard host.pointee.currentSID[firstSlot &+ slot].load(ordering: .relaxed) != 0 else { return true }
     host.pointee.currentSID[firstSlot &+ slot].store(0, ordering: .releasing)
+    openSessions &-= 1
     let right = !verify || check.isEmpty || withSlotLock(state) { check.accepts(state.pointee.response) }
     if !right { noteDifference(state) }
     plugin.closeSessionStream(state.pointee.lastSID)
@@ -210,6 +213,7 @@ final class FFITransport: SessionTransport {
     if handleForeign() { return }
     let now = MonotonicClock.nanoseconds
     guard time > now else { return }
+    let spins = spin == .on || spin == .auto && openSessions > 1
     if !spins, !keepsSchedule {
       thread.pointee.foreign.sleep(until: time)
       _ = handleForeign()

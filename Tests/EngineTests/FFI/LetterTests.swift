@@ -107,7 +107,7 @@ extension FFITests {
 
     // MARK: How the host waits
 
-    @Test(arguments: [Spin.off, .auto], Way.all)
+    @Test(arguments: Spin.allCases, Way.all)
     func asleepOrAwakeEveryPhaseIsAnswered(spin: Spin, way: Way) throws {
       for shape in [
         LoadShape.closed(concurrency: 1), .closed(concurrency: 16),
@@ -124,7 +124,7 @@ extension FFITests {
       }
     }
 
-    @Test(arguments: [Spin.off, .auto], ["NullPlugin/null_plugin", "ThreadedPlugin/threaded_plugin"])
+    @Test(arguments: Spin.allCases, ["NullPlugin/null_plugin", "ThreadedPlugin/threaded_plugin"])
     func theSmallestPluginsAreAnsweredEitherWay(spin: Spin, file: String) throws {
       let path = Workshop.package + "/Sources/Examples/\(file).c"
       let plugin = try PluginLibrary(path: try workshop.compile(file: path, name: "small"))
@@ -138,7 +138,7 @@ extension FFITests {
       }
     }
 
-    @Test(arguments: [Spin.off, .auto]) func aThreadThatSleepsIsWokenByTheCallback(spin: Spin) throws {
+    @Test(arguments: Spin.allCases) func aThreadThatSleepsIsWokenByTheCallback(spin: Spin) throws {
       let plugin = try PluginLibrary(path: try workshop.compile(sleepWatcherSource))
       let measurement = try FFILoad(load: .closed(concurrency: 1), spin: spin).run(plugin)
       try expectOnlyAnswers(measurement)
