@@ -130,11 +130,10 @@ static int libnats_client(bool tuned, const BaselineLoad *load, BaselineResult *
   if (!failed) failed = keep_asking(client);
   *result = result_of(&client->run);
   while (client->kept_count > 0) natsMsg_Destroy(client->kept[--client->kept_count]);
-  natsSubscription_Destroy(client->inbox);
   natsConnection_Close(client->connection);
-  natsConnection_Destroy(client->connection);
   free(client->run.sent);
-  /* The client itself stays: libnats may still call detach on a thread of its own. */
+  /* The connection, its subscription and the client stay: threads of libnats may still lock them, and a mutex that is
+   * gone ends the process. */
   return failed;
 }
 

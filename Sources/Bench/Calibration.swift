@@ -20,6 +20,8 @@ struct Calibration {
   var program: String?
   let progress: (String) -> Void
 
+  /// How many short rounds are measured for each of the others.
+  static let shortRounds = 5
   /// The name of both the plugin and its queue group.
   private static let name = "baseline"
   private static let inFlight = [1, 64, 256]
@@ -43,7 +45,7 @@ struct Calibration {
       result.recordNs = median { Self.recordNanoseconds() }
       result.timerOvershootUs = median { Self.timerOvershootNanoseconds() / 1e3 }
     }
-    if parts.contains(.ffi) { result.ffi = .ffi(try ffi()) }
+    if parts.contains(.ffi) { result.ffi = .ffi(try short.ffi()) }
     if parts.contains(.queue) { result.ffiQueue = .queue(try queue()) }
     if parts.contains(.pacing) { result.pacing = .pacing(try pacing()) }
     if parts.contains(.nats) {
@@ -80,6 +82,14 @@ struct Calibration {
       measured: UTCSecond(), ffiNanoseconds: try medians { try bareFFI(library) }(.nanoseconds), nats: bare)
   }
 
+  /// More and shorter rounds, for what takes nanoseconds: a pause or a slower second of the machine then spoils a few
+  /// pairs and not the figure.
+  private var short: Calibration {
+    Calibration(
+      rounds: Self.shortRounds * rounds, seconds: seconds / Double(Self.shortRounds), program: program,
+      progress: progress)
+  }
+
   private func median(_ value: () -> Double) -> Double {
     Statistics.median((0..<rounds).map { _ in value() }) ?? 0
   }
@@ -101,11 +111,11 @@ struct Calibration {
 
   /// Measures programs round by round, A B and then B A, so that drift cancels; the samples of each.
   static func inTurn(
-    rounds: Int, _ programs: [() throws -> Sample], onRound: (Int) -> Void = { _ in }
+    rounds: Int, _ programs: [() throws -> Sample], onRound: (Int) throws -> Void = { _ in }
   ) throws -> [[Sample]] {
     var samples = programs.map { _ in [Sample]() }
     for round in 0..<rounds {
-      onRound(round)
+      try onRound(round)
       let order = round % 2 == 0 ? Array(programs.indices) : programs.indices.reversed()
       for place in order { samples[place].append(try programs[place]()) }
     }
@@ -224,37 +234,42 @@ struct Calibration {
       }, peer: sampling(target))
   }
 
-  /// How late an open load is at 60 % of the highest rate, and at rates at which there is time to sleep.
+  /// How late an open load is at rates at which there is time to sleep, and at 60 % of the highest rate.
   private func pacing() throws -> [CalibrationRow] {
     let library = try library("NullPlugin")
-    progress("pacing: the highest rate")
-    // A share of the highest rate is a queue: where one pause of the machine decides the p99 of a long round, most of
-    // many short ones have none.
-    let short = Calibration(rounds: 5 * rounds, seconds: seconds / 5, program: program, progress: progress)
-    let closed = ffiTarget("NullPlugin", .closed(concurrency: 1), phases: [.requestFilter])
-    let highest = try short.engine(closed)
-    let rates = try (0..<5).compactMap { _ in try highest().throughputPerSecond }
+    let closed = try engine(ffiTarget("NullPlugin", .closed(concurrency: 1), phases: [.requestFilter]))
     let share = 0.6
-    let rate = ((Statistics.median(rates) ?? 0) * share / 1000).rounded() * 1000
-    return try [1000.0, 100_000].map { try pacing(library, rate: $0) } + [
-      short.pacing(library, rate: rate, share: share)
+    return try [1000.0, 100_000].map { rate in try pacing(library, label: "\(Int(rate))/s") { rate } } + [
+      short.pacing(library, label: "60 %", share: share) {
+        // The machine's speed changes from one second to the next, and the highest rate with it.
+        ((try closed().throughputPerSecond ?? 0) * share / 1000).rounded() * 1000
+      }
     ]
   }
 
-  private func pacing(_ library: PluginLibrary, rate: Double, share: Double? = nil) throws -> CalibrationRow {
-    var facts = ["rate_per_second": rate]
+  private func pacing(
+    _ library: PluginLibrary, label: String, share: Double? = nil, rate: @escaping () throws -> Double
+  ) throws -> CalibrationRow {
+    var rates: [Double] = []
+    let bare = {
+      var schedule = ArrivalSchedule(ratePerSecond: rates.last ?? 0, arrivals: .poisson, seed: 1)
+      let times = (0..<Int((rates.last ?? 0) * seconds)).map { _ in schedule.next() }
+      var late: UInt64 = 0
+      let status = baseline_pacing(library.bare, times, UInt64(times.count), &late)
+      guard status == 0 else { throw Self.failure("the null plugin did not answer the paced loop") }
+      return [Figure.lateness: Double(late) / 1000]
+    }
+    let peer = {
+      let load = LoadShape.open(ratePerSecond: rates.last ?? 0, arrivals: .poisson)
+      return try sampling(ffiTarget("NullPlugin", load, phases: [.requestFilter]))()
+    }
+    let samples = try Self.inTurn(rounds: rounds, [bare, peer]) {
+      progress("pacing at \(label), \($0 + 1)/\(rounds)")
+      rates.append(try rate())
+    }
+    var facts = ["rate_per_second": Statistics.median(rates) ?? 0]
     facts["share_of_highest"] = share
-    var schedule = ArrivalSchedule(ratePerSecond: rate, arrivals: .poisson, seed: 1)
-    let times = (0..<Int(rate * seconds)).map { _ in schedule.next() }
-    let load = LoadShape.open(ratePerSecond: rate, arrivals: .poisson)
-    return try row(
-      "pacing at \(Int(rate))/s", facts: facts,
-      bare: {
-        var late: UInt64 = 0
-        let status = baseline_pacing(library.bare, times, UInt64(times.count), &late)
-        guard status == 0 else { throw Self.failure("the null plugin did not answer the paced loop") }
-        return [.lateness: Double(late) / 1000]
-      }, peer: sampling(ffiTarget("NullPlugin", load, phases: [.requestFilter])))
+    return CalibrationRow(facts: facts, bare: samples[0], peer: samples[1])
   }
 
   private typealias BareClient = (UnsafePointer<BaselineLoad>, UnsafeMutablePointer<BaselineResult>) -> Int32

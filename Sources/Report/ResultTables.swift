@@ -215,10 +215,10 @@ package enum ResultTables {
     return ReportTable(
       "Comparison: ratio b / a of paired replicates", columns, rows,
       notes: [
-        "different: the interval leaves 1 and the difference is over the noise floor, which an A/A pair (the "
-          + "same target twice) shows, the median distance of its replicates; without such a pair, over that "
-          + "of any two replicates of one target.",
-        "same: the difference is not over the noise floor. unclear: neither can be said.",
+        "different: the interval lies wholly beyond the noise floor, which is the bias of an A/A pair (the same "
+          + "target twice) and at least 2 %, and a fifth of the ratios' spread. same: the interval lies within the "
+          + "limit of --equivalence, 10 % unless given. unclear: neither can be said.",
+        "p is that of the sign test. The verdict does not use it.",
       ])
   }
 

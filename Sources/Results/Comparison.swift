@@ -178,6 +178,7 @@ package enum Comparison {
     var twin = b
     twin.name = a.name
     twin.loads = a.loads
+    twin.optional = a.optional
     return twin == a
   }
 

@@ -68,6 +68,7 @@ struct FFIThread: ~Copyable {
   let firstSlot: Int
   /// The load thread, once it runs.
   var owner: pthread_t = 0
+  var openSessions = 0
   var local = LocalQueue(capacity: 64 << 10)
   let foreign: ForeignQueue
   /// Callbacks for a session that is over.

@@ -35,7 +35,6 @@ final class FFITransport: SessionTransport {
   let isInline: Bool
   /// Whether the thread stays awake for a while before it sleeps.
   private let spin: Spin
-  private var openSessions = 0
   /// Whether a poll's time may be when a request is due.
   private let keepsSchedule: Bool
   /// What was seen first of each way to fail.
@@ -146,7 +145,7 @@ final class FFITransport: SessionTransport {
       callback)
     // What it called meanwhile must not be taken for the first phase's.
     handleLocal()
-    openSessions &+= accepted ? 1 : 0
+    if accepted { thread.pointee.openSessions &+= 1 }
     if !accepted { host.pointee.currentSID[firstSlot &+ slot].store(0, ordering: .releasing) }
     return accepted
   }
@@ -192,7 +191,7 @@ final class FFITransport: SessionTransport {
     let state = slots + slot
     guard host.pointee.currentSID[firstSlot &+ slot].load(ordering: .relaxed) != 0 else { return true }
     host.pointee.currentSID[firstSlot &+ slot].store(0, ordering: .releasing)
-    openSessions &-= 1
+    thread.pointee.openSessions &-= 1
     let right = !verify || check.isEmpty || withSlotLock(state) { check.accepts(state.pointee.response) }
     if !right { noteDifference(state) }
     plugin.closeSessionStream(state.pointee.lastSID)
@@ -213,7 +212,7 @@ final class FFITransport: SessionTransport {
     if handleForeign() { return }
     let now = MonotonicClock.nanoseconds
     guard time > now else { return }
-    let spins = spin == .on || spin == .auto && openSessions > 1
+    let spins = spin == .on || spin == .auto && thread.pointee.openSessions > 1
     if !spins, !keepsSchedule {
       thread.pointee.foreign.sleep(until: time)
       _ = handleForeign()
@@ -396,7 +395,7 @@ extension FFITransport {
     }
     switch method {
     case .readResponseHeaders:
-      let table = HeaderTable.encode(withSlotLock(state) { state.pointee.response.allHeaders() })
+      let table = HeaderTable.encode(withSlotLock(state) { state.pointee.response.pluginHeaders })
       table.withUnsafeBytes { send($0, for: message) }
     case .readResponseFullBody:
       // Inline on a foreign thread the body might be replaced while it is sent: a copy cannot.

@@ -69,7 +69,7 @@ final class CalledResponses {
     } else if method == .readResponseFullBody {
       body(session.pointee.response.body)
     } else if method == .readResponseHeaders {
-      HeaderTable.encode(session.pointee.response.allHeaders()).withUnsafeBytes(body)
+      HeaderTable.encode(session.pointee.response.pluginHeaders).withUnsafeBytes(body)
     } else {
       return false
     }

@@ -52,7 +52,11 @@ final class WireLoop {
     epoll = kernel_epoll_create()
     guard epoll >= 0,
       kernel_epoll_set(epoll, box.descriptor, UInt32(KERNEL_READABLE), WireLoop.wakePlace) == 0
-    else { throw .failed(step: "make an epoll set", reason: String(cString: strerror(errno))) }
+    else {
+      let reason = String(cString: strerror(errno))
+      if epoll >= 0 { Glibc.close(epoll) }
+      throw .failed(step: "make an epoll set", reason: reason)
+    }
     let group = configuration.queueGroup
     let lines = phases.enumerated().map { place, phase in
       "SUB \(phase.map { "\(subject.phase($0)) \(group)" } ?? subject.lifecycle) \(place + 1)\r\n"
@@ -73,6 +77,7 @@ final class WireLoop {
     let needsThreads = count > 1 || traits.end == .call
     pool = needsThreads ? HandlerThreads(count: count, plugin, table, dialect, box) : nil
     if needsThreads, pool == nil {
+      Glibc.close(epoll)
       throw .failed(step: "start \(count) threads", reason: "the system refused")
     }
   }

@@ -41,7 +41,7 @@ extension FFITests {
       try expectOnlyAnswers(measurement)
       let body = RequestContent(content, seed: 1).request.body
       let texts: [(Nylon.Method, String)] = [
-        (.getPayload, "{}"), (.readResponseStatus, "201"), (.readResponseBytes, "64"),
+        (.getPayload, "{}"), (.readResponseStatus, "200"), (.readResponseBytes, "64"),
         (.readResponseError, ""), (.readRequestHeader, "abc"),
         (.readRequestURL, "http://example.org/api/items?x=1&y=2"), (.readRequestPath, "/api/items"),
         (.readRequestQuery, "x=1&y=2"), (.readRequestParams, "{\"id\":\"7\"}"),
@@ -53,7 +53,7 @@ extension FFITests {
       #expect(try plugin.answer(to: .readResponseFullBody).bytes == body)
       #expect(body.count == 64)
       #expect(try headers(plugin, .readRequestHeaders) == content.headers)
-      #expect(try headers(plugin, .readResponseHeaders) == content.responseHeaders)
+      #expect(try headers(plugin, .readResponseHeaders).isEmpty)
       #expect(UInt64(try plugin.text(of: .readResponseDuration)) != nil)
       let unixMilliseconds = try #require(UInt64(plugin.text(of: .readRequestTimestamp)))
       // A time in this century and in the right unit; not a duration.
@@ -114,10 +114,7 @@ extension FFITests {
       #expect(try plugin.text(of: .readResponseStatus) == "418")
       #expect(try plugin.text(of: .readResponseFullBody) == "whole")
       #expect(try plugin.text(of: .readResponseBytes) == "5")
-      #expect(
-        try headers(plugin, .readResponseHeaders) == [
-          KeyValue(key: "Server", value: "up"), KeyValue(key: "x-new", value: "second"),
-        ])
+      #expect(try headers(plugin, .readResponseHeaders) == [KeyValue(key: "x-new", value: "second")])
     }
 
     @Test func aResponseThatIsNotAsWantedIsAnErrorEachTime() throws {

@@ -39,10 +39,7 @@ final class StampedTransport: SessionTransport {
     ended += 1
     guard verify else { return inner.finish(slot: slot, verify: verify) }
     let state = inner.slots + slot
-    let stamp = "x-sid".utf8CString.withUnsafeBytes { name in
-      state.pointee.response.header(UnsafeRawBufferPointer(rebasing: name.dropLast()))
-        .map { String(decoding: $0, as: UTF8.self) }
-    }
+    let stamp = state.pointee.response.pluginHeaders.first { $0.key == "x-sid" }?.value
     if stamp == String(state.pointee.lastSID) { right += 1 } else { wrong += 1 }
     return inner.finish(slot: slot, verify: verify)
   }
