@@ -199,16 +199,16 @@ package enum Answer {
       "So the difference is under 10 % from a handler time of about \(time(least.middle)) a phase on "
         + "(\(time(least.low)) to \(time(least.high))).",
     ]
-    func share(_ point: Crossover.Point) -> String {
-      let each = point.extra.map { [$0.middle, $0.interval.low, $0.interval.high] } ?? []
-      let shares = each.map { Number.percent($0 / point.handlerMicroseconds) ?? "?" }
-      return shares.isEmpty ? "–" : "\(shares[0]) (\(shares[1]) to \(shares[2]))"
+    let points = [("working", crossover.working), ("waiting", crossover.waiting)].compactMap { name, point in
+      point.flatMap { point in
+        point.extra.map { extra in
+          let shares = [extra.middle, extra.interval.low, extra.interval.high]
+            .map { Number.percent($0 / point.handlerMicroseconds) ?? "?" }
+          return "\(name) \(time(point.handlerMicroseconds)): \(shares[0]) (\(shares[1]) to \(shares[2]))"
+        }
+      }
     }
-    if let working = crossover.working {
-      let busy = time(working.handlerMicroseconds)
-      let waiting = crossover.waiting.map { "; waiting \(busy): \(share($0))" } ?? ""
-      lines.append("Measured, handler working \(busy): \(share(working))\(waiting).")
-    }
+    if !points.isEmpty { lines.append("Measured, handler \(points.joined(separator: "; ")).") }
     return lines + [""]
   }
 

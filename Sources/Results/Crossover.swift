@@ -65,9 +65,11 @@ package struct Crossover {
   package var working: Point? { points.last { $0.handler == "work" && $0.extra != nil } }
   package var waiting: Point? { points.last { $0.handler == "wait" && $0.extra != nil } }
 
-  /// The handler time from which on the difference is under the share, microseconds.
+  /// The handler time from which on the difference is under the share, in handlers that work and in those that wait;
+  /// microseconds.
   package var leastMicroseconds: (middle: Double, low: Double, high: Double) {
-    let extra = working?.extra ?? unloaded
+    let measured = [working, waiting].compactMap { $0?.extra }.max { $0.middle < $1.middle }
+    let extra = measured ?? unloaded
     return (extra.middle / Self.share, extra.interval.low / Self.share, extra.interval.high / Self.share)
   }
 
@@ -99,15 +101,25 @@ package struct Crossover {
   private var nextPoint: Point? {
     if let open = points.first(where: { $0.extra == nil }) { return open }
     let steps = points.filter { $0.handler == "work" }
-    let time = (leastMicroseconds.middle).rounded()
+    let time = ((working?.extra ?? unloaded).middle / Self.share).rounded()
     // A difference that is nearly nothing at some handler time says nothing of shorter ones.
     let isFound =
       steps.last.map { abs(time / $0.handlerMicroseconds - 1) <= Self.closeEnough || time < 50 } ?? false
     if !isFound, steps.count < Self.mostSteps {
       return Point(handler: "work", handlerMicroseconds: time, measured: 0)
     }
-    guard waiting == nil, let last = steps.last else { return nil }
-    return Point(handler: "wait", handlerMicroseconds: last.handlerMicroseconds, measured: 0)
+    // What a transport adds is not the same while the processor has nothing to do.
+    let waits = points.filter { $0.handler == "wait" }
+    guard let last = waits.last, let extra = last.extra else {
+      return steps.last.map {
+        Point(handler: "wait", handlerMicroseconds: $0.handlerMicroseconds, measured: 0)
+      }
+    }
+    let least = (extra.middle / Self.share).rounded()
+    guard least > last.handlerMicroseconds * (1 + Self.closeEnough), waits.count < Self.mostSteps else {
+      return nil
+    }
+    return Point(handler: "wait", handlerMicroseconds: least, measured: 0)
   }
 }
 

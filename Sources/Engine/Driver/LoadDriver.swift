@@ -75,6 +75,9 @@ struct DriverState {
 final class LoadDriver<Transport: SessionTransport> {
   let transport: Transport
   let hasOwnClock: Bool
+  /// Whether the end of a phase that was seen inside its start is when the next phase starts: nothing lies between
+  /// them but recording, and a clock read takes longer than that.
+  let chainsPhases: Bool
   let completions: CompletionRing
   let recorder: ThreadRecorder
   let steps: UnsafeMutablePointer<PhaseStep>
@@ -102,6 +105,8 @@ final class LoadDriver<Transport: SessionTransport> {
     hasOwnClock = Transport.hasOwnClock
     completions = transport.completions
     recorder = area.threadRecorder(thread)
+    // The parts of a phase are stamped where they happen, so its start is read there, too.
+    chainsPhases = transport.isInProcess && !Transport.hasOwnClock && recorder.partCount == 0
     self.area = area
     self.overflow = overflow
     isOpen = schedule != nil
@@ -195,9 +200,13 @@ final class LoadDriver<Transport: SessionTransport> {
   }
 
   @inline(__always)
-  func takeCompletions() {
+  func takeCompletions(afterStart: Bool = false) {
+    // Whether the next completion was made by what was done last.
+    var isFresh = afterStart && chainsPhases
     while let completion = completions.pop() {
-      complete(completion)
+      let isOnly = completions.isEmpty
+      complete(completion, isFresh: isFresh)
+      isFresh = isOnly && chainsPhases
       if completion.doneAt >= state.pointee.nextCheck { return }
     }
   }
@@ -206,7 +215,7 @@ final class LoadDriver<Transport: SessionTransport> {
   /// call comes to an end too.
   func takePending() {
     for _ in 0..<completions.count {
-      if let completion = completions.pop() { complete(completion) }
+      if let completion = completions.pop() { complete(completion, isFresh: false) }
     }
   }
 
@@ -246,9 +255,10 @@ final class LoadDriver<Transport: SessionTransport> {
     while state.pointee.nextArrival <= now, state.pointee.nextArrival < state.pointee.window.measureEnd {
       if state.pointee.freeCount > 0 {
         let place = takeFree()
+        let isFirst = completions.isEmpty
         endQuiet(at: now)
         begin(slot: place, intended: state.pointee.nextArrival)
-        takeCompletions()
+        takeCompletions(afterStart: isFirst)
         if slots[place].sent >= state.pointee.nextCheck {
           advanceArrival()
           return
@@ -372,8 +382,9 @@ extension LoadDriver {
     transport.start(slot: place, phaseIndex: index, attempt: 1, at: sent)
   }
 
+  /// `isFresh`: nothing was done since it was made.
   @inline(__always)
-  func complete(_ completion: PhaseCompletion) {
+  func complete(_ completion: PhaseCompletion, isFresh: Bool) {
     let place = Int(completion.slot)
     let slot = slots + place
     guard slot.pointee.state == .waiting else { return }
@@ -385,7 +396,7 @@ extension LoadDriver {
     }
     switch completion.end {
     // After END the plugin's own response goes through the other phases.
-    case .next, .end: succeed(place, at: completion.doneAt, next: index &+ 1)
+    case .next, .end: succeed(place, at: completion.doneAt, next: index &+ 1, isFresh: isFresh)
     case .handlerError, .malformed:
       if completion.end == .malformed { count(.protocolErrors, slot) }
       noteAnswer(at: completion.doneAt, took: completion.doneAt &- slot.pointee.phaseSent)
@@ -405,7 +416,7 @@ extension LoadDriver {
   }
 
   @inline(__always)
-  func succeed(_ place: Int, at done: UInt64, next: Int) {
+  func succeed(_ place: Int, at done: UInt64, next: Int, isFresh: Bool) {
     let slot = slots + place
     let scope = Int(slot.pointee.scope)
     noteAnswer(at: done, took: done &- slot.pointee.phaseSent)
@@ -414,7 +425,7 @@ extension LoadDriver {
     // With one phase its times are the request's, which `finish` records: see `LoadResult`.
     if stepCount > 1, slot.pointee.isMeasured { recordPhase(slot, scope: scope, done: done) }
     if recorder.partCount > 0, slot.pointee.isMeasured { recordParts(place, slot, scope: scope, done: done) }
-    goOn(place, next: next, at: done)
+    goOn(place, next: next, at: done, isFresh: isFresh)
   }
 
   @inline(__always)
@@ -441,12 +452,12 @@ extension LoadDriver {
   }
 
   @inline(__always)
-  func goOn(_ place: Int, next: Int, at done: UInt64) {
+  func goOn(_ place: Int, next: Int, at done: UInt64, isFresh: Bool = false) {
     guard next < stepCount else {
       finish(place, at: done)
       return
     }
-    let now = time()
+    let now = isFresh ? done : time()
     startPhase(place, index: next, intended: !isOpen ? now : done, sent: now)
   }
 
