@@ -28,7 +28,7 @@ package enum Answer {
       parts += [table(figures(document, most: most), colour)]
     }
     parts += [
-      awakeHosts(document), ruleOfThumb(document), table(claims(document), colour), promises(document),
+      otherHosts(document), ruleOfThumb(document), table(claims(document), colour), promises(document),
     ]
     if !document.expectations.isEmpty {
       parts.append(table(ResultTables.expectations(document.expectations), colour))
@@ -45,7 +45,7 @@ package enum Answer {
   /// The same as the first section of a report.
   static func section(_ document: RunDocument) -> ReportSection {
     let tables = [figures(document, most: (.max, .max)), claims(document)]
-    let words = [head(document), awakeHosts(document), ruleOfThumb(document), promises(document)].map {
+    let words = [head(document), otherHosts(document), ruleOfThumb(document), promises(document)].map {
       $0.joined(separator: " ")
     }
     return ReportSection(
@@ -185,18 +185,17 @@ package enum Answer {
       ], Array(MeasurementGroup.all(document).prefix(most)))
   }
 
-  /// What hosts reach that stay awake while a plugin's thread works, which Nylon's does not.
-  private static func awakeHosts(_ document: RunDocument) -> [String] {
+  /// What a host reaches that waits in another way for the thread of the first plugin.
+  static func otherHosts(_ document: RunDocument) -> [String] {
     guard !document.claims.isEmpty else { return [] }
-    let names = document.scenario.targets.filter { target in
-      if case .ffi(let spec) = target.transport { spec.spin == .on } else { false }
-    }.map(\.name)
-    return MeasurementGroup.all(document).filter { names.contains($0.target) && $0.load == "closed-1" }
-      .compactMap { group in
-        group.median("response_p50_us").map {
-          "\(group.target): a host that stays awake while it waits has an unloaded p50 of \(time($0))."
-        }
-      }
+    let targets = document.scenario.targets.filter { $0.spin != nil }
+    return MeasurementGroup.all(document).filter { $0.load == "closed-1" }.compactMap { group in
+      guard let target = targets.first(where: { $0.name == group.target }), target.spin != targets[0].spin,
+        let p50 = group.median("response_p50_us")
+      else { return nil }
+      let way = target.spin == .on ? "stays awake while it waits" : "sleeps while it waits, as Nylon does,"
+      return "\(target.name): a host that \(way) has an unloaded p50 of \(time(p50))."
+    }
   }
 
   // MARK: The rule of thumb
@@ -208,7 +207,7 @@ package enum Answer {
     var lines = [
       "A phase behind NATS takes \(time(unloaded.middle)) (\(time(unloaded.interval.low)) to "
         + "\(time(unloaded.interval.high))) longer than in process, unloaded.",
-      "So the difference is under 10 % from a handler time of about \(time(least.middle)) a phase on "
+      "So it is under 10 % from a handler time of about \(time(least.middle)) a phase on "
         + "(\(time(least.low)) to \(time(least.high))).",
     ]
     let points = [("working", crossover.working), ("waiting", crossover.waiting)].compactMap { name, point in
@@ -220,7 +219,7 @@ package enum Answer {
         }
       }
     }
-    if !points.isEmpty { lines.append("Measured, handler \(points.joined(separator: "; ")).") }
+    if !points.isEmpty { lines.append("Measured: \(points.joined(separator: "; ")).") }
     return lines + [""]
   }
 

@@ -40,7 +40,8 @@ enum MarkdownReport {
 
   static func readme(_ document: RunDocument) -> String {
     let answer = Answer.section(document)
-    let rule = Answer.ruleOfThumb(document).filter { !$0.isEmpty }.joined(separator: " ")
+    let rule = (Answer.otherHosts(document) + Answer.ruleOfThumb(document)).filter { !$0.isEmpty }.joined(
+      separator: " ")
     return (answer.tables.prefix(1).map(body) + [rule]).joined(separator: "\n\n") + "\n"
   }
 

@@ -93,9 +93,10 @@ extension ClaimCheck {
       case .natsNet: target.transport.name == "nats" && !target.links.isEmpty
       }
     }
-    // A target that stands there again, or with another handler, is there for a comparison.
+    // A target that stands there again, with another handler or under another host, is there for a comparison.
     return all.indices.filter { place in
-      all[place].handler == all[0].handler && !all[..<place].contains { Comparison.isSame($0, all[place]) }
+      all[place].handler == all[0].handler && all[place].spin == all[0].spin
+        && !all[..<place].contains { Comparison.isSame($0, all[place]) }
     }.map { all[$0] }
   }
 

@@ -178,6 +178,11 @@ package enum PayloadOwner: String, Codable, Sendable, CaseIterable {
   case host
 }
 
+extension Target {
+  /// How the host waits for a plugin's thread; nil of a target behind NATS.
+  package var spin: Spin? { if case .ffi(let spec) = transport { spec.spin ?? .auto } else { nil } }
+}
+
 /// What a load thread does while it waits for a callback from another thread.
 package enum Spin: String, Codable, Sendable, CaseIterable {
   /// It sleeps at once.

@@ -93,7 +93,7 @@ struct AnswerTests {
     #expect(abs(least / (10 * (waitingPool - 100)) - 1) < 0.1, "\(least)")
     #expect(order.prefix(4).map { $0.prefix(4) + $0.suffix(2) } == ["ffi- 1", "nats 1", "nats 2", "ffi- 2"])
     let text = lines(run).joined(separator: "\n")
-    #expect(text.contains("Measured, handler working ") && text.contains("; waiting "))
+    #expect(text.contains("Measured: working ") && text.contains("; waiting "))
     #expect(!text.contains("-crossover"))
   }
 
