@@ -45,10 +45,9 @@ package final class WorkerPool: Sendable {
         "Target '\(target.name)' names no workers to start",
         remedy: "Write workers: {count: 1, command: nylon-worker}, or leave workers: out.")
     }
-    let isOurs = spec.isOwn
     let launch = Launch(
-      program: isOurs ? try Executables.own(program) : program,
-      arguments: (isOurs ? ["--name", target.plugin, "--prefix", pool.subjectPrefix] : [])
+      program: spec.isOwn ? try Executables.own(program) : program,
+      arguments: (spec.isOwn ? ["--name", target.plugin, "--prefix", pool.subjectPrefix] : [])
         + spec.command.dropFirst(),
       environment: environment(pool, servers.isEmpty ? pool.servers : servers)
         .merging(spec.environment) { $1 },
@@ -68,7 +67,7 @@ package final class WorkerPool: Sendable {
     let started = try WorkerPool(launch, count: spec.count)
     do throws(LabError) {
       guard let monitor, let before else {
-        try started.awaitWords(until: deadline, mustSayReady: isOurs)
+        try started.awaitWords(until: deadline, mustSayReady: spec.isOwn)
         return started
       }
       try started.wait(until: deadline) { () throws(LabError) in

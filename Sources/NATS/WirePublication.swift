@@ -2,9 +2,14 @@ import Glibc
 
 /// A publication as it goes over the wire: `PUB subject 312`, CR LF, the payload, CR LF.
 package enum WirePublication {
+  /// Digits of a number of 64 bits, at most.
+  package static let mostDigits = 20
+
   /// Bytes that it takes, at most.
   @inlinable @inline(__always)
-  package static func byteCount(subject: Int, payload: Int) -> Int { 4 + subject + 1 + 20 + 2 + payload + 2 }
+  package static func byteCount(subject: Int, payload: Int) -> Int {
+    4 + subject + 1 + mostDigits + 2 + payload + 2
+  }
 
   /// Writes it; bytes that it takes.
   @inlinable @inline(__always)
@@ -16,7 +21,7 @@ package enum WirePublication {
     if let start = subject.baseAddress { memcpy(end, start, subject.count) }
     end += subject.count
     end.storeBytes(of: 0x20, as: UInt8.self)
-    end = decimal(payload.count, at: end + 1)
+    end = decimal(UInt64(payload.count), at: end + 1)
     end.storeBytes(of: UInt16(bigEndian: 0x0D0A), as: UInt16.self)
     end += 2
     if let start = payload.baseAddress { memcpy(end, start, payload.count) }
@@ -27,14 +32,15 @@ package enum WirePublication {
 
   /// Writes a number; where it ends.
   @inlinable @inline(__always)
-  static func decimal(_ number: Int, at place: UnsafeMutableRawPointer) -> UnsafeMutableRawPointer {
+  package static func decimal(_ number: UInt64, at place: UnsafeMutableRawPointer) -> UnsafeMutableRawPointer
+  {
     var digits = 1
-    var limit = 10
-    while number >= limit {
+    var rest = number / 10
+    while rest > 0 {
       digits += 1
-      limit *= 10
+      rest /= 10
     }
-    var rest = number
+    rest = number
     var digit = digits
     while digit > 0 {
       digit -= 1

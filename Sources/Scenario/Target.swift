@@ -129,6 +129,14 @@ package struct Verification: Codable, Sendable, Equatable {
   }
 }
 
+extension Verification {
+  /// Why the response cannot be verified in a dialect; nil when it can, or when nothing is asked for.
+  package func obstacle(in dialect: Dialect) -> String? {
+    guard !isEmpty, dialect.traits.changes == .lost else { return nil }
+    return "cannot be checked with dialect: \(dialect.rawValue), whose replies do not carry the response"
+  }
+}
+
 /// The way to a target.
 package enum TransportSpec: Codable, Sendable, Equatable {
   case ffi(FFISpec)
@@ -147,7 +155,7 @@ package struct FFISpec: Codable, Sendable, Equatable {
   package var dispatch: Dispatch
   /// Nil, as in older runs, means the plugin.
   package var payloads: PayloadOwner?
-  /// Nil, as in older runs, means `auto`.
+  /// Nil means `auto`. In older runs hosts stayed awake, whatever is here.
   package var spin: Spin?
 
   package init(

@@ -96,7 +96,7 @@ struct TargetReader {
 
   static let inFlightRange = 1...65_536
 
-  /// What the workers of a pool speak; nil when one is to be asked, also where that is written.
+  /// What the workers of a pool speak; nil when one of them is asked, by `detect` or by default.
   var spokenDialect: Dialect? { dialect.map(\.dialect) ?? (workers.isOwn ? .reply : nil) }
 }
 
@@ -182,11 +182,8 @@ struct TargetsReader {
 
   /// What the generator cannot do is refused, not measured by halves.
   private func check(_ written: TargetReader, _ plugin: NylonConfiguration.Plugin, _ block: Block) {
-    if let dialect = written.dialect?.dialect, dialect.traits.changes == .lost, !written.verify.isEmpty {
-      block.fail(
-        "verify",
-        "cannot be checked with dialect: \(dialect.rawValue), whose replies do not carry the response",
-        remedy: "leave verify out")
+    if let why = written.dialect?.dialect.flatMap(written.verify.obstacle) {
+      block.fail("verify", why, remedy: "leave verify out")
     }
     guard written.host == .nylon else { return }
     if let dialect = written.spokenDialect, !dialect.traits.namesReplySubject {

@@ -73,7 +73,7 @@ package struct LoadRunner {
   private func measure(_ spec: NATSSpec) throws -> Measurement {
     let probe = DialectProbe(order: order, spec: spec)
     let known = try probe.dialect()
-    // A worker that does not tell is loaded as one of ours; the answers show whether it is one.
+    // Where no worker answered the probe, the load uses the default dialect, and its answers show whether that is right.
     let dialect = known ?? (order.target.host == .nylon ? .streamSDK : .reply)
     var warnings: [String] = []
     do {

@@ -76,8 +76,7 @@ final class FFITransport: SessionTransport {
 
   private init(
     order: LoadOrder, spec: FFISpec, plugin: PluginLibrary, host: UnsafeMutablePointer<FFIHost>, thread: Int,
-    slots: Int,
-    recorder: ThreadRecorder
+    slots: Int, recorder: ThreadRecorder
   ) {
     let content = RequestContent(order.request, seed: order.seed)
     completions = CompletionRing(slots: slots)
@@ -97,7 +96,7 @@ final class FFITransport: SessionTransport {
     places.initialize(from: steps, count: steps.count)
     self.steps = UnsafePointer(places)
     bodyChunks = order.bodyChunks
-    spin = spec.spin ?? .auto
+    spin = order.target.spin ?? .auto
     keepsSchedule = if case .open = order.load { true } else { false }
     unixOffset = MonotonicClock.unixNanoseconds - MonotonicClock.nanoseconds
     stamps = order.target.isDecomposed ? .allocate(capacity: slots) : nil

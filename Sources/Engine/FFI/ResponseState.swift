@@ -1,4 +1,5 @@
 import Foundation
+import NATS
 import Nylon
 import Scenario
 
@@ -102,8 +103,7 @@ struct ResponseState {
 
   /// Gives the memory of its own back.
   func deallocate() {
-    headers.deallocate()
-    ownBody.deallocate()
+    for bytes in [headers, ownBody, chunks.source, chunks.filtered] { bytes.deallocate() }
   }
 
   /// Back to what the upstream sent, for the next session.
@@ -306,15 +306,9 @@ extension ResponseState {
 
 /// Gives `body` the decimal text of a number.
 func withDecimal(_ value: UInt64, _ body: (UnsafeRawBufferPointer) -> Void) {
-  withUnsafeTemporaryAllocation(byteCount: 20, alignment: 1) { digits in
-    var place = 20
-    var rest = value
-    repeat {
-      place -= 1
-      digits[place] = UInt8(48 + rest % 10)
-      rest /= 10
-    } while rest > 0
-    body(UnsafeRawBufferPointer(rebasing: digits[place...]))
+  withUnsafeTemporaryAllocation(byteCount: WirePublication.mostDigits, alignment: 1) { digits in
+    guard let start = digits.baseAddress else { return }
+    body(UnsafeRawBufferPointer(start: start, count: WirePublication.decimal(value, at: start) - start))
   }
 }
 

@@ -84,11 +84,14 @@ struct DialectProbe {
     let order: LoadOrder
     let idIsText: Bool
     let talk: WorkerTalk
-    /// A UUID of version 7.
-    let id: (high: UInt64, low: UInt64) = (
-      (MonotonicClock.unixNanoseconds / 1_000_000) << 16 | 0x7000,
-      0b10 << 62 | UInt64.random(in: 0..<1 << 62)
-    )
+    let sentMilliseconds = MonotonicClock.unixNanoseconds / 1_000_000
+    let id: (high: UInt64, low: UInt64)
+
+    init(order: LoadOrder, idIsText: Bool, talk: WorkerTalk) {
+      (self.order, self.idIsText, self.talk) = (order, idIsText, talk)
+      var ids = UUIDv7(seed: .random(in: .min ... .max))
+      id = ids.next(timestampMilliseconds: sentMilliseconds)
+    }
 
     func answer(within patience: UInt64) throws -> Finding {
       guard let phase = order.target.phases.first else { return .silence }
@@ -102,7 +105,7 @@ struct DialectProbe {
         .question(idIsText: idIsText), id: id, sessionID: order.sessionIDsAfter, phase: phase,
         entry: order.target.handler,
         context: HTTPContext(request: content.request, response: content.response).encoded(),
-        reply: talk.inbox, timestampMilliseconds: MonotonicClock.unixNanoseconds / 1_000_000)
+        reply: talk.inbox, timestampMilliseconds: sentMilliseconds)
       talk.publish(try request.encoded(), to: subject)
       let end = MonotonicClock.nanoseconds + patience
       var finding = Finding.silence
@@ -138,7 +141,7 @@ struct DialectProbe {
         return true
       }
       guard let answered = map.requestID, let words = answered.words, words == id else {
-        // It may be that the id was not to its liking, or that an earlier question is answered now.
+        // The worker may not take an id of this kind, or this may be the answer to an earlier question.
         let words = map.error.map { String(decoding: $0.prefix(200), as: UTF8.self) }
         finding = .unknown("its answer has another request id\(words.map { ": \"\($0)\"" } ?? "")")
         return words != nil
@@ -189,11 +192,7 @@ extension Target {
           "target '\(name)': host: nylon \(Self.nylonHostNeeds), and these speak \(dialect.rawValue). Start "
           + "others, or write `host: lean`")
     }
-    guard dialect.traits.changes == .lost, !verify.isEmpty else { return }
-    throw LoadFailure(
-      kind: .scenario,
-      message:
-        "target '\(name)': verify: cannot be checked with dialect: \(dialect.rawValue), whose replies do not "
-        + "carry the response; leave verify: out")
+    guard let why = verify.obstacle(in: dialect) else { return }
+    throw LoadFailure(kind: .scenario, message: "target '\(name)': verify: \(why); leave verify: out")
   }
 }

@@ -191,16 +191,7 @@ import Testing
     load.warmupSeconds = 0.3
     load.dialect = dialect
     let measurement = try load.run(broker.url)
-    try expectOnlyAnswers(measurement)
-    let bytes = try #require(measurement.allocatedBytes)
-    let requests = try #require(measurement.request).okInWindow
-    #expect(requests > 10)
-    #if DEBUG
-      // Unoptimised code boxes what closures share.
-      #expect(bytes / max(1, requests) < 10_000)
-    #else
-      #expect(bytes == 0)
-    #endif
+    try expectNoAllocations(measurement, debugBytesPerRequest: 10_000)
   }
 }
 

@@ -99,16 +99,7 @@ import Testing
     var load = Self.load(concurrency: concurrency)
     load.warmupSeconds = 0.3
     let (measurement, _) = try run(load, Self.next)
-    try expectOnlyAnswers(measurement)
-    let bytes = try #require(measurement.allocatedBytes)
-    let requests = try #require(measurement.request).okInWindow
-    #expect(requests > 10)
-    #if DEBUG
-      // Unoptimised code boxes what closures share.
-      #expect(bytes / max(1, requests) < 30_000)
-    #else
-      #expect(bytes == 0)
-    #endif
+    try expectNoAllocations(measurement, debugBytesPerRequest: 30_000)
   }
 
   @Test func withoutAWorkerEveryPhaseWaitsAllItsAttemptsAndTheRequestIsATimeout() throws {

@@ -180,3 +180,21 @@ struct NATSLoad {
     return measurement
   }
 }
+
+/// Every request of the load was answered, and the load thread allocated nothing for it.
+///
+/// - Parameter debugBytesPerRequest: what unoptimised code, which boxes what closures share, stays under.
+func expectNoAllocations(
+  _ measurement: Engine.Measurement, debugBytesPerRequest: UInt64,
+  sourceLocation: SourceLocation = #_sourceLocation
+) throws {
+  try expectOnlyAnswers(measurement, sourceLocation: sourceLocation)
+  let bytes = try #require(measurement.allocatedBytes, sourceLocation: sourceLocation)
+  let requests = try #require(measurement.request, sourceLocation: sourceLocation).okInWindow
+  #expect(requests > 10, sourceLocation: sourceLocation)
+  #if DEBUG
+    #expect(bytes / max(1, requests) < debugBytesPerRequest, sourceLocation: sourceLocation)
+  #else
+    #expect(bytes == 0, sourceLocation: sourceLocation)
+  #endif
+}
