@@ -30,8 +30,6 @@ int baseline_ffi_loop(BaselinePlugin plugin, uint64_t duration_ns, BaselineResul
 }
 
 int baseline_pacing(BaselinePlugin plugin, const uint64_t *times, uint64_t count, uint64_t *p99_ns) {
-  const uint32_t sid = 1;
-  if (!plugin.open(sid, "noop", 4, keep_answer)) return -1;
   uint64_t start = now_ns() + 1000000;
   for (uint64_t i = 0; i < count; i++) {
     uint64_t wanted = start + times[i], now = now_ns();
@@ -42,12 +40,15 @@ int baseline_pacing(BaselinePlugin plugin, const uint64_t *times, uint64_t count
       now = now_ns();
     }
     record(now > wanted ? now - wanted : 0);
+    /* As in the engine, a request is a session of its own. */
+    const uint32_t sid = (uint32_t)i + 1;
+    if (!plugin.open(sid, "noop", 4, keep_answer)) return -1;
     NylonFfiBuffer phase = {.sid = sid, .phase = 1};
     answered_sid = 0;
     plugin.event(&phase);
     if (answered_sid != sid) return -1;
+    plugin.close(sid);
   }
-  plugin.close(sid);
   *p99_ns = take_percentile(99);
   return 0;
 }

@@ -234,17 +234,24 @@ struct Calibration {
       }, peer: sampling(target))
   }
 
-  /// How late an open load is at rates at which there is time to sleep, and at 60 % of the highest rate.
+  /// How late an open load is at rates at which there is time to sleep, and at 60 % of the highest rate of an open
+  /// load.
   private func pacing() throws -> [CalibrationRow] {
     let library = try library("NullPlugin")
-    let closed = try engine(ffiTarget("NullPlugin", .closed(concurrency: 1), phases: [.requestFilter]))
     let share = 0.6
+    var highest = try throughput(.closed(concurrency: 1))
     return try [1000.0, 100_000].map { rate in try pacing(library, label: "\(Int(rate))/s") { rate } } + [
       short.pacing(library, label: "60 %", share: share) {
         // The machine's speed changes from one second to the next, and the highest rate with it.
-        ((try closed().throughputPerSecond ?? 0) * share / 1000).rounded() * 1000
+        highest = try short.throughput(.open(ratePerSecond: 2 * highest, arrivals: .poisson))
+        return (highest * share / 1000).rounded() * 1000
       }
     ]
+  }
+
+  /// The requests of one phase that the null plugin answers a second.
+  private func throughput(_ load: LoadShape) throws -> Double {
+    try engine(ffiTarget("NullPlugin", load, phases: [.requestFilter]))().throughputPerSecond ?? 0
   }
 
   private func pacing(
