@@ -13,7 +13,7 @@ enum CalibrationPart: String, CaseIterable {
 
 /// Measures the engine and bare C in turn, in one run.
 struct Calibration {
-  let rounds: Int
+  var rounds: Int
   let seconds: Double
   var parts = Set(CalibrationPart.allCases)
   /// The nats-server to start; nil for the machine's.
@@ -49,7 +49,7 @@ struct Calibration {
     if parts.contains(.queue) { result.ffiQueue = .queue(try queue()) }
     if parts.contains(.pacing) { result.pacing = .pacing(try pacing()) }
     if parts.contains(.nats) {
-      let peers = try nats()
+      let peers = try short.nats(libnatsRounds: rounds)
       result.nats = .nats(peers[0])
       result.natsNative = result.nats
       result.natsLibnatsTuned = .libnats("tuned: on an event loop", peers[1])
@@ -82,8 +82,8 @@ struct Calibration {
       measured: UTCSecond(), ffiNanoseconds: try medians { try bareFFI(library) }(.nanoseconds), nats: bare)
   }
 
-  /// More and shorter rounds, for what takes nanoseconds: a pause or a slower second of the machine then spoils a few
-  /// pairs and not the figure.
+  /// More and shorter rounds, for what takes nanoseconds or differs much from one connection to the next: a pause or a
+  /// slower second of the machine then spoils a few pairs and not the figure.
   private var short: Calibration {
     Calibration(
       rounds: Self.shortRounds * rounds, seconds: seconds / Double(Self.shortRounds), program: program,
@@ -334,19 +334,22 @@ struct Calibration {
   }
 
   /// The rows of the engine, and of libnats driven in two ways, each beside the bare client of the same round.
-  private func nats() throws -> [[CalibrationRow]] {
+  private func nats(libnatsRounds: Int) throws -> [[CalibrationRow]] {
     try withBareWorker { pool in
       let rows = try Self.inFlight.map { inFlight in
+        let (label, facts) = ("\(inFlight) in flight", ["in_flight": Double(inFlight)])
         func client(_ client: @escaping BareClient) -> () throws -> Sample {
           { try pool.client(client, inFlight, seconds) }
         }
-        // The engine is next to the bare client in either order.
-        return try self.rows(
-          "NATS, \(inFlight) in flight", facts: ["in_flight": Double(inFlight)], client(baseline_nats_client),
-          [
-            sampling(natsTarget(pool.broker, inFlight: inFlight)), client(baseline_libnats_tuned),
-            client(baseline_libnats_defaults),
-          ])
+        let engine = try row(
+          "NATS, \(label)", facts: facts, bare: client(baseline_nats_client),
+          peer: sampling(natsTarget(pool.broker, inFlight: inFlight)))
+        var few = self
+        few.rounds = libnatsRounds
+        return try [engine]
+          + few.rows(
+            "libnats, \(label)", facts: facts, client(baseline_nats_client),
+            [client(baseline_libnats_tuned), client(baseline_libnats_defaults)])
       }
       return (0..<3).map { peer in rows.map { $0[peer] } }
     }

@@ -270,7 +270,7 @@ extension CalibrationResult {
       + sections.compactMap { $0?.table } + [goalTable]
     return tables.filter { !$0.rows.isEmpty }.map { $0.text() + "\n" }.joined()
       + "Medians of \(rounds) rounds of \(secondsEach.formatted()) s, bare and engine in turn; "
-      + "a ratio is the median of the rounds' own.\nThe null plugin, and 60 % of its highest rate: "
+      + "a ratio is the median of the rounds' own.\nThe null plugin, 60 % of its highest rate, and NATS: "
       + "\(rounds * Calibration.shortRounds) rounds, each as much shorter."
   }
 

@@ -28,11 +28,12 @@ struct Question: Equatable {
   let isOpen: Bool
 
   /// The rows of the comparison, the claims and the expectations of a judged run. An A/A pair checks the
-  /// procedure and is no question.
+  /// procedure and is no question, nor is what further subjects of the claims come to.
   static func all(_ document: RunDocument, checks: [ClaimCheck]) -> [Question] {
+    let further = checks.reduce(into: Set<String>()) { $0.formUnion($1.furtherTargets) }
     let comparisons = document.comparisons.filter {
       Answer.metrics.contains($0.metric) && $0.aValue != nil && $0.bValue != nil
-        && !Comparison.isAA($0, document.scenario.targets)
+        && !Comparison.isAA($0, document.scenario.targets) && further.isDisjoint(with: [$0.a, $0.b])
     }.map { row in
       Question(
         conditions: [row.a, row.b].map { Condition(target: $0, load: row.condition) },

@@ -28,7 +28,8 @@ package enum Answer {
       parts += [table(figures(document, most: most), colour)]
     }
     parts += [
-      otherHosts(document), ruleOfThumb(document), table(claims(document), colour), promises(document),
+      otherHosts(document) + furtherSubjects(document), ruleOfThumb(document),
+      table(claims(document), colour), promises(document),
     ]
     if !document.expectations.isEmpty {
       parts.append(table(ResultTables.expectations(document.expectations), colour))
@@ -45,9 +46,10 @@ package enum Answer {
   /// The same as the first section of a report.
   static func section(_ document: RunDocument) -> ReportSection {
     let tables = [figures(document, most: (.max, .max)), claims(document)]
-    let words = [head(document), otherHosts(document), ruleOfThumb(document), promises(document)].map {
-      $0.joined(separator: " ")
-    }
+    let words = [
+      head(document), otherHosts(document), furtherSubjects(document), ruleOfThumb(document),
+      promises(document),
+    ].map { $0.joined(separator: " ") }
     return ReportSection(
       title: "The answer",
       paragraphs: words.map { $0.trimmingCharacters(in: .whitespaces) }.filter { !$0.isEmpty },
@@ -64,15 +66,19 @@ package enum Answer {
     guard !table.rows.isEmpty else { return [] }
     var bare = table
     bare.notes = []
+    // A line less where the title can stand above the names of the rows.
+    if bare.columns[0].isEmpty { (bare.columns[0], bare.title) = (bare.title, "") }
     return bare.text(colour: colour).split(separator: "\n").map(String.init) + [""]
   }
 
   private static func head(_ document: RunDocument) -> [String] {
     let subjects = document.scenario.targets.map { target in
       switch target.transport {
-      case .ffi(let spec): "plugin \(spec.file)"
+      case .ffi(let spec): "plugin \(fileName(spec.file))"
       case .nats(let spec):
-        (spec.workers.map { "\($0.count) x \($0.command.joined(separator: " "))" }
+        (spec.workers.map { workers in
+          "\(workers.count) x \(workers.command.map(fileName).joined(separator: " "))"
+        }
           ?? "workers of '\(target.plugin)' that ran already")
           + manner(spec)
       }
@@ -96,6 +102,10 @@ package enum Answer {
       lines.append(text)
     }
     return lines + [""]
+  }
+
+  private static func fileName(_ path: String) -> String {
+    path.split(separator: "/").last.map(String.init) ?? path
   }
 
   /// What the workers of a pool speak and how its host uses NATS, such as ` (stream-sdk, host: nylon)`.
@@ -198,6 +208,22 @@ package enum Answer {
     }
   }
 
+  /// What the further subjects of the claims come to, such as a plugin in another language.
+  static func furtherSubjects(_ document: RunDocument) -> [String] {
+    guard !document.claims.isEmpty else { return [] }
+    let groups = MeasurementGroup.all(document)
+    return document.scenario.targets.filter { $0.optional == true }.compactMap { target in
+      let mine = groups.filter { $0.target == target.name }
+      guard let unloaded = mine.first?.median("response_p50_us"), let last = mine.last,
+        let rate = SummaryRow.column("throughput_rps")?.shown(last.median("throughput_rps"))
+      else { return nil }
+      let verdicts = document.claims.filter { $0.condition.hasSuffix(" \(target.name)") }.map(\.verdict)
+      let counts = verdicts.uniqued().map { one in "\(verdicts.count { $0 == one }) \(one.rawValue)" }
+      return "\(target.name): p50 \(time(unloaded)) at \(mine[0].load), \(rate) req/s at \(last.load)"
+        + (counts.isEmpty ? "." : "; documented figures: \(counts.joined(separator: ", ")).")
+    }
+  }
+
   // MARK: The rule of thumb
 
   /// What a NATS phase costs more, and from which handler time on the difference is under 10 %.
@@ -233,7 +259,7 @@ package enum Answer {
     let overall = document.claims.filter { $0.isOverall && $0.verdict != .holds && $0.verdict != .fails }
       .filter { !$0.documented.isEmpty }
     let columns: [Column<ClaimVerdict>] = [
-      .text("documented figure", \.id), .other("documented") { "\($0.documented) \($0.unit)" },
+      .text("", \.id), .other("documented") { "\($0.documented) \($0.unit)" },
       .other("measured") { Number.significant($0.measured, 3).map { "\($0)" } },
       .other("interval") { Number.range($0.low, $0.high) },
       .toned("verdict") { Cell($0.verdict.rawValue, $0.verdict.tone) },

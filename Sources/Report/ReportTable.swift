@@ -42,11 +42,11 @@ package struct ReportTable: Sendable, Equatable {
       let whole = cells.joined(separator: "  ")
       return String(whole.reversed().drop { $0 == " " }.reversed())
     }
-    let head = [
-      colour ? "\u{1b}[1m\(title)\u{1b}[0m" : title,
-      line(columns.indices.map { padded(columns[$0], $0) }),
-      widths.map { String(repeating: "─", count: $0) }.joined(separator: "  "),
-    ]
+    let head =
+      (title.isEmpty ? [] : [colour ? "\u{1b}[1m\(title)\u{1b}[0m" : title]) + [
+        line(columns.indices.map { padded(columns[$0], $0) }),
+        widths.map { String(repeating: "─", count: $0) }.joined(separator: "  "),
+      ]
     let codes: [Cell.Tone: Int] = [.good: 32, .bad: 31, .unsure: 33]
     let body = rows.map { row in
       line(

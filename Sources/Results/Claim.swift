@@ -20,6 +20,9 @@ package struct ClaimCheck: Sendable, Equatable {
   /// Whether single phases are measured, not sessions of all phases.
   var isPerPhase = false
   var conditions: [Condition]
+  /// Those of further subjects, such as a plugin in another language: each gets a verdict, and none decides the claim.
+  var further: [Condition] = []
+  package var furtherTargets: Set<String> { Set(further.map(\.target)) }
   /// Whether the document names none of the circumstances, such as round trips of a network: then the claim is
   /// true when it is for one of them.
   var isOverRange = false
@@ -100,7 +103,14 @@ extension ClaimCheck {
     }.map { all[$0] }
   }
 
-  private static func check(_ spec: ClaimSpec, targets: [Target], in plan: Plan) -> ClaimCheck {
+  /// Those that decide a claim, and those that the run could do without, such as a plugin in another language.
+  private static func split(_ targets: [Target]) -> (deciding: [Target], further: [Target]) {
+    let deciding = targets.filter { $0.optional != true }
+    return deciding.isEmpty ? (targets, []) : (deciding, targets.filter { $0.optional == true })
+  }
+
+  private static func check(_ spec: ClaimSpec, targets all: [Target], in plan: Plan) -> ClaimCheck {
+    let (targets, further) = split(all)
     let conditions = spec.conditions.flatMap { condition in
       targets.map { target in
         // The first target of the other role with the same phases.
@@ -115,6 +125,13 @@ extension ClaimCheck {
     let isAlone = spec.against != nil && conditions.contains { $0.against == nil }
     return ClaimCheck(
       spec: spec, isPerPhase: targets.first?.phases.count == 1, conditions: conditions,
+      further: spec.against != nil
+        ? []
+        : spec.conditions.flatMap { condition in
+          further.filter { $0.loads.contains { $0.label == condition.load } }.map {
+            Condition(circumstance: condition.circumstance, target: $0.name, load: condition.load)
+          }
+        },
       isOverRange: targets.count > 1,
       notMeasured: isAlone
         ? "the scenario has no \(spec.against?.rawValue ?? "") target of the same phases" : nil)

@@ -19,19 +19,21 @@ package enum ClaimEvaluator {
       return notMeasured("no numeric column of summary.csv is '\(spec.metric)' in '\(spec.unit.rawValue)'")
     }
     guard spec.low != nil || spec.high != nil else { return notMeasured("the claim has no range") }
-    let each = check.conditions.map { condition -> Judged in
+    func judged(_ condition: ClaimCheck.Condition) -> Judged {
       let replicates = { MeasurementGroup($0, condition.load, of: measurements) }
       let test = ConditionTest(
         check: check, condition: condition, factor: factor, mine: replicates(condition.target),
         other: condition.against.map(replicates))
       return (condition, test.row)
     }
+    let each = check.conditions.map(judged)
+    let rows = (each + check.further.map(judged)).map(\.row)
     guard each.contains(where: { $0.row.verdict != .notMeasured }) else {
-      return each.map(\.row) + notMeasured(each.first?.row.why ?? "the claim has no conditions")
+      return rows + notMeasured(each.first?.row.why ?? "the claim has no conditions")
     }
     var overall = check.isOverRange ? overRange(check, each) : decided(check, each)
     overall.condition = ClaimVerdict.overall
-    return each.map(\.row) + [overall]
+    return rows + [overall]
   }
 
   private static func decided(_ check: ClaimCheck, _ all: [Judged]) -> ClaimVerdict {

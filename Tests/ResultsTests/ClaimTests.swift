@@ -200,6 +200,38 @@ struct OtherClaimTests {
       ])
   }
 
+  @Test("give a further subject a verdict of its own, which decides no claim")
+  func furtherSubjects() throws {
+    var spec = claim("latency", low: 0.9, high: 1.1, of: .ffi)
+    spec.conditions = [
+      .init(circumstance: .unloaded, load: "closed-1"),
+      .init(circumstance: .documentedRate, load: "open-1000"),
+    ]
+    var go = ffiTarget("ffi-go")
+    go.transport = .ffi(FFISpec(file: "./plugin-go.so"))
+    go.optional = true
+    go.loads = [.closed(concurrency: 1)]
+    var plan = document([]).scenario
+    plan.targets = [ffiTarget("ffi"), go]
+    let checks = ClaimCheck.all([spec], plan: plan)
+    #expect(checks.map { $0.conditions.map(\.label) } == [["a closed-1 ffi", "b open-1000 ffi"]])
+    #expect(checks.map { $0.further.map(\.label) } == [["a closed-1 ffi-go"]])
+    let measurements =
+      replicates("ffi", load: "closed-1", around: 1_000_000, transport: "ffi")
+      + replicates("ffi-go", load: "closed-1", around: 9_000_000, transport: "ffi")
+    let rows = ClaimEvaluator.verdicts(checks, measurements: measurements)
+    #expect(rows.first { $0.condition == "a closed-1 ffi-go" }?.verdict == .worse)
+    #expect(rows.first(where: \.isOverall)?.verdict == .confirmed)
+
+    var run = document(measurements, targets: plan.targets)
+    run.judge(checks)
+    let answer = Answer.text(run, folder: "results/run", colour: false)
+    #expect(answer.contains("ffi-go: p50 9.22 ms at closed-1, "), "\(answer)")
+    #expect(answer.contains("documented figures: 1 worse."), "\(answer)")
+    plan.targets = [go]
+    #expect(ClaimCheck.all([spec], plan: plan)[0].conditions.map(\.target) == ["ffi-go", "ffi-go"])
+  }
+
   @Test("of two documents that disagree have a row about it, which is not an overall one")
   func disagreement() throws {
     let other = latency(500, 900, id: "other", unit: .microseconds)
