@@ -306,8 +306,10 @@ import Testing
       try Link(LinkSpec(delayMilliseconds: 0.5), to: ["nats://me:word@127.0.0.1:\(port)"], probes: 1)
     }
     shutdown(listener.raw, Int32(SHUT_RDWR))
-    let socket = try TCPSocket.connected(to: try BrokerAddress(link.urls[0]).port)
-    #expect(Self.gather(socket) == [])
+    // The relay may end the connection before this side has seen it made.
+    if let socket = try? TCPSocket.connected(to: try BrokerAddress(link.urls[0]).port) {
+      #expect(Self.gather(socket) == [])
+    }
     #expect(eventually { link.lastWords.contains("127.0.0.1:\(port) takes no connection") })
     #expect(link.isRunning)
     link.stop()
