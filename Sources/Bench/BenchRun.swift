@@ -40,7 +40,8 @@ final class BenchRun {
     document = RunDocument(
       runID: folder.runID, toolVersion: ToolVersion.current,
       commandLine: CommandLine.arguments.map(Redaction.argument), scenario: plan.redacted(),
-      scenarioSHA256: SHA256Text.ofFile(plan.file), plugins: lab.pluginFiles,
+      scenarioSHA256: plan.text.map { SHA256Text.of($0.utf8) } ?? SHA256Text.ofFile(plan.file),
+      plugins: lab.pluginFiles,
       machine: machine, started: started)
     document.warnings = plan.warnings
     document.equivalence = options.equivalence / 100
@@ -69,7 +70,10 @@ final class BenchRun {
       Console.error("Interrupted before anything was measured.")
       throw ExitReason.interrupted
     }
-    if !options.quiet { Console.error("results: \(folder.path)") }
+    if !options.quiet {
+      Console.error("results: \(folder.path)")
+      if plan.text != nil { Console.error("again: nylon-bench run \(folder.path)/\(RunFolder.scenarioName)") }
+    }
     return document
   }
 

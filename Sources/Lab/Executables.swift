@@ -22,10 +22,12 @@ package enum Executables {
     let folders =
       [ownFolder] + path.split(separator: ":").map(String.init) + ["/usr/local/sbin", "/usr/sbin"]
     let places = name.contains("/") ? [name] : folders.map { "\($0)/\(name)" }
-    guard let found = places.first(where: isExecutable) else {
-      throw .missing(shown ?? "The program \(name)", remedy: remedy)
+    if let found = places.first(where: isExecutable) { return found }
+    let thing = shown ?? "The program \(name)"
+    guard name.contains("/"), FileManager.default.fileExists(atPath: name) else {
+      throw .missing(thing, remedy: remedy)
     }
-    return found
+    throw .notExecutable(thing, remedy: remedy)
   }
 
   /// The variable that names the nats-server to start.
@@ -45,14 +47,9 @@ package enum Executables {
         "nats-server", shown: "nats-server",
         remedy: "Install it: apt-get install nats-server, or scripts/setup.")
     }
-    let remedy = "Correct \(chosen.by), or leave it out to start the installed one."
-    if chosen.path.contains("/"), FileManager.default.fileExists(atPath: chosen.path),
-      !isExecutable(chosen.path)
-    {
-      throw .notExecutable("The nats-server '\(chosen.path)' of \(chosen.by)", remedy: remedy)
-    }
     return try find(
-      chosen.path, shown: "The nats-server '\(chosen.path)' of \(chosen.by)", remedy: remedy)
+      chosen.path, shown: "The nats-server '\(chosen.path)' of \(chosen.by)",
+      remedy: "Correct \(chosen.by), or leave it out to start the installed one.")
   }
 
   /// A program of this package.

@@ -26,10 +26,11 @@ package final class WorkerPool: Sendable {
   /// Starts the workers that a target's pool asks for, and returns when they are ready. Without `servers`
   /// they connect to those of the pool.
   ///
-  /// A worker gets `NATS_SERVERS` (separated by commas) and `NATS_GROUP`, the credentials, when
-  /// there are any, as `NATS_TOKEN`, `NATS_USER`, `NATS_PASSWORD`, `NATS_CREDS`, `NATS_NKEY`, those
-  /// of TLS as `NATS_TLS` (`1`), `NATS_CA`, `NATS_CERT`, `NATS_KEY`, and the scenario's environment on top. A command
-  /// `nylon-worker` is this package's own; it also gets `--name` and `--prefix`.
+  /// A worker gets `NATS_SERVERS` (separated by commas) and `NATS_GROUP`, `NYLON_PLUGIN` and `NYLON_PREFIX`, of which
+  /// its subjects are made, the credentials, when there are any, as `NATS_TOKEN`, `NATS_USER`, `NATS_PASSWORD`,
+  /// `NATS_CREDS`, `NATS_NKEY`, those of TLS as `NATS_TLS` (`1`), `NATS_CA`, `NATS_CERT`, `NATS_KEY`, and the
+  /// scenario's environment on top. A command `nylon-worker` is this package's own; it also gets `--name` and
+  /// `--prefix`.
   ///
   /// Ready means, with a broker whose monitoring is known: it shows as many new subscribers in the
   /// queue group, for each of the target's phases, as there are workers; that holds for workers of any kind.
@@ -49,7 +50,7 @@ package final class WorkerPool: Sendable {
       program: spec.isOwn ? try Executables.own(program) : program,
       arguments: (spec.isOwn ? ["--name", target.plugin, "--prefix", pool.subjectPrefix] : [])
         + spec.command.dropFirst(),
-      environment: environment(pool, servers.isEmpty ? pool.servers : servers)
+      environment: environment(pool, target.plugin, servers.isEmpty ? pool.servers : servers)
         .merging(spec.environment) { $1 },
       secrets: pool.secretWords(servers: servers))
     let deadline = Deadline.after(.seconds(min(max(spec.startSeconds, 0.1), 3600)))
@@ -83,10 +84,13 @@ package final class WorkerPool: Sendable {
     return started
   }
 
-  private static func environment(_ pool: NATSSpec, _ servers: [String]) -> [String: String] {
+  private static func environment(
+    _ pool: NATSSpec, _ plugin: String, _ servers: [String]
+  ) -> [String: String] {
     let usesTLS = pool.tls.isUsed(for: servers)
     let all = [
       "NATS_SERVERS": servers.joined(separator: ","), "NATS_GROUP": pool.group,
+      "NYLON_PLUGIN": plugin, "NYLON_PREFIX": pool.subjectPrefix,
       "NATS_TOKEN": pool.auth.token, "NATS_USER": pool.auth.user, "NATS_PASSWORD": pool.auth.password,
       "NATS_CREDS": pool.auth.credentials, "NATS_NKEY": pool.auth.nkey,
       "NATS_TLS": usesTLS ? "1" : nil, "NATS_CA": usesTLS ? pool.tls.caFile : nil,

@@ -10,9 +10,10 @@ package struct RenderedFile: Sendable, Equatable {
 package enum ExportFormat: String, Sendable, CaseIterable {
   case csv, json, markdown, html, hgrm, hlog, readme, results
 
-  /// All files of a run folder but `run.json`.
+  /// All files of a run folder but `run.json`; the scenario where no other file has it.
   static func folderFiles(_ document: RunDocument) throws -> [RenderedFile] {
-    try [csv, markdown, html, hlog].flatMap { try $0.render(document) }
+    let scenario = document.scenario.text.map { RenderedFile(name: RunFolder.scenarioName, contents: $0) }
+    return try [csv, markdown, html, hlog].flatMap { try $0.render(document) } + [scenario].compactMap { $0 }
   }
 
   /// The files, the one to print first; none for `hgrm` of a run without measurements.

@@ -109,7 +109,11 @@ enum ReportText {
     var rows: [(String, String?)] = [
       ("run", document.runID), ("began", document.started.description),
       ("ended", document.ended?.description), ("command line", document.commandLine.joined(separator: " ")),
-      ("scenario", document.scenario.file), ("scenario's SHA-256", document.scenarioSHA256),
+      (
+        "scenario",
+        document.scenario.text == nil
+          ? document.scenario.file : "\(RunFolder.scenarioName) beside this report"
+      ), ("scenario's SHA-256", document.scenarioSHA256),
       ("seed", String(document.seed)), ("nylon-bench", document.toolVersion),
       ("optimised build", facts.optimisedBuild ? "yes" : "no"), ("CPU", facts.cpuModel),
       ("cores", facts.cores.map(String.init)), ("threads per core", facts.threadsPerCore.map(String.init)),

@@ -3,6 +3,9 @@ import Engine
 import Foundation
 
 package struct RunFolder: Sendable, Equatable {
+  /// The file with the scenario of a run that the command line's arguments described.
+  package static let scenarioName = "scenario.yaml"
+
   package let path: String
   package var runID: String { (path as NSString).lastPathComponent }
 

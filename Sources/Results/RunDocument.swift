@@ -18,7 +18,7 @@ package struct RunDocument: Codable, Sendable, Equatable {
   /// Without secrets, as `scenario`.
   package var commandLine: [String]
   package var scenario: Plan
-  /// SHA-256 of the scenario file's text, lower-case hexadecimal; nil when it was not a file.
+  /// SHA-256 of the scenario's text, lower-case hexadecimal; nil when it had none.
   package var scenarioSHA256: String?
   package var plugins: [PluginFile]
   package var seed: UInt64
@@ -193,7 +193,7 @@ package struct UTCSecond: Codable, Sendable, Equatable, CustomStringConvertible 
 
 /// SHA-256 (FIPS 180-4) as lower-case hexadecimal text, by OpenSSL.
 package enum SHA256Text {
-  static func of(_ bytes: some Sequence<UInt8>) -> String {
+  package static func of(_ bytes: some Sequence<UInt8>) -> String {
     let input = Array(bytes)
     var digest = [UInt8](repeating: 0, count: Int(SHA256_DIGEST_LENGTH))
     _ = COpenSSL.SHA256(input, input.count, &digest)

@@ -6,6 +6,20 @@ import Nylon
 struct NylonConfiguration {
   private(set) var messaging: [Messaging] = []
   private(set) var plugins: [Plugin] = []
+  /// The entries that Nylon's own file calls, by plugin: those of middleware, then those of services.
+  private(set) var entries: [String: [String]] = [:]
+
+  /// Notes the entries that Nylon's own file calls: middleware names its `plugin`, a service its plugin's `name`.
+  mutating func noteEntries(of root: YAMLValue) {
+    for key in ["plugin", "name"] { noteEntries(in: root, of: key) }
+  }
+
+  private mutating func noteEntries(in value: YAMLValue, of key: String) {
+    if let plugin = value[key]?.text, let entry = value["entry"]?.text {
+      entries[plugin, default: []].append(entry)
+    }
+    for child in value.items ?? value.entries?.map(\.value) ?? [] { noteEntries(in: child, of: key) }
+  }
 
   /// Adds the entries of both blocks; names must be unique in the sum.
   mutating func read(_ root: Block) {
@@ -277,7 +291,13 @@ struct NylonConfiguration {
       {
         block.fail("file", "is neither a path nor a product of this package", suggestion: near)
       }
-      file = block.resolve(file)
+      let written = file
+      file = block.resolve(written)
+      // Nylon itself takes a relative path from the folder that it is started in.
+      let files = FileManager.default
+      if block.isLenient, !files.fileExists(atPath: file), files.fileExists(atPath: written) {
+        file = ScenarioDraft.absolute(written)
+      }
     }
 
     private func checkPool(_ block: Block) {

@@ -8,6 +8,8 @@ package struct Plan: Codable, Sendable, Equatable {
   /// The first comment line of the file, without `#`; what the scenario is for.
   package var summary = ""
   package var file = ""
+  /// The text of a scenario that the command line's arguments made, without secrets; nil for a file.
+  package var text: String?
   package var targets: [Target]
   package var request = RequestSpec()
   /// The phases of a session, in order; a target may have its own.

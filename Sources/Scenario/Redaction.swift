@@ -35,9 +35,14 @@ package enum Redaction {
     "privatekey", "authorization", "setcookie", "natsuser", "passphrase", "natspass", "userpass",
   ]
 
-  /// An argument as it may be stored: neither a password in a URL nor a secret that was `--set`.
+  /// An argument as it may be stored: neither a password in a URL, nor a secret that was `--set`, nor one in a
+  /// command such as that of `--workers`.
   package static func argument(_ text: String) -> String {
-    text.contains("=") ? assignment(text) : redactedURL(text)
+    let first = text.prefix { !$0.isWhitespace }
+    if first.count < text.count, !first.contains("="), let words = Kind<[String]>.words(of: text) {
+      return command(words).joined(separator: " ")
+    }
+    return text.contains("=") ? assignment(text) : redactedURL(text)
   }
 
   /// `path.to.key=value` with the value masked when the path, or the value's own keys, name a secret.
@@ -60,7 +65,7 @@ package enum Redaction {
   }
 
   /// A command with secrets in its arguments masked: `--token x`, `--token=x`, URLs.
-  fileprivate static func command(_ words: [String]) -> [String] {
+  static func command(_ words: [String]) -> [String] {
     var hideNext = false
     return words.map { word in
       defer { hideNext = word.hasPrefix("-") && !word.contains("=") && isSecret(name: word) }

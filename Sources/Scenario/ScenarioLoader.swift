@@ -21,8 +21,19 @@ package struct ScenarioLoader: Sendable {
 
   /// Reads, checks and completes a scenario; throws everything that was found wrong in one pass.
   package static func load(path: String, options: Options) throws(ScenarioError) -> Plan {
+    try load(SourceFile(path: path), options: options)
+  }
+
+  /// Reads a draft as if it were a file.
+  package static func load(_ draft: ScenarioDraft, options: Options) throws(ScenarioError) -> Plan {
+    var plan = try load(SourceFile(draft), options: options)
+    plan.file = ""
+    plan.text = draft.storedText()
+    return plan
+  }
+
+  private static func load(_ file: SourceFile, options: Options) throws(ScenarioError) -> Plan {
     let problems = ProblemCollector()
-    let file = try SourceFile(path: path)
     let plan = try read(file, options: options, problems: problems)
     guard let plan, !problems.hasErrors else { throw ScenarioError(problems: problems.sorted) }
     return plan
@@ -69,7 +80,8 @@ package struct ScenarioLoader: Sendable {
     if !names.isDisjoint(with: NylonConfiguration.otherTopLevelKeys) {
       throw ScenarioError(
         at: .file(file.path), "is Nylon's own configuration, not a scenario",
-        remedy: "write a scenario with 'config: \(file.stem).yaml', targets: and loads:")
+        remedy:
+          "'nylon-bench run' measures one of its plugins, and 'nylon-bench init' writes a scenario for them")
     }
   }
 
@@ -116,6 +128,24 @@ package struct ScenarioLoader: Sendable {
     let rows = (tree.entries ?? []).map { Row(name: $0.key) }
     let root = Block(tree, path: "", rows: rows, in: problems, folder: file.folder, isLenient: true)
     if let root { configuration.read(root) }
+    configuration.noteEntries(of: tree)
+  }
+
+  /// The plugins of Nylon's own file, in its order.
+  package static func plugins(ofNylon path: String) throws(ScenarioError) -> [ConfiguredPlugin] {
+    let problems = ProblemCollector()
+    let configuration = try nylon(SourceFile(path: path), problems: problems)
+    if problems.hasErrors { throw ScenarioError(problems: problems.sorted) }
+    return configuration.plugins.map { ConfiguredPlugin($0, of: configuration) }
+  }
+
+  private static func nylon(
+    _ file: SourceFile, problems: ProblemCollector
+  ) throws(ScenarioError) -> NylonConfiguration {
+    var configuration = NylonConfiguration()
+    try readNylon(file, into: &configuration, problems: problems)
+    configuration.checkReferences()
+    return configuration
   }
 
   private static func servers(_ text: String, problems: ProblemCollector) -> [String] {
@@ -208,22 +238,36 @@ package struct ValidationSummary: Sendable {
 }
 
 extension ScenarioLoader {
-  /// Checks a file, whose kind its top-level keys tell, without running anything: `targets` or `loads` make a
-  /// scenario, `claims` a claims file, `plugins`, `messaging` or any other key of Nylon a configuration.
+  /// Checks a file of any kind without running anything.
   package static func validate(
     path: String, options: Options
   ) throws(ScenarioError) -> ValidationSummary {
     let file = try SourceFile(path: path)
-    let keys = Set((try file.tree(what: "a scenario or a Nylon configuration").entries ?? []).map(\.key))
-    let ofNylon = Set(NylonConfiguration.otherTopLevelKeys + ["plugins", "messaging"])
-    let ofScenario = Set(Plan.keys.rows.map(\.name)).subtracting(["plugins", "messaging", "name"])
-    if keys.contains("claims") { return claims(path, metrics: options.metrics) }
-    if keys.isDisjoint(with: ofScenario), !keys.isDisjoint(with: ofNylon) { return try nylon(file) }
+    switch try kind(of: file) {
+    case .claims: return claims(path, metrics: options.metrics)
+    case .nylonConfiguration: return try nylon(file)
+    case .scenario: break
+    }
     let problems = ProblemCollector()
     let plan = try read(file, options: options, problems: problems)
     return ValidationSummary(
       kind: .scenario, name: plan?.name ?? "", items: (plan?.targets ?? []).map(line),
       problems: problems.sorted)
+  }
+
+  package static func kind(ofFile path: String) throws(ScenarioError) -> ValidationSummary.Kind {
+    try kind(of: SourceFile(path: path))
+  }
+
+  /// What a file's top-level keys make it: `targets` or `loads` a scenario, `claims` a claims file, `plugins`,
+  /// `messaging` or any other key of Nylon a configuration.
+  private static func kind(of file: SourceFile) throws(ScenarioError) -> ValidationSummary.Kind {
+    let keys = Set((try file.tree(what: "a scenario or a Nylon configuration").entries ?? []).map(\.key))
+    let ofNylon = Set(NylonConfiguration.otherTopLevelKeys + ["plugins", "messaging"])
+    let ofScenario = Set(Plan.keys.rows.map(\.name)).subtracting(["plugins", "messaging", "name"])
+    if keys.contains("claims") { return .claims }
+    return keys.isDisjoint(with: ofScenario) && !keys.isDisjoint(with: ofNylon)
+      ? .nylonConfiguration : .scenario
   }
 
   private static func claims(_ path: String, metrics: [String]) -> ValidationSummary {
@@ -240,9 +284,7 @@ extension ScenarioLoader {
 
   private static func nylon(_ file: SourceFile) throws(ScenarioError) -> ValidationSummary {
     let problems = ProblemCollector()
-    var configuration = NylonConfiguration()
-    try readNylon(file, into: &configuration, problems: problems)
-    configuration.checkReferences()
+    let configuration = try nylon(file, problems: problems)
     if configuration.plugins.isEmpty, !problems.hasErrors {
       problems.add(
         .warning, at: .file(file.path), key: "plugins", "has no entry, so there is nothing to load")

@@ -1,6 +1,6 @@
 import Foundation
 
-/// A YAML file as text: only a regular file, only so large, only UTF-8.
+/// A YAML file as text: only a regular file, only so large, only UTF-8; or the text of a draft.
 struct SourceFile {
   /// The most bytes of a scenario, a configuration or a claims file.
   private static let maximumBytes = 1 << 20
@@ -8,9 +8,10 @@ struct SourceFile {
   let path: String
   /// The text, without a byte order mark.
   let text: String
-
   /// The folder that relative paths of the file start from.
-  var folder: String { URL(fileURLWithPath: path).deletingLastPathComponent().path }
+  let folder: String
+  /// Whether it is a draft, of which no line means anything to the user; its path is what the user typed.
+  let isDraft: Bool
 
   /// The name without folder and ending.
   var stem: String { URL(fileURLWithPath: path).deletingPathExtension().lastPathComponent }
@@ -23,8 +24,18 @@ struct SourceFile {
       .first { !$0.isEmpty } ?? ""
   }
 
+  /// What a draft comes to, as if it were a file.
+  init(_ draft: ScenarioDraft) {
+    path = draft.origin
+    text = draft.text()
+    folder = draft.folder ?? FileManager.default.currentDirectoryPath
+    isDraft = true
+  }
+
   init(path: String) throws(ScenarioError) {
     self.path = path
+    folder = URL(fileURLWithPath: path).deletingLastPathComponent().path
+    isDraft = false
     func fault(_ message: String, nearest: String? = nil, remedy: String? = nil) -> ScenarioError {
       ScenarioError(at: .file(path), message, nearest: nearest, remedy: remedy)
     }
@@ -46,6 +57,11 @@ struct SourceFile {
     guard data.count <= Self.maximumBytes else {
       throw fault("is over \(Self.maximumBytes) bytes, the most that is read")
     }
+    if data.starts(with: [0x7F, 0x45, 0x4C, 0x46]) {
+      throw fault(
+        "is a shared library or a program, not a scenario",
+        remedy: "'nylon-bench run' measures a plugin without one, and 'nylon-bench init' writes one for it")
+    }
     guard let text = String(data: data, encoding: .utf8) else { throw fault("is not UTF-8 text") }
     self.text = text.hasPrefix("\u{FEFF}") ? String(text.unicodeScalars.dropFirst()) : text
   }
@@ -53,7 +69,7 @@ struct SourceFile {
   /// The tree of the file; an empty file or one that is not a mapping is an error.
   func tree(what: String) throws(ScenarioError) -> YAMLValue {
     func place(_ line: Int, _ column: Int) -> ScenarioProblem.Place {
-      .position(file: path, line: line, column: column)
+      isDraft ? .argument(path) : .position(file: path, line: line, column: column)
     }
     var reader = YAMLReader(place: place)
     let root: YAMLValue?

@@ -78,7 +78,8 @@ struct YAMLValue {
     return Block.parse(text).map(Block.short)
   }
 
-  private static func quoted(_ text: String) -> String {
+  /// Text in double quotes, as JSON and YAML have it.
+  static func quoted(_ text: String) -> String {
     let encoder = JSONEncoder()
     encoder.outputFormatting = .withoutEscapingSlashes
     // A string always encodes.

@@ -13,6 +13,7 @@ extension EndToEnd {
       "Each command explains itself on standard output",
       arguments: [
         "run", "compare", "claims", "sweep", "export", "calibrate", "doctor", "scenarios", "validate",
+        "init",
       ])
     func help(command: String) throws {
       let finished = try sandbox.bench(command, "--help")

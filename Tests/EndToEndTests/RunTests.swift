@@ -325,21 +325,62 @@ extension EndToEnd {
       #expect(finished.out.contains("ffi.closed-1.ok < 1"))
     }
 
-    @Test("The README's plugin and its scenario work as they stand")
+    @Test(
+      "The README's plugin is measured by one command, and its run folder has the scenario that repeats it")
     func readme() throws {
       let page = try String(contentsOfFile: Sandbox.package + "/README.md", encoding: .utf8)
-      func block(_ language: String) throws -> String {
-        let behind = try #require(page.components(separatedBy: "```\(language)\n").dropFirst().first)
-        return try #require(behind.components(separatedBy: "```").first)
-      }
-      try CPlugin.compile(try sandbox.write(try block("c"), as: "mine.c"), to: "mine.so", in: sandbox)
-      let path = try sandbox.write(try block("yaml"), as: "mine.yaml")
-      let finished = try sandbox.bench("run", path, "--quick", "--set", "expect=[]", "--out", sandbox.results)
+      let behind = try #require(page.components(separatedBy: "```c\n").dropFirst().first)
+      let code = try #require(behind.components(separatedBy: "```").first)
+      let plugin = try CPlugin.compile(try sandbox.write(code, as: "mine.c"), to: "mine.so", in: sandbox)
+      let finished = try sandbox.bench(
+        "run", plugin, "--quick", "--set", "measure_seconds=0.2", "--out", sandbox.results)
       let document = try sandbox.latest()
       // Its open load asks for answers of a microsecond on time, which is beyond an ordinary machine.
       expectHonest(finished, document, loads: "closed-")
       expectCounts(document)
-      #expect(document.measurements.map(\.load) == ["closed-1", "open-5000"])
+      #expect(document.measurements.map(\.load).prefix(3) == ["closed-1", "closed-8", "closed-64"])
+      #expect(document.measurements.last?.offeredRatePerSecond ?? 0 >= 1)
+      #expect(finished.err.contains("handler 'authz'; --handler NAME chooses another"))
+      let stored = "\(sandbox.results)/latest/scenario.yaml"
+      #expect(try file("scenario.yaml") == document.scenario.text)
+      #expect(document.scenarioSHA256 == SHA256Text.ofFile(stored))
+      #expect(try sandbox.bench("validate", stored).code == 0)
+      let written = try sandbox.bench("init", plugin, "\(sandbox.folder)/mine.yaml")
+      #expect(written.code == 0 && written.out.contains("nylon-bench run \(sandbox.folder)/mine.yaml"))
+      #expect(try sandbox.bench("validate", "\(sandbox.folder)/mine.yaml").code == 0)
+      let again = try sandbox.bench("init", plugin, "\(sandbox.folder)/mine.yaml")
+      #expect(again.code == 65 && again.err.contains("replace it with --force"))
+      let refusing = try CPlugin(register: "return false;").build(in: sandbox)
+      let refused = try sandbox.bench("run", refusing, "--handler", "check")
+      #expect(refused.code == 65 && refused.err.contains("no handler 'check'"))
+      #expect(refused.err.contains("--handler"))
+    }
+
+    @Test(
+      "A plugin and a pool of one's own are compared by one command, and a Nylon configuration lists what it has"
+    )
+    func ownPair() throws {
+      let plugin = try CPlugin().build(in: sandbox)
+      let worker = try ForeignWorker.build(in: sandbox)
+      let finished = try sandbox.bench(
+        "compare", "--ffi", plugin, "--nats", "example", "--workers", "\(worker) half 100000", "--handler",
+        "main",
+        "--quick", "--set", "loads=[{mode: closed, concurrency: 2}]", "--set", "measure_seconds=0.2",
+        "--out", sandbox.results)
+      let document = try sandbox.latest()
+      expectHonest(finished, document)
+      expectCounts(document)
+      #expect(Set(document.measurements.map(\.target)) == ["ffi", "nats"])
+      #expect(document.measurements.allSatisfy { $0.handler == "main" })
+      #expect(finished.out.contains("foreign-worker") && sandbox.processes().isEmpty)
+      let nylon = try sandbox.write(
+        "plugins: [{name: fast, type: ffi, file: \(plugin)}]\nroutes: [{middleware: [{plugin: fast, entry: check}]}]",
+        as: "nylon.yaml")
+      let listed = try sandbox.bench("run", nylon)
+      #expect(listed.code == 64 && listed.out.isEmpty)
+      for words in ["fast", "ffi", plugin, "check", "--plugin fast"] { #expect(listed.err.contains(words)) }
+      let other = try sandbox.bench("run", nylon, "--plugin", "fats")
+      #expect(other.code == 65 && other.err.contains("there are: fast"))
     }
 
     @Test("A plugin that was written by hand from the interface's description works")

@@ -68,4 +68,17 @@ import Testing
     #expect(FileManager.default.isExecutableFile(atPath: Executables.ownPath))
     #expect(Executables.ownPath.hasPrefix(Executables.ownFolder))
   }
+
+  @Test func aFileWithoutTheRunBitIsNotCalledMissing() throws {
+    let file = NSTemporaryDirectory() + "no-program-" + UUID().uuidString
+    func says(_ words: String) {
+      #expect {
+        _ = try Executables.find(file, remedy: "Remedy.")
+      } throws: { "\($0)" == "The program \(file) \(words). Remedy." }
+    }
+    says("is missing")
+    try Data().write(to: URL(fileURLWithPath: file))
+    defer { try? FileManager.default.removeItem(atPath: file) }
+    says("is not an executable file")
+  }
 }

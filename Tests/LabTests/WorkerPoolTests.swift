@@ -9,14 +9,14 @@ import Testing
 /// Worker pools, with workers that are no more than a line of shell: bash speaks NATS through
 /// /dev/tcp, as a user's own worker in any language may.
 @Suite struct WorkerPoolTests {
-  /// Subscribes to the four phases of plugin `p`, then waits; a bash trap lets it end in order.
+  /// Subscribes to the four phases of the plugin that it is told, then waits; a bash trap lets it end in order.
   static let subscriber = """
     trap 'echo drained >&2; exit 0' TERM
     exec 5<>/dev/tcp/127.0.0.1/${NATS_SERVERS##*:}
     printf 'CONNECT {"verbose":false,"auth_token":"%s"}\\r\\n' "$NATS_TOKEN" >&5
     n=0
     for phase in request_filter response_filter response_body_filter logging; do
-      n=$((n+1)); printf 'SUB nylon.plugin.p.%s %s %s\\r\\n' $phase "$NATS_GROUP" $n >&5
+      n=$((n+1)); printf 'SUB %s %s %s\\r\\n' "$NYLON_PREFIX.$NYLON_PLUGIN.$phase" "$NATS_GROUP" $n >&5
     done
     while :; do sleep 0.05; done
     """

@@ -1,4 +1,5 @@
 import Foundation
+import Scenario
 import Testing
 
 @testable import Engine
@@ -40,6 +41,19 @@ struct RunFolderTests {
         "claims.csv", "comparison.csv", "histograms.hlog", "percentiles.csv", "report.html", "report.md",
         "run.json", "summary.csv", "timeline.csv",
       ])
+  }
+
+  @Test("has the scenario where the command line's arguments were it")
+  func ownScenario() throws {
+    let directory = try temporaryFolder()
+    defer { try? FileManager.default.removeItem(atPath: directory) }
+    let folder = try RunFolder.create(in: directory, scenario: "mine")
+    var run = sampleRun()
+    run.scenario.text = "# What mine costs.\nname: mine\n"
+    try folder.save(run)
+    #expect(try String(contentsOfFile: "\(folder.path)/scenario.yaml", encoding: .utf8) == run.scenario.text)
+    #expect(try RunFolder.open(path: folder.path).document == run)
+    #expect(MarkdownReport.render(run).contains("scenario.yaml beside this report"))
   }
 
   @Test("renders the same from the stored run as from the one in memory, in every format")

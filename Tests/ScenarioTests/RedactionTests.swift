@@ -17,6 +17,17 @@ struct RedactionTests {
     ])
   func urls(_ url: String, _ expected: String) { #expect(Redaction.redactedURL(url) == expected) }
 
+  @Test(
+    "The secrets of an argument are hidden, also in a command",
+    arguments: [
+      ("./w --token hunter2 --level=3", "./w --token *** --level=3"),
+      ("env NATS_TOKEN=hunter2 ./w nats://u:p@h", "env NATS_TOKEN=*** ./w nats://***@h"),
+      ("--workers=./w --token hunter2", "--workers=***"),
+      ("messaging.0.auth.token=hunter2", "messaging.0.auth.token=***"),
+      ("nats://u:p@h", "nats://***@h"), ("it's mine.yaml", "it's mine.yaml"), ("p99 < 5ms", "p99 < 5ms"),
+    ])
+  func arguments(_ text: String, _ expected: String) { #expect(Redaction.argument(text) == expected) }
+
   @Test("A redacted plan holds no secret and is otherwise the same")
   func plan() throws {
     let secret = "hunter2"

@@ -14,6 +14,10 @@ package struct NylonBench: ParsableCommand {
     discussion: """
       EXAMPLES
         nylon-bench                                 FFI against NATS, every documented figure and promise
+        nylon-bench run ./mine.so --handler authz   your own plugin
+        nylon-bench run nylon.yaml --plugin fast    one of a Nylon configuration
+        nylon-bench compare --ffi ./mine.so --nats mine --workers './my-worker'
+        nylon-bench init my.yaml                    a scenario to start from
         nylon-bench scenarios                       what can be run
         nylon-bench run Scenarios/nats-local.yaml   run one scenario
         nylon-bench compare Scenarios/compare.yaml  FFI against NATS, side by side
@@ -29,7 +33,7 @@ package struct NylonBench: ParsableCommand {
     version: ToolVersion.current,
     subcommands: [
       CanonicalCommand.self, RunCommand.self, CompareCommand.self, ClaimsCommand.self, SweepCommand.self,
-      ExportCommand.self, CalibrateCommand.self, DoctorCommand.self, ScenariosCommand.self,
+      ExportCommand.self, CalibrateCommand.self, DoctorCommand.self, InitCommand.self, ScenariosCommand.self,
       ValidateCommand.self,
       MeasureCommand.self, BaselineWorkerCommand.self,
     ], defaultSubcommand: CanonicalCommand.self)
@@ -59,6 +63,7 @@ extension BenchCommand {
 /// Why a command ends with another exit code than 0; the raw value is the code, which is promised.
 enum ExitReason: Int32, Error {
   case failure = 1
+  case wrongUsage = 64
   case badInput = 65
   case missing = 69
   case internalError = 70

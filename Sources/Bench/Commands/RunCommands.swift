@@ -1,26 +1,84 @@
 // The commands that measure a scenario as it is written, and what they print of a run.
 import ArgumentParser
+import Foundation
 import Report
 import Results
 import Scenario
 
 struct RunCommand: BenchCommand {
   static let configuration = CommandConfiguration(
-    commandName: "run", abstract: "Runs one scenario; writes a run folder; prints the tables.",
+    commandName: "run",
+    abstract: "Runs a scenario, or measures a plugin without one; writes a run folder; prints the answer.",
     discussion: """
+      A plugin's library, or a plugin of a Nylon configuration, is measured unloaded, with 8 and 64 requests in \
+      flight, and at a rate that it can bear, in about a minute. The run folder has the scenario: scenario.yaml.
+
       EXAMPLES
+        nylon-bench run ./mine.so --handler authz
+        nylon-bench run nylon.yaml                                list its plugins
+        nylon-bench run nylon.yaml --plugin fast --handler authz
         nylon-bench run Scenarios/ffi-baseline.yaml
         nylon-bench run Scenarios/nats-local.yaml --server nats://127.0.0.1:4222
         nylon-bench run my.yaml --set measure_seconds=10 --seed 7 --json > run.json
       """)
 
-  @Argument(help: "The scenario's file.", completion: .file(extensions: ["yaml", "yml"]))
-  var scenario: String
+  @Argument(
+    help: ArgumentHelp(
+      "A scenario, a plugin's shared library, or Nylon's own configuration.", valueName: "file"),
+    completion: .file(extensions: ["yaml", "yml", "so"]))
+  var file: String
+
+  @Option(help: ArgumentHelp("The plugin of a Nylon configuration.", valueName: "name"))
+  var plugin: String?
+
+  @OptionGroup var handler: HandlerOption
 
   @OptionGroup var options: RunOptions
 
+  func validate() throws {
+    if plugin != nil, Drafts.isPlugin(file) {
+      throw ValidationError("--plugin names a plugin of a Nylon configuration; \(file) is a plugin itself")
+    }
+  }
+
   func execute() throws {
-    try Outcome.present(try BenchRun(plan: options.plan(scenario), options: options).execute(), options)
+    try Outcome.present(try BenchRun(plan: plan(), options: options).execute(), options)
+  }
+
+  private func plan() throws -> Plan {
+    if Drafts.isPlugin(file) {
+      let draft = ScenarioDraft.library(try Drafts.library(file), handler: handler.name)
+      return try Drafts.plan(draft, handler: handler.name, options)
+    }
+    if try ScenarioLoader.kind(ofFile: file) == .nylonConfiguration {
+      guard let draft = try Drafts.configured(file, plugin: plugin, handler: handler.name) else {
+        throw ExitReason.wrongUsage
+      }
+      return try Drafts.plan(draft, handler: handler.name, options)
+    }
+    let needless = plugin.map { "--plugin \($0)" } ?? handler.name.map { "--handler \($0)" }
+    if let needless {
+      throw ScenarioError(
+        at: .argument(needless),
+        "is for a plugin's library or a Nylon configuration, and \(file) is a scenario",
+        remedy: "write it into the scenario, or use for example --set targets.0.handler=authz")
+    }
+    return try options.plan(file)
+  }
+}
+
+struct HandlerOption: ParsableArguments {
+  @Option(
+    name: .customLong("handler"),
+    help: ArgumentHelp(
+      "The handler (entry) of a plugin without a scenario (default: that of the configuration, else "
+        + "\(ScenarioDraft.standardHandler)).", valueName: "name"))
+  var name: String?
+
+  func validate() throws {
+    if name?.isEmpty == true {
+      throw ValidationError("--handler is empty; write for example --handler authz")
+    }
   }
 }
 
@@ -32,31 +90,83 @@ struct CompareCommand: BenchCommand {
       With a scenario, its targets are measured alternately and compared: FFI and NATS, two \
       plugins, or a target twice, which shows the noise floor. With two run folders nothing is measured.
 
+      With --ffi and --nats your own plugin is compared with your own workers, without a scenario. --workers is the \
+      command of one; two are started, which find the broker in NATS_SERVERS, their queue group in NATS_GROUP and the \
+      plugin's name in NYLON_PLUGIN. Without it they run already, at --server.
+
       EXAMPLES
         nylon-bench compare Scenarios/compare.yaml
+        nylon-bench compare --ffi ./mine.so --nats mine --workers './my-worker mine' --handler authz
+        nylon-bench compare --ffi ./mine.so --nats mine --server nats://127.0.0.1:4222
         nylon-bench compare results/20260101T120000Z-compare results/latest
       """)
 
   @Argument(help: "A scenario's file, or the older run.")
-  var first: String
+  var first: String?
 
   @Argument(help: "The newer run.")
   var second: String?
+
+  @Option(help: ArgumentHelp("Your plugin's shared library.", valueName: "file"))
+  var ffi: String?
+
+  @Option(help: ArgumentHelp("The name under which your workers serve.", valueName: "plugin"))
+  var nats: String?
+
+  @Option(help: ArgumentHelp("The program and arguments that start one of them.", valueName: "command"))
+  var workers: String?
+
+  @OptionGroup var handler: HandlerOption
 
   @Flag(name: .customLong("allow-differences"), help: "Compare runs although machine or scenario differ.")
   var allowDifferences = false
 
   @OptionGroup var options: RunOptions
 
+  func validate() throws {
+    let hasSubjects = [ffi, nats, workers, handler.name].contains { $0 != nil }
+    if let first {
+      guard hasSubjects else { return }
+      throw ValidationError(
+        "--ffi, --nats, --workers and --handler do without a file; leave out \(first), or them")
+    }
+    guard hasSubjects else {
+      throw ValidationError(
+        "name a scenario, two runs, or your own: --ffi ./mine.so --nats mine --workers './my-worker'")
+    }
+    guard ffi != nil, let nats else {
+      throw ValidationError("--ffi and --nats are compared with each other; name both")
+    }
+    if workers == nil, options.server == nil {
+      throw ValidationError(
+        "--workers says how the workers of '\(nats)' are started; where they run already, --server says where"
+      )
+    }
+  }
+
   func execute() throws {
+    if let ffi, let nats { return try compareOwn(ffi, nats) }
+    guard let first else { return }
     if let second { return try compareStored(first, second) }
-    let plan = try options.plan(first)
+    try present(options.plan(first), from: first)
+  }
+
+  private func present(_ plan: Plan, from file: String) throws {
     guard plan.targets.count > 1 else {
       throw ScenarioError(
-        at: .file(first), key: "targets", "compare needs two targets or more",
-        remedy: "add the other one, or use: nylon-bench run \(first)")
+        at: .file(file), key: "targets", "compare needs two targets or more",
+        remedy: "add the other one, or use: nylon-bench run \(file)")
     }
     try Outcome.present(try BenchRun(plan: plan, options: options).execute(), options)
+  }
+
+  private func compareOwn(_ ffi: String, _ nats: String) throws {
+    let draft = ScenarioDraft.sideBySide(
+      library: try Drafts.library(ffi), pool: nats,
+      command: try workers.map { try ScenarioDraft.words(of: $0, option: "--workers") } ?? [],
+      servers: options.server?.split(separator: ",").map { $0.trimmingCharacters(in: .whitespaces) } ?? [],
+      handler: handler.name)
+    try present(Drafts.plan(draft, handler: handler.name, options), from: draft.origin)
   }
 
   private func compareStored(_ older: String, _ newer: String) throws {

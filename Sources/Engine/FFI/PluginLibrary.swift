@@ -30,7 +30,7 @@ package enum PluginError: Error, Equatable, CustomStringConvertible {
     case .symbolsMissing(let path, let symbols):
       "plugin '\(path)' lacks \(symbols.count == 1 ? "the symbol" : "the symbols") \(symbols.joined(separator: ", ")). A plugin exports initialize, register_session_stream, event_stream, close_session_stream, plugin_free and shutdown."
     case .noSuchEntry(let path, let entry):
-      "plugin '\(path)' has no handler '\(entry)': register_session_stream said no. Correct `handler:`, or add the handler to the plugin."
+      "plugin '\(path)' has no handler '\(entry)': register_session_stream said no. Name one that it has, with `handler:` in a scenario or --handler on the command line, or add this one to the plugin."
     }
   }
 }

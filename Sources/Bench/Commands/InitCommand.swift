@@ -1,0 +1,100 @@
+import ArgumentParser
+import Foundation
+import Lab
+import Results
+import Scenario
+
+struct InitCommand: BenchCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "init", abstract: "Writes a commented scenario to start from.",
+    discussion: """
+      The scenario runs as it is, and has the keys that are asked for most, to be switched on. It is for the example \
+      plugin and workers, for your plugin's library, or for the plugins of a Nylon configuration.
+
+      EXAMPLES
+        nylon-bench init                                   writes scenario.yaml
+        nylon-bench init my.yaml
+        nylon-bench init ./mine.so --handler authz         writes mine.yaml
+        nylon-bench init nylon.yaml my.yaml --plugin fast
+      """)
+
+  @Argument(
+    help: ArgumentHelp(
+      "The file to write (default: scenario.yaml); or a plugin's library, or a Nylon configuration.",
+      valueName: "file"))
+  var first: String?
+
+  @Argument(help: ArgumentHelp("The file to write, behind what it is for.", valueName: "scenario"))
+  var second: String?
+
+  @Option(help: ArgumentHelp("Only this plugin of a Nylon configuration.", valueName: "name"))
+  var plugin: String?
+
+  @OptionGroup var handler: HandlerOption
+
+  @Flag(help: "Replace a file that is there already.")
+  var force = false
+
+  func execute() throws {
+    let subject = try subject()
+    let file = second ?? subject.map { "\($0.name).yaml" } ?? first ?? "scenario.yaml"
+    if let first, subject != nil, ScenarioDraft.absolute(first) == ScenarioDraft.absolute(file) {
+      throw ScenarioError(
+        at: .file(file), "is what the scenario is for",
+        remedy: "name another file: nylon-bench init \(first) my.yaml")
+    }
+    let draft = (subject ?? .example).written(to: file)
+    // What 'run' would refuse is told now.
+    _ = try ScenarioLoader.load(draft, options: ScenarioLoader.Options(metrics: SummaryRow.numericColumns))
+    try write(draft.text(), to: file)
+    Console.result("wrote \(file); it is run by: nylon-bench run \(file)")
+  }
+
+  /// What the scenario is for; nil where the first argument is the file to write.
+  private func subject() throws -> ScenarioDraft? {
+    if let first, Drafts.isPlugin(first), plugin == nil {
+      return .library(try Drafts.library(first), handler: handler.name)
+    }
+    // A file that is there and cannot be read is not replaced: it may be a configuration with a slip.
+    if let first, FileManager.default.fileExists(atPath: first), !Drafts.isPlugin(first),
+      try ScenarioLoader.kind(ofFile: first) == .nylonConfiguration
+    {
+      return try configured(first)
+    }
+    let needless = second ?? plugin.map { "--plugin \($0)" } ?? handler.name.map { "--handler \($0)" }
+    guard let needless else { return nil }
+    throw ScenarioError(
+      at: .argument(needless), "is given with a plugin's library or a Nylon configuration only",
+      remedy: "name that first: nylon-bench init ./mine.so my.yaml")
+  }
+
+  private func configured(_ path: String) throws -> ScenarioDraft {
+    if let plugin {
+      guard let draft = try Drafts.configured(path, plugin: plugin, handler: handler.name) else {
+        throw ExitReason.wrongUsage
+      }
+      return draft
+    }
+    let plugins = try ScenarioLoader.plugins(ofNylon: path)
+    for plugin in plugins {
+      if let obstacle = plugin.obstacle { Console.error("left out: \(plugin.name): \(obstacle)") }
+    }
+    let fit = plugins.filter { $0.obstacle == nil }
+    guard !fit.isEmpty else {
+      throw ScenarioError(
+        at: .file(path), key: "plugins", "has no entry that can be measured as it stands",
+        remedy: "name a configuration with an FFI plugin, or with a messaging plugin and its servers")
+    }
+    return .configured(fit, of: path, handler: handler.name)
+  }
+
+  private func write(_ text: String, to path: String) throws {
+    let file = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | (force ? O_TRUNC : O_EXCL), 0o644)
+    guard file >= 0 else {
+      guard errno == EEXIST else { throw LabError.system("\(path) cannot be written", errno: errno) }
+      throw ScenarioError(
+        at: .file(path), "is there already", remedy: "name another file, or replace it with --force")
+    }
+    try FileHandle(fileDescriptor: file, closeOnDealloc: true).write(contentsOf: Data(text.utf8))
+  }
+}
