@@ -246,7 +246,7 @@ package enum Answer {
   }
 
   /// The text in lines that fit.
-  private static func wrapped(_ text: String) -> [String] {
+  package static func wrapped(_ text: String) -> [String] {
     text.split(separator: " ").reduce(into: [String]()) { lines, word in
       if let last = lines.last, last.count + 1 + word.count <= mostColumns {
         lines[lines.count - 1] = last + " " + word

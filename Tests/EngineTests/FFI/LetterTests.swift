@@ -130,7 +130,7 @@ extension FFITests {
       let plugin = try PluginLibrary(path: try workshop.compile(file: path, name: "small"))
       defer { plugin.shutdown() }
       for shape in [LoadShape.closed(concurrency: 1), .closed(concurrency: 64)] {
-        var load = FFILoad(load: shape, spin: spin)
+        var load = FFILoad(load: shape, spin: spin, handler: "noop")
         load.warmupSeconds = 0.05
         let measurement = try load.run(plugin)
         try expectOnlyAnswers(measurement)
@@ -166,15 +166,7 @@ private final class Counting {
 /// Sets a header `x-sid` in each phase and ends it, both with bytes of its own: inside `event_stream`, on a thread
 /// of its own, or also for a session that there is not.
 private let countingPluginSource = #"""
-  #include "nylon_abi.h"
-  #include <pthread.h>
-  #include <stdatomic.h>
-  #include <stdio.h>
-  #include <stdlib.h>
-  #include <string.h>
-
   enum { JOBS = 65536 };
-  static NylonCallback host;
   static atomic_long given, freed;
   static int is_threaded, strays;
   static struct { uint32_t sid; uint8_t phase; } jobs[JOBS];
@@ -186,7 +178,7 @@ private let countingPluginSource = #"""
   long count_given(void) { return given; }
   long count_freed(void) { return freed; }
 
-  static void call(uint32_t sid, uint8_t phase, uint32_t method, const void *bytes, uint64_t count, uint64_t size) {
+  static void give(uint32_t sid, uint8_t phase, uint32_t method, const void *bytes, uint64_t count, uint64_t size) {
     uint8_t *own = malloc(size);
     if (count > 0) memcpy(own, bytes, count);
     given++;
@@ -199,17 +191,11 @@ private let countingPluginSource = #"""
   }
 
   static void answer(uint32_t sid, uint8_t phase) {
-    uint8_t out[52] = {0};
-    char text[12];
-    uint32_t length = (uint32_t)snprintf(text, sizeof text, "%u", sid);
-    uint32_t head[] = {12, 8 | 12 << 16, 4 | 8 << 16, 8, 8, 16, 5};
-    memcpy(out, head, sizeof head);
-    memcpy(out + 28, "x-sid", 5);
-    memcpy(out + 36, &length, 4);
-    memcpy(out + 40, text, length);
-    if (strays) call(sid + (1u << 30), phase, 100, out, sizeof out, sizeof out);
-    call(sid, phase, 100, out, sizeof out, sizeof out);
-    call(sid, phase, 1, NULL, 0, 1);
+    uint8_t out[stamp_bytes];
+    stamp(out, sid);
+    if (strays) give(sid + (1u << 30), phase, 100, out, sizeof out, sizeof out);
+    give(sid, phase, 100, out, sizeof out, sizeof out);
+    give(sid, phase, 1, NULL, 0, 1);
   }
 
   static void *work(void *unused) {
@@ -261,18 +247,8 @@ private let countingPluginSource = #"""
 /// Puts chunks of the response's body in brackets, as its handler's name says: `all`, or the `second`. With `own` it
 /// sets a body of its own first, with `late` it appends to the body in the logging phase.
 private let chunkPluginSource = #"""
-  #include "nylon_abi.h"
-  #include <stdlib.h>
-  #include <string.h>
-
-  static NylonCallback host;
   static int changes_all, changes_second, is_own, is_late;
   static uint8_t chunk_of[65536];
-
-  static void call(uint32_t sid, uint8_t phase, uint32_t method, const void *bytes, uint64_t count) {
-    NylonFfiBuffer buffer = {sid, phase, method, bytes, count};
-    host(&buffer);
-  }
 
   void initialize(const char *json, int length) { (void)json; (void)length; }
   bool register_session_stream(uint32_t sid, const char *entry, uint32_t length, NylonCallback callback) {
@@ -315,16 +291,6 @@ private let chunkPluginSource = #"""
 
 /// Answers from a thread of its own, and only when the thread that called is asleep.
 private let sleepWatcherSource = #"""
-  #define _GNU_SOURCE
-  #include "nylon_abi.h"
-  #include <pthread.h>
-  #include <stdatomic.h>
-  #include <stdio.h>
-  #include <stdlib.h>
-  #include <sys/syscall.h>
-  #include <unistd.h>
-
-  static NylonCallback host;
   static atomic_uint waiting_sid, waiting_phase;
   static atomic_int caller;
   static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -346,9 +312,9 @@ private let sleepWatcherSource = #"""
         usleep(20);
         continue;
       }
-      NylonFfiBuffer next = {sid, (uint8_t)waiting_phase, 1, NULL, 0};
+      uint8_t phase = (uint8_t)waiting_phase;
       waiting_sid = 0;
-      host(&next);
+      call(sid, phase, 1, NULL, 0);
     }
     return unused;
   }

@@ -4,13 +4,6 @@
 /// waits goes on when the answer is there. A length of `UINT64_MAX` stands for a header `x-sid` with the
 /// session's id.
 let scriptedPluginSource = #"""
-  #include "nylon_abi.h"
-  #include <pthread.h>
-  #include <stdatomic.h>
-  #include <stdio.h>
-  #include <stdlib.h>
-  #include <string.h>
-
   typedef struct {
     uint8_t phase, named_phase, waits;
     uint32_t method;
@@ -23,7 +16,6 @@ let scriptedPluginSource = #"""
 
   static Step steps[STEPS];
   static int step_count, thread_count;
-  static NylonCallback host;
   static struct { uint8_t phase; int next; } sessions[SESSIONS];
   static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
   static pthread_cond_t ready = PTHREAD_COND_INITIALIZER;
@@ -33,18 +25,6 @@ let scriptedPluginSource = #"""
   static struct { uint8_t *bytes; uint64_t count; unsigned times; } answers[KINDS];
   static char configuration[4096];
   static atomic_uint opened, closed, shut;
-
-  static uint32_t stamp(uint8_t *out, uint32_t sid) {
-    char text[12];
-    uint32_t length = (uint32_t)snprintf(text, sizeof text, "%u", sid);
-    uint32_t head[] = {12, 8 | 12 << 16, 4 | 8 << 16, 8, 8, 16, 5};
-    memcpy(out, head, sizeof head);
-    memcpy(out + 28, "x-sid\0\0\0", 8);
-    memcpy(out + 36, &length, 4);
-    memset(out + 40, 0, 12);
-    memcpy(out + 40, text, length);
-    return 52;
-  }
 
   static void run(uint32_t sid, uint8_t phase, int from) {
     uint8_t own[64];
@@ -56,8 +36,9 @@ let scriptedPluginSource = #"""
       NylonFfiBuffer call = {(uint32_t)(sid + step.sid_offset), step.named_phase, step.method,
                              step.bytes, step.count};
       if (step.count == UINT64_MAX) {
+        stamp(own, sid);
         call.ptr = own;
-        call.len = stamp(own, sid);
+        call.len = stamp_bytes;
       }
       host(&call);
       memset(own, 0xEE, sizeof own);

@@ -97,30 +97,13 @@ extension FFITests {
 
 /// Every fourth session is answered 45 ms later from a thread of its own; the rest at once.
 private let slowPluginSource = #"""
-  #include "nylon_abi.h"
-  #include <pthread.h>
-  #include <stdatomic.h>
-  #include <stdio.h>
-  #include <stdlib.h>
-  #include <string.h>
-  #include <unistd.h>
-
-  static NylonCallback host;
   static atomic_uint events;
 
   static void answer(uint32_t sid) {
-    uint8_t out[52] = {0};
-    char text[12];
-    uint32_t length = (uint32_t)snprintf(text, sizeof text, "%u", sid);
-    uint32_t head[] = {12, 8 | 12 << 16, 4 | 8 << 16, 8, 8, 16, 5};
-    memcpy(out, head, sizeof head);
-    memcpy(out + 28, "x-sid", 5);
-    memcpy(out + 36, &length, 4);
-    memcpy(out + 40, text, length);
-    NylonFfiBuffer stamp = {sid, 1, 100, out, sizeof out};
-    host(&stamp);
-    NylonFfiBuffer next = {sid, 1, 1, NULL, 0};
-    host(&next);
+    uint8_t out[stamp_bytes];
+    stamp(out, sid);
+    call(sid, 1, 100, out, sizeof out);
+    call(sid, 1, 1, NULL, 0);
   }
 
   static void *slowly(void *sid) {
@@ -152,11 +135,6 @@ private let slowPluginSource = #"""
 
 /// The hundredth phase never returns.
 private let hangingPluginSource = #"""
-  #include "nylon_abi.h"
-  #include <stdlib.h>
-  #include <unistd.h>
-
-  static NylonCallback host;
   static int phases;
 
   void initialize(const char *json, int length) { (void)json; (void)length; }
@@ -168,8 +146,7 @@ private let hangingPluginSource = #"""
   void event_stream(const NylonFfiBuffer *event) {
     if (++phases == 100)
       while (1) pause();
-    NylonFfiBuffer next = {event->sid, event->phase, 1, NULL, 0};
-    host(&next);
+    call(event->sid, event->phase, 1, NULL, 0);
   }
   void close_session_stream(uint32_t sid) { (void)sid; }
   void plugin_free(uint8_t *pointer) { free(pointer); }

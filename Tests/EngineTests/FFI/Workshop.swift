@@ -17,10 +17,43 @@ final class Workshop {
   static let package = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
     .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent().path
 
+  /// What stands before every plugin's source: headers, the host's callback, a way to call it, and the payload of a
+  /// header `x-sid` with the session's id.
+  private static let preamble = #"""
+    #define _GNU_SOURCE
+    #include "nylon_abi.h"
+    #include <pthread.h>
+    #include <stdatomic.h>
+    #include <stdio.h>
+    #include <stdlib.h>
+    #include <string.h>
+    #include <sys/syscall.h>
+    #include <unistd.h>
+    enum { stamp_bytes = 52 };
+    static NylonCallback host;
+    __attribute__((unused)) static void call(uint32_t sid, uint8_t phase, uint32_t method, const void *bytes,
+                                             uint64_t count) {
+      NylonFfiBuffer buffer = {sid, phase, method, bytes, count};
+      host(&buffer);
+    }
+    __attribute__((unused)) static void stamp(uint8_t *out, uint32_t sid) {
+      char text[12];
+      uint32_t length = (uint32_t)snprintf(text, sizeof text, "%u", sid);
+      uint32_t head[] = {12, 8 | 12 << 16, 4 | 8 << 16, 8, 8, 16, 5};
+      memset(out, 0, stamp_bytes);
+      memcpy(out, head, sizeof head);
+      memcpy(out + 28, "x-sid", 5);
+      memcpy(out + 36, &length, 4);
+      memcpy(out + 40, text, length);
+    }
+    #line 1
+
+    """#
+
   /// Compiles a plugin; the path of the shared library.
   func compile(_ source: String, name: String = "plugin") throws -> String {
     let file = "\(folder)/\(name).c"
-    try source.write(toFile: file, atomically: true, encoding: .utf8)
+    try (Self.preamble + source).write(toFile: file, atomically: true, encoding: .utf8)
     return try compile(file: file, name: name)
   }
 
