@@ -16,12 +16,12 @@ package enum Dialect: String, Codable, Sendable, CaseIterable {
     case .replySDK: DialectTraits(configuredOn: .phases, end: .map, changes: .lost)
     case .streamSDK:
       DialectTraits(
-        startMethod: 0, namesReplySubject: true, configuredOn: .lifecycle, end: .call, changes: .calls)
+        startMethod: 0, namesReplySubject: true, configuredOn: .everywhere, end: .call, changes: .calls)
     }
   }
 
   /// The names of the dialects of which something holds, for messages: `dialects reply-sdk and stream-sdk`.
-  static func names(where holds: (DialectTraits) -> Bool) -> String {
+  package static func names(where holds: (DialectTraits) -> Bool) -> String {
     let names = allCases.filter { holds($0.traits) }.map(\.rawValue)
     guard names.count > 1, let last = names.last else { return "dialect \(names.joined())" }
     return "dialects \(names.dropLast().joined(separator: ", ")) and \(last)"
@@ -36,6 +36,8 @@ package struct DialectTraits: Sendable, Equatable {
     case lifecycle
     /// On the phases' subjects, where one worker of the group takes each message.
     case phases
+    /// On both.
+    case everywhere
   }
 
   /// What ends a phase.

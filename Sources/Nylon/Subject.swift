@@ -21,6 +21,9 @@ package struct Subject: Sendable, Hashable {
   /// The subject of `initialize` and `shutdown`, subscribed without a queue group.
   package var lifecycle: String { "\(stem).lifecycle" }
 
+  /// The subject on which Nylon's own host takes the answers to a session's phases.
+  package func reply(session: String) -> String { "\(stem).reply.\(session)" }
+
   /// Checks a prefix, or the name of a queue group: dots are fine, wildcards and spaces are not.
   package static func check(_ name: String, what: String) throws(MessageError) {
     let tokens = name.split(separator: ".", omittingEmptySubsequences: false)

@@ -143,6 +143,17 @@ extension WorkerMessage {
       timestampMilliseconds: timestampMilliseconds,
       headers: [KeyValue(key: "entry", value: entry)] + place + headers)
   }
+
+  /// The message that gives workers their configuration, JSON.
+  package static func initialize(
+    _ json: [UInt8], id: RequestID, method: UInt32? = nil, timestampMilliseconds: UInt64 = 0,
+    headers: [KeyValue]
+  ) -> WorkerMessage {
+    WorkerMessage(
+      requestID: id, sessionID: 0, phase: .zero, method: method, data: json,
+      timestampMilliseconds: timestampMilliseconds,
+      headers: [KeyValue(key: "method", value: "initialize")] + headers)
+  }
 }
 
 /// A packed request that the generator copies and patches: nothing but its id, session, time and reply subject
@@ -165,14 +176,21 @@ package struct RequestTemplate {
     _ dialect: DialectTraits = Dialect.reply.traits, phase: Phase, entry: String, context: [UInt8]? = nil,
     reply: String = "", headers: [KeyValue] = []
   ) throws(MessageError) {
-    let message = WorkerMessage(
-      dialect, id: (0, 0), sessionID: 0, phase: phase, entry: entry, context: context, reply: reply,
-      timestampMilliseconds: 0, headers: headers)
+    try self.init(
+      WorkerMessage(
+        dialect, id: (0, 0), sessionID: 0, phase: phase, entry: entry, context: context, reply: reply,
+        timestampMilliseconds: 0, headers: headers), reply: dialect.namesReplySubject ? reply : nil)
+  }
+
+  /// Packs a request that has an id, a session and a time; `reply` is the subject in its headers, nil without one.
+  /// Throws `MessageError.tooLarge` past 4 GiB of data.
+  package init(_ message: WorkerMessage, reply: String? = nil) throws(MessageError) {
     let writer = MessagePackWriter()
-    idIsText = dialect.idIsText
+    idIsText = message.requestID?.isText ?? false
     (requestIDOffset, sessionIDOffset, timestampOffset) = try message.pack(to: writer, isTemplate: true)
-    bytes = writer.copy
-    replyOffset = dialect.namesReplySubject ? bytes.firstRange(of: Array(reply.utf8))?.lowerBound : nil
+    let packed = writer.copy
+    bytes = packed
+    replyOffset = reply.flatMap { packed.firstRange(of: Array($0.utf8))?.lowerBound }
   }
 }
 

@@ -74,13 +74,19 @@ package enum Answer {
       case .nats(let spec):
         (spec.workers.map { "\($0.count) x \($0.command.joined(separator: " "))" }
           ?? "workers of '\(target.plugin)' that ran already")
-          + (spec.dialect.map { " (\($0.rawValue))" } ?? "")
+          + manner(spec)
       }
-    }.uniqued().joined(separator: ", ")
+    }.uniqued()
     let facts = document.machine
     let cores = facts.cores.map { "\($0) cores" }
     let machine = [facts.cpuModel, cores, facts.hypervisor].compactMap { $0 }.joined(separator: ", ")
-    var lines = ["Subjects: \(subjects)", "Machine:  \(machine)"]
+    // Two lines at most: what does not fit into the second is cut.
+    let about = lines(
+      of: subjects.enumerated().map { place, subject in
+        (place == 0 ? "Subjects: " : "") + subject + (place + 1 < subjects.count ? "," : "")
+      })
+    let rest = about.dropFirst().map { $0.dropFirst(2) }.joined(separator: " ")
+    var lines = about.prefix(1) + (rest.isEmpty ? [] : ["  " + rest]) + ["Machine:  \(machine)"]
     if let rounds = document.rounds {
       var text = "Rounds:   \(rounds.made)"
       if rounds.questions > 0 {
@@ -90,6 +96,12 @@ package enum Answer {
       lines.append(text)
     }
     return lines + [""]
+  }
+
+  /// What the workers of a pool speak and how its host uses NATS, such as ` (stream-sdk, host: nylon)`.
+  private static func manner(_ spec: NATSSpec) -> String {
+    let words = [spec.dialect?.rawValue, spec.host == .nylon ? "host: nylon" : nil].compactMap { $0 }
+    return words.isEmpty ? "" : " (\(words.joined(separator: ", ")))"
   }
 
   // MARK: Side by side
@@ -247,11 +259,16 @@ package enum Answer {
 
   /// The text in lines that fit.
   package static func wrapped(_ text: String) -> [String] {
-    text.split(separator: " ").reduce(into: [String]()) { lines, word in
+    lines(of: text.split(separator: " ").map(String.init))
+  }
+
+  /// The words in lines that fit.
+  private static func lines(of words: [String]) -> [String] {
+    words.reduce(into: [String]()) { lines, word in
       if let last = lines.last, last.count + 1 + word.count <= mostColumns {
         lines[lines.count - 1] = last + " " + word
       } else {
-        lines.append(lines.isEmpty ? String(word) : "  " + word)
+        lines.append(lines.isEmpty ? word : "  " + word)
       }
     }
   }

@@ -70,7 +70,7 @@ enum ReportText {
       case .nats(let spec):
         "pool '\(target.plugin)', handler '\(target.handler)', "
           + (spec.workers.map { "\($0.count) workers '\($0.command.joined(separator: " "))'" }
-            ?? "workers that ran already") + ", over NATS"
+            ?? "workers that ran already") + ", over NATS" + (target.host == .nylon ? ", host: nylon" : "")
       }
     }
     return [

@@ -83,8 +83,11 @@ package enum ResultTables {
     ]
     return ReportTable(
       "Phase requests", columns,
-      MeasurementGroup.all(document).flatMap { group in group.phaseNames.map { (group, $0) } },
-      notes: ["A phase request is one phase, started and ended. Medians over replicates."])
+      MeasurementGroup.all(document).flatMap { group in group.stepNames.map { (group, $0) } },
+      notes: [
+        "A phase request is one phase, started and ended; initialize is one of the requests with which a session "
+          + "begins where the host is Nylon's own. Medians over replicates."
+      ])
   }
 
   package static func costs(_ document: RunDocument) -> ReportTable {

@@ -27,7 +27,10 @@ package struct MeasurementGroup {
 
   package var scopeNames: [String] { measurements.flatMap { $0.scopes.map(\.scope) }.uniqued() }
 
-  package var phaseNames: [String] { scopeNames.filter { $0 != "request" } }
+  /// What a session consists of: its phases, and what begins it where something does.
+  package var stepNames: [String] { scopeNames.filter { $0 != "request" } }
+
+  package var phaseNames: [String] { stepNames.filter { $0 != Measurement.initializeScope } }
 
   /// The replicates that show what happened to them: all that are not broken.
   var whole: [Measurement] { measurements.filter { !$0.isBroken } }

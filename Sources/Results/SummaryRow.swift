@@ -31,7 +31,10 @@ package struct SummaryRow {
     .text("target", "the target's name", \.measurement.target),
     .text("transport", "`ffi` or `nats`", \.measurement.transport),
     .text("handler", "the handler's name", \.measurement.handler),
-    .text("phase", "`request` for whole sessions, else the phase", \.scope.scope),
+    .text(
+      "phase",
+      "`request` for whole sessions, else the phase; `initialize` for the requests with which `host: nylon` begins "
+        + "a session", \.scope.scope),
     .text("load", "such as `closed-64` or `open-44000`", \.measurement.load),
     .number(
       "offered_rps", "rate that an open load asks for", unit: "req/s", \.measurement.offeredRatePerSecond),

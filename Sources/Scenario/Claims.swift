@@ -89,7 +89,7 @@ package struct BehaviourSpec: Sendable, Equatable {
 
 /// Something known about where a documented figure comes from.
 package struct ClaimOrigin: Codable, Sendable, Equatable {
-  /// Ids of the claims that it is about.
+  /// Ids of the claims and behaviours that it is about.
   package var about: [String]
   package var fact: String
   package var source: String
@@ -131,8 +131,8 @@ package struct ClaimsFile {
       return blocks
     }
     claims = blocks("claims", Self.keys).compactMap { Self.claim($0, metrics: metrics) }
-    origins = Self.origins(of: root, ids: ids)
     behaviours = blocks("behaviours", Self.behaviourKeys).compactMap { Self.behaviour($0, tests: tests) }
+    origins = Self.origins(of: root, ids: ids)
     if problems.hasErrors { throw ScenarioError(problems: problems.sorted) }
   }
 
@@ -140,10 +140,10 @@ package struct ClaimsFile {
 
   private static func origins(of root: Block, ids: Set<String>) -> [ClaimOrigin] {
     (root.blocks("origins", of: "facts", rows: rows(["about", "fact", "source"])) ?? []).compactMap { block in
-      let about = (block.items("about", of: "claims' ids") ?? []).compactMap(\.value.text)
+      let about = (block.items("about", of: "ids of claims and behaviours") ?? []).compactMap(\.value.text)
       for id in about where !ids.contains(id) {
         block.fail(
-          "about", "names '\(id)', which is no claim's id",
+          "about", "names '\(id)', which is the id of no claim and no behaviour",
           suggestion: Suggestion.nearest(to: id, among: ids.sorted()))
       }
       guard let fact = block.required("fact", "say what is known"),

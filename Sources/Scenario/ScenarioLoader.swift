@@ -257,6 +257,7 @@ extension ScenarioLoader {
     let links = target.links.map { ", \(Block.short($0.delayMilliseconds)) ms \($0.between.rawValue)" }
     return "target \(target.name): \(target.transport.name), plugin \(target.plugin), "
       + "handler \(target.handler), \(loads)\(links.joined())"
+      + (target.host == .nylon ? ", host: nylon" : "")
   }
 
   private static func line(_ plugin: NylonConfiguration.Plugin) -> String {

@@ -41,6 +41,26 @@ package struct Target: Codable, Sendable, Equatable {
     if case .nats(let pool) = transport { pool.links ?? [] } else { [] }
   }
 
+  /// How its host uses NATS; `lean` also of a plugin in this process.
+  package var host: NATSHost {
+    if case .nats(let pool) = transport { pool.host ?? .lean } else { .lean }
+  }
+
+  /// What `host: nylon` cannot do without, for messages.
+  package static let nylonHostNeeds =
+    "needs workers that answer to the subject in `headers.reply`, those of "
+    + Dialect.names(where: \.namesReplySubject)
+
+  /// How its host waits for the answer to a phase.
+  package func policy(of phase: Phase) -> PhasePolicy {
+    var policy = policies[phase] ?? .standard(for: phase)
+    guard host == .nylon else { return policy }
+    // It sends nothing again: a retry is one more wait. When the last one is over, the session goes on.
+    if policy.onError == .retry { policy.timeoutMilliseconds *= policy.attempts }
+    policy.onError = .continue
+    return policy
+  }
+
   /// The least that the links on its way add to a phase request, without jitter, ms; nil without a link.
   package var roundTripMilliseconds: Double? {
     links.isEmpty ? nil : links.reduce(0) { $0 + 2 * $1.delayMilliseconds }
@@ -177,6 +197,10 @@ package struct NATSSpec: Codable, Sendable, Equatable {
   package var group = "default"
   /// What the workers speak; nil when one is asked before the first load.
   package var dialect: Dialect? = .reply
+  /// Nil, as in older runs, means `lean`.
+  package var host: NATSHost?
+  /// How long `nylon` waits for the answer to an `initialize` request; nil: 500.
+  package var initializeTimeoutMilliseconds: Int?
   /// Secret: never print.
   package var auth = NATSAuth()
   package var tls = NATSTLS()
@@ -189,6 +213,14 @@ package struct NATSSpec: Codable, Sendable, Equatable {
   package var links: [LinkSpec]?
   /// Headers that every message to the workers carries, beside those of the interface; nil when there are none.
   package var defaultHeaders: [KeyValue]?
+}
+
+/// How a host uses NATS.
+package enum NATSHost: String, Codable, Sendable, CaseIterable {
+  /// One subscription for all answers, and a reply subject with each request.
+  case lean
+  /// As Nylon's own host does, at b1b1305.
+  case nylon
 }
 
 extension NATSSpec {

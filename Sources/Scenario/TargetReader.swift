@@ -13,6 +13,7 @@ struct TargetReader {
   var payloads = PayloadOwner.plugin
   var spin = Spin.auto
   var dialect: WrittenDialect?
+  var host: NATSHost?
   var workers = WorkersSpec.none
   var links: [LinkSpec]?
 
@@ -76,6 +77,12 @@ struct TargetReader {
         default: "`reply` for `nylon-worker`, `detect` for other workers"
       ).only("NATS"),
       Key(
+        "host", \.host, .choice,
+        "how the host uses NATS. `lean`: one subscription for all answers; `nylon`: as Nylon's own host does, see "
+          + "below; needs `dialect: stream-sdk`",
+        default: "`lean`"
+      ).only("NATS"),
+      Key(
         "workers", \.workers, .block(WorkersSpec.keys, from: .none), "workers to start",
         default: "none: they run already"
       ).only("NATS"),
@@ -88,6 +95,9 @@ struct TargetReader {
     ])
 
   static let inFlightRange = 1...65_536
+
+  /// What the workers of a pool speak; nil when one is to be asked, also where that is written.
+  var spokenDialect: Dialect? { dialect.map(\.dialect) ?? (workers.isOwn ? .reply : nil) }
 }
 
 /// What `dialect:` may say: a dialect, or that a worker is asked.
@@ -149,7 +159,7 @@ struct TargetsReader {
     let broker =
       plugin.kind == .messaging ? configuration.messaging.first { $0.name == plugin.messaging } : nil
     guard let transport = transport(block, written, plugin, broker) else { return nil }
-    check(written, block)
+    check(written, plugin, block)
     if ownLoads == nil, loads == nil {
       block.fail("loads", "is missing", remedy: "write loads: here or for the whole scenario")
     }
@@ -157,7 +167,7 @@ struct TargetsReader {
     let target = Target(
       name: name, plugin: plugin.name, handler: handler(block, plugin) ?? "", transport: transport,
       phases: written.phases ?? phases, loads: used.map(\.load),
-      policies: policies(plugin, broker, timeout: written.timeout),
+      policies: policies(plugin, broker, written),
       maxInFlight: written.maxInFlight ?? plugin.maxInFlight ?? broker?.maxInFlight
         ?? Self.defaultLimit(used),
       overflow: written.overflow ?? plugin.overflow ?? broker?.overflow ?? .queue, verify: written.verify,
@@ -171,15 +181,23 @@ struct TargetsReader {
   }
 
   /// What the generator cannot do is refused, not measured by halves.
-  private func check(_ written: TargetReader, _ block: Block) {
-    guard let dialect = written.dialect?.dialect, dialect.traits.changes == .lost, !written.verify.isEmpty
-    else {
-      return
+  private func check(_ written: TargetReader, _ plugin: NylonConfiguration.Plugin, _ block: Block) {
+    if let dialect = written.dialect?.dialect, dialect.traits.changes == .lost, !written.verify.isEmpty {
+      block.fail(
+        "verify",
+        "cannot be checked with dialect: \(dialect.rawValue), whose replies do not carry the response",
+        remedy: "leave verify out")
     }
-    block.fail(
-      "verify",
-      "cannot be checked with dialect: \(dialect.rawValue), whose replies do not carry the response",
-      remedy: "leave verify out")
+    guard written.host == .nylon else { return }
+    if let dialect = written.spokenDialect, !dialect.traits.namesReplySubject {
+      block.fail(
+        "host", "\(Target.nylonHostNeeds), and the target's dialect is \(dialect.rawValue)",
+        remedy: "write dialect: stream-sdk, and start nylon-worker with --dialect stream-sdk")
+    }
+    if !plugin.configJSON.isEmpty {
+      block.warn(
+        "host", "sends workers a configuration of its own with each session, and never the plugin's `config`")
+    }
   }
 
   private static func defaultLimit(_ loads: [LoadReader.Placed]) -> Int {
@@ -241,8 +259,8 @@ struct TargetsReader {
       return .nats(
         NATSSpec(
           servers: servers, subjectPrefix: broker.subjectPrefix, group: plugin.group,
-          // Explicitly none is to be asked, too.
-          dialect: written.dialect.map(\.dialect) ?? (written.workers.isOwn ? .reply : nil),
+          dialect: written.spokenDialect, host: written.host,
+          initializeTimeoutMilliseconds: written.host == .nylon ? broker.policy.timeoutMilliseconds : nil,
           auth: broker.auth, tls: broker.tls,
           workers: written.workers.command.isEmpty ? nil : written.workers, configJSON: plugin.configJSON,
           links: written.links,
@@ -271,11 +289,14 @@ struct TargetsReader {
   }
 
   /// The policies of all four phases: the target's timeout over the plugin's per_phase over its
-  /// broker's over the defaults. In-process there is no retry: a failed phase ends the session.
+  /// broker's over the defaults. In-process there is no retry: a failed phase ends the session. Nylon's own host has
+  /// the broker's retries for phases that `per_phase` names only, and its timeout for no phase.
   private func policies(
-    _ plugin: NylonConfiguration.Plugin, _ broker: NylonConfiguration.Messaging?, timeout: Int?
+    _ plugin: NylonConfiguration.Plugin, _ broker: NylonConfiguration.Messaging?, _ written: TargetReader
   ) -> [Phase: PhasePolicy] {
     let isInProcess = plugin.kind == .ffi
+    var shared = broker?.policy
+    if written.host == .nylon { shared?.timeoutMilliseconds = nil }
     return Target.standardPolicies.reduce(into: [:]) { result, standard in
       var policy = standard.value
       if isInProcess {
@@ -283,13 +304,14 @@ struct TargetsReader {
         policy.backoffFirstMilliseconds = 0
         policy.backoffMostMilliseconds = 0
       }
-      if let broker { policy = broker.policy.over(policy) }
-      if let own = plugin.perPhase[standard.key] { policy = own.over(policy) }
+      let own = plugin.perPhase[standard.key]
+      if let shared, written.host != .nylon || own != nil { policy = shared.over(policy) }
+      if let own { policy = own.over(policy) }
       if isInProcess {
         policy.attempts = 1
         if policy.onError == .retry { policy.onError = .end }
       }
-      policy.timeoutMilliseconds = timeout ?? policy.timeoutMilliseconds
+      policy.timeoutMilliseconds = written.timeout ?? policy.timeoutMilliseconds
       result[standard.key] = policy
     }
   }

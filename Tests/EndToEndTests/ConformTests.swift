@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 extension EndToEnd {
-  @Suite("conform holds plugins and pools to the interface") struct ConformTests {
+  @Suite("conform tries plugins and pools against the interface") struct ConformTests {
     let sandbox: Sandbox
 
     init() throws { sandbox = try Sandbox() }

@@ -97,6 +97,30 @@ struct AnswerTests {
     #expect(!text.contains("-crossover"))
   }
 
+  @Test("names the host where it is Nylon's own")
+  func nylonHost() {
+    var target = natsTarget("nats")
+    guard case .nats(var spec) = target.transport else { return }
+    spec.dialect = .streamSDK
+    spec.host = .nylon
+    target.transport = .nats(spec)
+    var run = document(replicates("nats", around: 1_000_000), targets: [target])
+    #expect(lines(run)[0] == "Subjects: 2 x nylon-worker (stream-sdk, host: nylon)")
+    spec.dialect = nil
+    spec.host = nil
+    target.transport = .nats(spec)
+    run.scenario.targets = [target]
+    #expect(lines(run)[0] == "Subjects: 2 x nylon-worker")
+    spec.workers?.command.append(String(repeating: "x", count: 60))
+    spec.host = .nylon
+    let others = ["a", "b"].map { natsTarget("nats", group: $0) }
+    run.scenario.targets = others
+    target.transport = .nats(spec)
+    run.scenario.targets.append(target)
+    #expect(lines(run)[0] == "Subjects: 2 x nylon-worker (reply),")
+    #expect(lines(run)[1].hasPrefix("  2 x nylon-worker xxx") && lines(run)[1].hasSuffix("(host: nylon)"))
+  }
+
   @Test("of a single target is its figures, with what could not be used")
   func single() {
     let run = document(

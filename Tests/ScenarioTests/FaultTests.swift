@@ -87,6 +87,16 @@ struct FaultTests {
     Wrong(
       "handler: noop", "handler: noop, dialect: reply", "targets.0.dialect = 'reply': is for NATS targets"),
     Wrong("plugin: pool}", "plugin: pool, dispatch: queued}", "is for FFI targets"),
+    Wrong("handler: noop", "handler: noop, host: nylon", "targets.0.host = 'nylon': is for NATS targets"),
+    Wrong("plugin: pool}", "plugin: pool, host: nylom}", "lean or nylon", "did you mean 'nylon'?"),
+    Wrong(
+      "plugin: pool}", "plugin: pool, host: nylon, dialect: reply-sdk}",
+      "test.yaml:9:38: targets.1.host = 'nylon': needs workers that answer to the subject in `headers.reply`, "
+        + "those of dialect stream-sdk, and the target's dialect is reply-sdk; write dialect: stream-sdk"),
+    Wrong("plugin: pool}", "plugin: pool, host: nylon, dialect: text-id}", "dialect is text-id"),
+    Wrong(
+      "plugin: pool}", "plugin: pool, host: nylon, workers: {command: nylon-worker}}", "dialect is reply;",
+      "--dialect stream-sdk"),
     Wrong(
       "plugin: pool}", "plugin: pool, dialect: repy}",
       "reply or text-id or reply-sdk or stream-sdk or detect",

@@ -109,6 +109,47 @@ struct HostTests {
     }
   }
 
+  @Test("A target that is to do as the host does has the host's timeouts, and waits instead of asking again")
+  func nylonHost() throws {
+    let text = small.replacingOccurrences(
+      of: "servers: [nats://127.0.0.1:4222]}",
+      with: "servers: [nats://127.0.0.1:4222], request_timeout_ms: 800, retry: {max: 4}}"
+    ).replacingOccurrences(
+      of: "entry_point: authz}",
+      with: "entry_point: authz, per_phase: {logging: {timeout_ms: 100, on_error: retry}}}")
+    func target(_ more: String) throws -> Target {
+      try ScenarioTests.load(
+        text.replacingOccurrences(of: "plugin: pool}", with: "plugin: pool, \(more)}")
+      ).targets[1]
+    }
+    for dialect in ["stream-sdk", "detect"] {
+      let nylon = try target("host: nylon, dialect: \(dialect)")
+      let pool = try spec(nylon)
+      #expect(pool.host == .nylon && pool.initializeTimeoutMilliseconds == 800)
+      #expect(nylon.policies[.requestFilter] == PhasePolicy.standard(for: .requestFilter))
+      let waits = Phase.session.map { nylon.policy(of: $0).timeoutMilliseconds }
+      #expect(waits == [15_000, 3000, 3000, 400])
+      #expect(Phase.session.allSatisfy { nylon.policy(of: $0).onError == .continue })
+    }
+    let hurried = try target("host: nylon, dialect: stream-sdk, timeout_ms: 70")
+    #expect(Phase.session.map { hurried.policy(of: $0).timeoutMilliseconds } == [210, 70, 70, 280])
+    let lean = try target("host: lean, dialect: stream-sdk")
+    #expect(try spec(lean).host == .lean && spec(lean).initializeTimeoutMilliseconds == nil)
+    #expect(Phase.session.allSatisfy { lean.policy(of: $0) == lean.policies[$0] })
+    #expect(lean.policies[.requestFilter]?.timeoutMilliseconds == 800)
+  }
+
+  @Test("A configuration that the host would not send is a warning")
+  func nylonHostConfiguration() throws {
+    let text = small.replacingOccurrences(
+      of: "entry_point: authz}", with: "entry_point: authz, config: {a: 1}}")
+    let nylon = text.replacingOccurrences(
+      of: "plugin: pool}", with: "plugin: pool, host: nylon, dialect: stream-sdk}")
+    #expect(try ScenarioTests.load(text).warnings.isEmpty)
+    let warnings = try ScenarioTests.load(nylon).warnings
+    #expect(warnings.count == 1 && warnings[0].contains("targets.1.host") && warnings[0].contains("`config`"))
+  }
+
   @Test("The limit of the plugin bounds the concurrency of its loads")
   func limit() throws {
     #expect {

@@ -87,6 +87,12 @@ struct ShippedTests {
       }
     }
     #expect(!file.origins.isEmpty)
+    // A commit or a page that can be looked up.
+    #expect(
+      file.origins.allSatisfy { $0.source.hasPrefix("github.com/AssetsArt/nylon, ") && !$0.about.isEmpty })
+    for part in ["array of integers", "fails open", "2025-10-23", "8 ms", "`servers`"] {
+      #expect(file.origins.contains { $0.fact.contains(part) }, "\(part)")
+    }
     #expect(
       try ScenarioLoader.validate(path: repository + "/Scenarios/claims.yaml", options: .init()).kind
         == .claims)

@@ -10,7 +10,7 @@ import Scenario
 struct ConformCommand: BenchCommand {
   static let configuration = CommandConfiguration(
     commandName: "conform",
-    abstract: "Holds a plugin, or a running pool of workers, to the interface, rule by rule.",
+    abstract: "Tries a plugin, or a running pool of workers, against the interface, rule by rule.",
     discussion: """
       A plugin is tried in processes of its own: what crashes or hangs is a finding, and the next rule is tried. \
       Requests to a pool are real ones, so it should not serve others meanwhile.

@@ -4,7 +4,7 @@ import Lab
 import Nylon
 import Scenario
 
-/// Holds a plugin to the interface, each rule in a process of its own.
+/// Tries a plugin against the interface, each rule in a process of its own.
 final class PluginExamination: Examination {
   private let path, configJSON: String
 

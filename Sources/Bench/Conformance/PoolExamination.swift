@@ -84,7 +84,7 @@ struct Exchange: Sendable {
   }
 }
 
-/// Holds a running pool of workers to the interface.
+/// Tries a running pool of workers against the interface.
 final class PoolExamination: Examination {
   /// So long maps are waited for that ought not to come.
   private static let settlingNanoseconds: UInt64 = 200_000_000

@@ -13,7 +13,8 @@ struct LoadWindow: Sendable {
   var drainNanoseconds: UInt64
 }
 
-/// A phase as the driver needs it. The response body filter has a step for each chunk of the body.
+/// A phase as the driver needs it. The response body filter has a step for each chunk of the body, and before the
+/// first phase there may be steps that begin the session.
 struct PhaseStep: Sendable {
   /// Nanoseconds until a timeout.
   var timeout: UInt64
@@ -23,16 +24,33 @@ struct PhaseStep: Sendable {
   /// Which chunk of the response's body it is for.
   var chunk: Int
   var policy: PhasePolicy
+  /// Whether it only begins the session, which is as good without it.
+  var isInitialization = false
 
   /// The steps of a session.
   static func steps(of order: LoadOrder) -> [PhaseStep] {
-    order.target.phases.enumerated().flatMap { place, phase in
-      let policy = order.target.policies[phase] ?? .standard(for: phase)
+    let phases = order.target.phases.enumerated().flatMap { place, phase in
+      let policy = order.target.policy(of: phase)
       return (0..<(phase == .responseBodyFilter ? order.bodyChunks : 1)).map { chunk in
         PhaseStep(
           timeout: UInt64(policy.timeoutMilliseconds) * 1_000_000, scope: place + 1, phase: phase,
           chunk: chunk, policy: policy)
       }
+    }
+    return initialization(of: order.target) + phases
+  }
+
+  /// The `initialize` requests with which Nylon's own host begins a session, one for each phase there is. Whatever
+  /// becomes of one, the next step follows.
+  private static func initialization(of target: Target) -> [PhaseStep] {
+    guard case .nats(let spec) = target.transport, target.host == .nylon else { return [] }
+    var policy = PhasePolicy.standard(for: .logging)
+    policy.timeoutMilliseconds = spec.initializeTimeoutMilliseconds ?? 500
+    (policy.onError, policy.attempts) = (.continue, 1)
+    return Phase.session.map { [policy] phase in
+      PhaseStep(
+        timeout: UInt64(policy.timeoutMilliseconds) * 1_000_000, scope: target.phases.count + 1, phase: phase,
+        chunk: 0, policy: policy, isInitialization: true)
     }
   }
 
@@ -542,7 +560,7 @@ extension LoadDriver {
       recorder.add(outcome, scope: scope)
       if outcome == .timeouts, stepCount > 1 { recordPhase(slot, scope: scope, done: done) }
     }
-    if slot.pointee.outcome == .ok { slot.pointee.outcome = outcome }
+    if slot.pointee.outcome == .ok, !step.isInitialization { slot.pointee.outcome = outcome }
     if step.policy.onError == .continue, !sessionIsStuck {
       goOn(place, next: index + 1, at: done)
     } else {

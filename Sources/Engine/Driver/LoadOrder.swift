@@ -57,7 +57,9 @@ package struct LoadOrder: Codable, Sendable, Equatable {
   /// How the results lie in shared memory.
   package var layout: RecordingLayout {
     RecordingLayout(
-      threads: effectiveThreads, scopes: ["request"] + target.phases.map(\.subjectFragment),
+      threads: effectiveThreads,
+      scopes: ["request"] + target.phases.map(\.subjectFragment)
+        + (target.host == .nylon ? [Measurement.initializeScope] : []),
       windows: Self.windows, parts: target.isDecomposed ? target.transport.partNames : [])
   }
 

@@ -74,7 +74,7 @@ package struct LoadRunner {
     let probe = DialectProbe(order: order, spec: spec)
     let known = try probe.dialect()
     // A worker that does not tell is loaded as one of ours; the answers show whether it is one.
-    let dialect = known ?? .reply
+    let dialect = known ?? (order.target.host == .nylon ? .streamSDK : .reply)
     var warnings: [String] = []
     do {
       warnings = try WorkerInitialization(order: order, spec: spec, dialect: dialect.traits).run()

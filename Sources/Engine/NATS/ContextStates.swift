@@ -32,6 +32,8 @@ final class ContextStates {
   private let phases: [Phase]
   private let entry: String
   private let dialect: DialectTraits
+  /// A reply subject of the length of all.
+  private let sampleReply: String
   /// Message headers beside `entry`.
   private let headers: [KeyValue]
   /// What a session's response must look like at its end.
@@ -41,11 +43,12 @@ final class ContextStates {
   /// Contexts of `slots` sessions that begin with `base`.
   init(
     base: HTTPContext, phases: [Phase], entry: String, dialect: DialectTraits, headers: [KeyValue] = [],
-    slots: Int, verify: Verification = Verification()
+    slots: Int, verify: Verification = Verification(), sampleReply: String = PoolConnection.sampleReply
   ) throws(MessageError) {
     self.phases = phases
     self.entry = entry
     self.dialect = dialect
+    self.sampleReply = sampleReply
     self.headers = headers
     self.verify = verify
     upstream = base.response ?? HTTPResponse()
@@ -69,7 +72,7 @@ final class ContextStates {
     for phase in phases {
       templates.append(
         try RequestTemplate(
-          dialect, phase: phase, entry: entry, context: data, reply: PoolConnection.sampleReply,
+          dialect, phase: phase, entry: entry, context: data, reply: sampleReply,
           headers: headers))
     }
     forget(place)
@@ -220,5 +223,11 @@ struct PackedRequest {
     guard replyOffset > 0, let start = inbox.baseAddress else { return }
     memcpy(place + replyOffset, start, inbox.count)
     (place + replyOffset + inbox.count).storeBytes(of: token, as: UInt64.self)
+  }
+
+  /// The same with a whole subject.
+  func patchReply(_ place: UnsafeMutableRawPointer, subject: UnsafeRawBufferPointer) {
+    guard replyOffset > 0, let start = subject.baseAddress else { return }
+    memcpy(place + replyOffset, start, subject.count)
   }
 }

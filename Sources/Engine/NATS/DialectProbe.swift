@@ -169,8 +169,15 @@ package struct DialectProbe {
 
 extension Target {
   /// Whether the target can be loaded in a dialect; throws ``LoadFailure`` when it wants to verify what does not
-  /// come back.
+  /// come back, or its host needs what the dialect does not have.
   package func check(_ dialect: Dialect) throws {
+    if host == .nylon, !dialect.traits.namesReplySubject {
+      throw LoadFailure(
+        kind: .scenario,
+        message:
+          "target '\(name)': host: nylon \(Self.nylonHostNeeds), and these speak \(dialect.rawValue). Start "
+          + "others, or write `host: lean`")
+    }
     guard dialect.traits.changes == .lost, !verify.isEmpty else { return }
     throw LoadFailure(
       kind: .scenario,

@@ -138,8 +138,8 @@ extension NATSTransport {
       noteWorkerError(reply)
       return .handlerError
     }
-    // Without a method it is the acknowledgement.
-    guard let number = reply.method else { return nil }
+    // Without a method it is the acknowledgement, or the answer to what begins a session.
+    guard let number = reply.method else { return slots[slot].phaseIndex < firstPhase ? .next : nil }
     let method = Method(rawValue: number)
     if method == .end {
       if slots[slot].phaseIndex == requestFilterIndex { called.dropUpstream(slot) }

@@ -19,7 +19,12 @@ final class NATSTransport: SessionTransport {
   let connections: UnsafeMutablePointer<PoolConnection>
   let connectionCount: Int
   let contexts: ContextStates
+  /// Those of the steps that begin a session, then those of its phases.
   let subjects: [String]
+  /// The place of the first phase among the subjects.
+  let firstPhase: Int32
+  /// Nil for a lean host.
+  let nylonHost: NylonHost?
   /// The place of the phase whose END drops the upstream; -1 when it is not run.
   let requestFilterIndex: Int32
   /// The responses of sessions, in a dialect whose handlers change them by calls.
@@ -74,19 +79,27 @@ final class NATSTransport: SessionTransport {
     self.dialect = dialect
     unixOffset = MonotonicClock.unixNanoseconds &- MonotonicClock.nanoseconds
     let content = RequestContent(order.request, seed: order.seed)
+    let subject = try Subject(prefix: spec.subjectPrefix, plugin: order.target.plugin)
+    let host =
+      order.target.host == .nylon
+      ? try NylonHost(subject, plugin: order.target.plugin, headers: spec.defaultHeaders ?? []) : nil
+    nylonHost = host
     contexts = try ContextStates(
       base: HTTPContext(request: content.request, response: content.response), phases: order.target.phases,
       entry: order.target.handler, dialect: dialect,
       headers: (order.target.isDecomposed ? [WorkerStamps.question] : []) + (spec.defaultHeaders ?? []),
-      slots: count, verify: dialect.sendsContext ? order.target.verify : Verification())
+      slots: count, verify: dialect.sendsContext ? order.target.verify : Verification(),
+      sampleReply: host?.sampleReply ?? PoolConnection.sampleReply)
     called =
       dialect.changes == .calls
       ? CalledResponses(
         order.request, content: content, verify: order.target.verify, unixOffset: unixOffset, slots: count)
       : nil
-    let subject = try Subject(prefix: spec.subjectPrefix, plugin: order.target.plugin)
-    subjects = order.target.phases.map { subject.phase($0) }
-    requestFilterIndex = Int32(order.target.phases.firstIndex(of: .requestFilter) ?? -1)
+    let first = host == nil ? [] : Phase.session
+    subjects = (first + order.target.phases).map { subject.phase($0) }
+    firstPhase = Int32(first.count)
+    requestFilterIndex = Int32(
+      order.target.phases.firstIndex(of: .requestFilter).map { first.count + $0 } ?? -1)
     ids.initialize(to: UUIDv7(seed: UInt64.random(in: .min ... .max)))
     connectionCount = max(1, order.share(of: order.connections, thread: thread).count)
     epoll = kernel_epoll_create()
@@ -183,6 +196,7 @@ final class NATSTransport: SessionTransport {
     guard state.pointee.isWaiting else { return }
     state.pointee.isWaiting = false
     timedOut[Int(state.pointee.number & 0xf_ffff)] = state.pointee.number &+ 1
+    if nylonHost != nil { unsubscribe(slot) }
   }
 
   /// Whether what comes now for a request that is over comes late, and not again. Of requests longer ago than a

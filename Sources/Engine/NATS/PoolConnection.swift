@@ -24,14 +24,14 @@ struct PoolConnection {
   let place: Int
   private let slotCount: Int
   /// `PUB subject inbox.` of each phase.
-  private let heads: UnsafeMutableBufferPointer<UnsafeRawBufferPointer>
+  let heads: UnsafeMutableBufferPointer<UnsafeRawBufferPointer>
   /// What the subjects of its replies have before their token: the inbox, which no other connection has, and a dot.
-  private let inbox: UnsafeRawBufferPointer
-  private static let tokenBytes = 8
+  let inbox: UnsafeRawBufferPointer
+  static let tokenBytes = 8
   /// A reply subject of the length of all.
   static let sampleReply = newInbox() + String(repeating: "0", count: tokenBytes)
   /// Publications that found no room, behind one another.
-  private let backlog: UnsafeMutablePointer<GrowingBytes>
+  let backlog: UnsafeMutablePointer<GrowingBytes>
 
   /// A connection, made.
   ///
@@ -112,9 +112,8 @@ struct PoolConnection {
     guard payload.count <= wire.longestPayload else { return false }
     // Who asked for it did so over a connection that is gone.
     guard wire.isConnected else { return true }
-    // `PUB ` in front of it, the inbox and a space behind.
-    let head = heads[phaseIndex]
-    let subject = UnsafeRawBufferPointer(rebasing: head[4..<head.count - inbox.count - 1])
+    // Behind `PUB `.
+    let subject = UnsafeRawBufferPointer(rebasing: headWithoutInbox(phaseIndex)[4...])
     let most = WirePublication.byteCount(subject: subject.count, payload: payload.count)
     if backlog.pointee.count == 0, let place = wire.reserve(most) {
       wire.commit(WirePublication.write(payload, to: subject, at: place))
@@ -125,10 +124,16 @@ struct PoolConnection {
     return true
   }
 
+  /// `PUB subject` of a phase.
+  func headWithoutInbox(_ phaseIndex: Int) -> UnsafeRawBufferPointer {
+    UnsafeRawBufferPointer(rebasing: heads[phaseIndex].dropLast(inbox.count + 1))
+  }
+
   /// Puts a slot's request into the buffer; false when it has no room. One that is longer than the
   /// broker takes ends here: the broker would end the connection.
   @inline(__always)
   private func put(_ slot: Int, _ transport: NATSTransport) -> Bool {
+    if let host = transport.nylonHost { return put(slot, transport, as: host) }
     let asked = transport.slots + slot
     let phaseIndex = Int(asked.pointee.phaseIndex)
     let request = transport.contexts.request(Int(asked.pointee.context), phaseIndex: phaseIndex)
@@ -250,7 +255,7 @@ struct PoolConnection {
   @inline(__always)
   private func deliver(_ piece: WirePiece, _ transport: NATSTransport) {
     guard piece.sid == Self.subscription, let slot = slot(in: piece.subject), slot < slotCount else {
-      transport.unexpected()
+      transport.receiveElsewhere(piece, over: self)
       return
     }
     if !piece.header.isEmpty, piece.isNoResponders {

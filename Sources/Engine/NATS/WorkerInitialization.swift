@@ -24,11 +24,12 @@ struct WorkerInitialization {
   /// - Throws: ``BrokerError`` without a broker, ``SecurityFileError`` for a file that cannot be used,
   ///   ``LoadFailure`` when a worker refuses the configuration.
   func run() throws -> [String] {
-    guard !spec.configJSON.isEmpty else { return [] }
+    // Nylon's own host gives each session's workers a configuration of its own making.
+    guard !spec.configJSON.isEmpty, order.target.host == .lean else { return [] }
     let talk = try WorkerTalk(order: order, spec: spec)
     defer { talk.close() }
     switch dialect.configuredOn {
-    case .lifecycle:
+    case .lifecycle, .everywhere:
       talk.publish(try message(), to: talk.subject.lifecycle)
       try collect(talk)
       return []
@@ -37,10 +38,9 @@ struct WorkerInitialization {
   }
 
   private func message() throws -> [UInt8] {
-    try WorkerMessage(
-      requestID: .text(UUID().uuidString.lowercased()), sessionID: 0, phase: .zero,
-      data: Array(spec.configJSON.utf8), timestampMilliseconds: MonotonicClock.unixNanoseconds / 1_000_000,
-      headers: [KeyValue(key: "method", value: "initialize")] + (spec.defaultHeaders ?? [])
+    try WorkerMessage.initialize(
+      Array(spec.configJSON.utf8), id: .text(UUID().uuidString.lowercased()),
+      timestampMilliseconds: MonotonicClock.unixNanoseconds / 1_000_000, headers: spec.defaultHeaders ?? []
     ).encoded()
   }
 

@@ -147,7 +147,7 @@ package struct Measurement: Codable, Sendable, Equatable {
   package var replicate: Int
   /// Seconds of the measured time.
   package var durationSeconds: Double
-  /// `request` first, then each phase in order.
+  /// `request` first, then each phase in order, then `initializeScope` where there is one.
   package var scopes: [ScopeMeasurement] = []
   /// The measured time in equal intervals.
   package var windows: [MeasurementWindow] = []
@@ -182,6 +182,9 @@ package struct Measurement: Codable, Sendable, Equatable {
 
   /// What this package's own NATS client is called.
   package static let nativeClient = "native"
+
+  /// The name of what is recorded of the `initialize` requests that a host sends before a session's phases.
+  package static let initializeScope = "initialize"
 
   /// Whether the workers send a map for each call, so that several maps a phase are as they should be.
   package var hasCallMaps: Bool { dialect?.traits.end == .call }

@@ -62,11 +62,11 @@ final class HandlerThreads: @unchecked Sendable {
   /// Takes a message that answers a read; false when it is none.
   func takeAnswer(_ message: UnsafeRawBufferPointer) -> Bool {
     guard !mailboxes.isEmpty, let answer = try? MessageView(request: message), answer.phase == .zero,
-      let method = answer.method, let session = answer.sessionID
+      let method = answer.method.map(Method.init(rawValue:)), method.isRead, let session = answer.sessionID
     else { return false }
     let data = answer.data ?? UnsafeRawBufferPointer(start: nil, count: 0)
     for mailbox in mailboxes {
-      mailbox.fulfil(sessionID: session, method: Method(rawValue: method), data: data)
+      mailbox.fulfil(sessionID: session, method: method, data: data)
     }
     return true
   }

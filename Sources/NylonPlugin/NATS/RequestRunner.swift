@@ -63,7 +63,7 @@ final class RequestRunner {
     } catch {
       return refuse(nil, .malformed(error.description))
     }
-    if traits.configuredOn == .phases, request.header("method") != nil { return configure(request) }
+    if traits.configuredOn != .lifecycle, request.header("method") != nil { return configure(request) }
     isStamping = request.header(WorkerStamps.header) != nil
     if isStamping { stamps = WorkerStamps(read: readAt != 0 ? readAt : kernel_now_ns()) }
     do {

@@ -38,7 +38,7 @@ final class WireLoop {
     _ plugin: Plugin, _ configuration: NATSConfiguration, _ dialect: WorkerDialect, _ subject: Subject
   ) throws(NATSWorkerError) {
     let traits = dialect.dialect.traits
-    phases = Phase.session + (traits.configuredOn == .lifecycle ? [nil] : [])
+    phases = Phase.session + (traits.configuredOn == .phases ? [] : [nil])
     let security = try configuration.security()
     let servers: [BrokerServer]
     do {

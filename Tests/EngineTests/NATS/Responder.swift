@@ -31,7 +31,8 @@ final class Responder: @unchecked Sendable {
   private let seen = Mutex<[WorkerMessage]>([])
 
   init(
-    _ url: String, auth: NATSAuth = NATSAuth(), phases: [Phase] = Phase.session, respond: @escaping Respond
+    _ url: String, auth: NATSAuth = NATSAuth(), phases: [Phase] = Phase.session, hearsLifecycle: Bool = false,
+    respond: @escaping Respond
   ) throws {
     self.respond = respond
     var options: OpaquePointer?
@@ -50,6 +51,14 @@ final class Responder: @unchecked Sendable {
       var subscription: OpaquePointer?
       let status = natsConnection_QueueSubscribe(
         &subscription, connection, subject.phase(phase), "default", responderReceived,
+        Unmanaged.passUnretained(self).toOpaque())
+      try #require(status == NATS_OK)
+      subscriptions.append(try #require(subscription))
+    }
+    if hearsLifecycle {
+      var subscription: OpaquePointer?
+      let status = natsConnection_Subscribe(
+        &subscription, connection, subject.lifecycle, responderReceived,
         Unmanaged.passUnretained(self).toOpaque())
       try #require(status == NATS_OK)
       subscriptions.append(try #require(subscription))
@@ -148,7 +157,13 @@ struct NATSLoad {
   var auth = NATSAuth()
   var defaultHeaders: [KeyValue]?
   var dialect: Dialect? = .reply
-  var spec: NATSSpec { NATSSpec(dialect: dialect, auth: auth, defaultHeaders: defaultHeaders) }
+  var host: NATSHost?
+  var initializeTimeoutMilliseconds: Int?
+  var spec: NATSSpec {
+    NATSSpec(
+      dialect: dialect, host: host, initializeTimeoutMilliseconds: initializeTimeoutMilliseconds, auth: auth,
+      defaultHeaders: defaultHeaders)
+  }
 
   /// Runs the load, for its time or until there is enough.
   func run(
