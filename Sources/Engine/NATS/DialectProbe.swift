@@ -91,7 +91,7 @@ package struct DialectProbe {
     let talk: WorkerTalk
     /// A UUID of version 7.
     let id: (high: UInt64, low: UInt64) = (
-      MonotonicClock.unixNanoseconds / 1_000_000 << 16 | 0x7000,
+      (MonotonicClock.unixNanoseconds / 1_000_000) << 16 | 0x7000,
       0b10 << 62 | UInt64.random(in: 0..<1 << 62)
     )
 
