@@ -84,7 +84,7 @@ let package = Package(
       name: "Bench",
       dependencies: [
         "Scenario", "Engine", "Lab", "Results", "Report", "Nylon", "NATS", "Baseline", "CLinux", "CNats",
-        "CJemalloc", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "CNylonABI", "CJemalloc", .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: strict),
     .executableTarget(name: "nylon-bench", dependencies: ["Bench"], swiftSettings: strict),

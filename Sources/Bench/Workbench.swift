@@ -9,6 +9,8 @@ import Scenario
 final class Workbench {
   private let plan: Plan
   var glanceInterval = Duration.milliseconds(200)
+  /// What load processes have in their environment on top of ours.
+  var loadEnvironment = Workbench.quietCrashes
   private var broker: Broker?
   private var pluginPaths: [String: String] = [:]
   private(set) var pluginFiles: [PluginFile] = []
@@ -114,7 +116,7 @@ final class Workbench {
     let shared = try SharedRecording(layout: order.layout)
     let process = try LoadProcess.start(
       order: Array(try JSONEncoder().encode(order)), sharedMemory: shared.descriptor,
-      environment: Self.loadEnvironment, secrets: secrets(of: order.target))
+      environment: loadEnvironment, secrets: secrets(of: order.target))
     let watch = order.brokerPID.flatMap { _ in broker }.map {
       BrokerWatch($0.monitor, area: shared.area, seconds: order.measureSeconds)
     }
@@ -136,7 +138,7 @@ final class Workbench {
   }
 
   /// Mostly the plugin is what crashes: Swift's own long report of it would hide its last words.
-  private static let loadEnvironment =
+  static let quietCrashes =
     ProcessInfo.processInfo.environment["SWIFT_BACKTRACE"] == nil ? ["SWIFT_BACKTRACE": "enable=no"] : [:]
 
   private func measurement(

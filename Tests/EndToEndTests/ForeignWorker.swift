@@ -10,7 +10,10 @@ import Foundation
 /// * `mute`: nothing;
 /// * `half`: as `reply`, without the 20 ms, for as many milliseconds as its second argument says, then nothing;
 /// * `once`: as `reply` without the 20 ms, but nothing to a session id that came before;
-/// * `error`: the error "the user store is empty".
+/// * `error`: the error "the user store is empty";
+/// * `twice`: as `reply` without the 20 ms, and again;
+/// * `retyped`: as `reply` without the 20 ms, an id of 16 bytes as text;
+/// * `malformed`: as `reply` without the 20 ms, with bytes in `data` that are no table.
 struct ForeignWorker {
   /// Compiles the worker; the program's path.
   static func build(in sandbox: Sandbox) throws -> String {
@@ -111,9 +114,21 @@ struct ForeignWorker {
       if (!strcmp(mode, "late-action")) {
         begin(4, id, id_bytes); session(sid); key("method"); put("\x01", 1); send_map(reply);
       }
-      if (strcmp(mode, "half") && strcmp(mode, "once")) usleep(20000);
+      if (!strcmp(mode, "retyped") && id[0] == 0xc4) {
+        uint8_t text[17] = {0xb0};
+        memcpy(text + 1, id + 2, 16);
+        begin(4, text, 17); session(sid); key("action"); key("next"); send_map(reply);
+        return;
+      }
+      if (!strcmp(mode, "malformed")) {
+        begin(5, id, id_bytes); session(sid); key("action"); key("next"); key("data"); put("\xc4\x02\x00\xc9", 4);
+        send_map(reply);
+        return;
+      }
+      if (strcmp(mode, "half") && strcmp(mode, "once") && strcmp(mode, "twice")) usleep(20000);
       if (!strcmp(mode, "reply-sdk")) { begin(2, id, id_bytes); send_map(reply); return; }
       begin(4, id, id_bytes); session(sid); key("action"); key("next"); send_map(reply);
+      if (!strcmp(mode, "twice")) send_map(reply);
     }
     int main(int count, char **words) {
       const char *phases[] = {"request_filter", "response_filter", "response_body_filter", "logging"};

@@ -67,6 +67,7 @@ struct CPlugin {
   var initialize = ""
   var register = "host = callback; return true;"
   var event = "answer(event, 1);"
+  var close = ""
   /// Left out of the library.
   var without: String?
 
@@ -90,6 +91,15 @@ struct CPlugin {
     __attribute__((unused)) static void answer(const struct FfiBuffer *event, uint32_t method) {
       call(event->sid, event->phase, method, NULL, 0);
     }
+    __attribute__((unused)) static void set_header(const struct FfiBuffer *event, uint8_t *out) {
+      static const uint32_t head[] = {12, 8 | 12 << 16, 4 | 8 << 16, 8, 8, 16, 5};
+      memset(out, 0, 48);
+      memcpy(out, head, sizeof head);
+      memcpy(out + 28, "x-key", 5);
+      out[36] = 5;
+      memcpy(out + 40, "value", 5);
+      call(event->sid, event->phase, 100, out, 48);
+    }
     __attribute__((unused)) static double seconds(void) {
       struct timespec now;
       clock_gettime(CLOCK_MONOTONIC, &now);
@@ -100,7 +110,7 @@ struct CPlugin {
       \(register)
     }
     void event_stream(const struct FfiBuffer *event) { \(event) }
-    void close_session_stream(uint32_t sid) {}
+    void close_session_stream(uint32_t sid) { \(close) }
     void plugin_free(uint8_t *bytes) { free(bytes); }
     void shutdown(void) {}
     """

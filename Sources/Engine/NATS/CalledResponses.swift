@@ -5,7 +5,7 @@ import Scenario
 ///
 /// Nothing here allocates under load but a body or headers that outgrow all before, and the table of headers for a
 /// handler that reads all of the response's.
-final class CalledResponses {
+package final class CalledResponses {
   private struct Session {
     var response: ResponseState
     /// Monotonic nanoseconds.
@@ -20,8 +20,9 @@ final class CalledResponses {
   private let unixOffset: UInt64
 
   /// `unixOffset` is Unix time minus monotonic time, nanoseconds.
-  init(_ request: RequestSpec, content: RequestContent, verify: Verification, unixOffset: UInt64, slots: Int)
-  {
+  package init(
+    _ request: RequestSpec, content: RequestContent, verify: Verification, unixOffset: UInt64, slots: Int
+  ) {
     answers = RequestAnswers(content.request, clientIP: request.clientIP)
     upstream = ResponseState(upstream: content.response)
     check = ResponseCheck(verify, upstreamBody: content.response.body)
@@ -40,13 +41,14 @@ final class CalledResponses {
   }
 
   @inline(__always)
-  func open(_ slot: Int, at time: UInt64) {
+  package func open(_ slot: Int, at time: UInt64) {
     sessions[slot].response.reset(to: upstream)
     sessions[slot].openedAt = time
   }
 
   /// Changes a slot's response as a call says; false for an unknown method or a payload that is none.
-  func apply(_ method: Nylon.Method, _ payload: UnsafeRawBufferPointer, slot: Int) -> Bool {
+  @discardableResult
+  package func apply(_ method: Nylon.Method, _ payload: UnsafeRawBufferPointer, slot: Int) -> Bool {
     sessions[slot].response.apply(method, payload)
   }
 
@@ -55,7 +57,7 @@ final class CalledResponses {
   func dropUpstream(_ slot: Int) { sessions[slot].response.dropUpstream() }
 
   /// Gives `body` the answer to a read; false when there is none.
-  func answer(
+  package func answer(
     _ method: Nylon.Method, _ payload: UnsafeRawBufferPointer, slot: Int,
     _ body: (UnsafeRawBufferPointer) -> Void
   ) -> Bool {

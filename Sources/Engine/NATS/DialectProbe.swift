@@ -4,11 +4,16 @@ import Scenario
 
 /// Finds out which dialect the workers of a target speak: asks one of them for the session's first phase, in a way
 /// that the workers of every dialect take.
-struct DialectProbe {
+package struct DialectProbe {
   let order: LoadOrder
   let spec: NATSSpec
 
-  private enum Finding {
+  package init(order: LoadOrder, spec: NATSSpec) {
+    self.order = order
+    self.spec = spec
+  }
+
+  package enum Finding {
     case speaks(Dialect)
     /// Nobody answered in time.
     case silence
@@ -17,7 +22,7 @@ struct DialectProbe {
   }
 
   /// An answer is waited for as long as the phase may take, and no longer than this: before a load, and after one.
-  private static let mostNanoseconds: UInt64 = 5_000_000_000
+  package static let mostNanoseconds: UInt64 = 5_000_000_000
   private static let mostAfterwardsNanoseconds: UInt64 = 1_000_000_000
   /// Behind what may be an acknowledgement the first call comes within this time.
   private static let quietNanoseconds: UInt64 = 300_000_000
@@ -63,7 +68,7 @@ struct DialectProbe {
   }
 
   /// Asks with an id of 16 bytes, and when nobody takes that, with a text.
-  private func ask(within most: UInt64 = mostNanoseconds) throws -> Finding {
+  package func ask(within most: UInt64 = DialectProbe.mostNanoseconds) throws -> Finding {
     let talk = try WorkerTalk(order: order, spec: spec)
     defer { talk.close() }
     var finding = Finding.silence
@@ -132,7 +137,7 @@ struct DialectProbe {
       }
       if let method = map.method.map(Nylon.Method.init(rawValue:)) {
         finding = Self.finding { $0.end == .call }
-        if method.isRead { answer(method, map, subject: subject, called) }
+        if method.isRead { talk.answer(method, map, on: subject, from: called) }
         quietEnd = .max
         return method.endsPhase
       }
@@ -161,22 +166,6 @@ struct DialectProbe {
 
     private static func finding(_ holds: (DialectTraits) -> Bool) -> Finding {
       Dialect.allCases.first { holds($0.traits) }.map(Finding.speaks) ?? .silence
-    }
-
-    /// Answers a read, so that the worker does not wait for ever.
-    private func answer(
-      _ method: Nylon.Method, _ map: MessageView, subject: String, _ called: CalledResponses
-    ) {
-      let payload = map.data ?? UnsafeRawBufferPointer(start: nil, count: 0)
-      _ = called.answer(method, payload, slot: 0) { answer in
-        let encoder = ReplyEncoder()
-        talk.publish(
-          Array(
-            encoder.encode(
-              requestID: map.requestID, sessionID: map.sessionID, phase: .zero, method: method.rawValue,
-              data: answer)), to: subject, wantsReply: false)
-        withExtendedLifetime(encoder) {}
-      }
     }
   }
 }
