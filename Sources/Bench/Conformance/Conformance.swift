@@ -5,7 +5,7 @@ import Results
 import Scenario
 
 /// What became of a rule.
-struct RuleFinding: Codable, Sendable, Equatable {
+struct RuleFinding: Codable, Sendable, Equatable, Error {
   enum Result: String, Codable, Sendable { case ok, deviates, refused, hangs }
 
   var rule = ""
@@ -83,7 +83,7 @@ class Examination {
   /// How long a call, a phase or an answer may take.
   let limitSeconds: Double
   var report: Conformance
-  private let progress: (String) -> Void
+  let progress: (String) -> Void
 
   init(of subject: String, handler: String, limitSeconds: Double, progress: @escaping (String) -> Void) {
     (self.limitSeconds, self.progress) = (limitSeconds, progress)
@@ -102,12 +102,11 @@ class Examination {
   }
 
   /// A plan with the one target that is tried.
-  func plan(_ name: String, _ transport: TransportSpec, seconds: Double) -> Plan {
-    var target = Target(name, plugin: name, handler: report.handler, transport, loads: [])
+  func plan(_ name: String, _ transport: TransportSpec, phases: [Phase] = Phase.session) -> Plan {
+    var target = Target(name, plugin: name, handler: report.handler, transport, phases: phases, loads: [])
     for phase in Phase.session { target.policies[phase]?.timeoutMilliseconds = Int(limitSeconds * 1000) }
     return Plan(
-      name, target, request: .trial, loads: [], warmupSeconds: seconds / 2, measureSeconds: seconds,
-      drainSeconds: 0.5)
+      name, target, request: .trial, loads: [], warmupSeconds: 0.2, measureSeconds: 10, drainSeconds: 0.5)
   }
 }
 

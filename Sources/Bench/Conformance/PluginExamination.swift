@@ -4,45 +4,63 @@ import Lab
 import Nylon
 import Scenario
 
-/// Tries a plugin against the interface, each rule in a process of its own.
+/// Tries a plugin against the interface, in processes of its own.
 final class PluginExamination: Examination {
   private let path, configJSON: String
+  private let program: String?
+  /// Whether `shutdown` ends the process, which a load then does not tell.
+  private var crashesAtItsEnd = false
 
+  /// `program` plays the host in these processes; nil for the running one.
   init(
-    path: String, handler: String, configJSON: String, limitSeconds: Double,
+    path: String, handler: String, configJSON: String, limitSeconds: Double, program: String? = nil,
     progress: @escaping (String) -> Void
   ) {
-    (self.path, self.configJSON) = (path, configJSON)
+    (self.path, self.configJSON, self.program) = (path, configJSON, program)
     super.init(of: path, handler: handler, limitSeconds: limitSeconds, progress: progress)
   }
 
-  private func trial(_ steps: [TrialStep], readsAreEmpty: Bool = false) throws -> Trial {
-    try Trial.run(
-      TrialOrder(
-        pluginPath: path, configJSON: configJSON, steps: [.load] + steps, readsAreEmpty: readsAreEmpty,
-        limitSeconds: limitSeconds))
+  private var open: TrialStep { .open(report.handler) }
+
+  private func order(
+    _ steps: [TrialStep], readsAreEmpty: Bool = false, payloads: PayloadOwner? = nil
+  ) -> TrialOrder {
+    TrialOrder(
+      pluginPath: path, configJSON: configJSON, steps: [.load, .initialize] + steps,
+      readsAreEmpty: readsAreEmpty, payloads: payloads, limitSeconds: limitSeconds)
+  }
+
+  /// Runs trials beside each other, and those once more by themselves in which the plugin could not be opened: it may
+  /// want a port, or a file, that only one can have.
+  private func trials(_ orders: [TrialOrder]) throws -> [Trial] {
+    try zip(orders, try Trial.run(orders, program: program)).map { order, trial in
+      let isOpened = [.initialize, open].allSatisfy { !order.steps.contains($0) || trial.isDone($0) }
+      return isOpened || orders.count == 1 ? trial : try Trial.run([order], program: program)[0]
+    }
   }
 
   /// Tries every rule. Throws ``PluginError`` for what is no plugin, or cannot be loaded here.
   func examine() throws -> Conformance {
     try PluginLibrary.checkFile(path)
-    report.isCut = try !examineOpening()
-    if !report.isCut { try examineSessions() }
+    progress("a session")
+    let phases = Phase.session.map { TrialStep.phase($0.rawValue) }
+    let session = try trials([order([open] + phases.flatMap { [$0, .settle] } + [.close, .shutdown])])[0]
+    report.isCut = try !examineOpening(session)
+    if !report.isCut { try examineSessions(session, phases) }
     return report
   }
 
   /// Whether sessions can be opened, which all that follows needs.
-  private func examineOpening() throws -> Bool {
+  private func examineOpening(_ trial: Trial) throws -> Bool {
     let handler = report.handler
-    let opening = [TrialStep.initialize, .open(handler), .close]
-    return try rule("symbols", try symbols(try trial([])))
+    return try rule("symbols", try symbols(trial))
       && rule(
-        "initialize", try trial([.initialize]).finding { _ in .ok("returns; its JSON has no NUL at its end") }
-      )
+        "initialize",
+        trial.finding(after: .initialize) { _, _ in .ok("returns; its JSON has no NUL at its end") })
       && rule(
         "entry",
-        try trial(opening).finding { trial in
-          trial.isDone(.open(handler))
+        trial.finding(after: open) { _, isOpen in
+          isOpen
             ? .ok("'\(handler)' is accepted")
             : .refused("'\(handler)' is refused", "name a handler that the plugin has: --handler NAME.")
         })
@@ -53,120 +71,134 @@ final class PluginExamination: Examination {
     case .symbolsMissing(_, let names)?:
       .deviates("lacks \(names.listed())", "export all six, with the linkage of C.")
     case let error?: throw error
-    case nil: trial.finding { _ in .ok("all six") }
+    case nil: trial.finding(after: .load) { _, _ in .ok("all six") }
     }
   }
 
-  private func examineSessions() throws {
-    let opened = [TrialStep.initialize, .open(report.handler)]
-    let phases = Phase.session.map { TrialStep.phase($0.rawValue) }
-    try rule(
-      "wrong entry",
-      try trial([.initialize, .open(Self.unknownEntry)]).finding { trial in
-        trial.isDone(.open(Self.unknownEntry))
-          ? .deviates(
-            "'\(Self.unknownEntry)' is accepted", "register_session_stream returns false for an unknown name."
-          )
-          : .ok("refused")
-      })
-    let session = try trial(opened + phases + [.close])
+  private func examineSessions(_ session: Trial, _ phases: [TrialStep]) throws {
+    // What a crash or a silent phase has cut off is tried in processes of their own.
+    let rest = (phases + [.shutdown]).filter { session.reached($0) == nil }
+    let own = Dictionary(
+      uniqueKeysWithValues: zip(rest, try trials(rest.map { order([open, $0, .settle]) })))
+    func trial(of step: TrialStep) -> Trial { own[step] ?? session }
     var seen = session
+    seen.records += rest.flatMap { trial(of: $0).records }
     for (phase, step) in zip(Phase.session, phases) {
-      var own = session
-      if session.reached(step) == nil {
-        // An earlier phase has ended the process.
-        own = try trial(opened + [step, .close])
-        seen.records += own.records
-      }
-      rule(phase.subjectFragment, own.phase(phase.rawValue))
+      rule(phase.subjectFragment, trial(of: step).phase(phase.rawValue))
     }
     rule("session ids", seen.sessionIDs)
     rule("methods, payloads", seen.payloads)
     rule("threads", seen.threads)
     rule("order of calls", seen.order)
-    try rule("after close", try trial(opened + phases + [.close, .event(1)]).finding(\.afterClose))
-    try rule(
-      "close in a read",
-      try trial(opened + [.untilRead, .close, opened[1]] + phases + [.close]).finding(\.closedRead))
-    try rule(
-      "empty reads", try trial(opened + phases + [.close], readsAreEmpty: true).finding(\.emptyReads))
-    // Whether or not it is answered, a phase that is known must still be.
-    try rule(
-      "unknown phase", try trial(opened + [.event(9), .phase(1), .close]).finding(\.unknownPhase))
-    try examineMemory(handsOverBytes: seen.calls.contains(where: \.hasPointer))
-    try rule("shutdown", try trial(opened + phases + [.close, .shutdown]).finding { _ in .ok("returns") })
+
+    // A phase that does not end has been told: the other rules go without it.
+    let good = zip(Phase.session, phases).filter { trial(of: $1).isDone($1) }.map { $0.0 }
+    let (start, end) = ([open], [TrialStep.close])
+    let whole = start + good.map { TrialStep.phase($0.rawValue) }
+    let late = TrialStep.event(good.first?.rawValue ?? 1)
+    let reading = start + good.map { TrialStep.untilRead($0.rawValue) }
+    let rules: [(name: String, order: TrialOrder, judge: (Trial) -> RuleFinding)] = [
+      ("wrong entry", order([.open(Self.unknownEntry)]), \.wrongEntry),
+      ("after close", order(whole + [.settle, .close, .settle, late]), \.afterClose),
+      ("close in a read", order(reading + end + whole + end), \.closedRead),
+      ("empty reads", order(whole + end, readsAreEmpty: true), \.emptyReads),
+      // Whether or not it is answered, a phase that is known must still be.
+      ("unknown phase", order([open, .event(9)] + whole.dropFirst() + end), \.unknownPhase),
+    ]
+    let handsOverBytes = seen.calls.contains(where: \.hasPointer)
+    let owners: [PayloadOwner] = handsOverBytes ? [.plugin, .host] : []
+    let sessions = (0..<8).flatMap { _ in whole + end }
+    progress("entries, close, reads")
+    let tried = try trials(rules.map { $0.order } + owners.map { order(sessions, payloads: $0) })
+    for (one, trial) in zip(rules, tried) { rule(one.name, trial.finding(one.judge)) }
+    progress("memory")
+    let shutdown = trial(of: .shutdown).finding(after: .shutdown) { _, _ in .ok("returns") }
+    if good.isEmpty {
+      rule("memory", trial(of: phases[0]).phase(1))
+    } else if shutdown.result == .hangs {
+      // Nor does a load come to its end.
+      rule("memory", shutdown)
+    } else {
+      crashesAtItsEnd = shutdown.result != .ok
+      try examineMemory(good, frees: Array(tried.dropFirst(rules.count)))
+    }
+    rule("shutdown", shutdown)
   }
 
   // MARK: What stays of sessions, and who owns the bytes of a call
 
-  private func examineMemory(handsOverBytes: Bool) throws {
+  /// `frees`: trials in which the bytes of calls were left to the plugin, and given back to it; none where it hands over
+  /// no bytes.
+  private func examineMemory(_ phases: [Phase], frees: [Trial]) throws {
     let growth: Growth
     do {
-      growth = try grown(.plugin)
-    } catch let failure as FailedLoad {
-      rule("memory", failure.finding)
+      growth = try grown(.plugin, phases)
+    } catch let finding as RuleFinding {
+      rule("memory", finding)
       return
     }
-    let refusal = handsOverBytes ? try refusalOfFree() : nil
-    let freed = growth.isLeak && handsOverBytes && refusal == nil ? try? grown(.host) : nil
+    // Why the host must not free; nil when it may.
+    let refusal =
+      frees.first?.lastWords.map { "not tried, as it fails without: \($0)" } ?? frees.last?.lastWords
+    let freed = growth.isLeak && !frees.isEmpty && refusal == nil ? try? grown(.host, phases) : nil
     let owner = freed?.isLeak == false ? PayloadOwner.host : .plugin
     let kept = owner == .host ? freed ?? growth : growth
+    let isWhole = phases == Phase.session
+    let seen = "\(kept)" + (isWhole ? "" : " of \(phases.map(\.subjectFragment).listed())")
     rule(
       "memory",
       kept.isLeak
-        ? .deviates("\(kept)", "free what belongs to a session in close_session_stream, its place as well.")
-        : .ok("\(kept)"))
+        ? .deviates(seen, "free what belongs to a session in close_session_stream, its place as well.")
+        : .ok(seen))
     let why =
       owner == .host
       ? "else \(growth)"
       : refusal.map { "with host \($0)" }
-        ?? (handsOverBytes ? "plugin_free is not needed" : "no bytes are handed over")
+        ?? (frees.isEmpty ? "no bytes are handed over" : "plugin_free is not needed")
     report.payloads = owner
     rule("ownership", .ok("payloads: \(owner.rawValue); \(why)"))
   }
 
-  /// What grows with each session; looked at twice before it is called a leak.
-  private func grown(_ payloads: PayloadOwner) throws -> Growth {
-    let first = try load(payloads, seconds: 1)
-    guard first.isLeak || first.sessions < 10_000 else { return first }
-    let second = try load(payloads, seconds: 4)
-    return second.isLeak && first.bytesPerSession < second.bytesPerSession ? first : second
-  }
-
-  /// What happens when the host frees the bytes of calls; nil when nothing does. With malloc and new of the system,
-  /// which notice a double free; jemalloc, which replaces them in loads, does not.
-  private func refusalOfFree() throws -> String? {
-    for owner in [PayloadOwner.plugin, .host] {
-      do {
-        _ = try load(owner, seconds: 0.2, environment: ["LD_PRELOAD": "libc.so.6 libstdc++.so.6"])
-      } catch let failure as FailedLoad {
-        let words = failure.finding.seen.components(separatedBy: "last words: ").last ?? ""
-        return owner == .host ? words : "not tried, as it fails without: \(words)"
+  /// What grows with each session under load: over more sessions when it looks like a leak, until it does not. Throws a
+  /// ``RuleFinding`` when the plugin does not stand the load.
+  private func grown(_ payloads: PayloadOwner, _ phases: [Phase]) throws -> Growth {
+    let spec = FFISpec(file: path, configJSON: configJSON, payloads: payloads)
+    let plan = plan("plugin", .ffi(spec), phases: phases)
+    let bench = try Workbench(plan: plan)
+    (bench.loadProgram, bench.glanceInterval) = (program, .milliseconds(20))
+    // Pages that were freed before the load are given back: sessions that leak would take them first, unseen.
+    bench.loadEnvironment["MALLOC_CONF"] = "dirty_decay_ms:0,muzzy_decay_ms:0"
+    var goesOn = true
+    var start: Growth?
+    var growth = Growth(bytes: 0, sessions: 0)
+    let measurement: Engine.Measurement
+    do {
+      measurement = try bench.measure(
+        target: plan.targets[0], load: .closed(concurrency: 64), replicate: 1
+      ) { at in
+        // What comes behind the measured time takes memory of its own.
+        guard goesOn, at.glance.state != .draining, at.glance.state != .done else { return false }
+        let sessions = at.glance.answered
+        guard sessions > 0, let bytes = ProcessClock.anonymousBytes(pid: at.pid) else {
+          return at.measuredSeconds < limitSeconds
+        }
+        let now = Growth(bytes: Double(bytes), sessions: sessions)
+        start = start ?? now
+        growth = now - (start ?? now)
+        goesOn = growth.sessions < 10_000 || growth.mayBeLeak && growth.sessions < 40_000
+        return goesOn
+      }
+    } catch let failure as LoadFailure {
+      throw RuleFinding.deviates("under load: \(failure.message)")
+    }
+    for reason in measurement.invalidReasons {
+      if reason.code == .pluginHung { throw RuleFinding.hangs("under load a call did not return") }
+      if reason.code == .pluginCrashed, !crashesAtItsEnd {
+        throw RuleFinding.deviates("under load \(reason.detail)")
       }
     }
-    return nil
-  }
-
-  private struct FailedLoad: Error { let finding: RuleFinding }
-
-  private func load(
-    _ payloads: PayloadOwner, seconds: Double, environment: [String: String] = [:]
-  ) throws -> Growth {
-    let spec = FFISpec(file: path, configJSON: configJSON, payloads: payloads)
-    let plan = plan("plugin", .ffi(spec), seconds: seconds)
-    let bench = try Workbench(plan: plan)
-    bench.loadEnvironment.merge(environment) { $1 }
-    let measurement = try bench.measure(
-      target: plan.targets[0], load: .closed(concurrency: 16), replicate: 1
-    ) { _ in true }
-    let failure = measurement.invalidReasons.first { [.pluginCrashed, .pluginHung].contains($0.code) }
-    if let failure {
-      throw FailedLoad(
-        finding: failure.code == .pluginHung
-          ? .hangs("under load a call did not return") : .deviates(failure.detail))
-    }
-    guard let growth = Growth(measurement) else {
-      throw FailedLoad(finding: .hangs("under load no session came to its end"))
+    if growth.sessions == 0 {
+      throw RuleFinding.hangs("under load no session came to its end")
     }
     return growth
   }
@@ -174,23 +206,22 @@ final class PluginExamination: Examination {
 
 /// How much larger a process became with its sessions.
 struct Growth: Sendable, Equatable, CustomStringConvertible {
+  private static let mostBytesPerSession = 64.0
+  /// What memory does by itself.
+  private static let noiseBytes = 256.0 * 1024
+
   var bytes: Double
   var sessions: UInt64
 
+  static func - (end: Growth, start: Growth) -> Growth {
+    Growth(bytes: end.bytes - start.bytes, sessions: end.sessions - start.sessions)
+  }
+
   var bytesPerSession: Double { bytes / Double(sessions) }
-  /// Less than either is what memory does by itself.
-  var isLeak: Bool { bytesPerSession > 64 && bytes > 256 * 1024 }
+  var isLeak: Bool { bytesPerSession > Self.mostBytesPerSession && bytes > Self.noiseBytes }
+  /// Whether more sessions may show a leak, or that there is none.
+  var mayBeLeak: Bool { bytes + Self.noiseBytes > Self.mostBytesPerSession * Double(sessions) }
   var description: String {
     "\(Int(max(0, bytesPerSession).rounded())) B stay of each of \(sessions.formatted()) sessions"
-  }
-}
-
-extension Growth {
-  /// Nil when no session came to its end.
-  init?(_ measurement: Engine.Measurement) {
-    guard measurement.counts.ok > 0, let start = measurement.generator?.residentStartBytes,
-      let end = measurement.generator?.residentEndBytes
-    else { return nil }
-    self.init(bytes: Double(end) - Double(start), sessions: measurement.counts.ok)
   }
 }

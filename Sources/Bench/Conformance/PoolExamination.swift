@@ -19,14 +19,12 @@ struct Exchange: Sendable {
 
   init(request: WorkerMessage, dialect: DialectTraits) { (self.request, self.dialect) = (request, dialect) }
 
-  /// Takes one map. Whether it is the first that ends the phase.
-  mutating func take(_ bytes: UnsafeRawBufferPointer) -> Bool {
+  /// Takes one map.
+  mutating func take(_ bytes: UnsafeRawBufferPointer) {
     let message = try? WorkerMessage(reply: bytes)
     maps.append(message)
     if let message, let view = MessageView(reply: bytes) { noteFaults(message, view) }
-    guard end == nil, isEnd(message) else { return false }
-    end = maps.count - 1
-    return true
+    if end == nil, isEnd(message) { end = maps.count - 1 }
   }
 
   private func isEnd(_ message: WorkerMessage?) -> Bool {
@@ -84,6 +82,60 @@ struct Exchange: Sendable {
   }
 }
 
+/// A request to workers.
+private struct PoolRequest {
+  var phase = Phase.requestFilter
+  /// As the dialect has it when nil.
+  var idIsText: Bool?
+  var change: (inout WorkerMessage) -> Void = { _ in }
+  /// Changes the message as it is sent.
+  var alter: (inout [UInt8]) -> Void = { _ in }
+}
+
+/// A request under way: on a connection of its own, so that what comes is its own whatever id it has.
+private final class Conversation {
+  private let talk: WorkerTalk
+  private let subject: String
+  private let responses: CalledResponses
+  private(set) var exchange: Exchange
+
+  init(
+    _ request: PoolRequest, order: LoadOrder, spec: NATSSpec, dialect: DialectTraits
+  ) throws {
+    talk = try WorkerTalk(order: order, spec: spec)
+    subject = talk.subject.phase(request.phase)
+    var traits = dialect
+    traits.idIsText = request.idIsText ?? dialect.idIsText
+    var asked = talk.question(request.phase, traits, order: order)
+    responses = asked.responses
+    request.change(&asked.message)
+    exchange = Exchange(request: asked.message, dialect: dialect)
+    var bytes = try asked.message.encoded()
+    request.alter(&bytes)
+    talk.publish(bytes, to: subject)
+  }
+
+  deinit { talk.close() }
+
+  var isOver: Bool { exchange.isRefused || exchange.end != nil }
+
+  /// Takes what comes next until a monotonic time, and answers it when it is a read.
+  func take(until end: UInt64) {
+    guard let reply = talk.next(until: end) else { return }
+    guard case .payload(let map) = reply else {
+      exchange.isRefused = true
+      return
+    }
+    map.withUnsafeBytes { map in
+      exchange.take(map)
+      guard let view = MessageView(reply: map), let method = view.method.map(Nylon.Method.init(rawValue:)),
+        method.isRead
+      else { return }
+      talk.answer(method, view, on: subject, from: responses)
+    }
+  }
+}
+
 /// Tries a running pool of workers against the interface.
 final class PoolExamination: Examination {
   /// So long maps are waited for that ought not to come.
@@ -91,14 +143,13 @@ final class PoolExamination: Examination {
 
   private let spec: NATSSpec
   private lazy var order: LoadOrder = {
-    let plan = plan(report.subject, .nats(spec), seconds: 1)
+    let plan = plan(report.subject, .nats(spec))
     var order = LoadOrder(
       plan, target: plan.targets[0], load: .closed(concurrency: 1), replicate: 1, pluginPath: "")
     order.servers = spec.servers
     return order
   }()
   private var dialect = DialectTraits.question(idIsText: false)
-  private let content = RequestContent(.trial, seed: 1)
 
   init(
     name: String, handler: String, spec: NATSSpec, limitSeconds: Double, progress: @escaping (String) -> Void
@@ -125,11 +176,14 @@ final class PoolExamination: Examination {
 
   private func subscribers() throws -> RuleFinding {
     let subject = try Subject(prefix: spec.subjectPrefix, plugin: report.subject)
-    let deaf = try Phase.session.filter { try ask($0, within: Self.settlingNanoseconds).isRefused }
+    // No handler of that name need run. One that does may read, and waits until it is answered.
+    let requests = Phase.session.map { PoolRequest(phase: $0, change: { $0.nameEntry(Self.unknownEntry) }) }
+    let deaf = try ask(requests, within: Self.settlingNanoseconds, settles: true)
+      .filter(\.isRefused).compactMap(\.request.phase)
     return deaf.isEmpty
       ? .ok("all four phases")
       : .deviates(
-        "503 no responders on \(deaf.map { subject.phase($0) }.listed())",
+        "503 no responders on \(deaf.map(subject.phase).listed())",
         "start the workers; check the plugin's name and --prefix.")
   }
 
@@ -151,7 +205,7 @@ final class PoolExamination: Examination {
   }
 
   private func entry() throws -> RuleFinding {
-    let exchange = try ask()
+    let exchange = try ask(PoolRequest())
     let remedy = "name a handler that the workers have: --handler NAME."
     if exchange.end == nil, let failure = exchange.failure { return failure }
     return exchange.error.map { .refused("'\(report.handler)': \($0)", remedy) }
@@ -159,40 +213,31 @@ final class PoolExamination: Examination {
   }
 
   private func examineRequests() throws {
-    var exchanges: [Exchange] = []
-    func asked(_ exchange: Exchange) -> RuleFinding {
-      exchanges.append(exchange)
-      return exchange.finding
-    }
-    for phase in Phase.session { try rule(phase.subjectFragment, asked(try ask(phase))) }
-    let id = UUID()
-    try rule("id as text", asked(try ask(change: { $0.requestID = .text(id.uuidString.lowercased()) })))
-    if !dialect.idIsText {
-      let bytes = withUnsafeBytes(of: id.uuid) { [UInt8]($0) }
-      try rule("id as 16 bytes", asked(try ask(change: { $0.requestID = .bytes(bytes) })))
-    }
+    let ids = dialect.idIsText ? [true] : [true, false]
+    let exchanges = try ask(
+      Phase.session.map { PoolRequest(phase: $0) } + ids.map { PoolRequest(idIsText: $0) }, settles: true)
+    let names = Phase.session.map(\.subjectFragment) + ["id as text", "id as 16 bytes"]
+    for (name, exchange) in zip(names, exchanges) { rule(name, exchange.finding) }
     let faults = exchanges.flatMap(\.faults).uniqued()
     rule("keys and types", faults.isEmpty ? .ok("as the interface says") : .deviates(faults.listed("; ")))
     let surplus = exchanges.compactMap(\.surplus).first
     rule("after the end", surplus.map { .deviates($0) } ?? .ok("nothing"))
-    try rule("wrong entry", try named(Self.unknownEntry))
-    try rule("no entry", try named(nil))
-    // A message begins with a map of at most 15 entries.
-    try rule(
-      "unknown keys",
-      try ask(alter: {
+    let others = try ask([
+      PoolRequest(change: { $0.nameEntry(Self.unknownEntry) }), PoolRequest(change: { $0.nameEntry(nil) }),
+      // A message begins with a map of at most 15 entries.
+      PoolRequest(alter: {
         $0[0] += 1
         $0 += [0xa9] + Array("x-unknown".utf8) + [0xc3]
-      }).finding)
+      }),
+    ])
+    rule("wrong entry", named(Self.unknownEntry, others[0]))
+    rule("no entry", named(nil, others[1]))
+    rule("unknown keys", others[2].finding)
     try rule("unknown version", try unknownVersion())
   }
 
   /// What becomes of a request that names a handler which is not there, or none.
-  private func named(_ entry: String?) throws -> RuleFinding {
-    let exchange = try ask(change: { message in
-      message.headers.removeAll { $0.key == "entry" }
-      if let entry { message.headers.append(KeyValue(key: "entry", value: entry)) }
-    })
+  private func named(_ entry: String?, _ exchange: Exchange) -> RuleFinding {
     if let failure = exchange.failure { return failure }
     if let error = exchange.error { return .ok("an error: \(error)") }
     return entry == nil
@@ -203,51 +248,48 @@ final class PoolExamination: Examination {
   /// Whatever a worker does with a version that it does not know: it must live on.
   private func unknownVersion() throws -> RuleFinding {
     // Behind the map and the key, which are the first two entries.
-    let other = try ask(alter: { $0[2 + "version".utf8.count] = 9 })
-    let after = try ask().finding
+    let other = try ask(PoolRequest(alter: { $0[2 + "version".utf8.count] = 9 }))
+    let after = try ask(PoolRequest()).finding
     if after.result != .ok { return .hangs("after version 9: \(after.seen)") }
     return .ok(other.end == nil ? "not answered" : other.error.map { "an error: \($0)" } ?? "answered")
   }
 
-  /// Sends one request and gathers what comes, reads answered, until the phase has ended and nothing more comes.
+  private func ask(_ request: PoolRequest) throws -> Exchange { try ask([request])[0] }
+
+  /// Sends requests beside each other, and gathers what comes until each phase has ended.
+  ///
+  /// - Parameters:
+  ///   - limitNanoseconds: how long none may end, since workers may take one request after the other.
+  ///   - settles: whether more is waited for behind the ends.
   private func ask(
-    _ phase: Phase = .requestFilter, within limitNanoseconds: UInt64? = nil,
-    change: (inout WorkerMessage) -> Void = { _ in }, alter: (inout [UInt8]) -> Void = { _ in }
-  ) throws -> Exchange {
-    let talk = try WorkerTalk(order: order, spec: spec)
-    defer { talk.close() }
-    // Workers may keep what they know of a session.
-    order.sessionIDsAfter += 1
-    let now = MonotonicClock.unixNanoseconds
-    var message = WorkerMessage(
-      dialect, id: ((now / 1_000_000) << 16 | 0x7000, 1 << 63 | UInt64.random(in: 0..<1 << 62)),
-      sessionID: order.sessionIDsAfter, phase: phase, entry: report.handler,
-      context: HTTPContext(request: content.request, response: content.response).encoded(),
-      reply: talk.inbox, timestampMilliseconds: now / 1_000_000)
-    change(&message)
-    var bytes = try message.encoded()
-    alter(&bytes)
-    let responses = CalledResponses(
-      .trial, content: content, verify: Verification(), unixOffset: now &- MonotonicClock.nanoseconds,
-      slots: 1)
-    responses.open(0, at: MonotonicClock.nanoseconds)
-    let subject = talk.subject.phase(phase)
-    talk.publish(bytes, to: subject)
-    var exchange = Exchange(request: message, dialect: dialect)
-    var end = MonotonicClock.nanoseconds + (limitNanoseconds ?? UInt64(limitSeconds * 1e9))
-    while let reply = talk.next(until: end) {
-      guard case .payload(let map) = reply else {
-        exchange.isRefused = true
-        break
-      }
-      map.withUnsafeBytes { map in
-        if exchange.take(map) { end = MonotonicClock.nanoseconds + Self.settlingNanoseconds }
-        guard let view = MessageView(reply: map), let method = view.method.map(Nylon.Method.init(rawValue:)),
-          method.isRead
-        else { return }
-        talk.answer(method, view, on: subject, from: responses)
-      }
+    _ requests: [PoolRequest], within limitNanoseconds: UInt64? = nil, settles: Bool = false
+  ) throws -> [Exchange] {
+    let conversations = try requests.map { request in
+      // Workers may keep what they know of a session.
+      order.sessionIDsAfter += 1
+      return try Conversation(request, order: order, spec: spec, dialect: dialect)
     }
-    return exchange
+    let limit = limitNanoseconds ?? UInt64(limitSeconds * 1e9)
+    var end = MonotonicClock.nanoseconds + limit
+    var open = conversations
+    while !open.isEmpty, MonotonicClock.nanoseconds < end {
+      for one in open { one.take(until: MonotonicClock.nanoseconds + 1_000_000) }
+      let count = open.count
+      open.removeAll(where: \.isOver)
+      if open.count < count { end = MonotonicClock.nanoseconds + limit }
+    }
+    end = MonotonicClock.nanoseconds + (settles ? Self.settlingNanoseconds : 0)
+    while MonotonicClock.nanoseconds < end {
+      for one in conversations { one.take(until: MonotonicClock.nanoseconds + 1_000_000) }
+    }
+    return conversations.map(\.exchange)
+  }
+}
+
+extension WorkerMessage {
+  /// Names another handler, or none.
+  fileprivate mutating func nameEntry(_ entry: String?) {
+    headers.removeAll { $0.key == "entry" }
+    if let entry { headers.append(KeyValue(key: "entry", value: entry)) }
   }
 }

@@ -11,13 +11,15 @@ enum TrialStep: Codable, Sendable, Hashable {
   case load, initialize
   /// Opens a session for this entry; the steps behind it are this session's.
   case open(String)
-  /// Starts a phase and waits for its end.
+  /// Starts a phase and waits for its end; without one the trial is over.
   case phase(UInt8)
   /// Starts a phase that need not be answered, and waits for a short while.
   case event(UInt8)
-  /// Runs phases until the handler reads, and leaves that without an answer.
-  case untilRead
+  /// Starts a phase and leaves the handler's read without an answer; nothing while it waits for one already.
+  case untilRead(UInt8)
   case close, shutdown
+  /// Waits for calls that ought not to come; they belong to the step before.
+  case settle
 
   /// What the plugin is in the middle of.
   var words: String {
@@ -25,11 +27,11 @@ enum TrialStep: Codable, Sendable, Hashable {
     case .load: "dlopen"
     case .initialize: "initialize"
     case .open: "register_session_stream"
-    case .phase(let number), .event(let number):
+    case .phase(let number), .event(let number), .untilRead(let number):
       Phase(rawValue: number).map(\.subjectFragment) ?? "phase \(number)"
-    case .untilRead: "a phase"
     case .close: "close_session_stream"
     case .shutdown: "shutdown"
+    case .settle: "a wait"
     }
   }
 }
@@ -39,7 +41,10 @@ struct TrialOrder: Codable, Sendable {
   var pluginPath, configJSON: String
   var steps: [TrialStep]
   /// Whether reads are answered with no bytes.
-  var readsAreEmpty: Bool
+  var readsAreEmpty = false
+  /// Who is taken for the owner of the bytes of calls, with a malloc that notices bytes freed twice; nil where that is
+  /// not looked at.
+  var payloads: PayloadOwner?
   /// How long a phase may take.
   var limitSeconds: Double
 }
@@ -50,7 +55,8 @@ enum TrialNote: Codable, Sendable {
   case call(PluginCall)
   /// The step is over: whether the session was opened, whether the phase ended or the handler read.
   case end(Bool)
-  case failure(PluginError)
+  /// The trial is over; the error says why the plugin could not be loaded.
+  case over(PluginError?)
 }
 
 /// One call of a plugin's.
@@ -113,8 +119,15 @@ private struct ReceivedCall: Sendable {
   var payload: [UInt8]
 }
 
-/// What was called and is not handled yet. The callback has no user pointer, so there is one for the process.
-private let inbox = Guarded<[ReceivedCall]>([])
+private struct Inbox: Sendable {
+  /// What was called and is not handled yet.
+  var calls: [ReceivedCall] = []
+  /// Whose `plugin_free` gets the bytes of calls; nil where they are the plugin's.
+  var freedBy: PluginLibrary?
+}
+
+/// The callback has no user pointer, so there is one for the process.
+private let inbox = Guarded(Inbox())
 
 /// The callback. Bytes are copied, and nothing is answered on the plugin's stack, as Nylon does it.
 private func receive(_ buffer: UnsafePointer<NylonFfiBuffer>?) {
@@ -133,12 +146,16 @@ private func receive(_ buffer: UnsafePointer<NylonFfiBuffer>?) {
     sid: event.sid, session: 0, phase: event.phase, method: event.method,
     hasPointer: event.ptr != nil, thread: UInt64(pthread_self()), fault: fault)
   let received = ReceivedCall(call: call, payload: [UInt8](bytes))
-  inbox.withLock { $0.append(received) }
+  let freedBy = inbox.withLock { inbox in
+    // Nobody waits for so many, and they must not fill the memory.
+    if inbox.calls.count < 1 << 17 { inbox.calls.append(received) }
+    return inbox.freedBy
+  }
+  if isReadable, let pointer = event.ptr { freedBy?.free(UnsafeMutablePointer(mutating: pointer)) }
 }
 
 private final class TrialHost {
-  /// So long a trial waits for calls that ought not to come.
-  private static let settling = Duration.milliseconds(100)
+  private static let settling = Duration.milliseconds(50)
   private static let shortWait = Duration.milliseconds(250)
 
   private let order: TrialOrder
@@ -146,6 +163,8 @@ private final class TrialHost {
   private let responses: CalledResponses
   private let hostThread = UInt64(pthread_self())
   private var plugin: PluginLibrary?
+  /// Calls that were taken out of the inbox, the last one first.
+  private var pending: [ReceivedCall] = []
   private var session: UInt32 = 1000
   /// Whether the handler waits for the answer to a read.
   private var isReading = false
@@ -153,19 +172,31 @@ private final class TrialHost {
   init(_ order: TrialOrder, notes: FileHandle) {
     self.order = order
     self.notes = notes
-    responses = CalledResponses(
-      .trial, content: RequestContent(.trial, seed: 1), verify: Verification(),
-      unixOffset: MonotonicClock.unixNanoseconds &- MonotonicClock.nanoseconds, slots: 1)
+    responses = CalledResponses(.trial, content: RequestContent(.trial, seed: 1))
   }
 
   func run() throws {
     do {
-      for step in order.steps {
-        try note(.begin(step))
-        try note(.end(try perform(step)))
-      }
+      for step in order.steps { guard try run(step) else { break } }
+      try note(.over(nil))
     } catch let error as PluginError {
-      try note(.failure(error))
+      try note(.over(error))
+    }
+  }
+
+  /// Whether the steps behind this one can be tried.
+  private func run(_ step: TrialStep) throws -> Bool {
+    if step == .settle {
+      let deadline = Deadline.after(Self.settling)
+      while let received = try take(until: deadline) { handle(received) }
+      return true
+    }
+    try note(.begin(step))
+    let isDone = try perform(step)
+    try note(.end(isDone))
+    return switch step {
+    case .open, .phase: isDone
+    default: true
     }
   }
 
@@ -175,14 +206,17 @@ private final class TrialHost {
 
   private func perform(_ step: TrialStep) throws -> Bool {
     guard let plugin else {
-      self.plugin = try PluginLibrary(path: order.pluginPath)
+      let plugin = try PluginLibrary(path: order.pluginPath)
+      self.plugin = plugin
+      if order.payloads == .host { inbox.withLock { $0.freedBy = plugin } }
       return true
     }
     switch step {
-    case .load: break
+    case .load, .settle: break
     case .initialize: Self.unterminated(order.configJSON) { plugin.initialize($0, Int32($1)) }
     case .open(let entry):
       session += 1
+      isReading = false
       responses.open(0, at: MonotonicClock.nanoseconds)
       return Self.unterminated(entry) {
         plugin.registerSessionStream(session, $0, UInt32($1), receive)
@@ -193,15 +227,12 @@ private final class TrialHost {
     case .event(let number):
       start(number)
       return try waitForEnd(number, within: Self.shortWait)
-    case .untilRead:
-      for phase in Phase.session {
-        start(phase.rawValue)
-        if try !waitForEnd(phase.rawValue, within: limit, answersReads: false), isReading { return true }
-      }
-      return false
-    case .close:
-      plugin.closeSessionStream(session)
-      try settle()
+    case .untilRead(let number):
+      if isReading { return true }
+      start(number)
+      _ = try waitForEnd(number, within: limit, answersReads: false)
+      return isReading
+    case .close: plugin.closeSessionStream(session)
     case .shutdown: plugin.shutdown()
     }
     return true
@@ -218,14 +249,11 @@ private final class TrialHost {
     plugin?.eventStream(&event)
   }
 
-  /// Handles calls until the phase ends, and for a while those that come behind its end.
+  /// Handles calls until the phase ends.
   private func waitForEnd(_ number: UInt8, within limit: Duration, answersReads: Bool = true) throws -> Bool {
     let deadline = Deadline.after(limit)
     while let received = try take(until: deadline) {
-      if received.call.ends(number) {
-        try settle()
-        return true
-      }
+      if received.call.ends(number) { return true }
       isReading = !answersReads && received.call.isRead && received.call.sid == session
       if isReading { return false }
       handle(received)
@@ -233,15 +261,15 @@ private final class TrialHost {
     return false
   }
 
-  private func settle() throws {
-    let deadline = Deadline.after(Self.settling)
-    while let received = try take(until: deadline) { handle(received) }
-  }
-
   /// The next call, noted; nil when none comes in time.
   private func take(until deadline: Deadline) throws -> ReceivedCall? {
-    guard var received = inbox.wait(until: deadline, for: \.first) else { return nil }
-    inbox.withLock { _ = $0.removeFirst() }
+    if pending.isEmpty {
+      _ = inbox.wait(until: deadline) { $0.calls.isEmpty ? nil : true }
+      inbox.withLock { swap(&$0.calls, &pending) }
+      pending.reverse()
+    }
+    // A plugin that calls without end must not keep the host.
+    guard Deadline.now < deadline, var received = pending.popLast() else { return nil }
     received.call.session = session
     if received.call.thread == hostThread { received.call.thread = 0 }
     try note(.call(received.call))

@@ -20,9 +20,8 @@ package final class CalledResponses {
   private let unixOffset: UInt64
 
   /// `unixOffset` is Unix time minus monotonic time, nanoseconds.
-  package init(
-    _ request: RequestSpec, content: RequestContent, verify: Verification, unixOffset: UInt64, slots: Int
-  ) {
+  init(_ request: RequestSpec, content: RequestContent, verify: Verification, unixOffset: UInt64, slots: Int)
+  {
     answers = RequestAnswers(content.request, clientIP: request.clientIP)
     upstream = ResponseState(upstream: content.response)
     check = ResponseCheck(verify, upstreamBody: content.response.body)
@@ -32,6 +31,15 @@ package final class CalledResponses {
     for slot in 0..<slots {
       (sessions + slot).initialize(to: Session(response: ResponseState(copyOf: upstream)))
     }
+  }
+
+  /// That of one session, which begins now; nothing of it is verified.
+  package convenience init(_ request: RequestSpec, content: RequestContent) {
+    let now = MonotonicClock.nanoseconds
+    self.init(
+      request, content: content, verify: Verification(), unixOffset: MonotonicClock.unixNanoseconds &- now,
+      slots: 1)
+    open(0, at: now)
   }
 
   deinit {

@@ -50,6 +50,21 @@ package struct WorkerTalk {
     }
   }
 
+  /// The request for a phase, as a host of the dialect sends it, and what the handler's reads are answered from.
+  package func question(
+    _ phase: Phase, _ dialect: DialectTraits, order: LoadOrder
+  ) -> (message: WorkerMessage, id: (high: UInt64, low: UInt64), responses: CalledResponses) {
+    let content = RequestContent(order.request, seed: order.seed)
+    let sentMilliseconds = MonotonicClock.unixNanoseconds / 1_000_000
+    var ids = UUIDv7(seed: .random(in: .min ... .max))
+    let id = ids.next(timestampMilliseconds: sentMilliseconds)
+    let message = WorkerMessage(
+      dialect, id: id, sessionID: order.sessionIDsAfter, phase: phase, entry: order.target.handler,
+      context: HTTPContext(request: content.request, response: content.response).encoded(),
+      reply: inbox, timestampMilliseconds: sentMilliseconds)
+    return (message, id, CalledResponses(order.request, content: content))
+  }
+
   /// Answers a read where the dialect has its reads answered, so that the worker does not wait for ever.
   package func answer(
     _ method: Nylon.Method, _ map: MessageView, on subject: String, from responses: CalledResponses

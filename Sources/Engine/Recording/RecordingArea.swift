@@ -184,7 +184,7 @@ struct ThreadRecorder: @unchecked Sendable {
 /// read, twice for each phase.
 package enum MonotonicClock {
   /// Unix time, nanoseconds.
-  package static var unixNanoseconds: UInt64 { UInt64(Date().timeIntervalSince1970 * 1e9) }
+  static var unixNanoseconds: UInt64 { UInt64(Date().timeIntervalSince1970 * 1e9) }
 
   /// Now, nanoseconds.
   @inline(__always)

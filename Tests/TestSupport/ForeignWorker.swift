@@ -14,30 +14,12 @@ import Foundation
 /// * `twice`: as `reply` without the 20 ms, and again;
 /// * `retyped`: as `reply` without the 20 ms, an id of 16 bytes as text;
 /// * `malformed`: as `reply` without the 20 ms, with bytes in `data` that are no table.
-struct ForeignWorker {
+package struct ForeignWorker {
   /// Compiles the worker; the program's path.
-  static func build(in sandbox: Sandbox) throws -> String {
-    let file = try sandbox.write(source, as: "worker.c")
-    return try CPlugin.compile(file, to: "foreign-worker", in: sandbox, options: ["-O1"])
-  }
-
-  /// A scenario with one such worker and one phase, one request in flight.
-  static func scenario(
-    _ program: String, _ mode: String, dialect: String = "reply", measureSeconds: Double = 0.5,
-    target: String = ""
-  ) -> String {
-    """
-    name: foreign
-    messaging: [{name: default, servers: []}]
-    plugins: [{name: example, messaging: default, group: workers}]
-    targets:
-      - {name: nats, plugin: example, handler: main, phases: [request_filter], timeout_ms: 400,
-         dialect: \(dialect), workers: {count: 1, command: "\(program) \(mode)"}\(target)}
-    loads: [{mode: closed, concurrency: 1}]
-    warmup_seconds: 0.1
-    measure_seconds: \(measureSeconds)
-    drain_seconds: 0.2
-    """
+  package static func build(in folder: String) throws -> String {
+    let file = folder + "/worker.c"
+    try source.write(toFile: file, atomically: true, encoding: .utf8)
+    return try CPlugin.compile(file, to: "foreign-worker", in: folder, options: ["-O1"])
   }
 
   private static let source = #"""
