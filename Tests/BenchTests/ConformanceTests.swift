@@ -104,6 +104,10 @@ import Testing
   func growth() {
     #expect(Growth(bytes: 800_000, sessions: 10_000).isLeak)
     #expect(!Growth(bytes: 600_000, sessions: 10_000).isLeak && !Growth(bytes: 100_000, sessions: 100).isLeak)
+    let filled = [0.0, 900_000, 950_000, 1_000_000].enumerated().map {
+      Growth(bytes: $1, sessions: UInt64($0) * 10_000 + 5)
+    }
+    #expect(Growth(filled) == Growth(bytes: 150_000, sessions: 30_000) && Growth([filled[0]]) == nil)
     #expect(Growth(bytes: 500_000, sessions: 10_000).mayBeLeak)
     #expect(!Growth(bytes: 300_000, sessions: 10_000).mayBeLeak)
     #expect("\(Growth(bytes: -5, sessions: 10))".hasPrefix("0 B stay of each of 10 "))

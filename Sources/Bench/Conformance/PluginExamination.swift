@@ -169,8 +169,7 @@ final class PluginExamination: Examination {
     // Pages that were freed before the load are given back: sessions that leak would take them first, unseen.
     bench.loadEnvironment["MALLOC_CONF"] = "dirty_decay_ms:0,muzzy_decay_ms:0"
     var goesOn = true
-    var start: Growth?
-    var growth = Growth(bytes: 0, sessions: 0)
+    var samples: [Growth] = []
     let measurement: Engine.Measurement
     do {
       measurement = try bench.measure(
@@ -182,10 +181,9 @@ final class PluginExamination: Examination {
         guard sessions > 0, let bytes = ProcessClock.anonymousBytes(pid: at.pid) else {
           return at.measuredSeconds < limitSeconds
         }
-        let now = Growth(bytes: Double(bytes), sessions: sessions)
-        start = start ?? now
-        growth = now - (start ?? now)
-        goesOn = growth.sessions < 10_000 || growth.mayBeLeak && growth.sessions < 40_000
+        samples.append(Growth(bytes: Double(bytes), sessions: sessions))
+        let growth = samples[samples.count - 1] - samples[0]
+        goesOn = growth.sessions < 10_000 || growth.mayBeLeak && growth.sessions < 80_000
         return goesOn
       }
     } catch let failure as LoadFailure {
@@ -197,7 +195,7 @@ final class PluginExamination: Examination {
         throw RuleFinding.deviates("under load \(reason.detail)")
       }
     }
-    if growth.sessions == 0 {
+    guard let growth = Growth(samples) else {
       throw RuleFinding.hangs("under load no session came to its end")
     }
     return growth
@@ -223,5 +221,19 @@ struct Growth: Sendable, Equatable, CustomStringConvertible {
   var mayBeLeak: Bool { bytes + Self.noiseBytes > Self.mostBytesPerSession * Double(sessions) }
   var description: String {
     "\(Int(max(0, bytesPerSession).rounded())) B stay of each of \(sessions.formatted()) sessions"
+  }
+}
+
+extension Growth {
+  /// What grew between the first and the last sample, of which each has all sessions so far: no more than at the pace
+  /// of their second half, since what fills with the first sessions is no leak. Nil when no session came to its end.
+  init?(_ samples: [Growth]) {
+    guard let first = samples.first, let last = samples.last, last.sessions > first.sessions else {
+      return nil
+    }
+    let whole = last - first
+    let middle = samples.last { $0.sessions - first.sessions <= whole.sessions / 2 } ?? first
+    let late = (last - middle).bytesPerSession * Double(whole.sessions)
+    self.init(bytes: min(whole.bytes, late), sessions: whole.sessions)
   }
 }
