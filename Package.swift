@@ -84,7 +84,7 @@ let package = Package(
       name: "Bench",
       dependencies: [
         "Scenario", "Engine", "Lab", "Results", "Report", "Nylon", "NATS", "Baseline", "CLinux", "CNats",
-        "CJemalloc", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "CNylonABI", "CJemalloc", .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: strict),
     .executableTarget(name: "nylon-bench", dependencies: ["Bench"], swiftSettings: strict),
@@ -119,7 +119,8 @@ let package = Package(
       name: "ThreadedPlugin", dependencies: ["CNylonABI"], path: "Sources/Examples/ThreadedPlugin",
       cSettings: strictC),
 
-    // What the tests below share: certificates, nkeys, JWTs, a broker that wants them, and memory for a load.
+    // What the tests below share: certificates, nkeys, JWTs, a broker that wants them, memory for a load, and a plugin
+    // and a worker in C.
     .target(
       name: "TestSupport", dependencies: ["Engine", "COpenSSL"], path: "Tests/TestSupport",
       swiftSettings: strict),
@@ -153,6 +154,7 @@ let package = Package(
       name: "BenchTests",
       dependencies: [
         "Bench", "Lab", "Scenario", "Engine", "Nylon", "Results", "Report", "ExampleHandlers", "NylonPlugin",
+        "TestSupport",
       ],
       swiftSettings: strict),
     .testTarget(name: "ArchitectureTests", swiftSettings: strict),

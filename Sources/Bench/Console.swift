@@ -24,8 +24,8 @@ enum Console {
   }
 }
 
-/// A glance at a load, and the seconds of its measured time so far; 0 before it.
-typealias LoadGlanceAt = (glance: LoadGlance, measuredSeconds: Double)
+/// A glance at a load, the seconds of its measured time so far (0 before it), and its process.
+typealias LoadGlanceAt = (glance: LoadGlance, measuredSeconds: Double, pid: Int32)
 
 /// One line on a terminal: what is measured, rate, p50, p99, errors, time left.
 final class ProgressLine {
@@ -48,7 +48,7 @@ final class ProgressLine {
   }
 
   func show(_ at: LoadGlanceAt) {
-    let (glance, seconds) = at
+    let (glance, seconds) = (at.glance, at.measuredSeconds)
     switch glance.state {
     case .preparing: draw("starting")
     case .warmup: draw("warm-up")

@@ -40,7 +40,8 @@ enum MeasureProcess {
     return measurement
   }
 
-  private static func number(_ variable: String) -> Int32? {
+  /// The descriptor that a variable of the environment names.
+  static func number(_ variable: String) -> Int32? {
     ProcessInfo.processInfo.environment[variable].flatMap(Int32.init)
   }
 }

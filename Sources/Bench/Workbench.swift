@@ -9,6 +9,9 @@ import Scenario
 final class Workbench {
   private let plan: Plan
   var glanceInterval = Duration.milliseconds(200)
+  /// The program of load processes, nil for the running one, and what they have in their environment on top of ours.
+  var loadProgram: String?
+  var loadEnvironment = Workbench.quietCrashes
   private var broker: Broker?
   private var pluginPaths: [String: String] = [:]
   private(set) var pluginFiles: [PluginFile] = []
@@ -113,8 +116,8 @@ final class Workbench {
   ) throws -> Engine.Measurement {
     let shared = try SharedRecording(layout: order.layout)
     let process = try LoadProcess.start(
-      order: Array(try JSONEncoder().encode(order)), sharedMemory: shared.descriptor,
-      environment: Self.loadEnvironment, secrets: secrets(of: order.target))
+      order: Array(try JSONEncoder().encode(order)), program: loadProgram, sharedMemory: shared.descriptor,
+      environment: loadEnvironment, secrets: secrets(of: order.target))
     let watch = order.brokerPID.flatMap { _ in broker }.map {
       BrokerWatch($0.monitor, area: shared.area, seconds: order.measureSeconds)
     }
@@ -124,7 +127,8 @@ final class Workbench {
     let outcome = process.wait(limit: .seconds(seconds), every: glanceInterval) {
       let (start, end) = (shared.area.measureStart, min(MonotonicClock.nanoseconds, shared.area.measureEnd))
       let measuredSeconds = start > 0 && end > start ? Double(end - start) / 1e9 : 0
-      if !onGlance((LoadGlance(shared.area), measuredSeconds)) { shared.area.stopRequested = true }
+      let glance = (LoadGlance(shared.area), measuredSeconds, process.pid)
+      if !onGlance(glance) { shared.area.stopRequested = true }
       return true
     }
     // Before anything can throw: the watch looks into the shared memory, which goes with this function.
@@ -136,7 +140,7 @@ final class Workbench {
   }
 
   /// Mostly the plugin is what crashes: Swift's own long report of it would hide its last words.
-  private static let loadEnvironment =
+  static let quietCrashes =
     ProcessInfo.processInfo.environment["SWIFT_BACKTRACE"] == nil ? ["SWIFT_BACKTRACE": "enable=no"] : [:]
 
   private func measurement(

@@ -3,6 +3,7 @@
 
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define NYLON_EXPORT __attribute__((visibility("default")))
 
@@ -24,9 +25,11 @@ static inline bool is_phase(const NylonFfiBuffer *event) {
   return event != NULL && event->phase >= 1 && event->phase <= 4;
 }
 
-static inline bool keep_callback(uint32_t sid, NylonCallback callback) {
-  if (callback != NULL) atomic_store_explicit(&callbacks[sid % slots], callback, memory_order_release);
-  return callback != NULL;
+/* Opens a session; false for another handler than the one that there is. */
+static inline bool keep_callback(uint32_t sid, const char *entry, uint32_t length, NylonCallback callback) {
+  if (callback == NULL || length != 4 || memcmp(entry, "noop", 4) != 0) return false;
+  atomic_store_explicit(&callbacks[sid % slots], callback, memory_order_release);
+  return true;
 }
 
 NYLON_EXPORT void initialize(const char *config_json, int length) {

@@ -20,9 +20,17 @@ package enum ProcessClock {
   }
 
   /// Resident memory of a process, bytes; nil when it is gone.
-  package static func residentBytes(pid: Int32) -> UInt64? {
-    let pages = fileText("/proc/\(pid)/statm")?.split(separator: " ").dropFirst().first
-    return pages.flatMap { UInt64($0) }.map { $0 * UInt64(sysconf(Int32(_SC_PAGESIZE))) }
+  package static func residentBytes(pid: Int32) -> UInt64? { memory(of: pid)?.resident }
+
+  /// The part of it that is in no file and not shared, bytes; nil when the process is gone.
+  package static func anonymousBytes(pid: Int32) -> UInt64? {
+    memory(of: pid).map { $0.resident - min($0.shared, $0.resident) }
+  }
+
+  private static func memory(of pid: Int32) -> (resident: UInt64, shared: UInt64)? {
+    let page = UInt64(sysconf(Int32(_SC_PAGESIZE)))
+    let sizes = fileText("/proc/\(pid)/statm")?.split(separator: " ").compactMap { UInt64($0) } ?? []
+    return sizes.count > 2 ? (sizes[1] * page, sizes[2] * page) : nil
   }
 
   /// All processes of the session that a process heads, itself among them. It reads all of `/proc`.

@@ -48,6 +48,9 @@ extension Method {
     rawValue == 3 || (107...112).contains(rawValue) || (200...211).contains(rawValue)
   }
 
+  /// Whether the interface has it.
+  package var isKnown: Bool { Self.names[rawValue] != nil }
+
   /// Whether it ends the phase: `next`, `end`, and the end of a stream.
   @inlinable
   public var endsPhase: Bool { rawValue == 1 || rawValue == 2 || rawValue == 105 }

@@ -283,7 +283,7 @@ package enum Answer {
   }
 
   /// The text in lines that fit.
-  private static func wrapped(_ text: String) -> [String] {
+  package static func wrapped(_ text: String) -> [String] {
     lines(of: text.split(separator: " ").map(String.init))
   }
 

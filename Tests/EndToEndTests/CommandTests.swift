@@ -13,7 +13,7 @@ extension EndToEnd {
       "Each command explains itself on standard output",
       arguments: [
         "run", "compare", "claims", "sweep", "export", "calibrate", "doctor", "scenarios", "validate",
-        "init",
+        "init", "conform",
       ])
     func help(command: String) throws {
       let finished = try sandbox.bench(command, "--help")
@@ -37,6 +37,7 @@ extension EndToEnd {
         ["run"], ["run", "a.yaml", "b.yaml"], ["run", "a.yaml", "--seed", "x"],
         ["run", "a.yaml", "--nonsense"],
         ["export", "results"], ["export", "results", "--format", "xml"], ["nonsense"], ["compare"],
+        ["conform"], ["conform", "a.so", "--nats", "a"], ["conform", "a.so", "--dialect", "x"],
       ])
     func wrongUsage(arguments: [String]) throws {
       let finished = try sandbox.start(arguments).finish()

@@ -2,6 +2,7 @@ import Foundation
 import Results
 import struct Engine.Measurement
 import Report
+import TestSupport
 import Testing
 
 extension EndToEnd {

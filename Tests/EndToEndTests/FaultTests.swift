@@ -1,6 +1,7 @@
 import Foundation
 import Results
 import Report
+import TestSupport
 import Testing
 
 extension EndToEnd {

@@ -1,4 +1,5 @@
 import Foundation
+import TestSupport
 
 /// Small scenarios.
 enum Small {
@@ -60,77 +61,36 @@ enum Small {
   }
 }
 
-/// A plugin in C, written from the description of the interface alone: nothing of this package is
-/// included.
-struct CPlugin {
-  /// Bodies of the functions.
-  var initialize = ""
-  var register = "host = callback; return true;"
-  var event = "answer(event, 1);"
-  /// Left out of the library.
-  var without: String?
+extension CPlugin {
+  func build(in sandbox: Sandbox) throws -> String { try build(in: sandbox.folder) }
 
-  private var source: String {
-    """
-    #include <stdbool.h>
-    #include <stdint.h>
-    #include <stdio.h>
-    #include <stdlib.h>
-    #include <string.h>
-    #include <time.h>
-    #include <unistd.h>
-    struct FfiBuffer { uint32_t sid; uint8_t phase; uint32_t method; const uint8_t *ptr; uint64_t len; };
-    typedef void (*callback_t)(const struct FfiBuffer *);
-    static callback_t host;
-    __attribute__((unused)) static void call(uint32_t sid, uint8_t phase, uint32_t method,
-                                             const void *bytes, uint64_t length) {
-      struct FfiBuffer buffer = {sid, phase, method, bytes, length};
-      host(&buffer);
-    }
-    __attribute__((unused)) static void answer(const struct FfiBuffer *event, uint32_t method) {
-      call(event->sid, event->phase, method, NULL, 0);
-    }
-    __attribute__((unused)) static double seconds(void) {
-      struct timespec now;
-      clock_gettime(CLOCK_MONOTONIC, &now);
-      return now.tv_sec + now.tv_nsec / 1e9;
-    }
-    void initialize(const char *config, int length) { \(initialize) }
-    bool register_session_stream(uint32_t sid, const char *entry, uint32_t length, callback_t callback) {
-      \(register)
-    }
-    void event_stream(const struct FfiBuffer *event) { \(event) }
-    void close_session_stream(uint32_t sid) {}
-    void plugin_free(uint8_t *bytes) { free(bytes); }
-    void shutdown(void) {}
-    """
-  }
-
-  /// Compiles it; the library's path.
-  func build(in sandbox: Sandbox) throws -> String {
-    let text = source.components(separatedBy: "\n").filter { line in
-      without.map { !line.hasPrefix("void \($0)(") } ?? true
-    }
-    let file = try sandbox.write(text.joined(separator: "\n"), as: "plugin.c")
-    return try Self.compile(file, to: "plugin.so", in: sandbox)
-  }
-
-  /// Compiles a file to a library, or with other options a program, of that name in the sandbox; its path.
   @discardableResult
   static func compile(
     _ file: String, to name: String, in sandbox: Sandbox, options: [String] = ["-shared", "-fPIC", "-O1"]
   ) throws -> String {
-    let library = "\(sandbox.folder)/\(name)"
-    let compiler = try sandbox.start(
-      program: "/usr/bin/env",
-      [
-        "sh", "-c", "command -v cc >/dev/null && exec cc \"$@\"; exec clang \"$@\"", "compile",
-        "-o", library, file,
-      ] + options)
-    let finished = compiler.finish()
-    guard finished.code == 0 else { throw CompileError(words: finished.err) }
-    return library
+    try compile(file, to: name, in: sandbox.folder, options: options)
   }
+}
 
-  struct CompileError: Error { let words: String }
+extension ForeignWorker {
+  static func build(in sandbox: Sandbox) throws -> String { try build(in: sandbox.folder) }
+
+  /// A scenario with one such worker and one phase, one request in flight.
+  static func scenario(
+    _ program: String, _ mode: String, dialect: String = "reply", measureSeconds: Double = 0.5,
+    target: String = ""
+  ) -> String {
+    """
+    name: foreign
+    messaging: [{name: default, servers: []}]
+    plugins: [{name: example, messaging: default, group: workers}]
+    targets:
+      - {name: nats, plugin: example, handler: main, phases: [request_filter], timeout_ms: 400,
+         dialect: \(dialect), workers: {count: 1, command: "\(program) \(mode)"}\(target)}
+    loads: [{mode: closed, concurrency: 1}]
+    warmup_seconds: 0.1
+    measure_seconds: \(measureSeconds)
+    drain_seconds: 0.2
+    """
+  }
 }

@@ -31,7 +31,7 @@ extension EndToEnd {
       """
       name: open
       plugins: [{name: given, type: ffi, file: \(plugin)}]
-      targets: [{name: given, plugin: given, handler: main}]
+      targets: [{name: given, plugin: given, handler: noop}]
       loads: [{mode: open, rate_per_second: \(rate)}]
       warmup_seconds: 0.1
       measure_seconds: \(seconds)

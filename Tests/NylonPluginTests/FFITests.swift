@@ -43,11 +43,12 @@ struct FFITests {
     }
   }
 
-  @Test("the null plugin answers next in all phases, for any entry")
+  @Test("the null plugin answers next in all phases, and has one handler")
   func null() throws {
     let symbols = try #require(PluginSymbols.loaded("libNullPlugin.so"))
-    let session = FakeHost.run(symbols, entry: "anything", context: sampleContext, queued: false)
+    let session = FakeHost.run(symbols, entry: "noop", context: sampleContext, queued: false)
     #expect(session?.state.withLock { $0.calls } == [.next, .next, .next, .next])
+    #expect(FakeHost.run(symbols, entry: "nope", context: sampleContext, queued: false) == nil)
   }
 
   @Test("an unknown entry is refused, and so is every entry after shutdown")

@@ -22,6 +22,7 @@ package struct NylonBench: ParsableCommand {
         nylon-bench run Scenarios/nats-local.yaml   run one scenario
         nylon-bench compare Scenarios/compare.yaml  FFI against NATS, side by side
         nylon-bench claims                          a verdict on each documented figure
+        nylon-bench conform ./plugin.so             a plugin and the interface, rule by rule
         nylon-bench export results/latest --format csv
         nylon-bench run my.yaml --set targets.0.handler=auth --set measure_seconds=10
 
@@ -33,9 +34,9 @@ package struct NylonBench: ParsableCommand {
     version: ToolVersion.current,
     subcommands: [
       CanonicalCommand.self, RunCommand.self, CompareCommand.self, ClaimsCommand.self, SweepCommand.self,
-      ExportCommand.self, CalibrateCommand.self, DoctorCommand.self, InitCommand.self, ScenariosCommand.self,
-      ValidateCommand.self,
-      MeasureCommand.self, BaselineWorkerCommand.self,
+      ExportCommand.self, CalibrateCommand.self, DoctorCommand.self, InitCommand.self, ConformCommand.self,
+      ScenariosCommand.self, ValidateCommand.self,
+      MeasureCommand.self, TrialCommand.self, BaselineWorkerCommand.self,
     ], defaultSubcommand: CanonicalCommand.self)
 
   package init() {}
@@ -166,6 +167,14 @@ struct MeasureCommand: ParsableCommand {
     commandName: "__measure", abstract: "Loads one target once (started by run).", shouldDisplay: false)
 
   func run() throws { try MeasureProcess.main() }
+}
+
+struct TrialCommand: ParsableCommand {
+  static let name = "__conform"
+  static let configuration = CommandConfiguration(
+    commandName: name, abstract: "Tries a plugin once (started by conform).", shouldDisplay: false)
+
+  func run() throws { try TrialProcess.main() }
 }
 
 struct BaselineWorkerCommand: ParsableCommand {

@@ -29,7 +29,7 @@ package struct LoadOrder: Codable, Sendable, Equatable {
   package var workerPIDs: [Int32] = []
   /// Ids of this load's NATS sessions are greater: workers that keep running may keep what they know of a
   /// session, so ids must not repeat between loads.
-  var sessionIDsAfter = SessionNumbering.lastID(atUnixNanoseconds: MonotonicClock.unixNanoseconds)
+  package var sessionIDsAfter = SessionNumbering.lastID(atUnixNanoseconds: MonotonicClock.unixNanoseconds)
 
   /// Intervals of the measured time.
   package static let windows = 10

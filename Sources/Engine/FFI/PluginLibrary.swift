@@ -2,7 +2,7 @@ import CNylonABI
 import Foundation
 
 /// Why a plugin cannot be used.
-package enum PluginError: Error, Equatable, CustomStringConvertible {
+package enum PluginError: Error, Codable, Equatable, CustomStringConvertible {
   /// Nothing is at the path.
   case missing(path: String)
   /// The file cannot be read.

@@ -5,7 +5,7 @@ import Scenario
 ///
 /// Nothing here allocates under load but a body or headers that outgrow all before, and the table of headers for a
 /// handler that reads all of the response's.
-final class CalledResponses {
+package final class CalledResponses {
   private struct Session {
     var response: ResponseState
     /// Monotonic nanoseconds.
@@ -33,6 +33,15 @@ final class CalledResponses {
     }
   }
 
+  /// That of one session, which begins now; nothing of it is verified.
+  package convenience init(_ request: RequestSpec, content: RequestContent) {
+    let now = MonotonicClock.nanoseconds
+    self.init(
+      request, content: content, verify: Verification(), unixOffset: MonotonicClock.unixNanoseconds &- now,
+      slots: 1)
+    open(0, at: now)
+  }
+
   deinit {
     for slot in 0..<slotCount { sessions[slot].response.deallocate() }
     sessions.deinitialize(count: slotCount)
@@ -40,13 +49,14 @@ final class CalledResponses {
   }
 
   @inline(__always)
-  func open(_ slot: Int, at time: UInt64) {
+  package func open(_ slot: Int, at time: UInt64) {
     sessions[slot].response.reset(to: upstream)
     sessions[slot].openedAt = time
   }
 
   /// Changes a slot's response as a call says; false for an unknown method or a payload that is none.
-  func apply(_ method: Nylon.Method, _ payload: UnsafeRawBufferPointer, slot: Int) -> Bool {
+  @discardableResult
+  package func apply(_ method: Nylon.Method, _ payload: UnsafeRawBufferPointer, slot: Int) -> Bool {
     sessions[slot].response.apply(method, payload)
   }
 
@@ -55,7 +65,7 @@ final class CalledResponses {
   func dropUpstream(_ slot: Int) { sessions[slot].response.dropUpstream() }
 
   /// Gives `body` the answer to a read; false when there is none.
-  func answer(
+  package func answer(
     _ method: Nylon.Method, _ payload: UnsafeRawBufferPointer, slot: Int,
     _ body: (UnsafeRawBufferPointer) -> Void
   ) -> Bool {

@@ -4,11 +4,16 @@ import Scenario
 
 /// Finds out which dialect the workers of a target speak: asks one of them for the session's first phase, in a way
 /// that the workers of every dialect take.
-struct DialectProbe {
+package struct DialectProbe {
   let order: LoadOrder
   let spec: NATSSpec
 
-  private enum Finding {
+  package init(order: LoadOrder, spec: NATSSpec) {
+    self.order = order
+    self.spec = spec
+  }
+
+  package enum Finding {
     case speaks(Dialect)
     /// Nobody answered in time.
     case silence
@@ -17,7 +22,7 @@ struct DialectProbe {
   }
 
   /// An answer is waited for as long as the phase may take, and no longer than this: before a load, and after one.
-  private static let mostNanoseconds: UInt64 = 5_000_000_000
+  package static let mostNanoseconds: UInt64 = 5_000_000_000
   private static let mostAfterwardsNanoseconds: UInt64 = 1_000_000_000
   /// Behind what may be an acknowledgement the first call comes within this time.
   private static let quietNanoseconds: UInt64 = 300_000_000
@@ -63,12 +68,14 @@ struct DialectProbe {
   }
 
   /// Asks with an id of 16 bytes, and when nobody takes that, with a text.
-  private func ask(within most: UInt64 = mostNanoseconds) throws -> Finding {
+  package func ask(within most: UInt64 = DialectProbe.mostNanoseconds) throws -> Finding {
+    guard let phase = order.target.phases.first else { return .silence }
     let talk = try WorkerTalk(order: order, spec: spec)
     defer { talk.close() }
     var finding = Finding.silence
     for idIsText in [false, true] {
-      finding = try Question(order: order, idIsText: idIsText, talk: talk).answer(within: min(patience, most))
+      let question = Question(phase, idIsText: idIsText, order: order, talk: talk)
+      finding = try question.answer(within: min(patience, most))
       if case .speaks = finding { return finding }
     }
     return finding
@@ -81,50 +88,32 @@ struct DialectProbe {
 
   /// One request, and what comes back.
   private struct Question {
-    let order: LoadOrder
-    let idIsText: Bool
     let talk: WorkerTalk
-    let sentMilliseconds = MonotonicClock.unixNanoseconds / 1_000_000
-    let id: (high: UInt64, low: UInt64)
+    let subject: String
+    let asked: (message: WorkerMessage, id: (high: UInt64, low: UInt64), responses: CalledResponses)
 
-    init(order: LoadOrder, idIsText: Bool, talk: WorkerTalk) {
-      (self.order, self.idIsText, self.talk) = (order, idIsText, talk)
-      var ids = UUIDv7(seed: .random(in: .min ... .max))
-      id = ids.next(timestampMilliseconds: sentMilliseconds)
+    init(_ phase: Phase, idIsText: Bool, order: LoadOrder, talk: WorkerTalk) {
+      self.talk = talk
+      subject = talk.subject.phase(phase)
+      asked = talk.question(phase, .question(idIsText: idIsText), order: order)
     }
 
     func answer(within patience: UInt64) throws -> Finding {
-      guard let phase = order.target.phases.first else { return .silence }
-      let content = RequestContent(order.request, seed: order.seed)
-      let called = CalledResponses(
-        order.request, content: content, verify: Verification(),
-        unixOffset: MonotonicClock.unixNanoseconds &- MonotonicClock.nanoseconds, slots: 1)
-      called.open(0, at: MonotonicClock.nanoseconds)
-      let subject = talk.subject.phase(phase)
-      let request = WorkerMessage(
-        .question(idIsText: idIsText), id: id, sessionID: order.sessionIDsAfter, phase: phase,
-        entry: order.target.handler,
-        context: HTTPContext(request: content.request, response: content.response).encoded(),
-        reply: talk.inbox, timestampMilliseconds: sentMilliseconds)
-      talk.publish(try request.encoded(), to: subject)
+      talk.publish(try asked.message.encoded(), to: subject)
       let end = MonotonicClock.nanoseconds + patience
       var finding = Finding.silence
       /// Until when a map of a call may follow one that looks like the only answer.
       var quietEnd = end
       while let reply = talk.next(until: min(end, quietEnd)) {
         guard case .payload(let bytes) = reply else { return .silence }
-        let isOver = bytes.withUnsafeBytes { bytes in
-          take(bytes, subject: subject, called, &finding, &quietEnd)
-        }
-        if isOver { break }
+        if bytes.withUnsafeBytes({ take($0, &finding, &quietEnd) }) { break }
       }
       return finding
     }
 
     /// Looks at one map; whether the phase is over with it.
     private func take(
-      _ bytes: UnsafeRawBufferPointer, subject: String, _ called: CalledResponses, _ finding: inout Finding,
-      _ quietEnd: inout UInt64
+      _ bytes: UnsafeRawBufferPointer, _ finding: inout Finding, _ quietEnd: inout UInt64
     ) -> Bool {
       guard let map = MessageView(reply: bytes) else {
         finding = .unknown("its answer is not one MessagePack map with the interface's types")
@@ -132,7 +121,7 @@ struct DialectProbe {
       }
       if let method = map.method.map(Nylon.Method.init(rawValue:)) {
         finding = Self.finding { $0.end == .call }
-        if method.isRead { answer(method, map, subject: subject, called) }
+        if method.isRead { talk.answer(method, map, on: subject, from: asked.responses) }
         quietEnd = .max
         return method.endsPhase
       }
@@ -140,7 +129,7 @@ struct DialectProbe {
         finding = Self.finding { $0.end == .action }
         return true
       }
-      guard let answered = map.requestID, let words = answered.words, words == id else {
+      guard let answered = map.requestID, let words = answered.words, words == asked.id else {
         // The worker may not take an id of this kind, or this may be the answer to an earlier question.
         let words = map.error.map { String(decoding: $0.prefix(200), as: UTF8.self) }
         finding = .unknown("its answer has another request id\(words.map { ": \"\($0)\"" } ?? "")")
@@ -161,22 +150,6 @@ struct DialectProbe {
 
     private static func finding(_ holds: (DialectTraits) -> Bool) -> Finding {
       Dialect.allCases.first { holds($0.traits) }.map(Finding.speaks) ?? .silence
-    }
-
-    /// Answers a read, so that the worker does not wait for ever.
-    private func answer(
-      _ method: Nylon.Method, _ map: MessageView, subject: String, _ called: CalledResponses
-    ) {
-      let payload = map.data ?? UnsafeRawBufferPointer(start: nil, count: 0)
-      _ = called.answer(method, payload, slot: 0) { answer in
-        let encoder = ReplyEncoder()
-        talk.publish(
-          Array(
-            encoder.encode(
-              requestID: map.requestID, sessionID: map.sessionID, phase: .zero, method: method.rawValue,
-              data: answer)), to: subject, wantsReply: false)
-        withExtendedLifetime(encoder) {}
-      }
     }
   }
 }

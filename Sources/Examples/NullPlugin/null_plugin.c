@@ -4,9 +4,7 @@
 
 NYLON_EXPORT bool register_session_stream(uint32_t sid, const char *entry, uint32_t length,
                                           NylonCallback callback) {
-  (void)entry;
-  (void)length;
-  return keep_callback(sid, callback);
+  return keep_callback(sid, entry, length, callback);
 }
 
 NYLON_EXPORT void event_stream(const NylonFfiBuffer *event) {

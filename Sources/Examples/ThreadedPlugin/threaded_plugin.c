@@ -60,10 +60,8 @@ static void start_thread(void) {
 
 NYLON_EXPORT bool register_session_stream(uint32_t sid, const char *entry, uint32_t length,
                                           NylonCallback callback) {
-  (void)entry;
-  (void)length;
-  if (callback != NULL) pthread_once(&once, start_thread);
-  return keep_callback(sid, callback);
+  pthread_once(&once, start_thread);
+  return keep_callback(sid, entry, length, callback);
 }
 
 NYLON_EXPORT void event_stream(const NylonFfiBuffer *event) {

@@ -53,7 +53,7 @@ extension FFITests {
         path: try workshop.compile(
           file: Workshop.package + "/Sources/Examples/NullPlugin/null_plugin.c", name: "null"))
       for shape in [LoadShape.closed(concurrency: 8), .open(ratePerSecond: 40_000, arrivals: .poisson)] {
-        var load = FFILoad(load: shape, dispatch: dispatch)
+        var load = FFILoad(load: shape, dispatch: dispatch, handler: "noop")
         load.phases = of.phases
         load.decompose = of.decompose
         load.warmupSeconds = 0.05

@@ -10,31 +10,16 @@ import Foundation
 /// * `mute`: nothing;
 /// * `half`: as `reply`, without the 20 ms, for as many milliseconds as its second argument says, then nothing;
 /// * `once`: as `reply` without the 20 ms, but nothing to a session id that came before;
-/// * `error`: the error "the user store is empty".
-struct ForeignWorker {
+/// * `error`: the error "the user store is empty";
+/// * `twice`: as `reply` without the 20 ms, and again;
+/// * `retyped`: as `reply` without the 20 ms, an id of 16 bytes as text;
+/// * `malformed`: as `reply` without the 20 ms, with bytes in `data` that are no table.
+package struct ForeignWorker {
   /// Compiles the worker; the program's path.
-  static func build(in sandbox: Sandbox) throws -> String {
-    let file = try sandbox.write(source, as: "worker.c")
-    return try CPlugin.compile(file, to: "foreign-worker", in: sandbox, options: ["-O1"])
-  }
-
-  /// A scenario with one such worker and one phase, one request in flight.
-  static func scenario(
-    _ program: String, _ mode: String, dialect: String = "reply", measureSeconds: Double = 0.5,
-    target: String = ""
-  ) -> String {
-    """
-    name: foreign
-    messaging: [{name: default, servers: []}]
-    plugins: [{name: example, messaging: default, group: workers}]
-    targets:
-      - {name: nats, plugin: example, handler: main, phases: [request_filter], timeout_ms: 400,
-         dialect: \(dialect), workers: {count: 1, command: "\(program) \(mode)"}\(target)}
-    loads: [{mode: closed, concurrency: 1}]
-    warmup_seconds: 0.1
-    measure_seconds: \(measureSeconds)
-    drain_seconds: 0.2
-    """
+  package static func build(in folder: String) throws -> String {
+    let file = folder + "/worker.c"
+    try source.write(toFile: file, atomically: true, encoding: .utf8)
+    return try CPlugin.compile(file, to: "foreign-worker", in: folder, options: ["-O1"])
   }
 
   private static let source = #"""
@@ -111,9 +96,21 @@ struct ForeignWorker {
       if (!strcmp(mode, "late-action")) {
         begin(4, id, id_bytes); session(sid); key("method"); put("\x01", 1); send_map(reply);
       }
-      if (strcmp(mode, "half") && strcmp(mode, "once")) usleep(20000);
+      if (!strcmp(mode, "retyped") && id[0] == 0xc4) {
+        uint8_t text[17] = {0xb0};
+        memcpy(text + 1, id + 2, 16);
+        begin(4, text, 17); session(sid); key("action"); key("next"); send_map(reply);
+        return;
+      }
+      if (!strcmp(mode, "malformed")) {
+        begin(5, id, id_bytes); session(sid); key("action"); key("next"); key("data"); put("\xc4\x02\x00\xc9", 4);
+        send_map(reply);
+        return;
+      }
+      if (strcmp(mode, "half") && strcmp(mode, "once") && strcmp(mode, "twice")) usleep(20000);
       if (!strcmp(mode, "reply-sdk")) { begin(2, id, id_bytes); send_map(reply); return; }
       begin(4, id, id_bytes); session(sid); key("action"); key("next"); send_map(reply);
+      if (!strcmp(mode, "twice")) send_map(reply);
     }
     int main(int count, char **words) {
       const char *phases[] = {"request_filter", "response_filter", "response_body_filter", "logging"};

@@ -1,0 +1,122 @@
+import ArgumentParser
+import Engine
+import Lab
+import NATS
+import Nylon
+import Report
+import Results
+import Scenario
+
+struct ConformCommand: BenchCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "conform",
+    abstract: "Tries a plugin, or a running pool of workers, against the interface, rule by rule.",
+    discussion: """
+      A plugin is tried in processes of its own: what crashes or hangs is a finding, and the next rule is tried. \
+      Requests to a pool are real ones, so it should not serve others meanwhile.
+
+      RESULTS
+        ok        the rule holds; what was seen may be worth a look
+        deviates  it does not, or the plugin ended its process
+        refused   the plugin does not have that handler
+        hangs     a call or a phase took longer than --timeout
+
+      EXIT CODES
+        0 all is ok, 80 a rule deviates or hangs (symbols that are missing, too), 65 the file is no ELF library or the \
+      handler is refused, 69 the file, a library that it needs, or the broker is missing
+
+      EXAMPLES
+        nylon-bench conform ./plugin.so --handler authz
+        nylon-bench conform ./plugin.so --handler work --config '{"work_us": 50}' --json
+        nylon-bench conform --nats my-plugin --server nats://127.0.0.1:4222 --handler authz
+        nylon-bench conform --nats my-plugin --dialect text-id
+      """)
+
+  @Argument(
+    help: "The plugin: a shared library, or a product of this package.", completion: .file(extensions: ["so"])
+  )
+  var plugin: String?
+
+  @Option(
+    help: ArgumentHelp(
+      "Instead of a plugin: the name by which workers run that are there already.", valueName: "name"))
+  var nats: String?
+
+  @Option(help: "The broker of --nats; its URL may hold user and password.")
+  var server = "nats://127.0.0.1:4222"
+
+  @Option(help: "What the subjects of --nats begin with.")
+  var prefix = Subject.standardPrefix
+
+  @Option(help: "What the workers of --nats have to speak (default: whatever they do).")
+  var dialect: Dialect?
+
+  @Option(help: "The handler to try.")
+  var handler = "noop"
+
+  @Option(help: ArgumentHelp("The plugin's configuration.", valueName: "json"))
+  var config = "{}"
+
+  @Option(help: "Seconds that a call or a phase may take.")
+  var timeout = 2.0
+
+  @Flag(help: "As JSON.")
+  var json = false
+
+  @Flag(name: .customLong("no-color"), help: "No colours.")
+  var noColor = false
+
+  @Flag(help: "Only the summary, and the rules that do not hold.")
+  var quiet = false
+
+  func validate() throws {
+    guard (plugin == nil) != (nats == nil) else {
+      throw ValidationError("name a plugin's file, or a pool with --nats")
+    }
+    guard timeout >= 0.1, timeout <= 600 else { throw ValidationError("--timeout must be from 0.1 to 600") }
+  }
+
+  func execute() throws {
+    let progress = ProgressLine(isDrawn: Console.drawsProgress && !quiet, verbose: false)
+    let conformance: Conformance
+    do {
+      defer { progress.clear() }
+      conformance = try examine { progress.say("conform: \($0)") }
+    } catch let error as PluginError {
+      guard case .notALibrary = error else { throw LoadFailure(error) }
+      throw LoadFailure(kind: .scenario, message: "\(error)")
+    } catch let error as BrokerError {
+      throw LoadFailure(error)
+    }
+    if json {
+      Console.result(try RunJSON.text(conformance))
+    } else {
+      let table = conformance.table(onlyBad: quiet)
+      let rows = table.rows.isEmpty ? "" : "\n" + table.text(colour: Console.usesColour(!noColor))
+      Console.result(conformance.summary + rows)
+    }
+    if let reason = conformance.reason { throw reason }
+  }
+
+  private func examine(_ progress: @escaping (String) -> Void) throws -> Conformance {
+    if let plugin {
+      let examination = PluginExamination(
+        path: try PackageFiles.plugin(plugin), handler: handler, configJSON: config, limitSeconds: timeout,
+        progress: progress)
+      return try examination.examine()
+    }
+    var spec = NATSSpec(pool: "default", servers: [server])
+    (spec.subjectPrefix, spec.dialect) = (prefix, dialect)
+    do {
+      _ = try Subject(prefix: prefix, plugin: nats ?? "")
+    } catch {
+      throw LoadFailure(kind: .scenario, message: "\(error)")
+    }
+    try Broker.probe(url: server)
+    let examination = PoolExamination(
+      name: nats ?? "", handler: handler, spec: spec, limitSeconds: timeout, progress: progress)
+    return try examination.examine()
+  }
+}
+
+extension Dialect: ExpressibleByArgument {}

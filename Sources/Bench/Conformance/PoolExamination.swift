@@ -1,0 +1,295 @@
+import Engine
+import Foundation
+import Nylon
+import Results
+import Scenario
+
+/// What came back for one request.
+struct Exchange: Sendable {
+  var request: WorkerMessage
+  var dialect: DialectTraits
+  /// The maps; nil where one is none, or has values of other types than the interface says.
+  private(set) var maps: [WorkerMessage?] = []
+  /// What is wrong with keys, types and payloads.
+  private(set) var faults: [String] = []
+  /// The place of the first map that ends the phase.
+  private(set) var end: Int?
+  /// Whether the broker found nobody who subscribes.
+  var isRefused = false
+
+  init(request: WorkerMessage, dialect: DialectTraits) { (self.request, self.dialect) = (request, dialect) }
+
+  /// Takes one map.
+  mutating func take(_ bytes: UnsafeRawBufferPointer) {
+    let message = try? WorkerMessage(reply: bytes)
+    maps.append(message)
+    if let message, let view = MessageView(reply: bytes) { noteFaults(message, view) }
+    if end == nil, isEnd(message) { end = maps.count - 1 }
+  }
+
+  private func isEnd(_ message: WorkerMessage?) -> Bool {
+    guard dialect.end == .call, let message else { return true }
+    return message.method.map { Nylon.Method(rawValue: $0).endsPhase } ?? (message.error?.isEmpty == false)
+  }
+
+  private mutating func noteFaults(_ message: WorkerMessage, _ view: MessageView) {
+    let data = view.data ?? UnsafeRawBufferPointer(start: nil, count: 0)
+    // The type of the id is compared with the request's own.
+    if let sign = dialect.foreignSign(in: view), sign != .textID { faults.append("a map \(sign.words)") }
+    let hasSession = dialect.end == .action || message.method != nil
+    if hasSession, message.sessionID != request.sessionID { faults.append("session_id is not the request's") }
+    if message.action == .unknown { faults.append("action is none of next, end and error") }
+    if dialect.end == .action, !data.isEmpty, (try? HTTPContextView(data)) == nil {
+      faults.append("data: \(data.count) bytes are no NylonHttpContext")
+    }
+    let method = message.method.map(Nylon.Method.init(rawValue:))
+    if let fault = method?.fault(phase: 0, payload: data) { faults.append(fault) }
+  }
+
+  /// The map that ended the phase.
+  private var answer: WorkerMessage? { end.flatMap { maps[$0] } }
+
+  /// What a worker says of a request that it does not serve.
+  var error: String? {
+    if let error = answer?.error, !error.isEmpty { return error }
+    return answer?.action == .error || answer?.action == .empty ? "an error without words" : nil
+  }
+
+  /// Why there is no answer with the request's id; nil when there is.
+  var failure: RuleFinding? {
+    if isRefused { return .deviates("nobody subscribes (503 no responders)") }
+    if end == nil {
+      return .hangs(maps.isEmpty ? "no answer" : "\(maps.count) maps, none of which ends the phase,")
+    }
+    guard let answer else { return .deviates("the answer is no MessagePack map with the interface's types") }
+    if answer.requestID == request.requestID { return nil }
+    return .deviates(
+      "request_id comes back \(answer.requestID == nil ? "not at all" : "as another, or another type")")
+  }
+
+  var finding: RuleFinding {
+    failure ?? error.map { .deviates("an error: \($0)") }
+      ?? .ok(maps.count > 1 ? "\(maps.count) maps" : "answered")
+  }
+
+  /// What came behind the end; an acknowledgement may be late.
+  var surplus: String? {
+    guard let end else { return nil }
+    let late = maps[(end + 1)...].first { dialect.end != .call || $0 == nil || $0?.method != nil }
+    return late.map { map in
+      map?.method.map { "\(Nylon.Method(rawValue: $0)) behind the end of the phase" } ?? "a second answer"
+    }
+  }
+}
+
+/// A request to workers.
+private struct PoolRequest {
+  var phase = Phase.requestFilter
+  /// As the dialect has it when nil.
+  var idIsText: Bool?
+  var change: (inout WorkerMessage) -> Void = { _ in }
+  /// Changes the message as it is sent.
+  var alter: (inout [UInt8]) -> Void = { _ in }
+}
+
+/// A request under way: on a connection of its own, so that what comes is its own whatever id it has.
+private final class Conversation {
+  private let talk: WorkerTalk
+  private let subject: String
+  private let responses: CalledResponses
+  private(set) var exchange: Exchange
+
+  init(
+    _ request: PoolRequest, order: LoadOrder, spec: NATSSpec, dialect: DialectTraits
+  ) throws {
+    talk = try WorkerTalk(order: order, spec: spec)
+    subject = talk.subject.phase(request.phase)
+    var traits = dialect
+    traits.idIsText = request.idIsText ?? dialect.idIsText
+    var asked = talk.question(request.phase, traits, order: order)
+    responses = asked.responses
+    request.change(&asked.message)
+    exchange = Exchange(request: asked.message, dialect: dialect)
+    var bytes = try asked.message.encoded()
+    request.alter(&bytes)
+    talk.publish(bytes, to: subject)
+  }
+
+  deinit { talk.close() }
+
+  var isOver: Bool { exchange.isRefused || exchange.end != nil }
+
+  /// Takes what comes next until a monotonic time, and answers it when it is a read.
+  func take(until end: UInt64) {
+    guard let reply = talk.next(until: end) else { return }
+    guard case .payload(let map) = reply else {
+      exchange.isRefused = true
+      return
+    }
+    map.withUnsafeBytes { map in
+      exchange.take(map)
+      guard let view = MessageView(reply: map), let method = view.method.map(Nylon.Method.init(rawValue:)),
+        method.isRead
+      else { return }
+      talk.answer(method, view, on: subject, from: responses)
+    }
+  }
+}
+
+/// Tries a running pool of workers against the interface.
+final class PoolExamination: Examination {
+  /// So long maps are waited for that ought not to come.
+  private static let settlingNanoseconds: UInt64 = 200_000_000
+
+  private let spec: NATSSpec
+  private lazy var order: LoadOrder = {
+    let plan = plan(report.subject, .nats(spec))
+    var order = LoadOrder(
+      plan, target: plan.targets[0], load: .closed(concurrency: 1), replicate: 1, pluginPath: "")
+    order.servers = spec.servers
+    return order
+  }()
+  private var dialect = DialectTraits.question(idIsText: false)
+
+  init(
+    name: String, handler: String, spec: NATSSpec, limitSeconds: Double, progress: @escaping (String) -> Void
+  ) {
+    self.spec = spec
+    super.init(of: name, handler: handler, limitSeconds: limitSeconds, progress: progress)
+  }
+
+  /// Tries every rule. Throws ``BrokerError`` without a broker.
+  func examine() throws -> Conformance {
+    report.isCut = try !examineSpeaking()
+    if !report.isCut { try examineRequests() }
+    return report
+  }
+
+  /// Whether workers are there, in a dialect that is known, and have the handler.
+  private func examineSpeaking() throws -> Bool {
+    guard try rule("subscribers", try subscribers()) else { return false }
+    try rule("dialect", try spoken())
+    guard let dialect = report.dialect else { return false }
+    self.dialect = dialect.traits
+    return try rule("entry", try entry())
+  }
+
+  private func subscribers() throws -> RuleFinding {
+    let subject = try Subject(prefix: spec.subjectPrefix, plugin: report.subject)
+    // No handler of that name need run. One that does may read, and waits until it is answered.
+    let requests = Phase.session.map { PoolRequest(phase: $0, change: { $0.nameEntry(Self.unknownEntry) }) }
+    let deaf = try ask(requests, within: Self.settlingNanoseconds, settles: true)
+      .filter(\.isRefused).compactMap(\.request.phase)
+    return deaf.isEmpty
+      ? .ok("all four phases")
+      : .deviates(
+        "503 no responders on \(deaf.map(subject.phase).listed())",
+        "start the workers; check the plugin's name and --prefix.")
+  }
+
+  /// What the workers speak; what was named where they do not tell.
+  private func spoken() throws -> RuleFinding {
+    order.sessionIDsAfter += 1
+    report.dialect = spec.dialect
+    switch try DialectProbe(order: order, spec: spec).ask() {
+    case .speaks(let spoken):
+      report.dialect = spoken
+      return spec.dialect == nil || spec.dialect == spoken
+        ? .ok(spoken.rawValue)
+        : .deviates(
+          "\(spoken.rawValue), not \(spec.dialect?.rawValue ?? "")", "write dialect: \(spoken.rawValue).")
+    case .silence: return .hangs("no answer")
+    case .unknown(let words):
+      return .deviates(words, spec.dialect == nil ? "name the dialect: --dialect NAME." : nil)
+    }
+  }
+
+  private func entry() throws -> RuleFinding {
+    let exchange = try ask(PoolRequest())
+    let remedy = "name a handler that the workers have: --handler NAME."
+    if exchange.end == nil, let failure = exchange.failure { return failure }
+    return exchange.error.map { .refused("'\(report.handler)': \($0)", remedy) }
+      ?? .ok("'\(report.handler)' is accepted")
+  }
+
+  private func examineRequests() throws {
+    let ids = dialect.idIsText ? [true] : [true, false]
+    let exchanges = try ask(
+      Phase.session.map { PoolRequest(phase: $0) } + ids.map { PoolRequest(idIsText: $0) }, settles: true)
+    let names = Phase.session.map(\.subjectFragment) + ["id as text", "id as 16 bytes"]
+    for (name, exchange) in zip(names, exchanges) { rule(name, exchange.finding) }
+    let faults = exchanges.flatMap(\.faults).uniqued()
+    rule("keys and types", faults.isEmpty ? .ok("as the interface says") : .deviates(faults.listed("; ")))
+    let surplus = exchanges.compactMap(\.surplus).first
+    rule("after the end", surplus.map { .deviates($0) } ?? .ok("nothing"))
+    let others = try ask([
+      PoolRequest(change: { $0.nameEntry(Self.unknownEntry) }), PoolRequest(change: { $0.nameEntry(nil) }),
+      // A message begins with a map of at most 15 entries.
+      PoolRequest(alter: {
+        $0[0] += 1
+        $0 += [0xa9] + Array("x-unknown".utf8) + [0xc3]
+      }),
+    ])
+    rule("wrong entry", named(Self.unknownEntry, others[0]))
+    rule("no entry", named(nil, others[1]))
+    rule("unknown keys", others[2].finding)
+    try rule("unknown version", try unknownVersion())
+  }
+
+  /// What becomes of a request that names a handler which is not there, or none.
+  private func named(_ entry: String?, _ exchange: Exchange) -> RuleFinding {
+    if let failure = exchange.failure { return failure }
+    if let error = exchange.error { return .ok("an error: \(error)") }
+    return entry == nil
+      ? .ok("answered")
+      : .deviates("'\(Self.unknownEntry)' is accepted", "answer an unknown entry with an error.")
+  }
+
+  /// Whatever a worker does with a version that it does not know: it must live on.
+  private func unknownVersion() throws -> RuleFinding {
+    // Behind the map and the key, which are the first two entries.
+    let other = try ask(PoolRequest(alter: { $0[2 + "version".utf8.count] = 9 }))
+    let after = try ask(PoolRequest()).finding
+    if after.result != .ok { return .hangs("after version 9: \(after.seen)") }
+    return .ok(other.end == nil ? "not answered" : other.error.map { "an error: \($0)" } ?? "answered")
+  }
+
+  private func ask(_ request: PoolRequest) throws -> Exchange { try ask([request])[0] }
+
+  /// Sends requests beside each other, and gathers what comes until each phase has ended.
+  ///
+  /// - Parameters:
+  ///   - limitNanoseconds: how long none may end, since workers may take one request after the other.
+  ///   - settles: whether more is waited for behind the ends.
+  private func ask(
+    _ requests: [PoolRequest], within limitNanoseconds: UInt64? = nil, settles: Bool = false
+  ) throws -> [Exchange] {
+    let conversations = try requests.map { request in
+      // Workers may keep what they know of a session.
+      order.sessionIDsAfter += 1
+      return try Conversation(request, order: order, spec: spec, dialect: dialect)
+    }
+    let limit = limitNanoseconds ?? UInt64(limitSeconds * 1e9)
+    var end = MonotonicClock.nanoseconds + limit
+    var open = conversations
+    while !open.isEmpty, MonotonicClock.nanoseconds < end {
+      for one in open { one.take(until: MonotonicClock.nanoseconds + 1_000_000) }
+      let count = open.count
+      open.removeAll(where: \.isOver)
+      if open.count < count { end = MonotonicClock.nanoseconds + limit }
+    }
+    end = MonotonicClock.nanoseconds + (settles ? Self.settlingNanoseconds : 0)
+    while MonotonicClock.nanoseconds < end {
+      for one in conversations { one.take(until: MonotonicClock.nanoseconds + 1_000_000) }
+    }
+    return conversations.map(\.exchange)
+  }
+}
+
+extension WorkerMessage {
+  /// Names another handler, or none.
+  fileprivate mutating func nameEntry(_ entry: String?) {
+    headers.removeAll { $0.key == "entry" }
+    if let entry { headers.append(KeyValue(key: "entry", value: entry)) }
+  }
+}
