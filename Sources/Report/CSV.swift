@@ -45,7 +45,8 @@ enum CSV {
   ) -> File {
     let cells = columns.map { column in
       [
-        "`\(column.name)`", column.unit, column.better == .neither ? "" : column.better.rawValue,
+        "`\(column.name)`", column.isText ? "text" : column.unit,
+        column.better == .neither ? "" : column.better.rawValue,
         column.meaning,
       ]
     }

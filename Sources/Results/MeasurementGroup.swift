@@ -47,7 +47,7 @@ package struct MeasurementGroup {
   /// The replicates that figures are taken from: neither broken nor disturbed.
   package var sound: [Measurement] {
     let isSaturated = isSaturated
-    return whole.filter { !$0.has(.steal) && !$0.has(.shortWarmup) && (isSaturated || !$0.has(.saturated)) }
+    return whole.filter { !$0.isDisturbed && (isSaturated || !$0.has(.saturated)) }
   }
 
   /// The sound replicates; where there is none, all, so that what was measured is shown.

@@ -19,11 +19,11 @@ package struct SummaryRow {
     }
   }
 
-  /// All columns in the promised order; new ones go to the end.
+  /// All columns in the promised order; new ones go to the end. The column of a new counter is added there by itself.
   package static let columns: [Column<SummaryRow>] =
     identity + outcomes[...Counter.duplicates.rawValue] + figures
     + outcomes[Counter.unexpected.rawValue...Counter.wrongContent.rawValue] + later + processes + monitoring
-    + outcomes[(Counter.wrongContent.rawValue + 1)...] + late
+    + late + outcomes[(Counter.wrongContent.rawValue + 1)...]
 
   private static let identity: [Column<SummaryRow>] = [
     .text("run_id", "the run's folder", \.runID),

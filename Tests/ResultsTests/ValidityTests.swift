@@ -239,6 +239,13 @@ struct ConditionTests {
     #expect(!none.isValid && none.used.count == 2 && none.validity == "NO: steal, worker_died")
   }
 
+  @Test(
+    "uses no replicate that is broken or disturbed, whatever the reason",
+    arguments: InvalidReason.Code.allCases.filter { [.broken, .disturbed].contains($0.level) })
+  func unused(code: InvalidReason.Code) {
+    #expect(group([[], []], invalid: [[code]]).sound.map(\.replicate) == [2])
+  }
+
   @Test("keeps its figures when an old run says that the generator was late")
   func oldRuns() {
     #expect(group([[], []], invalid: [[.generatorLate], [.generatorLate]]).isValid)

@@ -9,8 +9,8 @@ struct ExportCommand: BenchCommand {
   static let configuration = CommandConfiguration(
     commandName: "export", abstract: "Writes a stored run in another format, without measuring.",
     discussion: """
-      One file goes to standard output. Formats with several files (csv, hgrm) print summary.csv, or \
-      the first distribution, unless --to names a folder, which gets all of them.
+      One file goes to standard output: of a format with several, such as csv, the first. With --to all of them go to \
+      a folder.
 
       EXAMPLES
         nylon-bench export results/latest --format csv
@@ -21,7 +21,7 @@ struct ExportCommand: BenchCommand {
   @Argument(help: ArgumentHelp("A run's folder, or its run.json.", valueName: "run"))
   var runPath: String
 
-  @Option(help: "csv, json, markdown, html, hgrm or hlog.")
+  @Option(help: "The format.")
   var format: ExportFormat
 
   @Option(help: "Folder that gets all files of the format.")
