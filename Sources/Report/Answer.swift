@@ -126,12 +126,12 @@ package enum Answer {
   /// The metrics that a reader asks for; the others explain these.
   package static let metrics = Set(asked.map(\.metric))
 
-  private struct Row {
+  struct Row {
     let name: String
     let row: ComparisonRow
   }
 
-  private static func comparisons(_ document: RunDocument) -> [Row] {
+  static func comparisons(_ document: RunDocument) -> [Row] {
     let rows = document.comparisons.filter { row in
       !Comparison.isAA(row, document.scenario.targets)
         && !Crossover.isPart(row.a) && !Crossover.isPart(row.b)
@@ -267,7 +267,7 @@ package enum Answer {
     return ReportTable("The documented figures", columns, overall)
   }
 
-  private static func promises(_ document: RunDocument) -> [String] {
+  static func promises(_ document: RunDocument) -> [String] {
     let all = document.claims.filter { $0.isOverall && $0.documented.isEmpty }
     guard !all.isEmpty else { return [] }
     func ids(_ verdict: ClaimVerdict.Verdict) -> [String] { all.filter { $0.verdict == verdict }.map(\.id) }

@@ -6,8 +6,8 @@ struct ReportSection {
   var title: String
   var paragraphs: [String] = []
   var tables: [ReportTable] = []
-  /// Percentile charts belong here, in HTML.
-  var hasCharts = false
+  /// Whether HTML shows only its title until a reader opens it.
+  var isFolded = true
 
   var isList: Bool { paragraphs.count > 3 }
 }
@@ -60,7 +60,7 @@ enum ReportText {
         + "does not state latency under load. An open load sends when its schedule says, and its response "
         + "time counts from then.",
     ]
-    return ReportSection(title: "What this is", paragraphs: paragraphs)
+    return ReportSection(title: "What this is", paragraphs: paragraphs, isFolded: false)
   }
 
   private static func subjects(_ document: RunDocument) -> [String] {
@@ -86,8 +86,7 @@ enum ReportText {
       ResultTables.costsOverLength(document), ResultTables.resources(document), ResultTables.broker(document),
       ResultTables.baseline(document),
     ]
-    return ReportSection(
-      title: "Results", tables: tables.filter { !$0.rows.isEmpty }, hasCharts: true)
+    return ReportSection(title: "Results", tables: tables.filter { !$0.rows.isEmpty })
   }
 
   private static func trouble(_ document: RunDocument) -> ReportSection {
@@ -101,7 +100,8 @@ enum ReportText {
       each("Invalid") { $0.invalidReasons.map { "\($0)" } } + whole + each("Warning", \.warnings)
     return ReportSection(
       title: "Validity and warnings",
-      paragraphs: all.isEmpty ? ["Every measurement is valid, and there are no warnings."] : all)
+      paragraphs: all.isEmpty ? ["Every measurement is valid, and there are no warnings."] : all,
+      isFolded: all.count > 8)
   }
 
   private static func circumstances(_ document: RunDocument) -> ReportSection {
@@ -151,6 +151,6 @@ enum ReportText {
       paragraphs: [
         "Histograms are HdrHistograms of 3 significant digits from 1 ns to 60 s (histograms.hlog); sum, least "
           + "and greatest are exact. Everything in this report can be made again from run.json."
-      ], tables: [table])
+      ], tables: [table], isFolded: false)
   }
 }

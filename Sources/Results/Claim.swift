@@ -157,7 +157,7 @@ package struct ClaimVerdict: Codable, Sendable, Equatable {
 
   /// The conditions of the row that counts for a gate, and of one about documents that disagree.
   package static let overall = "overall"
-  static let disagreement = "disagreement"
+  package static let disagreement = "disagreement"
 
   package var id: String
   package var document: String

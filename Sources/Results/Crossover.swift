@@ -7,7 +7,7 @@ package struct ExtraTime {
   package var interval: Interval
 
   /// Nil without an interval.
-  init?(_ a: String, _ b: String, _ document: RunDocument) {
+  package init?(_ a: String, _ b: String, _ document: RunDocument) {
     let sides = [a, b].map { MeasurementGroup($0, "closed-1", of: document.measurements) }
     let phases = Double(document.scenario.targets.first { $0.name == a }?.phases.count ?? 1)
     let each = MeasurementGroup.pairs("response_p50_us", sides[0].sound, sides[1].sound).map {

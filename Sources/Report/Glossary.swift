@@ -1,0 +1,49 @@
+// The words that figures use, defined beside them; where a column has a meaning, it is that.
+import Results
+
+enum Glossary {
+  struct Term: Equatable {
+    var word: String
+    var meaning: String
+  }
+
+  static func loads(_ load: String?) -> [Term] {
+    [Term.closed, .open].filter { term in load.map { term.word.prefix(5) == $0.prefix(5) } ?? true }
+  }
+
+  static let comparison: [Term] =
+    [
+      Term(word: "replicate", meaning: "one measurement of a target under a load, everything started anew"),
+      Term(
+        word: "interval",
+        meaning: "where the median of all possible replicates lies, with at least 95 % confidence"),
+    ]
+    + [("ratio", "ratio"), ("noise floor", "noise_floor")].map { word, name in
+      Term(word: word, meaning: ComparisonRow.columns.first { $0.name == name }?.meaning ?? "")
+    }
+
+  static let cpu: [Term] = [
+    ("generator", "cpu_generator_us"), ("broker", "cpu_broker_us"), ("workers", "cpu_workers_us"),
+  ].map { .column($0, $1) }
+}
+
+extension Glossary.Term {
+  static let response = Self(
+    word: "response time",
+    meaning:
+      "from when the schedule wanted a request, in a closed load from when it was sent, until it was done")
+  static let percentile = Self(
+    word: "p99", meaning: "percentile: 99 % of the requests were done within this time; p50 is the median")
+  static let rate = column("req/s", "throughput_rps")
+  static let closed = Self(
+    word: "closed-N", meaning: "N requests in flight, each followed by the next; shows the highest throughput"
+  )
+  static let open = Self(
+    word: "open-N", meaning: "N requests a second, sent when the schedule says; shows latency under load")
+  static let window = Self(
+    word: "interval of time", meaning: "the measured time in equal parts, by when requests ended")
+
+  static func column(_ word: String, _ name: String) -> Self {
+    Self(word: word, meaning: SummaryRow.column(name)?.meaning ?? "")
+  }
+}
