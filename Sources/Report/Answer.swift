@@ -46,8 +46,11 @@ package enum Answer {
   /// The same as the first section of a report.
   static func section(_ document: RunDocument) -> ReportSection {
     let tables = [figures(document, most: (.max, .max)), claims(document)]
+    let about = head(document).filter { !$0.isEmpty }.reduce("") { text, line in
+      text.isEmpty ? line : text + (line.hasPrefix("  ") ? line.dropFirst() : ". " + line)
+    }
     let words = [
-      head(document), otherHosts(document), furtherSubjects(document), ruleOfThumb(document),
+      [about + "."], otherHosts(document), furtherSubjects(document), ruleOfThumb(document),
       promises(document),
     ].map { $0.joined(separator: " ") }
     return ReportSection(

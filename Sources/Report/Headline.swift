@@ -120,8 +120,9 @@ struct Headline {
     var sentences: [String] = []
     if a == "FFI", let least = Crossover(document)?.leastMicroseconds, least.low > 0 {
       sentences = [
-        "FFI where handlers take less than about \(time(least.middle)) a phase: there NATS takes over 10 % longer.",
-        "Either from there on (\(time(least.low)) to \(time(least.high))): what NATS promises beside speed decides.",
+        "Use FFI where handlers take less than about \(time(least.middle)) a phase (\(time(least.low)) to "
+          + "\(time(least.high))): NATS takes over 10 % longer there.",
+        "Use either for slower handlers, and decide by what NATS promises besides speed.",
       ]
     }
     return Card(question: a == "FFI" ? "FFI or NATS?" : "\(a) or \(b)?", counts: counts, sentences: sentences)
