@@ -66,6 +66,8 @@ struct Rounds {
   var budgetSeconds: Double?
   /// Rounds that have been made.
   private(set) var made = 0
+  /// Measurements of those rounds.
+  private var measurementCount = 0
   /// What the next round measures; nil for all.
   private var wanted: Set<Condition>?
   /// Conditions that are warmed up for twice as long, since their replicates agreed on a trend.
@@ -103,6 +105,7 @@ struct Rounds {
   mutating func finishRound(
     _ document: inout RunDocument, checks: [ClaimCheck], elapsedSeconds: Double
   ) -> End? {
+    measurementCount += nextRound().count
     made += 1
     giveUp(document)
     if made >= plan.replicates, isLook {
@@ -116,7 +119,8 @@ struct Rounds {
       if wanted == [] { return .answered }
     }
     if made >= most { return .mostRounds }
-    let next = elapsedSeconds / Double(made)
+    // A later round has fewer conditions than the first ones, and takes so much less.
+    let next = elapsedSeconds * Double(nextRound().count) / Double(max(1, measurementCount))
     if let budgetSeconds, elapsedSeconds + next > budgetSeconds { return .budget }
     return nil
   }

@@ -221,9 +221,10 @@ package enum Answer {
         let rate = SummaryRow.column("throughput_rps")?.shown(last.median("throughput_rps"))
       else { return nil }
       let verdicts = document.claims.filter { $0.condition.hasSuffix(" \(target.name)") }.map(\.verdict)
+        .filter { $0 != .inconclusive && $0 != .notMeasured }
       let counts = verdicts.uniqued().map { one in "\(verdicts.count { $0 == one }) \(one.rawValue)" }
       return "\(target.name): p50 \(time(unloaded)) at \(mine[0].load), \(rate) req/s at \(last.load)"
-        + (counts.isEmpty ? "." : "; documented figures: \(counts.joined(separator: ", ")).")
+        + (counts.isEmpty ? "." : "; documented: \(counts.joined(separator: ", ")).")
     }
   }
 

@@ -51,7 +51,7 @@ private func names(_ steps: [Step]) -> [String] {
   steps.map { "\($0.target.name) \($0.load.label) \($0.replicate)" }
 }
 
-/// Makes rounds of made-up measurements until they end; what each round measured.
+/// Makes rounds of made-up measurements of 2.5 s until they end; what each round measured.
 private func play(
   _ plan: Plan, budgetSeconds: Double? = nil, measure: (Step) -> Engine.Measurement
 ) -> (rounds: [[String]], end: Rounds.End?, document: RunDocument, schedule: Rounds) {
@@ -64,7 +64,7 @@ private func play(
     let steps = rounds.nextRound()
     played.append(names(steps))
     document.measurements += steps.map(measure)
-    let seconds = Double(played.count) * 10
+    let seconds = Double(document.measurements.count) * 2.5
     if let end = rounds.finishRound(&document, checks: [], elapsedSeconds: seconds) {
       return (played, end, document, rounds)
     }
@@ -101,15 +101,17 @@ struct RoundTests {
     #expect(names(Rounds(plan: plan).nextRound()) == ["a closed-1 1", "b closed-1 1", "b closed-8 1"])
   }
 
+  /// Under closed-1 the two targets are as far apart as their replicates.
+  private func openUnderOneLoad(_ step: Step) -> Engine.Measurement {
+    let isApart = step.load.label == "closed-8" && step.target.name == "b"
+    let noise =
+      step.load.label == "closed-1" && step.target.name == "b" ? UInt64(step.replicate % 2) * 40 : 0
+    return replicate(step, microseconds: isApart ? 1000 : 100 + noise)
+  }
+
   @Test("Rounds after the fewest measure only what an open question needs, until the most")
   func openQuestions() throws {
-    let played = play(plan) { step in
-      // Under closed-1 the two are as far apart as their replicates.
-      let isApart = step.load.label == "closed-8" && step.target.name == "b"
-      let noise =
-        step.load.label == "closed-1" && step.target.name == "b" ? UInt64(step.replicate % 2) * 40 : 0
-      return replicate(step, microseconds: isApart ? 1000 : 100 + noise)
-    }
+    let played = play(plan, measure: openUnderOneLoad)
     #expect(played.end == .mostRounds)
     try #require(played.rounds.count == 12)
     #expect(played.rounds[6] == ["a closed-1 7", "b closed-1 7"])
@@ -157,6 +159,9 @@ struct RoundTests {
   func budget() {
     let played = play(plan, budgetSeconds: 35) { replicate($0, microseconds: 100) }
     #expect(played.rounds.count == 3 && played.end == .budget)
+    // A round of two conditions takes half as long.
+    let later = play(plan, budgetSeconds: 70, measure: openUnderOneLoad)
+    #expect(later.rounds.count == 8 && later.end == .budget)
   }
 
   @Test("A time budget has a unit and is at most a day")
