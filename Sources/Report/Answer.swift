@@ -29,7 +29,7 @@ package enum Answer {
     }
     parts += [
       otherHosts(document) + furtherSubjects(document), ruleOfThumb(document),
-      table(claims(document), colour), promises(document),
+      table(claims(document), colour).dropLast() + promises(document),
     ]
     if !document.expectations.isEmpty {
       parts.append(table(ResultTables.expectations(document.expectations), colour))
@@ -223,8 +223,9 @@ package enum Answer {
       let verdicts = document.claims.filter { $0.condition.hasSuffix(" \(target.name)") }.map(\.verdict)
         .filter { $0 != .inconclusive && $0 != .notMeasured }
       let counts = verdicts.uniqued().map { one in "\(verdicts.count { $0 == one }) \(one.rawValue)" }
-      return "\(target.name): p50 \(time(unloaded)) at \(mine[0].load), \(rate) req/s at \(last.load)"
-        + (counts.isEmpty ? "." : "; documented: \(counts.joined(separator: ", ")).")
+      let place = mine[0].load == "closed-1" ? "unloaded" : "at \(mine[0].load)"
+      return "\(target.name): p50 \(time(unloaded)) \(place), \(rate) req/s at \(last.load)"
+        + (counts.isEmpty ? "." : "; verdicts: \(counts.joined(separator: ", ")).")
     }
   }
 

@@ -228,7 +228,7 @@ struct OtherClaimTests {
     run.judge(checks)
     let answer = Answer.text(run, folder: "results/run", colour: false)
     #expect(answer.contains("ffi-go: p50 9.2"), "\(answer)")
-    #expect(answer.contains("; documented: 1 worse."), "\(answer)")
+    #expect(answer.contains("; verdicts: 1 worse."), "\(answer)")
     plan.targets = [go]
     #expect(ClaimCheck.all([spec], plan: plan)[0].conditions.map(\.target) == ["ffi-go", "ffi-go"])
   }
