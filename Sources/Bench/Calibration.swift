@@ -333,7 +333,8 @@ struct Calibration {
     natsTarget(broker, inFlight: inFlight, plugin: "worker", workers: .own)
   }
 
-  /// The rows of the engine, and of libnats driven in two ways, each beside the bare client of the same round.
+  /// The rows of the engine, and of libnats driven in two ways, each beside the bare client of the same round. The gate
+  /// asks nothing of libnats, so fewer rounds do.
   private func nats(libnatsRounds: Int) throws -> [[CalibrationRow]] {
     try withBareWorker { pool in
       let rows = try Self.inFlight.map { inFlight in

@@ -271,7 +271,7 @@ extension CalibrationResult {
     return tables.filter { !$0.rows.isEmpty }.map { $0.text() + "\n" }.joined()
       + "Medians of \(rounds) rounds of \(secondsEach.formatted()) s, bare and engine in turn; "
       + "a ratio is the median of the rounds' own.\nThe null plugin, 60 % of its highest rate, and NATS: "
-      + "\(rounds * Calibration.shortRounds) rounds, each as much shorter."
+      + "\(rounds * Calibration.shortRounds) rounds, each as much shorter; libnats: \(rounds) of these."
   }
 
   private var goalTable: ReportTable {

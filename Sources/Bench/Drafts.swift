@@ -23,8 +23,9 @@ enum Drafts {
     return ScenarioDraft.absolute(file)
   }
 
-  /// For one plugin of a Nylon configuration; nil where none is named, and those that it has are told.
-  static func configured(_ path: String, plugin name: String?, handler: String?) throws -> ScenarioDraft? {
+  /// For one plugin of a Nylon configuration. Where none is named, lists those that it has and throws
+  /// `ExitReason.wrongUsage`.
+  static func configured(_ path: String, plugin name: String?, handler: String?) throws -> ScenarioDraft {
     let plugins = try ScenarioLoader.plugins(ofNylon: path)
     guard let first = plugins.first else {
       throw ScenarioError(
@@ -36,7 +37,7 @@ enum Drafts {
         "\(path) is Nylon's own configuration: say which of its plugins.\n\n\(list(plugins))\n"
           + "For example: nylon-bench run \(path) --plugin "
           + (plugins.first { $0.obstacle == nil } ?? first).name)
-      return nil
+      throw ExitReason.wrongUsage
     }
     guard let plugin = plugins.first(where: { $0.name == name }) else {
       throw ScenarioError(

@@ -64,7 +64,7 @@ extension Plan {
     var plan = self
     plan.targets = []
     for target in targets {
-      guard target.optional == true, let part = target.missingPart else {
+      guard target.isOptional, let part = target.missingPart else {
         plan.targets.append(target)
         continue
       }

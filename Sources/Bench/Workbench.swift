@@ -9,7 +9,7 @@ import Scenario
 final class Workbench {
   private let plan: Plan
   var glanceInterval = Duration.milliseconds(200)
-  /// The program of load processes, nil for the running one, and what they have in their environment on top of ours.
+  /// The program of load processes, nil for the running one, and what is added to their environment.
   var loadProgram: String?
   var loadEnvironment = Workbench.quietCrashes
   private var broker: Broker?

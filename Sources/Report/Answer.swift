@@ -215,7 +215,7 @@ package enum Answer {
   static func furtherSubjects(_ document: RunDocument) -> [String] {
     guard !document.claims.isEmpty else { return [] }
     let groups = MeasurementGroup.all(document)
-    return document.scenario.targets.filter { $0.optional == true }.compactMap { target in
+    return document.scenario.targets.filter(\.isOptional).compactMap { target in
       let mine = groups.filter { $0.target == target.name }
       guard let unloaded = mine.first?.median("response_p50_us"), let last = mine.last,
         let rate = SummaryRow.column("throughput_rps")?.shown(last.median("throughput_rps"))

@@ -96,7 +96,7 @@ struct Headline {
     )
   }
 
-  private static func time(_ microseconds: Double) -> String {
+  static func time(_ microseconds: Double) -> String {
     Number.time(microseconds: microseconds) ?? "–"
   }
 

@@ -89,10 +89,6 @@ struct ReportFigures {
         ? "The first \(Self.mostSeries) of \(all.count) targets; tables have all." : "",
     ]
   }
-
-  private static func time(_ microseconds: Double) -> String {
-    Number.time(microseconds: microseconds) ?? "–"
-  }
 }
 
 // MARK: Response time by percentile
@@ -112,14 +108,14 @@ extension ReportFigures {
         guard let time = histogram.printableMicroseconds(percentile) else { return nil }
         return Chart.Point(
           x: percentile, y: time,
-          title: "\(group.target), p\(Number.text(percentile) ?? ""): \(Self.time(time))",
+          title: "\(group.target), p\(Number.text(percentile) ?? ""): \(Headline.time(time))",
           isMarked: Self.named.contains(percentile))
       }
       return series(group.target, points)
     }.filter { $0.points.count > 1 }
     let words = [50.0, 99].map { percentile in
       let each = curves.compactMap { one in
-        one.points.first { $0.x == percentile }?.y.map { "\(one.name) \(Self.time($0))" }
+        one.points.first { $0.x == percentile }?.y.map { "\(one.name) \(Headline.time($0))" }
       }
       return each.isEmpty ? "" : "p\(Int(percentile)): \(each.joined(separator: ", "))."
     }
@@ -146,7 +142,7 @@ extension ReportFigures {
         guard let rate = group.median("throughput_rps"), let time = group.median("response_p50_us") else {
           return nil
         }
-        let words = "\(Number.grouped(rate) ?? "") req/s, p50 \(Self.time(time))"
+        let words = "\(Number.grouped(rate) ?? "") req/s, p50 \(Headline.time(time))"
         return Chart.Point(
           x: rate, y: time, label: group.load, title: "\(target), \(group.load): \(words)",
           isHollow: group.load.hasPrefix("open-"))
@@ -183,7 +179,7 @@ extension ReportFigures {
     return (document.implied ?? []).compactMap { pair in
       guard places.insert([pair.ratePerSecond, pair.latencyMicroseconds]).inserted else { return nil }
       let claim = document.claims.first { $0.id == pair.claim && $0.isOverall }
-      let range = claim.map { "\($0.documented) \($0.unit)" } ?? Self.time(pair.latencyMicroseconds)
+      let range = claim.map { "\($0.documented) \($0.unit)" } ?? Headline.time(pair.latencyMicroseconds)
       let words = "\(range) at \(Number.grouped(pair.ratePerSecond) ?? "") req/s"
       return Chart.Point(
         x: pair.ratePerSecond, y: pair.latencyMicroseconds, ends: claim?.documentedMicroseconds,
@@ -333,11 +329,11 @@ extension ReportFigures {
         bars[number].points.append(
           Chart.Point(
             x: cost, y: Double(place), ends: (end, end + cost), label: String(bars[number].name.prefix(1)),
-            title: "\(group.target), \(group.load), \(part): \(Self.time(cost))"))
+            title: "\(group.target), \(group.load), \(part): \(Headline.time(cost))"))
         end += cost
       }
       let lack = missing.isEmpty ? "" : " without \(missing.joined(separator: ", ")), not measured"
-      rows.append(("\(group.target), \(group.load)", Self.time(end) + lack))
+      rows.append(("\(group.target), \(group.load)", Headline.time(end) + lack))
     }
     let title = "CPU time of a request"
     let x = Chart.Measure(title: "CPU time per answered request", scale: .linear) {

@@ -105,8 +105,8 @@ extension ClaimCheck {
 
   /// Those that decide a claim, and those that the run could do without, such as a plugin in another language.
   private static func split(_ targets: [Target]) -> (deciding: [Target], further: [Target]) {
-    let deciding = targets.filter { $0.optional != true }
-    return deciding.isEmpty ? (targets, []) : (deciding, targets.filter { $0.optional == true })
+    let deciding = targets.filter { !$0.isOptional }
+    return deciding.isEmpty ? (targets, []) : (deciding, targets.filter(\.isOptional))
   }
 
   private static func check(_ spec: ClaimSpec, targets all: [Target], in plan: Plan) -> ClaimCheck {

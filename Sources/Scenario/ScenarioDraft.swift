@@ -282,7 +282,7 @@ extension ScenarioDraft {
       """
     case .configured:
       """
-          # More keys of a target, such as `workers` for a pool that is to be started: docs/scenario.md.
+          # More keys of a target, such as `workers`, which starts a pool: docs/scenario.md.
       """
     }
   }

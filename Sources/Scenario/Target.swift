@@ -31,6 +31,7 @@ package struct Target: Codable, Sendable, Equatable {
   static let longestName = 64
 
   package var isDecomposed: Bool { decompose == true }
+  package var isOptional: Bool { optional == true }
 
   /// Nylon's defaults for all four phases.
   package static let standardPolicies: [Phase: PhasePolicy] = Dictionary(

@@ -44,7 +44,7 @@ struct InitCommand: BenchCommand {
         remedy: "name another file: nylon-bench init \(first) my.yaml")
     }
     let draft = (subject ?? .example).written(to: file)
-    // What 'run' would refuse is told now.
+    // What 'run' would refuse, 'init' refuses, too.
     _ = try ScenarioLoader.load(draft, options: ScenarioLoader.Options(metrics: SummaryRow.numericColumns))
     try write(draft.text(), to: file)
     Console.result("wrote \(file); it is run by: nylon-bench run \(file)")
@@ -69,12 +69,7 @@ struct InitCommand: BenchCommand {
   }
 
   private func configured(_ path: String) throws -> ScenarioDraft {
-    if let plugin {
-      guard let draft = try Drafts.configured(path, plugin: plugin, handler: handler.name) else {
-        throw ExitReason.wrongUsage
-      }
-      return draft
-    }
+    if let plugin { return try Drafts.configured(path, plugin: plugin, handler: handler.name) }
     let plugins = try ScenarioLoader.plugins(ofNylon: path)
     for plugin in plugins {
       if let obstacle = plugin.obstacle { Console.error("left out: \(plugin.name): \(obstacle)") }

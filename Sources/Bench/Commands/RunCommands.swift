@@ -51,9 +51,7 @@ struct RunCommand: BenchCommand {
       return try Drafts.plan(draft, handler: handler.name, options)
     }
     if try ScenarioLoader.kind(ofFile: file) == .nylonConfiguration {
-      guard let draft = try Drafts.configured(file, plugin: plugin, handler: handler.name) else {
-        throw ExitReason.wrongUsage
-      }
+      let draft = try Drafts.configured(file, plugin: plugin, handler: handler.name)
       return try Drafts.plan(draft, handler: handler.name, options)
     }
     let needless = plugin.map { "--plugin \($0)" } ?? handler.name.map { "--handler \($0)" }

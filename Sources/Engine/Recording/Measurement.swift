@@ -193,7 +193,7 @@ package struct Measurement: Codable, Sendable, Equatable {
   package var isValid: Bool { invalidReasons.isEmpty }
   /// Whether it says nothing about the target.
   package var isBroken: Bool { invalidReasons.contains { $0.code.level == .broken } }
-  /// Whether it is to be measured again, through no fault of the target.
+  /// Whether it must be measured again, through no fault of the target.
   package var isDisturbed: Bool { invalidReasons.contains { $0.code.level == .disturbed } }
   package func has(_ code: InvalidReason.Code) -> Bool { invalidReasons.contains { $0.code == code } }
   /// Answered requests per second within the measured time; nil when nothing was measured.
