@@ -109,7 +109,7 @@ struct Rounds {
     made += 1
     giveUp(document)
     if made >= plan.replicates, isLook {
-      lengthenWarmup(&document)
+      lengthenWarmup(&document, elapsedSeconds: elapsedSeconds)
       document.judge(checks)
       questions = Question.all(document, checks: checks)
       let disturbed = MeasurementGroup.all(document).filter { $0.lacksReplicates(plan.replicates) }.map(
@@ -120,9 +120,14 @@ struct Rounds {
     }
     if made >= most { return .mostRounds }
     // A later round has fewer conditions than the first ones, and takes so much less.
-    let next = elapsedSeconds * Double(nextRound().count) / Double(max(1, measurementCount))
+    let next = secondsEach(elapsedSeconds) * Double(nextRound().count)
     if let budgetSeconds, elapsedSeconds + next > budgetSeconds { return .budget }
     return nil
+  }
+
+  /// What a measurement has taken so far.
+  private func secondsEach(_ elapsedSeconds: Double) -> Double {
+    elapsedSeconds / Double(max(1, measurementCount))
   }
 
   /// A condition that is measured anew gets as many rounds again as give an interval.
@@ -152,12 +157,16 @@ struct Rounds {
   }
 
   /// Marks the replicates of a condition with a trend as warmed up for too short, once, so that it is measured
-  /// anew with twice the warm-up.
-  private mutating func lengthenWarmup(_ document: inout RunDocument) {
+  /// anew with twice the warm-up. Without the time for that the replicates are kept: they show more than a few new
+  /// ones would, and the condition is said to be never steady.
+  private mutating func lengthenWarmup(_ document: inout RunDocument, elapsedSeconds: Double) {
     guard made < plan.mostReplicates, plan.warmupSeconds > 0 else { return }
+    let anew = Double(Statistics.fewestReplicates) * (secondsEach(elapsedSeconds) + plan.warmupSeconds)
+    var left = budgetSeconds.map { $0 - elapsedSeconds } ?? .infinity
     for group in MeasurementGroup.all(document) {
       let condition = group.condition
-      guard !warmedLonger.contains(condition), let trend = group.trend else { continue }
+      guard !warmedLonger.contains(condition), let trend = group.trend, left >= anew else { continue }
+      left -= anew
       warmedLonger.insert(condition)
       document.mark(
         condition.target, condition.load,

@@ -75,17 +75,26 @@ package enum Answer {
   }
 
   private static func head(_ document: RunDocument) -> [String] {
-    let subjects = document.scenario.targets.map { target in
+    var plugins: [String] = []
+    var pools: [(workers: String, manner: String)] = []
+    for target in document.scenario.targets {
       switch target.transport {
-      case .ffi(let spec): "plugin \(fileName(spec.file))"
+      case .ffi(let spec): plugins.append(fileName(spec.file))
       case .nats(let spec):
-        (spec.workers.map { workers in
-          "\(workers.count) x \(workers.command.map(fileName).joined(separator: " "))"
-        }
-          ?? "workers of '\(target.plugin)' that ran already")
-          + manner(spec)
+        let workers = spec.workers.map { "\($0.count) x \($0.command.map(fileName).joined(separator: " "))" }
+        let pool = (workers ?? "workers of '\(target.plugin)' that ran already", manner(spec))
+        if !pools.contains(where: { $0 == pool }) { pools.append(pool) }
       }
-    }.uniqued()
+    }
+    plugins = plugins.uniqued()
+    var subjects = plugins.enumerated().map { place, name in
+      place > 0 ? name : (plugins.count > 1 ? "plugins " : "plugin ") + name
+    }
+    // What all pools speak is said once.
+    let isShared = Set(pools.map(\.manner)).count == 1
+    subjects += pools.enumerated().map { place, pool in
+      pool.workers + (isShared && place + 1 < pools.count ? "" : pool.manner)
+    }
     let facts = document.machine
     let cores = facts.cores.map { "\($0) cores" }
     let machine = [facts.cpuModel, cores, facts.hypervisor].compactMap { $0 }.joined(separator: ", ")
@@ -95,16 +104,15 @@ package enum Answer {
         (place == 0 ? "Subjects: " : "") + subject + (place + 1 < subjects.count ? "," : "")
       })
     let rest = about.dropFirst().map { $0.dropFirst(2) }.joined(separator: " ")
-    var lines = about.prefix(1) + (rest.isEmpty ? [] : ["  " + rest]) + ["Machine:  \(machine)"]
+    var last = "Machine: \(machine)"
     if let rounds = document.rounds {
-      var text = "Rounds:   \(rounds.made)"
+      last += "; \(rounds.made) \(rounds.made == 1 ? "round" : "rounds")"
       if rounds.questions > 0 {
-        text += "; \(rounds.questions - rounds.open) of \(rounds.questions) questions answered"
+        last += ", \(rounds.questions - rounds.open) of \(rounds.questions) questions answered"
       }
-      if rounds.end == "budget" { text += "; the time of --budget was spent" }
-      lines.append(text)
+      if rounds.end == "budget" { last += "; --budget was spent" }
     }
-    return lines + [""]
+    return about.prefix(1) + (rest.isEmpty ? [] : ["  " + rest]) + wrapped(last) + [""]
   }
 
   private static func fileName(_ path: String) -> String {
@@ -309,6 +317,11 @@ package enum Answer {
     if !invalid.isEmpty {
       let names = invalid.prefix(2).map { "\($0.target) \($0.load) (\($0.validity))" }.joined(separator: ", ")
       lines.append("Not usable: \(names)\(invalid.count > 2 ? " and \(invalid.count - 2) more" : "").")
+    }
+    if let rounds = document.rounds, rounds.open > 0 {
+      lines.append(
+        "Inconclusive or unclear: more rounds help (--rounds 6..\(max(12, rounds.made) * 2) --budget 20m), or a "
+          + "quieter machine.")
     }
     let report = "Report: \(folder)/report.html"
     let hint = " (all tables here: --details)"

@@ -96,12 +96,8 @@ package enum ClaimEvaluator {
     return result
   }
 
-  /// Under load (b) decides where there is such a condition, else (a), else (c), else (d).
   private static func byCircumstance(_ all: [Judged]) -> ClaimVerdict {
-    let order: [ClaimSpec.Circumstance] = [.documentedRate, .unloaded, .impliedConcurrency, .sameLoad]
-    let deciding =
-      order.lazy.map { one in all.filter { $0.condition.circumstance == one }.map(\.row) }
-      .first { !$0.isEmpty } ?? all.map(\.row)
+    let deciding = ClaimCheck.deciding(all) { $0.condition.circumstance }.map(\.row)
     var result = deciding[0]
     guard deciding.map(\.verdict).uniqued().count > 1 else { return result.because("by \(result.condition)") }
     result.verdict = .inconclusive
@@ -111,12 +107,29 @@ package enum ClaimEvaluator {
 }
 
 extension ClaimCheck {
+  /// Under load (b) decides where there is such a condition, else (a), else (c), else (d).
+  fileprivate static func deciding<Each>(
+    _ all: [Each], _ circumstance: (Each) -> ClaimSpec.Circumstance
+  ) -> [Each] {
+    let order: [ClaimSpec.Circumstance] = [.documentedRate, .unloaded, .impliedConcurrency, .sameLoad]
+    return order.map { one in all.filter { circumstance($0) == one } }.first { !$0.isEmpty } ?? all
+  }
+
+  /// The conditions that the overall verdict follows from.
+  private var deciding: [Condition] {
+    if isRate { return conditions }
+    guard isOverRange else { return Self.deciding(conditions, \.circumstance) }
+    return conditions.map(\.target).uniqued().flatMap { target in
+      Self.deciding(conditions.filter { $0.target == target }, \.circumstance)
+    }
+  }
+
   /// The targets and loads of which more replicates could decide the claim; empty when it is decided, or was
   /// not measured.
   package func undecided(in verdicts: [ClaimVerdict]) -> [(target: String, load: String)] {
     let mine = verdicts.filter { $0.id == id }
     guard mine.contains(where: { $0.isOverall && $0.verdict == .inconclusive }) else { return [] }
-    let open = conditions.filter { one in
+    let open = deciding.filter { one in
       mine.contains { $0.condition == one.label && $0.verdict == .inconclusive }
     }
     return open.flatMap { one in

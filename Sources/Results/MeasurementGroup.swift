@@ -68,6 +68,8 @@ package struct MeasurementGroup {
 
   /// A trend that the replicates share: the warm-up was too short.
   ///
+  /// The windows of one replicate depend on each other near a target's highest rate, where requests wait for those
+  /// before them, so that few replicates alone reach a small p. They must also agree on the direction.
   /// Nil under a rate out of reach, where waiting requests pile up and response times must rise.
   package var trend: InvalidReason? {
     let sound = sound
@@ -82,7 +84,7 @@ package struct MeasurementGroup {
       series.append(("throughput", rates))
     }
     for (name, values) in series {
-      guard let trend = Statistics.trend(values), trend.pValue < Validity.trendProbability,
+      guard let trend = Statistics.trend(values), trend.isShared, trend.pValue < Validity.trendProbability,
         let change = trend.relativeChange, abs(change) > Validity.trendShare
       else { continue }
       return InvalidReason(

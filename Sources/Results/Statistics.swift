@@ -130,6 +130,9 @@ package struct Trend: Sendable, Equatable {
   /// Change from the first to the last value along Theil and Sen's slope, relative to the median:
   /// 0.1 is a rise by 10 %; nil when the median is 0.
   package var relativeChange: Double?
+  /// Whether the series agree on its direction: the interval of the median of their own changes is on one side of
+  /// 0, or with too few series for an interval, all of them are.
+  package var isShared: Bool
 }
 
 extension Statistics {
@@ -160,7 +163,10 @@ extension Statistics {
     let pValue =
       variance > 0 && rises != 0
       ? min(1, 2 * normalTail(Double(abs(rises) - 1) / variance.squareRoot())) : 1
-    return Trend(pValue: pValue, relativeChange: median(changes))
+    let extremes =
+      medianInterval(changes) ?? changes.min().map { Interval(low: $0, high: changes.max() ?? $0) }
+    let isShared = extremes.map { $0.low > 0 || $0.high < 0 } ?? false
+    return Trend(pValue: pValue, relativeChange: median(changes), isShared: isShared)
   }
 
   /// P(Z > z) of a standard normal Z.

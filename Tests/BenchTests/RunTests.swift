@@ -155,6 +155,18 @@ struct RoundTests {
     #expect(marked.count == 6 && played.document.isValid)
   }
 
+  @Test("A condition with a trend keeps its replicates where no time is left to measure it anew")
+  func warmupWithoutTime() {
+    let alone = Plan(name: "p", targets: [target("a")], loads: [.closed(concurrency: 1)])
+    // Six replicates take 15 s, and six with twice the warm-up 21 s.
+    let played = play(alone, budgetSeconds: 35) { step in
+      replicate(step, microseconds: 100, windows: [1, 2, 3, 4, 5, 6])
+    }
+    let measurements = played.document.measurements
+    #expect(measurements.count == 6 && !measurements.contains { $0.has(.shortWarmup) })
+    #expect(!played.document.isValid && measurements.allSatisfy { $0.has(.neverSteady) })
+  }
+
   @Test("The budget ends a run before a round that it would not last for")
   func budget() {
     let played = play(plan, budgetSeconds: 35) { replicate($0, microseconds: 100) }

@@ -132,7 +132,58 @@ struct PageTests {
   }
 }
 
+/// What `calibrate --json` says of its goals, as far as the page shows it.
+private struct StoredCalibration: Decodable {
+  struct Goal: Decodable {
+    let goal: String
+    let measured: Double?
+    let must_reach, aim: Double
+    let is_most: Bool
+  }
+  let goals: [Goal]
+  let rounds: Int
+  let seconds_each: Double
+  let tool_version: String
+}
+
 extension PageTests {
+  @Test("have the goals of the committed calibrations in a table, which NYLON_BENCH_WRITE_DOCS=1 writes")
+  func calibrations() throws {
+    let runs = try (1...3).map { run in
+      let path = "\(Self.root)/results/reference/calibrate/\(run).json"
+      return try JSONDecoder().decode(
+        StoredCalibration.self, from: Data(contentsOf: URL(fileURLWithPath: path)))
+    }
+    func two(_ value: Double) -> String { String(format: "%.2f", value) }
+    let first = runs[0]
+    let rows = first.goals.indices.map { place in
+      let goal = first.goals[place]
+      let sign = goal.is_most ? "≤" : "≥"
+      let measured = runs.map { $0.goals[place].measured.map(two) ?? "–" }.joined(separator: " | ")
+      return "| \(goal.goal) | \(sign) \(two(goal.must_reach)) | \(sign) \(two(goal.aim)) | \(measured) |"
+    }
+    let section = """
+      ## The engine beside bare C
+
+      `nylon-bench calibrate --json`, three times in a row, \(first.rounds) rounds of \(first.seconds_each) s each, \
+      nylon-bench \(first.tool_version): [1](../results/reference/calibrate/1.json), \
+      [2](../results/reference/calibrate/2.json), [3](../results/reference/calibrate/3.json).
+
+      | the engine beside bare C | must reach | aim | run 1 | run 2 | run 3 |
+      | --- | --- | --- | --- | --- | --- |
+      \(rows.joined(separator: "\n"))
+
+      """
+    let page = "\(Self.root)/docs/results.md"
+    let text = try String(contentsOfFile: page, encoding: .utf8)
+    let start = try #require(text.range(of: "## The engine beside bare C\n")).lowerBound
+    if ProcessInfo.processInfo.environment["NYLON_BENCH_WRITE_DOCS"] != nil {
+      try (text[..<start] + section).write(toFile: page, atomically: true, encoding: .utf8)
+    } else {
+      #expect(text[start...] == section)
+    }
+  }
+
   @Test("list every reason why a measurement is invalid", arguments: InvalidReason.Code.allCases)
   func reasons(code: InvalidReason.Code) throws {
     let text = try String(contentsOfFile: "\(Self.root)/docs/reading.md", encoding: .utf8)

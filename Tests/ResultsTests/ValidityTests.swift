@@ -207,6 +207,17 @@ struct ConditionTests {
     #expect(group([[1000, 1001, 1002, 1003, 1004, 1005, 1006]]).trend == nil)
   }
 
+  @Test("is steady when a few replicates alone make a small p, since the windows of one depend on each other")
+  func disagreement() throws {
+    let steep = Array(rising.reversed())
+    let mixed = [wavering, steep, steep, steep, rising, steep]
+    let windows = group(mixed).measurements.map { $0.windows.map { Double($0.p50Nanoseconds ?? 0) } }
+    let trend = try #require(Statistics.trend(windows))
+    #expect(trend.pValue < Validity.trendProbability && !trend.isShared)
+    #expect(group(mixed).trend == nil)
+    #expect(group([steep, steep, steep, steep, steep, steep]).trend?.code == .neverSteady)
+  }
+
   @Test("tells it when a run is judged, once, and takes it back when further replicates deny it")
   func judged() {
     var run = document(group([rising, rising, rising]).measurements)
