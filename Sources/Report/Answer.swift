@@ -52,10 +52,10 @@ package enum Answer {
     let words = [
       [about + "."], otherHosts(document), furtherSubjects(document), ruleOfThumb(document),
       promises(document),
-    ].map { $0.joined(separator: " ") }
+    ].map { lines in lines.map { $0.trimmingCharacters(in: .whitespaces) }.joined(separator: " ") }
     return ReportSection(
       title: "The answer",
-      paragraphs: words.map { $0.trimmingCharacters(in: .whitespaces) }.filter { !$0.isEmpty },
+      paragraphs: words.filter { !$0.isEmpty },
       tables: tables.filter { !$0.rows.isEmpty })
   }
 
