@@ -87,7 +87,10 @@ final class Workbench {
           links.stop(to: [gone.url])
           broker = nil
         }
-        let running = try broker ?? Broker.start(auth: spec.auth, program: plan.broker)
+        let running =
+          try broker
+          ?? Broker.start(
+            auth: spec.auth, asksForToken: plan.asksForToken, program: plan.broker)
         broker = running
         order.brokerPID = running.pid
         servers = [running.url]
@@ -117,7 +120,7 @@ final class Workbench {
     let shared = try SharedRecording(layout: order.layout)
     let process = try LoadProcess.start(
       order: Array(try JSONEncoder().encode(order)), program: loadProgram, sharedMemory: shared.descriptor,
-      environment: loadEnvironment, secrets: secrets(of: order.target))
+      environment: loadEnvironment, secrets: secrets(of: order))
     let watch = order.brokerPID.flatMap { _ in broker }.map {
       BrokerWatch($0.monitor, area: shared.area, seconds: order.measureSeconds)
     }
@@ -150,7 +153,7 @@ final class Workbench {
     case .failure(let failure): throw failure
     case .measurement(var measurement):
       let words = measurement.evidence?.workerError
-      measurement.evidence?.workerError = words.map(Secrets(secrets(of: order.target)).scrub)
+      measurement.evidence?.workerError = words.map(Secrets(secrets(of: order)).scrub)
       let (reasons, warnings) = Validity.assess(measurement, optimisedBuild: ToolVersion.isOptimised)
       measurement.invalidReasons += reasons
       measurement.warnings += warnings
@@ -186,8 +189,8 @@ final class Workbench {
     }
   }
 
-  private func secrets(of target: Target) -> [String] {
-    if case .nats(let spec) = target.transport { spec.secretWords() } else { [] }
+  private func secrets(of order: LoadOrder) -> [String] {
+    if case .nats(let spec) = order.target.transport { spec.secretWords(servers: order.servers) } else { [] }
   }
 }
 

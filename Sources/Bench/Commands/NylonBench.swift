@@ -187,7 +187,8 @@ struct BaselineWorkerCommand: ParsableCommand {
   @Argument var group: String
 
   func run() throws {
-    let failure = baseline_nats_worker(port, subject, group)
+    let token = ProcessInfo.processInfo.environment["NATS_TOKEN"] ?? ""
+    let failure = baseline_nats_worker(port, token, subject, group)
     if failure != 0 { Console.error("baseline worker: \(String(cString: strerror(-failure)))") }
     throw ExitCode(ExitReason.failure.rawValue)
   }
