@@ -6,19 +6,18 @@ import Lab
 /// that crashes takes only this process down.
 enum MeasureProcess {
   static func main() throws {
-    let reply: LoadReply
+    let document = FileHandle(fileDescriptor: number(LoadProcess.documentVariable) ?? STDOUT_FILENO)
+    func tell(_ reply: LoadReply) throws { try document.write(contentsOf: try JSONEncoder().encode(reply)) }
     do {
-      reply = .measurement(try load())
+      try load { try tell(.measurement($0)) }
     } catch {
-      reply = .failure(LoadFailure(error))
+      try tell(.failure(LoadFailure(error)))
     }
-    let descriptor = number(LoadProcess.documentVariable) ?? STDOUT_FILENO
-    try FileHandle(fileDescriptor: descriptor).write(contentsOf: try JSONEncoder().encode(reply))
     // A plugin's own threads and exit handlers are not waited for: all is measured and sent.
     _exit(0)
   }
 
-  private static func load() throws -> Engine.Measurement {
+  private static func load(keep: (Engine.Measurement) throws -> Void) throws {
     let input = FileHandle.standardInput.readDataToEndOfFile()
     let order: LoadOrder
     do {
@@ -35,9 +34,11 @@ enum MeasureProcess {
     let sampler = ResourceSampler(order)
     let runner = LoadRunner(
       order: order, area: shared.area, sample: sampler.sample, between: sampler.sampleBetween)
-    var measurement = try runner.measure()
-    runner.nameDialect(in: &measurement)
-    return measurement
+    try runner.measure { measurement in
+      var measurement = measurement
+      runner.nameDialect(in: &measurement)
+      try keep(measurement)
+    }
   }
 
   /// The descriptor that a variable of the environment names.

@@ -9,6 +9,7 @@ import Scenario
 final class Workbench {
   private let plan: Plan
   var glanceInterval = Duration.milliseconds(200)
+  var hangLimits = LoadVigil.Limits()
   /// The program of load processes, nil for the running one, and what is added to their environment.
   var loadProgram: String?
   var loadEnvironment = Workbench.quietCrashes
@@ -127,7 +128,14 @@ final class Workbench {
     let longest = order.target.policies.values.map(\.timeoutMilliseconds).max() ?? 0
     let seconds =
       order.warmupSeconds + order.measureSeconds + order.drainSeconds + Double(longest) / 1000 + 20
+    var vigil = LoadVigil(hangLimits)
+    var hang: String?
     let outcome = process.wait(limit: .seconds(seconds), every: glanceInterval) {
+      hang = vigil.look(at: shared.area, pid: process.pid)
+      if hang != nil {
+        process.kill()
+        return true
+      }
       let (start, end) = (shared.area.measureStart, min(MonotonicClock.nanoseconds, shared.area.measureEnd))
       let measuredSeconds = start > 0 && end > start ? Double(end - start) / 1e9 : 0
       let glance = (LoadGlance(shared.area), measuredSeconds, process.pid)
@@ -136,7 +144,7 @@ final class Workbench {
     }
     // Before anything can throw: the watch looks into the shared memory, which goes with this function.
     let activity = watch?.finish()
-    var measurement = try measurement(of: outcome, order: order, shared: shared)
+    var measurement = try measurement(of: outcome, hang: hang, order: order, shared: shared)
     measurement.brokerActivity = activity
     measurement.warnings += (activity?.warnings ?? []) + measurement.decompositionWarnings
     return measurement
@@ -147,15 +155,16 @@ final class Workbench {
     ProcessInfo.processInfo.environment["SWIFT_BACKTRACE"] == nil ? ["SWIFT_BACKTRACE": "enable=no"] : [:]
 
   private func measurement(
-    of outcome: LoadOutcome, order: LoadOrder, shared: SharedRecording
+    of outcome: LoadOutcome, hang: String?, order: LoadOrder, shared: SharedRecording
   ) throws -> Engine.Measurement {
+    let fault = Self.fault(outcome, hang: hang, order: order, call: shared.area.call)
     switch outcome.document.flatMap({ try? JSONDecoder().decode(LoadReply.self, from: Data($0)) }) {
     case .failure(let failure): throw failure
     case .measurement(var measurement):
       let words = measurement.evidence?.workerError
       measurement.evidence?.workerError = words.map(Secrets(secrets(of: order)).scrub)
       let (reasons, warnings) = Validity.assess(measurement, optimisedBuild: ToolVersion.isOptimised)
-      measurement.invalidReasons += reasons
+      measurement.invalidReasons += reasons + [fault].compactMap { $0 }
       measurement.warnings += warnings
       return measurement
     case nil: break
@@ -163,15 +172,30 @@ final class Workbench {
     // The load process died: what it had recorded is still in the shared memory.
     shared.area.measureEnd = min(shared.area.measureEnd, MonotonicClock.nanoseconds)
     var measurement = LoadResult.measurement(order: order, area: shared.area)
-    let words = outcome.lastWords.isEmpty ? "it said nothing" : "last words: \(outcome.lastWords)"
     measurement.invalidReasons = [
-      InvalidReason(
-        code: order.target.transport.name == "ffi" ? .pluginCrashed : .failed,
-        detail: outcome.ranOver
-          ? "the load process did not end in time and was ended; \(words)"
-          : "the load process \(outcome.status); \(words)")
+      fault ?? InvalidReason(code: .failed, detail: "the load process brought no result")
     ]
     return measurement
+  }
+
+  /// What the end of a load process says against its measurement; nil when it ended as it should.
+  ///
+  /// - Parameter call: the call of the plugin that was under way then.
+  private static func fault(
+    _ outcome: LoadOutcome, hang: String?, order: LoadOrder, call: HostCall
+  ) -> InvalidReason? {
+    let isInProcess = order.target.transport.name == "ffi"
+    func reason(_ code: InvalidReason.Code, _ detail: String) -> InvalidReason {
+      let words = outcome.lastWords.isEmpty ? "it said nothing" : "last words: \(outcome.lastWords)"
+      return InvalidReason(code: isInProcess ? code : .failed, detail: "\(detail); \(words)")
+    }
+    if let hang { return reason(.pluginHung, hang) }
+    if outcome.ranOver {
+      return reason(.pluginHung, "the load process did not end in time and was ended")
+    }
+    if outcome.status == .exited(0), outcome.document != nil { return nil }
+    let place = call == .none ? "" : " in `\(call.name)`"
+    return reason(.pluginCrashed, "the load process \(outcome.status)\(place)")
   }
 
   private func noteDeaths(_ pool: WorkerPool?, order: LoadOrder, in measurement: inout Engine.Measurement) {

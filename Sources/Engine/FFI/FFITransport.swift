@@ -64,7 +64,7 @@ final class FFITransport: SessionTransport {
         order: order, spec: spec, plugin: plugin, host: host, thread: thread, slots: counts[thread],
         recorder: area.threadRecorder(thread))
     }
-    try transports[0].tryEntry(order.target.handler)
+    try transports[0].tryEntry(order.target.handler, area)
     return transports
   }
 
@@ -114,11 +114,14 @@ final class FFITransport: SessionTransport {
   }
 
   /// Opens and closes one session, so that a wrong handler name is told before the load.
-  private func tryEntry(_ name: String) throws(PluginError) {
+  private func tryEntry(_ name: String, _ area: RecordingArea) throws(PluginError) {
     thread.pointee.owner = pthread_self()
+    area.call = .register
+    defer { area.call = .none }
     guard open(slot: 0, at: MonotonicClock.nanoseconds) else {
       throw .noSuchEntry(path: plugin.path, entry: name)
     }
+    area.call = .close
     _ = finish(slot: 0, verify: false)
     thread.pointee.owner = 0
   }
@@ -139,9 +142,11 @@ final class FFITransport: SessionTransport {
     state.pointee.isPhaseOpen = false
     host.pointee.currentSID[firstSlot &+ slot].store(sid, ordering: .releasing)
     withSlotLock(state) { state.pointee.response.reset(to: upstream) }
+    recorder.call = .register
     let accepted = plugin.registerSessionStream(
       sid, entry.baseAddress?.assumingMemoryBound(to: CChar.self), UInt32(truncatingIfNeeded: entry.count),
       callback)
+    recorder.call = .event
     // What it called meanwhile must not be taken for the first phase's.
     handleLocal()
     if accepted { thread.pointee.openSessions &+= 1 }
@@ -193,7 +198,9 @@ final class FFITransport: SessionTransport {
     thread.pointee.openSessions &-= 1
     let right = !verify || check.isEmpty || withSlotLock(state) { check.accepts(state.pointee.response) }
     if !right { noteDifference(state) }
+    recorder.call = .close
     plugin.closeSessionStream(state.pointee.lastSID)
+    recorder.call = .event
     return right
   }
 

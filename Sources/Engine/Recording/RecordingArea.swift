@@ -36,6 +36,24 @@ package enum LoadState: UInt64, Sendable {
   case preparing, warmup, measuring, draining, done
 }
 
+/// A call into a plugin, as the shared memory notes it, so that one that does not come back can be named.
+package enum HostCall: UInt64, Sendable {
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  case none, load, initialize, register, event, close, shutdown
+
+  package var name: String {
+    switch self {
+    case .none: "no call"
+    case .load: "dlopen"
+    case .initialize: "initialize"
+    case .register: "register_session_stream"
+    case .event: "event_stream"
+    case .close: "close_session_stream"
+    case .shutdown: "shutdown"
+    }
+  }
+}
+
 /// A view on the shared memory of `RecordingLayout`.
 package struct RecordingArea: @unchecked Sendable {
   // @unchecked: memory that outlives every view; each word has one writer.
@@ -71,6 +89,18 @@ package struct RecordingArea: @unchecked Sendable {
   package var measureEnd: UInt64 {
     get { header[3].load(ordering: .relaxed) }
     nonmutating set { header[3].store(newValue, ordering: .relaxed) }
+  }
+
+  /// The call that is under way outside of the load: on the way to it, or behind it.
+  package var call: HostCall {
+    get { HostCall(rawValue: header[4].load(ordering: .relaxed)) ?? .none }
+    nonmutating set { header[4].store(newValue.rawValue, ordering: .relaxed) }
+  }
+
+  /// The call that is under way, under load that of the first thread.
+  package var callUnderWay: HostCall {
+    let outside = call
+    return outside == .none ? threadRecorder(0).call : outside
   }
 
   /// The header is written and read under load, by threads and by processes, so that no access may be left out.
@@ -137,6 +167,12 @@ struct ThreadRecorder: @unchecked Sendable {
   /// counters leave free.
   var stall: UnsafeMutablePointer<Stall> {
     UnsafeMutableRawPointer(counters + RecordingLayout.counterWords - 3).assumingMemoryBound(to: Stall.self)
+  }
+
+  /// What this thread has called of its plugin, in the word before the stall's.
+  var call: HostCall {
+    get { HostCall(rawValue: counters[RecordingLayout.counterWords - 4]) ?? .none }
+    nonmutating set { counters[RecordingLayout.counterWords - 4] = newValue.rawValue }
   }
 
   /// Adds to a counter; scope 0 is the request.
