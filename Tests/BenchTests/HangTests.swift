@@ -1,12 +1,10 @@
+@testable import Engine
 import Foundation
 @testable import Lab
 import Nylon
 @testable import Scenario
 import TestSupport
 import Testing
-
-import struct Engine.InvalidReason
-import struct Engine.Measurement
 
 @testable import Bench
 

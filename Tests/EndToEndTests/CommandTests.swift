@@ -137,6 +137,16 @@ extension EndToEnd {
       }
     }
 
+    @Test("A result that standard output does not take is an error", arguments: [">/dev/full", ">&-"])
+    func unwritten(redirection: String) throws {
+      let command = try Sandbox.command("nylon-bench")
+      let finished = try sandbox.start(
+        program: "/bin/sh", ["-c", "cd '\(Sandbox.package)' && exec '\(command)' scenarios \(redirection)"]
+      ).finish()
+      #expect(finished.code == 1)
+      #expect(finished.err.hasPrefix("error: standard output cannot be written: "), "\(finished.err)")
+    }
+
     @Test("Something that is no run ends with 65")
     func exportOfNothing() throws {
       let path = try sandbox.write("{}", as: "run.json")
