@@ -31,7 +31,7 @@ extension EndToEnd {
       return try sandbox.start(run: scenario)
     }
 
-    @Test("Ctrl-C saves what was measured and ends with 130", arguments: [SIGINT, SIGTERM, SIGQUIT])
+    @Test("Ctrl-C saves what was measured and ends with 130", arguments: [SIGINT, SIGTERM])
     func interrupt(signal: Int32) throws {
       let command = try startLongRun()
       try sandbox.waitForLoad()
@@ -49,6 +49,17 @@ extension EndToEnd {
       #expect(document.interrupted)
       expectCounts(document)
       #expect(document.measurements.first?.invalidReasons.contains { $0.code == .interrupted } == true)
+      #expect(sandbox.processes().isEmpty)
+    }
+
+    @Test("A run that ends before anything is measured leaves no run folder, and no link to one")
+    func interruptedEarly() throws {
+      let command = try startLongRun()
+      try sandbox.waitForLoad(.warmup)
+      kill(command.pid, SIGQUIT)
+      let finished = command.finish(within: 40)
+      #expect(finished.code == 130 && finished.err.contains("Interrupted before anything was measured."))
+      #expect(try FileManager.default.contentsOfDirectory(atPath: sandbox.results).isEmpty)
       #expect(sandbox.processes().isEmpty)
     }
 
