@@ -207,6 +207,7 @@ enum Outcome {
         (tables ?? self.tables(document)).filter { !$0.rows.isEmpty }.map { $0.text(colour: colour) }
           .joined(separator: "\n"))
     }
+    if options.details, !options.json { for line in Answer.anomalies(document) { try Console.result(line) } }
     if !options.json { reasons(document, all: options.details).forEach(Console.error) }
     if let reason = reason(document, gate: options.gate) { throw reason }
   }
