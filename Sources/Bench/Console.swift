@@ -82,7 +82,7 @@ final class ProgressLine {
     case .preparing: draw("starting")
     case .warmup: draw("warm-up")
     case .measuring, .draining, .done:
-      let rate = seconds > 0 ? Double(glance.answered) / seconds : 0
+      let rate = seconds > 0 ? min(Double(glance.answered) / seconds, 1e12) : 0
       draw(
         "\(Int(rate).formatted()) req/s  p50 \(Self.time(glance.p50Nanoseconds))"
           + "  p99 \(Self.time(glance.p99Nanoseconds))"

@@ -161,6 +161,7 @@ final class Workbench {
     switch outcome.document.flatMap({ try? JSONDecoder().decode(LoadReply.self, from: Data($0)) }) {
     case .failure(let failure): throw failure
     case .measurement(var measurement):
+      if let damaged = try damaged(measurement, fault, order) { return damaged }
       let words = measurement.evidence?.workerError
       measurement.evidence?.workerError = words.map(Secrets(secrets(of: order)).scrub)
       let (reasons, warnings) = Validity.assess(measurement, optimisedBuild: ToolVersion.isOptimised)
@@ -172,10 +173,31 @@ final class Workbench {
     // The load process died: what it had recorded is still in the shared memory.
     shared.area.measureEnd = min(shared.area.measureEnd, MonotonicClock.nanoseconds)
     var measurement = LoadResult.measurement(order: order, area: shared.area)
+    if let damaged = try damaged(measurement, fault, order) { return damaged }
     measurement.invalidReasons = [
-      fault ?? InvalidReason(code: .failed, detail: "the load process brought no result")
+      fault ?? InvalidReason(code: .failed, detail: "the load process brought no result that can be read")
     ]
     return measurement
+  }
+
+  /// A measurement without figures where those that came cannot be true; nil where they can. What workers do cannot
+  /// reach the record, so there such figures are a defect of ours.
+  private func damaged(
+    _ measurement: Engine.Measurement, _ fault: InvalidReason?, _ order: LoadOrder
+  ) throws -> Engine.Measurement? {
+    guard order.target.transport.name == "ffi", let damage = measurement.damage(order: order) else {
+      return nil
+    }
+    let blank = try SharedRecording(layout: order.layout)
+    var empty = withExtendedLifetime(blank) { LoadResult.measurement(order: order, area: blank.area) }
+    empty.invalidReasons = [
+      InvalidReason(
+        code: .recordingDamaged,
+        detail: "the record cannot be true: \(damage). The plugin has written into memory that is not its own"
+      )
+    ]
+    empty.invalidReasons += [fault].compactMap { $0 }
+    return empty
   }
 
   /// What the end of a load process says against its measurement; nil when it ended as it should.

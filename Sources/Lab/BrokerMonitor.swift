@@ -172,7 +172,7 @@ package final class BrokerWatch: Sendable {
     else { return nil }
     var most: UInt64?
     var looks = 0
-    var nextLook = area.measureStart + min(interval, 100_000_000)
+    var nextLook = area.measureStart &+ min(interval, 100_000_000)
     while MonotonicClock.nanoseconds < area.measureEnd {
       guard sleep(until: { min(nextLook, area.measureEnd) }, unless: isStopping) else { break }
       guard nextLook < area.measureEnd else { continue }

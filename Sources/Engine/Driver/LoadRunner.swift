@@ -207,7 +207,8 @@ package struct LoadRunner {
   private func waitForEnd<T: SessionTransport>(_ threads: [LoadThread<T>], window: LoadWindow) -> Bool {
     let longest = order.target.policies.values.map(\.timeoutMilliseconds).max() ?? 0
     let limit =
-      area.measureEnd + window.drainNanoseconds + min(UInt64(longest), 5000) * 1_000_000
+      min(area.measureEnd, window.measureEnd) + window.drainNanoseconds + min(UInt64(longest), 5000)
+      * 1_000_000
       + 2_000_000_000
     while !threads.allSatisfy(\.isDone) {
       if MonotonicClock.nanoseconds > limit { return false }

@@ -209,7 +209,8 @@ struct ThreadRecorder: @unchecked Sendable {
   /// All counters of a scope.
   package func counts(scope: Int) -> OutcomeCounts {
     var counts = OutcomeCounts()
-    for counter in Counter.outcomes { counts[counter] = value(counter, scope: scope) }
+    // What was sent comes last: where the thread still runs, no more may have ended.
+    for counter in Counter.outcomes.reversed() { counts[counter] = value(counter, scope: scope) }
     return counts
   }
 }
