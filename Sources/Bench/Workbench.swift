@@ -13,7 +13,9 @@ final class Workbench {
   /// The program of load processes, nil for the running one, and what is added to their environment.
   var loadProgram: String?
   var loadEnvironment = Workbench.quietCrashes
-  private var broker: Broker?
+  private(set) var broker: Broker?
+  /// The targets of which a load came about.
+  private var startedTargets: Set<String> = []
   private var pluginPaths: [String: String] = [:]
   private(set) var pluginFiles: [PluginFile] = []
   /// What workers speak that were asked, by the target's name.
@@ -77,6 +79,56 @@ final class Workbench {
     var order = LoadOrder(
       plan, target: target, load: load, replicate: replicate, pluginPath: pluginPaths[target.plugin] ?? "")
     order.warmupSeconds = warmupSeconds ?? plan.warmupSeconds
+    do {
+      let measurement = try measure(&order, onGlance: onGlance)
+      startedTargets.insert(target.name)
+      return measurement
+    } catch {
+      guard let reason = brokenStart(error, target) else { throw error }
+      return try unmeasured(order, [reason])
+    }
+  }
+
+  /// Why a replicate broke before its load, by something that had worked before; nil where the error ends the run: what
+  /// has never worked is the user's to correct.
+  private func brokenStart(_ error: any Error, _ target: Target) -> InvalidReason? {
+    if let failure = error as? NetworkLinks.Failure {
+      return InvalidReason(code: .linkDied, detail: failure.why)
+    }
+    guard startedTargets.contains(target.name), case .nats(let spec) = target.transport else { return nil }
+    let why: String
+    switch error {
+    case let error as LabError where !error.isInvalidInput: why = error.description
+    case let failure as LoadFailure where failure.kind != .scenario: why = failure.message
+    default: return nil
+    }
+    let isOwn = spec.servers.isEmpty
+    let servers = isOwn ? [broker?.url].compactMap { $0 } : spec.servers
+    let answers = servers.allSatisfy { server in
+      (try? Broker.probe(url: server, auth: spec.auth, tls: spec.tls, timeout: .seconds(1))) != nil
+    }
+    if answers, !servers.isEmpty { return InvalidReason(code: .failed, detail: why) }
+    // The next replicate gets another one.
+    if isOwn, let gone = broker {
+      gone.kill()
+      links.stop(to: [gone.url])
+      broker = nil
+    }
+    return InvalidReason(code: .brokerDied, detail: "the broker did not answer before the load: \(why)")
+  }
+
+  /// A replicate without figures.
+  private func unmeasured(_ order: LoadOrder, _ reasons: [InvalidReason]) throws -> Engine.Measurement {
+    let blank = try SharedRecording(layout: order.layout)
+    var measurement = withExtendedLifetime(blank) { LoadResult.measurement(order: order, area: blank.area) }
+    measurement.invalidReasons = reasons
+    return measurement
+  }
+
+  private func measure(
+    _ order: inout LoadOrder, onGlance: (LoadGlanceAt) -> Bool
+  ) throws -> Engine.Measurement {
+    let target = order.target
     var pool: WorkerPool?
     var servers: [String] = []
     if case .nats(var spec) = target.transport {
@@ -188,16 +240,10 @@ final class Workbench {
     guard order.target.transport.name == "ffi", let damage = measurement.damage(order: order) else {
       return nil
     }
-    let blank = try SharedRecording(layout: order.layout)
-    var empty = withExtendedLifetime(blank) { LoadResult.measurement(order: order, area: blank.area) }
-    empty.invalidReasons = [
-      InvalidReason(
-        code: .recordingDamaged,
-        detail: "the record cannot be true: \(damage). The plugin has written into memory that is not its own"
-      )
-    ]
-    empty.invalidReasons += [fault].compactMap { $0 }
-    return empty
+    let reason = InvalidReason(
+      code: .recordingDamaged,
+      detail: "the record cannot be true: \(damage). The plugin has written into memory that is not its own")
+    return try unmeasured(order, [reason] + [fault].compactMap { $0 })
   }
 
   /// What the end of a load process says against its measurement; nil when it ended as it should.
@@ -255,6 +301,11 @@ final class NetworkLinks {
     let since = MonotonicClock.nanoseconds
   }
 
+  /// A relay that ended, or did not pass its probes on, when a link was to be started.
+  struct Failure: Error {
+    let why: String
+  }
+
   private static let busyShare = 0.8
 
   private let seed: UInt64
@@ -267,11 +318,17 @@ final class NetworkLinks {
 
   /// The URLs that a part uses to reach the brokers: through the target's link on its side, when
   /// there is one.
-  func urls(to servers: [String], for target: Target, _ side: LinkPlace) throws(LabError) -> [String] {
+  func urls(to servers: [String], for target: Target, _ side: LinkPlace) throws -> [String] {
     guard let spec = target.links.first(where: { $0.between == side }) else { return servers }
     let key = Key(spec: spec, servers: servers)
     if let link = links[key], link.isRunning { return link.urls }
-    let link = try Link(spec, to: servers, seed: seed)
+    let link: Link
+    do {
+      link = try Link(spec, to: servers, seed: seed)
+    } catch {
+      guard error.hasFailed else { throw error }
+      throw Failure(why: "the link \(side.rawValue) did not come about: \(error)")
+    }
     links[key] = link
     measurements.append(link.accuracy)
     return link.urls
