@@ -50,7 +50,7 @@ protocol BenchCommand: ParsableCommand {
 extension BenchCommand {
   func run() throws {
     do {
-      OwnProcess.prepare()
+      try OwnProcess.prepare()
       try execute()
     } catch {
       // A reason that was thrown as such has been told already.
