@@ -76,9 +76,10 @@ func measure(_ plugin: CPlugin) throws -> Engine.Measurement {
   let folder = NSTemporaryDirectory() + "/nylon-bench-hang-\(UUID().uuidString)"
   try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
   defer { try? FileManager.default.removeItem(atPath: folder) }
-  let target = Target(
+  var target = Target(
     "given", plugin: "given", handler: "main", .ffi(FFISpec(file: try plugin.build(in: folder))),
     loads: [.closed(concurrency: 1)])
+  for phase in target.phases { target.policies[phase]?.timeoutMilliseconds = 100 }
   let plan = Plan(
     "hang", target, request: RequestSpec(to: "/"), loads: target.loads, warmupSeconds: 0, measureSeconds: 0.1,
     drainSeconds: 0.1)

@@ -69,7 +69,7 @@ struct AnswerTests {
     // A dialect with several maps a phase.
     measurements[7].dialect = .streamSDK
     measurements[7].scopes[0].counts[.duplicates] = 9
-    #expect(Answer.anomalies(document(measurements)).joined().contains("nats open-1000 1"))
+    #expect(Answer.anomalies(document(measurements)).joined().contains("1 late"))
     #expect(!Answer.anomalies(document(measurements)).joined().contains("9 duplicates"))
   }
 

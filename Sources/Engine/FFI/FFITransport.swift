@@ -161,6 +161,7 @@ final class FFITransport: SessionTransport {
     let phase = steps[phaseIndex].phase.rawValue
     if bodyChunks > 1, phase == Phase.responseBodyFilter.rawValue { beginChunk(state, phaseIndex) }
     state.pointee.isPhaseOpen = true
+    state.pointee.startedAt = time
     state.pointee.phase = phase
     state.pointee.phaseIndex = phaseIndex
     let sid = state.pointee.lastSID
@@ -262,17 +263,24 @@ final class FFITransport: SessionTransport {
 
   /// Handles what other threads called; true when there was anything.
   private func handleForeign() -> Bool {
-    var any = false
-    while thread.pointee.foreign.take({ handle($0) }) {
-      any = true
+    var rest = Self.mostAtOnce
+    // A thread that calls without end must not keep the driver from its work.
+    while rest > 0, thread.pointee.foreign.take({ handle($0) }) {
+      rest &-= 1
       handleLocal()
     }
-    return any
+    return rest < Self.mostAtOnce
   }
+
+  /// Calls of other threads that are handled in one turn.
+  private static let mostAtOnce = 4096
+
+  private static let mostTurns = 256
 
   /// Counts the strays that came since the last wait.
   func tally() {
-    _ = handleForeign()
+    var turns = 0
+    while handleForeign(), turns < Self.mostTurns { turns += 1 }
     countStrays()
   }
 
@@ -295,6 +303,8 @@ struct FFISlot {
   /// The session's id, or the last one's.
   var lastSID: UInt32
   var openedAt: UInt64 = 0
+  /// When its phase was started.
+  var startedAt: UInt64 = 0
   /// Which of the steps its phase is.
   var phaseIndex = 0
   var phase: UInt8 = 0
@@ -333,6 +343,8 @@ extension FFITransport {
     }
     state.pointee.isPhaseOpen = false
     if end == .end || bodyChunks > 1 { changeResponse(state, end) }
+    // The other thread's clock may be a little behind, and its call may have come before the phase was started.
+    let calledAt = calledAt == 0 ? 0 : max(calledAt, state.pointee.startedAt)
     let doneAt: UInt64
     if let stamps {
       doneAt = stampEnd(slot, calledAt: calledAt, stamps)

@@ -223,6 +223,13 @@ package enum MonotonicClock {
   /// Unix time, nanoseconds.
   static var unixNanoseconds: UInt64 { UInt64(Date().timeIntervalSince1970 * 1e9) }
 
+  /// Since a moment that another thread may have seen: the clocks of two cores are not the same to the nanosecond, so it
+  /// may lie a little ahead.
+  static func nanoseconds(since moment: UInt64) -> UInt64 {
+    let now = nanoseconds
+    return now - min(now, moment)
+  }
+
   /// Now, nanoseconds.
   @inline(__always)
   package static var nanoseconds: UInt64 {
