@@ -103,8 +103,9 @@ static int keep_asking(Client *client) {
 }
 
 static natsStatus open_client(Client *client) {
-  char url[64];
-  snprintf(url, sizeof url, "nats://127.0.0.1:%u", client->run.load->port);
+  const BaselineLoad *load = client->run.load;
+  char url[512];
+  snprintf(url, sizeof url, "nats://%s%s127.0.0.1:%u", load->token, *load->token ? "@" : "", load->port);
   natsOptions *options = NULL;
   natsStatus status = natsOptions_Create(&options);
   if (status == NATS_OK) status = natsOptions_SetURL(options, url);

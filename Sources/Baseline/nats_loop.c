@@ -25,10 +25,6 @@ typedef struct Message {
   size_t subject_count, reply_count, payload_count;
 } Message;
 
-static const char HELLO[] =
-    "CONNECT {\"verbose\":false,\"pedantic\":false,\"lang\":\"c\",\"version\":\"0\","
-    "\"protocol\":1}\r\n";
-
 /* Sends all that waits; this and all below: 0 or -errno. */
 static int send_all(void) {
   size_t sent = 0;
@@ -53,8 +49,18 @@ static int put(const void *bytes, size_t count) {
   return 0;
 }
 
+/* Says hello, with the broker's token where there is one. */
+static int put_hello(const char *token) {
+  char line[512];
+  int count = snprintf(line, sizeof line,
+                       "CONNECT {\"verbose\":false,\"pedantic\":false,\"lang\":\"c\",\"version\":\"0\","
+                       "\"protocol\":1%s%s%s}\r\n",
+                       *token ? ",\"auth_token\":\"" : "", token, *token ? "\"" : "");
+  return count < (int)sizeof line ? put(line, (size_t)count) : -EMSGSIZE;
+}
+
 /* Connects to 127.0.0.1 and says hello and this; a receive that waits longer than so many seconds, if any, fails. */
-static int open_socket(uint16_t port, int limit_seconds, const char *subscribe) {
+static int open_socket(uint16_t port, const char *token, int limit_seconds, const char *subscribe) {
   nats.in_start = nats.in_end = nats.out_count = 0;
   nats.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (nats.fd < 0) return -errno;
@@ -65,7 +71,7 @@ static int open_socket(uint16_t port, int limit_seconds, const char *subscribe) 
   struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   if (connect(nats.fd, (struct sockaddr *)&address, sizeof address) < 0) return -errno;
-  int failed = put(HELLO, sizeof HELLO - 1);
+  int failed = put_hello(token);
   return failed ? failed : put(subscribe, strlen(subscribe));
 }
 
@@ -176,7 +182,7 @@ int baseline_nats_client(const BaselineLoad *load, BaselineResult *result) {
   if (head_count >= sizeof head) return -EMSGSIZE;
   Run run = {.load = load, .sent = calloc(load->in_flight, sizeof *run.sent)};
   if (!run.sent) return -ENOMEM;
-  int failed = open_socket(load->port, 5, "SUB _INBOX.bare.* 1\r\n");
+  int failed = open_socket(load->port, load->token, 5, "SUB _INBOX.bare.* 1\r\n");
   if (!failed) failed = keep_asking(&run);
   *result = result_of(&run);
   if (nats.fd >= 0) close(nats.fd);
@@ -212,10 +218,10 @@ static int answer(const Message *message) {
   return put(reply, (size_t)(at + 2 - reply));
 }
 
-int baseline_nats_worker(uint16_t port, const char *subject, const char *group) {
+int baseline_nats_worker(uint16_t port, const char *token, const char *subject, const char *group) {
   char line[256];
   if (snprintf(line, sizeof line, "SUB %s %s 1\r\n", subject, group) >= (int)sizeof line) return -EMSGSIZE;
-  int failed = open_socket(port, 0, line);
+  int failed = open_socket(port, token, 0, line);
   while (!failed) {
     failed = send_all();
     if (!failed) failed = receive();

@@ -79,17 +79,24 @@ final class BenchRun {
 
   /// Saves the run as ended. False when it has nothing, and then goes: an empty run folder would only mislead.
   private func end(interrupted: Bool) throws -> Bool {
-    if interrupted, document.measurements.isEmpty, document.behaviours?.isEmpty != false {
+    if interrupted, isEmpty {
       try? FileManager.default.removeItem(atPath: folder.path)
       return false
     }
     document.interrupted = interrupted
     document.ended = UTCSecond()
-    try save()
+    try save(isLast: true)
     return true
   }
 
-  private func save(onlyRun: Bool = false) throws {
+  /// Whether the run has nothing so far: no request that was sent in a measured time, and no promise.
+  private var isEmpty: Bool {
+    document.behaviours?.isEmpty != false && document.measurements.allSatisfy { $0.counts.sent == 0 }
+  }
+
+  private func save(onlyRun: Bool = false, isLast: Bool = false) throws {
+    // A run with nothing, of which the next start may fail, must not become the latest.
+    if isEmpty, !isLast { return }
     document.judge(checks)
     document.claims += Promises.verdicts(promises, results: document.behaviours ?? [])
     try folder.save(document, onlyRun: onlyRun)

@@ -292,11 +292,14 @@ struct Calibration {
       -> Sample
     {
       try (other ?? subject).withCString { subject in
-        try request.withUnsafeBufferPointer { request in
-          var load = BaselineLoad(
-            port: broker.port, subject: subject, request: request.baseAddress, length: UInt32(request.count),
-            in_flight: UInt32(inFlight), warmup_ns: 300_000_000, duration_ns: UInt64(seconds * 1e9))
-          return try Calibration.baseline(failing: "the bare client failed") { client(&load, &$0) }
+        try (broker.token ?? "").withCString { token in
+          try request.withUnsafeBufferPointer { request in
+            var load = BaselineLoad(
+              port: broker.port, token: token, subject: subject, request: request.baseAddress,
+              length: UInt32(request.count), in_flight: UInt32(inFlight), warmup_ns: 300_000_000,
+              duration_ns: UInt64(seconds * 1e9))
+            return try Calibration.baseline(failing: "the bare client failed") { client(&load, &$0) }
+          }
         }
       }
     }

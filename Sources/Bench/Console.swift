@@ -1,12 +1,20 @@
 import Engine
 import Foundation
+import Glibc
 import Lab
 
 /// The command's output: results on standard output, the rest on standard error.
 enum Console {
-  static func error(_ text: String) { write(text + "\n", to: STDERR_FILENO) }
+  /// A reader of messages that has gone is no reason to stop measuring.
+  static func error(_ text: String) { _ = write(text + "\n", to: STDERR_FILENO) }
 
-  static func result(_ text: String) { write(text.hasSuffix("\n") ? text : text + "\n", to: STDOUT_FILENO) }
+  /// Writes a result, and throws when standard output does not take all of it.
+  static func result(_ text: String) throws {
+    guard let number = write(text.hasSuffix("\n") ? text : text + "\n", to: STDOUT_FILENO) else { return }
+    // Who reads no further, as `head` does, knows it.
+    if number == EPIPE { throw ExitReason.failure }
+    throw OutputError(why: String(cString: strerror(number)))
+  }
 
   static var drawsProgress: Bool {
     isatty(STDERR_FILENO) == 1 && ProcessInfo.processInfo.environment["TERM"] != "dumb"
@@ -18,9 +26,30 @@ enum Console {
     return wanted && noColour.isEmpty && isatty(STDOUT_FILENO) == 1
   }
 
-  static func write(_ text: String, to descriptor: Int32) {
-    // A reader that has gone is no reason to stop measuring.
-    try? FileHandle(fileDescriptor: descriptor).write(contentsOf: Data(text.utf8))
+  /// The number of the error with which a write failed; nil when all was written.
+  fileprivate static func write(_ text: String, to descriptor: Int32) -> Int32? {
+    var rest = Array(text.utf8)[...]
+    while !rest.isEmpty {
+      let count = rest.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
+      if count >= 0 {
+        rest = rest.dropFirst(count)
+      } else if errno == EAGAIN {
+        // Who started us may have made it so that it does not wait.
+        var place = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
+        poll(&place, 1, -1)
+      } else if errno != EINTR {
+        return errno
+      }
+    }
+    return nil
+  }
+}
+
+/// Standard output does not take a result.
+struct OutputError: Error, CustomStringConvertible {
+  let why: String
+  var description: String {
+    "standard output cannot be written: \(why). Write it to another place; what was measured is in the run's folder."
   }
 }
 
@@ -53,7 +82,7 @@ final class ProgressLine {
     case .preparing: draw("starting")
     case .warmup: draw("warm-up")
     case .measuring, .draining, .done:
-      let rate = seconds > 0 ? Double(glance.answered) / seconds : 0
+      let rate = seconds > 0 ? min(Double(glance.answered) / seconds, 1e12) : 0
       draw(
         "\(Int(rate).formatted()) req/s  p50 \(Self.time(glance.p50Nanoseconds))"
           + "  p99 \(Self.time(glance.p99Nanoseconds))"
@@ -61,7 +90,7 @@ final class ProgressLine {
     }
   }
 
-  func say(_ text: String) { if isDrawn { Console.write("\r\u{1b}[K\(text)", to: STDERR_FILENO) } }
+  func say(_ text: String) { if isDrawn { _ = Console.write("\r\u{1b}[K\(text)", to: STDERR_FILENO) } }
 
   func clear() { say("") }
 

@@ -6,20 +6,26 @@ import Lab
 /// that crashes takes only this process down.
 enum MeasureProcess {
   static func main() throws {
-    let reply: LoadReply
-    do {
-      reply = .measurement(try load())
-    } catch {
-      reply = .failure(LoadFailure(error))
-    }
     let descriptor = number(LoadProcess.documentVariable) ?? STDOUT_FILENO
-    try FileHandle(fileDescriptor: descriptor).write(contentsOf: try JSONEncoder().encode(reply))
+    // A program that the plugin starts does not inherit it.
+    if descriptor > STDERR_FILENO { _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC) }
+    let document = FileHandle(fileDescriptor: descriptor)
+    func tell(_ reply: LoadReply) throws { try document.write(contentsOf: try JSONEncoder().encode(reply)) }
+    do {
+      try load { try tell(.measurement($0)) }
+    } catch {
+      try tell(.failure(LoadFailure(error)))
+    }
     // A plugin's own threads and exit handlers are not waited for: all is measured and sent.
     _exit(0)
   }
 
-  private static func load() throws -> Engine.Measurement {
+  private static func load(keep: (Engine.Measurement) throws -> Void) throws {
     let input = FileHandle.standardInput.readDataToEndOfFile()
+    // The plugin does not get the order, either.
+    let nothing = open("/dev/null", O_RDONLY)
+    dup2(nothing, STDIN_FILENO)
+    close(nothing)
     let order: LoadOrder
     do {
       order = try JSONDecoder().decode(LoadOrder.self, from: input)
@@ -31,13 +37,17 @@ enum MeasureProcess {
     guard let descriptor = number(LoadProcess.sharedMemoryVariable) else {
       throw LoadFailure(kind: .failed, message: "__measure has no shared memory; use: nylon-bench run")
     }
-    let shared = try SharedRecording(layout: order.layout, descriptor: descriptor)
+    let shared = try SharedRecording(layout: order.layout, inherited: descriptor)
     let sampler = ResourceSampler(order)
     let runner = LoadRunner(
       order: order, area: shared.area, sample: sampler.sample, between: sampler.sampleBetween)
-    var measurement = try runner.measure()
-    runner.nameDialect(in: &measurement)
-    return measurement
+    try withExtendedLifetime(shared) {
+      try runner.measure { measurement in
+        var measurement = measurement
+        runner.nameDialect(in: &measurement)
+        try keep(measurement)
+      }
+    }
   }
 
   /// The descriptor that a variable of the environment names.
@@ -94,30 +104,50 @@ final class ResourceSampler {
 }
 
 /// The memory that a load process records into: a nameless file, gone with the last process that has it.
+///
+/// A plugin can write there what it likes. So whoever reads it later takes no word of it for granted: sums wrap around, and
+/// ``Engine/Measurement/damage(order:)`` tells what cannot be true.
 final class SharedRecording {
+  /// To be handed on; -1 in the process that inherited it.
   let descriptor: Int32
   let area: RecordingArea
   private let memory: UnsafeMutableRawPointer
   private let byteCount: Int
 
-  /// New, zeroed memory, or that behind a descriptor that somebody else made.
-  init(layout: RecordingLayout, descriptor made: Int32? = nil) throws {
-    byteCount = layout.byteCount
-    descriptor = try made ?? SharedMemory.create(byteCount: byteCount)
-    // Populated now, so that recording never waits for a page.
-    guard
-      let memory = mmap(
-        nil, byteCount, PROT_READ | PROT_WRITE, MAP_SHARED | Int32(MAP_POPULATE), descriptor, 0),
-      memory != MAP_FAILED
-    else {
-      throw LabError.system("The memory for \(byteCount) bytes of results cannot be mapped", errno: errno)
+  /// New, zeroed memory.
+  init(layout: RecordingLayout) throws {
+    descriptor = try SharedMemory.create(byteCount: layout.byteCount)
+    do {
+      memory = try Self.map(descriptor, layout.byteCount)
+    } catch {
+      close(descriptor)
+      throw error
     }
-    self.memory = memory
+    byteCount = layout.byteCount
     area = RecordingArea(layout: layout, memory: memory)
+  }
+
+  /// The memory that another process made. The descriptor is closed: a plugin does not get it.
+  init(layout: RecordingLayout, inherited made: Int32) throws {
+    defer { close(made) }
+    descriptor = -1
+    memory = try Self.map(made, layout.byteCount)
+    byteCount = layout.byteCount
+    area = RecordingArea(layout: layout, memory: memory)
+  }
+
+  private static func map(_ descriptor: Int32, _ byteCount: Int) throws(LabError) -> UnsafeMutableRawPointer {
+    // Populated now, so that recording never waits for a page.
+    let memory = mmap(
+      nil, byteCount, PROT_READ | PROT_WRITE, MAP_SHARED | Int32(MAP_POPULATE), descriptor, 0)
+    guard let memory, memory != MAP_FAILED else {
+      throw .system("The memory for \(byteCount) bytes of results cannot be mapped", errno: errno)
+    }
+    return memory
   }
 
   deinit {
     munmap(memory, byteCount)
-    close(descriptor)
+    if descriptor >= 0 { close(descriptor) }
   }
 }

@@ -9,10 +9,13 @@ import Scenario
 final class Workbench {
   private let plan: Plan
   var glanceInterval = Duration.milliseconds(200)
+  var hangLimits = LoadVigil.Limits()
   /// The program of load processes, nil for the running one, and what is added to their environment.
   var loadProgram: String?
   var loadEnvironment = Workbench.quietCrashes
-  private var broker: Broker?
+  private(set) var broker: Broker?
+  /// The targets of which a load came about.
+  private var startedTargets: Set<String> = []
   private var pluginPaths: [String: String] = [:]
   private(set) var pluginFiles: [PluginFile] = []
   /// What workers speak that were asked, by the target's name.
@@ -76,6 +79,56 @@ final class Workbench {
     var order = LoadOrder(
       plan, target: target, load: load, replicate: replicate, pluginPath: pluginPaths[target.plugin] ?? "")
     order.warmupSeconds = warmupSeconds ?? plan.warmupSeconds
+    do {
+      let measurement = try measure(&order, onGlance: onGlance)
+      startedTargets.insert(target.name)
+      return measurement
+    } catch {
+      guard let reason = brokenStart(error, target) else { throw error }
+      return try unmeasured(order, [reason])
+    }
+  }
+
+  /// Why a replicate broke before its load, by something that had worked before; nil where the error ends the run: what
+  /// has never worked is the user's to correct.
+  private func brokenStart(_ error: any Error, _ target: Target) -> InvalidReason? {
+    if let failure = error as? NetworkLinks.Failure {
+      return InvalidReason(code: .linkDied, detail: failure.why)
+    }
+    guard startedTargets.contains(target.name), case .nats(let spec) = target.transport else { return nil }
+    let why: String
+    switch error {
+    case let error as LabError where !error.isInvalidInput: why = error.description
+    case let failure as LoadFailure where failure.kind != .scenario: why = failure.message
+    default: return nil
+    }
+    let isOwn = spec.servers.isEmpty
+    let servers = isOwn ? [broker?.url].compactMap { $0 } : spec.servers
+    let answers = servers.allSatisfy { server in
+      (try? Broker.probe(url: server, auth: spec.auth, tls: spec.tls, timeout: .seconds(1))) != nil
+    }
+    if answers, !servers.isEmpty { return InvalidReason(code: .failed, detail: why) }
+    // The next replicate gets another one.
+    if isOwn, let gone = broker {
+      gone.kill()
+      links.stop(to: [gone.url])
+      broker = nil
+    }
+    return InvalidReason(code: .brokerDied, detail: "the broker did not answer before the load: \(why)")
+  }
+
+  /// A replicate without figures.
+  private func unmeasured(_ order: LoadOrder, _ reasons: [InvalidReason]) throws -> Engine.Measurement {
+    let blank = try SharedRecording(layout: order.layout)
+    var measurement = withExtendedLifetime(blank) { LoadResult.measurement(order: order, area: blank.area) }
+    measurement.invalidReasons = reasons
+    return measurement
+  }
+
+  private func measure(
+    _ order: inout LoadOrder, onGlance: (LoadGlanceAt) -> Bool
+  ) throws -> Engine.Measurement {
+    let target = order.target
     var pool: WorkerPool?
     var servers: [String] = []
     if case .nats(var spec) = target.transport {
@@ -87,7 +140,10 @@ final class Workbench {
           links.stop(to: [gone.url])
           broker = nil
         }
-        let running = try broker ?? Broker.start(auth: spec.auth, program: plan.broker)
+        let running =
+          try broker
+          ?? Broker.start(
+            auth: spec.auth, asksForToken: plan.asksForToken, program: plan.broker)
         broker = running
         order.brokerPID = running.pid
         servers = [running.url]
@@ -117,14 +173,21 @@ final class Workbench {
     let shared = try SharedRecording(layout: order.layout)
     let process = try LoadProcess.start(
       order: Array(try JSONEncoder().encode(order)), program: loadProgram, sharedMemory: shared.descriptor,
-      environment: loadEnvironment, secrets: secrets(of: order.target))
+      environment: loadEnvironment, secrets: secrets(of: order))
     let watch = order.brokerPID.flatMap { _ in broker }.map {
       BrokerWatch($0.monitor, area: shared.area, seconds: order.measureSeconds)
     }
     let longest = order.target.policies.values.map(\.timeoutMilliseconds).max() ?? 0
     let seconds =
       order.warmupSeconds + order.measureSeconds + order.drainSeconds + Double(longest) / 1000 + 20
+    var vigil = LoadVigil(hangLimits)
+    var hang: String?
     let outcome = process.wait(limit: .seconds(seconds), every: glanceInterval) {
+      hang = vigil.look(at: shared.area, pid: process.pid)
+      if hang != nil {
+        process.kill()
+        return true
+      }
       let (start, end) = (shared.area.measureStart, min(MonotonicClock.nanoseconds, shared.area.measureEnd))
       let measuredSeconds = start > 0 && end > start ? Double(end - start) / 1e9 : 0
       let glance = (LoadGlance(shared.area), measuredSeconds, process.pid)
@@ -133,7 +196,7 @@ final class Workbench {
     }
     // Before anything can throw: the watch looks into the shared memory, which goes with this function.
     let activity = watch?.finish()
-    var measurement = try measurement(of: outcome, order: order, shared: shared)
+    var measurement = try measurement(of: outcome, hang: hang, order: order, shared: shared)
     measurement.brokerActivity = activity
     measurement.warnings += (activity?.warnings ?? []) + measurement.decompositionWarnings
     return measurement
@@ -144,15 +207,17 @@ final class Workbench {
     ProcessInfo.processInfo.environment["SWIFT_BACKTRACE"] == nil ? ["SWIFT_BACKTRACE": "enable=no"] : [:]
 
   private func measurement(
-    of outcome: LoadOutcome, order: LoadOrder, shared: SharedRecording
+    of outcome: LoadOutcome, hang: String?, order: LoadOrder, shared: SharedRecording
   ) throws -> Engine.Measurement {
+    let fault = Self.fault(outcome, hang: hang, order: order, call: shared.area.call)
     switch outcome.document.flatMap({ try? JSONDecoder().decode(LoadReply.self, from: Data($0)) }) {
     case .failure(let failure): throw failure
     case .measurement(var measurement):
+      if let damaged = try damaged(measurement, fault, order) { return damaged }
       let words = measurement.evidence?.workerError
-      measurement.evidence?.workerError = words.map(Secrets(secrets(of: order.target)).scrub)
+      measurement.evidence?.workerError = words.map(Secrets(secrets(of: order)).scrub)
       let (reasons, warnings) = Validity.assess(measurement, optimisedBuild: ToolVersion.isOptimised)
-      measurement.invalidReasons += reasons
+      measurement.invalidReasons += reasons + [fault].compactMap { $0 }
       measurement.warnings += warnings
       return measurement
     case nil: break
@@ -160,15 +225,45 @@ final class Workbench {
     // The load process died: what it had recorded is still in the shared memory.
     shared.area.measureEnd = min(shared.area.measureEnd, MonotonicClock.nanoseconds)
     var measurement = LoadResult.measurement(order: order, area: shared.area)
-    let words = outcome.lastWords.isEmpty ? "it said nothing" : "last words: \(outcome.lastWords)"
+    if let damaged = try damaged(measurement, fault, order) { return damaged }
     measurement.invalidReasons = [
-      InvalidReason(
-        code: order.target.transport.name == "ffi" ? .pluginCrashed : .failed,
-        detail: outcome.ranOver
-          ? "the load process did not end in time and was ended; \(words)"
-          : "the load process \(outcome.status); \(words)")
+      fault ?? InvalidReason(code: .failed, detail: "the load process brought no result that can be read")
     ]
     return measurement
+  }
+
+  /// A measurement without figures where those that came cannot be true; nil where they can. What workers do cannot
+  /// reach the record, so there such figures are a defect of ours.
+  private func damaged(
+    _ measurement: Engine.Measurement, _ fault: InvalidReason?, _ order: LoadOrder
+  ) throws -> Engine.Measurement? {
+    guard order.target.transport.name == "ffi", let damage = measurement.damage(order: order) else {
+      return nil
+    }
+    let reason = InvalidReason(
+      code: .recordingDamaged,
+      detail: "the record cannot be true: \(damage). The plugin has written into memory that is not its own")
+    return try unmeasured(order, [reason] + [fault].compactMap { $0 })
+  }
+
+  /// What the end of a load process says against its measurement; nil when it ended as it should.
+  ///
+  /// - Parameter call: the call of the plugin that was under way then.
+  private static func fault(
+    _ outcome: LoadOutcome, hang: String?, order: LoadOrder, call: HostCall
+  ) -> InvalidReason? {
+    let isInProcess = order.target.transport.name == "ffi"
+    func reason(_ code: InvalidReason.Code, _ detail: String) -> InvalidReason {
+      let words = outcome.lastWords.isEmpty ? "it said nothing" : "last words: \(outcome.lastWords)"
+      return InvalidReason(code: isInProcess ? code : .failed, detail: "\(detail); \(words)")
+    }
+    if let hang { return reason(.pluginHung, hang) }
+    if outcome.ranOver {
+      return reason(.pluginHung, "the load process did not end in time and was ended")
+    }
+    if outcome.status == .exited(0), outcome.document != nil { return nil }
+    let place = call == .none ? "" : " in `\(call.name)`"
+    return reason(.pluginCrashed, "the load process \(outcome.status)\(place)")
   }
 
   private func noteDeaths(_ pool: WorkerPool?, order: LoadOrder, in measurement: inout Engine.Measurement) {
@@ -186,8 +281,8 @@ final class Workbench {
     }
   }
 
-  private func secrets(of target: Target) -> [String] {
-    if case .nats(let spec) = target.transport { spec.secretWords() } else { [] }
+  private func secrets(of order: LoadOrder) -> [String] {
+    if case .nats(let spec) = order.target.transport { spec.secretWords(servers: order.servers) } else { [] }
   }
 }
 
@@ -206,6 +301,11 @@ final class NetworkLinks {
     let since = MonotonicClock.nanoseconds
   }
 
+  /// A relay that ended, or did not pass its probes on, when a link was to be started.
+  struct Failure: Error {
+    let why: String
+  }
+
   private static let busyShare = 0.8
 
   private let seed: UInt64
@@ -218,11 +318,17 @@ final class NetworkLinks {
 
   /// The URLs that a part uses to reach the brokers: through the target's link on its side, when
   /// there is one.
-  func urls(to servers: [String], for target: Target, _ side: LinkPlace) throws(LabError) -> [String] {
+  func urls(to servers: [String], for target: Target, _ side: LinkPlace) throws -> [String] {
     guard let spec = target.links.first(where: { $0.between == side }) else { return servers }
     let key = Key(spec: spec, servers: servers)
     if let link = links[key], link.isRunning { return link.urls }
-    let link = try Link(spec, to: servers, seed: seed)
+    let link: Link
+    do {
+      link = try Link(spec, to: servers, seed: seed)
+    } catch {
+      guard error.hasFailed else { throw error }
+      throw Failure(why: "the link \(side.rawValue) did not come about: \(error)")
+    }
     links[key] = link
     measurements.append(link.accuracy)
     return link.urls

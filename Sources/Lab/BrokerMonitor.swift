@@ -35,6 +35,8 @@ package struct BrokerSubscription: Decodable, Sendable, Hashable {
 /// A broker's monitoring over HTTP, on this machine.
 package struct BrokerMonitor: Sendable, Equatable {
   package var port: UInt16
+  /// What all paths begin with. A secret, since what lies there is told to everybody.
+  var root = ""
   /// For each question.
   var timeout = Duration.seconds(3)
 
@@ -94,7 +96,7 @@ package struct BrokerMonitor: Sendable, Equatable {
 
   private func get(_ path: String, until deadline: Deadline) throws(TCPSocket.Failure) -> Data {
     let socket = try TCPSocket.connected(to: TCPSocket.loopback(port), until: deadline)
-    let request = "GET \(path) HTTP/1.0\r\nHost: 127.0.0.1\r\nAccept: application/json\r\n\r\n"
+    let request = "GET \(root)\(path) HTTP/1.0\r\nHost: 127.0.0.1\r\nAccept: application/json\r\n\r\n"
     guard socket.send(Array(request.utf8), until: deadline) else {
       throw TCPSocket.Failure(why: "the connection was closed")
     }
@@ -143,9 +145,10 @@ package final class BrokerWatch: Sendable {
 
   /// Watches the broker while the load of this shared memory is measured, for about so long.
   package init(_ monitor: BrokerMonitor, area: RecordingArea, seconds: Double) {
-    let monitor = BrokerMonitor(port: monitor.port, timeout: .seconds(2))
+    var monitor = monitor
+    monitor.timeout = .seconds(2)
     let interval = UInt64(max(0.5, seconds / 10) * 1e9)
-    startThread("broker-watch", stackBytes: 512 << 10) { [state] in
+    startThread("broker-watch", stackBytes: 512 << 10) { [state, monitor] in
       let activity = Self.watch(monitor, area, interval: interval) { state.withLock { $0.isStopping } }
       state.withLock { $0.activity = .some(activity) }
     }
@@ -169,7 +172,7 @@ package final class BrokerWatch: Sendable {
     else { return nil }
     var most: UInt64?
     var looks = 0
-    var nextLook = area.measureStart + min(interval, 100_000_000)
+    var nextLook = area.measureStart &+ min(interval, 100_000_000)
     while MonotonicClock.nanoseconds < area.measureEnd {
       guard sleep(until: { min(nextLook, area.measureEnd) }, unless: isStopping) else { break }
       guard nextLook < area.measureEnd else { continue }

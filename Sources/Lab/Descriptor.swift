@@ -22,6 +22,13 @@ final class Descriptor: Sendable {
     try Descriptor(clinux_memory_file(name, bytes, bytes.count), or: "No memory file could be made")
   }
 
+  /// A nameless file in memory of so many zero bytes. Its length is sealed: who maps memory that another process can
+  /// shorten is ended by a read of it (SIGBUS).
+  static func memory(_ name: String, byteCount: Int) throws(LabError) -> Descriptor {
+    try Descriptor(
+      clinux_fixed_memory(name, byteCount), or: "No memory file of \(byteCount) bytes could be made")
+  }
+
   /// A pipe of a megabyte, if the system lets us; our own reading end does not block.
   static func pipe() throws(LabError) -> (reading: Descriptor, writing: Descriptor) {
     var ends: [Int32] = [-1, -1]

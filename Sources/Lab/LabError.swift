@@ -9,6 +9,9 @@ package struct LabError: Error, Sendable, Equatable, CustomStringConvertible {
   /// True when something needed is missing, or does not answer: the command then ends with code 69.
   package var isMissing: Bool { kind == .missing }
 
+  /// True when something was there and did not do what it had to.
+  package var hasFailed: Bool { kind == .failed }
+
   /// True when a value of the user's cannot be used: the command then ends with code 65.
   package var isInvalidInput: Bool { kind == .invalid }
 

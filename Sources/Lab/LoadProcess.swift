@@ -62,12 +62,9 @@ extension ChildProcess {
 
 /// Nameless memory that processes share by handing on a descriptor; gone with its last holder.
 package enum SharedMemory {
-  /// So many zero bytes; the descriptor is the caller's to close, and closed on exec.
+  /// So many zero bytes, never more or fewer; the descriptor is the caller's to close, and closed on exec.
   package static func create(byteCount: Int) throws(LabError) -> Int32 {
-    let file = try Descriptor.memory("nylon-bench-results", holding: [])
-    guard ftruncate(file.raw, off_t(byteCount)) == 0 else {
-      throw .system("The memory file cannot hold \(byteCount) bytes", errno: errno)
-    }
+    let file = try Descriptor.memory("nylon-bench-results", byteCount: byteCount)
     return fcntl(file.raw, F_DUPFD_CLOEXEC, 0)
   }
 }

@@ -41,6 +41,14 @@ package enum ProcessClock {
   /// The process that started another, or has adopted it; nil when it is gone.
   package static func parent(of pid: Int32) -> Int32? { relatives(of: pid)?[0] }
 
+  /// Whether a signal, such as SIGSTOP, has stopped a process.
+  package static func isStopped(_ pid: Int32) -> Bool {
+    guard let text = fileText("/proc/\(pid)/stat"), let bracket = text.lastIndex(of: ")") else {
+      return false
+    }
+    return text[bracket...].dropFirst(2).first == "T"
+  }
+
   /// A process's parent, group and session; nil when it is gone.
   private static func relatives(of pid: Int32) -> [Int32]? {
     guard let text = fileText("/proc/\(pid)/stat"), let bracket = text.lastIndex(of: ")") else { return nil }

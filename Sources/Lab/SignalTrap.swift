@@ -1,7 +1,7 @@
 import CLinux
 import Foundation
 
-/// Catches signals such as Ctrl-C, so that the command can end in order instead of at once.
+/// Catches signals such as those of Ctrl-C and Ctrl-\, so that the command can end in order instead of at once.
 ///
 /// One trap at a time. The signals have their handlers back when it is no longer used.
 package final class SignalTrap: Sendable {
@@ -9,7 +9,7 @@ package final class SignalTrap: Sendable {
   private let ends: (reading: Descriptor, writing: Descriptor)
 
   /// Catches signals from now on.
-  package init(_ signals: [Int32] = [SIGINT, SIGTERM]) throws(LabError) {
+  package init(_ signals: [Int32] = [SIGINT, SIGTERM, SIGQUIT]) throws(LabError) {
     let ends = try Descriptor.pipe()
     _ = fcntl(ends.writing.raw, F_SETFL, O_NONBLOCK)
     guard clinux_trap(ends.writing.raw, signals, signals.count) == 0 else {

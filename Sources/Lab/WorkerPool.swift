@@ -29,7 +29,7 @@ package final class WorkerPool: Sendable {
   /// A worker gets `NATS_SERVERS` (separated by commas) and `NATS_GROUP`, `NYLON_PLUGIN` and `NYLON_PREFIX`, of which
   /// its subjects are made, the credentials, when there are any, as `NATS_TOKEN`, `NATS_USER`, `NATS_PASSWORD`,
   /// `NATS_CREDS`, `NATS_NKEY`, those of TLS as `NATS_TLS` (`1`), `NATS_CA`, `NATS_CERT`, `NATS_KEY`, and the
-  /// scenario's environment on top. A command `nylon-worker` is this package's own; it also gets `--name` and
+  /// scenario's environment on top. A token that stands in the first URL is in `NATS_TOKEN`, too. A command `nylon-worker` is this package's own; it also gets `--name` and
   /// `--prefix`.
   ///
   /// Ready means, with a broker whose monitoring is known: it shows as many new subscribers in the
@@ -88,10 +88,13 @@ package final class WorkerPool: Sendable {
     _ pool: NATSSpec, _ plugin: String, _ servers: [String]
   ) -> [String: String] {
     let usesTLS = pool.tls.isUsed(for: servers)
+    let ownToken =
+      pool.auth == NATSAuth() ? servers.first.flatMap { try? BrokerAddress($0) }?.auth.token : nil
     let all = [
       "NATS_SERVERS": servers.joined(separator: ","), "NATS_GROUP": pool.group,
       "NYLON_PLUGIN": plugin, "NYLON_PREFIX": pool.subjectPrefix,
-      "NATS_TOKEN": pool.auth.token, "NATS_USER": pool.auth.user, "NATS_PASSWORD": pool.auth.password,
+      "NATS_TOKEN": pool.auth.token ?? ownToken, "NATS_USER": pool.auth.user,
+      "NATS_PASSWORD": pool.auth.password,
       "NATS_CREDS": pool.auth.credentials, "NATS_NKEY": pool.auth.nkey,
       "NATS_TLS": usesTLS ? "1" : nil, "NATS_CA": usesTLS ? pool.tls.caFile : nil,
       "NATS_CERT": usesTLS ? pool.tls.certFile : nil, "NATS_KEY": usesTLS ? pool.tls.keyFile : nil,

@@ -51,7 +51,7 @@ package enum Answer {
     }
     let words = [
       [about + "."], otherHosts(document), furtherSubjects(document), ruleOfThumb(document),
-      promises(document),
+      promises(document), anomalies(document),
     ].map { lines in lines.map { $0.trimmingCharacters(in: .whitespaces) }.joined(separator: " ") }
     return ReportSection(
       title: "The answer",
@@ -311,8 +311,28 @@ package enum Answer {
     }
   }
 
+  /// What was counted that is no request's end, such as calls that came again; empty when there was nothing.
+  package static func anomalies(_ document: RunDocument) -> [String] {
+    let kinds: [(counter: Counter, name: String)] = [
+      (.duplicates, "duplicates"), (.late, "late"), (.unexpected, "unexpected"),
+      (.protocolErrors, "against the protocol"),
+    ]
+    let groups = MeasurementGroup.all(document).compactMap { group -> String? in
+      // Several maps a phase are as they should be in some dialects.
+      let isMany = group.measurements.contains { $0.hasCallMaps }
+      let words = kinds.filter { !isMany || $0.counter != .duplicates }.compactMap { kind -> String? in
+        let count = group.measurements.reduce(UInt64(0)) { $0 &+ ($1.request?.counts[kind.counter] ?? 0) }
+        return count > 0 ? "\(Number.grouped(Double(count)) ?? "") \(kind.name)" : nil
+      }
+      return words.isEmpty ? nil : "\(group.target) \(group.load) \(words.joined(separator: ", "))"
+    }
+    guard !groups.isEmpty else { return [] }
+    let more = groups.count > 2 ? "; \(groups.count - 2) more in summary.csv" : ""
+    return wrapped("Replies or calls that ended nothing: \(groups.prefix(2).joined(separator: "; "))\(more).")
+  }
+
   private static func foot(_ document: RunDocument, _ folder: String) -> [String] {
-    var lines: [String] = []
+    var lines = anomalies(document)
     let invalid = MeasurementGroup.all(document).filter { !$0.isValid }
     if !invalid.isEmpty {
       let names = invalid.prefix(2).map { "\($0.target) \($0.load) (\($0.validity))" }.joined(separator: ", ")

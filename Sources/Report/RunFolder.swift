@@ -14,13 +14,8 @@ package struct RunFolder: Sendable, Equatable {
   package static func create(
     in directory: String, scenario: String, at time: UTCSecond = UTCSecond()
   ) throws -> RunFolder {
-    do {
-      try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
-    } catch {
-      let cause = (error as NSError).userInfo[NSUnderlyingErrorKey] as? NSError
-      let code = (cause ?? error as NSError).code
-      throw AtomicFile.error(cause == nil ? EACCES : Int32(code), directory, "cannot be made")
-    }
+    try AtomicFile.makeFolder(directory)
+    try AtomicFile.checkLink("\(directory)/latest")
     let name = "\(time.compact)-\(safeName(scenario))"
     for attempt in 1...1000 {
       let path = "\(directory)/\(attempt == 1 ? name : "\(name)-\(attempt)")"
@@ -53,15 +48,11 @@ package struct RunFolder: Sendable, Equatable {
 
   package static func write(_ files: [RenderedFile], to folder: String) throws {
     do {
-      try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+      try AtomicFile.makeFolder(folder)
       for file in files { try AtomicFile.write(file.contents, to: "\(folder)/\(file.name)") }
     } catch var error as RunFolderError {
       error.remedy = "name another folder with --to"
       throw error
-    } catch {
-      throw RunFolderError(
-        kind: .unwritable, path: folder, problem: "it cannot be written (\(error.localizedDescription))",
-        remedy: "name another folder with --to")
     }
   }
 
@@ -74,15 +65,31 @@ package struct RunFolder: Sendable, Equatable {
         remedy: "name a folder under results/, or its run.json")
     }
     let file = isFolder.boolValue ? "\(path)/run.json" : path
-    guard let data = FileManager.default.contents(atPath: file) else {
-      throw RunFolderError(
-        kind: .missing, path: file,
-        problem: FileManager.default.fileExists(atPath: file) ? "it cannot be read" : "it is missing",
-        remedy: "name a folder that nylon-bench wrote, and that you may read")
-    }
-    let document = try RunDocument(json: data, path: file)
+    let document = try RunDocument(json: try contents(file), path: file)
     let resolved = URL(fileURLWithPath: file).resolvingSymlinksInPath().deletingLastPathComponent()
     return (RunFolder(path: resolved.path), document)
+  }
+
+  /// More than any run has.
+  static let mostBytes = 256 << 20
+
+  private static func contents(_ path: String) throws -> Data {
+    guard let file = FileHandle(forReadingAtPath: path) else {
+      throw RunFolderError(
+        kind: .missing, path: path,
+        problem: FileManager.default.fileExists(atPath: path) ? "it cannot be read" : "it is missing",
+        remedy: "name a folder that nylon-bench wrote, and that you may read")
+    }
+    var bytes = Data()
+    while let more = try? file.read(upToCount: 1 << 20), !more.isEmpty {
+      bytes += more
+      guard bytes.count <= mostBytes else {
+        throw RunFolderError(
+          kind: .invalid, path: path, problem: "it has more than \(mostBytes >> 20) MiB, so it is no run",
+          remedy: "name a folder that nylon-bench wrote")
+      }
+    }
+    return bytes
   }
 
   /// A scenario's name as part of a file's: letters, digits, `.`, `_`, `-`; others become `-`.
@@ -101,14 +108,33 @@ enum AtomicFile {
     try replace(path) { try fill($0, with: Array(text.utf8)) }
   }
 
+  /// Makes a folder, with those above it, where it is not there yet.
+  static func makeFolder(_ path: String) throws {
+    guard let (code, place) = failure(making: path) else { return }
+    throw error(code, path, place == path ? "cannot be made" : "cannot be made, because of \(place)")
+  }
+
+  /// Why a folder cannot be made, and which of those above it is in the way; nil when it is there.
+  private static func failure(making path: String) -> (code: Int32, place: String)? {
+    var facts = stat()
+    if stat(path, &facts) == 0 { return facts.st_mode & S_IFMT == S_IFDIR ? nil : (ENOTDIR, path) }
+    let above = (path as NSString).deletingLastPathComponent
+    if !above.isEmpty, above != path, let failure = failure(making: above) { return failure }
+    return mkdir(path, 0o777) == 0 || errno == EEXIST ? nil : (errno, path)
+  }
+
+  /// Refuses a file or a folder where a link is to be.
+  static func checkLink(_ link: String) throws {
+    var facts = stat()
+    guard lstat(link, &facts) == 0, facts.st_mode & S_IFMT != S_IFLNK else { return }
+    throw RunFolderError(
+      kind: .unwritable, path: link, problem: "is a real file or folder, not a link",
+      remedy: "move it away, or choose another folder with --out")
+  }
+
   /// Makes `link` point to `target`; replaces a link, never a file or a folder.
   static func link(_ link: String, to target: String) throws {
-    var facts = stat()
-    if lstat(link, &facts) == 0, facts.st_mode & S_IFMT != S_IFLNK {
-      throw RunFolderError(
-        kind: .unwritable, path: link, problem: "is a real file or folder, not a link",
-        remedy: "move it away, or choose another folder with --out")
-    }
+    try checkLink(link)
     try replace(link) {
       guard symlink(target, $0) == 0 else { throw error(errno, link, "cannot be made") }
     }

@@ -68,13 +68,10 @@ extension RunDocument {
       counts.sent, counts.ok, counts.handlerErrors, counts.timeouts, counts.rejected, counts.shed,
       counts.lost, scope.okInWindow, scope.response.count, scope.service.count, scope.sendLag.count,
     ]
-    if all.contains(where: { $0 > greatestCount }) { return "counts over \(greatestCount)" }
+    if all.contains(where: { $0 > OutcomeCounts.most }) { return "counts over \(OutcomeCounts.most)" }
     return scope.scope == "request" && !counts.closes
       ? "'sent' is \(counts.sent), and its ends add up to \(counts.ended)" : nil
   }
-
-  /// Ten million requests a second for twenty days.
-  private static let greatestCount: UInt64 = 1 << 44
 
   private struct SchemaOnly: Decodable { var schema: Int }
 

@@ -31,7 +31,9 @@ struct Block {
         remedy: "write keys such as \(names.prefix(4).joined(separator: ", "))")
       return nil
     }
-    for entry in entries where !names.contains(entry.key) {
+    let unknown = entries.filter { !names.contains($0.key) }
+    let severity: ScenarioProblem.Severity = isLenient ? .warning : .error
+    for entry in unknown.prefix(Self.mostUnknown) {
       if let fate = rows.first(where: { $0.name == entry.key })?.removed {
         problems.add(
           at: entry.place, key: childPath(entry.key), "was removed: \(fate)", remedy: "delete the line")
@@ -41,11 +43,21 @@ struct Block {
         rows.first { $0.synonyms.contains(Suggestion.normal(entry.key)) }?.name
         ?? Suggestion.nearest(to: entry.key, among: names)
       problems.add(
-        isLenient ? .warning : .error, at: entry.place, key: childPath(entry.key),
+        severity, at: entry.place, key: childPath(entry.key),
         "is not a key of this block", suggestion: suggestion,
         remedy: Self.remedy(for: entry.key, suggestion: suggestion, allowed: names))
     }
+    if let next = unknown.dropFirst(Self.mostUnknown).first {
+      problems.add(
+        severity, at: next.place, key: path,
+        "has \(unknown.count - Self.mostUnknown) further keys, from here on, that are none of this block's",
+        remedy: "Allowed: \(names.joined(separator: ", "))")
+    }
   }
+
+  /// Keys of a block that are told one by one. A file with more is of another kind, and each takes a search for the
+  /// name that was meant.
+  private static let mostUnknown = 20
 
   /// The unit of the suggested key, or the block that the key belongs to, or all that is allowed.
   private static func remedy(for key: String, suggestion: String?, allowed: [String]) -> String {

@@ -42,6 +42,13 @@ package struct Plan: Codable, Sendable, Equatable {
   package var connections = 1
   /// The nats-server that the run starts where a target names no servers; nil for the machine's.
   package var broker: String?
+  /// Whether that nats-server takes only clients with a token that is made for the run; nil, which is true, in runs
+  /// that knew no such token.
+  var brokerToken: Bool?
+  package var asksForToken: Bool {
+    get { brokerToken ?? true }
+    set { brokerToken = newValue }
+  }
   package var seed: UInt64 = 1
   package var expectations: [Expectation] = []
   /// What the loader found odd but not wrong; holds no secrets.
@@ -92,6 +99,11 @@ package struct Plan: Codable, Sendable, Equatable {
       Key(
         "broker", \.broker, .path, "the nats-server that is started where `servers` is empty",
         default: "that of `NYLON_BENCH_NATS_SERVER`, else the installed one"),
+      Key(
+        "broker_token", \.brokerToken, .flag,
+        "whether that nats-server takes only clients with a token that is made for the run. `false` is for workers that "
+          + "can be given none; every user of the machine can then read the messages",
+        default: "`true`"),
       Key("seed", \.seed, .seed, "seed of arrivals, bodies and ids"),
       Key(
         "decompose", "`true`: measure where the time of each phase goes; see \"Where the time goes\"",

@@ -1,6 +1,6 @@
 /// One thing that is wrong, or odd, in a file. Never holds a secret: values of credentials are left out and URLs have
 /// no user part.
-package struct ScenarioProblem: Sendable, Equatable, CustomStringConvertible {
+package struct ScenarioProblem: Sendable, Hashable, CustomStringConvertible {
   package enum Severity: Sendable {
     case error
     /// The file can be used, though something in it has no effect or looks like a slip.
@@ -8,7 +8,7 @@ package struct ScenarioProblem: Sendable, Equatable, CustomStringConvertible {
   }
 
   /// Where the value was written.
-  package enum Place: Sendable, Equatable, CustomStringConvertible {
+  package enum Place: Sendable, Hashable, CustomStringConvertible {
     case file(String)
     /// A line and a column, both from 1, of a file.
     case position(file: String, line: Int, column: Int)
@@ -77,6 +77,7 @@ package struct ScenarioError: Error, Sendable, Equatable, CustomStringConvertibl
 /// Collects problems while a file is read, so that one pass shows them all.
 final class ProblemCollector {
   private(set) var problems: [ScenarioProblem] = []
+  private var known: Set<ScenarioProblem> = []
 
   var hasErrors: Bool { problems.contains { $0.severity == .error } }
   var warnings: [ScenarioProblem] { problems.filter { $0.severity == .warning } }
@@ -94,7 +95,7 @@ final class ProblemCollector {
   }
 
   func add(_ problem: ScenarioProblem) {
-    if !problems.contains(problem) { problems.append(problem) }
+    if known.insert(problem).inserted { problems.append(problem) }
   }
 
   /// Notes a problem of one value of the tree.

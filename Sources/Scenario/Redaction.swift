@@ -7,7 +7,8 @@ package enum Redaction {
   static let mask = "***"
 
   /// A URL, or text with URLs, without user, password, token and query: `nats://***@host:4222`. All up to the last
-  /// `@` of a word is taken for a secret, so that a password with `/` or `@` in it does not show either.
+  /// `@` of a word is taken for a secret, so that a password with `/` or `@` in it does not show either. Nor does what
+  /// ``withoutNamed(_:)`` hides.
   package static func redactedURL(_ text: String) -> String {
     var result = ""
     var rest = text[...]
@@ -16,23 +17,43 @@ package enum Redaction {
       result += redactedWord(String(word)) + rest.dropFirst(word.count).prefix(1)
       rest = rest.dropFirst(word.count + 1)
     }
-    return result
+    return withoutNamed(result)
   }
 
-  /// As ``redactedURL(_:)``, but only where there is a `://`: an `@` alone is no secret in a path or a header.
-  fileprivate static func prose(_ text: String) -> String { text.contains("://") ? redactedURL(text) : text }
+  /// As ``redactedURL(_:)``, but without a `://` an `@` is no secret in a path or a header.
+  fileprivate static func prose(_ text: String) -> String {
+    text.contains("://") ? redactedURL(text) : withoutNamed(text)
+  }
+
+  /// The text without what a name calls a secret, as in `/login?token=x&page=1`, and without what follows `Bearer`.
+  private static func withoutNamed(_ text: String) -> String {
+    var result = ""
+    var rest = text[...]
+    while let equals = rest.firstIndex(of: "=") {
+      let name = rest[..<equals].reversed().prefix { $0.isLetter || $0.isNumber || "_-.%".contains($0) }
+      result += rest[...equals]
+      rest = rest[rest.index(after: equals)...]
+      guard isSecret(name: String(name.reversed())) else { continue }
+      let value = rest.prefix { !$0.isWhitespace && !"&;,\"'`<>()[]{}".contains($0) }
+      if !value.isEmpty { result += mask }
+      rest = rest[value.endIndex...]
+    }
+    result += rest
+    return result.replacing(#/(?i)\b(bearer)\s+[^\s"',;]+/#) { "\($0.1) \(mask)" }
+  }
 
   /// True when a value of that name is a secret: a secret key of the schema, or, in headers, environments,
   /// commands and plugin configurations, a name such as `NATS_TOKEN` or `api_key`.
   package static func isSecret(name: String) -> Bool {
     let plain = name.lowercased().filter(\.isLetter)
-    return Schema.secrets.contains(plain) || plain == "key" || plain == "cookie"
+    return Schema.secrets.contains(plain) || ["key", "cookie", "sig"].contains(plain)
       || words.contains { plain.contains($0) }
   }
 
   private static let words = [
     "token", "password", "passwd", "secret", "credential", "creds", "nkey", "seed", "apikey", "accesskey",
     "privatekey", "authorization", "setcookie", "natsuser", "passphrase", "natspass", "userpass",
+    "signature", "pwd", "jwt",
   ]
 
   /// An argument as it may be stored: neither a password in a URL, nor a secret that was `--set`, nor one in a

@@ -170,7 +170,8 @@ struct YAMLReader {
       let here = place(key.mark?.line ?? 1, key.mark?.column ?? 1)
       entries.append(.init(key: key.string, place: here, value: value))
     }
-    for entry in merged where !entries.contains(where: { $0.key == entry.key }) { entries.append(entry) }
+    var written = Set(entries.map(\.key))
+    for entry in merged where written.insert(entry.key).inserted { entries.append(entry) }
     return entries
   }
 

@@ -16,7 +16,7 @@ private final class Folder: Sendable {
 }
 
 /// Where the built commands are: of a release build, which is faster, when scripts/test has made one.
-private let commands = ProcessInfo.processInfo.environment["NYLON_BENCH_BIN_DIR"] ?? Executables.ownFolder
+let builtCommands = ProcessInfo.processInfo.environment["NYLON_BENCH_BIN_DIR"] ?? Executables.ownFolder
 
 extension Conformance {
   fileprivate var bad: [String] { findings.filter { $0.result != .ok }.map(\.rule) }
@@ -43,7 +43,7 @@ extension Conformance {
   {
     try PluginExamination(
       path: plugin, handler: handler, configJSON: config, limitSeconds: 1,
-      program: "\(commands)/nylon-bench"
+      program: "\(builtCommands)/nylon-bench"
     ) { _ in }.examine()
   }
 
@@ -51,7 +51,7 @@ extension Conformance {
     "The package's plugins keep every rule",
     arguments: [("ExamplePlugin", "api"), ("NullPlugin", "noop"), ("ThreadedPlugin", "noop")])
   func products(plugin: String, handler: String) throws {
-    let found = try conform("\(commands)/lib\(plugin).so", handler: handler)
+    let found = try conform("\(builtCommands)/lib\(plugin).so", handler: handler)
     found.expectOK(rules: Self.rules)
     #expect(found.payloads == .plugin)
     let own = plugin == "NullPlugin" ? "inside event_stream" : "of its own"
@@ -259,7 +259,7 @@ extension Conformance {
   @Test("nylon-worker keeps every rule in every dialect, found or named", arguments: Dialect.allCases)
   func workers(dialect: Dialect) throws {
     try withWorker(
-      "\(commands)/nylon-worker", ["--name", "example"],
+      "\(builtCommands)/nylon-worker", ["--name", "example"],
       environment: ["NYLON_DIALECT": dialect.rawValue]
     ) {
       let rules = dialect == .textID ? 14 : 15

@@ -137,6 +137,27 @@ extension EndToEnd {
       }
     }
 
+    @Test("A result that standard output does not take is an error", arguments: [">/dev/full", ">&-"])
+    func unwritten(redirection: String) throws {
+      let command = try Sandbox.command("nylon-bench")
+      let finished = try sandbox.start(
+        program: "/bin/sh", ["-c", "cd '\(Sandbox.package)' && exec '\(command)' scenarios \(redirection)"]
+      ).finish()
+      #expect(finished.code == 1)
+      #expect(finished.err.hasPrefix("error: standard output cannot be written: "), "\(finished.err)")
+    }
+
+    @Test("Too little memory is said, and crashes nothing")
+    func memory() throws {
+      let command = try Sandbox.command("nylon-bench")
+      let finished = try sandbox.start(
+        program: "/bin/sh",
+        ["-c", "ulimit -v 100000; exec '\(command)' validate '\(Sandbox.package)/Scenarios/compare.yaml'"]
+      ).finish()
+      #expect(finished.code == 1 && finished.out.isEmpty)
+      #expect(finished.err.hasPrefix("error: The address space is limited to 97 MiB"), "\(finished.err)")
+    }
+
     @Test("Something that is no run ends with 65")
     func exportOfNothing() throws {
       let path = try sandbox.write("{}", as: "run.json")

@@ -12,6 +12,20 @@ extension EndToEnd {
 
     private static let long = "warmup_seconds: 1\nmeasure_seconds: 60\ndrain_seconds: 0.3"
 
+    /// The contents of all files below a folder.
+    private static func files(_ folder: String) throws -> [Data] {
+      let names = try #require(FileManager.default.enumerator(atPath: folder))
+      return names.compactMap { FileManager.default.contents(atPath: "\(folder)/\($0)") }
+    }
+
+    private static func environment(_ pid: Int32) -> [String: String] {
+      let bytes = FileManager.default.contents(atPath: "/proc/\(pid)/environ") ?? Data()
+      let pairs = bytes.split(separator: 0).map {
+        String(decoding: $0, as: UTF8.self).split(separator: "=", maxSplits: 1).map(String.init)
+      }
+      return Dictionary(pairs.filter { $0.count == 2 }.map { ($0[0], $0[1]) }) { $1 }
+    }
+
     private func startLongRun() throws -> RunningCommand {
       let scenario = Small.pool(workers: "{count: 2, command: nylon-worker}", times: Self.long)
       return try sandbox.start(run: scenario)
@@ -21,13 +35,31 @@ extension EndToEnd {
     func interrupt(signal: Int32) throws {
       let command = try startLongRun()
       try sandbox.waitForLoad()
+      // The token that the broker was given is known to the workers, and to nobody else.
+      let worker = try #require(sandbox.processes("/nylon-worker").first)
+      let token = try #require(Self.environment(worker)["NATS_TOKEN"])
+      #expect(token.count == 32)
+      #expect(!sandbox.processes().flatMap(Sandbox.commandLine).contains { $0.contains(token) })
       kill(command.pid, signal)
       let finished = command.finish(within: 40)
+      #expect(!finished.out.contains(token) && !finished.err.contains(token))
+      #expect(try Self.files(sandbox.folder).allSatisfy { $0.range(of: Data(token.utf8)) == nil })
       #expect(finished.code == 130, "\(finished.err)")
       let document = try sandbox.latest()
       #expect(document.interrupted)
       expectCounts(document)
       #expect(document.measurements.first?.invalidReasons.contains { $0.code == .interrupted } == true)
+      #expect(sandbox.processes().isEmpty)
+    }
+
+    @Test("A run that ends before anything is measured leaves no run folder, and no link to one")
+    func interruptedEarly() throws {
+      let command = try startLongRun()
+      try sandbox.waitForLoad(.warmup)
+      kill(command.pid, SIGQUIT)
+      let finished = command.finish(within: 40)
+      #expect(finished.code == 130 && finished.err.contains("Interrupted before anything was measured."))
+      #expect(try FileManager.default.contentsOfDirectory(atPath: sandbox.results).isEmpty)
       #expect(sandbox.processes().isEmpty)
     }
 

@@ -119,7 +119,10 @@ final class Sandbox {
     var found: Int32?
     let isThere = eventually {
       found = processes("__measure").first { pid in
-        guard Self.isCommand(pid, "nylon-bench"), let load = LoadUnderWay(pid) else { return false }
+        guard Self.isCommand(pid, "nylon-bench"), let load = LoadUnderWay(of: processes("/nylon-bench"))
+        else {
+          return false
+        }
         return load.state == state && (state != .measuring || load.answered >= answers)
       }
       return found != nil
@@ -187,15 +190,26 @@ final class RunningCommand {
   }
 }
 
-/// What a load process has recorded so far, read from the memory that it shares with the command.
+/// What a load process has recorded so far, read from the memory that the command shares with it.
 struct LoadUnderWay {
   let state: LoadState
   /// Requests of its first thread that were answered in the measured time.
   let answered: UInt64
 
-  /// Nil when there is no such process, or not yet its memory.
-  init?(_ pid: Int32) {
-    let file = open("/proc/\(pid)/fd/\(LoadProcess.sharedMemoryDescriptor)", O_RDONLY | O_NONBLOCK)
+  /// Nil when none of the processes is the command, or it has no such memory yet.
+  init?(of pids: [Int32]) {
+    let files = pids.flatMap { pid in
+      ((try? FileManager.default.contentsOfDirectory(atPath: "/proc/\(pid)/fd")) ?? []).map {
+        "/proc/\(pid)/fd/\($0)"
+      }
+    }
+    let shared = files.first {
+      (try? FileManager.default.destinationOfSymbolicLink(atPath: $0))?.hasPrefix(
+        "/memfd:nylon-bench-results")
+        == true
+    }
+    guard let shared else { return nil }
+    let file = open(shared, O_RDONLY | O_NONBLOCK)
     guard file >= 0 else { return nil }
     defer { close(file) }
     // Whatever the layout of the load is: the header and the request's counters stand first.

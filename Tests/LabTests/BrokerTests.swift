@@ -29,9 +29,10 @@ import Testing
   @Test func aBrokerCanComeBackOnItsPort() throws {
     let first = try Broker.start()
     first.kill()
-    let second = try Broker.start(port: first.port)
+    let second = try first.again()
     #expect(second.port == first.port)
-    try Broker.probe(url: second.url)
+    // Those who knew the first one get in.
+    try Broker.probe(url: first.url)
     second.stop()
   }
 
@@ -77,6 +78,39 @@ import Testing
     } throws: { error in
       "\(error)".contains("refuses the credentials") && !"\(error)".contains("wrong-guess")
     }
+  }
+
+  @Test func aBrokerWithoutCredentialsOfItsOwnLetsNobodyInWithoutItsToken() throws {
+    let broker = try Broker.start()
+    defer { broker.stop() }
+    let token = try #require(broker.token)
+    #expect(try Broker.start().token != token)
+    #expect(token.count == 32)
+    try Broker.probe(url: broker.url)
+    #expect {
+      try Broker.probe(url: "nats://127.0.0.1:\(broker.port)")
+    } throws: { error in
+      "\(error)".contains("refuses the credentials")
+    }
+    // The monitoring tells a client's token to whoever asks, so nobody gets there without its path.
+    #expect(broker.monitor.root.count == 33)
+    #expect(throws: LabError.self) { try BrokerMonitor(port: broker.monitor.port).clients() }
+    #expect(try broker.monitor.clients().isEmpty)
+    let processes = try FileManager.default.contentsOfDirectory(atPath: "/proc").compactMap(Int32.init)
+    for pid in processes {
+      let title = FileManager.default.contents(atPath: "/proc/\(pid)/cmdline") ?? Data()
+      let words = String(decoding: title, as: UTF8.self)
+      #expect(!words.contains(token) && !words.contains(broker.monitor.root))
+    }
+    #expect(!broker.lastWords.contains(token) && !broker.lastWords.contains(broker.monitor.root))
+  }
+
+  @Test func aBrokerThatAsksForNoTokenLetsEverybodyIn() throws {
+    let broker = try Broker.start(asksForToken: false)
+    defer { broker.stop() }
+    #expect(broker.token == nil)
+    #expect(broker.url == "nats://127.0.0.1:\(broker.port)")
+    try Broker.probe(url: broker.url)
   }
 
   @Test func credentialsOfTheURLCount() throws {

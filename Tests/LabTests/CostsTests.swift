@@ -60,7 +60,7 @@ import Testing
   }
 
   @Test func theWatchSeesMessagesPendingBytesAndASlowConsumer() throws {
-    let broker = try Broker.start()
+    let broker = try Broker.start(asksForToken: false)
     defer { broker.stop() }
     let reader = try TCPSocket.connected(to: broker.port)
     #expect(reader.send(Array("CONNECT {\"verbose\":false}\r\nSUB heavy 1\r\n".utf8)))
@@ -105,7 +105,7 @@ import Testing
   }
 
   @Test func aLoadThatNeverBeganOrDiedHasNoActivity() throws {
-    let broker = try Broker.start()
+    let broker = try Broker.start(asksForToken: false)
     defer { broker.stop() }
     let memory = LoadRecording(RecordingLayout(threads: 1, scopes: ["request"], windows: 1))
     let area = memory.area

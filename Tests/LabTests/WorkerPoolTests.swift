@@ -35,8 +35,8 @@ import Testing
       loads: [])
   }
 
-  @Test func aPoolIsReadyWhenTheBrokerShowsItsSubscriptions() throws {
-    let auth = NATSAuth(token: "t0ken")
+  @Test(arguments: [NATSAuth(token: "t0ken"), NATSAuth()])
+  func aPoolIsReadyWhenTheBrokerShowsItsSubscriptions(auth: NATSAuth) throws {
     let broker = try Broker.start(auth: auth)
     defer { broker.stop() }
     let target = Self.target(["bash", "-c", Self.subscriber], auth: auth)

@@ -50,6 +50,29 @@ struct AnswerTests {
     }
   }
 
+  @Test("names what was counted that ended nothing, in the terminal and in the report")
+  func anomalies() {
+    var measurements =
+      replicates("ffi", around: 5_000, transport: "ffi") + replicates("nats", around: 600_000)
+    #expect(Answer.anomalies(document(measurements)).isEmpty)
+    measurements[0].scopes[0].counts[.duplicates] = 4_800_000
+    measurements[1].scopes[0].counts[.duplicates] = 7
+    measurements[2].scopes[0].counts[.unexpected] = 2
+    measurements[7].scopes[0].counts[.late] = 1
+    let run = document(measurements)
+    let words =
+      "Replies or calls that ended nothing: ffi open-1000 4,800,007 duplicates, 2 unexpected; nats open-1000 1"
+    #expect(Answer.anomalies(run).joined(separator: " ").replacing("   ", with: " ") == words + " late.")
+    #expect(
+      lines(run).contains { $0.hasPrefix("Replies or calls that ended nothing: ffi open-1000 4,800,007") })
+    #expect(MarkdownReport.render(run).contains("ffi open-1000 4,800,007 duplicates, 2 unexpected"))
+    // A dialect with several maps a phase.
+    measurements[7].dialect = .streamSDK
+    measurements[7].scopes[0].counts[.duplicates] = 9
+    #expect(Answer.anomalies(document(measurements)).joined().contains("1 late"))
+    #expect(!Answer.anomalies(document(measurements)).joined().contains("9 duplicates"))
+  }
+
   @Test(
     "says how FFI and NATS differ, what a phase costs more, and which documented figures and promises hold")
   func answers() {

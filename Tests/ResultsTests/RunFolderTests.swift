@@ -96,14 +96,30 @@ struct RunFolderTests {
   func latestIsAFolder() throws {
     let directory = try temporaryFolder()
     defer { try? FileManager.default.removeItem(atPath: directory) }
+    let folder = try RunFolder.create(in: directory, scenario: "x")
     try FileManager.default.createDirectory(
       atPath: "\(directory)/latest/mine", withIntermediateDirectories: true)
-    let folder = try RunFolder.create(in: directory, scenario: "x")
     let error = #expect(throws: RunFolderError.self) { try folder.save(sampleRun()) }
     #expect(error?.kind == .unwritable)
     #expect(error?.path == "\(directory)/latest")
     #expect(try entries("\(directory)/latest") == ["mine"])
     #expect(try RunFolder.open(path: folder.path).document == sampleRun())
+    // Where the folder is there already, nothing is measured for it.
+    let before = try entries(directory)
+    #expect(throws: RunFolderError.self) { try RunFolder.create(in: directory, scenario: "x") }
+    #expect(try entries(directory) == before)
+  }
+
+  @Test("that is no run because of its size is refused")
+  func tooLong() throws {
+    let directory = try temporaryFolder()
+    defer { try? FileManager.default.removeItem(atPath: directory) }
+    let path = "\(directory)/run.json"
+    #expect(FileManager.default.createFile(atPath: path, contents: nil))
+    let file = try #require(FileHandle(forWritingAtPath: path))
+    try file.truncate(atOffset: UInt64(RunFolder.mostBytes) + 1)
+    let error = #expect(throws: RunFolderError.self) { try RunFolder.open(path: path) }
+    #expect(error?.kind == .invalid && error?.problem == "it has more than 256 MiB, so it is no run")
   }
 
   @Test("that cannot be made is an error with path and remedy, before anything is measured")
@@ -111,11 +127,15 @@ struct RunFolderTests {
     let directory = try temporaryFolder()
     defer { try? FileManager.default.removeItem(atPath: directory) }
     try Data().write(to: URL(fileURLWithPath: "\(directory)/file"))
-    for path in ["\(directory)/file", "\(directory)/file/below", "/proc/none"] {
+    for (path, why) in [
+      ("\(directory)/file", "cannot be made: Not a directory"),
+      ("\(directory)/file/below", "cannot be made, because of \(directory)/file: Not a directory"),
+      ("/proc/none", "cannot be made: No such file or directory"),
+    ] {
       let error = #expect(throws: RunFolderError.self) {
         try RunFolder.create(in: path, scenario: "x")
       }
-      #expect(error?.kind == .unwritable)
+      #expect(error?.kind == .unwritable && error?.path == path && error?.problem == why)
       #expect(error?.description.contains("--out") == true)
     }
   }

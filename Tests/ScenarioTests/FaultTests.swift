@@ -26,6 +26,17 @@ struct Wrong: Sendable, CustomTestStringConvertible {
 
 @Suite("A wrong scenario is told what is wrong, where, and what to do")
 struct FaultTests {
+  @Test("Of very many wrong keys the first are told, and how many more there are")
+  func manyKeys() throws {
+    let keys = (0..<16_000).map { "zzzzzz\($0): 1\n" }.joined()
+    let lines = try faults(small + keys).split(separator: "\n")
+    #expect(lines.count == 21)
+    #expect(lines[19].hasPrefix("test.yaml:32:1: zzzzzz19: is not a key of this block"))
+    #expect(
+      lines[20].hasPrefix(
+        "test.yaml:33:1: has 15980 further keys, from here on, that are none of this block's;"))
+  }
+
   static let numbers: [Wrong] = [
     Wrong(add: "measure_seconds: 5s", "test.yaml:13:18: measure_seconds = '5s'", "write measure_seconds: 5"),
     Wrong(

@@ -13,6 +13,11 @@ struct RedactionTests {
       ("nats://u:p/w@x@h", "nats://***@h"), ("u:p@h:1", "***@h:1"), ("nats://h:1", "nats://h:1"),
       ("a nats://u:p@h, tls://x:y@i/ b", "a nats://***@h, tls://***@i/ b"),
       ("nats://h?token=x", "nats://h?***"),
+      ("/login?access_token=a.b-c&page=1", "/login?access_token=***&page=1"),
+      ("/a?X-Amz-Signature=ab12;k=v&sig=", "/a?X-Amz-Signature=***;k=v&sig="),
+      ("a=b=c password=p==, n=1", "a=b=c password=***, n=1"),
+      ("send 'Authorization: Bearer ey.J-1' now", "send 'Authorization: Bearer ***' now"),
+      ("a bearer of news", "a bearer *** news"),
       ("", ""), ("@", "***@"),
     ])
   func urls(_ url: String, _ expected: String) { #expect(Redaction.redactedURL(url) == expected) }
@@ -68,6 +73,24 @@ struct RedactionTests {
         "auth", "token", "user", "password", "credentials", "credentials_file", "nkey",
       ])
     for name in Schema.secrets { #expect(Redaction.assignment("a.\(name)=x") == "a.\(name)=***") }
+  }
+
+  @Test("A secret in a path's query, or within a longer value of a configuration or a header, is masked")
+  func withinValues() throws {
+    let config =
+      "config: {call: 'curl -H \"Authorization: Bearer hunter2\" https://u:hunter2@h/?key=hunter2', n: 1}}"
+    let text = small.replacingOccurrences(of: "file: ExamplePlugin}", with: "file: ExamplePlugin, " + config)
+    let request = "request: {path: '/a?page=1&api_key=hunter2', headers: {x-forward: 'Bearer hunter2'}}\n"
+    let redacted = try load(text + request).redacted()
+    #expect(redacted.request.path == "/a?page=1&api_key=***")
+    #expect(redacted.request.headers.map(\.value) == ["Bearer ***"])
+    guard case .ffi(let spec) = redacted.targets[0].transport else {
+      Issue.record("the transport changed")
+      return
+    }
+    #expect(
+      spec.configJSON == #"{"call":"curl -H \"Authorization: Bearer ***\" https://***@h/?***","n":1}"#,
+      "\(spec.configJSON)")
   }
 
   @Test("An @ in a path or a header is no secret")

@@ -115,14 +115,19 @@ package struct ForeignWorker {
     int main(int count, char **words) {
       const char *phases[] = {"request_filter", "response_filter", "response_body_filter", "logging"};
       unsigned a, b, c, d, port;
-      if (count < 2 || sscanf(getenv("NATS_SERVERS"), "nats://%u.%u.%u.%u:%u", &a, &b, &c, &d, &port) != 5) return 64;
+      const char *servers = getenv("NATS_SERVERS"), *at = strchr(servers, '@');
+      const char *place = servers + strlen("nats://");
+      char token[64] = "";
+      if (at) { snprintf(token, sizeof token, "%.*s", (int)(at - place), place); place = at + 1; }
+      if (count < 2 || sscanf(place, "%u.%u.%u.%u:%u", &a, &b, &c, &d, &port) != 5) return 64;
       struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port),
                                     .sin_addr.s_addr = htonl(a << 24 | b << 16 | c << 8 | d)};
       server = socket(AF_INET, SOCK_STREAM, 0);
       int one = 1;
       setsockopt(server, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
       if (connect(server, (struct sockaddr *)&address, sizeof address) != 0) return 69;
-      dprintf(server, "CONNECT {\"verbose\":false,\"pedantic\":false,\"lang\":\"c\",\"version\":\"1\"}\r\n");
+      dprintf(server, "CONNECT {\"verbose\":false,\"pedantic\":false,\"lang\":\"c\",\"version\":\"1\","
+                      "\"auth_token\":\"%s\"}\r\n", token);
       for (int phase = 0; phase < 4; phase++)
         dprintf(server, "SUB nylon.plugin.example.%s %s %d\r\n", phases[phase], getenv("NATS_GROUP"), phase + 1);
       dprintf(server, "PING\r\n");

@@ -39,7 +39,8 @@ int baseline_pacing(BaselinePlugin plugin, const uint64_t *times, uint64_t count
 
 /* in_flight requests of these bytes, kept under way on one connection for duration_ns after warmup_ns. */
 typedef struct BaselineLoad {
-  uint16_t port; /* of 127.0.0.1 */
+  uint16_t port;     /* of 127.0.0.1 */
+  const char *token; /* of the broker; empty when it asks for none */
   const char *subject;
   const uint8_t *request;
   uint32_t length, in_flight;
@@ -56,7 +57,7 @@ int baseline_libnats_defaults(const BaselineLoad *load, BaselineResult *result);
 
 /* Answers requests of a queue group until the broker goes away: reply dialect, action next,
  * request_id copied from the request. 0, or -errno. */
-int baseline_nats_worker(uint16_t port, const char *subject, const char *group);
+int baseline_nats_worker(uint16_t port, const char *token, const char *subject, const char *group);
 
 /* Nanoseconds of a clock read, the mean of many. */
 double baseline_clock_ns(void);

@@ -69,7 +69,7 @@ struct CalibrateCommand: BenchCommand {
       rounds: rounds, seconds: seconds, parts: try parts, progress: progress.say)
     let result = try calibration.measure()
     progress.clear()
-    Console.result(json ? try RunJSON.text(result) : result.text)
+    try Console.result(json ? try RunJSON.text(result) : result.text)
     if !ToolVersion.isOptimised {
       Console.error("invalid: unoptimised_build: build with -c release")
       throw ExitReason.invalid

@@ -89,11 +89,11 @@ struct ConformCommand: BenchCommand {
       throw LoadFailure(error)
     }
     if json {
-      Console.result(try RunJSON.text(conformance))
+      try Console.result(RunJSON.text(conformance))
     } else {
       let table = conformance.table(onlyBad: quiet)
       let rows = table.rows.isEmpty ? "" : "\n" + table.text(colour: Console.usesColour(!noColor))
-      Console.result(conformance.summary + rows)
+      try Console.result(conformance.summary + rows)
     }
     if let reason = conformance.reason { throw reason }
   }

@@ -47,7 +47,7 @@ struct InitCommand: BenchCommand {
     // What 'run' would refuse, 'init' refuses, too.
     _ = try ScenarioLoader.load(draft, options: ScenarioLoader.Options(metrics: SummaryRow.numericColumns))
     try write(draft.text(), to: file)
-    Console.result("wrote \(file); it is run by: nylon-bench run \(file)")
+    try Console.result("wrote \(file); it is run by: nylon-bench run \(file)")
   }
 
   /// What the scenario is for; nil where the first argument is the file to write.

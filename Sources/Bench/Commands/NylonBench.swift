@@ -50,6 +50,7 @@ protocol BenchCommand: ParsableCommand {
 extension BenchCommand {
   func run() throws {
     do {
+      try OwnProcess.prepare()
       try execute()
     } catch {
       // A reason that was thrown as such has been told already.
@@ -187,7 +188,8 @@ struct BaselineWorkerCommand: ParsableCommand {
   @Argument var group: String
 
   func run() throws {
-    let failure = baseline_nats_worker(port, subject, group)
+    let token = ProcessInfo.processInfo.environment["NATS_TOKEN"] ?? ""
+    let failure = baseline_nats_worker(port, token, subject, group)
     if failure != 0 { Console.error("baseline worker: \(String(cString: strerror(-failure)))") }
     throw ExitCode(ExitReason.failure.rawValue)
   }

@@ -178,9 +178,9 @@ struct CompareCommand: BenchCommand {
     }
     let rows = Comparison.rows(a, b, equivalence: options.equivalence / 100)
     if options.json {
-      Console.result(try RunJSON.text(rows))
+      try Console.result(RunJSON.text(rows))
     } else {
-      Console.result(ResultTables.comparison(rows).text(colour: Console.usesColour(!options.noColor)))
+      try Console.result(ResultTables.comparison(rows).text(colour: Console.usesColour(!options.noColor)))
     }
     if options.gate, rows.contains(where: \.isRegression) { throw ExitReason.gateNotMet }
   }
@@ -198,15 +198,16 @@ enum Outcome {
   ) throws {
     let colour = Console.usesColour(!options.noColor)
     if options.json {
-      Console.result(try document.json())
+      try Console.result(document.json())
     } else if hasAnswer, !options.details {
-      Console.result(
+      try Console.result(
         Answer.text(document, folder: "\(options.out)/\(document.runID)", colour: colour))
     } else {
-      Console.result(
+      try Console.result(
         (tables ?? self.tables(document)).filter { !$0.rows.isEmpty }.map { $0.text(colour: colour) }
           .joined(separator: "\n"))
     }
+    if options.details, !options.json { for line in Answer.anomalies(document) { try Console.result(line) } }
     if !options.json { reasons(document, all: options.details).forEach(Console.error) }
     if let reason = reason(document, gate: options.gate) { throw reason }
   }

@@ -33,7 +33,7 @@ struct ExportCommand: BenchCommand {
       try RunFolder.write(files, to: to)
       for file in files { Console.error("wrote \(to)/\(file.name)") }
     } else if let first = files.first {
-      Console.result(first.contents)
+      try Console.result(first.contents)
       for file in files.dropFirst() { Console.error("not shown: \(file.name) (use --to DIR)") }
     } else {
       Console.error("The run holds no measurement to export as \(format.rawValue).")
@@ -55,9 +55,9 @@ struct ScenariosCommand: BenchCommand {
 
   func execute() throws {
     let entries = try ScenarioCatalog.entries(in: try folder ?? PackageFiles.scenarios())
-    if json { return Console.result(try RunJSON.text(entries)) }
+    if json { return try Console.result(RunJSON.text(entries)) }
     let width = entries.map(\.file.count).max() ?? 0
-    for entry in entries { Console.result(entry.file.padded(width + 2) + entry.summary) }
+    for entry in entries { try Console.result(entry.file.padded(width + 2) + entry.summary) }
   }
 }
 
@@ -85,8 +85,8 @@ struct ValidateCommand: BenchCommand {
     guard summary.isValid else { throw ExitReason.badInput }
     // What a run finds missing before it starts anything.
     if summary.kind == .scenario { _ = try Workbench(plan: options.plan(file), asksBrokers: false) }
-    Console.result("\(file): a valid \(summary.kind.rawValue), '\(summary.name)'")
-    for item in summary.items { Console.result("  \(item)") }
+    try Console.result("\(file): a valid \(summary.kind.rawValue), '\(summary.name)'")
+    for item in summary.items { try Console.result("  \(item)") }
   }
 }
 
@@ -101,15 +101,15 @@ struct DoctorCommand: BenchCommand {
   func execute() throws {
     let (findings, fitness) = Doctor.examine(optimisedBuild: ToolVersion.isOptimised)
     if json {
-      Console.result(try RunJSON.text(findings + [fitness.asFinding]))
+      try Console.result(RunJSON.text(findings + [fitness.asFinding]))
     } else {
       let width = findings.map(\.name.count).max() ?? 0
       for finding in findings {
         let name = finding.name.padded(width)
-        Console.result("\(finding.state.rawValue.padded(7)) \(name)  \(finding.detail)")
-        if let remedy = finding.remedy { Console.result("        \(name)  -> \(remedy)") }
+        try Console.result("\(finding.state.rawValue.padded(7)) \(name)  \(finding.detail)")
+        if let remedy = finding.remedy { try Console.result("        \(name)  -> \(remedy)") }
       }
-      Console.result("\ngrade \(fitness.grade.rawValue): \(fitness.grade.meaning)")
+      try Console.result("\ngrade \(fitness.grade.rawValue): \(fitness.grade.meaning)")
     }
     if findings.contains(where: { $0.state == .missing }) { throw ExitReason.missing }
   }

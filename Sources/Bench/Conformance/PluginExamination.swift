@@ -212,7 +212,7 @@ struct Growth: Sendable, Equatable, CustomStringConvertible {
   var sessions: UInt64
 
   static func - (end: Growth, start: Growth) -> Growth {
-    Growth(bytes: end.bytes - start.bytes, sessions: end.sessions - start.sessions)
+    Growth(bytes: end.bytes - start.bytes, sessions: end.sessions - min(end.sessions, start.sessions))
   }
 
   var bytesPerSession: Double { bytes / Double(sessions) }
@@ -232,7 +232,7 @@ extension Growth {
       return nil
     }
     let whole = last - first
-    let middle = samples.last { $0.sessions - first.sessions <= whole.sessions / 2 } ?? first
+    let middle = samples.last { $0.sessions &- first.sessions <= whole.sessions / 2 } ?? first
     let late = (last - middle).bytesPerSession * Double(whole.sessions)
     self.init(bytes: min(whole.bytes, late), sessions: whole.sessions)
   }

@@ -87,6 +87,8 @@ struct PromiseBench: Sendable {
   let request: RequestSpec
   /// The nats-server to start; nil for the machine's.
   let broker: String?
+  /// Whether that takes only clients with a token.
+  let asksForToken: Bool
   /// Shorter loads and fewer requests: shows that it works, with less to go by.
   let isQuick: Bool
   let runLoad: RunLoad
@@ -107,6 +109,7 @@ struct PromiseBench: Sendable {
       ? "tried with nylon-worker: the scenario's pool has no workers to start, or needs credentials" : nil
     request = plan?.request ?? RequestSpec(to: "/")
     broker = plan?.broker
+    asksForToken = plan?.asksForToken ?? true
     self.isQuick = isQuick
     self.runLoad = runLoad
     self.isInterrupted = isInterrupted
@@ -119,6 +122,7 @@ struct PromiseBench: Sendable {
         var load = load
         load.seed = plan.seed
         load.broker = plan.broker
+        load.asksForToken = plan.asksForToken
         let bench = try Workbench(plan: load)
         defer { bench.tearDown() }
         // A fault is done between two looks, and its end is seen in them.

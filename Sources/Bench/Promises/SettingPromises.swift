@@ -81,7 +81,7 @@ enum SettingPromises {
       messaging:
         - name: default
           servers:
-            - \(stage.broker.url)
+            - nats://127.0.0.1:\(stage.broker.port)
       \(messaging)
       plugins:
         - name: my-plugin
@@ -94,7 +94,15 @@ enum SettingPromises {
     let path = NSTemporaryDirectory() + "/nylon-promise-\(UUID().uuidString).yaml"
     try text.write(toFile: path, atomically: false, encoding: .utf8)
     defer { try? FileManager.default.removeItem(atPath: path) }
-    return try ScenarioLoader.load(path: path, options: .init(metrics: SummaryRow.numericColumns)).targets[0]
+    var target = try ScenarioLoader.load(
+      path: path, options: .init(metrics: SummaryRow.numericColumns)
+    ).targets[0]
+    // The URL holds a token, and others may read the file.
+    if case .nats(var spec) = target.transport {
+      spec.servers = [stage.broker.url]
+      target.transport = .nats(spec)
+    }
+    return target
   }
 
   /// Requests of one phase to a worker that answers after a while, or never.

@@ -14,7 +14,7 @@ final class Stage {
 
   private init(_ bench: PromiseBench) throws {
     self.bench = bench
-    broker = try Broker.start(program: bench.broker)
+    broker = try Broker.start(asksForToken: bench.asksForToken, program: bench.broker)
   }
 
   static func with<Result>(_ bench: PromiseBench, _ body: (Stage) throws -> Result) throws -> Result {
@@ -112,10 +112,9 @@ final class Stage {
   }
 
   func killBroker(backAfterSeconds: Double) throws {
-    let port = broker.port
     broker.kill()
     usleep(UInt32(backAfterSeconds * 1e6))
-    broker = try Broker.start(port: port, program: bench.broker)
+    broker = try broker.again()
   }
 }
 

@@ -15,7 +15,8 @@ package enum LoadResult {
       var scope = scope(
         place, layout: area.layout, recorders: recorders, isOpen: isOpen,
         isOnePhase: PhaseStep.steps(of: order).count == 1)
-      scope.counts.lost += max(scope.counts.sent, scope.counts.ended) - scope.counts.ended
+      let (sent, ended) = (scope.counts.sent, scope.counts.ended)
+      if sent > ended { scope.counts.lost &+= sent - ended }
       return scope
     }
     var measurement = Measurement(
@@ -42,7 +43,8 @@ package enum LoadResult {
     let shared = recorders.dropFirst().reduce(Optional(first)) { $0?.intersection($1.stall.pointee) }
     return shared.map {
       MeasuredStall(
-        startSeconds: Double($0.start - measureStart) / 1e9, seconds: Double($0.nanoseconds) / 1e9,
+        startSeconds: Double($0.start - min($0.start, measureStart)) / 1e9,
+        seconds: Double($0.nanoseconds) / 1e9,
         slowestBeforeNanoseconds: $0.slowestBefore)
     }
   }
@@ -60,7 +62,7 @@ package enum LoadResult {
     let sources = place > 0 && isOnePhase ? [0, place] : [place]
     for recorder in recorders {
       counts.add(recorder.counts(scope: place))
-      okInWindow += recorder.value(.okInWindow, scope: place)
+      okInWindow &+= recorder.value(.okInWindow, scope: place)
       for scope in sources {
         if scope == 0 {
           for window in 0..<layout.windows { response.merge(recorder.response(window: window)) }
@@ -87,8 +89,8 @@ package enum LoadResult {
         for recorder in recorders { time.merge(recorder.part(number, scope: place)) }
         return PhasePart(name: name, time: time)
       },
-      withoutStamps: recorders.reduce(0) { $0 + $1.value(.withoutStamps, scope: place) },
-      impossibleStamps: recorders.reduce(0) { $0 + $1.value(.impossibleStamps, scope: place) })
+      withoutStamps: recorders.reduce(0) { $0 &+ $1.value(.withoutStamps, scope: place) },
+      impossibleStamps: recorders.reduce(0) { $0 &+ $1.value(.impossibleStamps, scope: place) })
   }
 
   private static func windows(
@@ -125,6 +127,6 @@ package struct LoadGlance: Sendable {
     answered = request.okInWindow
     p50Nanoseconds = request.response.value(atPercentile: 50)
     p99Nanoseconds = request.response.value(atPercentile: 99)
-    errors = request.counts.ended - request.counts.ok
+    errors = request.counts.ended - min(request.counts.ended, request.counts.ok)
   }
 }

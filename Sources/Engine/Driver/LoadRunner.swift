@@ -53,20 +53,27 @@ package struct LoadRunner {
 
   /// Loads the order's target: a plugin that it loads here, or a pool that it connects to.
   ///
+  /// - Parameter keep: takes the measurement before the plugin is shut down, which must not cost what was measured.
   /// - Throws: ``PluginError``, ``BrokerError``, ``SecurityFileError`` or ``LoadFailure`` when the load cannot
   ///   start.
-  package func measure() throws -> Measurement {
+  package func measure(keep: (Measurement) throws -> Void) throws {
     switch order.target.transport {
     case .ffi(let spec):
+      area.call = .load
       let plugin = try PluginLibrary(path: order.pluginPath)
+      area.call = .initialize
       plugin.start(configJSON: spec.configJSON)
+      area.call = .none
       let measurement = run(
         transports: try FFITransport.make(order: order, spec: spec, plugin: plugin, area: area))
+      try keep(measurement)
       // A plugin that did not come back from a call must not be called again.
-      if !measurement.invalidReasons.contains(where: { $0.code == .pluginHung }) { plugin.shutdown() }
-      return measurement
+      if measurement.has(.pluginHung) { return }
+      area.call = .shutdown
+      plugin.shutdown()
+      area.call = .none
     case .nats(let spec):
-      return try measure(spec)
+      try keep(try measure(spec))
     }
   }
 
@@ -134,10 +141,13 @@ package struct LoadRunner {
       let evidence = transports.reduce(into: FailureEvidence()) { $0.add($1.evidence) }
       measurement.evidence = evidence.isEmpty ? nil : evidence
     } else {
+      let hung = threads.firstIndex { !$0.isDone } ?? 0
       measurement.invalidReasons.append(
         InvalidReason(
           code: .pluginHung,
-          detail: "a call into the plugin did not return; its requests are counted as lost"))
+          detail:
+            "`\(area.threadRecorder(hung).call.name)` did not return under load; its requests are counted as lost"
+        ))
     }
     area.state = .done
     return measurement
@@ -197,7 +207,8 @@ package struct LoadRunner {
   private func waitForEnd<T: SessionTransport>(_ threads: [LoadThread<T>], window: LoadWindow) -> Bool {
     let longest = order.target.policies.values.map(\.timeoutMilliseconds).max() ?? 0
     let limit =
-      area.measureEnd + window.drainNanoseconds + min(UInt64(longest), 5000) * 1_000_000
+      min(area.measureEnd, window.measureEnd) + window.drainNanoseconds + min(UInt64(longest), 5000)
+      * 1_000_000
       + 2_000_000_000
     while !threads.allSatisfy(\.isDone) {
       if MonotonicClock.nanoseconds > limit { return false }

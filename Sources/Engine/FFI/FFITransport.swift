@@ -64,7 +64,7 @@ final class FFITransport: SessionTransport {
         order: order, spec: spec, plugin: plugin, host: host, thread: thread, slots: counts[thread],
         recorder: area.threadRecorder(thread))
     }
-    try transports[0].tryEntry(order.target.handler)
+    try transports[0].tryEntry(order.target.handler, area)
     return transports
   }
 
@@ -114,11 +114,14 @@ final class FFITransport: SessionTransport {
   }
 
   /// Opens and closes one session, so that a wrong handler name is told before the load.
-  private func tryEntry(_ name: String) throws(PluginError) {
+  private func tryEntry(_ name: String, _ area: RecordingArea) throws(PluginError) {
     thread.pointee.owner = pthread_self()
+    area.call = .register
+    defer { area.call = .none }
     guard open(slot: 0, at: MonotonicClock.nanoseconds) else {
       throw .noSuchEntry(path: plugin.path, entry: name)
     }
+    area.call = .close
     _ = finish(slot: 0, verify: false)
     thread.pointee.owner = 0
   }
@@ -139,9 +142,11 @@ final class FFITransport: SessionTransport {
     state.pointee.isPhaseOpen = false
     host.pointee.currentSID[firstSlot &+ slot].store(sid, ordering: .releasing)
     withSlotLock(state) { state.pointee.response.reset(to: upstream) }
+    recorder.call = .register
     let accepted = plugin.registerSessionStream(
       sid, entry.baseAddress?.assumingMemoryBound(to: CChar.self), UInt32(truncatingIfNeeded: entry.count),
       callback)
+    recorder.call = .event
     // What it called meanwhile must not be taken for the first phase's.
     handleLocal()
     if accepted { thread.pointee.openSessions &+= 1 }
@@ -156,6 +161,7 @@ final class FFITransport: SessionTransport {
     let phase = steps[phaseIndex].phase.rawValue
     if bodyChunks > 1, phase == Phase.responseBodyFilter.rawValue { beginChunk(state, phaseIndex) }
     state.pointee.isPhaseOpen = true
+    state.pointee.startedAt = time
     state.pointee.phase = phase
     state.pointee.phaseIndex = phaseIndex
     let sid = state.pointee.lastSID
@@ -193,7 +199,9 @@ final class FFITransport: SessionTransport {
     thread.pointee.openSessions &-= 1
     let right = !verify || check.isEmpty || withSlotLock(state) { check.accepts(state.pointee.response) }
     if !right { noteDifference(state) }
+    recorder.call = .close
     plugin.closeSessionStream(state.pointee.lastSID)
+    recorder.call = .event
     return right
   }
 
@@ -255,17 +263,24 @@ final class FFITransport: SessionTransport {
 
   /// Handles what other threads called; true when there was anything.
   private func handleForeign() -> Bool {
-    var any = false
-    while thread.pointee.foreign.take({ handle($0) }) {
-      any = true
+    var rest = Self.mostAtOnce
+    // A thread that calls without end must not keep the driver from its work.
+    while rest > 0, thread.pointee.foreign.take({ handle($0) }) {
+      rest &-= 1
       handleLocal()
     }
-    return any
+    return rest < Self.mostAtOnce
   }
+
+  /// Calls of other threads that are handled in one turn.
+  private static let mostAtOnce = 4096
+
+  private static let mostTurns = 256
 
   /// Counts the strays that came since the last wait.
   func tally() {
-    _ = handleForeign()
+    var turns = 0
+    while handleForeign(), turns < Self.mostTurns { turns += 1 }
     countStrays()
   }
 
@@ -288,6 +303,8 @@ struct FFISlot {
   /// The session's id, or the last one's.
   var lastSID: UInt32
   var openedAt: UInt64 = 0
+  /// When its phase was started.
+  var startedAt: UInt64 = 0
   /// Which of the steps its phase is.
   var phaseIndex = 0
   var phase: UInt8 = 0
@@ -326,6 +343,8 @@ extension FFITransport {
     }
     state.pointee.isPhaseOpen = false
     if end == .end || bodyChunks > 1 { changeResponse(state, end) }
+    // The other thread's clock may be a little behind, and its call may have come before the phase was started.
+    let calledAt = calledAt == 0 ? 0 : max(calledAt, state.pointee.startedAt)
     let doneAt: UInt64
     if let stamps {
       doneAt = stampEnd(slot, calledAt: calledAt, stamps)

@@ -297,7 +297,7 @@ extension ResponseState {
     // The host answers with what plugins set, and with nothing of the upstream's.
     case .readResponseStatus: UInt64(isStatusOwn ? status : Self.statusOfPlugin)
     case .readResponseBytes: UInt64(body.count)
-    case .readResponseDuration: (MonotonicClock.nanoseconds - openedAt) / 1_000_000
+    case .readResponseDuration: MonotonicClock.nanoseconds(since: openedAt) / 1_000_000
     case .readRequestTimestamp: (openedAt &+ unixOffset) / 1_000_000
     default: nil
     }

@@ -38,10 +38,11 @@ package struct LatencyHistogram: Sendable, Equatable {
       sum: other.sumNanoseconds, clamped: other.clampedCount)
   }
 
-  /// Adds all of a histogram in raw memory.
+  /// Adds all of a histogram in raw memory, whatever lies there: a process may have died amid a record, and a plugin may
+  /// have written over it. What does not fit the counters is taken from them.
   package mutating func merge(_ raw: RawHistogram) {
     add(
-      UnsafeBufferPointer(start: raw.words + 4, count: HistogramGeometry.counterCount),
+      UnsafeBufferPointer(start: raw.words + 4, count: HistogramGeometry.usedCounterCount),
       least: ~raw.words[1], greatest: raw.words[2], sum: raw.words[0], clamped: raw.words[3])
   }
 
@@ -50,15 +51,29 @@ package struct LatencyHistogram: Sendable, Equatable {
   ) {
     reserve()
     var added: UInt64 = 0
+    var (first, last, lastCount) = (0, 0, UInt64(0))
     for (index, here) in others.enumerated() where here > 0 {
-      counters[index] += here
-      added += here
+      counters[index] &+= here
+      if added == 0 { first = index }
+      (last, lastCount) = (index, here)
+      added &+= here
     }
     guard added > 0 else { return }
+    let (least, greatest) = (Self.fitting(least, first), Self.fitting(greatest, last))
     widen(least: least, greatest: greatest)
-    count += added
-    sumNanoseconds &+= sum
-    clampedCount += clamped
+    count &+= added
+    // The sum is kept in 64 bits, so a product over them bounds nothing.
+    let (atLeast, leastOverflows) = least.multipliedReportingOverflow(by: added)
+    let (atMost, greatestOverflows) = greatest.multipliedReportingOverflow(by: added)
+    sumNanoseconds &+= leastOverflows || greatestOverflows ? sum : min(max(sum, atLeast), atMost)
+    clampedCount &+= greatest > HistogramGeometry.highestNanoseconds ? min(clamped, lastCount) : 0
+  }
+
+  /// An exact value where it has that counter, else the greatest that has it.
+  private static func fitting(_ value: UInt64, _ index: Int) -> UInt64 {
+    let highest = HistogramGeometry.highestNanoseconds
+    return HistogramGeometry.index(of: min(value, highest)) == index
+      ? value : min(HistogramGeometry.highestValue(at: index), highest)
   }
 
   /// The mean, nanoseconds; nil when empty.
@@ -74,10 +89,10 @@ package struct LatencyHistogram: Sendable, Equatable {
     guard count > 0 else { return nil }
     // Two steps less, so that 99.9 % of 10,000 is rank 9,990 though its product is a little more.
     let product = min(max(percentile, 0), 100) * Double(count) / 100
-    let rank = max(1, UInt64((product - 2 * product.ulp).rounded(.up)))
+    let rank = max(1, UInt64(min((product - 2 * product.ulp).rounded(.up), 0x1p63)))
     var seen: UInt64 = 0
     for (index, here) in counters.enumerated() where here > 0 {
-      seen += here
+      seen &+= here
       if seen >= rank {
         return max(leastNanoseconds, min(HistogramGeometry.highestValue(at: index), greatestNanoseconds))
       }
@@ -120,6 +135,8 @@ package enum HistogramGeometry {
   /// Greatest value that is recorded, nanoseconds; a greater one is recorded as this.
   static let highestNanoseconds: UInt64 = 60_000_000_000
   static let counterCount = 27 * 1024
+  /// Counters of values that are recorded; those behind them stay 0.
+  static let usedCounterCount = index(of: highestNanoseconds) + 1
 
   /// The counter of a value; the value must be at most `highestNanoseconds`.
   @inline(__always)

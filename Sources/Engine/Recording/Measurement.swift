@@ -67,12 +67,15 @@ package struct OutcomeCounts: Codable, Sendable, Equatable {
   }
 
   package mutating func add(_ other: OutcomeCounts) {
-    for place in values.indices { values[place] += other.values[place] }
+    for place in values.indices { values[place] &+= other.values[place] }
   }
 
   /// The sum of the six ends.
-  package var ended: UInt64 { Counter.ends.reduce(0) { $0 + self[$1] } }
+  package var ended: UInt64 { Counter.ends.reduce(0) { $0 &+ self[$1] } }
   package var closes: Bool { self[.sent] == ended }
+  /// More than any load counts, and little enough that no sum of such counts overflows: ten million requests a second
+  /// for twenty days.
+  package static let most: UInt64 = 1 << 44
 
   package init(from decoder: any Decoder) throws {
     let named = try [String: UInt64](from: decoder)
@@ -203,6 +206,36 @@ package struct Measurement: Codable, Sendable, Equatable {
   }
 }
 
+extension Measurement {
+  /// What a load of this order cannot have recorded; nil when there is nothing like that. A plugin shares the memory of
+  /// its load process, and may have written over the record.
+  package func damage(order: LoadOrder) -> String? {
+    guard target == order.target.name, load == order.load.label, replicate == order.replicate,
+      scopes.map(\.scope) == order.layout.scopes
+    else { return "it is the record of another load" }
+    // A load thread may be late at its end.
+    guard durationSeconds >= 0, durationSeconds <= order.measureSeconds + 1 else {
+      return "the measured time is \(durationSeconds) s, of \(order.measureSeconds) s that were asked for"
+    }
+    return scopes.lazy.compactMap(\.damage).first
+  }
+}
+
+extension ScopeMeasurement {
+  /// See ``Measurement/damage(order:)``.
+  fileprivate var damage: String? {
+    let figures: [(name: String, value: UInt64)] =
+      Counter.outcomes.map { (name: "\($0)", value: counts[$0]) } + [
+        ("okInWindow", okInWindow), ("values of the response time", response.count),
+        ("values of the service time", service.count), ("values of the send lag", sendLag.count),
+      ]
+    if let figure = figures.first(where: { $0.value > OutcomeCounts.most }) {
+      return "\(scope) has \(figure.value) \(figure.name)"
+    }
+    return counts.closes ? nil : "\(scope) has \(counts.sent) sent, and \(counts.ended) that ended"
+  }
+}
+
 /// What was seen first of each way to fail. Counts say how often something failed; this says how.
 package struct FailureEvidence: Codable, Sendable, Equatable {
   /// The first error text that a worker sent.
@@ -290,6 +323,7 @@ package struct InvalidReason: Codable, Sendable, Equatable, Hashable {
     case workerDied = "worker_died"
     case brokerDied = "broker_died"
     case linkDied = "link_died"
+    case recordingDamaged = "recording_damaged"
     case interrupted
     case failed
 
@@ -311,7 +345,7 @@ package struct InvalidReason: Codable, Sendable, Equatable, Hashable {
       case .saturated, .neverSteady: .condition
       case .generatorLate: .figure
       case .noAnswers, .stalled, .wrongDialect, .unoptimisedBuild, .pluginCrashed, .pluginHung, .workerDied,
-        .brokerDied, .linkDied, .interrupted, .failed:
+        .brokerDied, .linkDied, .recordingDamaged, .interrupted, .failed:
         .broken
       }
     }

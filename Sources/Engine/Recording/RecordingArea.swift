@@ -36,6 +36,24 @@ package enum LoadState: UInt64, Sendable {
   case preparing, warmup, measuring, draining, done
 }
 
+/// A call into a plugin, as the shared memory notes it, so that one that does not come back can be named.
+package enum HostCall: UInt64, Sendable {
+  // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
+  case none, load, initialize, register, event, close, shutdown
+
+  package var name: String {
+    switch self {
+    case .none: "no call"
+    case .load: "dlopen"
+    case .initialize: "initialize"
+    case .register: "register_session_stream"
+    case .event: "event_stream"
+    case .close: "close_session_stream"
+    case .shutdown: "shutdown"
+    }
+  }
+}
+
 /// A view on the shared memory of `RecordingLayout`.
 package struct RecordingArea: @unchecked Sendable {
   // @unchecked: memory that outlives every view; each word has one writer.
@@ -71,6 +89,18 @@ package struct RecordingArea: @unchecked Sendable {
   package var measureEnd: UInt64 {
     get { header[3].load(ordering: .relaxed) }
     nonmutating set { header[3].store(newValue, ordering: .relaxed) }
+  }
+
+  /// The call that is under way outside of the load: on the way to it, or behind it.
+  package var call: HostCall {
+    get { HostCall(rawValue: header[4].load(ordering: .relaxed)) ?? .none }
+    nonmutating set { header[4].store(newValue.rawValue, ordering: .relaxed) }
+  }
+
+  /// The call that is under way, under load that of the first thread.
+  package var callUnderWay: HostCall {
+    let outside = call
+    return outside == .none ? threadRecorder(0).call : outside
   }
 
   /// The header is written and read under load, by threads and by processes, so that no access may be left out.
@@ -139,6 +169,12 @@ struct ThreadRecorder: @unchecked Sendable {
     UnsafeMutableRawPointer(counters + RecordingLayout.counterWords - 3).assumingMemoryBound(to: Stall.self)
   }
 
+  /// What this thread has called of its plugin, in the word before the stall's.
+  var call: HostCall {
+    get { HostCall(rawValue: counters[RecordingLayout.counterWords - 4]) ?? .none }
+    nonmutating set { counters[RecordingLayout.counterWords - 4] = newValue.rawValue }
+  }
+
   /// Adds to a counter; scope 0 is the request.
   @inline(__always)
   package func add(_ counter: Counter, scope: Int, _ amount: UInt64 = 1) {
@@ -173,7 +209,8 @@ struct ThreadRecorder: @unchecked Sendable {
   /// All counters of a scope.
   package func counts(scope: Int) -> OutcomeCounts {
     var counts = OutcomeCounts()
-    for counter in Counter.outcomes { counts[counter] = value(counter, scope: scope) }
+    // What was sent comes last: where the thread still runs, no more may have ended.
+    for counter in Counter.outcomes.reversed() { counts[counter] = value(counter, scope: scope) }
     return counts
   }
 }
@@ -185,6 +222,13 @@ struct ThreadRecorder: @unchecked Sendable {
 package enum MonotonicClock {
   /// Unix time, nanoseconds.
   static var unixNanoseconds: UInt64 { UInt64(Date().timeIntervalSince1970 * 1e9) }
+
+  /// Since a moment that another thread may have seen: the clocks of two cores are not the same to the nanosecond, so it
+  /// may lie a little ahead.
+  static func nanoseconds(since moment: UInt64) -> UInt64 {
+    let now = nanoseconds
+    return now - min(now, moment)
+  }
 
   /// Now, nanoseconds.
   @inline(__always)

@@ -83,6 +83,18 @@ int clinux_memory_file(const char *name, const void *bytes, size_t count) {
   return -1;
 }
 
+int clinux_fixed_memory(const char *name, size_t count) {
+  int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  if (fd < 0) return -1;
+  if (ftruncate(fd, (off_t)count) == 0 &&
+      fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) == 0)
+    return fd;
+  int why = errno;
+  close(fd);
+  errno = why;
+  return -1;
+}
+
 int clinux_pipe(int ends[2]) {
   if (pipe2(ends, O_CLOEXEC) != 0) return -1;
   (void)fcntl(ends[0], F_SETPIPE_SZ, 1 << 20);

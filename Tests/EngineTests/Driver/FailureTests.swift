@@ -182,6 +182,19 @@ import Testing
     #expect(measurement.scopes.allSatisfy { $0.counts.closes })
   }
 
+  @Test func aRecordOfThisLoadIsNotTakenForDamaged() {
+    let simulated = SimulatedLoad(load: .closed(concurrency: 3))
+    let result = simulated.run { plugin, _ in plugin.answer = { _ in .later(millisecond, .next) } }
+    #expect(result.counts.ok > 0)
+    #expect(result.measurement.damage(order: simulated.order) == nil)
+    var other = result.measurement
+    other.scopes[1].counts[.ok] += 1
+    #expect(other.damage(order: simulated.order)?.contains("that ended") == true)
+    other = result.measurement
+    other.durationSeconds = 1e9
+    #expect(other.damage(order: simulated.order)?.contains("1000000000.0 s") == true)
+  }
+
   @Test func whatHangsFromTheWarmUpOnIsCounted() {
     var load = load(.end)
     load.load = .closed(concurrency: 3)

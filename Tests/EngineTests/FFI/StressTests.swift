@@ -42,6 +42,23 @@ extension FFITests {
       #expect(transports[0].wrong == 0)
     }
 
+    @Test(arguments: [Dispatch.queued, .inline], ["1", "2", "111", "102", "107", "0"])
+    func aThreadThatCallsWithoutEndEndsNothingElse(dispatch: Dispatch, method: String) throws {
+      let workshop = try Workshop()
+      let source = floodingPluginSource.replacingOccurrences(of: "METHOD", with: method)
+      let plugin = try PluginLibrary(path: try workshop.compile(source))
+      defer { plugin.shutdown() }
+      var load = FFILoad(load: .closed(concurrency: 4), dispatch: dispatch, measureSeconds: 0.5)
+      load.timeoutMilliseconds = 1000
+      let measurement = try load.run(plugin, keepingMemory: true)
+      let request = try #require(measurement.request)
+      #expect(measurement.invalidReasons.isEmpty, "\(measurement.invalidReasons)")
+      #expect(measurement.scopes.allSatisfy { $0.counts.closes })
+      #expect(request.counts.ok > 0)
+      // No request takes longer than the load.
+      #expect(measurement.scopes.allSatisfy { $0.response.greatestNanoseconds < 10_000_000_000 })
+    }
+
     @Test(
       arguments: [Dispatch.queued, .inline],
       [(Phase.session, false), ([.requestFilter], false), (Phase.session, true), ([.requestFilter], true)])
@@ -75,3 +92,36 @@ extension FFITests {
     }
   }
 }
+
+/// Answers at once, while a thread calls the same method for the newest session again and again until shutdown.
+private let floodingPluginSource = #"""
+  static atomic_uint newest;
+  static atomic_bool stopped;
+  static pthread_t thread;
+
+  static void *flood(void *unused) {
+    while (!stopped) {
+      uint32_t sid = newest;
+      if (sid != 0) call(sid, 0, METHOD, "\0\310", METHOD == 102 ? 2 : 0);
+    }
+    return unused;
+  }
+
+  void initialize(const char *json, int length) { (void)json; (void)length; }
+  bool register_session_stream(uint32_t sid, const char *entry, uint32_t length, NylonCallback callback) {
+    (void)entry; (void)length;
+    host = callback;
+    newest = sid;
+    if (thread == 0) pthread_create(&thread, NULL, flood, NULL);
+    return true;
+  }
+  void event_stream(const NylonFfiBuffer *event) {
+    if (event->phase != 0) call(event->sid, event->phase, 1, NULL, 0);
+  }
+  void close_session_stream(uint32_t sid) { (void)sid; }
+  void plugin_free(uint8_t *pointer) { free(pointer); }
+  void shutdown(void) {
+    stopped = true;
+    pthread_join(thread, NULL);
+  }
+  """#

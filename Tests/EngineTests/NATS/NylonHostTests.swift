@@ -191,7 +191,7 @@ import Testing
       _ = eventually { responder.requests.count > 200 }
       first.kill()
       askedBefore.store(responder.requests.count, ordering: .relaxed)
-      let second = try? Broker.start(port: first.port)
+      let second = try? first.again()
       back.withLock { $0 = (second, second.flatMap { try? Responder($0.url, respond: Self.next) }) }
       restarted.signal()
     }

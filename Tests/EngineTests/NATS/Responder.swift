@@ -175,7 +175,9 @@ struct NATSLoad {
     let memory = LoadRecording(order.layout)
     if let enough { memory.endLoad(when: enough) }
     let runner = LoadRunner(order: order, area: memory.area) { ResourceSample() }
-    let measurement = try runner.measure()
+    var kept: Engine.Measurement?
+    try runner.measure { kept = $0 }
+    let measurement = try #require(kept)
     #expect(measurement.client == "native")
     return measurement
   }

@@ -1,3 +1,4 @@
+import Foundation
 import Testing
 
 @testable import Lab
@@ -80,6 +81,42 @@ struct RecordingTests {
       expected = highest + 1
     }
     #expect(expected > HistogramGeometry.highestNanoseconds)
+  }
+
+  @Test(
+    "is read without harm, and recognised, whatever lies in its memory", arguments: (0..<8) as Range<UInt64>)
+  func hostileMemory(seed: UInt64) {
+    let order = SimulatedLoad(load: .open(ratePerSecond: 100, arrivals: .poisson)).order
+    let words = zeroed(words: order.layout.byteCount / 8)
+    defer { words.deallocate() }
+    var random = Random(state: seed)
+    for place in 0..<order.layout.byteCount / 8 {
+      words[place] = seed == 0 ? .max : seed == 1 ? 1 << 63 : random.next() >> (seed * 4)
+    }
+    let area = RecordingArea(layout: order.layout, memory: words)
+    _ = LoadGlance(area)
+    let measurement = LoadResult.measurement(order: order, area: area)
+    #expect(measurement.damage(order: order) != nil)
+    for percentile in [0.0, 50, 99.9, 100] {
+      _ = measurement.request?.response.value(atPercentile: percentile)
+    }
+  }
+
+  @Test("is what its counters tell where a record was cut off in the middle")
+  func tornRecord() throws {
+    let words = zeroed(words: RawHistogram.wordCount)
+    defer { words.deallocate() }
+    let raw = RawHistogram(words: words)
+    for value in [1000, 2000, 3000] as [UInt64] { raw.record(value) }
+    let whole = raw.snapshot()
+    // Sum, least and greatest of one more value are there, and its count is not.
+    words[0] += 50_000_000_000
+    (words[1], words[2]) = (~10, 50_000_000_000)
+    let torn = raw.snapshot()
+    #expect(torn.count == 3 && torn.counters == whole.counters)
+    #expect(torn.leastNanoseconds == 1000 && torn.greatestNanoseconds < 3004)
+    let stored = try JSONEncoder().encode(torn)
+    #expect(try JSONDecoder().decode(LatencyHistogram.self, from: stored) == torn)
   }
 
   @Test("has a block of its own for each counter and histogram", arguments: [1, 2, 5])

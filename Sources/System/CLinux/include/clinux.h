@@ -54,6 +54,9 @@ void kernel_sleep_until(uint64_t until_ns);
 /* A nameless file in memory that holds these bytes, to be read from its start; closed on exec. */
 int clinux_memory_file(const char *name, const void *bytes, size_t count);
 
+/* A nameless file in memory of so many zero bytes, which nobody can make longer or shorter; closed on exec. */
+int clinux_fixed_memory(const char *name, size_t count);
+
 /* A pipe, both ends closed on exec; it holds a megabyte where the system lets us. */
 int clinux_pipe(int ends[2]);
 
