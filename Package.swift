@@ -119,8 +119,8 @@ let package = Package(
       name: "ThreadedPlugin", dependencies: ["CNylonABI"], path: "Sources/Examples/ThreadedPlugin",
       cSettings: strictC),
 
-    // What the tests below share: certificates, nkeys, JWTs, a broker that wants them, memory for a load, and a plugin
-    // and a worker in C.
+    // What the tests below share: certificates, nkeys, JWTs, a broker that wants them, memory for a load, a plugin and a
+    // worker in C, and others' readers of our files.
     .target(
       name: "TestSupport", dependencies: ["Engine", "COpenSSL"], path: "Tests/TestSupport",
       swiftSettings: strict),
@@ -148,13 +148,13 @@ let package = Package(
       swiftSettings: strict),
     .testTarget(
       name: "ResultsTests",
-      dependencies: ["Results", "Report", "Engine", "Lab", "Scenario", "Nylon", "NATS"],
+      dependencies: ["Results", "Report", "Engine", "Lab", "Scenario", "Nylon", "NATS", "TestSupport"],
       swiftSettings: strict),
     .testTarget(
       name: "BenchTests",
       dependencies: [
         "Bench", "Lab", "Scenario", "Engine", "Nylon", "Results", "Report", "ExampleHandlers", "NylonPlugin",
-        "TestSupport",
+        "TestSupport", .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: strict),
     .testTarget(name: "ArchitectureTests", swiftSettings: strict),

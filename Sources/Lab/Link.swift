@@ -208,6 +208,7 @@ package struct LinkMeasurement: Codable, Sendable, Equatable {
   package var jitterMicroseconds: Double
   /// The bandwidth that was asked for, each way, Mbit/s; nil when it has no limit.
   package var bandwidthMegabitPerSecond: Double?
+  /// Bytes of a probe.
   package var probeBytes: Int
   /// Probes one way through the link, both ways together.
   package var oneWay: DelayFigures
@@ -226,10 +227,13 @@ package struct LinkMeasurement: Codable, Sendable, Equatable {
 
 /// A few figures of delays; nil where there were too few.
 package struct DelayFigures: Codable, Sendable, Equatable {
+  /// Probes that arrived.
   package var count: UInt64
+  /// The least delay.
   package var leastMicroseconds: Double?
+  /// The median delay.
   package var p50Microseconds: Double?
-  /// Nil with under 10 beyond it.
+  /// The delay at percentile 99; nil with under 10 beyond it.
   package var p99Microseconds: Double?
 
   package init(_ histogram: LatencyHistogram) {

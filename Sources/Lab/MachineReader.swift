@@ -148,14 +148,17 @@ extension StringProtocol {
 
 /// What machine a run was made on. A fact that could not be read is nil.
 package struct MachineFacts: Codable, Sendable, Equatable {
+  /// The processor's name.
   package var cpuModel: String?
   /// Logical cores that this process may use.
   package var cores: Int?
   /// 1 without SMT.
   package var threadsPerCore: Int?
+  /// The kernel's policy for the clock rate, such as `performance`.
   package var governor: String?
   /// Kernel clock source, such as `tsc`.
   package var clockSource: String?
+  /// The kernel's release.
   package var kernel: String?
   /// Operating system, such as `Debian GNU/Linux 12 (bookworm)`.
   package var operatingSystem: String?
@@ -163,6 +166,7 @@ package struct MachineFacts: Codable, Sendable, Equatable {
   package var hypervisor: String?
   /// cgroup CPU limit in cores; nil when there is none.
   package var cgroupCores: Double?
+  /// Memory of the whole machine, bytes.
   package var memoryBytes: UInt64?
   /// One-minute load average when the run began.
   package var loadAverage: Double?
@@ -178,7 +182,7 @@ package struct MachineFacts: Codable, Sendable, Equatable {
 /// How fit a machine is to measure on.
 package struct MachineFitness: Codable, Sendable, Equatable {
   /// From good to bad.
-  package enum Grade: String, Codable, Sendable, Comparable {
+  package enum Grade: String, Codable, Sendable, Comparable, CaseIterable {
     /// Nothing was found that would spoil a figure.
     case fit = "A"
     /// Its own nature limits what can be measured: few cores, a CPU limit, a saving governor.

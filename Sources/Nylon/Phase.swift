@@ -56,6 +56,7 @@ package enum ErrorAction: String, Codable, Sendable, CaseIterable {
   case retry
   /// Note the error and go on with the session.
   case `continue`
+  /// End the session.
   case end
 }
 

@@ -228,7 +228,7 @@ package enum Answer {
       guard let unloaded = mine.first?.median("response_p50_us"), let last = mine.last,
         let rate = SummaryRow.column("throughput_rps")?.shown(last.median("throughput_rps"))
       else { return nil }
-      let verdicts = document.claims.filter { $0.condition.hasSuffix(" \(target.name)") }.map(\.verdict)
+      let verdicts = document.claims.filter { $0.isAbout(target.name) }.map(\.verdict)
         .filter { $0 != .inconclusive && $0 != .notMeasured }
       let counts = verdicts.uniqued().map { one in "\(verdicts.count { $0 == one }) \(one.rawValue)" }
       let place = mine[0].load == "closed-1" ? "unloaded" : "at \(mine[0].load)"

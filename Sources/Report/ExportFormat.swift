@@ -8,7 +8,7 @@ package struct RenderedFile: Sendable, Equatable {
 
 /// The formats of `export`; nothing is measured for one.
 package enum ExportFormat: String, Sendable, CaseIterable {
-  case csv, json, markdown, html, hgrm, hlog, readme, results
+  case csv, json, markdown, html, hgrm, hlog, openmetrics, readme, results
 
   /// All files of a run folder but `run.json`; the scenario where no other file has it.
   static func folderFiles(_ document: RunDocument) throws -> [RenderedFile] {
@@ -27,6 +27,7 @@ package enum ExportFormat: String, Sendable, CaseIterable {
     case .markdown: file = ("report.md", MarkdownReport.render(document))
     case .html: file = ("report.html", HTMLReport.render(document))
     case .hlog: file = ("histograms.hlog", HistogramFiles.log(document))
+    case .openmetrics: file = ("openmetrics.txt", OpenMetrics.render(document))
     case .readme: file = ("readme.md", MarkdownReport.readme(document))
     case .results: file = ("results.md", MarkdownReport.results(document))
     }

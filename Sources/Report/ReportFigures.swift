@@ -189,10 +189,11 @@ extension ReportFigures {
 }
 
 extension ClaimVerdict {
-  /// The ends of a documented range of time, such as `2 to 3` ms; nil of others.
+  /// The ends of a documented range of time, such as `2 to 3` ms; nil of others, and of one value.
   fileprivate var documentedMicroseconds: (low: Double, high: Double)? {
-    let ends = documented.components(separatedBy: " to ").compactMap { Double($0) }
-    guard ends.count == 2, let factor = ["us": 1.0, "ms": 1000][unit] else { return nil }
+    var ends = [documentedLow, documentedHigh].compactMap { $0 }
+    if ends.isEmpty { ends = documented.components(separatedBy: " to ").compactMap { Double($0) } }
+    guard ends.count == 2, ends[0] < ends[1], let factor = ["us": 1.0, "ms": 1000][unit] else { return nil }
     return (ends[0] * factor, ends[1] * factor)
   }
 }

@@ -5,8 +5,11 @@ import Engine
 package struct BaselineFigures: Codable, Sendable, Equatable {
   /// Request-reply of one phase through a bare socket, with a bare echo worker.
   package struct Bare: Codable, Sendable, Equatable {
+    /// Requests in flight.
     package var inFlight: Int
+    /// Requests that were answered a second.
     package var ratePerSecond: Double
+    /// The median response time.
     package var p50Microseconds: Double
 
     package init(inFlight: Int, ratePerSecond: Double, p50Microseconds: Double) {
@@ -16,6 +19,7 @@ package struct BaselineFigures: Codable, Sendable, Equatable {
     }
   }
 
+  /// When it was measured.
   package var measured: UTCSecond
   /// Nanoseconds per phase request of the smallest plugin in a bare C loop.
   package var ffiNanoseconds: Double

@@ -69,7 +69,7 @@ package struct ClaimCheck: Sendable, Equatable {
   ) -> ClaimVerdict {
     ClaimVerdict(
       id: id ?? self.id, document: spec.document, line: spec.line, claim: claim ?? spec.words,
-      documented: documented,
+      documented: documented, documentedLow: spec.low, documentedHigh: spec.high,
       unit: spec.unit.rawValue, condition: condition, verdict: verdict, why: why)
   }
 }
@@ -140,7 +140,8 @@ extension ClaimCheck {
 
 /// What a claim came to under one condition, or overall: a row of claims.csv; one about behaviour has no figures.
 package struct ClaimVerdict: Codable, Sendable, Equatable {
-  package enum Verdict: String, Codable, Sendable {
+  /// What became of a documented figure or promise.
+  package enum Verdict: String, Codable, Sendable, CaseIterable {
     /// The interval lies in the documented range.
     case confirmed
     /// The interval lies wholly on the good side of it.
@@ -149,7 +150,9 @@ package struct ClaimVerdict: Codable, Sendable, Equatable {
     case worse
     /// The interval straddles an end of the range, or the measurement is invalid.
     case inconclusive
+    /// The promise was seen to be kept.
     case holds
+    /// The promise was seen to be broken, or documents disagree.
     case fails
     /// Nothing was measured; the reason says why.
     case notMeasured = "not_measured"
@@ -164,8 +167,12 @@ package struct ClaimVerdict: Codable, Sendable, Equatable {
   package var line: Int
   package var claim: String
   package var documented: String
+  /// The ends of the documented range, in `unit`; nil where it has no such end, and in runs that kept only the text.
+  package var documentedLow, documentedHigh: Double?
   package var unit: String
   package var condition: String
+  /// The target that the row is about; nil where it is about more than one, and in runs that kept only the condition.
+  package var target: String?
   package var measured: Double?
   package var low: Double?
   package var high: Double?
@@ -173,6 +180,11 @@ package struct ClaimVerdict: Codable, Sendable, Equatable {
   package var why: String
 
   package var isOverall: Bool { condition == Self.overall }
+
+  /// Whether it is about a target; of runs without `target` by the condition, which ends with its name.
+  package func isAbout(_ name: String) -> Bool {
+    target.map { $0 == name } ?? condition.hasSuffix(" \(name)")
+  }
 
   package static let columns: [Column<ClaimVerdict>] = [
     .text("id", "the claim's name; of a disagreement both, with `~` between", \.id),
@@ -185,12 +197,14 @@ package struct ClaimVerdict: Codable, Sendable, Equatable {
     .significant("measured", "median over replicates", digits: 6, \.measured),
     .significant("low", "lower end of its 95 % interval", digits: 6, \.low),
     .significant("high", "upper end", digits: 6, \.high),
-    .text("verdict", "see above", \.verdict.rawValue),
+    .text("verdict", Verdict.allCases.map { "`\($0.rawValue)`" }.joined(separator: ", "), \.verdict.rawValue),
     .text("why", "the figures behind it", \.why),
   ]
 }
 
+/// What the test of a promise saw.
 package struct BehaviourResult: Codable, Sendable, Equatable {
+  /// The test's name.
   package var test: String
   /// `holds`, `fails`, `inconclusive` or `not_measured`.
   package var verdict: ClaimVerdict.Verdict
@@ -198,6 +212,7 @@ package struct BehaviourResult: Codable, Sendable, Equatable {
   package var why: String
   /// Heads of `rows`; empty when there is no table.
   package var columns: [String]
+  /// The rows of a table of what was seen.
   package var rows: [[String]]
 
   /// The runner fills in the test's name.
@@ -218,12 +233,16 @@ extension ClaimVerdict {
 
 /// A documented latency and the throughput stated beside it, with one measured target.
 package struct ImpliedPair: Codable, Sendable, Equatable {
+  /// The claim's id.
   package var claim: String
   package var target: String
   /// The documented latency, the middle of its range.
   package var latencyMicroseconds: Double
+  /// The documented throughput, requests a second.
   package var ratePerSecond: Double
+  /// The median response time of the target unloaded; nil without one.
   package var unloadedMicroseconds: Double?
+  /// Phases of a request of the target.
   package var phases: Int
 
   /// Requests in flight that the pair implies (Little 1961: throughput x time).

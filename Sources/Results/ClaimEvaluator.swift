@@ -33,6 +33,7 @@ package enum ClaimEvaluator {
     }
     var overall = check.isOverRange ? overRange(check, each) : decided(check, each)
     overall.condition = ClaimVerdict.overall
+    overall.target = nil
     return rows + [overall]
   }
 
@@ -158,6 +159,12 @@ private struct ConditionTest {
   private var spec: ClaimSpec { check.spec }
 
   var row: ClaimVerdict {
+    var row = judged
+    row.target = condition.target
+    return row
+  }
+
+  private var judged: ClaimVerdict {
     for group in [mine, other].compactMap({ $0 }) where group.measurements.isEmpty {
       return check.row(
         condition.label, .notMeasured,

@@ -8,7 +8,8 @@ import struct Engine.Measurement
 
 /// Two targets under the same load, by one metric: a row of comparison.csv.
 package struct ComparisonRow: Codable, Sendable, Equatable {
-  package enum Verdict: String, Codable, Sendable {
+  /// Whether two targets differ.
+  package enum Verdict: String, Codable, Sendable, CaseIterable {
     /// The whole interval of the ratio lies beyond the noise floor.
     case different
     /// Not different, and the whole interval lies within the equivalence limit.

@@ -3,18 +3,22 @@ import Scenario
 
 /// What became of a line of `expect:`.
 package struct ExpectationResult: Codable, Sendable, Equatable {
-  package enum Verdict: String, Codable, Sendable {
+  /// Whether a condition of `expect:` is met.
+  package enum Verdict: String, Codable, Sendable, CaseIterable {
     /// The condition is true, of valid measurements.
     case met
+    /// It is false.
     case notMet = "not_met"
     /// Nothing can be said: no figure, or a good one of an invalid measurement.
     case unmeasured
   }
 
+  /// The condition as the scenario has it.
   package var text: String
   /// The median over replicates, in the column's unit, or of ratios of the same replicate; nil without a figure.
   package var measured: Double?
   package var verdict: Verdict
+  /// The figures behind the verdict.
   package var why: String
   /// Whether further replicates could change the verdict: the bound lies within the figure's interval; nil in runs
   /// that did not keep it.

@@ -10,28 +10,32 @@ package struct RunDocument: Codable, Sendable, Equatable {
   /// The version of this layout that nylon-bench writes and reads.
   static let currentSchema = 1
 
+  /// The version of this layout. New fields do not change it: a run of before lacks them.
   package var schema = Self.currentSchema
   /// The run's name, which is also its folder's.
   package var runID: String
   /// Version of nylon-bench; those of the libraries are in `machine.versions`.
   package var toolVersion: String
-  /// Without secrets, as `scenario`.
+  /// The command and its arguments, without secrets, as `scenario`.
   package var commandLine: [String]
   package var scenario: Plan
   /// SHA-256 of the scenario's text, lower-case hexadecimal; nil when it had none.
   package var scenarioSHA256: String?
   package var plugins: [PluginFile]
+  /// The seed of arrivals, bodies and ids.
   package var seed: UInt64
   package var machine: MachineFacts
+  /// When the run began.
   package var started: UTCSecond
+  /// When it ended; nil while it runs.
   package var ended: UTCSecond?
-  /// Whether it was interrupted, so that measurements are missing.
+  /// Whether the run was interrupted, so that measurements are missing.
   package var interrupted = false
-  /// In the order in which they were made.
+  /// Each target under each load, in the order in which they were measured.
   package var measurements: [Measurement] = []
   package var comparisons: [ComparisonRow] = []
   package var claims: [ClaimVerdict] = []
-  /// Nil, as `origins`, in runs that judge no claims.
+  /// Documented latencies with the throughput stated beside them; nil, as `origins`, in runs that judge no claims.
   package var implied: [ImpliedPair]?
   package var origins: [ClaimOrigin]?
   /// What bare C does on this machine; nil when it was not measured.
@@ -105,9 +109,11 @@ package struct RunDocument: Codable, Sendable, Equatable {
 
 /// How many rounds a run made and why it ended then.
 package struct RoundsMade: Codable, Sendable, Equatable {
+  /// Rounds that were made.
   package var made: Int
   /// Questions that were still open, of all.
   package var open: Int
+  /// The rows of the comparison, the claims and the lines of `expect:`.
   package var questions: Int
   /// `answered`, `mostRounds` or `budget`; nil when it was interrupted.
   package var end: String?
@@ -120,8 +126,11 @@ package struct RoundsMade: Codable, Sendable, Equatable {
   }
 }
 
+/// A file whose code was measured: a plugin's library or a worker's program.
 package struct PluginFile: Codable, Sendable, Equatable {
+  /// The plugin's name in `plugins:`.
   package var name: String
+  /// The file's path, or its name where it is a product of nylon-bench.
   package var file: String
   /// SHA-256 of its bytes, lower-case hexadecimal; nil when it could not be read.
   package var sha256: String?

@@ -6,8 +6,8 @@ import Engine
 package struct SummaryRow {
   let runID: String
   let scenario: String
-  let measurement: Measurement
-  let scope: ScopeMeasurement
+  package let measurement: Measurement
+  package let scope: ScopeMeasurement
 
   /// The rows of a run: whole requests first, then each phase.
   package static func all(_ document: RunDocument) -> [SummaryRow] {
@@ -154,6 +154,9 @@ package struct SummaryRow {
   ].compactMap(column)
 
   package static let numericColumns = columns.filter { !$0.isText }.map(\.name)
+
+  /// The columns that count something within the measured time.
+  package static let counters = Set(outcomes.map(\.name))
 
   private static let byName = Dictionary(uniqueKeysWithValues: columns.map { ($0.name, $0) })
 

@@ -91,7 +91,9 @@ package struct BehaviourSpec: Sendable, Equatable {
 package struct ClaimOrigin: Codable, Sendable, Equatable {
   /// Ids of the claims and behaviours that it is about.
   package var about: [String]
+  /// What is known, in a sentence or two.
   package var fact: String
+  /// Where that stands.
   package var source: String
 }
 

@@ -3,6 +3,7 @@ import Foundation
 /// One line of `expect:`, such as `nats.open-5000.response_p99_us < 5000`, or of two figures,
 /// `nats.closed-64.throughput_rps / ffi.closed-64.throughput_rps > 0.2`.
 package struct Expectation: Codable, Sendable, Equatable {
+  /// The line as it is written.
   package var text: String
   package var target: String
   /// Load label, such as `open-5000`.
@@ -20,6 +21,7 @@ package struct Expectation: Codable, Sendable, Equatable {
   package struct Figure: Codable, Sendable, Equatable {
     package var target: String
     package var load: String
+    /// A numeric column of summary.csv.
     package var metric: String
   }
 }

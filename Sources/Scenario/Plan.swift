@@ -7,6 +7,7 @@ package struct Plan: Codable, Sendable, Equatable {
   package var name: String
   /// The first comment line of the file, without `#`; what the scenario is for.
   package var summary = ""
+  /// The file's path; empty for a scenario that arguments made.
   package var file = ""
   /// The text of a scenario that the command line's arguments made, without secrets; nil for a file.
   package var text: String?
@@ -189,7 +190,9 @@ package struct RequestSpec: Codable, Sendable, Equatable {
   /// Chunks that the response's body comes in over FFI; nil, as in older runs, means one.
   package var bodyChunks: Int?
   package var clientIP = "127.0.0.1"
+  /// The upstream's status.
   package var responseStatus: UInt16 = 200
+  /// The upstream's headers.
   package var responseHeaders: [KeyValue] = []
 
   static let keys = Keys<RequestSpec>(
@@ -281,6 +284,7 @@ extension Kind<[KeyValue]> {
   }
 }
 
+/// How requests are sent.
 package enum LoadShape: Codable, Sendable, Hashable {
   /// So many sessions at once, each followed by the next.
   case closed(concurrency: Int)

@@ -17,7 +17,7 @@ package struct Target: Codable, Sendable, Equatable {
   package var policies = Target.standardPolicies
   /// The most sessions in flight in an open load.
   package var maxInFlight = 1024
-  /// What happens to a request when `maxInFlight` are in flight.
+  /// What happens to a request when the most sessions are in flight.
   package var overflow = OverflowPolicy.queue
   /// What an answered session must have done to the response.
   package var verify = Verification()
@@ -140,7 +140,9 @@ extension Verification {
 
 /// The way to a target.
 package enum TransportSpec: Codable, Sendable, Equatable {
+  /// A plugin in the host's own process.
   case ffi(FFISpec)
+  /// A pool of workers behind a broker.
   case nats(NATSSpec)
 
   /// `ffi` or `nats`, as in CSV.
@@ -154,9 +156,9 @@ package struct FFISpec: Codable, Sendable, Equatable {
   /// The plugin's configuration, JSON text, given to `initialize`; empty when none.
   package var configJSON: String
   package var dispatch: Dispatch
-  /// Nil, as in older runs, means the plugin.
+  /// Who owns the bytes that the plugin hands over; nil, as in older runs, means the plugin.
   package var payloads: PayloadOwner?
-  /// Nil means `auto`. In older runs hosts stayed awake, whatever is here.
+  /// How the host waits for a callback; nil means `auto`. In older runs hosts stayed awake, whatever is here.
   package var spin: Spin?
 
   package init(
@@ -207,15 +209,17 @@ package enum Spin: String, Codable, Sendable, CaseIterable {
 package struct NATSSpec: Codable, Sendable, Equatable {
   /// Broker URLs; empty means that a broker is started. May hold secrets: never print.
   package var servers: [String] = []
+  /// What the subjects of all messages begin with.
   package var subjectPrefix = "nylon.plugin"
+  /// The queue group of the workers.
   package var group = "default"
   /// What the workers speak; nil when one is asked before the first load.
   package var dialect: Dialect? = .reply
-  /// Nil, as in older runs, means `lean`.
+  /// How the host uses NATS; nil, as in older runs, means `lean`.
   package var host: NATSHost?
   /// How long `nylon` waits for the answer to an `initialize` request; nil: 500.
   package var initializeTimeoutMilliseconds: Int?
-  /// Secret: never print.
+  /// How the generator proves who it is. Secret: never print.
   package var auth = NATSAuth()
   package var tls = NATSTLS()
   /// The workers to start; nil when they run already.
@@ -381,9 +385,11 @@ package struct LinkSpec: Codable, Sendable, Equatable, Hashable {
   }
 }
 
+/// Between which parts a network link lies.
 package enum LinkPlace: String, Codable, Sendable, CaseIterable {
   /// Between the generator, which stands for the proxy, and the broker.
   case generatorBroker = "generator-broker"
+  /// Between the broker and the workers.
   case brokerWorkers = "broker-workers"
 }
 

@@ -32,6 +32,43 @@ extension EndToEnd {
     }
 
     @Test(
+      "A shell completes commands, options, formats and files by the script that nylon-bench writes for it")
+    func completion() throws {
+      for shell in ["zsh", "fish"] {
+        let finished = try sandbox.bench("--generate-completion-script", shell)
+        #expect(finished.code == 0 && finished.out.contains("openmetrics"))
+      }
+      let script = try sandbox.write(
+        try sandbox.bench("--generate-completion-script", "bash").out, as: "completion.bash")
+      for name in ["mine.yaml", "mine.so", "mine.txt"] { try sandbox.write("", as: "tmp/\(name)") }
+      let wanted = [
+        (["conf"], "conform"), (["export", "latest", "--for"], "--format"),
+        (["export", "latest", "--format", "open"], "openmetrics"),
+        (["conform", "--dialect", "text"], "text-id"),
+        (["claims", "--only", "f"], "figures"), (["validate", "mi"], "mine.yaml"),
+        (["compare", "--ffi", "mi"], "mine.so"), (["run", "x.yaml", "--out", "../res"], "../results"),
+      ]
+      let asked = wanted.map { words, _ in "answer " + words.joined(separator: " ") }
+      let shell = try sandbox.start(
+        program: "/bin/bash",
+        [
+          "-c",
+          """
+          source "$1" && cd "$2"
+          answer() {
+            COMP_WORDS=(nylon-bench "$@") COMP_CWORD=$# COMP_LINE="nylon-bench $*" COMPREPLY=()
+            COMP_POINT=${#COMP_LINE}
+            $(complete -p nylon-bench | sed 's/.* -F \\([^ ]*\\) .*/\\1/') nylon-bench "${@: -1}" "${COMP_WORDS[COMP_CWORD - 1]}"
+            echo "${COMPREPLY[@]}"
+          }
+          \(asked.joined(separator: "\n"))
+          """, "completion", script, sandbox.temporary,
+        ]
+      ).finish()
+      #expect(shell.out.split(separator: "\n").map(String.init) == wanted.map(\.1), "\(shell.err)")
+    }
+
+    @Test(
       "Wrong usage ends with 64, and says on standard error what is right",
       arguments: [
         ["run"], ["run", "a.yaml", "b.yaml"], ["run", "a.yaml", "--seed", "x"],

@@ -281,6 +281,7 @@ extension EndToEnd {
       #expect(network.allSatisfy { $0.verdict != .notMeasured && !$0.why.isEmpty })
       let header = "id,document,line,claim,documented,unit,condition,measured,low,high,verdict,why"
       #expect(try file("claims.csv").hasPrefix(header))
+      try expectSchema(sandbox)
     }
 
     @Test("export renders a stored run again, in every format, without a load")
@@ -302,6 +303,39 @@ extension EndToEnd {
       for name in ["summary", "percentiles", "timeline", "comparison", "claims"] {
         let exported = try String(contentsOfFile: "\(folder)/\(name).csv", encoding: .utf8)
         #expect(exported == (try file("\(name).csv")))
+      }
+      try expectSchema(sandbox)
+    }
+
+    @Test(
+      "export writes the same bytes again in every format: elsewhere, without a broker, in another language and zone"
+    )
+    func exportRepeats() throws {
+      let stored = Sandbox.package + "/results/reference/soak/run.json"
+      let moved = try sandbox.write(try String(contentsOfFile: stored, encoding: .utf8), as: "moved.json")
+      let libraries = ProcessInfo.processInfo.environment.filter { $0.key == "LD_LIBRARY_PATH" }
+      func exported(_ run: String, _ format: ExportFormat, to name: String, _ more: [String: String]) throws
+        -> [String: Data]
+      {
+        let folder = "\(sandbox.folder)/\(name)/\(format.rawValue)"
+        // Nothing of this process's environment, such as where nats-server is.
+        let environment = libraries.merging(["PATH": ""]) { $1 }.merging(more) { $1 }
+        let ended = try Ended(
+          Sandbox.command("nylon-bench"), ["export", run, "--format", format.rawValue, "--to", folder],
+          environment: environment, folder: sandbox.temporary)
+        #expect(ended.code == 0 && ended.out.isEmpty, "\(ended.err)")
+        let names = try FileManager.default.contentsOfDirectory(atPath: folder)
+        return Dictionary(
+          uniqueKeysWithValues: names.map {
+            ($0, FileManager.default.contents(atPath: "\(folder)/\($0)") ?? Data())
+          })
+      }
+      for format in ExportFormat.allCases {
+        let first = try exported(stored, format, to: "first", ["LC_ALL": "C", "TZ": "UTC"])
+        let second = try exported(
+          moved, format, to: "second",
+          ["LC_ALL": "de_DE.UTF-8", "LANG": "de_DE.UTF-8", "TZ": "Pacific/Auckland"])
+        #expect(!first.isEmpty && first == second, "\(format.rawValue)")
       }
     }
 

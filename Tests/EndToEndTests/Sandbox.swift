@@ -234,6 +234,14 @@ func expectHonest(_ finished: Finished, _ document: RunDocument, loads: String =
   #expect(finished.code == (document.isValid ? 0 : 81), "\(finished.err)")
 }
 
+/// The newest run keeps the committed schema, as far as others' validator is there: `SchemaTests` is skipped without.
+func expectSchema(_ sandbox: Sandbox) throws {
+  guard ForeignReaders.areThere else { return }
+  let faults = try ForeignReaders.faults(
+    of: ["\(sandbox.results)/latest/run.json"], bySchema: Sandbox.package + "/docs/run.schema.json")
+  #expect(faults == [[]])
+}
+
 /// Every measurement counted something, and its counts close.
 func expectCounts(_ document: RunDocument) {
   for measurement in document.measurements {

@@ -50,6 +50,30 @@ struct LatencyClaimTests {
     #expect(row.high.map { abs($0 - 1.05) < 0.002 } == true)
   }
 
+  @Test(
+    "keeps its range as numbers and its target, which reports read; of a run that has only texts, they read those"
+  )
+  func numbers() throws {
+    var run = document(replicates("nats", load: "closed-1", around: 600_000))
+    run.judge([check(claim(low: 0.5, high: 0.7, rate: 1000), [(.unloaded, "closed-1")])])
+    #expect(run.claims.map(\.documentedLow) == [0.5, 0.5] && run.claims.map(\.documentedHigh) == [0.7, 0.7])
+    #expect(run.claims.map(\.target) == ["nats", nil])
+    let report = HTMLReport.render(run)
+    var older = run
+    for place in older.claims.indices {
+      older.claims[place].documentedLow = nil
+      older.claims[place].documentedHigh = nil
+      older.claims[place].target = nil
+      run.claims[place].documented = "half to most of one"
+      run.claims[place].condition += run.claims[place].isOverall ? "" : ", alone"
+    }
+    #expect(HTMLReport.render(older) == report)
+    for claims in [run.claims, older.claims] { #expect(claims.map { $0.isAbout("nats") } == [true, false]) }
+    for text in [report, HTMLReport.render(run)] {
+      #expect(text.contains("data-low=\"500\" data-high=\"700\""))
+    }
+  }
+
   @Test("says p99, how many replicates there were, and the requests in flight")
   func why() throws {
     let row = try overall(latency(0.9, 1.1), replicates("nats", around: 1_000_000))

@@ -6,7 +6,7 @@ import Testing
 @testable import Report
 @testable import Results
 
-private func temporaryFolder() throws -> String {
+func temporaryFolder() throws -> String {
   let path = NSTemporaryDirectory() + "report-tests-" + UUID().uuidString
   try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true)
   return path

@@ -32,7 +32,9 @@ struct CalibrateCommand: BenchCommand {
   @Option(help: "Seconds of each measurement.")
   var seconds = 0.6
 
-  @Option(help: ArgumentHelp("Only these parts, with a comma between.", valueName: "parts"))
+  @Option(
+    help: ArgumentHelp("Only these parts, with a comma between.", valueName: "parts"),
+    completion: .list(CalibrationPart.allCases.map(\.rawValue)))
   var only: String?
 
   @Flag(help: "End with 80 when something is not reached that must be.")

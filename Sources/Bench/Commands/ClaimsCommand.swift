@@ -4,7 +4,7 @@ import Results
 import Scenario
 
 struct ClaimsCommand: BenchCommand {
-  enum Part: String, ExpressibleByArgument { case figures, behaviours }
+  enum Part: String, ExpressibleByArgument, CaseIterable { case figures, behaviours }
 
   static let configuration = CommandConfiguration(
     commandName: "claims", abstract: "Tests every documented figure and promise, and prints the verdicts.",
@@ -27,7 +27,9 @@ struct ClaimsCommand: BenchCommand {
         nylon-bench claims --only behaviours                    faults, scaling, defaults: two minutes
       """)
 
-  @Option(help: "A scenario with your own FFI target, NATS target, or both (default: the example's).")
+  @Option(
+    help: "A scenario with your own FFI target, NATS target, or both (default: the example's).",
+    completion: .file(extensions: ["yaml", "yml"]))
   var scenario: String?
 
   @Option(help: ArgumentHelp("The FFI target that is tested, by its name.", valueName: "target"))
@@ -36,13 +38,17 @@ struct ClaimsCommand: BenchCommand {
   @Option(help: ArgumentHelp("The NATS target that is tested, by its name.", valueName: "target"))
   var nats: String?
 
-  @Option(help: "The scenario that says what is measured (default: Scenarios/headline.yaml).")
+  @Option(
+    help: "The scenario that says what is measured (default: Scenarios/headline.yaml).",
+    completion: .file(extensions: ["yaml", "yml"]))
   var headline: String?
 
-  @Option(help: "The file of claims (default: Scenarios/claims.yaml).")
+  @Option(
+    help: "The file of claims (default: Scenarios/claims.yaml).",
+    completion: .file(extensions: ["yaml", "yml"]))
   var claims: String?
 
-  @Option(help: "figures or behaviours: only these (default: both).")
+  @Option(help: "Only these (default: both).")
   var only: Part?
 
   @OptionGroup var options: RunOptions

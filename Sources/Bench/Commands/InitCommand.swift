@@ -21,10 +21,12 @@ struct InitCommand: BenchCommand {
   @Argument(
     help: ArgumentHelp(
       "The file to write (default: scenario.yaml); or a plugin's library, or a Nylon configuration.",
-      valueName: "file"))
+      valueName: "file"), completion: .file(extensions: ["yaml", "yml", "so"]))
   var first: String?
 
-  @Argument(help: ArgumentHelp("The file to write, behind what it is for.", valueName: "scenario"))
+  @Argument(
+    help: ArgumentHelp("The file to write, behind what it is for.", valueName: "scenario"),
+    completion: .file(extensions: ["yaml", "yml"]))
   var second: String?
 
   @Option(help: ArgumentHelp("Only this plugin of a Nylon configuration.", valueName: "name"))

@@ -26,6 +26,9 @@ package struct NylonBench: ParsableCommand {
         nylon-bench export results/latest --format csv
         nylon-bench run my.yaml --set targets.0.handler=auth --set measure_seconds=10
 
+      COMPLETION
+        source <(nylon-bench --generate-completion-script bash)     also zsh, fish
+
       EXIT CODES
         0 done, 1 error, 64 wrong usage, 65 bad scenario or run, 69 something is missing,
         70 internal error, 80 gate not met, 81 measured but invalid, 82 inconclusive (--gate),
@@ -91,7 +94,7 @@ enum ExitReason: Int32, Error {
 }
 
 struct RunOptions: ParsableArguments {
-  @Option(help: "Folder that gets the run's folder.")
+  @Option(help: "Folder that gets the run's folder.", completion: .directory)
   var out = "results"
 
   @Flag(help: "A short look: 1 s measured, 1 round. Not for verdicts.")

@@ -99,13 +99,16 @@ struct CompareCommand: BenchCommand {
         nylon-bench compare results/20260101T120000Z-compare results/latest
       """)
 
-  @Argument(help: "A scenario's file, or the older run.")
+  @Argument(
+    help: "A scenario's file, or the older run.", completion: .file(extensions: ["yaml", "yml", "json"]))
   var first: String?
 
-  @Argument(help: "The newer run.")
+  @Argument(help: "The newer run.", completion: .file(extensions: ["json"]))
   var second: String?
 
-  @Option(help: ArgumentHelp("Your plugin's shared library.", valueName: "file"))
+  @Option(
+    help: ArgumentHelp("Your plugin's shared library.", valueName: "file"),
+    completion: .file(extensions: ["so"]))
   var ffi: String?
 
   @Option(help: ArgumentHelp("The name under which your workers serve.", valueName: "plugin"))

@@ -16,15 +16,18 @@ struct ExportCommand: BenchCommand {
         nylon-bench export results/latest --format csv
         nylon-bench export results/latest --format csv --to csv/
         nylon-bench export results/latest --format html > report.html
+        nylon-bench export results/latest --format openmetrics
       """)
 
-  @Argument(help: ArgumentHelp("A run's folder, or its run.json.", valueName: "run"))
+  @Argument(
+    help: ArgumentHelp("A run's folder, or its run.json.", valueName: "run"),
+    completion: .file(extensions: ["json"]))
   var runPath: String
 
   @Option(help: "The format.")
   var format: ExportFormat
 
-  @Option(help: "Folder that gets all files of the format.")
+  @Option(help: "Folder that gets all files of the format.", completion: .directory)
   var to: String?
 
   func execute() throws {
@@ -47,7 +50,7 @@ struct ScenariosCommand: BenchCommand {
   static let configuration = CommandConfiguration(
     commandName: "scenarios", abstract: "Lists Scenarios/ with their one-line descriptions.")
 
-  @Option(help: "Folder to list (default: Scenarios/ here or beside the package).")
+  @Option(help: "Folder to list (default: Scenarios/ here or beside the package).", completion: .directory)
   var folder: String?
 
   @Flag(help: "As JSON.")
@@ -74,7 +77,7 @@ struct ValidateCommand: BenchCommand {
         nylon-bench validate my.yaml --set loads.0.concurrency=4096
       """)
 
-  @Argument(help: "The file.")
+  @Argument(help: "The file.", completion: .file(extensions: ["yaml", "yml"]))
   var file: String
 
   @OptionGroup var options: RunOptions

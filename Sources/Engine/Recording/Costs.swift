@@ -70,6 +70,7 @@ package struct BrokerStatistics: Decodable, Sendable, Equatable {
 package struct BrokerActivity: Codable, Sendable, Equatable {
   /// Messages that came in and went out.
   package var inMessages, outMessages: UInt64
+  /// Bytes that came in and went out.
   package var inBytes, outBytes: UInt64
   /// Clients that were cut off in this time because they read too slowly.
   package var slowConsumers: UInt64

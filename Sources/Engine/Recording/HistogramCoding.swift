@@ -177,10 +177,16 @@ extension [UInt8] {
 }
 
 extension LatencyHistogram: Codable {
-  /// What is stored; times are nanoseconds.
+  /// What is stored of a histogram of times.
   private struct Stored: Codable {
+    /// The counters in HdrHistogram's V2 compressed encoding, base64; their values are nanoseconds.
     let hdr: String
-    let count, sum_ns, least_ns, greatest_ns, clamped: UInt64
+    /// Values in the histogram.
+    let count: UInt64
+    /// Their exact sum; exact least and greatest value, 0 without values.
+    let sum_ns, least_ns, greatest_ns: UInt64
+    /// Values over 60 s, which are counted as 60 s.
+    let clamped: UInt64
   }
 
   /// Throws `DecodingError.dataCorrupted` when the counters and the figures beside them disagree.

@@ -102,11 +102,11 @@ package struct ScopeMeasurement: Codable, Sendable, Equatable {
   package var counts: OutcomeCounts
   /// Answers (ok) that came within the measured time, whenever they were asked: the throughput.
   package var okInWindow: UInt64
-  /// done - intended.
+  /// Response time: done - intended.
   package var response: LatencyHistogram
-  /// done - sent.
+  /// Service time: done - sent.
   package var service: LatencyHistogram
-  /// sent - intended; empty in a closed load, where it is 0 by definition.
+  /// Send lag: sent - intended; empty in a closed load, where it is 0 by definition.
   package var sendLag: LatencyHistogram
   /// The service time in parts; nil where the scenario does not ask for it, and for the request.
   package var decomposition: Decomposition?
@@ -150,7 +150,7 @@ package struct Measurement: Codable, Sendable, Equatable {
   package var replicate: Int
   /// Seconds of the measured time.
   package var durationSeconds: Double
-  /// `request` first, then each phase in order, then `initializeScope` where there is one.
+  /// `request` first, then each phase in order, then `initialize` where there is one.
   package var scopes: [ScopeMeasurement] = []
   /// The measured time in equal intervals.
   package var windows: [MeasurementWindow] = []
@@ -170,7 +170,7 @@ package struct Measurement: Codable, Sendable, Equatable {
   package var invalidReasons: [InvalidReason] = []
   /// Things to know that do not make it invalid.
   package var warnings: [String] = []
-  /// The generator's NATS client: `nativeClient`, or `libnats` in runs of before; nil for FFI, and where it is not
+  /// The generator's NATS client: `native`, or `libnats` in runs of before; nil for FFI, and where it is not
   /// known.
   package var client: String?
   /// NATS connections of the generator; nil for FFI, and where it is not known.
