@@ -47,6 +47,13 @@ final class BenchRun {
     document.equivalence = options.equivalence / 100
   }
 
+  /// A run that also searches the highest rate of each target that has an objective.
+  static func searching(plan: Plan, options: RunOptions) throws -> BenchRun {
+    let run = try BenchRun(plan: plan, options: options)
+    run.following = RateSearch(confirms: !options.quick).next
+    return run
+  }
+
   /// What was measured is in run.json after each measurement, and in all files after each round and at any end.
   func execute() throws -> RunDocument {
     defer { lab.tearDown() }
@@ -54,8 +61,9 @@ final class BenchRun {
       var rounds = Rounds(plan: plan, budgetSeconds: options.budget)
       let conditions = measuresTargets ? rounds.nextRound().count : 0
       try measureBaseline(steps: conditions * plan.replicates)
+      let begun = MonotonicClock.nanoseconds
       if measuresTargets { try measureRounds(&rounds) }
-      try measureFollowing()
+      try measureFollowing(since: begun)
       try tryPromises()
     } catch {
       progress.clear()
@@ -136,8 +144,10 @@ final class BenchRun {
       end: end.map { "\($0)" })
   }
 
-  private func measureFollowing() throws {
+  private func measureFollowing(since begun: UInt64) throws {
     while !trap.isSprung, var next = following(document) {
+      let seconds = Double(MonotonicClock.nanoseconds - begun) / 1e9
+      if next.isOfSearch, let budget = options.budget, seconds > budget { return }
       // A target that comes from the document is redacted.
       next.target = plan.targets.first { $0.name == next.target.name } ?? next.target
       next.warmupSeconds = plan.warmupSeconds
@@ -159,6 +169,7 @@ final class BenchRun {
         progress.show(glance)
         return !trap.isSprung
       })
+    if step.isOfSearch { measurement.search = true }
     if trap.isSprung {
       measurement.invalidReasons.append(
         InvalidReason(code: .interrupted, detail: "interrupted after \(measurement.durationSeconds) s"))

@@ -18,6 +18,8 @@ struct Step: Equatable {
   let load: LoadShape
   let replicate: Int
   var warmupSeconds = 0.0
+  /// Whether it is a step of a search, which the scenario does not name.
+  var isOfSearch = false
 
   var condition: Condition { Condition(target: target.name, load: load.label) }
 }

@@ -22,7 +22,10 @@ package enum Answer {
       // The first note says what a column means.
       parts += [table(series, colour).dropLast() + series.notes.dropFirst().flatMap(wrapped) + [""]]
     }
-    let hasMore = hasClaims || !timeParts.rows.isEmpty || !network.isEmpty
+    let findings = findings(document)
+    let ramps = ResultTables.ramps(document)
+    parts += [findings.isEmpty ? [] : findings.flatMap { wrapped($0) } + [""]]
+    let hasMore = hasClaims || !timeParts.rows.isEmpty || !network.isEmpty || !ramps.isEmpty
     if network.isEmpty || !comparisons(document).isEmpty {
       let most = (results: hasMore ? 6 : 20, comparisons: hasClaims ? 12 : hasMore ? 6 : 16)
       parts += [table(figures(document, most: most), colour)]
@@ -31,6 +34,7 @@ package enum Answer {
       otherHosts(document) + furtherSubjects(document), ruleOfThumb(document),
       table(claims(document), colour).dropLast() + promises(document),
     ]
+    parts += ramps.map { table($0, colour) }
     if !document.expectations.isEmpty {
       parts.append(table(ResultTables.expectations(document.expectations), colour))
     }
@@ -50,8 +54,8 @@ package enum Answer {
       text.isEmpty ? line : text + (line.hasPrefix("  ") ? line.dropFirst() : ". " + line)
     }
     let words = [
-      [about + "."], otherHosts(document), furtherSubjects(document), ruleOfThumb(document),
-      promises(document), anomalies(document),
+      [about + "."], findings(document), otherHosts(document), furtherSubjects(document),
+      ruleOfThumb(document), promises(document), anomalies(document),
     ].map { lines in lines.map { $0.trimmingCharacters(in: .whitespaces) }.joined(separator: " ") }
     return ReportSection(
       title: "The answer",
@@ -59,13 +63,22 @@ package enum Answer {
       tables: tables.filter { !$0.rows.isEmpty })
   }
 
-  private static func shortened(_ line: String) -> String {
+  /// The line, cut where it does not fit.
+  static func shortened(_ line: String) -> String {
     // A coloured line is as wide as its table, which fits.
     line.contains("\u{1b}") || ReportTable.width(line) <= mostColumns
       ? line : String(line.prefix(mostColumns - 1)) + "…"
   }
 
-  private static func table(_ table: ReportTable, _ colour: Bool) -> [String] {
+  /// What ramps and searches for a rate found, a sentence each.
+  private static func findings(_ document: RunDocument) -> [String] {
+    let courses = RampCourse.all(document)
+    return ObjectiveResult.all(document).map(\.sentence)
+      + courses.map(\.sentence) + (courses.isEmpty ? [] : [RampCourse.caution])
+  }
+
+  /// A table's lines and an empty one, without its notes.
+  static func table(_ table: ReportTable, _ colour: Bool) -> [String] {
     guard !table.rows.isEmpty else { return [] }
     var bare = table
     bare.notes = []
@@ -150,16 +163,22 @@ package enum Answer {
     guard let first = rows.first else { return [] }
     // The canonical run is about its first pair; the others have their claims.
     let pairs = document.claims.isEmpty ? rows.map { [$0.a, $0.b] }.uniqued() : [[first.a, first.b]]
-    return asked.flatMap { metric, name, loads in
+    return askedRows(rows).filter { pairs.contains([$0.row.a, $0.row.b]) }.map { one in
+      pairs.count > 1 ? Row(name: "\(one.row.a), \(one.row.b): \(one.name)", row: one.row) : one
+    }
+  }
+
+  /// The rows that a reader asks for, by what is asked first.
+  static func askedRows(_ rows: [ComparisonRow]) -> [Row] {
+    asked.flatMap { metric, name, loads in
       rows.filter {
         $0.metric == metric && "\($0.condition) ".hasPrefix(loads)
           && !(metric == "throughput_rps" && $0.condition == "closed-1")
       }.map { row in
         let isPlain = loads.hasSuffix(" ") && metric != "cpu_total_us"
-        let pair = pairs.count > 1 ? "\(row.a), \(row.b): " : ""
-        return Row(name: pair + (isPlain ? name : "\(name), \(row.condition)"), row: row)
+        return Row(name: isPlain ? name : "\(name), \(row.condition)", row: row)
       }
-    }.filter { pairs.contains([$0.row.a, $0.row.b]) }
+    }
   }
 
   /// The targets side by side, or one by one where there is nothing to compare, or so many pairs that nobody would
@@ -203,7 +222,7 @@ package enum Answer {
         .text("target", \.target), .text("load", \.load), median("req/s", "throughput_rps"),
         median("p50", "response_p50_us"), median("p99", "response_p99_us"), median("CPU", "cpu_total_us"),
         .count("errors") { $0.failures() }, .text("valid", \.validity),
-      ], Array(MeasurementGroup.all(document).prefix(most)))
+      ], Array(MeasurementGroup.all(document).filter { !$0.isRamp && !$0.isOfSearch }.prefix(most)))
   }
 
   /// What a host reaches that waits in another way for the thread of the first plugin.
@@ -333,7 +352,7 @@ package enum Answer {
 
   private static func foot(_ document: RunDocument, _ folder: String) -> [String] {
     var lines = anomalies(document)
-    let invalid = MeasurementGroup.all(document).filter { !$0.isValid }
+    let invalid = MeasurementGroup.all(document).filter { !$0.isValid && !$0.isOfSearch }
     if !invalid.isEmpty {
       let names = invalid.prefix(2).map { "\($0.target) \($0.load) (\($0.validity))" }.joined(separator: ", ")
       lines.append("Not usable: \(names)\(invalid.count > 2 ? " and \(invalid.count - 2) more" : "").")

@@ -142,6 +142,10 @@ private struct IntervalRow {
     .count(
       "resident_generator_bytes", "resident memory of the load process at its end", unit: "B", better: .less,
       \.window.residentGeneratorBytes),
+    .count("failed", "requests that ended in it and not well", better: .less, \.window.failed),
+    .number("offered_rps", "rate that an open load asks for in it", unit: "req/s") { row in
+      row.measurement.offeredPerSecond(in: row.window)
+    },
   ]
 
   private static func time(

@@ -8,7 +8,7 @@ enum Glossary {
   }
 
   static func loads(_ load: String?) -> [Term] {
-    [Term.closed, .open].filter { term in load.map { term.word.prefix(5) == $0.prefix(5) } ?? true }
+    [Term.closed, .open, .ramp].filter { term in load.map { term.word.prefix(5) == $0.prefix(5) } ?? true }
   }
 
   static let comparison: [Term] =
@@ -40,6 +40,9 @@ extension Glossary.Term {
   )
   static let open = Self(
     word: "open-N", meaning: "N requests a second, sent when the schedule says; shows latency under load")
+  static let ramp = Self(
+    word: "ramp-A-B", meaning: "a schedule as of open-N whose rate rises evenly from A to B requests a second"
+  )
   static let window = Self(
     word: "interval of time", meaning: "the measured time in equal parts, by when requests ended")
 

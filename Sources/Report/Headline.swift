@@ -78,7 +78,10 @@ struct Headline {
 
   /// Of a run that compares nothing.
   private static func alone(_ document: RunDocument) -> (String, [String]) {
-    let all = MeasurementGroup.all(document).filter { $0.median("throughput_rps") ?? 0 > 0 }
+    let all = MeasurementGroup.all(document).filter { $0.median("throughput_rps") ?? 0 > 0 && !$0.isRamp }
+    if all.isEmpty, let course = RampCourse.all(document).first {
+      return ("On this machine \(course.sentence)", [RampCourse.caution])
+    }
     let usable = all.filter(\.isValid)
     func rate(_ group: MeasurementGroup) -> Double { group.median("throughput_rps") ?? 0 }
     guard let best = (usable.isEmpty ? all : usable).max(by: { rate($0) < rate($1) }) else {

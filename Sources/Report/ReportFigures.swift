@@ -42,7 +42,7 @@ struct ReportFigures {
     // A target's twin is there for the noise floor only.
     let twins = document.comparisons.filter { Comparison.isAA($0, document.scenario.targets) }.map(\.b)
     let groups = MeasurementGroup.all(document).filter {
-      !Crossover.isPart($0.target) && !twins.contains($0.target)
+      !Crossover.isPart($0.target) && !twins.contains($0.target) && !$0.isOfSearch
     }
     let comparisons = Answer.comparisons(document)
     let pair = comparisons.first.map { [$0.row.a, $0.row.b] } ?? []
@@ -102,7 +102,8 @@ extension ReportFigures {
   }()
 
   private func percentiles(_ load: String) -> ReportFigure {
-    let curves = drawn(load).map { group -> Chart.Series in
+    // Over all rates of a ramp a percentile would say where the ramp ends.
+    let curves = drawn(load).filter { !$0.isRamp }.map { group -> Chart.Series in
       let histogram = group.merged("request", \.response)
       let points = Self.steps.compactMap { percentile -> Chart.Point? in
         guard let time = histogram.printableMicroseconds(percentile) else { return nil }
@@ -137,7 +138,7 @@ extension ReportFigures {
 extension ReportFigures {
   private var throughputAndLatency: ReportFigure {
     let measured = targets.prefix(Self.mostSeries).map { target in
-      let mine = groups.filter { $0.target == target && $0.isValid }
+      let mine = groups.filter { $0.target == target && $0.isValid && !$0.isRamp }
       let points = mine.compactMap { group -> Chart.Point? in
         guard let rate = group.median("throughput_rps"), let time = group.median("response_p50_us") else {
           return nil
@@ -228,20 +229,37 @@ extension ReportFigures {
     let rates = lines("", .rate) {
       $0.durationSeconds > 0 ? Double($0.completed) / $0.durationSeconds : nil
     }
+    let asked = drawn(load).first { $0.isRamp }?.used.first.map { one in
+      one.windows.compactMap { window -> Chart.Point? in
+        one.offeredPerSecond(in: window).map { rate in
+          let time = window.startSeconds + window.durationSeconds / 2
+          return Chart.Point(
+            x: time, y: rate,
+            title: "asked, \(Number.text(time, digits: 2) ?? "") s: \(Number.grouped(rate) ?? "")",
+            isMarked: false)
+        }
+      }
+    }
+    let schedule = asked.map { points in
+      Chart.Series(name: "asked", style: Chart.Series.documented, form: .line, isDashed: true, points: points)
+    }
     let tails = lines(" p99", isDashed: true, time) { $0.p99Nanoseconds.map { Double($0) / 1000 } }
     let times = lines(" p50", time) { $0.p50Nanoseconds.map { Double($0) / 1000 } } + tails
     let seconds = Chart.Measure(title: "measured time, s", scale: .linear) { Number.text($0) }
     return ReportFigure(
       title: "Over the measured time, \(load)",
       paragraphs: [
-        "A level line is a steady target. Marks are the median over replicates, whiskers reach from the least to "
-          + "the greatest.",
+        (schedule == nil
+          ? "A level line is a steady target."
+          : "A target keeps up where its line is that of the rate asked.")
+          + " Marks are the median over replicates, whiskers reach from the least to the greatest.",
         tails.isEmpty
           ? "Too few requests ended in an interval for its p99."
           : "p50 has a full line, p99 rings and dashes.",
       ] + cautions(load),
       charts: [
-        Chart("Rate over the measured time, \(load)", rates, x: seconds, y: .rate),
+        Chart(
+          "Rate over the measured time, \(load)", rates + [schedule].compactMap { $0 }, x: seconds, y: .rate),
         Chart("Response time over the measured time, \(load)", times, x: seconds, y: time),
       ].compactMap { $0 },
       reason: "no request ended in an interval of a measurement", terms: [.window, .percentile])

@@ -81,12 +81,14 @@ enum ReportText {
 
   private static func results(_ document: RunDocument) -> ReportSection {
     let tables = [
-      ResultTables.sweep(document), ResultTables.results(document), ResultTables.intervals(document),
+      ResultTables.sweep(document), ResultTables.objectives(document), ResultTables.results(document),
+      ResultTables.intervals(document),
       ResultTables.phases(document), ResultTables.parts(document), ResultTables.costs(document),
       ResultTables.costsOverLength(document), ResultTables.resources(document), ResultTables.broker(document),
       ResultTables.baseline(document),
     ]
-    return ReportSection(title: "Results", tables: tables.filter { !$0.rows.isEmpty })
+    return ReportSection(
+      title: "Results", tables: (tables + ResultTables.ramps(document)).filter { !$0.rows.isEmpty })
   }
 
   private static func trouble(_ document: RunDocument) -> ReportSection {

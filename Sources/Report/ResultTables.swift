@@ -350,7 +350,7 @@ private struct BaselineRow {
 
   static func all(_ document: RunDocument) -> [BaselineRow] {
     MeasurementGroup.all(document).compactMap { group in
-      guard let first = group.measurements.first else { return nil }
+      guard let first = group.measurements.first, !group.isRamp else { return nil }
       let isTime = first.concurrency == 1 || first.offeredRatePerSecond != nil
       let bare = document.baseline?.figure(of: first, phases: group.phaseNames.count, isTime: isTime)
       guard let column = SummaryRow.column(isTime ? "response_p50_us" : "throughput_rps"), let bare,
@@ -498,7 +498,9 @@ private struct LengthCosts {
   let memory: (start: Double?, end: Double?, growth: Double?)
 
   init?(_ one: Measurement) {
-    guard one.durationSeconds >= Self.leastSeconds, one.windows.count >= 5 else { return nil }
+    guard one.durationSeconds >= Self.leastSeconds, one.windows.count >= 5, one.ramp == nil else {
+      return nil
+    }
     first = Fifth(one.windows.prefix(one.windows.count / 5))
     last = Fifth(one.windows.suffix(one.windows.count / 5))
     let start = one.generator?.residentStartBytes.map { Double($0) }
@@ -541,6 +543,32 @@ extension ResultTables {
     return ReportTable(
       "Latency and throughput by requests in flight", columns,
       curves.flatMap { curve in curve.points.map { Row(curve: curve, point: $0) } },
-      notes: curves.map(\.sentence) + SweepCurve.summary(curves) + document.serviceLevelSentences)
+      notes: curves.map(\.sentence) + SweepCurve.summary(curves))
+  }
+
+  /// The rates that were tried for an objective.
+  package static func objectives(_ document: RunDocument) -> ReportTable {
+    typealias Row = (result: ObjectiveResult, trial: RateTrial)
+    let results = ObjectiveResult.all(document)
+    let rows = results.flatMap { result -> [Row] in
+      RateTrial.all(document.measurements, result.target, result.objective).map {
+        (result: result, trial: $0)
+      }
+    }
+    @Sendable func verdict(_ row: Row) -> Cell {
+      guard row.trial.isDecided else { return Cell("tried", .unsure) }
+      return row.trial.isServed ? Cell("holds", .good) : Cell("does not hold", .bad)
+    }
+    let columns: [Column<Row>] = [
+      .text("target", \.result.target), .text("objective", \.result.objective.text),
+      .grouped("req/s", \.trial.ratePerSecond), .other("held") { "\($0.trial.held) of \($0.trial.said)" },
+      .time("median", \.trial.median), .time("from", \.trial.low), .time("to", \.trial.high),
+      .toned("verdict", verdict),
+    ]
+    return ReportTable(
+      "The highest rate that keeps an objective", columns, rows,
+      notes: results.map(\.sentence) + [
+        "from, to: the exact interval of the median over replicates, of at least 95 %; a rate holds when all of it does."
+      ])
   }
 }

@@ -56,7 +56,8 @@ package struct RunFolder: Sendable, Equatable {
     }
   }
 
-  /// Reads a run: its folder, a link to it such as `results/latest`, or its `run.json`.
+  /// Reads a run: its folder, a link to it such as `results/latest`, its `run.json`, or a folder of runs, of which the
+  /// latest is meant.
   package static func open(path: String) throws -> (folder: RunFolder, document: RunDocument) {
     var isFolder: ObjCBool = false
     guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
@@ -64,7 +65,7 @@ package struct RunFolder: Sendable, Equatable {
         kind: .missing, path: path, problem: "there is no such run",
         remedy: "name a folder under results/, or its run.json")
     }
-    let file = isFolder.boolValue ? "\(path)/run.json" : path
+    let file = isFolder.boolValue ? runFile(in: path) : path
     let document = try RunDocument(json: try contents(file), path: file)
     let resolved = URL(fileURLWithPath: file).resolvingSymlinksInPath().deletingLastPathComponent()
     return (RunFolder(path: resolved.path), document)
@@ -90,6 +91,15 @@ package struct RunFolder: Sendable, Equatable {
       }
     }
     return bytes
+  }
+
+  /// The `run.json` of a run's folder, or of the latest run in a folder that `--out` named.
+  private static func runFile(in folder: String) -> String {
+    let own = "\(folder)/run.json"
+    // A copy of the folder may have lost the link. The names of runs begin with their time.
+    let names = (try? FileManager.default.contentsOfDirectory(atPath: folder))?.sorted().reversed() ?? []
+    let runs = (["latest"] + names).map { "\(folder)/\($0)/run.json" }
+    return ([own] + runs).first { FileManager.default.fileExists(atPath: $0) } ?? own
   }
 
   /// A scenario's name as part of a file's: letters, digits, `.`, `_`, `-`; others become `-`.

@@ -41,6 +41,8 @@ package struct ComparisonRow: Codable, Sendable, Equatable {
   package var sameWithin: Double?
   /// Pairs of replicates that the interval is over; nil in runs that did not keep it.
   package var pairs: Int?
+  /// What a gate makes of it; nil where none was asked for.
+  package var gate: GateRow?
 
   /// `different`, `same within 3 %`, `unclear`.
   package var verdictText: String {
@@ -94,8 +96,9 @@ package enum Comparison {
   package static func rows(
     measurements: [Measurement], targets: [Target], equivalence: Double = equivalence
   ) -> [ComparisonRow] {
-    measurements.map(\.load).uniqued().flatMap { load -> [ComparisonRow] in
-      let all = sides(measurements, targets, load)
+    let comparable = measurements.filter(\.isComparable)
+    return comparable.map(\.load).uniqued().flatMap { load -> [ComparisonRow] in
+      let all = sides(comparable, targets, load)
       return all.indices.flatMap { place in
         SummaryRow.compared.compactMap { metric in
           // An A/A pair is judged like any other, so its own bias is not its floor.
@@ -113,7 +116,8 @@ package enum Comparison {
   package static func rows(
     _ a: RunDocument, _ b: RunDocument, equivalence: Double = equivalence
   ) -> [ComparisonRow] {
-    MeasurementGroup.all(a).flatMap { older -> [ComparisonRow] in
+    MeasurementGroup.all(a).filter { $0.measurements.contains(where: \.isComparable) }.flatMap {
+      older -> [ComparisonRow] in
       let newer = MeasurementGroup(older.target, older.load, of: b.measurements)
       guard !newer.measurements.isEmpty else { return [] }
       let pair = Sides(a: older, b: newer, runs: (a.runID, b.runID))
@@ -137,15 +141,24 @@ package enum Comparison {
     all.filter(\.isAA).compactMap { $0.bias(metric) }.max() ?? 0
   }
 
+  private static func difference(_ what: String, _ one: String?, _ other: String?) -> String? {
+    one == other ? nil : "\(what) differs: \(one ?? "unknown") and \(other ?? "unknown")"
+  }
+
+  /// What differs between the machines of two runs, a sentence each.
+  static func machineCautions(_ a: RunDocument, _ b: RunDocument) -> [String] {
+    [
+      difference("the CPU", a.machine.cpuModel, b.machine.cpuModel),
+      difference("the number of cores", a.machine.cores.map(String.init), b.machine.cores.map(String.init)),
+    ].compactMap { $0 }
+  }
+
   /// What differs between two runs beside what they measured, a sentence each.
   package static func cautions(_ a: RunDocument, _ b: RunDocument) -> [String] {
-    var found: [String] = []
+    var found = machineCautions(a, b)
     func check(_ what: String, _ one: String?, _ other: String?) {
-      guard one != other else { return }
-      found.append("\(what) differs: \(one ?? "unknown") and \(other ?? "unknown")")
+      if let difference = difference(what, one, other) { found.append(difference) }
     }
-    check("the CPU", a.machine.cpuModel, b.machine.cpuModel)
-    check("the number of cores", a.machine.cores.map(String.init), b.machine.cores.map(String.init))
     check("the kernel", a.machine.kernel, b.machine.kernel)
     check("the scenario's SHA-256", a.scenarioSHA256, b.scenarioSHA256)
     for name in Set(a.machine.versions.keys).union(b.machine.versions.keys).sorted() {
@@ -187,6 +200,11 @@ package enum Comparison {
     let sides = [row.a, row.b].compactMap { name in targets.first { $0.name == name } }
     return sides.count == 2 && isSame(sides[0], sides[1])
   }
+}
+
+extension Measurement {
+  /// Whether its figures are those of one rate, which the scenario asks for.
+  var isComparable: Bool { ramp == nil && !isOfSearch }
 }
 
 /// What replicates say of a ratio, with the margin that it must exceed.

@@ -35,6 +35,11 @@ package struct MeasurementGroup {
   /// The replicates that show what happened to them: all that are not broken.
   var whole: [Measurement] { measurements.filter { !$0.isBroken } }
 
+  package var isRamp: Bool { measurements.contains { $0.ramp != nil } }
+
+  /// Whether only a search for a rate asked for it.
+  package var isOfSearch: Bool { measurements.allSatisfy(\.isOfSearch) }
+
   /// Whether most replicates stayed under the offered rate: it is out of reach, which is an answer.
   package var isSaturated: Bool {
     let whole = whole
@@ -70,10 +75,11 @@ package struct MeasurementGroup {
   ///
   /// The windows of one replicate depend on each other near a target's highest rate, where requests wait for those
   /// before them, so that few replicates alone reach a small p. They must also agree on the direction.
-  /// Nil under a rate out of reach, where waiting requests pile up and response times must rise.
+  /// Nil under a rate out of reach, where waiting requests pile up and response times must rise, and under a rate that
+  /// rises itself.
   package var trend: InvalidReason? {
     let sound = sound
-    guard !isSaturated, sound.count >= Self.fewestForTrend else { return nil }
+    guard !isSaturated, !isRamp, sound.count >= Self.fewestForTrend else { return nil }
     var series = [
       ("median response time", sound.map { $0.windows.compactMap { $0.p50Nanoseconds.map { Double($0) } } })
     ]

@@ -42,8 +42,10 @@ package struct RunDocument: Codable, Sendable, Equatable {
   package var baseline: BaselineFigures?
   /// What was tried for the claims about behaviour, in detail; nil when none was.
   package var behaviours: [BehaviourResult]?
-  /// The bound that a sweep's search set for response times; nil without one.
+  /// The bound that a sweep's search set for a latency; nil without one.
   package var serviceLevel: ServiceLevel?
+  /// What became of the objectives of the targets; nil when none has one.
+  package var objectives: [ObjectiveResult]?
   package var expectations: [ExpectationResult] = []
   /// How many rounds were made and why no more; nil in runs that knew no rounds.
   package var rounds: RoundsMade?
@@ -56,7 +58,8 @@ package struct RunDocument: Codable, Sendable, Equatable {
 
   private enum CodingKeys: String, CodingKey {
     case schema, runID, toolVersion, commandLine, scenario, scenarioSHA256, plugins, seed, machine, started
-    case ended, interrupted, measurements, comparisons, claims, implied, origins, behaviours, serviceLevel
+    case ended, interrupted, measurements, comparisons, claims, implied, origins, behaviours, serviceLevel,
+      objectives
     case expectations, rounds, equivalence, warnings, links
     // The promised key.
     case baseline = "floor"
@@ -79,7 +82,7 @@ package struct RunDocument: Codable, Sendable, Equatable {
   }
 
   /// Whether figures of every condition may be used.
-  package var isValid: Bool { MeasurementGroup.all(self).allSatisfy(\.isValid) }
+  package var isValid: Bool { MeasurementGroup.all(self).allSatisfy { $0.isValid || $0.isOfSearch } }
 
   package mutating func mark(_ target: String, _ load: String, _ reason: InvalidReason) {
     for place in measurements.indices
@@ -102,6 +105,8 @@ package struct RunDocument: Codable, Sendable, Equatable {
       measurements: measurements, targets: scenario.targets,
       equivalence: equivalence ?? Comparison.equivalence)
     expectations = scenario.expectations.map { ExpectationResult($0, measurements: measurements) }
+    let found = ObjectiveResult.all(self)
+    objectives = found.isEmpty ? nil : found
     claims = ClaimEvaluator.verdicts(checks, measurements: measurements)
     implied = checks.isEmpty ? nil : ImpliedPair.pairs(checks, measurements: measurements)
   }

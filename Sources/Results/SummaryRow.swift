@@ -145,6 +145,12 @@ package struct SummaryRow {
         }
       }.joined(separator: "; ")
     },
+    .number(
+      "followed_rps",
+      "rate up to which the answers follow that of a ramp; 0 where they do not from its beginning",
+      unit: "req/s",
+      better: .more
+    ) { $0.scope.scope == "request" ? $0.measurement.followedPerSecond : nil },
   ]
 
   /// The columns by which targets are compared, in the order of comparison.csv.

@@ -3,48 +3,6 @@ import Engine
 import Lab
 import Scenario
 
-/// What must hold of a response time for a rate to count as served.
-package struct ServiceLevel: Codable, Sendable, Equatable {
-  /// A column of summary.csv, such as `response_p99_us`.
-  package var metric: String
-  /// The bound, microseconds; the figure must be under it.
-  package var microseconds: Double
-
-  /// Such as `response_p99_us < 5 ms`.
-  package var text: String { "\(metric) < \(Number.time(microseconds: microseconds) ?? "?")" }
-
-  /// Whether a measurement of an open load served its rate; nil when it cannot be said.
-  ///
-  /// A late generator makes response times longer, never shorter, since they count from when the
-  /// schedule wanted a request: what is served all the same is served.
-  package func isServed(_ measurement: Measurement) -> Bool? {
-    let codes = Set(measurement.invalidReasons.map(\.code))
-    if codes.contains(.saturated) { return false }
-    guard let figure = measurement.figure(metric) else { return nil }
-    let isUnder = figure < microseconds
-    let service = SummaryRow.column(metric)?.serviceTime.flatMap { measurement.figure($0) }
-    // What the service time keeps and the response time does not may be the generator's lateness.
-    if !isUnder, let service, service < microseconds { return nil }
-    guard codes.allSatisfy({ $0.level == .condition || $0.level == .figure }) else { return nil }
-    return isUnder || codes.isEmpty ? isUnder : nil
-  }
-}
-
-extension ServiceLevel {
-  /// Reads `p99<5ms`, `p50 < 800us`; nil when it is something else.
-  package init?(_ text: String) {
-    let sides = text.replacing(" ", with: "").lowercased().split(
-      separator: "<", omittingEmptySubsequences: false)
-    let columns = ["p50": "50", "p90": "90", "p99": "99", "p99.9": "999", "p999": "999"]
-    guard sides.count == 2, let column = columns[String(sides[0])] else { return nil }
-    let units = [("us", 1.0), ("µs", 1), ("ms", 1000), ("s", 1_000_000)]
-    guard let (unit, factor) = units.first(where: { sides[1].hasSuffix($0.0) }),
-      let value = Double(sides[1].dropLast(unit.count)), value > 0, value.isFinite
-    else { return nil }
-    self.init(metric: "response_p\(column)_us", microseconds: value * factor)
-  }
-}
-
 /// One target's closed loads, by requests in flight.
 package struct SweepCurve: Sendable {
   package struct Point: Sendable {
@@ -152,25 +110,5 @@ package struct SweepCurve: Sendable {
     return "the generator's CPU time per request is \(least) at the cheapest load of all "
       + "(\(cheapest.group.target), \(cheapest.concurrency) in flight) and \(last) with the most in flight, "
       + "\(growth) times that of the cheapest load of the same curve"
-  }
-}
-
-extension RunDocument {
-  /// The highest rate of each target that was searched under the run's service level.
-  package var serviceLevelSentences: [String] {
-    guard let serviceLevel else { return [] }
-    let open = measurements.filter { $0.offeredRatePerSecond != nil }
-    return open.map(\.target).uniqued().map { target in
-      let mine = open.filter { $0.target == target }
-      func most(_ served: Bool) -> [Double] {
-        mine.filter { serviceLevel.isServed($0) == served }.compactMap(\.offeredRatePerSecond)
-      }
-      guard let best = most(true).max(), let shown = Number.grouped(best) else {
-        return "\(target): no rate that was tried has \(serviceLevel.text)."
-      }
-      let worse = most(false).filter { $0 > best }.min()
-      let above = worse.flatMap(Number.grouped).map { "; \($0) req/s has not" } ?? "; no higher one failed"
-      return "\(target): \(shown) req/s is the highest rate that was tried with \(serviceLevel.text)\(above)."
-    }
   }
 }

@@ -94,6 +94,11 @@ struct ExpectationReader {
         suggestion: Suggestion.nearest(to: load, among: labels),
         remedy: "Its loads: \(labels.joined(separator: ", "))")
     }
+    if case .ramp? = target?.loads.first(where: { $0.label == load }), ServiceLevel.isLatency(metric) {
+      return line.refuse(
+        "names \(metric) of a ramp, which is of all its rates together",
+        remedy: "name followed_rps, or measure the rate that counts with mode: open")
+    }
     return Expectation.Figure(target: name, load: load, metric: metric)
   }
 }

@@ -109,6 +109,11 @@ package struct Plan: Codable, Sendable, Equatable {
       Key(
         "decompose", "`true`: measure where the time of each phase goes; see \"Where the time goes\"",
         default: "`false`", allowed: "`true`, `false`"),
+      Key(
+        "objective",
+        "a latency under a bound, such as `response_p99_us < 5000`: after the rounds the highest rate that keeps it is "
+          + "searched, see \"Objectives\"", allowed: "see below"
+      ).also("slo"),
       Key("expect", "conditions that the results must meet, else exit code 80", allowed: "see below"),
     ])
 
@@ -119,6 +124,10 @@ package struct Plan: Codable, Sendable, Equatable {
     plan.measureSeconds = min(measureSeconds, 1)
     plan.drainSeconds = min(drainSeconds, 1)
     plan.rounds = 1...1
+    plan.loads = plan.loads.map { $0.within(seconds: 1) }
+    for place in plan.targets.indices {
+      plan.targets[place].loads = plan.targets[place].loads.map { $0.within(seconds: 1) }
+    }
     return plan
   }
 }
@@ -290,14 +299,51 @@ package enum LoadShape: Codable, Sendable, Hashable {
   case closed(concurrency: Int)
   /// So many sessions a second, sent when the schedule says and not when an answer comes.
   case open(ratePerSecond: Double, arrivals: Arrivals)
+  /// An open load whose rate rises evenly over its measured time.
+  case ramp(Ramp)
 
-  /// The name in CSV and tables: `closed-64`, `open-44000`; uniform arrivals `open-44000-uniform`.
+  /// The name in CSV and tables: `closed-64`, `open-44000`, `ramp-1000-50000`; with uniform arrivals
+  /// `open-44000-uniform`.
   package var label: String {
     switch self {
     case .closed(let concurrency): "closed-\(concurrency)"
-    case .open(let rate, let arrivals):
-      "open-\(Block.short(rate))" + (arrivals == .poisson ? "" : "-uniform")
+    case .open(let rate, let arrivals): "open-\(Block.short(rate))\(arrivals.suffix)"
+    case .ramp(let ramp):
+      "ramp-\(Block.short(ramp.fromPerSecond))-\(Block.short(ramp.toPerSecond))\(ramp.arrivals.suffix)"
     }
+  }
+
+  /// Whether the schedule says when a request is sent, and not the answer before.
+  package var isOpen: Bool { if case .closed = self { false } else { true } }
+
+  /// The measured time, where the load says it and not the scenario.
+  package var overSeconds: Double? { if case .ramp(let ramp) = self { ramp.overSeconds } else { nil } }
+
+  /// The load of a short look: a ramp in less time.
+  fileprivate func within(seconds: Double) -> LoadShape {
+    guard case .ramp(var ramp) = self else { return self }
+    ramp.overSeconds = min(ramp.overSeconds, seconds)
+    return .ramp(ramp)
+  }
+}
+
+/// A rate that rises evenly.
+package struct Ramp: Codable, Sendable, Hashable {
+  package var fromPerSecond: Double
+  package var toPerSecond: Double
+  package var overSeconds: Double
+  package var arrivals: Arrivals
+
+  package init(
+    fromPerSecond: Double, toPerSecond: Double, overSeconds: Double, arrivals: Arrivals = .poisson
+  ) {
+    (self.fromPerSecond, self.toPerSecond) = (fromPerSecond, toPerSecond)
+    (self.overSeconds, self.arrivals) = (overSeconds, arrivals)
+  }
+
+  /// The rate after so many seconds; before the ramp its first rate, and after it its last.
+  package func ratePerSecond(at seconds: Double) -> Double {
+    fromPerSecond + (toPerSecond - fromPerSecond) * min(max(seconds / overSeconds, 0), 1)
   }
 }
 
@@ -307,17 +353,34 @@ package enum Arrivals: String, Codable, Sendable, CaseIterable {
   case poisson
   /// Equal gaps.
   case uniform
+
+  /// The end of a load's label.
+  fileprivate var suffix: String { self == .poisson ? "" : "-uniform" }
 }
 
 /// A load as it is written; its mode says which of the keys it has.
 struct LoadReader {
-  enum Mode: String, CaseIterable { case closed, open }
+  enum Mode: String, CaseIterable {
+    case closed, open, ramp
+
+    /// What a load of the mode has, for messages about keys that it has not.
+    var has: String {
+      switch self {
+      case .closed: "a closed load has a concurrency"
+      case .open: "an open load has a rate"
+      case .ramp: "a ramp has a first rate, a last rate and its seconds"
+      }
+    }
+  }
 
   /// A load and where it is written, for messages about it.
   typealias Placed = (load: LoadShape, block: Block)
 
   var concurrency: Int?
   var rate: Double?
+  var from: Double?
+  var to: Double?
+  var over: Double?
   var arrivals = Arrivals.poisson
 
   static let rateRange = 0.1...10_000_000.0
@@ -328,7 +391,8 @@ struct LoadReader {
       Key(
         "mode",
         "`closed`: so many sessions at once, each followed by the next. `open`: so many a second, "
-          + "sent when the schedule says", default: "required", allowed: Kind<Mode>.choice.allowed
+          + "sent when the schedule says. `ramp`: as `open`, at a rate that rises evenly",
+        default: "required", allowed: Kind<Mode>.choice.allowed
       ).also("type"),
       Key(
         "concurrency", \.concurrency,
@@ -339,9 +403,23 @@ struct LoadReader {
         "sessions a second"
       ).only("open").also("rps", "qps"),
       Key(
+        "from_per_second", \.from,
+        .number(rateRange).required("write the rate that the ramp begins with, such as 1000"),
+        "sessions a second at the beginning, and during the warm-up"
+      ).only("ramp").also("from", "start", "start_rate"),
+      Key(
+        "to_per_second", \.to,
+        .number(rateRange).required("write the rate that the ramp ends with, such as 50000"),
+        "sessions a second at the end; more than at the beginning"
+      ).only("ramp").also("to", "target"),
+      Key(
+        "over_seconds", \.over, .number(0.01...3600).required("write how long the rate rises, such as 10"),
+        "how long the rate rises: the load's measured time, instead of `measure_seconds`"
+      ).only("ramp").also("over"),
+      Key(
         "arrivals", \.arrivals, .choice,
-        "spacing of the arrivals; those of `poisson` are independent of each other"
-      ).only("open"),
+        "open and ramp only: spacing of the arrivals; those of `poisson` are independent of each other"
+      ),
     ])
 
   /// The loads of a scenario or a target; nil when it has no `loads:`. Labels must be unique.
@@ -351,7 +429,7 @@ struct LoadReader {
     let blocks = block.blocks("loads", of: "loads such as {mode: closed, concurrency: 8}", rows: keys.rows)
     return (blocks ?? []).reduce(into: []) { result, block in
       guard let load = load(block) else { return }
-      if result.contains(where: { $0.load == load }) {
+      if result.contains(where: { $0.load.label == load.label }) {
         block.problems.add(
           at: block.value.place, key: block.path, value: load.label, "is in the list twice",
           remedy: "labels are unique in a list")
@@ -362,21 +440,33 @@ struct LoadReader {
   }
 
   private static func load(_ block: Block) -> LoadShape? {
-    guard let text = block.required("mode", "write mode: closed or mode: open") else { return nil }
+    guard let text = block.required("mode", "write mode: closed, mode: open or mode: ramp") else {
+      return nil
+    }
     if ["sweep", "search"].contains(text) {
       return block.refuse(
-        "mode", "is not a load of this version; allowed: closed, open",
+        "mode", "is not a load of this version; allowed: closed, open, ramp",
         remedy: "the command 'nylon-bench sweep' searches for the knee")
     }
     guard let mode = block.choice("mode", of: Mode.self) else { return nil }
     var load = LoadReader()
     keys.read(block, into: &load, type: text) { row in
-      "belongs to mode: \(row.only); "
-        + (mode == .closed ? "a closed load has a concurrency" : "an open load has a rate")
+      "belongs to mode: \(row.only); \(mode.has)"
     }
     switch mode {
-    case .closed: return load.concurrency.map { .closed(concurrency: $0) }
+    case .closed:
+      if block.get("arrivals") != nil { block.fail("arrivals", "belongs to mode: open; \(mode.has)") }
+      return load.concurrency.map { .closed(concurrency: $0) }
     case .open: return load.rate.map { .open(ratePerSecond: $0, arrivals: load.arrivals) }
+    case .ramp:
+      guard let from = load.from, let to = load.to, let over = load.over else { return nil }
+      guard to > from else {
+        return block.refuse(
+          "to_per_second", "is not more than from_per_second",
+          remedy: "a ramp rises; an even rate is mode: open")
+      }
+      return .ramp(
+        Ramp(fromPerSecond: from, toPerSecond: to, overSeconds: over, arrivals: load.arrivals))
     }
   }
 }

@@ -56,7 +56,8 @@ package struct ScenarioLoader: Sendable {
     plan.loads = (loads ?? []).map(\.load)
     plan.targets = TargetsReader(
       configuration: configuration(root), loads: loads, phases: plan.phases,
-      decompose: root.flag("decompose"),
+      decompose: root.flag("decompose"), objective: ServiceLevel.read(root, columns: options.metrics),
+      metrics: options.metrics,
       server: options.server.map { servers($0, problems: problems) }
     ).targets(of: root)
     let known = Set((root.get("targets")?.items ?? []).compactMap { $0["name"]?.text ?? $0["plugin"]?.text })

@@ -27,6 +27,8 @@ package struct Target: Codable, Sendable, Equatable {
   package var decompose: Bool?
   /// Whether the run does without it when its plugin, or the program of its workers, is not there; nil means no.
   package var optional: Bool?
+  /// What the highest rate is searched for, the scenario's unless the target has its own; nil where none is searched.
+  package var objective: ServiceLevel?
 
   static let longestName = 64
 

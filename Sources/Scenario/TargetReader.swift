@@ -45,6 +45,10 @@ struct TargetReader {
         default: "NATS: that of the plugin, else of the broker; FFI: `queue`"),
       Key("decompose", \.decompose, .flag, "instead of the scenario's", default: "the scenario's"),
       Key(
+        "objective", "instead of the scenario's", default: "the scenario's",
+        allowed: "as the scenario's `objective`"
+      ).also("slo"),
+      Key(
         "optional", \.optional, .flag,
         "whether the run does without the target, with a warning, when the file of its plugin or the program of its "
           + "workers is not there", default: "`false`"),
@@ -122,10 +126,13 @@ struct WrittenDialect: RawRepresentable, CaseIterable, Sendable {
 /// Reads `targets:` with the plugins and brokers that are configured.
 struct TargetsReader {
   let configuration: NylonConfiguration
-  /// The scenario's own loads, phases and `decompose:`.
+  /// The scenario's own loads, phases, `decompose:` and `objective:`.
   let loads: [LoadReader.Placed]?
   let phases: [Phase]
   let decompose: Bool?
+  let objective: ServiceLevel?
+  /// The numeric columns of summary.csv, which an objective may name.
+  let metrics: [String]
   /// `--server`: replaces the servers of every broker.
   let server: [String]?
 
@@ -171,7 +178,8 @@ struct TargetsReader {
       maxInFlight: written.maxInFlight ?? plugin.maxInFlight ?? broker?.maxInFlight
         ?? Self.defaultLimit(used),
       overflow: written.overflow ?? plugin.overflow ?? broker?.overflow ?? .queue, verify: written.verify,
-      decompose: written.decompose ?? decompose, optional: written.optional)
+      decompose: written.decompose ?? decompose, optional: written.optional,
+      objective: ServiceLevel.read(block, columns: metrics) ?? objective)
     let limitKey =
       written.maxInFlight != nil
       ? block.childPath("max_in_flight")

@@ -254,6 +254,97 @@ struct SweepTests {
   }
 }
 
+@Suite("The search for the highest rate that keeps an objective")
+struct ObjectiveSearchTests {
+  private static let level = ServiceLevel(metric: "response_p50_us", microseconds: 1000)
+
+  /// Searches to the end; `serves` says of a rate and a replicate whether it keeps the objective. Closed loads reach 20,000
+  /// requests a second.
+  private func search(
+    closedLoads: Int = 1, confirms: Bool = true, objective: ServiceLevel? = Self.level, disturbed: Int = 0,
+    serves: (Double, Int) -> Bool
+  ) -> RunDocument {
+    var subject = target("a")
+    subject.objective = objective
+    let plan = Plan(name: "p", targets: [target("other"), subject], loads: [.closed(concurrency: 1)])
+    var run = RunDocument(
+      runID: "r", toolVersion: "0", commandLine: [], scenario: plan, machine: MachineFacts(),
+      started: UTCSecond(epochSeconds: 0))
+    run.measurements = (0..<closedLoads).map {
+      replicate(Step(target: subject, load: .closed(concurrency: 1), replicate: $0 + 1), microseconds: 100)
+    }
+    let search = RateSearch(confirms: confirms)
+    while let step = search.next(run) {
+      #expect(step.isOfSearch && step.target.name == "a")
+      guard run.measurements.count < 80 else {
+        Issue.record("no end: \(names([step]))")
+        break
+      }
+      var isServed = true
+      if case .open(let rate, _) = step.load { isServed = serves(rate, step.replicate) }
+      var one = replicate(
+        step, microseconds: step.load.isOpen ? (isServed ? 500 : 3000) : 100,
+        invalid: step.load.isOpen && step.replicate <= disturbed ? [.steal] : [])
+      if case .open(let rate, _) = step.load { one.offeredRatePerSecond = rate }
+      one.search = true
+      run.measurements.append(one)
+    }
+    run.judge()
+    return run
+  }
+
+  private func result(_ run: RunDocument) throws -> ObjectiveResult {
+    try #require(run.objectives?.first { $0.target == "a" })
+  }
+
+  @Test("ends with six replicates of the highest rate that keeps it, and of the next one that does not")
+  func found() throws {
+    let run = search { rate, _ in rate <= 9000 }
+    let found = try result(run)
+    let (rate, above) = (try #require(found.rate), try #require(found.above))
+    #expect(found.verdict == .held)
+    #expect(rate.ratePerSecond <= 9000 && above.ratePerSecond > 9000)
+    #expect(above.ratePerSecond / rate.ratePerSecond <= 1.06)
+    #expect(rate.held == 6 && rate.said == 6 && above.held == 0 && above.said == 6)
+    #expect(run.measurements.count <= 1 + 8 + 10)
+  }
+
+  @Test("steps down from a rate that does not keep it when it is measured again")
+  func stepsDown() throws {
+    let found = try result(search { rate, replicate in rate <= (replicate == 1 ? 12_000 : 9000) })
+    let (rate, above) = (try #require(found.rate), try #require(found.above))
+    #expect(found.verdict == .held && rate.held == 6 && rate.ratePerSecond <= 9000)
+    #expect(rate.ratePerSecond > 8000 && above.said == 6 && above.held < 6)
+  }
+
+  @Test("says when everything holds up to what closed loads reach, and when nothing does")
+  func ends() throws {
+    let all = try result(search { _, _ in true })
+    #expect(all.verdict == .unbounded && all.rate?.ratePerSecond == 20_000 && all.rate?.held == 6)
+    let none = try result(search { _, _ in false })
+    #expect(none.verdict == .notHeld && none.rate == nil && none.above?.said == 6)
+    #expect((none.above?.ratePerSecond ?? 0) <= 400)
+  }
+
+  @Test("confirms nothing in a short look, and searches nothing without an objective")
+  func short() throws {
+    let quick = search(confirms: false) { rate, _ in rate <= 9000 }
+    #expect(try result(quick).verdict == .unconfirmed && quick.measurements.allSatisfy { $0.replicate == 1 })
+    let none = search(objective: nil) { _, _ in true }
+    #expect(none.measurements.count == 1 && none.objectives == nil)
+  }
+
+  @Test("measures a closed load first where the scenario has none, and a disturbed replicate again")
+  func beginnings() throws {
+    let run = search(closedLoads: 0, disturbed: 1) { rate, _ in rate <= 9000 }
+    #expect(run.measurements.first?.load == "closed-64")
+    let found = try result(run)
+    #expect(found.verdict == .held && found.rate?.held == 6 && found.rate?.measured == 7)
+    let hopeless = try result(search(disturbed: 1000) { _, _ in true })
+    #expect(hopeless.verdict == .notSearched)
+  }
+}
+
 @Suite("Claims on a plan's targets")
 struct ClaimCheckTests {
   private func spec(

@@ -211,7 +211,7 @@ extension EndToEnd {
       let finished = try sandbox.bench(
         "sweep", path, "--out", sandbox.results, "--in-flight", "1..4", "--workers", "1", "--connections",
         "2",
-        "--slo", "p50<1s")
+        "--slo", "response_p50_us < 1e6", "--quick")
       let document = try sandbox.latest()
       // The search goes on to rates that cannot be reached.
       expectHonest(finished, document, loads: "closed-")
@@ -225,6 +225,7 @@ extension EndToEnd {
       #expect(document.measurements.contains { $0.target == "nats-2c" && $0.offeredRatePerSecond != nil })
       #expect(finished.out.contains("Of 4 combinations of workers and connections"), "\(finished.out)")
       #expect(finished.out.contains("knee at") && finished.out.contains("is the highest rate that was tried"))
+      #expect(document.objectives?.allSatisfy { $0.rate != nil || $0.above != nil } == true)
       #expect(sandbox.processes().isEmpty)
       for words in [
         ["--in-flight", "0"], ["--slo", "fast"], ["--workers", "4..1"], ["--connections", "x"],

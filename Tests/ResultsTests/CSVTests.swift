@@ -21,7 +21,7 @@ struct CSVTests {
         + ",involuntary_switches_broker,voluntary_switches_workers,involuntary_switches_workers"
         + ",broker_in_messages,broker_out_messages,broker_in_bytes,broker_out_bytes,broker_slow_consumers"
         + ",broker_pending_most_bytes,broker_subscriptions,client,connections"
-        + ",cpu_total_us,late_figures")
+        + ",cpu_total_us,late_figures,followed_rps")
   }
 
   private static let promised =
@@ -37,7 +37,7 @@ struct CSVTests {
       String.init
     )
     .filter { !texts.contains($0) }
-    #expect(numeric.count == 58)
+    #expect(numeric.count == 59)
     let path = NSTemporaryDirectory() + "/expect-\(UUID().uuidString).yaml"
     defer { try? FileManager.default.removeItem(atPath: path) }
     func load(_ columns: [String]) throws -> Plan {

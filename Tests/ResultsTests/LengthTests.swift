@@ -86,7 +86,7 @@ struct LengthTests {
       text.hasPrefix(
         "target,load,replicate,interval,start_s,duration_s,completed,completed_rps,response_p50_us,"
           + "response_p99_us,response_max_us,cpu_generator_us,cpu_broker_us,cpu_workers_us,"
-          + "resident_generator_bytes\r\n"))
+          + "resident_generator_bytes,failed,offered_rps\r\n"))
     let rows = records(text)
     #expect(rows.prefix(5).map { $0["cpu_generator_us"] } == ["4", "4.2", "", "", "4.8"])
     #expect(rows.prefix(3).map { $0["cpu_broker_us"] } == ["", "1.5", ""])

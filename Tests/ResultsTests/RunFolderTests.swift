@@ -31,9 +31,16 @@ struct RunFolderTests {
     let run = sampleRun()
     try folder.save(run)
     try folder.save(run)
-    for path in [folder.path, "\(folder.path)/run.json", "\(directory)/latest"] {
+    for path in [folder.path, "\(folder.path)/run.json", "\(directory)/latest", directory] {
       #expect(try RunFolder.open(path: path).document == run)
     }
+    // A copy without the link: the newest by name.
+    try FileManager.default.removeItem(atPath: "\(directory)/latest")
+    try FileManager.default.copyItem(atPath: folder.path, toPath: "\(directory)/20010101T000000Z-old")
+    try Data("{}".utf8).write(to: URL(fileURLWithPath: "\(directory)/20010101T000000Z-old/run.json"))
+    #expect(try RunFolder.open(path: directory).document == run)
+    try folder.save(run)
+    try FileManager.default.removeItem(atPath: "\(directory)/20010101T000000Z-old")
     #expect(try RunFolder.open(path: "\(directory)/latest").folder.runID == folder.runID)
     #expect(folder.runID.hasSuffix("Z-a-b-c"))
     #expect(

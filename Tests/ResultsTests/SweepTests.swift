@@ -108,14 +108,22 @@ struct SweepTests {
     arguments: [
       ("p99<5ms", "response_p99_us", 5000), ("p50 < 800us", "response_p50_us", 800),
       ("P99.9<1s", "response_p999_us", 1_000_000), ("p90<2.5ms", "response_p90_us", 2500),
+      ("response_p99_us < 5000", "response_p99_us", 5000), ("service_p50_us<80.5", "service_p50_us", 80.5),
+      ("response_max_us < 1e6", "response_max_us", 1_000_000),
     ] as [(String, String, Double)])
   func serviceLevel(text: String, metric: String, microseconds: Double) {
     #expect(ServiceLevel(text) == ServiceLevel(metric: metric, microseconds: microseconds))
+    let inclusive = ServiceLevel(text.replacing("<", with: "<="))
+    #expect(inclusive?.holds(microseconds) == true && ServiceLevel(text)?.holds(microseconds) == false)
   }
 
   @Test(
     "refuses what is no service level",
-    arguments: ["", "p99", "p99<", "p99<5", "p98<5ms", "p99>5ms", "p99<-1ms", "p99<5ms<6ms", "p99<infms"])
+    arguments: [
+      "", "p99", "p99<", "p99<5", "p98<5ms", "p99>5ms", "p99<-1ms", "p99<5ms<6ms", "p99<infms",
+      "response_p99_us < 5ms", "response_p99_us > 5", "throughput_rps < 5", "send_lag_p99_us < 5",
+      "nats.open-5.response_p99_us < 5", "service_p90_us < 5",
+    ])
   func noServiceLevel(text: String) {
     #expect(ServiceLevel(text) == nil)
   }
@@ -140,8 +148,80 @@ struct SweepTests {
         open(4000, around: 9_000_000, invalid: [.saturated]),
       ])
     run.serviceLevel = ServiceLevel(metric: "response_p50_us", microseconds: 2000)
-    let words = ResultTables.sweep(run).notes.last ?? ""
-    #expect(words.hasPrefix("nats: 2,000 req/s is the highest rate that was tried"), "\(words)")
-    #expect(words.hasSuffix("; 3,000 req/s has not."))
+    // Only one of the fixture's targets was measured.
+    let found = ObjectiveResult.all(run)
+    #expect(found.map(\.verdict) == [.notSearched, .unconfirmed])
+    #expect(
+      found.last?.sentence
+        == "'nats': 2,000 requests/s is the highest rate that was tried and holds 2 ms at p50, not confirmed by 6 "
+        + "replicates (1 of 1 replicates; 3,000 does not: 0 of 1).")
+    let table = ResultTables.objectives(run)
+    #expect(table.rows.map { $0[3].shown } == ["1 of 1", "1 of 1", "0 of 1", "0 of 1"])
+  }
+
+  /// So many replicates of a rate, of which so many keep a median of 2 ms.
+  private func trial(_ rate: Double, held: Int, of count: Int, invalid: [InvalidReason.Code] = [])
+    -> [Measurement]
+  {
+    (0..<count).map { place in
+      var one = open(rate, around: place < held ? 1_500_000 : 3_000_000, invalid: place < held ? [] : invalid)
+      one.replicate = place + 1
+      one.search = true
+      return one
+    }
+  }
+
+  @Test(
+    "is confirmed where the whole interval of the median keeps the bound, which says how many replicates must",
+    arguments: [
+      (6, 6, true), (5, 6, false), (5, 5, true), (4, 5, false), (8, 8, true), (7, 8, false), (9, 10, true),
+      (8, 10, false), (10, 12, true), (0, 0, false),
+    ])
+  func confirmed(held: Int, count: Int, isServed: Bool) {
+    let level = ServiceLevel(metric: "response_p50_us", microseconds: 2000)
+    let one = RateTrial(1000, trial(1000, held: held, of: count), level)
+    #expect(one.isServed == isServed && one.isDecided == (count >= 6))
+    #expect(one.held == held && one.said == count)
+    // The interval says the same.
+    if let high = one.high { #expect((high < 2000) == isServed) }
+  }
+
+  @Test("says plainly what was found: a rate and the next one, no limit, nothing, or no answer")
+  func findings() {
+    func sentence(_ measurements: [Measurement]) -> String {
+      var run = document(Self.curve + measurements)
+      run.scenario.targets[1].objective = ServiceLevel(metric: "response_p50_us", microseconds: 2000)
+      run.judge()
+      #expect(run.objectives?.count == 1)
+      #expect(run.isValid || measurements.isEmpty)
+      return run.objectives?[0].sentence ?? ""
+    }
+    #expect(
+      sentence(trial(3100, held: 6, of: 6) + trial(3300, held: 2, of: 6))
+        == "'nats' holds 2 ms at p50 up to 3,100 requests/s (6 of 6 replicates; 3,300 does not: 2 of 6).")
+    #expect(
+      sentence(trial(3600, held: 6, of: 6))
+        == "'nats' holds 2 ms at p50 up to 3,600 requests/s (6 of 6 replicates), as much as its closed loads reach: "
+        + "this objective is no limit to it.")
+    #expect(
+      sentence(trial(3300, held: 6, of: 6) + trial(3600, held: 0, of: 6, invalid: [.saturated])).hasSuffix(
+        "3,600 is not answered in full: 0 of 6)."))
+    #expect(
+      sentence(trial(40, held: 0, of: 6))
+        == "'nats' does not hold 2 ms at p50 at any rate that was tried (40 does not: 0 of 6).")
+    #expect(sentence([]) == "'nats': nothing can be said of 2 ms at p50: no rate has a usable measurement.")
+  }
+
+  @Test("leaves what it searched out of comparisons and of what makes a run invalid")
+  func apart() {
+    let both = ["ffi", "nats"].flatMap { target in
+      trial(1000, held: 6, of: 6).map { one in
+        var one = one
+        one.target = target
+        return one
+      }
+    }
+    #expect(document(both).comparisons.isEmpty)
+    #expect(document(trial(1000, held: 0, of: 1, invalid: [.steal])).isValid)
   }
 }

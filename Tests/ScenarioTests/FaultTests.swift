@@ -125,6 +125,21 @@ struct FaultTests {
     Wrong("mode: closed", "mode: open", "concurrency = '1': belongs to mode: closed"),
     Wrong("mode: open, rate_per_second: 5000", "mode: closed, concurrency: 1", "is in the list twice"),
     Wrong("5000}", "5000, arrivals: regular}", "poisson or uniform"),
+    Wrong("mode: closed", "arrivals: uniform, mode: closed", "arrivals = 'uniform': belongs to mode: open"),
+    Wrong(
+      "mode: open, rate_per_second: 5000", "mode: ramp, from: 1, to_per_second: 5, over_seconds: 1",
+      "loads.1.from: is not a key of this block; did you mean 'from_per_second'?"),
+    Wrong(
+      "mode: open, rate_per_second: 5000",
+      "mode: ramp, from_per_second: 5, to_per_second: 5, over_seconds: 1",
+      "loads.1.to_per_second = '5': is not more than from_per_second"),
+    Wrong(
+      "mode: open, rate_per_second: 5000", "mode: ramp, from_per_second: 5, to_per_second: 50",
+      "loads.1.over_seconds: is missing; write how long the rate rises"),
+    Wrong("mode: open", "mode: ramp", "rate_per_second = '5000': belongs to mode: open; a ramp has"),
+    Wrong(
+      add: "objective: p99 < 5", "objective = 'p99 < 5': is not a latency under a bound", "response_p99_us"),
+    Wrong(add: "objective: throughput_rps < 5", "allowed: response_min_us, response_p50_us"),
     Wrong(add: "phases: [request_filtr]", "did you mean 'request_filter'?"),
     Wrong(add: "phases: [logging, request_filter]", "comes before 'logging'"),
     Wrong(add: "phases: [logging, logging]", "list twice"), Wrong(add: "phases: []", "phases: is empty"),

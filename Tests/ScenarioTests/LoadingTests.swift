@@ -41,6 +41,40 @@ struct LoadingTests {
     #expect(try faults(small + "decompose: 1\n").contains("true or false"))
   }
 
+  @Test("A ramp is a load with its own measured time, which a short look shortens without another label")
+  func ramp() throws {
+    let text = small.replacingOccurrences(
+      of: "{mode: open, rate_per_second: 5000}",
+      with: "{mode: ramp, from_per_second: 1e3, to_per_second: 50_000, over_seconds: 10, arrivals: uniform}")
+    let ramp = try load(text).loads[1]
+    #expect(
+      ramp == .ramp(Ramp(fromPerSecond: 1000, toPerSecond: 50_000, overSeconds: 10, arrivals: .uniform)))
+    #expect(ramp.label == "ramp-1000-50000-uniform" && ramp.isOpen && ramp.overSeconds == 10)
+    let quick = try load(text, .init(quick: true))
+    #expect(quick.targets[1].loads.map(\.label) == ["closed-1", "ramp-1000-50000-uniform"])
+    #expect(quick.targets[1].loads[1].overSeconds == 1 && quick.loads[1].overSeconds == 1)
+    let twice =
+      text
+      + "  - {mode: ramp, from_per_second: 1000, to_per_second: 50000, over_seconds: 5, arrivals: uniform}\n"
+    #expect(try faults(twice).contains("is in the list twice"))
+    let figure = "expect: ['nats.ramp-1000-50000-uniform.followed_rps > 3e4']\n"
+    #expect(try load(text + figure).expectations[0].metric == "followed_rps")
+    #expect(
+      try faults(text + figure.replacingOccurrences(of: "followed_rps", with: "response_p99_us")).contains(
+        "names response_p99_us of a ramp, which is of all its rates together; name followed_rps"))
+  }
+
+  @Test("An objective is the scenario's for all targets, and a target's own over it")
+  func objective() throws {
+    #expect(try load(small).targets.map(\.objective) == [nil, nil])
+    let both = small + "objective: response_p99_us < 5000\n"
+    let level = ServiceLevel(metric: "response_p99_us", microseconds: 5000)
+    #expect(try load(both).targets.map(\.objective) == [level, level])
+    let own = both.replacingOccurrences(of: "handler: noop}", with: "handler: noop, objective: p50<=800us}")
+    let other = ServiceLevel(metric: "response_p50_us", microseconds: 800, orEqual: true)
+    #expect(try load(own).targets.map(\.objective) == [other, level])
+  }
+
   @Test("An in-process plugin has the phases' timeouts and no retry")
   func ffiPolicies() throws {
     let target = try load(small).targets[0]

@@ -139,7 +139,8 @@ struct RunOptions: ParsableArguments {
   @Flag(name: .shortAndLong, help: "Tell each step.")
   var verbose = false
 
-  @Flag(help: "Exit 80 when a claim is worse or fails, 82 when one is inconclusive.")
+  @Flag(
+    help: "Exit 80 when a claim is worse or fails, or a stored run regressed; 82 when that cannot be told.")
   var gate = false
 
   var loader: ScenarioLoader.Options {

@@ -42,7 +42,7 @@ struct RunCommand: BenchCommand {
   }
 
   func execute() throws {
-    try Outcome.present(try BenchRun(plan: plan(), options: options).execute(), options)
+    try Outcome.present(try BenchRun.searching(plan: plan(), options: options).execute(), options)
   }
 
   private func plan() throws -> Plan {
@@ -97,10 +97,12 @@ struct CompareCommand: BenchCommand {
         nylon-bench compare --ffi ./mine.so --nats mine --workers './my-worker mine' --handler authz
         nylon-bench compare --ffi ./mine.so --nats mine --server nats://127.0.0.1:4222
         nylon-bench compare results/20260101T120000Z-compare results/latest
+        nylon-bench compare baseline newer --gate --max-regression 15%
       """)
 
   @Argument(
-    help: "A scenario's file, or the older run.", completion: .file(extensions: ["yaml", "yml", "json"]))
+    help: "A scenario's file, or the older run: its folder, or the folder of --out.",
+    completion: .file(extensions: ["yaml", "yml", "json"]))
   var first: String?
 
   @Argument(help: "The newer run.", completion: .file(extensions: ["json"]))
@@ -122,9 +124,29 @@ struct CompareCommand: BenchCommand {
   @Flag(name: .customLong("allow-differences"), help: "Compare runs although machine or scenario differ.")
   var allowDifferences = false
 
+  @Option(
+    name: .customLong("max-regression"),
+    help: ArgumentHelp(
+      "With two runs and --gate: by how much a figure of the newer one may be worse (default: "
+        + "\(Number.percent(Gate.standardMargin) ?? "")).", valueName: "percent"),
+    transform: CompareCommand.share)
+  var maxRegression: Double?
+
   @OptionGroup var options: RunOptions
 
+  /// A percentage such as `20%` or `20` as a share.
+  private static func share(_ text: String) throws -> Double {
+    let number = (text.hasSuffix("%") ? text.dropLast() : text[...]).trimmingCharacters(in: .whitespaces)
+    guard let percent = Double(number), percent > 0, percent <= 1000 else {
+      throw ValidationError("'\(text)' is not a percentage over 0; write for example 20%")
+    }
+    return percent / 100
+  }
+
   func validate() throws {
+    if maxRegression != nil, !options.gate || second == nil {
+      throw ValidationError("--max-regression is for two runs and --gate")
+    }
     let hasSubjects = [ffi, nats, workers, handler.name].contains { $0 != nil }
     if let first {
       guard hasSubjects else { return }
@@ -158,7 +180,7 @@ struct CompareCommand: BenchCommand {
         at: .file(file), key: "targets", "compare needs two targets or more",
         remedy: "add the other one, or use: nylon-bench run \(file)")
     }
-    try Outcome.present(try BenchRun(plan: plan, options: options).execute(), options)
+    try Outcome.present(try BenchRun.searching(plan: plan, options: options).execute(), options)
   }
 
   private func compareOwn(_ ffi: String, _ nats: String) throws {
@@ -174,18 +196,37 @@ struct CompareCommand: BenchCommand {
     let a = try RunFolder.open(path: older).document
     let b = try RunFolder.open(path: newer).document
     let cautions = Comparison.cautions(a, b)
-    for caution in cautions { Console.error("\(allowDifferences ? "warning" : "error"): \(caution)") }
-    guard cautions.isEmpty || allowDifferences else {
+    let obstacles = options.gate ? Gate.obstacles(a, b) : cautions
+    for obstacle in obstacles { Console.error("\(allowDifferences ? "warning" : "error"): \(obstacle)") }
+    guard obstacles.isEmpty || allowDifferences else {
       Console.error("The runs are not comparable. Use --allow-differences to compare them all the same.")
       throw ExitReason.badInput
     }
     let rows = Comparison.rows(a, b, equivalence: options.equivalence / 100)
+    let gate =
+      options.gate
+      ? Gate(a, b, comparisons: rows, margin: maxRegression ?? Gate.standardMargin) : nil
     if options.json {
-      try Console.result(RunJSON.text(rows))
+      try Console.result(RunJSON.text(gate?.attached(to: rows, a, b) ?? rows))
     } else {
-      try Console.result(ResultTables.comparison(rows).text(colour: Console.usesColour(!options.noColor)))
+      let stored = StoredComparison(
+        older: a, newer: b, rows: rows, gate: gate, notes: cautions.filter { !obstacles.contains($0) })
+      let colour = Console.usesColour(!options.noColor)
+      try Console.result(options.details ? stored.details(colour: colour) : stored.answer(colour: colour))
     }
-    if options.gate, rows.contains(where: \.isRegression) { throw ExitReason.gateNotMet }
+    if let reason = gate.flatMap({ ExitReason($0.verdict) }) { throw reason }
+  }
+}
+
+extension ExitReason {
+  /// How a gate ends; nil when it is open.
+  init?(_ verdict: GateRow.Verdict) {
+    switch verdict {
+    case .kept: return nil
+    case .regressed: self = .gateNotMet
+    case .invalid: self = .invalid
+    case .unclear: self = .inconclusive
+    }
   }
 }
 
@@ -219,8 +260,9 @@ enum Outcome {
     [ResultTables.results(document), ResultTables.parts(document), ResultTables.baseline(document)]
       + networkTables(document) + [
         ResultTables.comparison(document.comparisons), ResultTables.costs(document),
-        ResultTables.costsOverLength(document), ResultTables.expectations(document.expectations),
-      ]
+        ResultTables.costsOverLength(document), ResultTables.objectives(document),
+        ResultTables.expectations(document.expectations),
+      ] + ResultTables.ramps(document)
   }
 
   static func networkTables(_ document: RunDocument) -> [ReportTable] {
@@ -231,7 +273,7 @@ enum Outcome {
   /// Disturbed replicates were measured again, where others were left to use; `all` has them, too.
   private static func reasons(_ document: RunDocument, all: Bool) -> [String] {
     let unusable = Set(MeasurementGroup.all(document).filter { !$0.isValid }.map { [$0.target, $0.load] })
-    return document.measurements.flatMap { one in
+    return document.measurements.filter { all || !$0.isOfSearch }.flatMap { one in
       one.invalidReasons.compactMap { reason -> String? in
         switch reason.code.level {
         case .broken: "invalid: \(one.target) \(one.load) #\(one.replicate): \(reason)"

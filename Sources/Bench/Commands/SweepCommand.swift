@@ -12,7 +12,8 @@ struct SweepCommand: BenchCommand {
       Loads each target of a scenario with more and more requests in flight, instead of the scenario's own \
       loads, and a pool with every combination of the numbers of workers and of connections that are given; \
       the scenario's own numbers are always among them. The knee is where throughput / response time is \
-      greatest. With --slo it then searches, with open loads, the highest rate that keeps it.
+      greatest. With --slo, or where the scenario has an objective, it then searches, with open loads, the \
+      highest rate that keeps it, and confirms it by six replicates unless --quick is given.
 
       EXAMPLES
         nylon-bench sweep Scenarios/compare.yaml
@@ -35,7 +36,8 @@ struct SweepCommand: BenchCommand {
   @Option(help: ArgumentHelp("NATS connections of the generator, as --in-flight.", valueName: "numbers"))
   var connections: String?
 
-  @Option(help: "A service level, such as 'p99<5ms': search the highest rate that keeps it.")
+  @Option(
+    help: "An objective, 'p99<5ms' or 'response_p99_us < 5000': search the highest rate that keeps it.")
   var slo: String?
 
   @OptionGroup var options: RunOptions
@@ -68,7 +70,7 @@ struct SweepCommand: BenchCommand {
       try slo.map {
         guard let level = ServiceLevel($0) else {
           throw ValidationError(
-            "--slo must be a percentile (p50, p90, p99, p99.9) under a time, such as 'p99<5ms'")
+            "--slo must be a latency under a bound, such as 'p99<5ms' or 'response_p99_us < 5000'")
         }
         return level
       }
@@ -79,15 +81,19 @@ struct SweepCommand: BenchCommand {
     var plan = try swept(options.plan(scenario))
     // Many points, once each, unless the scenario or the command asks for more.
     if plan.rounds == Plan.standardRounds { plan.rounds = 1...1 }
-    let run = try BenchRun(plan: plan, options: options)
-    if let level = try level {
-      run.document.serviceLevel = level
-      run.following = RateSearch(level: level).next
+    let level = try self.level
+    for place in plan.targets.indices {
+      plan.targets[place].objective = level ?? plan.targets[place].objective
     }
+    let run = try BenchRun(plan: plan, options: options)
+    run.document.serviceLevel = level
+    run.following = RateSearch(confirms: !options.quick).next
     let document = try run.execute()
     try Outcome.present(
       document, options, hasAnswer: false,
-      tables: [ResultTables.sweep(document), ResultTables.baseline(document)])
+      tables: [
+        ResultTables.sweep(document), ResultTables.objectives(document), ResultTables.baseline(document),
+      ])
   }
 
   /// A whole number, `1,2,8`, or `1..64`, which doubles; nil when it is something else.
@@ -130,59 +136,5 @@ struct SweepCommand: BenchCommand {
     // Conditions are about the scenario's own loads.
     swept.expectations = []
     return swept
-  }
-}
-
-/// Searches the highest rate of each target that still keeps a service level: open loads, halving the
-/// gap between the highest rate that was served and the lowest that was not.
-struct RateSearch {
-  let level: ServiceLevel
-  private static let mostTries = 8
-  private static let closeEnough = 1.05
-
-  /// What to load next; nil when all targets are known.
-  func next(_ document: RunDocument) -> Step? {
-    document.scenario.targets.lazy.compactMap { target in
-      next(for: target.name, document).map { Step(target: target, load: $0, replicate: 1) }
-    }.first
-  }
-
-  private func next(for name: String, _ document: RunDocument) -> LoadShape? {
-    let mine = document.measurements.filter { $0.target == name }
-    let highest = mine.filter { $0.offeredRatePerSecond == nil }.compactMap(\.throughputPerSecond).max()
-    guard let highest, highest >= 10 else { return nil }
-    let tried = mine.filter { $0.offeredRatePerSecond != nil }
-    // What cannot be said counts as not served: a rate is only claimed where it was seen.
-    let tries = tried.compactMap { one in
-      one.offeredRatePerSecond.map { Try(rate: $0, isServed: level.isServed(one) == true) }
-    }
-    guard let rate = Self.nextRate(highest: highest, tries: tries) else { return nil }
-    let load = LoadShape.open(ratePerSecond: rate, arrivals: .poisson)
-    return tried.contains { $0.load == load.label } ? nil : load
-  }
-
-  struct Try {
-    var rate: Double
-    var isServed: Bool
-  }
-
-  /// The next rate to try, where `highest` was reached in closed loads; nil when it is known well enough.
-  static func nextRate(highest: Double, tries: [Try]) -> Double? {
-    guard tries.count < mostTries else { return nil }
-    let served = tries.filter(\.isServed).map(\.rate).max()
-    let failed = tries.filter { !$0.isServed && $0.rate > served ?? 0 }.map(\.rate).min()
-    switch (served, failed) {
-    case (nil, nil): return round(highest / 2)
-    case (let low?, nil): return low < highest ? round(min(low * 1.5, highest)) : nil
-    case (nil, let high?): return high > highest / 100 ? round(high / 2) : nil
-    case (let low?, let high?): return high / low > closeEnough ? round((low * high).squareRoot()) : nil
-    }
-  }
-
-  /// Two significant digits and a half, so that labels can be read.
-  private static func round(_ rate: Double) -> Double {
-    var step = 1.0
-    while rate / step >= 200 { step *= 10 }
-    return max(1, (rate / step).rounded() * step)
   }
 }

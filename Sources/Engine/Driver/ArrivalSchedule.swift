@@ -1,7 +1,7 @@
 import Foundation
 import Scenario
 
-/// When the requests of an open load are wanted: a pure sequence of times.
+/// When the requests of an open load or a ramp are wanted: a pure sequence of times.
 ///
 /// Several threads share a rate: each has its own schedule at its part of the rate. Poisson
 /// arrivals of all threads together are Poisson again; uniform ones interleave.
@@ -10,6 +10,8 @@ package struct ArrivalSchedule: Sendable {
   private let arrivals: Arrivals
   private var random: SplitMix64
   private var exactNanoseconds: Double
+  /// Nil where the rate stays as it is.
+  private var ramp: RampClock?
 
   /// A schedule that starts at 0.
   ///
@@ -28,6 +30,22 @@ package struct ArrivalSchedule: Sendable {
     exactNanoseconds = arrivals == .uniform ? gap * Double(thread) - meanGapNanoseconds : 0
   }
 
+  /// The schedule of a load whose warm-up takes so many seconds; nil for a closed one, which has none.
+  package init?(
+    _ load: LoadShape, warmupSeconds: Double, seed: UInt64, thread: Int = 0, threads: Int = 1
+  ) {
+    switch load {
+    case .closed: return nil
+    case .open(let rate, let arrivals):
+      self.init(ratePerSecond: rate, arrivals: arrivals, seed: seed, thread: thread, threads: threads)
+    case .ramp(let shape):
+      self.init(
+        ratePerSecond: shape.fromPerSecond, arrivals: shape.arrivals, seed: seed, thread: thread,
+        threads: threads)
+      ramp = RampClock(shape, startNanoseconds: warmupSeconds * 1e9)
+    }
+  }
+
   /// The next request's time, nanoseconds after the start.
   @inline(__always)
   package mutating func next() -> UInt64 {
@@ -37,8 +55,44 @@ package struct ArrivalSchedule: Sendable {
       // 53 random bits in (0, 1]: the logarithm is finite.
       exactNanoseconds -= log(Double((random.next() >> 11) + 1) * 0x1p-53) * meanGapNanoseconds
     }
-    // The first uniform one may lie a rounding error below 0.
-    return UInt64(exactNanoseconds)
+    guard let ramp else {
+      // The first uniform one may lie a rounding error below 0.
+      return UInt64(exactNanoseconds)
+    }
+    // Rounded, since a time that is to be the end of the ramp must not come before it.
+    return UInt64(ramp.time(exactNanoseconds).rounded())
+  }
+}
+
+/// The time at which a rising rate has brought as many requests as its first rate would have brought until another time.
+///
+/// This change of time makes the arrivals of an even rate those of the ramp, uniform and Poisson ones alike: the
+/// cumulative rate is a parabola, of which this is the inverse (Çinlar, Introduction to Stochastic Processes, 4.7).
+struct RampClock: Sendable {
+  /// When the rate begins to rise, nanoseconds.
+  private let start: Double
+  private let length: Double
+  /// By which share of the first rate it rises in a nanosecond.
+  private let growth: Double
+  private let lastOverFirst: Double
+  /// How long the first rate would take for the requests of the whole ramp.
+  private let evenLength: Double
+
+  init(_ ramp: Ramp, startNanoseconds: Double) {
+    start = startNanoseconds
+    length = ramp.overSeconds * 1e9
+    lastOverFirst = ramp.toPerSecond / ramp.fromPerSecond
+    growth = (lastOverFirst - 1) / length
+    evenLength = length * (1 + lastOverFirst) / 2
+  }
+
+  @inline(__always)
+  func time(_ even: Double) -> Double {
+    let past = even - start
+    guard past > 0 else { return even }
+    guard past < evenLength else { return start + length + (past - evenLength) / lastOverFirst }
+    // past = t + growth t² / 2, in the form that does not lose digits where the rate hardly rises.
+    return start + 2 * past / (1 + (1 + 2 * growth * past).squareRoot())
   }
 }
 

@@ -315,6 +315,7 @@ final class LoadDriver<Transport: SessionTransport> {
       recorder.add(.sent, scope: scope)
       recorder.add(end, scope: scope)
     }
+    recorder.addFailure(window: windowIndex(at: intended), isTimeout: false)
   }
 
   /// Whether a time, such as a request's intended one, lies in the measured time.
@@ -377,6 +378,7 @@ extension LoadDriver {
     _ = transport.finish(slot: place, verify: false)
     if slots[place].isMeasured {
       recorder.add(.handlerErrors, scope: 0)
+      recorder.addFailure(window: windowIndex(at: slots[place].sent), isTimeout: false)
       if stepCount == 1 {
         recorder.add(.sent, scope: 1)
         recorder.add(.handlerErrors, scope: 1)
@@ -518,17 +520,24 @@ extension LoadDriver {
     if outcome == .ok, isMeasured(done) { recorder.add(.okInWindow, scope: 0) }
     guard slot.pointee.isMeasured else { return }
     recorder.add(outcome, scope: 0)
+    if outcome != .ok { recorder.addFailure(window: windowIndex(at: done), isTimeout: outcome == .timeouts) }
     // An error says nothing about how long an answer takes; an unanswered request shows its age.
     if outcome == .ok || outcome == .timeouts { recordRequest(slot, done: done) }
   }
 
+  /// The window of what ends now; a later one never comes before an earlier one.
   @inline(__always)
-  func recordRequest(_ slot: UnsafeMutablePointer<SessionSlot>, done: UInt64) {
+  func windowIndex(at done: UInt64) -> Int {
     while done >= state.pointee.windowLimit, state.pointee.windowIndex < recorder.windows {
       state.pointee.windowIndex &+= 1
       state.pointee.windowLimit &+= windowNanoseconds
     }
-    recorder.response(window: state.pointee.windowIndex).record(done &- slot.pointee.intended)
+    return state.pointee.windowIndex
+  }
+
+  @inline(__always)
+  func recordRequest(_ slot: UnsafeMutablePointer<SessionSlot>, done: UInt64) {
+    recorder.response(window: windowIndex(at: done)).record(done &- slot.pointee.intended)
     if isOpen {
       recorder.service(scope: 0).record(done &- slot.pointee.sent)
       recorder.lag(scope: 0).record(slot.pointee.sent &- slot.pointee.intended)
@@ -637,6 +646,7 @@ extension LoadDriver {
       if stepCount > 1 { recordPhase(slot, scope: scope, done: now) }
       if slot.pointee.outcome == .ok { slot.pointee.outcome = .lost }
       recorder.add(slot.pointee.outcome, scope: 0)
+      recorder.addFailure(window: windowIndex(at: now), isTimeout: slot.pointee.outcome == .timeouts)
       if slot.pointee.outcome != .handlerErrors { recordRequest(slot, done: now) }
     }
     loseBacklog(at: now)

@@ -38,7 +38,7 @@ package struct LoadOrder: Codable, Sendable, Equatable {
   var placeCount: Int {
     switch load {
     case .closed(let concurrency): concurrency
-    case .open: target.maxInFlight
+    case .open, .ramp: target.maxInFlight
     }
   }
 
@@ -74,7 +74,8 @@ extension LoadOrder {
   package init(_ plan: Plan, target: Target, load: LoadShape, replicate: Int, pluginPath: String) {
     self.init(
       target: target, load: load, request: plan.request, warmupSeconds: plan.warmupSeconds,
-      measureSeconds: plan.measureSeconds, drainSeconds: plan.drainSeconds, threads: plan.threads,
+      measureSeconds: load.overSeconds ?? plan.measureSeconds, drainSeconds: plan.drainSeconds,
+      threads: plan.threads,
       connections: target.connections ?? plan.connections, seed: plan.seed, replicate: replicate,
       pluginPath: pluginPath)
   }

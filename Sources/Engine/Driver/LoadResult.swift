@@ -10,10 +10,9 @@ package enum LoadResult {
     let start = area.measureStart
     let end = area.measureEnd
     let seconds = start > 0 && end > start ? Double(end - start) / 1e9 : 0
-    let isOpen = if case .open = order.load { true } else { false }
     let scopes = area.layout.scopes.indices.map { place in
       var scope = scope(
-        place, layout: area.layout, recorders: recorders, isOpen: isOpen,
+        place, layout: area.layout, recorders: recorders, isOpen: order.load.isOpen,
         isOnePhase: PhaseStep.steps(of: order).count == 1)
       let (sent, ended) = (scope.counts.sent, scope.counts.ended)
       if sent > ended { scope.counts.lost &+= sent - ended }
@@ -27,7 +26,14 @@ package enum LoadResult {
       windows: windows(
         layout: area.layout, recorders: recorders, seconds: seconds,
         plannedSeconds: order.measureSeconds))
-    if case .open(let rate, _) = order.load { measurement.offeredRatePerSecond = rate }
+    switch order.load {
+    case .closed: break
+    case .open(let rate, _): measurement.offeredRatePerSecond = rate
+    case .ramp(let ramp):
+      // Of one that was ended early, of the part that there is.
+      measurement.offeredRatePerSecond = ramp.ratePerSecond(at: seconds / 2)
+      measurement.ramp = ramp
+    }
     measurement.stall = stall(of: recorders, measureStart: start)
     if case .nats(let pool) = order.target.transport {
       measurement.workers = pool.workers?.count
@@ -102,11 +108,14 @@ package enum LoadResult {
       guard start + length * 0.999 <= seconds else { return nil }
       var histogram = LatencyHistogram()
       for recorder in recorders { histogram.merge(recorder.response(window: place)) }
+      let failures = recorders.map { $0.failures(window: place) }
+      let timeouts = failures.reduce(0) { $0 + $1.timeouts }
       return MeasurementWindow(
         startSeconds: start, durationSeconds: length, completed: histogram.count,
         p50Nanoseconds: histogram.printableValue(atPercentile: 50),
         p99Nanoseconds: histogram.printableValue(atPercentile: 99),
-        maxNanoseconds: histogram.isEmpty ? nil : histogram.greatestNanoseconds)
+        maxNanoseconds: histogram.isEmpty ? nil : histogram.greatestNanoseconds,
+        failed: failures.reduce(timeouts) { $0 + $1.others }, timeouts: timeouts)
     }
   }
 }

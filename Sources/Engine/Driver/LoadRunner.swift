@@ -156,12 +156,9 @@ package struct LoadRunner {
   private func makeDriver<Transport: SessionTransport>(
     _ transport: Transport, thread: Int, window: LoadWindow
   ) -> LoadDriver<Transport> {
-    var schedule: ArrivalSchedule?
-    if case .open(let rate, let arrivals) = order.load {
-      schedule = ArrivalSchedule(
-        ratePerSecond: rate, arrivals: arrivals, seed: order.seed &+ UInt64(order.replicate),
-        thread: thread, threads: order.effectiveThreads)
-    }
+    let schedule = ArrivalSchedule(
+      order.load, warmupSeconds: order.warmupSeconds, seed: order.seed &+ UInt64(order.replicate),
+      thread: thread, threads: order.effectiveThreads)
     return LoadDriver(
       transport: transport, steps: PhaseStep.steps(of: order),
       slotCount: order.share(of: order.placeCount, thread: thread).count, schedule: schedule,

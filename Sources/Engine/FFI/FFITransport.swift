@@ -97,7 +97,7 @@ final class FFITransport: SessionTransport {
     self.steps = UnsafePointer(places)
     bodyChunks = order.bodyChunks
     spin = order.target.spin ?? .auto
-    keepsSchedule = if case .open = order.load { true } else { false }
+    keepsSchedule = order.load.isOpen
     unixOffset = MonotonicClock.unixNanoseconds - MonotonicClock.nanoseconds
     stamps = order.target.isDecomposed ? .allocate(capacity: slots) : nil
     stamps?.initialize(repeating: CallStamps(), count: slots)

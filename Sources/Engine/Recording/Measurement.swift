@@ -1,4 +1,5 @@
 import Nylon
+import Scenario
 
 /// What a load thread counts, for whole sessions and for each phase. The order is that of the words in
 /// shared memory and of the columns in summary.csv: a new counter goes before `okInWindow`.
@@ -128,6 +129,14 @@ package struct MeasurementWindow: Codable, Sendable, Equatable {
   package var cpuGeneratorNanoseconds, cpuBrokerNanoseconds, cpuWorkersNanoseconds: UInt64?
   /// Resident memory of the load process at its end, bytes; nil when not measured.
   package var residentGeneratorBytes: UInt64?
+  /// Sessions that ended in it and not well, and those of them that timed out; nil in runs that did not keep it.
+  package var failed, timeouts: UInt64?
+
+  /// Sessions that were answered well in it, per second; nil where that is not known.
+  package var answeredPerSecond: Double? {
+    guard durationSeconds > 0, let timeouts else { return nil }
+    return (Double(completed) - Double(timeouts)) / durationSeconds
+  }
 }
 
 /// One target under one load, once.
@@ -138,7 +147,7 @@ package struct Measurement: Codable, Sendable, Equatable {
   package var handler: String
   /// Such as `closed-64`.
   package var load: String
-  /// Requests per second asked of an open load; nil in a closed one.
+  /// Requests per second asked of an open load, on average of a ramp; nil in a closed one.
   package var offeredRatePerSecond: Double?
   /// Sessions in flight of a closed load, or the most of an open one.
   package var concurrency: Int
@@ -182,6 +191,11 @@ package struct Measurement: Codable, Sendable, Equatable {
   package var stall: MeasuredStall?
   /// What was seen first of each way to fail; nil when nothing failed, and where it is not known.
   package var evidence: FailureEvidence?
+  /// The rising rate of the load; nil of other loads.
+  package var ramp: Ramp?
+  /// Whether a search for a rate made it, which the scenario does not name; nil means no.
+  package var search: Bool?
+  package var isOfSearch: Bool { search == true }
 
   /// What this package's own NATS client is called.
   package static let nativeClient = "native"

@@ -157,4 +157,49 @@ import Testing
     }
     #expect(result.request.response.greatestNanoseconds == 10 * millisecond)
   }
+
+  private static let rising = LoadShape.ramp(
+    Ramp(fromPerSecond: 100, toPerSecond: 300, overSeconds: 1, arrivals: .uniform))
+
+  @Test("A ramp asks for more and more, and a target that keeps up follows it to its end")
+  func ramp() {
+    let result = SimulatedLoad(load: Self.rising, maxInFlight: 64).run { plugin, _ in
+      plugin.answer = { _ in .later(millisecond) }
+    }
+    let measurement = result.measurement
+    #expect(measurement.load == "ramp-100-300-uniform" && result.counts.sent == 200)
+    #expect(measurement.offeredRatePerSecond == 200)
+    #expect(
+      measurement.windows.compactMap { measurement.offeredPerSecond(in: $0)?.rounded() }
+        == (0..<10).map { 110 + 20 * Double($0) })
+    #expect(measurement.windows.allSatisfy { $0.failed == 0 })
+    #expect(result.request.sendLag.greatestNanoseconds == 0)
+    #expect(measurement.followedPerSecond?.rounded() == 300)
+  }
+
+  @Test("A target that answers 200 a second follows a ramp up to about that, and response time has the wait")
+  func rampBeyond() throws {
+    var load = SimulatedLoad(load: Self.rising, maxInFlight: 1, drain: 10 * second)
+    load.policy.timeoutMilliseconds = 10_000
+    let result = load.run { plugin, _ in plugin.answer = { _ in .later(5 * millisecond) } }
+    #expect(result.counts.ok == 200)
+    let followed = try #require(result.measurement.followedPerSecond)
+    #expect((170...230).contains(followed), "\(followed)")
+    #expect(result.request.service.greatestNanoseconds == 5 * millisecond)
+    #expect(result.request.response.greatestNanoseconds > 100 * millisecond)
+  }
+
+  @Test("Failures are counted in the window in which they came")
+  func failuresByWindow() {
+    let result = SimulatedLoad(load: Self.rising, maxInFlight: 64).run { plugin, _ in
+      plugin.answer = { phase in
+        phase.at >= 5 * second + 500 * millisecond ? .later(millisecond, .handlerError) : .later(millisecond)
+      }
+    }
+    let windows = result.measurement.windows
+    #expect(windows.prefix(5).allSatisfy { $0.failed == 0 })
+    #expect(windows.reduce(0) { $0 + ($1.failed ?? 0) } == result.counts.handlerErrors)
+    #expect(windows.suffix(4).allSatisfy { ($0.failed ?? 0) > 20 && $0.timeouts == 0 })
+    #expect(result.measurement.followedPerSecond?.rounded() == 190)
+  }
 }

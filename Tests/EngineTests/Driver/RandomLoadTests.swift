@@ -37,6 +37,10 @@ import Testing
     let recorder = result.memory.area.threadRecorder(0)
     let recorded = (0...windows).reduce(0) { $0 + recorder.response(window: $1).snapshot().count }
     #expect(recorded == result.request.response.count, seed)
+    let failures = (0...windows).map { recorder.failures(window: $0) }
+    #expect(
+      failures.reduce(0) { $0 + $1.timeouts + $1.others } == result.counts.ended - result.counts.ok, seed)
+    #expect(failures.reduce(0) { $0 + $1.timeouts } == result.counts.timeouts, seed)
     if script.load.warmup == 0, phases.count > 1 {
       let first = UInt64(plugin.started.count { $0.attempt == 1 })
       #expect(phases.reduce(0) { $0 + $1.counts.sent } <= first, seed)
@@ -55,7 +59,7 @@ import Testing
       #expect(scope.response.count == answered + counts.lost, "\(seed) \(scope.scope)")
     }
     #expect(scope.service.count <= scope.response.count, seed)
-    guard case .open = script.load.load else {
+    guard script.load.load.isOpen else {
       #expect(scope.sendLag.isEmpty, seed)
       #expect(scope.service == scope.response, seed)
       return
@@ -87,10 +91,16 @@ struct RandomScript {
     let places = Int.random(in: 1...12, using: &random)
     load.maxInFlight = places
     load.load =
-      switch Int.random(in: 0..<3, using: &random) {
+      switch Int.random(in: 0..<4, using: &random) {
       case 0: .closed(concurrency: places)
       case 1: .open(ratePerSecond: Double.random(in: 20...2000, using: &random), arrivals: .poisson)
-      default: .open(ratePerSecond: Double.random(in: 20...2000, using: &random), arrivals: .uniform)
+      case 2: .open(ratePerSecond: Double.random(in: 20...2000, using: &random), arrivals: .uniform)
+      default:
+        .ramp(
+          Ramp(
+            fromPerSecond: Double.random(in: 1...100, using: &random),
+            toPerSecond: Double.random(in: 200...4000, using: &random), overSeconds: 0.2,
+            arrivals: Arrivals.allCases.randomElement(using: &random) ?? .poisson))
       }
     load.overflow = OverflowPolicy.allCases.randomElement(using: &random) ?? .queue
     load.warmup = Bool.random(using: &random) ? 0 : 40 * millisecond

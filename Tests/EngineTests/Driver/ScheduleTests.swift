@@ -98,6 +98,88 @@ import Testing
   }
 }
 
+@Suite("The schedule of a ramp") struct RampScheduleTests {
+  private func times(_ ramp: Ramp, warmup: Double = 0, seed: UInt64 = 1, thread: Int = 0, threads: Int = 1)
+    throws
+    -> [UInt64]
+  {
+    var schedule = try #require(
+      ArrivalSchedule(
+        .ramp(ramp), warmupSeconds: warmup, seed: seed, thread: thread, threads: threads))
+    let end = UInt64((warmup + ramp.overSeconds) * 1e9)
+    var all: [UInt64] = []
+    while true {
+      let time = schedule.next()
+      guard time < end else { return all }
+      all.append(time)
+    }
+  }
+
+  @Test(
+    "Uniform arrivals are as many as the area under the rate, each at the time at which the area has grown to it",
+    arguments: [
+      (1000, 3000, 2), (1, 50_000, 10), (0.1, 0.4, 100), (44_000, 44_001, 4), (100, 10_000_000, 0.1),
+    ] as [(Double, Double, Double)])
+  func uniform(from: Double, to: Double, seconds: Double) throws {
+    let ramp = Ramp(fromPerSecond: from, toPerSecond: to, overSeconds: seconds, arrivals: .uniform)
+    let all = try times(ramp)
+    // One at the very beginning, and none at the very end.
+    #expect(Double(all.count) == ((from + to) / 2 * seconds).rounded(.up))
+    #expect(all.first == 0)
+    #expect(zip(all, all.dropFirst()).allSatisfy { $0 < $1 })
+    let growth = (to - from) / seconds
+    for place in stride(from: 0, to: all.count, by: max(1, all.count / 1000)) {
+      let time = Double(all[place]) / 1e9
+      let area = from * time + growth * time * time / 2
+      // Times are whole nanoseconds.
+      #expect(abs(area - Double(place)) <= 1e-6 + ramp.ratePerSecond(at: time) * 2e-9, "\(place)")
+    }
+  }
+
+  @Test("The warm-up has the first rate, and what comes after the ramp its last one")
+  func ends() throws {
+    let ramp = Ramp(fromPerSecond: 1000, toPerSecond: 3000, overSeconds: 2, arrivals: .uniform)
+    let all = try times(ramp, warmup: 1)
+    #expect(all.prefix(1001) == (0...1000).map { $0 * 1_000_000 }[...])
+    #expect(all.count == 5000)
+    #expect(try all.dropFirst(1000).map { $0 - 1_000_000_000 } == times(ramp))
+    var schedule = try #require(ArrivalSchedule(.ramp(ramp), warmupSeconds: 0, seed: 1))
+    let beyond = (0..<7000).map { _ in schedule.next() }
+    #expect(beyond[4000] == 2_000_000_000 && beyond[6997] == 2_999_000_000)
+  }
+
+  @Test("Threads interleave, and together they are the whole")
+  func threads() throws {
+    let ramp = Ramp(fromPerSecond: 1000, toPerSecond: 4000, overSeconds: 1, arrivals: .uniform)
+    let together = try (0..<4).flatMap { try times(ramp, thread: $0, threads: 4) }
+    #expect(try together.sorted() == times(ramp))
+  }
+
+  @Test("Poisson arrivals repeat with their seed, and are those of an even rate at another time")
+  func poisson() throws {
+    let ramp = Ramp(fromPerSecond: 1000, toPerSecond: 9000, overSeconds: 4)
+    let all = try times(ramp, warmup: 0.5, seed: 7)
+    #expect(try all == times(ramp, warmup: 0.5, seed: 7))
+    #expect(try all != times(ramp, warmup: 0.5, seed: 8))
+    #expect(zip(all, all.dropFirst()).allSatisfy { $0 <= $1 })
+    // 500 in the warm-up and 20,000 in the ramp; four standard deviations.
+    #expect(abs(Double(all.count) - 20_500) < 4 * 20_500.0.squareRoot())
+    let first = all.count { $0 < 500_000_000 + 1_000_000_000 }
+    #expect(abs(Double(first) - 2500) < 4 * 2500.0.squareRoot())
+    var even = ArrivalSchedule(ratePerSecond: 1000, arrivals: .poisson, seed: 7)
+    for time in all {
+      let past = max(0, Double(time) / 1e9 - 0.5)
+      let area = min(Double(time) / 1e9, 0.5) + past + 2 * past * past / 2
+      #expect(abs(area - Double(even.next()) / 1e9) < 1e-6)
+    }
+  }
+
+  @Test("A closed load has no schedule")
+  func closed() {
+    #expect(ArrivalSchedule(.closed(concurrency: 1), warmupSeconds: 0, seed: 1) == nil)
+  }
+}
+
 @Suite("Naps before a deadline") struct NapTests {
   @Test("Each sleep ends early, the last one by the margin, and the last stretch is not slept")
   func ladder() {

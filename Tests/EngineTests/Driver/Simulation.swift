@@ -184,10 +184,7 @@ struct SimulatedLoad {
     memory.area.measureEnd = window.measureEnd
     let simulation = Simulation(slots: order.placeCount, start: start - 10 * millisecond)
     prepare(simulation, memory.area)
-    var schedule: ArrivalSchedule?
-    if case .open(let rate, let arrivals) = load {
-      schedule = ArrivalSchedule(ratePerSecond: rate, arrivals: arrivals, seed: seed)
-    }
+    let schedule = ArrivalSchedule(load, warmupSeconds: Double(warmup) / 1e9, seed: seed)
     let driver = LoadDriver(
       transport: simulation, steps: PhaseStep.steps(of: order), slotCount: order.placeCount,
       schedule: schedule, overflow: overflow, window: window, area: memory.area, thread: 0)

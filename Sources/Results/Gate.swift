@@ -1,0 +1,221 @@
+// Whether a newer run is worse than an older one: what a build passes or fails by.
+import Engine
+import Foundation
+import Lab
+import Scenario
+import struct Engine.Measurement
+
+/// What a gate makes of one condition that both runs have.
+package struct GateRow: Codable, Sendable, Equatable {
+  package enum Verdict: String, Codable, Sendable {
+    /// Not worse by more than the margin.
+    case kept
+    /// Worse by more than the margin and surely worse at all, or the condition fails in a way in which it did not.
+    case regressed
+    /// The interval is too wide for either, or the verdict is not firm.
+    case unclear
+    /// One of the runs has no figure that may be used.
+    case invalid
+  }
+
+  package var target: String
+  package var load: String
+  /// A column of summary.csv: the median response time, or the throughput of a closed load with several in flight.
+  package var metric: String
+  /// Medians over replicates, in the column's unit; nil when missing.
+  package var older, newer: Double?
+  /// How much worse the newer run is: 0.3 is 30 %, of a throughput that each request takes 30 % longer; a negative
+  /// figure is better. With the ends of its interval of at least 95 %.
+  package var worse, worseLow, worseHigh: Double?
+  /// What bare C took on the machine during the newer run, times that during the older one; nil when it was not
+  /// measured beside both.
+  package var machine: Double?
+  package var verdict: Verdict
+  package var why: String
+}
+
+/// The conditions that two stored runs have in common, judged by how much worse the newer one may be.
+///
+/// Replicates of one run do not see what differs from run to run, such as a neighbour on the same hardware: a difference
+/// of some percent between two runs of the same is mostly firm. So a gate asks by how much, judges medians and
+/// throughputs and no tails, and excuses what bare C on the machine did, too.
+package struct Gate: Sendable {
+  /// How much worse a figure may be unless the command says otherwise.
+  package static let standardMargin = 0.1
+  /// An interval that reaches over so many times the margin is too wide to pass anything.
+  static let widest = 2.0
+  /// Fewer failed requests than this share are no regression.
+  static let failedShare = 0.001
+
+  package let margin: Double
+  package let rows: [GateRow]
+  /// Conditions of one of the runs alone, such as `ffi closed-1`.
+  package let onlyOlder, onlyNewer: [String]
+
+  /// - Parameter comparisons: the rows of both runs' comparison.
+  package init(_ a: RunDocument, _ b: RunDocument, comparisons: [ComparisonRow], margin: Double) {
+    self.margin = margin
+    let sides = [a, b].map { run in
+      MeasurementGroup.all(run).filter { $0.measurements.contains(where: \.isComparable) }
+    }
+    func missing(_ groups: [MeasurementGroup], in others: [MeasurementGroup]) -> [String] {
+      groups.map { "\($0.target) \($0.load)" }.filter { name in
+        !others.contains { "\($0.target) \($0.load)" == name }
+      }
+    }
+    onlyOlder = missing(sides[0], in: sides[1])
+    onlyNewer = missing(sides[1], in: sides[0])
+    rows = sides[0].compactMap { older in
+      guard let newer = sides[1].first(where: { $0.target == older.target && $0.load == older.load }) else {
+        return nil
+      }
+      let judge = GateJudge(
+        older: older, newer: newer, baselines: (a.baseline, b.baseline), margin: margin)
+      return judge.row(comparisons.filter { $0.names == judge.names(a, b) && $0.condition == older.load })
+    }
+  }
+
+  package func count(_ verdict: GateRow.Verdict) -> Int { rows.count { $0.verdict == verdict } }
+
+  /// The verdict that decides: the first of these that a condition has. Nothing in common is nothing judged.
+  package var verdict: GateRow.Verdict {
+    let order: [GateRow.Verdict] = [.regressed, .invalid, .unclear]
+    return order.first { count($0) > 0 } ?? (rows.isEmpty ? .invalid : .kept)
+  }
+
+  /// The comparison's rows, those that were judged with their verdict.
+  package func attached(to comparisons: [ComparisonRow], _ a: RunDocument, _ b: RunDocument)
+    -> [ComparisonRow]
+  {
+    rows.reduce(into: comparisons) { all, row in
+      let names = ["\(a.runID):\(row.target)", "\(b.runID):\(row.target)"]
+      let place = all.firstIndex {
+        $0.names == names && $0.condition == row.load && $0.metric == row.metric
+      }
+      if let place {
+        all[place].gate = row
+      } else {
+        all.append(
+          ComparisonRow(
+            metric: row.metric, condition: row.load, a: names[0], b: names[1], aValue: row.older,
+            bValue: row.newer, unit: SummaryRow.column(row.metric)?.unit ?? "", verdict: .unclear,
+            why: row.why, gate: row))
+      }
+    }
+  }
+
+  /// What makes a gate senseless, a sentence each: another machine, or other requests. What is tested may differ.
+  package static func obstacles(_ a: RunDocument, _ b: RunDocument) -> [String] {
+    var found = Comparison.machineCautions(a, b)
+    if a.scenario.request != b.scenario.request { found.append("the request of the scenario differs") }
+    for older in a.scenario.targets {
+      guard let newer = b.scenario.targets.first(where: { $0.name == older.name }) else { continue }
+      if older.phases != newer.phases { found.append("the phases of target '\(older.name)' differ") }
+      if older.transport.name != newer.transport.name {
+        found.append(
+          "the transport of target '\(older.name)' differs: \(older.transport.name) and "
+            + newer.transport.name)
+      }
+    }
+    return found
+  }
+}
+
+extension ComparisonRow {
+  fileprivate var names: [String] { [a, b] }
+}
+
+/// One condition of both runs.
+private struct GateJudge {
+  let older, newer: MeasurementGroup
+  let baselines: (older: BaselineFigures?, newer: BaselineFigures?)
+  let margin: Double
+
+  func names(_ a: RunDocument, _ b: RunDocument) -> [String] {
+    ["\(a.runID):\(older.target)", "\(b.runID):\(newer.target)"]
+  }
+
+  /// Where neither run reaches an open load's rate, requests pile up, and the throughput is what is left to judge.
+  private var isRate: Bool {
+    guard let first = older.measurements.first else { return false }
+    return first.offeredRatePerSecond == nil ? first.concurrency > 1 : older.isSaturated && newer.isSaturated
+  }
+
+  /// - Parameter comparisons: those of this condition.
+  func row(_ comparisons: [ComparisonRow]) -> GateRow {
+    let metric = isRate ? "throughput_rps" : "response_p50_us"
+    let compared = comparisons.first { $0.metric == metric }
+    var row = GateRow(
+      target: older.target, load: older.load, metric: metric, older: older.median(metric),
+      newer: newer.median(metric), machine: machine, verdict: .unclear, why: "")
+    if let ratio = compared?.ratio, ratio > 0 {
+      row.worse = worse(ratio)
+      let ends = [compared?.ratioLow, compared?.ratioHigh].compactMap { $0 }.filter { $0 > 0 }.map(worse)
+      if ends.count == 2 { (row.worseLow, row.worseHigh) = (ends.min(), ends.max()) }
+    }
+    (row.verdict, row.why) = verdict(row, compared)
+    return row
+  }
+
+  private func worse(_ ratio: Double) -> Double { (isRate ? 1 / ratio : ratio) - 1 }
+
+  private func verdict(_ row: GateRow, _ compared: ComparisonRow?) -> (GateRow.Verdict, String) {
+    let invalid = [("older", older), ("newer", newer)].compactMap { name, group in
+      group.invalidCodes.map { "\(name) run: \($0)" }
+    }
+    guard invalid.isEmpty else { return (.invalid, invalid.joined(separator: ", ")) }
+    if newer.isSaturated, !older.isSaturated {
+      return (.regressed, "under 98 % of the rate is answered, which the older run reached")
+    }
+    let failed = [older, newer].map(\.failedShare)
+    if failed[1] > Gate.failedShare, failed[1] > 2 * failed[0] {
+      let shares = failed.map { Number.percent($0, digits: 2) ?? "?" }
+      return (.regressed, "\(shares[1]) of the requests fail, \(shares[0]) in the older run")
+    }
+    if older.isSaturated, !newer.isSaturated { return (.kept, "the rate is reached, and was not before") }
+    let fewest = Statistics.fewestReplicates
+    guard let worse = row.worse, let high = row.worseHigh else {
+      let counts = "\(older.sound.count) and \(newer.sound.count) usable replicates"
+      return (.unclear, "\(counts), and \(fewest) in each run give an interval")
+    }
+    let limit = Number.percent(margin) ?? "?"
+    if worse <= margin {
+      return high <= Gate.widest * margin
+        ? (.kept, "not over \(limit) worse")
+        : (
+          .unclear,
+          "the interval reaches so far that over \(limit) would not have been seen; measure more rounds"
+        )
+    }
+    guard let compared, compared.verdict == .different else {
+      return (.unclear, "over \(limit) worse, but not firmly: \(compared?.why ?? "there is no comparison")")
+    }
+    if let machine, (1 + worse) / machine <= 1 + margin {
+      return (
+        .unclear,
+        "bare C took \(Number.significant(machine, 3) ?? "?") times as long as during the older run, too: a slower "
+          + "machine explains it"
+      )
+    }
+    return (.regressed, "over \(limit) worse, and \(compared.why)")
+  }
+
+  /// How many times as long bare C took during the newer run; nil where one of the runs has no such figure.
+  private var machine: Double? {
+    guard let mine = older.measurements.first, let other = newer.measurements.first else { return nil }
+    let phases = older.phaseNames.count
+    let before = baselines.older?.figure(of: mine, phases: phases, isTime: !isRate)
+    let after = baselines.newer?.figure(of: other, phases: phases, isTime: !isRate)
+    guard let before, let after, before > 0, after > 0 else { return nil }
+    return isRate ? before / after : after / before
+  }
+}
+
+extension MeasurementGroup {
+  /// The share of the requests that did not end well.
+  fileprivate var failedShare: Double {
+    let all = used.compactMap { $0.request?.counts }
+    let sent = all.reduce(0) { $0 + Double($1.sent) }
+    return sent > 0 ? all.reduce(0) { $0 + Double($1.ended - $1.ok) } / sent : 0
+  }
+}
