@@ -59,7 +59,8 @@ enum HistogramFiles {
     func line(_ share: Double) -> String {
       String(format: "%12.3f %2.12f %10ld", Double(greatest) / 1000, share, Int(seen))
     }
-    for (index, here) in histogram.counters.enumerated() where here > 0 {
+    for index in histogram.filled where histogram.counters[index] > 0 {
+      let here = histogram.counters[index]
       let lowest = HistogramGeometry.lowestValue(at: index)
       greatest = HistogramGeometry.highestValue(at: index)
       middles.append((Double(lowest + (greatest - lowest + 1) / 2), Double(here)))

@@ -7,12 +7,13 @@ import NylonPlugin
 @testable import Results
 import Report
 @testable import Scenario
+import TestSupport
 import Testing
 
 @testable import Bench
 
 /// The tests that need no load process, on real brokers and workers.
-@Suite("Behaviour of real parts", .serialized)
+@Suite("Behaviour of real parts", .serialized, .thread("promises"))
 struct PromiseTests {
   private struct NoLoad: Error {}
 

@@ -38,7 +38,25 @@ extension EndToEnd {
       #expect(figures.allSatisfy { $0 == .inconclusive || $0 == .notMeasured }, "\(figures)")
       #expect(overall.filter { $0.documented.isEmpty }.count { $0.verdict == .holds } > 30)
       #expect(document.comparisons.allSatisfy { $0.verdict != .different })
+      try expectPromises(document.behaviours ?? [])
       #expect(sandbox.processes().isEmpty)
+    }
+
+    /// A worker and the broker die under load and are survived; defaults, overrides and limits do what the guide says;
+    /// and there is a table for each size of the pool.
+    private func expectPromises(_ results: [BehaviourResult]) throws {
+      for test in [
+        "dead-worker", "dead-broker", "smart-defaults", "per-phase-overrides", "request-timeout",
+        "max-inflight",
+      ] {
+        let result = try #require(results.first { $0.test == test }, "\(test)")
+        #expect(result.verdict == .holds, "\(test): \(result.why)")
+      }
+      let scaling = try #require(results.first { $0.test == "unlimited-workers" })
+      // On a machine that others use the verdict may be open; the rule for it has tests of its own.
+      #expect([.holds, .inconclusive].contains(scaling.verdict), "\(scaling.why)")
+      #expect(scaling.rows.filter { $0[0] == "wait" }.map { $0[1] } == ["1", "2", "4", "8", "16"])
+      #expect(scaling.rows.allSatisfy { $0.count == scaling.columns.count && (Double($0[2]) ?? 0) > 0 })
     }
 
     @Test(

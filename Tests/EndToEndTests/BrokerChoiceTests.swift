@@ -48,7 +48,8 @@ extension EndToEnd {
       #expect(doctor.out.contains(", \(environments)"))
     }
 
-    @Test("One that is not there, or is no program, ends with 69, the place and what to do")
+    @Test(
+      "One that is not there, or is no program, ends with 69, the place and what to do", .tags(.besideOthers))
     func missing() throws {
       let text = try sandbox.write("text", as: "text")
       for path in [sandbox.folder + "/none", text, sandbox.folder] {

@@ -4,7 +4,7 @@ import Report
 import Testing
 
 extension EndToEnd {
-  @Suite("Commands that measure nothing") struct CommandTests {
+  @Suite("Commands that measure nothing", .tags(.besideOthers)) struct CommandTests {
     let sandbox: Sandbox
 
     init() throws { sandbox = try Sandbox() }

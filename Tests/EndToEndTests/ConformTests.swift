@@ -5,7 +5,8 @@ import Testing
 
 extension EndToEnd {
   /// What it finds of plugins and pools is the matter of the Bench room's tests.
-  @Suite("conform prints what it finds, and ends with the promised code") struct ConformTests {
+  @Suite("conform prints what it finds, and ends with the promised code", .tags(.besideOthers))
+  struct ConformTests {
     let sandbox: Sandbox
 
     init() throws { sandbox = try Sandbox() }

@@ -6,7 +6,7 @@ import TestSupport
 import Testing
 
 extension EndToEnd {
-  @Suite("What dies or hangs under load is a result") struct CrashTests {
+  @Suite("What dies or hangs under load is a result", .tags(.besideOthers)) struct CrashTests {
     let sandbox: Sandbox
 
     init() throws { sandbox = try Sandbox() }

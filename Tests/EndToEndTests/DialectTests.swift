@@ -8,7 +8,7 @@ import Testing
 @testable import Results
 
 extension EndToEnd {
-  @Suite("Every wire dialect is spoken, by the generator and by nylon-worker")
+  @Suite("Every wire dialect is spoken, by the generator and by nylon-worker", .tags(.besideOthers))
   struct DialectTests {
     let sandbox: Sandbox
 

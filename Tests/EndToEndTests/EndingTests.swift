@@ -10,8 +10,6 @@ extension EndToEnd {
 
     init() throws { sandbox = try Sandbox() }
 
-    private static let long = "warmup_seconds: 1\nmeasure_seconds: 60\ndrain_seconds: 0.3"
-
     /// The contents of all files below a folder.
     private static func files(_ folder: String) throws -> [Data] {
       let names = try #require(FileManager.default.enumerator(atPath: folder))
@@ -26,12 +24,14 @@ extension EndToEnd {
       return Dictionary(pairs.filter { $0.count == 2 }.map { ($0[0], $0[1]) }) { $1 }
     }
 
-    private func startLongRun() throws -> RunningCommand {
-      let scenario = Small.pool(workers: "{count: 2, command: nylon-worker}", times: Self.long)
-      return try sandbox.start(run: scenario)
+    /// A run that goes on until it is ended. One that would last 20 s or longer begins with the machine's baseline.
+    private func startLongRun(measureSeconds: Int = 15) throws -> RunningCommand {
+      let times = "warmup_seconds: 1\nmeasure_seconds: \(measureSeconds)\ndrain_seconds: 0.3"
+      return try sandbox.start(run: Small.pool(workers: "{count: 2, command: nylon-worker}", times: times))
     }
 
-    @Test("Ctrl-C saves what was measured and ends with 130", arguments: [SIGINT, SIGTERM])
+    @Test(
+      "Ctrl-C saves what was measured and ends with 130", .tags(.besideOthers), arguments: [SIGINT, SIGTERM])
     func interrupt(signal: Int32) throws {
       let command = try startLongRun()
       try sandbox.waitForLoad()
@@ -64,9 +64,9 @@ extension EndToEnd {
     }
 
     /// When the command is killed.
-    enum Moment: String, CaseIterable { case atOnce, startup, warmup, measuring }
+    enum Moment: String, CaseIterable { case atOnce, baseline, startup, warmup, measuring }
 
-    @Test("What was measured is in run.json when the command is killed within a round")
+    @Test("What was measured is in run.json when the command is killed within a round", .tags(.besideOthers))
     func killedWithinARound() throws {
       // The second measurement of the round is under way when the command dies.
       let scenario = """
@@ -90,12 +90,12 @@ extension EndToEnd {
       #expect(eventually { sandbox.processes().isEmpty })
     }
 
-    @Test("kill -9 leaves no process and no temporary file", arguments: Moment.allCases)
+    @Test("kill -9 leaves no process and no temporary file", .tags(.besideOthers), arguments: Moment.allCases)
     func kill9(moment: Moment) throws {
-      let command = try startLongRun()
+      let command = try startLongRun(measureSeconds: moment == .baseline ? 60 : 15)
       switch moment {
       case .atOnce: break
-      case .startup: #expect(eventually { !sandbox.processes("/nats-server").isEmpty })
+      case .baseline, .startup: #expect(eventually { !sandbox.processes("/nats-server").isEmpty })
       case .warmup: try sandbox.waitForLoad(.warmup)
       case .measuring: try sandbox.waitForLoad()
       }

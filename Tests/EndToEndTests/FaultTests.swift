@@ -5,7 +5,7 @@ import TestSupport
 import Testing
 
 extension EndToEnd {
-  @Suite("What is bad or missing is named") struct FaultTests {
+  @Suite("What is bad or missing is named", .tags(.besideOthers)) struct FaultTests {
     let sandbox: Sandbox
 
     init() throws { sandbox = try Sandbox() }
@@ -131,7 +131,7 @@ enum Namespace {
     probe.executableURL = URL(fileURLWithPath: "/usr/bin/env")
     probe.arguments = ["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/usr/local/sbin"]
     probe.standardError = FileHandle.nullDevice
-    guard (try? probe.run()) != nil else { return false }
+    guard (try? probe.runAlone()) != nil else { return false }
     probe.waitUntilExit()
     return probe.terminationStatus == 0
   }()

@@ -112,7 +112,7 @@ extension EndToEnd {
       .enabled(if: isBuilt("worker-python"), "scripts/plugins python has not built it"))
     func python() throws { try expectWorker(Self.built + "/worker-python") }
 
-    @Test("scripts/plugins says what is missing, and ends with 0")
+    @Test("scripts/plugins says what is missing, and ends with 0", .tags(.besideOthers))
     func missingTools() throws {
       let script = try sandbox.start(
         program: "/bin/bash",
@@ -165,7 +165,9 @@ extension EndToEnd {
       }
     }
 
-    @Test("A run with nothing but missing parts is refused, and so is a missing part that is not optional")
+    @Test(
+      "A run with nothing but missing parts is refused, and so is a missing part that is not optional",
+      .tags(.besideOthers))
     func missingParts() throws {
       let none = try sandbox.run(
         Self.optional.replacingOccurrences(of: "file: NullPlugin", with: "file: ./none.so"))

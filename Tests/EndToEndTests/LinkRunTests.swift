@@ -90,9 +90,9 @@ extension EndToEnd {
       #expect(sandbox.processes().isEmpty)
     }
 
-    @Test("leaves nothing behind when the command is killed", arguments: [false, true])
+    @Test("leaves nothing behind when the command is killed", .tags(.besideOthers), arguments: [false, true])
     func kill9(underLoad: Bool) throws {
-      let times = "warmup_seconds: 1\nmeasure_seconds: 60\n"
+      let times = "warmup_seconds: 1\nmeasure_seconds: 15\n"
       let command = try sandbox.start(run: pool("{between: broker-workers, delay_ms: 1}", times: times))
       #expect(eventually { !sandbox.processes("/nylon-link").isEmpty })
       if underLoad { try sandbox.waitForLoad(.warmup) }

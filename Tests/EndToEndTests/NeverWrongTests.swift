@@ -44,6 +44,7 @@ extension EndToEnd {
 
     @Test(
       "In another dialect the same handler has no valid figure, and the message says what was seen",
+      .tags(.besideOthers),
       arguments: [
         ("stream", "reply", "has `method`, as those of dialect stream-sdk"),
         ("stream", "reply-sdk", "has `method`, as those of dialect stream-sdk"),
@@ -64,7 +65,9 @@ extension EndToEnd {
 
     private let gate = "expect: [nats.closed-1.timeouts == 0]\n"
 
-    @Test("A worker that subscribes and never answers, also behind a gate that only asks for no timeouts")
+    @Test(
+      "A worker that subscribes and never answers, also behind a gate that only asks for no timeouts",
+      .tags(.besideOthers))
     func muteWorker() throws {
       let program = try ForeignWorker.build(in: sandbox)
       // Longer than the load: what hangs from the warm-up on would be in no count.
@@ -77,7 +80,7 @@ extension EndToEnd {
       #expect(try sandbox.latest().measurements[0].request?.counts.lost == 1)
     }
 
-    @Test("A plugin that never calls back", arguments: ["50", "30000"])
+    @Test("A plugin that never calls back", .tags(.besideOthers), arguments: ["50", "30000"])
     func mutePlugin(timeout: String) throws {
       let plugin = try CPlugin(event: "").build(in: sandbox)
       let finished = try sandbox.run(
@@ -86,7 +89,7 @@ extension EndToEnd {
       #expect(try sandbox.latest().measurements[0].request?.counts.sent ?? 0 > 0)
     }
 
-    @Test("A broker that takes requests and delivers none")
+    @Test("A broker that takes requests and delivers none", .tags(.besideOthers))
     func swallowingBroker() throws {
       let broker = try SwallowingBroker(in: sandbox)
       let scenario = Small.pool(workers: "{count: 1}").replacingOccurrences(
@@ -97,7 +100,7 @@ extension EndToEnd {
       _ = broker.command.finish()
     }
 
-    @Test("Nobody is subscribed, and the subject is named")
+    @Test("Nobody is subscribed, and the subject is named", .tags(.besideOthers))
     func nobody() throws {
       let port = try FreePort.find()
       let broker = try RunningBroker(in: sandbox, port: port)
@@ -110,7 +113,7 @@ extension EndToEnd {
       broker.stop()
     }
 
-    @Test("The first error of a worker is quoted")
+    @Test("The first error of a worker is quoted", .tags(.besideOthers))
     func workerError() throws {
       let program = try ForeignWorker.build(in: sandbox)
       let finished = try sandbox.run(ForeignWorker.scenario(program, "error"))
@@ -118,7 +121,7 @@ extension EndToEnd {
         finished, "no_answers", "\"the user store is empty\"", "request_filter: handler errors")
     }
 
-    @Test("The first difference of `verify:` is shown, in process and behind a broker")
+    @Test("The first difference of `verify:` is shown, in process and behind a broker", .tags(.besideOthers))
     func difference() throws {
       let verify = ", verify: {status: 201}"
       let finished = try sandbox.run(
@@ -135,6 +138,7 @@ extension EndToEnd {
 
     @Test(
       "A plugin that stands still from the middle on, inside a call or without an answer",
+      .tags(.besideOthers),
       arguments: ["if (++count == 2000) usleep(1500000);", "if (++count > 2000) return;"])
     func stalledPlugin(_ stall: String) throws {
       let plugin = try CPlugin(event: "static int count; \(stall) answer(event, 1);").build(in: sandbox)
@@ -143,14 +147,14 @@ extension EndToEnd {
         sandbox.run(Small.plugin(plugin, times: times)), "stalled", "none was answered for", "the plugin")
     }
 
-    @Test("A worker that stops answering")
+    @Test("A worker that stops answering", .tags(.besideOthers))
     func stalledWorker() throws {
       let program = try ForeignWorker.build(in: sandbox)
       let finished = try sandbox.run(ForeignWorker.scenario(program, "half 400", measureSeconds: 1))
       try expectInvalid(finished, "stalled", "none was answered for")
     }
 
-    @Test("A broker that is killed under load")
+    @Test("A broker that is killed under load", .tags(.besideOthers))
     func killedBroker() throws {
       let port = try FreePort.find()
       let broker = try RunningBroker(in: sandbox, port: port)

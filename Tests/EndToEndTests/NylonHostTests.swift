@@ -93,7 +93,7 @@ extension EndToEnd {
     }
 
     @Test(
-      "Without a worker a request is a timeout after all waits, and never an answer",
+      "Without a worker a request is a timeout after all waits, and never an answer", .tags(.besideOthers),
       arguments: [false, true])
     func nobody(isAsked: Bool) throws {
       let broker = try RunningBroker(in: sandbox, port: try FreePort.find())
@@ -114,7 +114,7 @@ extension EndToEnd {
       #expect(reason.detail.contains("nobody is subscribed to nylon.plugin.example.request_filter"))
     }
 
-    @Test("Workers that are asked and speak another dialect are refused")
+    @Test("Workers that are asked and speak another dialect are refused", .tags(.besideOthers))
     func otherDialect() throws {
       let finished = try sandbox.run(
         scenario(

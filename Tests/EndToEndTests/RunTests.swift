@@ -43,7 +43,9 @@ extension EndToEnd {
       #expect(lines[1].contains(",small-ffi,ffi,ffi,noop,request,closed-1,"))
     }
 
-    @Test("With --json --quiet the run is all of standard output, and standard error is silent")
+    @Test(
+      "With --json --quiet the run is all of standard output, and standard error is silent",
+      .tags(.besideOthers))
     func json() throws {
       let finished = try sandbox.run(Small.ffi, "--json", "--quiet")
       let printed = try RunDocument(json: Data(finished.out.utf8), path: "standard output")
@@ -57,7 +59,7 @@ extension EndToEnd {
         .replacingOccurrences(of: "handler: noop", with: "handler: work")
     }
 
-    @Test("Workers get the plugin's configuration before the first request")
+    @Test("Workers get the plugin's configuration before the first request", .tags(.besideOthers))
     func configuration() throws {
       _ = try sandbox.run(Self.configured("20000"))
       let document = try sandbox.latest()
@@ -66,7 +68,7 @@ extension EndToEnd {
       #expect((document.measurements.first?.request?.response.leastNanoseconds ?? 0) >= 20_000_000)
     }
 
-    @Test("A configuration that a worker refuses is a fault of the scenario")
+    @Test("A configuration that a worker refuses is a fault of the scenario", .tags(.besideOthers))
     func refusedConfiguration() throws {
       let finished = try sandbox.run(Self.configured("soon"))
       #expect(finished.code == 65)
@@ -159,7 +161,9 @@ extension EndToEnd {
       #expect(sandbox.processes().isEmpty)
     }
 
-    @Test("calibrate measures the parts that are asked for, and --gate ends with 80 where a goal is missed")
+    @Test(
+      "calibrate measures the parts that are asked for, and --gate ends with 80 where a goal is missed",
+      .tags(.besideOthers))
     func calibrateParts() throws {
       // Nothing can be late by less than nothing: this part has no goals, so its gate is open.
       let steps = try sandbox.bench("calibrate", "--only", "steps", "--gate", "--rounds", "1", "--json")
@@ -197,7 +201,7 @@ extension EndToEnd {
       }
     }
 
-    @Test("compare wants two targets")
+    @Test("compare wants two targets", .tags(.besideOthers))
     func compareOfOne() throws {
       let path = try sandbox.write(Small.ffi, as: "one.yaml")
       let finished = try sandbox.bench("compare", path, "--out", sandbox.results)
@@ -236,7 +240,9 @@ extension EndToEnd {
       #expect(unknown.code == 65 && unknown.err.contains("there are: nats"))
     }
 
-    @Test("claims takes its subjects from a scenario of the user's, and names who is not there")
+    @Test(
+      "claims takes its subjects from a scenario of the user's, and names who is not there",
+      .tags(.besideOthers))
     func claimsOnOwnTargets() throws {
       let scenario = Small.both.replacingOccurrences(of: "handler: authz", with: "handler: noop")
       let path = try sandbox.write(scenario, as: "own.yaml")
@@ -262,12 +268,14 @@ extension EndToEnd {
       #expect(absent?.verdict == .notMeasured && absent?.why.contains("no nats target") == true)
     }
 
-    @Test("claims gives a verdict on every documented figure, and ends with 0 whatever it is, or 81")
+    @Test(
+      "claims gives a verdict on every documented figure, and ends with 0 whatever it is, or 81",
+      .tags(.besideOthers))
     func claims() throws {
-      let finished = try sandbox.bench(
+      let finished = try sandbox.start([
         "claims", "--only", "figures", "--quick", "--out", sandbox.results, "--set", "warmup_seconds=0.1",
-        "--set",
-        "measure_seconds=0.2", "--set", "drain_seconds=0.2")
+        "--set", "measure_seconds=0.2", "--set", "drain_seconds=0.2",
+      ]).finish(within: 240)
       let document = try sandbox.latest()
       #expect(finished.code == (document.isValid ? 0 : 81), "\(finished.err)")
       let verdicts = document.claims
@@ -285,7 +293,7 @@ extension EndToEnd {
       try expectSchema(sandbox)
     }
 
-    @Test("export renders a stored run again, in every format, without a load")
+    @Test("export renders a stored run again, in every format, without a load", .tags(.besideOthers))
     func export() throws {
       _ = try sandbox.run(Small.ffi)
       let run = "\(sandbox.results)/latest"
@@ -340,7 +348,7 @@ extension EndToEnd {
       }
     }
 
-    @Test("--set changes any key, --seed the seed; both are kept in the run")
+    @Test("--set changes any key, --seed the seed; both are kept in the run", .tags(.besideOthers))
     func overrides() throws {
       _ = try sandbox.run(
         Small.ffi, "--set", "loads.0.concurrency=3", "--set", "targets.0.name=renamed", "--seed", "77")

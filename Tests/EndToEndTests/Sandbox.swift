@@ -6,9 +6,6 @@ import Foundation
 import Report
 import Testing
 
-/// All end-to-end tests, one after the other: they measure, and would be in each other's way.
-@Suite(.serialized) struct EndToEnd {}
-
 /// How a command ended, and what it said.
 struct Finished {
   /// The exit code; nil when a signal ended it.
@@ -165,7 +162,7 @@ final class RunningCommand {
     process.standardInput = FileHandle.nullDevice
     process.standardOutput = FileHandle(forWritingAtPath: said + ".out")
     process.standardError = FileHandle(forWritingAtPath: said + ".err")
-    try process.run()
+    try process.runAlone()
   }
 
   /// Its process id.

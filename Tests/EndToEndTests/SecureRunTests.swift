@@ -77,7 +77,9 @@ extension EndToEnd {
       try expectAnswers(try sandbox.run(scenario(settings, url: broker.url("localhost", scheme: "tls"))))
     }
 
-    @Test("A broker that is not trusted, goes by another name or speaks no TLS ends the command with 69")
+    @Test(
+      "A broker that is not trusted, goes by another name or speaks no TLS ends the command with 69",
+      .tags(.besideOthers))
     func distrust() throws {
       try broker.start(SecureBroker.tls(try authority.issue("elsewhere", for: "DNS:elsewhere.test")))
       let place = "127.0.0.1:\(broker.port)"
@@ -93,7 +95,8 @@ extension EndToEnd {
     }
 
     @Test(
-      "A seed that the broker does not know, and files that are missing or wrong, end the command with 69")
+      "A seed that the broker does not know, and files that are missing or wrong, end the command with 69",
+      .tags(.besideOthers))
     func files() throws {
       let user = Identity(.user)
       let other = Identity(.user)
@@ -114,7 +117,9 @@ extension EndToEnd {
       }
     }
 
-    @Test("A broker that a run starts has no nkeys and no TLS: a fault of the scenario, with its place")
+    @Test(
+      "A broker that a run starts has no nkeys and no TLS: a fault of the scenario, with its place",
+      .tags(.besideOthers))
     func ownBroker() throws {
       let seed = try broker.write(Identity(.user).seed, as: "user.nk")
       for (settings, code, words) in [

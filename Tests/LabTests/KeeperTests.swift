@@ -18,7 +18,7 @@ import Testing
       """
     process.arguments = ["-c", script, "parent", keeper, program]
     process.standardError = FileHandle.nullDevice
-    try process.run()
+    try process.runAlone()
     return process
   }
 

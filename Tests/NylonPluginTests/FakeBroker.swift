@@ -49,10 +49,12 @@ final class Broker {
 
 struct SpawnError: Error { let name: String }
 
-/// Starts a program with its standard error in a pipe.
+/// Starts a program; its standard error is read from the descriptor.
 func spawn(_ arguments: [String], environment: [String] = []) throws -> (pid: pid_t, errors: Int32) {
   var ends: [Int32] = [-1, -1]
-  guard pipe(&ends) == 0 else { throw SpawnError(name: "pipe") }
+  // A pipe would be inherited by what another test starts meanwhile, which would keep it open.
+  let kind = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
+  guard socketpair(AF_UNIX, kind, 0, &ends) == 0 else { throw SpawnError(name: "socketpair") }
   var actions = posix_spawn_file_actions_t()
   posix_spawn_file_actions_init(&actions)
   defer { posix_spawn_file_actions_destroy(&actions) }

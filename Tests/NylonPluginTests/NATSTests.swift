@@ -6,7 +6,7 @@ import Nylon
 import Synchronization
 import Testing
 
-@Suite("A worker in a queue group", .serialized)
+@Suite("A worker in a queue group", .serialized, .thread("worker"))
 struct NATSTests {
   /// One handler thread and several.
   static let kinds = [1, 3]

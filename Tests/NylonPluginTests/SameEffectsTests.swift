@@ -1,6 +1,7 @@
 import NylonPlugin
 import Nylon
 import Synchronization
+import TestSupport
 import Testing
 
 let sampleContext = HTTPContext(
@@ -62,7 +63,7 @@ private func everything(_ seen: @escaping @Sendable (String) -> Void) -> Plugin 
   return plugin
 }
 
-@Suite("The same handlers on both transports", .serialized)
+@Suite("The same handlers on both transports", .serialized, .thread("worker"))
 struct SameEffectsTests {
   @Test("leave the same response and read the same values", arguments: ["everything", "redirect", "stream"])
   func effects(entry: String) throws {

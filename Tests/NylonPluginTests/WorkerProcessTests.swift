@@ -42,7 +42,7 @@ private final class Worker {
   }
 }
 
-@Suite("The worker process", .serialized)
+@Suite("The worker process", .serialized, .thread("worker"))
 struct WorkerProcessTests {
   @Test("says when it is ready, serves, and ends with 0 on a signal", arguments: [SIGTERM, SIGINT])
   func serves(signal: Int32) throws {

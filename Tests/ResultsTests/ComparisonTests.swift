@@ -2,6 +2,7 @@ import Lab
 @testable import Scenario
 import Testing
 
+import func Foundation.cos
 import func Foundation.log
 
 @testable import Engine
@@ -193,8 +194,9 @@ private enum Noise: String, CaseIterable {
 
 extension SplitMix64 {
   fileprivate mutating func normal() -> Double {
-    // Twelve uniform numbers' sum; its tails are a little thin, which the heavy-tailed draw makes up for.
-    (0..<12).reduce(-6.0) { sum, _ in sum + Double(next() >> 11) * 0x1p-53 }
+    // Box and Muller 1958. The first of the uniform numbers is never 0.
+    let (radius, turn) = (Double(next() >> 11) + 0.5, Double(next() >> 11))
+    return (-2 * log(radius * 0x1p-53)).squareRoot() * cos(2 * .pi * turn * 0x1p-53)
   }
 }
 
@@ -202,17 +204,16 @@ extension SplitMix64 {
 private func verdict(
   _ noise: Noise, spread: Double, ratio: Double, random: inout SplitMix64
 ) -> RatioCall {
-  var a: [Double] = [], b: [Double] = [], again: [Double] = []
+  var differences: [Double] = [], differencesAA: [Double] = []
   for rounds in Comparison.looks {
-    while a.count < rounds {
+    while differences.count < rounds {
       let drift = 0.1 * random.normal()
-      a.append(drift + noise.draw(spread, &random))
-      b.append(drift + noise.draw(spread, &random) + log(ratio))
-      again.append(drift + noise.draw(spread, &random))
+      let a = drift + noise.draw(spread, &random)
+      differences.append(drift + noise.draw(spread, &random) + log(ratio) - a)
+      differencesAA.append(drift + noise.draw(spread, &random) - a)
     }
-    let ratios = LogRatios(differences: zip(a, b).map { $1 - $0 })
-    let pair = LogRatios(differences: zip(a, again).map { $1 - $0 }).interval
-    let bias = pair?.nearest ?? 0
+    let ratios = LogRatios(differences: differences)
+    let bias = LogRatios(differences: differencesAA).interval?.nearest ?? 0
     guard let interval = ratios.interval else { continue }
     let call = RatioCall(
       interval, margin: ratios.margin(bias: bias), equivalence: Comparison.equivalence)

@@ -149,12 +149,14 @@ struct RunFolderTests {
 
   @Test("that vanished leaves the run in the temporary folder, and the error says where")
   func refuge() throws {
-    let folder = try RunFolder.create(in: temporaryFolder(), scenario: "x")
+    let directory = try temporaryFolder()
+    defer { try? FileManager.default.removeItem(atPath: directory) }
+    let folder = try RunFolder.create(in: directory, scenario: "x")
     try FileManager.default.removeItem(atPath: folder.path)
     let error = #expect(throws: RunFolderError.self) { try folder.save(sampleRun()) }
     let words = try #require(error?.remedy.components(separatedBy: "saved as ").last)
+    defer { try? FileManager.default.removeItem(atPath: words) }
     #expect(try RunFolder.open(path: words).document == sampleRun())
-    try FileManager.default.removeItem(atPath: words)
   }
 
   @Test("leaves nothing half-written where a file cannot be replaced")

@@ -1,4 +1,5 @@
 import Foundation
+import Synchronization
 
 /// A plugin in C, written from the description of the interface alone: nothing of this package is
 /// included.
@@ -83,27 +84,50 @@ package struct CPlugin: Sendable {
     return try Self.compile(file, to: "plugin.so", in: folder)
   }
 
+  /// What was compiled in this process, by what it came of.
+  private static let compiled = Mutex<[[String]: Data]>([:])
+
   /// Compiles a file to a library, or with other options a program, of that name in the folder; its path.
+  ///
+  /// A process compiles the same text once. Each caller has a file of its own all the same: a library that is loaded
+  /// twice from one file is one, with one state.
   @discardableResult
   package static func compile(
     _ file: String, to name: String, in folder: String, options: [String] = ["-shared", "-fPIC", "-O1"]
   ) throws -> String {
-    let (compiler, words) = (Process(), Pipe())
-    compiler.executableURL = URL(fileURLWithPath: "/usr/bin/env")
-    compiler.arguments =
-      [
-        "sh", "-c", "command -v cc >/dev/null && exec cc \"$@\"; exec clang \"$@\"", "compile",
-        "-o", "\(folder)/\(name)", file,
-      ] + options
-    compiler.standardInput = FileHandle.nullDevice
-    compiler.standardError = words
-    try compiler.run()
-    let said = words.fileHandleForReading.readDataToEndOfFile()
-    compiler.waitUntilExit()
-    guard compiler.terminationStatus == 0 else {
-      throw CompileError(words: String(decoding: said, as: UTF8.self))
+    let output = "\(folder)/\(name)"
+    let origin = [try String(contentsOfFile: file, encoding: .utf8)] + options
+    if let known = compiled.withLock({ $0[origin] }) {
+      try known.write(to: URL(fileURLWithPath: output))
+      try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: output)
+      return output
     }
-    return "\(folder)/\(name)"
+    try runCompiler(["-o", output, file] + options, errors: output + ".errors")
+    let bytes = try Data(contentsOf: URL(fileURLWithPath: output))
+    compiled.withLock { $0[origin] = bytes }
+    return output
+  }
+
+  /// Runs the C compiler; what it says of errors goes to a file, since a pipe would be inherited by processes that other
+  /// tests start meanwhile.
+  private static func runCompiler(_ arguments: [String], errors: String) throws {
+    let script = "command -v cc >/dev/null && exec cc \"$@\"; exec clang \"$@\""
+    let words = (["sh", "-c", script, "compile"] + arguments).map { strdup($0) } + [nil]
+    defer { words.forEach { free($0) } }
+    var actions = posix_spawn_file_actions_t()
+    posix_spawn_file_actions_init(&actions)
+    defer { posix_spawn_file_actions_destroy(&actions) }
+    posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0)
+    posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, errors, O_WRONLY | O_CREAT | O_TRUNC, 0o644)
+    var pid: pid_t = 0
+    let failure = posix_spawnp(&pid, "sh", &actions, nil, words, environ)
+    guard failure == 0 else { throw CompileError(words: String(cString: strerror(failure))) }
+    var status: Int32 = 0
+    while waitpid(pid, &status, 0) == -1, errno == EINTR {}
+    guard status == 0 else {
+      throw CompileError(words: (try? String(contentsOfFile: errors, encoding: .utf8)) ?? "it says nothing")
+    }
+    try? FileManager.default.removeItem(atPath: errors)
   }
 
   package struct CompileError: Error { package let words: String }

@@ -53,7 +53,7 @@ public final class SecureBroker {
     process.environment = ["PATH": "/usr/local/sbin:/usr/sbin:/usr/local/bin:/usr/bin:/bin"]
     process.standardOutput = FileHandle.nullDevice
     process.standardError = FileHandle.nullDevice
-    try process.run()
+    try process.runAlone()
     self.process = process
     var words = ""
     let isReady = eventually {

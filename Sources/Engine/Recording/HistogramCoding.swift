@@ -72,10 +72,10 @@ extension LatencyHistogram {
   }
 
   private func counterPayload() -> [UInt8] {
-    guard let last = counters.lastIndex(where: { $0 > 0 }) else { return [] }
+    let end = filled.upperBound
     var bytes: [UInt8] = []
     var index = 0
-    while index <= last {
+    while index < end {
       guard counters[index] == 0 else {
         bytes.appendZigZag(Int64(clamping: counters[index]))
         index += 1
@@ -135,23 +135,28 @@ extension LatencyHistogram {
 }
 
 private struct ByteReader {
-  var remaining: ArraySlice<UInt8>
+  private let bytes: [UInt8]
+  private var place = 0
 
-  init(bytes: [UInt8]) { remaining = bytes[...] }
+  init(bytes: [UInt8]) { self.bytes = bytes }
+
+  var remaining: ArraySlice<UInt8> { bytes[place...] }
 
   mutating func read<Word: FixedWidthInteger>(_: Word.Type) throws -> Word {
-    let width = Word.bitWidth / 8
-    guard remaining.count >= width else { throw HistogramCodingError("it ends too early") }
-    let word = remaining.prefix(width).reduce(Word(0)) { ($0 << 8) | Word($1) }
-    remaining = remaining.dropFirst(width)
-    return word
+    try (0..<Word.bitWidth / 8).reduce(Word(0)) { word, _ in (word << 8) | Word(try readByte()) }
+  }
+
+  private mutating func readByte() throws -> UInt8 {
+    guard place < bytes.count else { throw HistogramCodingError("it ends too early") }
+    defer { place += 1 }
+    return bytes[place]
   }
 
   /// Zigzag LEB128; the ninth byte, if there is one, holds 8 bits.
   mutating func readZigZag() throws -> Int64 {
     var bits: UInt64 = 0
     for place in 0..<Layout.bytesPerCounter {
-      let byte = try read(UInt8.self)
+      let byte = try readByte()
       let isLast = place == Layout.bytesPerCounter - 1
       bits |= UInt64(isLast ? byte : byte & 0x7f) << UInt64(7 * place)
       if isLast || byte & 0x80 == 0 { break }
@@ -203,11 +208,12 @@ extension LatencyHistogram: Codable {
     guard stored.count == count else {
       throw fail("a histogram says that it has \(stored.count) values, and its counters have \(count)")
     }
+    let places = filled
     sumNanoseconds = stored.sum_ns
     leastNanoseconds = stored.least_ns
     greatestNanoseconds = stored.greatest_ns
     clampedCount = stored.clamped
-    if let problem = disagreement { throw fail(problem) }
+    if let problem = disagreement(with: places) { throw fail(problem) }
   }
 
   package func encode(to encoder: any Encoder) throws {
@@ -218,10 +224,10 @@ extension LatencyHistogram: Codable {
   }
 
   /// What the figures beside the counters say against them; nil when they agree.
-  private var disagreement: String? {
-    guard let first = counters.firstIndex(where: { $0 > 0 }),
-      let last = counters.lastIndex(where: { $0 > 0 })
-    else {
+  ///
+  /// - Parameter places: of the counters, from the first that is not 0 to the last.
+  private func disagreement(with places: Range<Int>) -> String? {
+    guard let first = places.first, let last = places.last else {
       return sumNanoseconds | leastNanoseconds | greatestNanoseconds | clampedCount == 0
         ? nil : "a histogram without values has a sum, a least or a greatest value"
     }

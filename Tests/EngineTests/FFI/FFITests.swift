@@ -1,6 +1,7 @@
+import TestSupport
 import Testing
 
 @testable import Engine
 
 /// All that loads a plugin into this process: there is one host in a process, so one at a time.
-@Suite(.serialized) struct FFITests {}
+@Suite(.serialized, .thread("ffi")) struct FFITests {}

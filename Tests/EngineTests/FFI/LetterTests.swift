@@ -35,9 +35,8 @@ extension FFITests {
     ) throws {
       // The plugin allocates on a thread of its own.
       let plugin = try Counting(workshop, frees: payloads == .plugin)
-      var load = FFILoad(dispatch: dispatch, payloads: payloads, handler: "thread")
-      load.warmupSeconds = 0.05
-      let measurement = try load.run(plugin.library)
+      let load = FFILoad(dispatch: dispatch, payloads: payloads, handler: "thread")
+      let measurement = try load.runWarm(plugin.library, answers: 3000)
       try expectOnlyAnswers(measurement)
       #expect(measurement.allocatedBytes == 0)
     }
@@ -130,9 +129,8 @@ extension FFITests {
       let plugin = try PluginLibrary(path: try workshop.compile(file: path, name: "small"))
       defer { plugin.shutdown() }
       for shape in [LoadShape.closed(concurrency: 1), .closed(concurrency: 64)] {
-        var load = FFILoad(load: shape, spin: spin, handler: "noop")
-        load.warmupSeconds = 0.05
-        let measurement = try load.run(plugin)
+        let load = FFILoad(load: shape, spin: spin, handler: "noop")
+        let measurement = try load.runWarm(plugin, answers: 2000)
         try expectOnlyAnswers(measurement)
         #expect(measurement.allocatedBytes == 0)
       }

@@ -107,7 +107,7 @@ struct FFILoad {
   var verify = Verification()
   var warmupSeconds = 0.0
   var measureSeconds = 0.25
-  var drainSeconds = 0.5
+  var drainSeconds = 10.0
   var timeoutMilliseconds = 5000
   var onError = ErrorAction.end
   var decompose = false
@@ -138,9 +138,30 @@ struct FFILoad {
       order: order, spec: spec, plugin: plugin, area: memory.area)
     return LoadRunner(order: order, area: memory.area) { ResourceSample() }.run(transports: transports)
   }
+
+  /// Runs until so many requests were answered; bytes that the load threads allocate are counted from the first of them
+  /// on that finds the load warm, however long it takes on a slow machine to become it.
+  func runWarm(_ plugin: PluginLibrary, answers: UInt64) throws -> Engine.Measurement {
+    var order = order
+    order.measureSeconds = 600
+    let memory = LoadRecording(order.layout)
+    memory.endLoad { $0.answered >= answers }
+    let transports = try FFITransport.make(order: order, spec: spec, plugin: plugin, area: memory.area)
+    return LoadRunner(order: order, area: memory.area, sample: memory.sampleWhenWarm).run(
+      transports: transports)
+  }
 }
 
 extension LoadRecording {
+  /// Waits until the load is warm: what is allocated once, when a session of each place goes through all that it goes
+  /// through, is there by then. The other sample, at the end, waits for nothing.
+  func sampleWhenWarm() -> ResourceSample {
+    _ = eventually {
+      (0..<area.layout.threads).reduce(0) { $0 + area.threadRecorder($1).value(.okInWindow, scope: 0) } >= 200
+    }
+    return ResourceSample()
+  }
+
   /// Ends the load when there is enough, however long that takes on a slow machine.
   func endLoad(when enough: @escaping @Sendable (LoadGlance) -> Bool) {
     Thread.detachNewThread { [self] in

@@ -73,9 +73,7 @@ extension FFITests {
         var load = FFILoad(load: shape, dispatch: dispatch, handler: "noop")
         load.phases = of.phases
         load.decompose = of.decompose
-        load.warmupSeconds = 0.05
-        load.measureSeconds = 0.5
-        let measurement = try load.run(plugin)
+        let measurement = try load.runWarm(plugin, answers: 10_000)
         try expectOnlyAnswers(measurement)
         #expect(measurement.allocatedBytes == 0, "\(shape.label)")
         #expect(measurement.scopes.dropFirst().allSatisfy { ($0.decomposition != nil) == of.decompose })

@@ -1,7 +1,5 @@
 import Foundation
-import Testing
-
-@testable import Engine
+import TestSupport
 
 /// A temporary folder in which plugins are compiled; gone when the value is.
 final class Workshop {
@@ -58,18 +56,8 @@ final class Workshop {
   }
 
   func compile(file: String, name: String) throws -> String {
-    let library = "\(folder)/\(name).so"
-    let arguments = [
-      "cc", "-shared", "-fPIC", "-O2", "-pthread", "-I\(Self.package)/Sources/Nylon/ABI/include", file, "-o",
-      library,
-    ]
-    let words = arguments.map { strdup($0) } + [nil]
-    defer { words.forEach { free($0) } }
-    var pid: pid_t = 0
-    try #require(posix_spawnp(&pid, "cc", nil, nil, words, environ) == 0)
-    var status: Int32 = 0
-    while waitpid(pid, &status, 0) == -1, errno == EINTR {}
-    try #require(status == 0, "the test's plugin does not compile")
-    return library
+    try CPlugin.compile(
+      file, to: "\(name).so", in: folder,
+      options: ["-shared", "-fPIC", "-O2", "-pthread", "-I\(Self.package)/Sources/Nylon/ABI/include"])
   }
 }

@@ -3,13 +3,14 @@ import Lab
 import Results
 import Scenario
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Engine
 @testable import Nylon
 
 /// Workers that send a map for each call, scripted, behind a real broker.
-@Suite(.serialized) struct CallMapTests {
+@Suite(.serialized, .thread("nats")) struct CallMapTests {
   private func run(
     phases: [Phase] = [.requestFilter, .logging], verify: Verification = Verification(),
     _ maps: @escaping @Sendable (WorkerMessage) -> [[UInt8]]
@@ -23,10 +24,10 @@ import Testing
       return maps(request).map { Publication(subject: to, bytes: $0) }
     }
     defer { responder.stop() }
-    var load = NATSLoad(phases: phases, measureSeconds: 0.3)
+    var load = NATSLoad(phases: phases)
     load.dialect = .streamSDK
     load.verify = verify
-    let measurement = try load.run(broker.url)
+    let measurement = try load.run(broker.url) { $0.answered + $0.errors > 20 }
     let request = try #require(measurement.request)
     #expect(request.counts.closes && request.counts.sent > 4)
     return (request, responder.requests)

@@ -10,7 +10,7 @@ import Testing
 @testable import Engine
 
 /// The native client and brokers that break the protocol.
-@Suite(.serialized) struct HostileBrokerTests {
+@Suite(.serialized, .thread("nats")) struct HostileBrokerTests {
   private func with(
     _ load: NATSLoad, until enough: (@Sendable (LoadGlance) -> Bool)? = nil,
     _ serve: @escaping @Sendable (ScriptedBroker.Peer) -> Void

@@ -4,6 +4,7 @@ import Results
 import Nylon
 import Scenario
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Engine
@@ -15,7 +16,7 @@ private func monotonicNanoseconds() -> UInt64 {
 }
 
 /// Where the time goes behind NATS, with a real broker and workers that the tests script.
-@Suite(.serialized) struct NATSPartsTests {
+@Suite(.serialized, .thread("nats")) struct NATSPartsTests {
   static let names = ["to_worker", "worker_wait", "handler", "worker_reply", "to_host"]
 
   private func run(

@@ -3,21 +3,23 @@ import Lab
 import Results
 @testable import Scenario
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Engine
 @testable import Nylon
 
 /// The NATS transport with a real broker and workers that the tests script.
-@Suite(.serialized) struct NATSTests {
+@Suite(.serialized, .thread("nats")) struct NATSTests {
   private func with(
-    _ load: NATSLoad, phases: [Phase] = Phase.session, respond: @escaping Respond
+    _ load: NATSLoad, phases: [Phase] = Phase.session, until enough: (@Sendable (LoadGlance) -> Bool)? = nil,
+    respond: @escaping Respond
   ) throws -> (Engine.Measurement, [WorkerMessage]) {
     let broker = try Broker.start()
     defer { broker.stop() }
     let responder = try Responder(broker.url, phases: phases, respond: respond)
     defer { responder.stop() }
-    return (try load.run(broker.url), responder.requests)
+    return (try load.run(broker.url, until: enough), responder.requests)
   }
 
   @Test(arguments: [(1, 1), (1, 3), (2, 2), (2, 5)])
@@ -88,14 +90,14 @@ import Testing
   @Test(
     arguments: [[], [0xC1], [0x93, 1, 2, 3], Array("next".utf8), [0x81, 0xA6]] as [[UInt8]])
   func malformedBytesAreAnErrorAndNotAnAnswer(bytes: [UInt8]) throws {
-    let (measurement, _) = try with(NATSLoad(measureSeconds: 0.3)) { _, to in
+    let (measurement, _) = try with(NATSLoad()) { _, to in
       [Publication(subject: to, bytes: bytes)]
     }
     try expectErrors(measurement, protocolErrors: true)
   }
 
   @Test func aReplyWhoseContextIsNoneIsAnError() throws {
-    let (measurement, _) = try with(NATSLoad(measureSeconds: 0.3)) { request, to in
+    let (measurement, _) = try with(NATSLoad()) { request, to in
       [Publication(subject: to, bytes: reply(to: request, data: [1, 2, 3, 4, 5]))]
     }
     try expectErrors(measurement, protocolErrors: true)
@@ -103,7 +105,7 @@ import Testing
 
   @Test(arguments: [ReplyAction.error, .empty])
   func anErrorOfTheHandlerIsAnErrorAndNoBreachOfTheProtocol(action: ReplyAction) throws {
-    let (measurement, _) = try with(NATSLoad(measureSeconds: 0.3)) { request, to in
+    let (measurement, _) = try with(NATSLoad()) { request, to in
       [Publication(subject: to, bytes: reply(to: request, action, error: "broken"))]
     }
     try expectErrors(measurement, protocolErrors: false)
@@ -113,7 +115,7 @@ import Testing
     throws
   {
     for action in [ReplyAction.unknown, .missing] {
-      let (measurement, _) = try with(NATSLoad(measureSeconds: 0.3)) { request, to in
+      let (measurement, _) = try with(NATSLoad()) { request, to in
         [Publication(subject: to, bytes: reply(to: request, action))]
       }
       try expectErrors(measurement, protocolErrors: true)
@@ -125,7 +127,7 @@ import Testing
     defer { broker.stop() }
     var load = NATSLoad()
     load.policy.onError = .retry
-    let measurement = try load.run(broker.url)
+    let measurement = try load.run(broker.url) { $0.errors > 8 }
     let request = try #require(measurement.request)
     #expect(request.counts.sent > 8)
     #expect(request.counts.lost == request.counts.sent)
@@ -141,9 +143,9 @@ import Testing
       load: .closed(concurrency: 8), phases: [.requestFilter, .responseFilter, .logging])
     load.policy.onError = .continue
     load.policy.attempts = 1
-    let (measurement, _) = try with(load, phases: [.requestFilter, .logging]) { request, to in
-      [Publication(subject: to, bytes: reply(to: request))]
-    }
+    let (measurement, _) = try with(
+      load, phases: [.requestFilter, .logging], until: { $0.errors > 8 }
+    ) { request, to in [Publication(subject: to, bytes: reply(to: request))] }
     let request = try #require(measurement.request)
     #expect(request.counts.sent > 8)
     #expect(request.counts.lost == request.counts.sent)
@@ -176,7 +178,7 @@ import Testing
   }
 
   @Test func aReplyThatComesTwiceIsADuplicate() throws {
-    let (measurement, requests) = try with(NATSLoad(measureSeconds: 0.3)) { request, to in
+    let (measurement, requests) = try with(NATSLoad()) { request, to in
       let bytes = reply(to: request)
       return [Publication(subject: to, bytes: bytes), Publication(subject: to, bytes: bytes)]
     }
@@ -193,7 +195,7 @@ import Testing
   @Test func aReplyToNothingThatWasAskedIsUnexpected()
     throws
   {
-    let (measurement, requests) = try with(NATSLoad(measureSeconds: 0.3)) { request, to in
+    let (measurement, requests) = try with(NATSLoad()) { request, to in
       let root = to.dropLast(8)
       return ["fffe0000", "12345678", "0001fff0", "zz000000", "1"].map {
         Publication(subject: root + $0, bytes: reply(to: request))
@@ -244,10 +246,11 @@ import Testing
   @Test func manyDifferentContextsStayApart() throws {
     // More contexts than sessions may share: each session's own must come back to it.
     var load = NATSLoad(
-      load: .closed(concurrency: 8), phases: [.requestFilter, .logging], measureSeconds: 1)
+      load: .closed(concurrency: 8), phases: [.requestFilter, .logging])
     load.verify = Verification(responseHeaders: [KeyValue(key: "x-session", value: "")])
     let mixed = Mutex(0)
-    let (measurement, requests) = try with(load) { request, to in
+    let enough = UInt64(2 * ContextStates.mostShared)
+    let (measurement, requests) = try with(load, until: { $0.answered > enough }) { request, to in
       if request.phase == .logging {
         let context = request.data.flatMap { data in
           data.withUnsafeBytes { try? HTTPContext().applying(HTTPContextChange(decoding: $0)) }
@@ -268,7 +271,7 @@ import Testing
   }
 
   @Test func aRetryIsTheSameRequestAgain() throws {
-    var load = NATSLoad(load: .closed(concurrency: 1), measureSeconds: 0.3)
+    var load = NATSLoad(load: .closed(concurrency: 1))
     load.policy.onError = .retry
     let count = Mutex(0)
     let (measurement, requests) = try with(load) { request, to in
