@@ -7,7 +7,8 @@ import struct Engine.Measurement
 
 /// What a gate makes of one condition that both runs have.
 package struct GateRow: Codable, Sendable, Equatable {
-  package enum Verdict: String, Codable, Sendable {
+  /// How a gate decides on a condition.
+  package enum Verdict: String, Codable, Sendable, CaseIterable {
     /// Not worse by more than the margin.
     case kept
     /// Worse by more than the margin and surely worse at all, or the condition fails in a way in which it did not.
@@ -18,19 +19,29 @@ package struct GateRow: Codable, Sendable, Equatable {
     case invalid
   }
 
+  /// The target's name.
   package var target: String
+  /// The load's label.
   package var load: String
   /// A column of summary.csv: the median response time, or the throughput of a closed load with several in flight.
   package var metric: String
-  /// Medians over replicates, in the column's unit; nil when missing.
-  package var older, newer: Double?
+  /// The older run's median over replicates, in the column's unit; nil when missing.
+  package var older: Double?
+  /// The newer run's median over replicates, in the column's unit; nil when missing.
+  package var newer: Double?
   /// How much worse the newer run is: 0.3 is 30 %, of a throughput that each request takes 30 % longer; a negative
-  /// figure is better. With the ends of its interval of at least 95 %.
-  package var worse, worseLow, worseHigh: Double?
+  /// figure is better.
+  package var worse: Double?
+  /// The lower end of its interval of at least 95 %.
+  package var worseLow: Double?
+  /// The upper end of its interval of at least 95 %.
+  package var worseHigh: Double?
   /// What bare C took on the machine during the newer run, times that during the older one; nil when it was not
   /// measured beside both.
   package var machine: Double?
+  /// What the gate decides.
   package var verdict: Verdict
+  /// What the verdict follows from.
   package var why: String
 }
 

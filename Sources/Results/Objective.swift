@@ -40,13 +40,22 @@ extension ServiceLevel {
 
 /// What the replicates of a rate say of a service level.
 package struct RateTrial: Codable, Sendable, Equatable {
+  /// Requests per second.
   package var ratePerSecond: Double
-  /// Replicates that keep it, of those of which that can be said, of all.
-  package var held: Int, said: Int, measured: Int
+  /// Replicates that keep the service level.
+  package var held: Int
+  /// Replicates of which it can be said whether they keep it.
+  package var said: Int
+  /// All replicates.
+  package var measured: Int
   /// Replicates in which the rate itself was not reached.
   package var unreached: Int
-  /// The metric's median over replicates and its interval, microseconds; nil where there is none.
-  package var median, low, high: Double?
+  /// The metric's median over replicates, microseconds; nil where there is none.
+  package var median: Double?
+  /// The lower end of the median's interval, microseconds; nil with too few replicates.
+  package var low: Double?
+  /// The upper end of the median's interval, microseconds; nil with too few replicates.
+  package var high: Double?
 
   init(_ rate: Double, _ replicates: [Measurement], _ level: ServiceLevel) {
     ratePerSecond = rate
@@ -90,7 +99,8 @@ package struct RateTrial: Codable, Sendable, Equatable {
 
 /// The highest rate at which a target keeps its service level, as far as it was searched.
 package struct ObjectiveResult: Codable, Sendable, Equatable {
-  package enum Verdict: String, Codable, Sendable {
+  /// What a search for the highest rate came to.
+  package enum Verdict: String, Codable, Sendable, CaseIterable {
     /// `rate` keeps it in enough replicates, and `above` does not.
     case held
     /// `rate` keeps it in enough replicates, and is as much as closed loads reach.
@@ -103,8 +113,11 @@ package struct ObjectiveResult: Codable, Sendable, Equatable {
     case notSearched = "not_searched"
   }
 
+  /// The target's name.
   package var target: String
+  /// What must hold.
   package var objective: ServiceLevel
+  /// What the search came to.
   package var verdict: Verdict
   /// The highest rate that keeps it; nil without one.
   package var rate: RateTrial?

@@ -329,9 +329,13 @@ package enum LoadShape: Codable, Sendable, Hashable {
 
 /// A rate that rises evenly.
 package struct Ramp: Codable, Sendable, Hashable {
+  /// Requests per second at its beginning.
   package var fromPerSecond: Double
+  /// Requests per second at its end.
   package var toPerSecond: Double
+  /// How long the rate rises.
   package var overSeconds: Double
+  /// How its arrivals are spaced.
   package var arrivals: Arrivals
 
   package init(

@@ -5,6 +5,7 @@ import Foundation
 package struct ServiceLevel: Codable, Sendable, Equatable {
   /// Such as `response_p99_us`.
   package var metric: String
+  /// The bound.
   package var microseconds: Double
   /// Whether the bound itself is good enough; nil means no.
   package var orEqual: Bool?
