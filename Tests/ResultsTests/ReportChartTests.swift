@@ -289,11 +289,11 @@ struct HeadlineTests {
     let page = try Canonical.page().page
     let words = try page.texts("//header | //section[@class='card']").joined(separator: " ")
     for part in [
-      "a NATS plugin costs 523 µs a request more than FFI", "9 of 12 documented figures are kept or bettered",
-      "2 worse than stated", "1 undecided", "nats-throughput-loss", "Promises: 52 hold, 7 fail",
-      "less than about 83",
+      "a NATS plugin costs 672 µs a request more than FFI", "9 of 12 documented figures are kept or bettered",
+      "3 worse than stated", "nats-throughput-loss", "Promises: 52 hold, 7 fail", "less than about 993",
     ] {
       #expect(words.contains(part), "\(part) is not in \(words)")
     }
+    #expect(!words.contains("undecided"))
   }
 }
