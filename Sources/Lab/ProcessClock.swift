@@ -43,18 +43,19 @@ package enum ProcessClock {
 
   /// Whether a signal, such as SIGSTOP, has stopped a process.
   package static func isStopped(_ pid: Int32) -> Bool {
-    guard let text = fileText("/proc/\(pid)/stat"), let bracket = text.lastIndex(of: ")") else {
-      return false
-    }
-    return text[bracket...].dropFirst(2).first == "T"
+    facts(of: pid)?.first == "T"
   }
 
   /// A process's parent, group and session; nil when it is gone.
   private static func relatives(of pid: Int32) -> [Int32]? {
-    guard let text = fileText("/proc/\(pid)/stat"), let bracket = text.lastIndex(of: ")") else { return nil }
-    // Behind the name in brackets: the state, then these.
-    let numbers = text[bracket...].split(separator: " ").dropFirst(2).prefix(3).compactMap { Int32($0) }
+    guard let numbers = facts(of: pid)?.dropFirst().prefix(3).compactMap({ Int32($0) }) else { return nil }
     return numbers.count == 3 ? numbers : nil
+  }
+
+  /// What the kernel says of a process behind its name in brackets: its state, then numbers; nil when it is gone.
+  private static func facts(of pid: Int32) -> ArraySlice<Substring>? {
+    guard let text = fileText("/proc/\(pid)/stat"), let bracket = text.lastIndex(of: ")") else { return nil }
+    return text[bracket...].split(separator: " ").dropFirst()
   }
 
   private static func numbers(in folder: String) -> [Int32] {

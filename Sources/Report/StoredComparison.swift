@@ -22,7 +22,7 @@ package struct StoredComparison: Sendable {
 
   /// The answer first, then what it rests on.
   package func answer(colour: Bool) -> String {
-    let table = gate.map { judged($0.rows.sorted { $0.rank < $1.rank }) } ?? figures(Answer.askedRows(rows))
+    let table = gate.map { judged($0.byVerdict) } ?? figures(Answer.askedRows(rows))
     var shown = table
     shown.rows = Array(table.rows.prefix(Self.mostRows))
     let rest = table.rows.count - shown.rows.count
@@ -81,7 +81,7 @@ package struct StoredComparison: Sendable {
   }
 
   private static func reasons(_ gate: Gate) -> [String] {
-    gate.rows.filter { $0.verdict != .kept }.sorted { $0.rank < $1.rank }.map {
+    gate.byVerdict.filter { $0.verdict != .kept }.map {
       "\($0.target) \($0.load): \($0.verdict.rawValue), \($0.why)."
     }
   }
@@ -165,14 +165,4 @@ extension GateRow {
     case .unclear, .invalid: .unsure
     }
   }
-
-  fileprivate var rank: Int {
-    switch verdict {
-    case .regressed: 0
-    case .invalid: 1
-    case .unclear: 2
-    case .kept: 3
-    }
-  }
-
 }

@@ -7,16 +7,16 @@ import struct Engine.Measurement
 
 /// What a gate makes of one condition that both runs have.
 package struct GateRow: Codable, Sendable, Equatable {
-  /// How a gate decides on a condition.
+  /// How a gate decides on a condition; the first of these that a condition has decides for the whole run.
   package enum Verdict: String, Codable, Sendable, CaseIterable {
-    /// Not worse by more than the margin.
-    case kept
     /// Worse by more than the margin and surely worse at all, or the condition fails in a way in which it did not.
     case regressed
-    /// The interval is too wide for either, or the verdict is not firm.
-    case unclear
     /// One of the runs has no figure that may be used.
     case invalid
+    /// The interval is too wide for either, or the verdict is not firm.
+    case unclear
+    /// Not worse by more than the margin.
+    case kept
   }
 
   /// The target's name.
@@ -88,10 +88,12 @@ package struct Gate: Sendable {
 
   package func count(_ verdict: GateRow.Verdict) -> Int { rows.count { $0.verdict == verdict } }
 
-  /// The verdict that decides: the first of these that a condition has. Nothing in common is nothing judged.
-  package var verdict: GateRow.Verdict {
-    let order: [GateRow.Verdict] = [.regressed, .invalid, .unclear]
-    return order.first { count($0) > 0 } ?? (rows.isEmpty ? .invalid : .kept)
+  /// The verdict that decides. Nothing in common is nothing judged.
+  package var verdict: GateRow.Verdict { GateRow.Verdict.allCases.first { count($0) > 0 } ?? .invalid }
+
+  /// The rows, those that decide first.
+  package var byVerdict: [GateRow] {
+    GateRow.Verdict.allCases.flatMap { verdict in rows.filter { $0.verdict == verdict } }
   }
 
   /// The comparison's rows, those that were judged with their verdict.

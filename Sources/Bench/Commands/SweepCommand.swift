@@ -85,9 +85,8 @@ struct SweepCommand: BenchCommand {
     for place in plan.targets.indices {
       plan.targets[place].objective = level ?? plan.targets[place].objective
     }
-    let run = try BenchRun(plan: plan, options: options)
+    let run = try BenchRun.searching(plan: plan, options: options)
     run.document.serviceLevel = level
-    run.following = RateSearch(confirms: !options.quick).next
     let document = try run.execute()
     try Outcome.present(
       document, options, hasAnswer: false,

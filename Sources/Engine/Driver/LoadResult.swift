@@ -109,13 +109,13 @@ package enum LoadResult {
       var histogram = LatencyHistogram()
       for recorder in recorders { histogram.merge(recorder.response(window: place)) }
       let failures = recorders.map { $0.failures(window: place) }
-      let timeouts = failures.reduce(0) { $0 + $1.timeouts }
+      let timeouts = failures.reduce(0) { $0 &+ $1.timeouts }
       return MeasurementWindow(
         startSeconds: start, durationSeconds: length, completed: histogram.count,
         p50Nanoseconds: histogram.printableValue(atPercentile: 50),
         p99Nanoseconds: histogram.printableValue(atPercentile: 99),
         maxNanoseconds: histogram.isEmpty ? nil : histogram.greatestNanoseconds,
-        failed: failures.reduce(timeouts) { $0 + $1.others }, timeouts: timeouts)
+        failed: failures.reduce(timeouts) { $0 &+ $1.others }, timeouts: timeouts)
     }
   }
 }
