@@ -31,18 +31,19 @@ final class Workbench {
     self.plan = plan
     links = NetworkLinks(seed: plan.seed)
     for target in plan.targets {
-      switch target.transport {
-      case .ffi(let spec):
+      if let spec = target.inProcess {
+        let plugin = target.behind?.plugin ?? target.plugin
         let path = try PackageFiles.plugin(spec.file)
-        pluginPaths[target.plugin] = path
+        pluginPaths[plugin] = path
         if !FileManager.default.fileExists(atPath: path) {
           throw LabError.missing(
             "The plugin '\(path)' of target '\(target.name)'",
-            remedy: "Build it, or correct `file:` of plugin '\(target.plugin)'.")
+            remedy: "Build it, or correct `file:` of plugin '\(plugin)'.")
         }
         do { try PluginLibrary.checkFile(path) } catch { throw LoadFailure(error) }
-        addPlugin(target.plugin, path)
-      case .nats(let spec):
+        addPlugin(plugin, path)
+      }
+      if case .nats(let spec) = target.transport {
         // A missing or wrong file, a broker that does not answer or refuses us: found before anything is started.
         try Broker.checkFiles(auth: spec.auth, tls: spec.tls, servers: spec.servers)
         for server in spec.servers where asksBrokers {
@@ -77,7 +78,8 @@ final class Workbench {
     onGlance: (LoadGlanceAt) -> Bool
   ) throws -> Engine.Measurement {
     var order = LoadOrder(
-      plan, target: target, load: load, replicate: replicate, pluginPath: pluginPaths[target.plugin] ?? "")
+      plan, target: target, load: load, replicate: replicate,
+      pluginPath: pluginPaths[target.behind?.plugin ?? target.plugin] ?? "")
     order.warmupSeconds = warmupSeconds ?? plan.warmupSeconds
     do {
       let measurement = try measure(&order, onGlance: onGlance)
@@ -237,7 +239,7 @@ final class Workbench {
   private func damaged(
     _ measurement: Engine.Measurement, _ fault: InvalidReason?, _ order: LoadOrder
   ) throws -> Engine.Measurement? {
-    guard order.target.transport.name == "ffi", let damage = measurement.damage(order: order) else {
+    guard order.target.inProcess != nil, let damage = measurement.damage(order: order) else {
       return nil
     }
     let reason = InvalidReason(
@@ -252,7 +254,7 @@ final class Workbench {
   private static func fault(
     _ outcome: LoadOutcome, hang: String?, order: LoadOrder, call: HostCall
   ) -> InvalidReason? {
-    let isInProcess = order.target.transport.name == "ffi"
+    let isInProcess = order.target.inProcess != nil
     func reason(_ code: InvalidReason.Code, _ detail: String) -> InvalidReason {
       let words = outcome.lastWords.isEmpty ? "it said nothing" : "last words: \(outcome.lastWords)"
       return InvalidReason(code: isInProcess ? code : .failed, detail: "\(detail); \(words)")

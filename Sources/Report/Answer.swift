@@ -91,9 +91,8 @@ package enum Answer {
     var plugins: [String] = []
     var pools: [(workers: String, manner: String)] = []
     for target in document.scenario.targets {
-      switch target.transport {
-      case .ffi(let spec): plugins.append(fileName(spec.file))
-      case .nats(let spec):
+      if let spec = target.inProcess { plugins.append(fileName(spec.file)) }
+      if case .nats(let spec) = target.transport {
         let workers = spec.workers.map { "\($0.count) x \($0.command.map(fileName).joined(separator: " "))" }
         let pool = (workers ?? "workers of '\(target.plugin)' that ran already", manner(spec))
         if !pools.contains(where: { $0 == pool }) { pools.append(pool) }

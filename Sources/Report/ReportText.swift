@@ -71,6 +71,7 @@ enum ReportText {
         "pool '\(target.plugin)', handler '\(target.handler)', "
           + (spec.workers.map { "\($0.count) workers '\($0.command.joined(separator: " "))'" }
             ?? "workers that ran already") + ", over NATS" + (target.host == .nylon ? ", host: nylon" : "")
+          + (target.behind.map { ", behind plugin '\($0.plugin)', handler '\($0.handler)', in-process" } ?? "")
       }
     }
     return [

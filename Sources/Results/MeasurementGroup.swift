@@ -30,7 +30,10 @@ package struct MeasurementGroup {
   /// What a session consists of: its phases, and what begins it where something does.
   package var stepNames: [String] { scopeNames.filter { $0 != "request" } }
 
-  package var phaseNames: [String] { stepNames.filter { $0 != Measurement.initializeScope } }
+  /// Those of the target itself: a plugin that its requests pass first has its name before the phase's.
+  package var phaseNames: [String] {
+    stepNames.filter { $0 != Measurement.initializeScope && !$0.contains(".") }
+  }
 
   /// The replicates that show what happened to them: all that are not broken.
   var whole: [Measurement] { measurements.filter { !$0.isBroken } }

@@ -155,6 +155,7 @@ extension Target {
   package func redacted() -> Target {
     var target = self
     target.verify.responseHeaders = Redaction.pairs(verify.responseHeaders)
+    target.behind?.spec.configJSON = Redaction.json(behind?.spec.configJSON ?? "")
     switch transport {
     case .ffi(var spec):
       spec.configJSON = Redaction.json(spec.configJSON)

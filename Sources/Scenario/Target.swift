@@ -27,6 +27,8 @@ package struct Target: Codable, Sendable, Equatable {
   package var decompose: Bool?
   /// Whether the run does without it when its plugin, or the program of its workers, is not there; nil means no.
   package var optional: Bool?
+  /// The plugin in the host's own process that each phase passes before it goes to the pool; nil where there is none.
+  package var behind: PrecedingPlugin?
   /// What the highest rate is searched for, the scenario's unless the target has its own; nil where none is searched.
   package var objective: ServiceLevel?
 
@@ -38,6 +40,9 @@ package struct Target: Codable, Sendable, Equatable {
   /// Nylon's defaults for all four phases.
   package static let standardPolicies: [Phase: PhasePolicy] = Dictionary(
     uniqueKeysWithValues: Phase.session.map { ($0, PhasePolicy.standard(for: $0)) })
+
+  /// The plugin that the host loads into its own process for it; nil where there is none.
+  package var inProcess: FFISpec? { if case .ffi(let spec) = transport { spec } else { behind?.spec } }
 
   /// The network links on the way to it; empty when there are none.
   package var links: [LinkSpec] {
@@ -80,6 +85,26 @@ extension Target {
       name: name, plugin: plugin, handler: handler, transport: transport, phases: phases, loads: loads,
       policies: policies)
   }
+}
+
+/// A plugin in the host's own process whose phases come before those of a pool, in the same request.
+package struct PrecedingPlugin: Codable, Sendable, Equatable {
+  /// Its name in `plugins:`.
+  package var plugin: String
+  package var handler: String
+  package var spec: FFISpec
+  /// How each phase is timed; has an entry for each of the four phases.
+  package var policies: [Phase: PhasePolicy]
+
+  /// What the record of one of its phases is called.
+  package func scope(_ phase: Phase) -> String { "\(plugin).\(phase.subjectFragment)" }
+
+  static let keys = Keys<Void>(
+    "behind", home: "a target's behind:", of: (),
+    [
+      Key("plugin", "an entry of `plugins:` with `type: ffi`", default: "required"),
+      Key("handler", "name of the handler", default: "the plugin's `entry_point`").also("entry_point"),
+    ])
 }
 
 /// What happens to a request when `max_in_flight` sessions are in flight.

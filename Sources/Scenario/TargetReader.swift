@@ -94,6 +94,12 @@ struct TargetReader {
         "link", \.links, .links, "a network that is put between the parts",
         default: "none: all on this machine"
       ).only("NATS"),
+      Key(
+        "behind",
+        "a plugin in the host's own process that each request passes first, phase by phase, as with two plugins on a "
+          + "route. Each has its own timeouts and retries, and sees the response as the upstream sent it",
+        allowed: "see below"
+      ).only("NATS"),
       Key(removed: "client", "the NATS connection is nylon-bench's own"),
       Key(removed: "flush", "nylon-bench's own NATS connection always writes at once"),
     ])
@@ -179,13 +185,44 @@ struct TargetsReader {
         ?? Self.defaultLimit(used),
       overflow: written.overflow ?? plugin.overflow ?? broker?.overflow ?? .queue, verify: written.verify,
       decompose: written.decompose ?? decompose, optional: written.optional,
+      behind: plugin.kind == .messaging ? preceding(block) : nil,
       objective: ServiceLevel.read(block, columns: metrics) ?? objective)
     let limitKey =
       written.maxInFlight != nil
       ? block.childPath("max_in_flight")
       : (plugin.maxInFlight != nil ? plugin.block : broker?.block)?.childPath("max_inflight")
     if let limitKey { check(used, of: target, limitKey: limitKey) }
+    if target.behind != nil { checkPreceded(target, block) }
     return target
+  }
+
+  /// The plugin that comes before a pool; what is wrong with it is noted.
+  private func preceding(_ block: Block) -> PrecedingPlugin? {
+    guard let block = block.block("behind", rows: PrecedingPlugin.keys.rows), let plugin = plugin(block)
+    else {
+      return nil
+    }
+    guard plugin.kind == .ffi else {
+      return block.refuse(
+        "plugin", "is not loaded in-process",
+        remedy: "name a plugin of `type: ffi`; the pool is the target's own")
+    }
+    guard let handler = handler(block, plugin) else { return nil }
+    return PrecedingPlugin(
+      plugin: plugin.name, handler: handler, spec: FFISpec(file: plugin.file, configJSON: plugin.configJSON),
+      policies: policies(plugin, nil, TargetReader()))
+  }
+
+  /// Notes what a target cannot be asked together with `behind:`.
+  private func checkPreceded(_ target: Target, _ block: Block) {
+    if target.isDecomposed {
+      block.fail(
+        "behind", "cannot be decomposed: its phases have parts of another kind",
+        remedy: "write decompose: false for this target")
+    }
+    if target.host == .nylon {
+      block.fail("behind", "is not known to host: nylon", remedy: "leave one of them out")
+    }
   }
 
   /// What the generator cannot do is refused, not measured by halves.

@@ -116,6 +116,20 @@ struct FaultTests {
       "plugin: pool}", "plugin: pool, client: native}",
       "test.yaml:9:32: targets.1.client: was removed: the NATS connection is nylon-bench's own; "
         + "delete the line"),
+    Wrong(
+      "plugin: pool}", "plugin: pool, behind: {plugin: pool, handler: noop}}",
+      "targets.1.behind.plugin = 'pool': is not loaded in-process", "name a plugin of `type: ffi`"),
+    Wrong(
+      "plugin: pool}", "plugin: pool, behind: {plugin: in-process}}", "targets.1.behind.handler: is missing"),
+    Wrong(
+      "plugin: pool}", "plugin: pool, behind: {plugin: in-process, handler: noop}, decompose: true}",
+      "targets.1.behind: cannot be decomposed", "write decompose: false"),
+    Wrong(
+      "plugin: pool}",
+      "plugin: pool, host: nylon, dialect: stream-sdk, behind: {plugin: in-process, handler: noop}}",
+      "targets.1.behind: is not known to host: nylon"),
+    Wrong(
+      "handler: noop", "handler: noop, behind: {plugin: in-process, handler: noop}", "is for NATS targets"),
     Wrong("plugin: pool}", "plugin: pool, flush: immediate}", "targets.1.flush: was removed", "delete"),
     Wrong(
       "plugin: pool}", "plugin: pool, flsh: 1}", "flsh: is not a key of this block; Allowed: name, plugin"),

@@ -37,7 +37,21 @@ struct PhaseStep: Sendable {
           chunk: chunk, policy: policy)
       }
     }
+    if let plugin = order.target.behind {
+      return zip(steps(of: plugin, order.target.phases), phases).flatMap { [$0, $1] }
+    }
     return initialization(of: order.target) + phases
+  }
+
+  /// The steps of the plugin that a pool's requests pass first, recorded behind the pool's.
+  static func steps(of plugin: PrecedingPlugin, _ phases: [Phase]) -> [PhaseStep] {
+    phases.enumerated().map { place, phase in
+      let policy = plugin.policies[phase] ?? .standard(for: phase)
+      return PhaseStep(
+        timeout: UInt64(policy.timeoutMilliseconds) * 1_000_000, scope: phases.count + place + 1,
+        phase: phase,
+        chunk: 0, policy: policy)
+    }
   }
 
   /// The `initialize` requests with which Nylon's own host begins a session, one for each phase there is. Whatever
@@ -559,7 +573,7 @@ extension LoadDriver {
     let scope = step.scope
     if outcome == .timeouts { transport.abandon(slot: place) }
     // A handler that still runs in this process would answer for whatever comes next.
-    let sessionIsStuck = outcome == .timeouts && transport.isInProcess
+    let sessionIsStuck = outcome == .timeouts && transport.holds(slot: place)
     if step.policy.onError == .retry, !sessionIsStuck, Int(slot.pointee.attempt) < step.policy.attempts {
       retryLater(slot, step: step, now: now)
       return

@@ -59,8 +59,19 @@ package struct LoadOrder: Codable, Sendable, Equatable {
     RecordingLayout(
       threads: effectiveThreads,
       scopes: ["request"] + target.phases.map(\.subjectFragment)
+        + (target.behind.map { target.phases.map($0.scope) } ?? [])
         + (target.host == .nylon ? [Measurement.initializeScope] : []),
       windows: Self.windows, parts: target.isDecomposed ? target.transport.partNames : [])
+  }
+
+  /// What the plugin in this process that a pool's requests pass first is told to do.
+  func preceding(_ plugin: PrecedingPlugin) -> LoadOrder {
+    var order = self
+    (order.target.transport, order.target.handler) = (.ffi(plugin.spec), plugin.handler)
+    (order.target.behind, order.target.verify) = (nil, Verification())
+    order.request.bodyChunks = nil
+    order.threads = effectiveThreads
+    return order
   }
 
   /// A thread's part of all places, or of all NATS connections.

@@ -57,27 +57,32 @@ package struct LoadRunner {
   /// - Throws: ``PluginError``, ``BrokerError``, ``SecurityFileError`` or ``LoadFailure`` when the load cannot
   ///   start.
   package func measure(keep: (Measurement) throws -> Void) throws {
-    switch order.target.transport {
-    case .ffi(let spec):
-      area.call = .load
-      let plugin = try PluginLibrary(path: order.pluginPath)
-      area.call = .initialize
-      plugin.start(configJSON: spec.configJSON)
-      area.call = .none
-      let measurement = run(
-        transports: try FFITransport.make(order: order, spec: spec, plugin: plugin, area: area))
-      try keep(measurement)
-      // A plugin that did not come back from a call must not be called again.
-      if measurement.has(.pluginHung) { return }
-      area.call = .shutdown
-      plugin.shutdown()
-      area.call = .none
-    case .nats(let spec):
-      try keep(try measure(spec))
-    }
+    let plugin = try order.target.inProcess.map(load)
+    let measurement =
+      switch (order.target.transport, plugin) {
+      case (.nats(let spec), _): try measure(spec, behind: plugin)
+      case (.ffi(let spec), let plugin?):
+        run(transports: try FFITransport.make(order: order, spec: spec, plugin: plugin, area: area))
+      case (.ffi, nil): preconditionFailure("a target in this process has a plugin")
+      }
+    try keep(measurement)
+    // A plugin that did not come back from a call must not be called again.
+    guard let plugin, !measurement.has(.pluginHung) else { return }
+    area.call = .shutdown
+    plugin.shutdown()
+    area.call = .none
   }
 
-  private func measure(_ spec: NATSSpec) throws -> Measurement {
+  private func load(_ spec: FFISpec) throws -> PluginLibrary {
+    area.call = .load
+    let plugin = try PluginLibrary(path: order.pluginPath)
+    area.call = .initialize
+    plugin.start(configJSON: spec.configJSON)
+    area.call = .none
+    return plugin
+  }
+
+  private func measure(_ spec: NATSSpec, behind plugin: PluginLibrary?) throws -> Measurement {
     let probe = DialectProbe(order: order, spec: spec)
     let known = try probe.dialect()
     // Where no worker answered the probe, the load uses the default dialect, and its answers show whether that is right.
@@ -91,7 +96,13 @@ package struct LoadRunner {
       throw failure
     }
     let transports = try NATSTransport.make(order: order, spec: spec, dialect: dialect, area: area)
-    var measurement = run(transports: transports)
+    var measurement: Measurement
+    if let plugin, let first = order.target.behind {
+      measurement = run(
+        transports: try HybridTransport.make(order: order, first, plugin, pools: transports, area: area))
+    } else {
+      measurement = run(transports: transports)
+    }
     measurement.client = Measurement.nativeClient
     measurement.dialect = known
     for remark in warnings + transports.flatMap(\.remarks) where !measurement.warnings.contains(remark) {

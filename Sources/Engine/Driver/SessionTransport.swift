@@ -75,8 +75,10 @@ struct CompletionRing {
 protocol SessionTransport: AnyObject, SendableMetatype {
   /// Where ends of phases are put.
   var completions: CompletionRing { get }
-  /// Whether a phase that timed out still runs in this process, so that its session is over.
+  /// Whether phases run in this process.
   var isInProcess: Bool { get }
+  /// Whether the phase of a slot, which timed out, still runs in this process, so that its session is over.
+  func holds(slot: Int) -> Bool
   /// Whether `now` is another clock than `MonotonicClock`, as a simulation's is. The driver reads the
   /// usual one by itself: a call through the protocol would cost a tenth of the read.
   static var hasOwnClock: Bool { get }
@@ -108,6 +110,7 @@ extension SessionTransport {
   static var hasOwnClock: Bool { false }
   func now() -> UInt64 { MonotonicClock.nanoseconds }
   func tally() {}
+  func holds(slot: Int) -> Bool { isInProcess }
 }
 
 /// Numbers sessions so that the slot follows from the number alone, without a lock.

@@ -48,8 +48,13 @@ final class FFITransport: SessionTransport {
   ///
   /// One set in a process at a time: the callback has no user pointer, so there is one host. A
   /// later set is safe from callbacks for an earlier one's sessions; its memory is never freed.
+  ///
+  /// - Parameters:
+  ///   - steps: of a session; nil for those of the order.
+  ///   - rings: where the threads' ends of phases are put; nil for rings of their own.
   static func make(
-    order: LoadOrder, spec: FFISpec, plugin: PluginLibrary, area: RecordingArea
+    order: LoadOrder, spec: FFISpec, plugin: PluginLibrary, area: RecordingArea, steps: [PhaseStep]? = nil,
+    rings: [CompletionRing]? = nil
   ) throws(PluginError) -> [FFITransport] {
     let counts = (0..<order.effectiveThreads).map { order.share(of: order.placeCount, thread: $0).count }
     let host = UnsafeMutablePointer<FFIHost>.allocate(capacity: 1)
@@ -62,7 +67,8 @@ final class FFITransport: SessionTransport {
     let transports = counts.indices.map { thread in
       FFITransport(
         order: order, spec: spec, plugin: plugin, host: host, thread: thread, slots: counts[thread],
-        recorder: area.threadRecorder(thread))
+        recorder: area.threadRecorder(thread), steps: steps ?? PhaseStep.steps(of: order),
+        ring: rings?[thread] ?? CompletionRing(slots: counts[thread]))
     }
     try transports[0].tryEntry(order.target.handler, area)
     return transports
@@ -76,10 +82,10 @@ final class FFITransport: SessionTransport {
 
   private init(
     order: LoadOrder, spec: FFISpec, plugin: PluginLibrary, host: UnsafeMutablePointer<FFIHost>, thread: Int,
-    slots: Int, recorder: ThreadRecorder
+    slots: Int, recorder: ThreadRecorder, steps: [PhaseStep], ring: CompletionRing
   ) {
     let content = RequestContent(order.request, seed: order.seed)
-    completions = CompletionRing(slots: slots)
+    completions = ring
     self.plugin = plugin
     self.host = host
     self.thread = host.pointee.threads + thread
@@ -91,7 +97,6 @@ final class FFITransport: SessionTransport {
     upstream = ResponseState(upstream: content.response)
     check = ResponseCheck(order.target.verify, upstreamBody: content.response.body)
     entry = RequestAnswers.keep(order.target.handler.utf8)
-    let steps = PhaseStep.steps(of: order)
     let places = UnsafeMutablePointer<PhaseStep>.allocate(capacity: steps.count)
     places.initialize(from: steps, count: steps.count)
     self.steps = UnsafePointer(places)
