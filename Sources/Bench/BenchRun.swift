@@ -183,6 +183,11 @@ final class BenchRun {
       for reason in measurement.invalidReasons { Console.error("invalid: \(name): \(reason)") }
       for warning in measurement.warnings { Console.error("warning: \(name): \(warning)") }
     }
+    if let defect = measurement.accounting?.defects(of: measurement).first {
+      throw CountsDoNotClose(
+        description: "internal error: \(measurement.target) under \(measurement.load): \(defect). "
+          + "The run is saved; please report it with its run.json.")
+    }
     for scope in measurement.scopes where !scope.counts.closes {
       throw CountsDoNotClose(
         description: "internal error: \(measurement.target) under \(measurement.load), \(scope.scope): "

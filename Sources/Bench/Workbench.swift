@@ -129,6 +129,7 @@ final class Workbench {
     _ order: inout LoadOrder, onGlance: (LoadGlanceAt) -> Bool
   ) throws -> Engine.Measurement {
     let target = order.target
+    let ledgers = try ledgers(for: &order)
     var pool: WorkerPool?
     var servers: [String] = []
     if case .nats(var spec) = target.transport {
@@ -152,28 +153,43 @@ final class Workbench {
       if spec.workers != nil {
         pool = try WorkerPool.start(
           for: target, servers: try links.urls(to: servers, for: target, .brokerWorkers),
-          monitor: spec.servers.isEmpty ? broker?.monitor : nil)
+          monitor: spec.servers.isEmpty ? broker?.monitor : nil,
+          ledger: ledgers.map { (HandledRequest.variable, $0.poolDescriptor) })
         order.workerPIDs = pool?.pids ?? []
       }
     }
     defer { pool?.stop() }
     links.begin(target, to: servers)
-    var measurement = try runLoad(order, onGlance: onGlance)
+    var measurement = try runLoad(order, ledgers, onGlance: onGlance)
     if case .nats(let spec) = target.transport, spec.dialect == nil {
       detectedDialects[target.name] = measurement.dialect
     }
     links.judge(&measurement)
     noteDeaths(pool, order: order, in: &measurement)
+    if isAccounted(target) {
+      pool?.stop()
+      measurement.accounting = ledgers?.accounting() ?? Accounting(gap: Ledgers.obstacle(for: target))
+    }
     return measurement
   }
 
+  private func isAccounted(_ target: Target) -> Bool { plan.accounting ?? false }
+
+  /// Ledgers for a load whose requests are accounted for, and room for them in its order.
+  private func ledgers(for order: inout LoadOrder) throws -> Ledgers? {
+    guard isAccounted(order.target), Ledgers.obstacle(for: order.target) == nil else { return nil }
+    let ledgers = try Ledgers(order)
+    order.ledger = ledgers.layout
+    return ledgers
+  }
+
   private func runLoad(
-    _ order: LoadOrder, onGlance: (LoadGlanceAt) -> Bool
+    _ order: LoadOrder, _ ledgers: Ledgers?, onGlance: (LoadGlanceAt) -> Bool
   ) throws -> Engine.Measurement {
     let shared = try SharedRecording(layout: order.layout)
     let process = try LoadProcess.start(
       order: Array(try JSONEncoder().encode(order)), program: loadProgram, sharedMemory: shared.descriptor,
-      environment: loadEnvironment, secrets: secrets(of: order))
+      ledger: ledgers?.hostDescriptor, environment: loadEnvironment, secrets: secrets(of: order))
     let watch = order.brokerPID.flatMap { _ in broker }.map {
       BrokerWatch($0.monitor, area: shared.area, seconds: order.measureSeconds)
     }

@@ -36,8 +36,12 @@ package final class WorkerPool: Sendable {
   /// queue group, for each of the target's phases, as there are workers; that holds for workers of any kind.
   /// Without it: the worker has said "started successfully", as the real SDK and ours do. Another
   /// worker that does not say so counts as ready when `start_seconds` have passed and it still runs.
+  ///
+  /// - Parameter ledger: a descriptor that the workers inherit, to which they note what their handlers see, and the
+  ///   variable that tells them its number.
   package static func start(
-    for target: Target, servers: [String] = [], monitor: BrokerMonitor?
+    for target: Target, servers: [String] = [], monitor: BrokerMonitor?,
+    ledger: (variable: String, descriptor: Int32)? = nil
   ) throws(LabError) -> WorkerPool {
     guard case .nats(let pool) = target.transport, let spec = pool.workers,
       let program = spec.command.first, spec.count > 0
@@ -51,7 +55,9 @@ package final class WorkerPool: Sendable {
       arguments: (spec.isOwn ? ["--name", target.plugin, "--prefix", pool.subjectPrefix] : [])
         + spec.command.dropFirst(),
       environment: environment(pool, target.plugin, servers.isEmpty ? pool.servers : servers)
+        .merging(ledger.map { [$0.variable: "\(ledgerDescriptor)"] } ?? [:]) { $1 }
         .merging(spec.environment) { $1 },
+      descriptors: [ledger?.descriptor].compactMap { $0 },
       secrets: pool.secretWords(servers: servers))
     let deadline = Deadline.after(.seconds(min(max(spec.startSeconds, 0.1), 3600)))
     let subjects = target.phases.map { "\(pool.subjectPrefix).\(target.plugin).\($0.subjectFragment)" }
@@ -83,6 +89,9 @@ package final class WorkerPool: Sendable {
     }
     return started
   }
+
+  /// The ledger's descriptor in a worker.
+  private static let ledgerDescriptor = 3
 
   private static func environment(
     _ pool: NATSSpec, _ plugin: String, _ servers: [String]

@@ -35,6 +35,8 @@ package enum Answer {
       table(claims(document), colour).dropLast() + promises(document),
     ]
     parts += ramps.map { table($0, colour) }
+    let accounts = Accounting.sentences(document).flatMap { wrapped($0) }
+    parts += [accounts.isEmpty ? [] : accounts + [""]]
     if !document.expectations.isEmpty {
       parts.append(table(ResultTables.expectations(document.expectations), colour))
     }
@@ -55,7 +57,7 @@ package enum Answer {
     }
     let words = [
       [about + "."], findings(document), otherHosts(document), furtherSubjects(document),
-      ruleOfThumb(document), promises(document), anomalies(document),
+      ruleOfThumb(document), Accounting.sentences(document), promises(document), anomalies(document),
     ].map { lines in lines.map { $0.trimmingCharacters(in: .whitespaces) }.joined(separator: " ") }
     return ReportSection(
       title: "The answer",

@@ -5,9 +5,12 @@ import Results
 
 /// The CSV files of a run, each a pure function of it.
 enum CSV {
-  /// The five files, and `parts.csv` of a run that has parts.
+  /// The files that only runs have in which there is something for them.
+  private static let optional: Set<String> = ["parts.csv", "accounting.csv"]
+
+  /// The five files, and those of the others that have rows.
   static func files(_ document: RunDocument) -> [ReportTable] {
-    all.map { $0.table(document) }.filter { $0.title != "parts.csv" || !$0.rows.isEmpty }
+    all.map { $0.table(document) }.filter { !optional.contains($0.title) || !$0.rows.isEmpty }
   }
 
   /// The manual's list of columns, which docs/columns.md holds.
@@ -37,6 +40,10 @@ enum CSV {
       file("claims.csv", "A row per claim and condition", ClaimVerdict.columns, \.claims),
       file(
         "parts.csv", "With `decompose:`, a row per phase, replicate and part", PartRow.columns, PartRow.all),
+      file(
+        "accounting.csv",
+        "With `accounting:` or `faults:`, a row per phase, replicate and way in which its requests ended",
+        AccountingRow.columns, AccountingRow.all),
     ]
   }
 

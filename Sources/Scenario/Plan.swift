@@ -51,6 +51,8 @@ package struct Plan: Codable, Sendable, Equatable {
     set { brokerToken = newValue }
   }
   package var seed: UInt64 = 1
+  /// Whether the phase requests are accounted for; nil: of targets with faults.
+  package var accounting: Bool?
   package var expectations: [Expectation] = []
   /// What the loader found odd but not wrong; holds no secrets.
   package var warnings: [String] = []
@@ -106,6 +108,11 @@ package struct Plan: Codable, Sendable, Equatable {
           + "can be given none; every user of the machine can then read the messages",
         default: "`true`"),
       Key("seed", \.seed, .seed, "seed of arrivals, bodies and ids"),
+      Key(
+        "accounting", \.accounting, .flag,
+        "whether each phase request is accounted for: the host notes what it sent and `nylon-worker` what its handlers "
+          + "saw, and both are joined, see \"Accounting\"",
+        default: "`true` for a target with `faults`, else `false`"),
       Key(
         "decompose", "`true`: measure where the time of each phase goes; see \"Where the time goes\"",
         default: "`false`", allowed: "`true`, `false`"),

@@ -113,13 +113,16 @@ final class LoadDriver<Transport: SessionTransport> {
   let windowNanoseconds: UInt64
   /// A time without an answer that is longer may be a stall.
   let stallNanoseconds: UInt64
+  /// Where each phase request is noted; nil where that is not asked for.
+  let ledger: ThreadLedger?
 
   /// A driver of `slotCount` slots; `schedule` is nil in a closed loop.
   init(
     transport: Transport, steps: [PhaseStep], slotCount: Int, schedule: ArrivalSchedule?,
-    overflow: OverflowPolicy, window: LoadWindow, area: RecordingArea, thread: Int
+    overflow: OverflowPolicy, window: LoadWindow, area: RecordingArea, thread: Int, ledger: LedgerArea? = nil
   ) {
     self.transport = transport
+    self.ledger = ledger?.thread(thread, slots: slotCount)
     hasOwnClock = Transport.hasOwnClock
     completions = transport.completions
     recorder = area.threadRecorder(thread)
@@ -147,6 +150,7 @@ final class LoadDriver<Transport: SessionTransport> {
   }
 
   deinit {
+    ledger?.deallocate()
     steps.deallocate()
     state.deallocate()
     slots.deallocate()
@@ -170,6 +174,7 @@ final class LoadDriver<Transport: SessionTransport> {
     takePending()
     if !state.pointee.isQuiet { noteStall(until: state.pointee.window.measureEnd) }
     loseTheRest(at: time())
+    ledger?.settleAll()
     transport.tally()
   }
 
@@ -400,6 +405,17 @@ extension LoadDriver {
     slot.pointee.state = .waiting
     if slot.pointee.isMeasured { recorder.add(.sent, scope: scope) }
     transport.start(slot: place, phaseIndex: index, attempt: 1, at: sent)
+    if Transport.hasRequestIDs, let ledger { note(place, in: ledger) }
+  }
+
+  /// Notes that a slot has sent the request of its step.
+  @inline(never)
+  func note(_ place: Int, in ledger: ThreadLedger) {
+    let step = steps[Int(slots[place].phaseIndex)]
+    // What begins a session is no phase request.
+    if step.isInitialization { return ledger.settle(place) }
+    ledger.begin(
+      slot: place, transport.requestID(slot: place), phase: step.phase, isMeasured: slots[place].isMeasured)
   }
 
   /// `isFresh`: nothing was done since it was made.
@@ -565,6 +581,7 @@ extension LoadDriver {
       return
     }
     if outcome != .handlerErrors { measureUnanswered(slot, until: done) }
+    ledger?.fail(slot: place, outcome, isMeasured: slot.pointee.isMeasured)
     if slot.pointee.isMeasured {
       recorder.add(outcome, scope: scope)
       if outcome == .timeouts, stepCount > 1 { recordPhase(slot, scope: scope, done: done) }
@@ -628,6 +645,7 @@ extension LoadDriver {
     count(.retries, slot)
     slot.pointee.state = .waiting
     slot.pointee.deadline = now + steps[index].timeout
+    ledger?.retry(slot: place, attempt: Int(slot.pointee.attempt))
     transport.start(slot: place, phaseIndex: index, attempt: Int(slot.pointee.attempt), at: now)
   }
 
@@ -641,6 +659,7 @@ extension LoadDriver {
       _ = transport.finish(slot: place, verify: false)
       slot.pointee.state = .idle
       measureUnanswered(slot, until: now)
+      ledger?.fail(slot: place, .lost, isMeasured: slot.pointee.isMeasured)
       guard slot.pointee.isMeasured else { continue }
       recorder.add(.lost, scope: scope)
       if stepCount > 1 { recordPhase(slot, scope: scope, done: now) }

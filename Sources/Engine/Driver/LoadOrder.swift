@@ -27,6 +27,8 @@ package struct LoadOrder: Codable, Sendable, Equatable {
   package var brokerPID: Int32?
   /// The workers' processes, when they are ours.
   package var workerPIDs: [Int32] = []
+  /// The room for notes of all phase requests; nil where they are not accounted for.
+  package var ledger: LedgerLayout?
   /// Ids of this load's NATS sessions are greater: workers that keep running may keep what they know of a
   /// session, so ids must not repeat between loads.
   package var sessionIDsAfter = SessionNumbering.lastID(atUnixNanoseconds: MonotonicClock.unixNanoseconds)

@@ -147,6 +147,12 @@ final class NATSTransport: SessionTransport {
   /// A worker that is too slow is another process.
   var isInProcess: Bool { false }
 
+  static let hasRequestIDs = true
+
+  func requestID(slot: Int) -> RequestWords {
+    RequestWords(high: slots[slot].requestID.high, low: slots[slot].requestID.low)
+  }
+
   /// Makes one piece of the driver and this transport.
   static func run(_ driver: LoadDriver<NATSTransport>) { driver.run() }
 

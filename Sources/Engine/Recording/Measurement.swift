@@ -193,6 +193,8 @@ package struct Measurement: Codable, Sendable, Equatable {
   package var evidence: FailureEvidence?
   /// The rising rate of the load; nil of other loads.
   package var ramp: Ramp?
+  /// What the host and the handlers say of the same requests; nil where it was not asked for.
+  package var accounting: Accounting?
   /// Whether a search for a rate made it, which the scenario does not name; nil means no.
   package var search: Bool?
   package var isOfSearch: Bool { search == true }

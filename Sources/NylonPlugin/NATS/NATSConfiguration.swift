@@ -42,6 +42,10 @@ public struct NATSConfiguration: Sendable {
   /// A file with the worker's own key.
   public var tlsKeyFile: String?
 
+  /// A descriptor, open for appending, to which each request is noted that a handler is about to see. A request that
+  /// cannot be noted is refused.
+  public var ledgerDescriptor: Int32?
+
   /// Milliseconds for one attempt to connect.
   public var connectTimeoutMilliseconds = 2000
   /// Attempts to reconnect; -1 is for ever.
@@ -72,8 +76,8 @@ public struct NATSConfiguration: Sendable {
   /// Takes servers, group, credentials and TLS settings from an environment, as a started worker gets them:
   /// `NATS_SERVERS` (comma separated), `NATS_GROUP`, `NATS_TOKEN`, `NATS_USER`, `NATS_PASSWORD`, `NATS_CREDS`
   /// (a credentials file), `NATS_NKEY` (an nkey's seed file), `NATS_TLS` (`1` switches TLS on), `NATS_CA`, `NATS_CERT`
-  /// and `NATS_KEY` (files); and from `NYLON_DIALECT` the dialect, from `NYLON_NIL_DATA` (`1`) its form. What is not
-  /// set, or is empty, stays as it is.
+  /// and `NATS_KEY` (files); from `NYLON_DIALECT` the dialect, from `NYLON_NIL_DATA` (`1`) its form; and from
+  /// `NYLON_LEDGER_FD` the ledger's descriptor. What is not set, or is empty, stays as it is.
   public mutating func apply(environment: [String: String]) {
     let values = environment.filter { !$0.value.isEmpty }
     let servers = Self.servers(of: values["NATS_SERVERS"] ?? "")
@@ -82,6 +86,7 @@ public struct NATSConfiguration: Sendable {
     dialect = values["NYLON_DIALECT"] ?? dialect
     writesNilData = values["NYLON_NIL_DATA"].map { $0 != "0" } ?? writesNilData
     tlsEnabled = values["NATS_TLS"].map { $0 != "0" } ?? tlsEnabled
+    ledgerDescriptor = values[HandledRequest.variable].map { Int32($0) ?? -1 } ?? ledgerDescriptor
     for (name, field) in Self.texts { self[keyPath: field] = values[name] ?? self[keyPath: field] }
   }
 

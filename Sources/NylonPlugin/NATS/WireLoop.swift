@@ -40,6 +40,7 @@ final class WireLoop {
     let traits = dialect.dialect.traits
     phases = Phase.session + (traits.configuredOn == .phases ? [] : [nil])
     let security = try configuration.security()
+    let ledger = try configuration.ledger()
     let servers: [BrokerServer]
     do {
       servers = try BrokerServer.all(configuration.servers, security: security)
@@ -68,14 +69,14 @@ final class WireLoop {
       restNanoseconds: UInt64(max(1, configuration.reconnectWaitMilliseconds)) * 1_000_000,
       epoll: epoll, place: Int(WireLoop.socketPlace))
     let table = plugin.handlerTable()
-    runner = RequestRunner(plugin: plugin, table: table, dialect: dialect)
+    runner = RequestRunner(plugin: plugin, table: table, dialect: dialect, ledger: ledger)
     self.box = box
     self.configuration = configuration
     self.subject = subject
     let count = configuration.maxWorkers
     // While a handler waits for the answer to a read, the loop must be free to take it.
     let needsThreads = count > 1 || traits.end == .call
-    pool = needsThreads ? HandlerThreads(count: count, plugin, table, dialect, box) : nil
+    pool = needsThreads ? HandlerThreads(count: count, plugin, table, dialect, ledger, box) : nil
     if needsThreads, pool == nil {
       Glibc.close(epoll)
       throw .failed(step: "start \(count) threads", reason: "the system refused")
