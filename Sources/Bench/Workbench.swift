@@ -13,7 +13,8 @@ final class Workbench {
   /// The program of load processes, nil for the running one, and what is added to their environment.
   var loadProgram: String?
   var loadEnvironment = Workbench.quietCrashes
-  private(set) var broker: Broker?
+  /// The brokers that the run has started.
+  private(set) var cluster: BrokerCluster?
   /// The targets of which a load came about.
   private var startedTargets: Set<String> = []
   private var pluginPaths: [String: String] = [:]
@@ -67,8 +68,8 @@ final class Workbench {
 
   func tearDown() {
     links.stop()
-    broker?.stop()
-    broker = nil
+    cluster?.stop()
+    cluster = nil
   }
 
   /// Makes one measurement in a fresh load process, with fresh workers; `onGlance` ends it early with false.
@@ -103,18 +104,33 @@ final class Workbench {
     default: return nil
     }
     let isOwn = spec.servers.isEmpty
-    let servers = isOwn ? [broker?.url].compactMap { $0 } : spec.servers
+    let servers = isOwn ? cluster?.urls ?? [] : spec.servers
     let answers = servers.allSatisfy { server in
       (try? Broker.probe(url: server, auth: spec.auth, tls: spec.tls, timeout: .seconds(1))) != nil
     }
     if answers, !servers.isEmpty { return InvalidReason(code: .failed, detail: why) }
     // The next replicate gets another one.
-    if isOwn, let gone = broker {
-      gone.kill()
-      links.stop(to: [gone.url])
-      broker = nil
-    }
+    if isOwn { dropCluster() }
     return InvalidReason(code: .brokerDied, detail: "the broker did not answer before the load: \(why)")
+  }
+
+  private func dropCluster() {
+    guard let gone = cluster else { return }
+    links.stop(to: gone.urls)
+    gone.stop()
+    cluster = nil
+  }
+
+  /// The run's brokers, started where none are there, or where a fault or a death left them harmed.
+  private func ownCluster(for spec: NATSSpec) throws -> BrokerCluster {
+    if cluster?.isWhole == false { dropCluster() }
+    let running =
+      try cluster
+      ?? BrokerCluster.start(
+        count: plan.brokerCount, auth: spec.auth, asksForToken: plan.asksForToken, limits: plan.brokerLimits,
+        program: plan.broker)
+    cluster = running
+    return running
   }
 
   /// A replicate without figures.
@@ -135,24 +151,15 @@ final class Workbench {
       spec.dialect = spec.dialect ?? detectedDialects[target.name]
       order.target.transport = .nats(spec)
       servers = spec.servers
-      if servers.isEmpty {
-        if let gone = broker, !gone.isRunning {
-          links.stop(to: [gone.url])
-          broker = nil
-        }
-        let running =
-          try broker
-          ?? Broker.start(
-            auth: spec.auth, asksForToken: plan.asksForToken, program: plan.broker)
-        broker = running
-        order.brokerPID = running.pid
-        servers = [running.url]
-      }
+      let own = servers.isEmpty ? try ownCluster(for: spec) : nil
+      if let own { (servers, order.brokerPIDs) = (own.urls, own.pids) }
+      let nodes = target.nodes
       order.servers = try links.urls(to: servers, for: target, .generatorBroker)
+      if own != nil { order.servers = NodeChoice.order(order.servers, first: nodes.generator - 1) }
       if spec.workers != nil {
         pool = try WorkerPool.start(
           for: target, servers: try links.urls(to: servers, for: target, .brokerWorkers),
-          monitor: spec.servers.isEmpty ? broker?.monitor : nil)
+          homes: own.map { nodes.homes(of: $0.urls.count) }, monitors: own?.monitors ?? [])
         order.workerPIDs = pool?.pids ?? []
       }
     }
@@ -174,8 +181,8 @@ final class Workbench {
     let process = try LoadProcess.start(
       order: Array(try JSONEncoder().encode(order)), program: loadProgram, sharedMemory: shared.descriptor,
       environment: loadEnvironment, secrets: secrets(of: order))
-    let watch = order.brokerPID.flatMap { _ in broker }.map {
-      BrokerWatch($0.monitor, area: shared.area, seconds: order.measureSeconds)
+    let watch = (order.brokerPIDs.isEmpty ? nil : cluster).map {
+      BrokerWatch($0.monitors, area: shared.area, seconds: order.measureSeconds)
     }
     let longest = order.target.policies.values.map(\.timeoutMilliseconds).max() ?? 0
     let seconds =
@@ -195,9 +202,9 @@ final class Workbench {
       return true
     }
     // Before anything can throw: the watch looks into the shared memory, which goes with this function.
-    let activity = watch?.finish()
+    let (activity, nodes) = watch?.finish() ?? (nil, nil)
     var measurement = try measurement(of: outcome, hang: hang, order: order, shared: shared)
-    measurement.brokerActivity = activity
+    (measurement.brokerActivity, measurement.nodes) = (activity, nodes)
     measurement.warnings += (activity?.warnings ?? []) + measurement.decompositionWarnings
     return measurement
   }
@@ -273,11 +280,14 @@ final class Workbench {
           code: .workerDied,
           detail: "worker \(death.index) \(death.status); last words: \(death.lastWords)"))
     }
-    if order.brokerPID != nil, let broker, !broker.isRunning {
+    guard !order.brokerPIDs.isEmpty, let cluster else { return }
+    for index in cluster.died {
+      let broker = cluster.nodes[index]
+      let name = cluster.nodes.count == 1 ? "the broker" : "broker \(index + 1)"
       measurement.invalidReasons.append(
         InvalidReason(
           code: .brokerDied,
-          detail: "the broker \(broker.exitStatus?.description ?? "ended"); last words: \(broker.lastWords)"))
+          detail: "\(name) \(broker.exitStatus?.description ?? "ended"); last words: \(broker.lastWords)"))
     }
   }
 

@@ -50,6 +50,19 @@ package struct Plan: Codable, Sendable, Equatable {
     get { brokerToken ?? true }
     set { brokerToken = newValue }
   }
+  /// How many of those nats-servers are started, as a cluster; nil, as in older runs, means one.
+  var brokers: Int?
+  package var brokerCount: Int {
+    get { brokers ?? 1 }
+    set { brokers = newValue == 1 ? nil : newValue }
+  }
+  /// Bytes that those nats-servers keep for a client that reads slowly; nil for their own default.
+  var brokerMaxPendingBytes: Int?
+  /// How long a write of those nats-servers to a client may take; nil for their own default.
+  var brokerWriteDeadlineSeconds: Double?
+  package var brokerLimits: BrokerLimits {
+    BrokerLimits(maxPendingBytes: brokerMaxPendingBytes, writeDeadlineSeconds: brokerWriteDeadlineSeconds)
+  }
   package var seed: UInt64 = 1
   package var expectations: [Expectation] = []
   /// What the loader found odd but not wrong; holds no secrets.
@@ -105,6 +118,18 @@ package struct Plan: Codable, Sendable, Equatable {
         "whether that nats-server takes only clients with a token that is made for the run. `false` is for workers that "
           + "can be given none; every user of the machine can then read the messages",
         default: "`true`"),
+      Key(
+        "brokers", \.brokers, .whole(1...NodeChoice.most),
+        "how many nats-servers are started there, as a cluster with routes between all of them; see \"Clusters\"",
+        default: "1"),
+      Key(
+        "broker_max_pending_bytes", \.brokerMaxPendingBytes, .whole(65_536...1_073_741_824),
+        "bytes that those nats-servers keep for a client that reads slowly, `max_pending`; with more it is cut off as "
+          + "a slow consumer", default: "nats-server's: 67108864"),
+      Key(
+        "broker_write_deadline_seconds", \.brokerWriteDeadlineSeconds, .number(0.1...600),
+        "how long a write of those nats-servers to a client may take, `write_deadline`; then it is cut off as a slow "
+          + "consumer", default: "nats-server's: 10"),
       Key("seed", \.seed, .seed, "seed of arrivals, bodies and ids"),
       Key(
         "decompose", "`true`: measure where the time of each phase goes; see \"Where the time goes\"",
@@ -136,6 +161,17 @@ package struct Plan: Codable, Sendable, Equatable {
       }
     }
     return plan
+  }
+}
+
+/// What a nats-server that the run starts lets a client that reads slowly leave unread.
+package struct BrokerLimits: Sendable, Equatable {
+  package var maxPendingBytes: Int?
+  package var writeDeadlineSeconds: Double?
+
+  package init(maxPendingBytes: Int? = nil, writeDeadlineSeconds: Double? = nil) {
+    self.maxPendingBytes = maxPendingBytes
+    self.writeDeadlineSeconds = writeDeadlineSeconds
   }
 }
 

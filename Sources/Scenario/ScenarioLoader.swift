@@ -58,7 +58,7 @@ package struct ScenarioLoader: Sendable {
       configuration: configuration(root), loads: loads, faults: FaultReader.faults(of: root),
       measureSeconds: plan.measureSeconds, phases: plan.phases, decompose: root.flag("decompose"),
       objective: ServiceLevel.read(root, columns: options.metrics), metrics: options.metrics,
-      server: options.server.map { servers($0, problems: problems) }
+      server: options.server.map { servers($0, problems: problems) }, brokers: plan.brokerCount
     ).targets(of: root)
     let known = Set((root.get("targets")?.items ?? []).compactMap { $0["name"]?.text ?? $0["plugin"]?.text })
     plan.expectations = ExpectationReader(

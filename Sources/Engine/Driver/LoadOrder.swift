@@ -23,8 +23,8 @@ package struct LoadOrder: Codable, Sendable, Equatable {
   package var servers: [String] = []
   /// The shared library's path; empty for NATS.
   package var pluginPath: String = ""
-  /// The broker's process, when it is ours.
-  package var brokerPID: Int32?
+  /// The brokers' processes, when they are ours.
+  package var brokerPIDs: [Int32] = []
   /// The workers' processes, when they are ours.
   package var workerPIDs: [Int32] = []
   /// Ids of this load's NATS sessions are greater: workers that keep running may keep what they know of a

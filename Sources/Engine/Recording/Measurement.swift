@@ -181,6 +181,8 @@ package struct Measurement: Codable, Sendable, Equatable {
   package var generator, broker, workerProcesses: ProcessCosts?
   /// What the broker's own monitoring said; nil where it is not known.
   package var brokerActivity: BrokerActivity?
+  /// What the monitoring of each broker of a cluster said, in order; nil where there is no cluster of the run's own.
+  package var nodes: [NodeActivity]?
   /// Share of CPU time that the hypervisor took during the measured time, 0-1; nil when unknown.
   package var stealShare: Double?
   /// Empty when the measurement is valid.
