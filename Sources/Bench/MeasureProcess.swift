@@ -85,9 +85,9 @@ final class ResourceSampler {
     if !isFirst { sample.generatorNanoseconds = ProcessClock.cpuNanoseconds(pid: getpid()) }
     sample.steal = SystemTimes.now().map { ($0.stolen, $0.total) }
     sample.workersNanoseconds = sum(order.workerPIDs.map(ProcessClock.cpuNanoseconds(session:)))
-    sample.brokerNanoseconds = order.brokerPID.flatMap(ProcessClock.cpuNanoseconds(pid:))
+    sample.brokerNanoseconds = sum(order.brokerPIDs.map(ProcessClock.cpuNanoseconds(pid:)))
     sample.generator = ProcessClock.ownReading()
-    sample.broker = order.brokerPID.flatMap(ProcessClock.reading(pid:))
+    sample.broker = ProcessClock.reading(sessions: order.brokerPIDs)
     sample.workers = ProcessClock.reading(sessions: order.workerPIDs)
     if isFirst { sample.generatorNanoseconds = ProcessClock.cpuNanoseconds(pid: getpid()) }
     isFirst = false
@@ -99,13 +99,13 @@ final class ResourceSampler {
   func sampleBetween() -> ResourceSample {
     var sample = ResourceSample()
     sample.generatorNanoseconds = ProcessClock.cpuNanoseconds(pid: getpid())
-    sample.brokerNanoseconds = order.brokerPID.flatMap(ProcessClock.cpuNanoseconds(pid:))
+    sample.brokerNanoseconds = sum(order.brokerPIDs.map(ProcessClock.cpuNanoseconds(pid:)))
     sample.workersNanoseconds = sum(workerProcesses.map(ProcessClock.cpuNanoseconds(pid:)))
     sample.generator = (ProcessClock.residentBytes(pid: getpid()), nil)
     return sample
   }
 
-  /// Nil without processes, and where one's time cannot be read: workers are not half measured.
+  /// Nil without processes, and where one's time cannot be read: a pool is not half measured.
   private func sum(_ times: [UInt64?]) -> UInt64? {
     times.isEmpty || times.contains(nil) ? nil : times.reduce(0) { $0 + ($1 ?? 0) }
   }

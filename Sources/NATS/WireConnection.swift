@@ -91,6 +91,9 @@ package struct WireConnection {
   /// More than the payload that a message may have: its headers.
   @inlinable static var headerBytes: Int { 64 << 10 }
 
+  /// What the generator's connections are called in the broker's monitoring.
+  package static let generatorName = "nylon-bench"
+
   /// A connection that is not yet made.
   ///
   /// - Parameters:
@@ -99,7 +102,7 @@ package struct WireConnection {
   ///     that only ever calls `waitForSocket`.
   ///   - outBytes: bytes that are to have room unsent, at least.
   package init(
-    to servers: [BrokerServer], first: Int = 0, name: String = "nylon-bench", subscriptions: String = "",
+    to servers: [BrokerServer], first: Int = 0, name: String = generatorName, subscriptions: String = "",
     limitNanoseconds: UInt64 = 5_000_000_000, restNanoseconds: UInt64 = 100_000_000, epoll: Int32 = -1,
     place: Int = 0, outBytes: Int = 0
   ) {

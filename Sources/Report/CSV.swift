@@ -5,13 +5,12 @@ import Results
 
 /// The CSV files of a run, each a pure function of it.
 enum CSV {
-  /// The files that only runs have in which there is something for them.
-  private static let optional: Set<String> = ["parts.csv", "accounting.csv"]
-
-  /// The five files, and those of the others that have rows.
+  /// The five files, and those that only some runs have rows for.
   static func files(_ document: RunDocument) -> [ReportTable] {
     all.map { $0.table(document) }.filter { !optional.contains($0.title) || !$0.rows.isEmpty }
   }
+
+  private static let optional: Set = ["parts.csv", "faults.csv", "accounting.csv"]
 
   /// The manual's list of columns, which docs/columns.md holds.
   static var manual: String {
@@ -38,6 +37,9 @@ enum CSV {
       file(
         "comparison.csv", "A row per pair of targets, load and metric", ComparisonRow.columns, \.comparisons),
       file("claims.csv", "A row per claim and condition", ClaimVerdict.columns, \.claims),
+      file(
+        "faults.csv", "With `faults:`, a row per target, load, fault and replicate, and over the replicates",
+        FaultRow.columns, FaultRow.all),
       file(
         "parts.csv", "With `decompose:`, a row per phase, replicate and part", PartRow.columns, PartRow.all),
       file(

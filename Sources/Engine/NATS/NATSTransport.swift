@@ -108,7 +108,8 @@ final class NATSTransport: SessionTransport {
       for place in 0..<connectionCount {
         made.append(
           try PoolConnection(
-            place: place, first: thread + place, servers: order.servers, security: security,
+            // The run's own brokers are named in the order in which they are to be tried.
+            place: place, first: spec.servers.isEmpty ? 0 : thread + place, servers: order.servers, security: security,
             subjects: subjects, epoll: epoll, slotCount: count, longestRequest: contexts.longestRequest))
       }
     } catch {

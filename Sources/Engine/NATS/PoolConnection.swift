@@ -216,6 +216,7 @@ struct PoolConnection {
   /// The connection is over: what the kernel had not taken whole goes out again on the next one.
   mutating func lose(_ transport: NATSTransport) {
     wire.lose()
+    transport.recorder.noteTrouble(at: MonotonicClock.nanoseconds)
     backlog.pointee.count = 0
     for slot in stride(from: place, to: transport.slotCount, by: transport.connectionCount)
     where transport.slots[slot].isWaiting && transport.slots[slot].end > wire.written {

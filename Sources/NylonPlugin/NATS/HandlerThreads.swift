@@ -145,6 +145,8 @@ final class ReplyBox: @unchecked Sendable {
   let stampsReads = Atomic<Bool>(false)
   /// Whether the loop is to finish what it has and to stop.
   let isStopping = Atomic<Bool>(false)
+  /// Whether it is not even to finish what it has.
+  let isAborted = Atomic<Bool>(false)
   /// Whether the connection was lost for good.
   let isLost = Atomic<Bool>(false)
   private let parker = Parker()
@@ -200,6 +202,11 @@ final class ReplyBox: @unchecked Sendable {
   func stop() {
     isStopping.store(true, ordering: .releasing)
     wake()
+  }
+
+  func abort() {
+    isAborted.store(true, ordering: .releasing)
+    stop()
   }
 
   // MARK: On the loop's thread

@@ -6,8 +6,10 @@ import Nylon
 public struct NATSConfiguration: Sendable {
   /// The plugin's name, as Nylon's configuration has it.
   public var name: String
-  /// Broker URLs; tried from a random one on.
+  /// Broker URLs; tried from a random one on, unless `startsWithFirstServer`.
   public var servers: [String]
+  /// Whether the first of the servers is tried first. Otherwise workers spread over them by chance.
+  public var startsWithFirstServer = false
   /// Workers of one group share the requests.
   public var queueGroup = "default"
   /// What the subjects begin with.
@@ -74,7 +76,7 @@ public struct NATSConfiguration: Sendable {
   ]
 
   /// Takes servers, group, credentials and TLS settings from an environment, as a started worker gets them:
-  /// `NATS_SERVERS` (comma separated), `NATS_GROUP`, `NATS_TOKEN`, `NATS_USER`, `NATS_PASSWORD`, `NATS_CREDS`
+  /// `NATS_SERVERS` (comma separated), `NATS_NO_RANDOMIZE` (`1`: begin with the first of them), `NATS_GROUP`, `NATS_TOKEN`, `NATS_USER`, `NATS_PASSWORD`, `NATS_CREDS`
   /// (a credentials file), `NATS_NKEY` (an nkey's seed file), `NATS_TLS` (`1` switches TLS on), `NATS_CA`, `NATS_CERT`
   /// and `NATS_KEY` (files); from `NYLON_DIALECT` the dialect, from `NYLON_NIL_DATA` (`1`) its form; and from
   /// `NYLON_LEDGER_FD` the ledger's descriptor. What is not set, or is empty, stays as it is.
@@ -82,6 +84,7 @@ public struct NATSConfiguration: Sendable {
     let values = environment.filter { !$0.value.isEmpty }
     let servers = Self.servers(of: values["NATS_SERVERS"] ?? "")
     if !servers.isEmpty { self.servers = servers }
+    startsWithFirstServer = values["NATS_NO_RANDOMIZE"].map { $0 != "0" } ?? startsWithFirstServer
     queueGroup = values["NATS_GROUP"] ?? queueGroup
     dialect = values["NYLON_DIALECT"] ?? dialect
     writesNilData = values["NYLON_NIL_DATA"].map { $0 != "0" } ?? writesNilData

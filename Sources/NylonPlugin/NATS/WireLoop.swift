@@ -63,7 +63,8 @@ final class WireLoop {
       "SUB \(phase.map { "\(subject.phase($0)) \(group)" } ?? subject.lifecycle) \(place + 1)\r\n"
     }
     wire = WireConnection(
-      to: servers, first: Int.random(in: 0..<max(1, servers.count)), name: configuration.name,
+      to: servers, first: configuration.startsWithFirstServer ? 0 : Int.random(in: 0..<max(1, servers.count)),
+      name: configuration.name,
       subscriptions: lines.joined(),
       limitNanoseconds: UInt64(max(1, configuration.connectTimeoutMilliseconds)) * 1_000_000,
       restNanoseconds: UInt64(max(1, configuration.reconnectWaitMilliseconds)) * 1_000_000,
@@ -117,7 +118,7 @@ final class WireLoop {
       turn(mostNanoseconds: 1_000_000_000)
       if isGivenUp { return box.isLost.store(true, ordering: .releasing) }
     }
-    drain()
+    if !box.isAborted.load(ordering: .acquiring) { drain() }
   }
 
   /// Nothing is served any more: handler threads need not wait for room.
@@ -203,7 +204,7 @@ final class WireLoop {
   // MARK: In
 
   private func handleInput() {
-    while let piece = wire.nextMessage(complaint: { tell($0) }) {
+    while !box.isAborted.load(ordering: .relaxed), let piece = wire.nextMessage(complaint: { tell($0) }) {
       serve(piece)
       if wire.unsentBytes >= Self.mostUnsentBytes, !wire.waitsForRoom { flush() }
     }
