@@ -33,10 +33,10 @@ final class BenchRun {
     trap = try SignalTrap()
     lab = try Workbench(plan: plan)
     let started = UTCSecond()
-    folder = try RunFolder.create(in: options.out, scenario: plan.name, at: started)
     var machine = MachineFacts.read(
       optimisedBuild: ToolVersion.isOptimised, versions: ToolVersion.all, broker: plan.broker)
     machine.fitness = Doctor.fitness(machine)
+    folder = try RunFolder.create(in: options.out, scenario: plan.name, at: started)
     document = RunDocument(
       runID: folder.runID, toolVersion: ToolVersion.current,
       commandLine: CommandLine.arguments.map(Redaction.argument), scenario: plan.redacted(),
@@ -45,6 +45,8 @@ final class BenchRun {
       machine: machine, started: started)
     document.warnings = plan.warnings
     document.equivalence = options.equivalence / 100
+    // A disk that is full now may have room when there is something to keep.
+    try? folder.begin(document)
   }
 
   /// A run that also searches the highest rate of each target that has an objective.

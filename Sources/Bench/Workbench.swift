@@ -188,7 +188,10 @@ final class Workbench {
     return measurement
   }
 
-  private func isAccounted(_ target: Target) -> Bool { plan.accounting ?? !target.plannedFaults.isEmpty }
+  /// Where the scenario does not say it: of pools with faults.
+  private func isAccounted(_ target: Target) -> Bool {
+    plan.accounting ?? (!target.plannedFaults.isEmpty && target.transport.name == "nats")
+  }
 
   /// Ledgers for a load whose requests are accounted for, and room for them in its order.
   private func ledgers(for order: inout LoadOrder) throws -> Ledgers? {

@@ -70,7 +70,8 @@ extension Accounting {
   /// What cannot be as `defects`, or where the ledger says something else than the counters of the same load.
   package func defects(of measurement: Measurement) -> [String] {
     guard gap == nil else { return defects }
-    let compared: [Counter] = [.ok, .handlerErrors, .timeouts]
+    // A session that cannot be opened is a handler error without a request, and one that never found a place is lost.
+    let compared: [Counter] = [.ok, .timeouts]
     return defects
       + measurement.scopes.dropFirst().flatMap { scope -> [String] in
         compared.compactMap { end in

@@ -137,7 +137,7 @@ package struct Plan: Codable, Sendable, Equatable {
         "accounting", \.accounting, .flag,
         "whether each phase request is accounted for: the host notes what it sent and `nylon-worker` what its handlers "
           + "saw, and both are joined, see \"Accounting\"",
-        default: "`true` for a target with `faults`, else `false`"),
+        default: "`true` for pools with `faults`, else `false`"),
       Key(
         "decompose", "`true`: measure where the time of each phase goes; see \"Where the time goes\"",
         default: "`false`", allowed: "`true`, `false`"),

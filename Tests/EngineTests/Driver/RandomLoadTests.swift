@@ -47,6 +47,23 @@ import Testing
     }
   }
 
+  @Test(arguments: 0..<40) func theLedgerSaysWhatTheCountersSayAndEveryAttemptIsOneOfANotedRequest(tens: Int)
+    throws
+  {
+    for seed in UInt64(tens * 10)..<UInt64(tens * 10 + 10) {
+      var script = RandomScript(seed: seed)
+      script.load.ledgerEntries = 50_000
+      let result = script.run()
+      let accounting = try #require(result.accounting)
+      #expect(accounting.defects(of: result.measurement).isEmpty, "seed \(seed)")
+      #expect(accounting.gap == nil && accounting.outside == 0, "seed \(seed)")
+      #expect(!accounting.requests.contains { $0.end == "sent" || $0.never > 0 }, "seed \(seed)")
+      for row in accounting.requests { #expect(row.handled == row.count + row.retries, "seed \(seed)") }
+      let noted = accounting.requests.reduce(0) { $0 + $1.count }
+      #expect(noted == UInt64(result.simulation.started.count { $0.attempt == 1 }), "seed \(seed)")
+    }
+  }
+
   private func checkScope(_ scope: ScopeMeasurement, _ script: RandomScript, _ seed: Comment) {
     let counts = scope.counts
     #expect(counts.closes, "\(seed) \(scope.scope) \(counts)")
