@@ -52,7 +52,8 @@ final class BenchRun {
   /// A run that also searches the highest rate of each target that has an objective.
   static func searching(plan: Plan, options: RunOptions) throws -> BenchRun {
     let run = try BenchRun(plan: plan, options: options)
-    run.following = RateSearch(confirms: !options.quick).next
+    let search = RateSearch(confirms: !options.quick)
+    run.following = { search.next($0) ?? Soak.next($0) }
     return run
   }
 
@@ -158,7 +159,8 @@ final class BenchRun {
       }
       progress.begin(
         place: document.measurements.count, of: document.measurements.count + 1,
-        secondsEach: plan.warmupSeconds + plan.measureSeconds + 1, "\(next.target.name) \(next.load.label)")
+        secondsEach: plan.warmupSeconds + (next.soakSeconds ?? plan.measureSeconds) + 1,
+        "\(next.target.name) \(next.load.label)")
       try measure(next)
       try save(onlyRun: true)
     }
@@ -167,11 +169,13 @@ final class BenchRun {
   private func measure(_ step: Step) throws {
     var measurement = try lab.measure(
       target: step.target, load: step.load, replicate: step.replicate, warmupSeconds: step.warmupSeconds,
+      soakSeconds: step.soakSeconds,
       onGlance: { [trap, progress] glance in
         progress.show(glance)
         return !trap.isSprung
       })
     if step.isOfSearch { measurement.search = true }
+    if step.soakSeconds != nil { measurement.soak = true }
     if trap.isSprung {
       measurement.invalidReasons.append(
         InvalidReason(code: .interrupted, detail: "interrupted after \(measurement.durationSeconds) s"))

@@ -75,11 +75,12 @@ final class Workbench {
   /// Makes one measurement in a fresh load process, with fresh workers; `onGlance` ends it early with false.
   func measure(
     target: Target, load: LoadShape, replicate: Int, warmupSeconds: Double? = nil,
-    onGlance: (LoadGlanceAt) -> Bool
+    soakSeconds: Double? = nil, onGlance: (LoadGlanceAt) -> Bool
   ) throws -> Engine.Measurement {
     var order = LoadOrder(
       plan, target: target, load: load, replicate: replicate, pluginPath: pluginPaths[target.plugin] ?? "")
     order.warmupSeconds = warmupSeconds ?? plan.warmupSeconds
+    if let soakSeconds { (order.measureSeconds, order.intervals) = (soakSeconds, SoakResult.windows) }
     do {
       let measurement = try measure(&order, onGlance: onGlance)
       startedTargets.insert(target.name)

@@ -66,6 +66,8 @@ package struct Plan: Codable, Sendable, Equatable {
   package var seed: UInt64 = 1
   /// Whether the phase requests are accounted for; nil: of targets with faults.
   package var accounting: Bool?
+  /// How long each target bears half its highest rate after the rounds; nil: not at all.
+  package var soakSeconds: Double?
   package var expectations: [Expectation] = []
   /// What the loader found odd but not wrong; holds no secrets.
   package var warnings: [String] = []
@@ -139,6 +141,10 @@ package struct Plan: Codable, Sendable, Equatable {
           + "saw, and both are joined, see \"Accounting\"",
         default: "`true` for pools with `faults`, else `false`"),
       Key(
+        "soak_seconds", \.soakSeconds, .number(1...86_400),
+        "after the rounds each target bears half the highest rate that its closed loads reached, for so long, and the "
+          + "run checks that it stays the same; see \"Soak\"", default: "none"),
+      Key(
         "decompose", "`true`: measure where the time of each phase goes; see \"Where the time goes\"",
         default: "`false`", allowed: "`true`, `false`"),
       Key(
@@ -159,6 +165,7 @@ package struct Plan: Codable, Sendable, Equatable {
     // What a fault does takes its time, which does not shrink with the load's.
     plan.measureSeconds = min(measureSeconds, targets.contains { !$0.plannedFaults.isEmpty } ? 3 : 1)
     plan.drainSeconds = min(drainSeconds, 1)
+    plan.soakSeconds = soakSeconds.map { min($0, 6) }
     plan.rounds = 1...1
     plan.loads = plan.loads.map { $0.within(seconds: 1) }
     for place in plan.targets.indices {

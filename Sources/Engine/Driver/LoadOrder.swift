@@ -27,6 +27,8 @@ package struct LoadOrder: Codable, Sendable, Equatable {
   package var brokerPIDs: [Int32] = []
   /// The workers' processes, when they are ours.
   package var workerPIDs: [Int32] = []
+  /// Intervals of the measured time, where they are not as many as of other loads.
+  package var intervals: Int?
   /// The room for notes of all phase requests; nil where they are not accounted for.
   package var ledger: LedgerLayout?
   /// Ids of this load's NATS sessions are greater: workers that keep running may keep what they know of a
@@ -35,6 +37,7 @@ package struct LoadOrder: Codable, Sendable, Equatable {
 
   /// Intervals of the measured time: ten, or with faults one for every 100 ms, but no more than fit into memory.
   package var windows: Int {
+    if let intervals { return intervals }
     guard hasFaults else { return 10 }
     return min(max(Int((measureSeconds * 10).rounded()), 1), 600)
   }

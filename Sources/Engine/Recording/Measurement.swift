@@ -207,6 +207,8 @@ package struct Measurement: Codable, Sendable, Equatable {
   package var accounting: Accounting?
   /// Whether a search for a rate made it, which the scenario does not name; nil means no.
   package var search: Bool?
+  /// Whether it is the long load of a soak; nil means no.
+  package var soak: Bool?
   /// What was done to the target under load; nil of a load without faults.
   package var faults: [FaultRecord]?
   package var isOfSearch: Bool { search == true }
