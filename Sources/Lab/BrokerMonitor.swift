@@ -38,12 +38,15 @@ package struct BrokerSubscription: Decodable, Sendable, Hashable {
 
 /// A route as a broker's monitoring shows it.
 struct BrokerRouteFacts: Decodable, Sendable {
+  /// The broker's number for it; one that is made again gets another.
+  var id: UInt64
   /// The id of the broker at its other end.
   var remoteID: String
   /// The port there.
   var port: UInt16
 
   enum CodingKeys: String, CodingKey {
+    case id = "rid"
     case remoteID = "remote_id"
     case port
   }

@@ -74,7 +74,7 @@ package enum Answer {
   private static func findings(_ document: RunDocument) -> [String] {
     let courses = RampCourse.all(document)
     return ObjectiveResult.all(document).map(\.sentence)
-      + courses.map(\.sentence) + (courses.isEmpty ? [] : [RampCourse.caution])
+      + courses.map(\.sentence) + (courses.isEmpty ? [] : [RampCourse.caution]) + clusters(document)
   }
 
   /// A table's lines and an empty one, without its notes.
