@@ -33,6 +33,9 @@ package final class WorkerPool: Sendable {
     state = Guarded(State(group: recipe.pool.group))
   }
 
+  // A thread that slows a worker holds the workers.
+  deinit { state.withLock { $0.slowed = [:] } }
+
   /// Starts the workers that a target's pool asks for, and returns when they are ready. Without `servers`
   /// they connect to those of the pool.
   ///
@@ -340,7 +343,8 @@ private struct WorkerRecipe: Sendable {
       var all: Set<Client> = []
       for (broker, monitor) in monitors.enumerated() {
         do throws(LabError) {
-          all.formUnion(try monitor.subscribers(of: subject, group: group).map { Client(broker: broker, id: $0) })
+          all.formUnion(
+            try monitor.subscribers(of: subject, group: group).map { Client(broker: broker, id: $0) })
         } catch {
           if monitors.count == 1 { throw error }
         }

@@ -40,7 +40,9 @@ struct NodeFigures {
 extension ResultTables {
   /// A row for each broker of a cluster; no rows where there is none.
   static func nodes(_ document: RunDocument) -> ReportTable {
-    func median(_ head: String, _ figure: @escaping @Sendable (NodeActivity) -> UInt64?) -> Column<NodeFigures> {
+    func median(_ head: String, _ figure: @escaping @Sendable (NodeActivity) -> UInt64?) -> Column<
+      NodeFigures
+    > {
       .grouped(head) { $0.median(figure) }
     }
     return ReportTable(
@@ -73,7 +75,8 @@ extension Answer {
       guard shares.count == first.count else { return nil }
       let home = first.filter(\.isGenerators).map { String($0.node) }
       let generator = home.isEmpty ? "" : "; the generator's broker: \(home.joined(separator: ", "))"
-      return "\(target), \(first[0].group.load): of what the workers were delivered, \(shares.joined(separator: ", "))"
+      return
+        "\(target), \(first[0].group.load): of what the workers were delivered, \(shares.joined(separator: ", "))"
         + "\(generator)."
     }
   }

@@ -293,7 +293,9 @@ struct TargetsReader {
         "nodes", "is for brokers that the run starts, and the target's broker has servers",
         remedy: "leave nodes out: the order of servers: says where the generator begins")
     }
-    guard let wrong = ([nodes.generator] + (nodes.workers ?? [])).first(where: { $0 > brokers }) else { return }
+    guard let wrong = ([nodes.generator] + (nodes.workers ?? [])).first(where: { $0 > brokers }) else {
+      return
+    }
     block.fail(
       "nodes", "names broker \(wrong), and brokers is \(brokers)",
       remedy: "write brokers: \(wrong) at the scenario's left margin, or name one of those that are started")

@@ -42,7 +42,9 @@ import Testing
     // The interest may still be on its way to the other broker.
     for _ in 0..<200 {
       speaker.says("PUB \(subject) 2\r\nhi")
-      if !TCPSocket.ready([listener.socket], milliseconds: 50).isEmpty { return listener.hears("MSG \(subject)") }
+      if !TCPSocket.ready([listener.socket], milliseconds: 50).isEmpty {
+        return listener.hears("MSG \(subject)")
+      }
     }
     return false
   }

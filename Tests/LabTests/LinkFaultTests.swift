@@ -120,10 +120,15 @@ import Testing
   @Test func aRelayWithoutCommandsGoesOnAndAWrongCommandIsTold() throws {
     let program = try Executables.own("nylon-link")
     let deaf = try ChildProcess.start(Launch(program, ["--to", "127.0.0.1:1"]))
-    #expect(try deaf.announcedPorts(["nylon-link forwards "], count: 1, by: "it", until: .after(.seconds(30))).count == 1)
+    #expect(
+      try deaf.announcedPorts(["nylon-link forwards "], count: 1, by: "it", until: .after(.seconds(30))).count
+        == 1)
     let relay = try Relay(to: ["127.0.0.1:1"])
     #expect(relay.process.tell("cut"))
-    #expect(relay.process.waitForWords(until: .after(.seconds(30))) { $0.contains("'cut' is none of reset,") ? true : nil } == true)
+    #expect(
+      relay.process.waitForWords(until: .after(.seconds(30))) {
+        $0.contains("'cut' is none of reset,") ? true : nil
+      } == true)
     #expect(deaf.isRunning && relay.isRunning)
     deaf.terminate()
     relay.stop()

@@ -206,12 +206,15 @@ import Testing
 
   @Test func workersBeginWithTheirOwnBrokerAndKnowTheOthers() throws {
     let pool = try WorkerPool.start(
-      for: Self.target(["sh", "-c", "echo \"$NATS_SERVERS $NATS_NO_RANDOMIZE\" started successfully >&2; sleep 1000"], count: 3),
+      for: Self.target(
+        ["sh", "-c", "echo \"$NATS_SERVERS $NATS_NO_RANDOMIZE\" started successfully >&2; sleep 1000"],
+        count: 3),
       servers: ["nats://a", "nats://b", "nats://c"], homes: [1, 2], monitors: [])
     defer { pool.stop() }
     #expect(
       pool.lastWords == [
-        "nats://b,nats://c,nats://a 1 started successfully", "nats://c,nats://a,nats://b 1 started successfully",
+        "nats://b,nats://c,nats://a 1 started successfully",
+        "nats://c,nats://a,nats://b 1 started successfully",
         "nats://b,nats://c,nats://a 1 started successfully",
       ])
   }

@@ -109,7 +109,8 @@ final class NATSTransport: SessionTransport {
         made.append(
           try PoolConnection(
             // The run's own brokers are named in the order in which they are to be tried.
-            place: place, first: spec.servers.isEmpty ? 0 : thread + place, servers: order.servers, security: security,
+            place: place, first: spec.servers.isEmpty ? 0 : thread + place, servers: order.servers,
+            security: security,
             subjects: subjects, epoll: epoll, slotCount: count, longestRequest: contexts.longestRequest))
       }
     } catch {

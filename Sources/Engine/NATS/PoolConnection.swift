@@ -273,7 +273,8 @@ struct PoolConnection {
 
   @inline(__always)
   private func deliver(_ piece: WirePiece, to inbox: UnsafeRawBufferPointer, _ transport: NATSTransport) {
-    guard piece.sid == Self.subscription, let slot = slot(in: piece.subject, of: inbox), slot < slotCount else {
+    guard piece.sid == Self.subscription, let slot = slot(in: piece.subject, of: inbox), slot < slotCount
+    else {
       transport.receiveElsewhere(piece, over: self)
       return
     }
@@ -342,7 +343,9 @@ extension PoolConnection {
     let now = MonotonicClock.nanoseconds
     guard now >= move.pointee.nextLook else { return }
     move.pointee.nextLook = now + ConnectionMove.lookNanoseconds
-    if !slots(of: transport).contains(where: { isAwaited(transport.slots[$0], over: move) }) { endMove(transport) }
+    if !slots(of: transport).contains(where: { isAwaited(transport.slots[$0], over: move) }) {
+      endMove(transport)
+    }
   }
 
   @inline(never)
