@@ -91,7 +91,7 @@ package struct BrokerMonitor: Sendable, Equatable {
 
   /// The ids of the connections that a message on this subject may go to in this queue group;
   /// they may have subscribed with wildcards.
-  func subscribers(of subject: String, group: String) throws(LabError) -> Set<UInt64> {
+  package func subscribers(of subject: String, group: String) throws(LabError) -> Set<UInt64> {
     let all = try subscriptions(to: subject)
     return Set(all.filter { $0.group == group && Self.covers($0.subject, subject) }.map(\.clientID))
   }

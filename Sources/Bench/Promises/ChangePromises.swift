@@ -35,6 +35,80 @@ enum ChangePromises {
           + "its port 1 s later, timeouts \(timeoutMilliseconds) ms: \(aftermath.text) after the broker was back"
       )
     },
+    PromiseTest("several-servers", brokers: 2) { stage in
+      let pool = try stage.start(2)
+      let began = try stage.cluster.nodes.map { try $0.monitor.clients().count }
+      var aftermath = try load(
+        stage, stage.target(timeoutMilliseconds: timeoutMilliseconds),
+        seconds: stage.bench.scaled(2.4, quick: 1.8), drainSeconds: 1,
+        [(at: 0.8, { stage.cluster.nodes[0].kill() })])
+      aftermath.died = pool.deaths().first.map { "a worker \($0.status)" }
+      let left = try stage.cluster.nodes[1].monitor.subscribers(
+        of: try stage.subject(), group: stage.bench.poolSpec.group
+      ).count
+      return .of(
+        aftermath.isRecovered && left == 2,
+        "a cluster of 2 brokers, both named to the host and to 2 workers, of which \(began.listed(" and ")) were at "
+          + "each; under \(rate) that of the host and of the first worker was killed with -9, timeouts "
+          + "\(timeoutMilliseconds) ms: \(aftermath.text) after the kill, with nobody's help; then \(left) workers "
+          + "were at the other one. Both brokers run on this machine")
+    },
+    // What docker-compose adds is where the processes run.
+    PromiseTest("five-to-ten") { stage in
+      let old = try stage.start(5)
+      let fiveIDs = try stage.workerIDs()
+      var five: [UInt64] = []
+      var all: [UInt64] = []
+      let seconds = stage.bench.scaled(2.4, quick: 1.6)
+      let counts = try load(
+        stage, stage.target(), seconds: seconds,
+        [
+          (
+            at: seconds / 2,
+            {
+              five = try stage.delivered(to: fiveIDs)
+              try stage.start(5)
+              all = try stage.workerIDs()
+            }
+          )
+        ]
+      ).counts
+      let new = try stage.settledDeliveries(to: all.filter { !fiveIDs.contains($0) })
+      return .of(
+        counts.areAllRight && counts.retries == 0 && five.count == 5 && new.count == 5
+          && (five + new).allSatisfy { $0 > 0 } && old.deaths().isEmpty,
+        "under \(rate) 5 processes of one pool got \(five.listed()) deliveries, then 5 more were started, which got "
+          + "\(new.listed()): \(counts.ok) of \(counts.sent) requests were answered, \(counts.retries) attempts "
+          + "repeated. Tried with processes, without Docker, which starts the same processes in containers")
+    },
+    PromiseTest("auto-scaling", pool: .standardOfOnePhase) { stage in
+      try stage.start(1)
+      var known: [UInt64] = []
+      var added: [UInt64] = []
+      let seconds = stage.bench.scaled(2.4, quick: 1.6)
+      let counts = try load(
+        stage, stage.target(handler: "wait", timeoutMilliseconds: timeoutMilliseconds), seconds: seconds,
+        request: RequestSpec(to: "/", headers: headers(["x-wait-us": "4000"])), drainSeconds: 1,
+        [
+          (
+            at: seconds / 2,
+            {
+              known = try stage.workerIDs()
+              try stage.start(1)
+              added = try stage.workerIDs().filter { !known.contains($0) }
+            }
+          )
+        ]
+      ).counts
+      let deliveries = try stage.settledDeliveries(to: added).reduce(0, +)
+      return .of(
+        known.count > 1,
+        "\(rate) to a pool of 1 worker that can bear 250 (it waits 4 ms for each): after \(shown(seconds / 2, 1)) s "
+          + "there were \(known.count) workers, and \(counts.sent - counts.ok) of \(counts.sent) requests were lost. "
+          + "Neither NATS nor the documented configuration starts or stops a worker; that takes a person or an "
+          + "orchestrator. A worker that was then started by hand got \(deliveries) deliveries, with nothing changed "
+          + "in the configuration")
+    },
     PromiseTest("dynamic-scaling") { stage in
       let old = try stage.start(1)
       let known = Set(try stage.workerIDs())
@@ -134,14 +208,14 @@ enum ChangePromises {
   /// An open load under which things are done, each once its time has come. The rate's return is looked for from
   /// when the first of them was over.
   private static func load(
-    _ stage: Stage, _ target: Target, seconds: Double, drainSeconds: Double = 2,
+    _ stage: Stage, _ target: Target, seconds: Double, request: RequestSpec? = nil, drainSeconds: Double = 2,
     _ deeds: [(at: Double, body: () throws -> Void)]
   ) throws -> Aftermath {
     var timeline = RecoveryTimeline()
     var rest = deeds[...]
     var fault: (begun: Double, over: Double)?
     let measurement = try stage.bench.load(
-      target, .open(ratePerSecond: ratePerSecond, arrivals: .uniform), warmupSeconds: 0.3,
+      target, .open(ratePerSecond: ratePerSecond, arrivals: .uniform), request: request, warmupSeconds: 0.3,
       measureSeconds: seconds, drainSeconds: drainSeconds
     ) { at in
       let now = at.measuredSeconds

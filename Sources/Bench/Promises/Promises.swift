@@ -17,16 +17,16 @@ extension PromiseTest {
   /// Whose workers a promise is tried with.
   enum Pool { case underTest, standard, standardOfOnePhase }
 
-  /// A test on a broker of its own.
+  /// A test on a broker of its own, or on several.
   init(
-    _ name: String, pool: Pool = .underTest,
+    _ name: String, pool: Pool = .underTest, brokers: Int = 1,
     onBroker run: @escaping @Sendable (Stage) throws -> BehaviourResult
   ) {
     self.init(name: name) { bench in
       var bench = bench
       if pool != .underTest { bench.pool = PromiseBench.standardPool }
       if pool == .standardOfOnePhase { bench.pool.phases = [.requestFilter] }
-      return try Stage.with(bench, run)
+      return try Stage.with(bench, brokers: brokers, run)
     }
   }
 }

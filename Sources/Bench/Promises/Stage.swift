@@ -1,4 +1,4 @@
-// A test's own broker and workers, and both ends of a request, scripted: what needs no load process.
+// A test's own brokers and workers, and both ends of a request, scripted: what needs no load process.
 import Engine
 import Foundation
 import Lab
@@ -6,26 +6,32 @@ import Nylon
 import Scenario
 import Synchronization
 
-/// A broker of its own for one test, and the pools and workers on it. All end with the test.
+/// Brokers of its own for one test, mostly one, and the pools and workers on them. All end with the test.
 final class Stage {
   let bench: PromiseBench
-  private(set) var broker: Broker
+  let cluster: BrokerCluster
   private var pools: [WorkerPool] = []
 
-  private init(_ bench: PromiseBench) throws {
+  private init(_ bench: PromiseBench, brokers: Int) throws {
     self.bench = bench
-    broker = try Broker.start(asksForToken: bench.asksForToken, program: bench.broker)
+    cluster = try BrokerCluster.start(
+      count: brokers, asksForToken: bench.asksForToken, program: bench.broker)
   }
 
-  static func with<Result>(_ bench: PromiseBench, _ body: (Stage) throws -> Result) throws -> Result {
-    let stage = try Stage(bench)
+  static func with<Result>(
+    _ bench: PromiseBench, brokers: Int, _ body: (Stage) throws -> Result
+  ) throws -> Result {
+    let stage = try Stage(bench, brokers: brokers)
     defer {
       // Nothing is asked of them any more: a graceful end would only take time.
       for pool in stage.pools { pool.stop(grace: .zero) }
-      stage.broker.kill()
+      for broker in stage.cluster.nodes { broker.kill() }
     }
     return try body(stage)
   }
+
+  /// The first broker.
+  var broker: Broker { cluster.nodes[0] }
 
   var phase: Phase { bench.pool.phases.first ?? .requestFilter }
 
@@ -35,8 +41,8 @@ final class Stage {
     workers: WorkersSpec? = nil
   ) -> Target {
     var spec = bench.poolSpec
-    spec.servers = [broker.url]
-    spec.links = nil
+    spec.servers = cluster.urls
+    (spec.links, spec.nodes) = (nil, nil)
     spec.workers = workers
     spec.group = group ?? spec.group
     var target = bench.pool
@@ -52,7 +58,8 @@ final class Stage {
     return target
   }
 
-  /// Starts workers of the pool under test, or another command's, and returns when they are subscribed.
+  /// Starts workers of the pool under test, or another command's, spread over the brokers, and returns when they are
+  /// subscribed.
   @discardableResult
   func start(
     _ count: Int, group: String? = nil, plugin: String? = nil, command: [String]? = nil
@@ -61,8 +68,8 @@ final class Stage {
     workers?.count = count
     if let command { workers?.command = command }
     let pool = try WorkerPool.start(
-      for: target(group: group, plugin: plugin, workers: workers), servers: [broker.url],
-      monitor: broker.monitor)
+      for: target(group: group, plugin: plugin, workers: workers), servers: cluster.urls,
+      homes: Array(cluster.nodes.indices), monitors: cluster.monitors)
     pools.append(pool)
     return pool
   }
@@ -114,7 +121,7 @@ final class Stage {
   func killBroker(backAfterSeconds: Double) throws {
     broker.kill()
     usleep(UInt32(backAfterSeconds * 1e6))
-    broker = try broker.again()
+    try cluster.restart(0)
   }
 }
 
