@@ -201,6 +201,10 @@ struct TargetsReader {
     let planned = FaultCheck(target: target, block: block, measureSeconds: measureSeconds, brokers: brokers)
       .faults(FaultReader.faults(of: block) ?? faults ?? [])
     target.faults = planned.isEmpty ? nil : planned
+    if target.objective != nil, !planned.isEmpty {
+      block.fail(
+        "objective", "cannot be searched for '\(name)' while faults befall it", remedy: "leave out one of the two")
+    }
     return target
   }
 

@@ -8,32 +8,24 @@ import Scenario
 /// Changes under an open load. Nobody helps the pool or the generator: they recover by themselves or not.
 enum ChangePromises {
   static let all: [PromiseTest] = [
-    PromiseTest("dead-worker") { stage in
-      let pool = try stage.start(3)
-      var aftermath = try load(
-        stage, stage.target(timeoutMilliseconds: timeoutMilliseconds),
-        seconds: stage.bench.scaled(4, quick: 2.5),
-        [(at: stage.bench.scaled(1.5, quick: 1), { pool.kill(0) })])
-      aftermath.died = pool.deaths().first.map { "another worker \($0.status)" }
-      let left = try stage.workerIDs().count
-      return .of(
-        aftermath.isRecovered && left == 2,
-        "3 workers at \(rate), one killed with -9 (\(left) left), timeouts "
-          + "\(timeoutMilliseconds) ms: \(aftermath.text) after the kill, with nobody's help. What it had in hand "
-          + "at that moment is what can be lost; phases with on_error: retry ask another worker")
-    },
-    PromiseTest("dead-broker") { stage in
-      let pool = try stage.start(2)
-      var aftermath = try load(
-        stage, stage.target(timeoutMilliseconds: timeoutMilliseconds),
-        seconds: stage.bench.scaled(7, quick: 4.5),
-        [(at: stage.bench.scaled(1.5, quick: 1), { try stage.killBroker(backAfterSeconds: 1) })])
-      aftermath.died = pool.deaths().first.map { "a worker \($0.status)" }
+    PromiseTest(name: "dead-worker") { bench in
+      let aftermath = try aftermath(
+        bench, workers: 3, seconds: bench.scaled(4, quick: 2.5),
+        FaultSpec(.kill, .worker(0), at: bench.scaled(1.5, quick: 1)))
       return .of(
         aftermath.isRecovered,
-        "2 workers at \(rate), the broker killed with -9 and started again on "
-          + "its port 1 s later, timeouts \(timeoutMilliseconds) ms: \(aftermath.text) after the broker was back"
-      )
+        "3 workers at \(rate), one killed with -9, timeouts \(timeoutMilliseconds) ms: \(aftermath.text) after the "
+          + "kill, with nobody's help. What it had in hand at that moment is what can be lost; phases with "
+          + "on_error: retry ask another worker")
+    },
+    PromiseTest(name: "dead-broker") { bench in
+      let aftermath = try aftermath(
+        bench, workers: 2, seconds: bench.scaled(7, quick: 4.5),
+        FaultSpec(.kill, .broker(.any), at: bench.scaled(1.5, quick: 1), for: 1))
+      return .of(
+        aftermath.isRecovered,
+        "2 workers at \(rate), the broker killed with -9 and started again on its port 1 s later, timeouts "
+          + "\(timeoutMilliseconds) ms: \(aftermath.text) after the kill")
     },
     PromiseTest("dynamic-scaling") { stage in
       let old = try stage.start(1)
@@ -112,100 +104,72 @@ enum ChangePromises {
   /// Every phase's timeout under a fault: what was lost is known before the load ends.
   private static let timeoutMilliseconds = 500
 
+  /// What came of a fault under an open load.
   private struct Aftermath {
-    var counts: OutcomeCounts
-    /// Seconds until the rate was back; nil when it did not come back.
-    var recoverySeconds: Double?
-    var died: String?
+    let counts: OutcomeCounts
+    let outcome: FaultOutcome?
+    /// What else went wrong, such as another worker that died.
+    let trouble: [InvalidReason]
 
     var text: String {
-      "of \(counts.sent) requests \(counts.sent - counts.ok) were lost (\(counts.timeouts) timed out, "
+      let recovery =
+        switch outcome?.recovery {
+        case .atOnce: "the rate never fell under 95 %"
+        case .later: "the rate was back to 95 % \(shown(outcome?.recoveredSeconds ?? 0)) s"
+        case .never, nil: "the rate did not come back to 95 %"
+        }
+      return "of \(counts.sent) requests \(counts.sent - counts.ok) were lost (\(counts.timeouts) timed out, "
         + "\(counts.lost) without an answer, \(counts.handlerErrors) errors), \(counts.retries) attempts were "
-        + "repeated; the rate was back to 90 % "
-        + (recoverySeconds.map { "\(shown($0)) s" } ?? "never") + (died.map { "; \($0)" } ?? "")
+        + "repeated; " + ([recovery] + trouble.map { "\($0)" }).listed("; ")
     }
 
     /// Recovers by itself: the rate comes back, and most requests are answered all the same.
     var isRecovered: Bool {
-      recoverySeconds != nil && died == nil && counts.sent > 0 && counts.ok * 2 > counts.sent
+      let isBack = outcome?.recovery == .atOnce || outcome?.recovery == .later
+      return isBack && trouble.isEmpty && counts.sent > 0 && counts.ok * 2 > counts.sent
     }
   }
 
-  /// An open load under which things are done, each once its time has come. The rate's return is looked for from
-  /// when the first of them was over.
-  private static func load(
-    _ stage: Stage, _ target: Target, seconds: Double, drainSeconds: Double = 2,
-    _ deeds: [(at: Double, body: () throws -> Void)]
+  /// Does a fault under an open load on the pool under test.
+  private static func aftermath(
+    _ bench: PromiseBench, workers: Int, seconds: Double, _ fault: FaultSpec
   ) throws -> Aftermath {
-    var timeline = RecoveryTimeline()
-    var rest = deeds[...]
-    var fault: (begun: Double, over: Double)?
-    let measurement = try stage.bench.load(
-      target, .open(ratePerSecond: ratePerSecond, arrivals: .uniform), warmupSeconds: 0.3,
-      measureSeconds: seconds, drainSeconds: drainSeconds
-    ) { at in
-      let now = at.measuredSeconds
-      if now > 0 { timeline.add(now, answered: at.glance.answered) }
-      guard let deed = rest.first, now >= deed.at else { return }
-      rest.removeFirst()
-      let before = MonotonicClock.nanoseconds
-      try deed.body()
-      fault = fault ?? (now, now + Double(MonotonicClock.nanoseconds - before) / 1e9)
+    var target = bench.target(timeoutMilliseconds: timeoutMilliseconds, servers: [])
+    if case .nats(var spec) = target.transport {
+      spec.workers = bench.poolSpec.workers
+      spec.workers?.count = workers
+      target.transport = .nats(spec)
     }
+    target.faults = [fault]
+    let measurement = try bench.load(
+      target, .open(ratePerSecond: ratePerSecond, arrivals: .uniform), warmupSeconds: 0.3,
+      measureSeconds: seconds, drainSeconds: 2)
+    let codes: Set<InvalidReason.Code> = [.workerDied, .brokerDied, .faultFailed]
     return Aftermath(
-      counts: measurement.counts,
-      recoverySeconds: fault.flatMap { timeline.recoverySeconds(after: $0.over, before: $0.begun) })
+      counts: measurement.counts, outcome: FaultOutcome.all(measurement).first,
+      trouble: measurement.invalidReasons.filter { codes.contains($0.code) })
   }
 
+  /// An open load under which two things are done, a third of the time after its beginning and after each other.
   private static func loadInThirds(
-    _ stage: Stage, _ target: Target, first: @escaping () throws -> Void, second: @escaping () throws -> Void
+    _ stage: Stage, _ target: Target, first: () throws -> Void, second: () throws -> Void
   ) throws -> OutcomeCounts {
     let seconds = stage.bench.scaled(4.5, quick: 2.1)
-    return try load(
-      stage, target, seconds: seconds, drainSeconds: 6,
-      [(at: seconds / 3, first), (at: seconds * 2 / 3, second)]
-    ).counts
+    var done = 0.0
+    return try stage.bench.load(
+      target, .open(ratePerSecond: ratePerSecond, arrivals: .uniform), warmupSeconds: 0.3,
+      measureSeconds: seconds, drainSeconds: 6
+    ) { at in
+      guard done < 2, at.measuredSeconds >= seconds * (done + 1) / 3 else { return }
+      done += 1
+      try done == 1 ? first() : second()
+    }.counts
   }
 }
 
-/// Answers over time around a fault: the rate before it, and when it was back.
-struct RecoveryTimeline {
-  private static let interval = 0.25
-  private static let share = 0.9
-
-  private var looks: [(seconds: Double, answered: Double)] = []
-
-  mutating func add(_ seconds: Double, answered: UInt64) {
-    if let last = looks.last, seconds <= last.seconds { return }
-    looks.append((seconds, Double(answered)))
-  }
-
-  /// Answers until a time, linear between two looks; nil outside them.
-  private func answered(at seconds: Double) -> Double? {
-    zip(looks, looks.dropFirst()).first { $0.seconds <= seconds && seconds <= $1.seconds }.map {
-      left, right in
-      let part = (seconds - left.seconds) / (right.seconds - left.seconds)
-      return left.answered + part * (right.answered - left.answered)
-    }
-  }
-
-  /// Answers a second between two times; nil outside the looks.
-  func ratePerSecond(from: Double, to: Double) -> Double? {
-    guard to > from, let first = answered(at: from), let last = answered(at: to) else { return nil }
-    return (last - first) / (to - from)
-  }
-
-  /// Seconds from `end`, when a fault was over, to the start of the first two intervals on end whose
-  /// rate is at least 90 % of the rate before `begin`, when it began; nil when there are none.
-  func recoverySeconds(after end: Double, before begin: Double) -> Double? {
-    guard let first = looks.first, let last = looks.last,
-      let before = ratePerSecond(from: first.seconds, to: begin), before > 0
-    else { return nil }
-    let back = stride(from: end, through: last.seconds - 2 * Self.interval, by: 0.01).first { start in
-      [start, start + Self.interval].allSatisfy {
-        (ratePerSecond(from: $0, to: $0 + Self.interval) ?? 0) >= Self.share * before
-      }
-    }
-    return back.map { $0 - end }
+extension FaultSpec {
+  /// At a moment that is not random.
+  fileprivate init(_ what: FaultKind, _ whom: FaultVictim, at seconds: Double, for forSeconds: Double? = nil) {
+    self.init(what, whom, atSeconds: seconds...seconds, forSeconds: forSeconds)
   }
 }

@@ -147,6 +147,21 @@ struct PromiseBench: Sendable {
     if case .nats(let spec) = pool.transport { spec } else { NATSSpec(pool: "default") }
   }
 
+  /// The pool under test on these brokers, with nothing of the scenario's that would get into the way of a promise. It
+  /// starts no workers.
+  func target(timeoutMilliseconds: Int? = nil, servers: [String]) -> Target {
+    var spec = poolSpec
+    (spec.servers, spec.links, spec.nodes, spec.workers) = (servers, nil, nil, nil)
+    var target = pool
+    target.transport = .nats(spec)
+    (target.verify, target.maxInFlight, target.overflow) = (Verification(), 1024, .queue)
+    (target.faults, target.objective) = (nil, nil)
+    if let timeoutMilliseconds {
+      for phase in Phase.session { target.policies[phase]?.timeoutMilliseconds = timeoutMilliseconds }
+    }
+    return target
+  }
+
   /// The full value, or the one of `--quick`.
   func scaled<Value>(_ full: Value, quick: Value) -> Value { isQuick ? quick : full }
 
