@@ -228,7 +228,9 @@ package enum Answer {
         .text("target", \.target), .text("load", \.load), median("req/s", "throughput_rps"),
         median("p50", "response_p50_us"), median("p99", "response_p99_us"), median("CPU", "cpu_total_us"),
         .count("errors") { $0.failures() }, .text("valid", \.validity),
-      ], Array(MeasurementGroup.all(document).filter { !$0.isRamp && !$0.isOfSearch }.prefix(most)))
+      ],
+      Array(
+        MeasurementGroup.all(document).filter { !$0.isRamp && !$0.isOfSearch && !$0.hasFaults }.prefix(most)))
   }
 
   /// What a host reaches that waits in another way for the thread of the first plugin.

@@ -20,6 +20,9 @@ package struct FaultOutcome: Sendable {
   /// Seconds from its begin to that of the next fault, or the end.
   package let spanSeconds: Double
   package let longestGapSeconds: Double?
+  /// The median over the span's windows of their median response time, and the greatest; a request that timed out counts
+  /// with the time that it had waited for.
+  package let p50Microseconds, mostMicroseconds: Double?
   /// From its begin to the first attempt that failed, or connection that was lost; nil when none was.
   package let detectedSeconds: Double?
   /// From its begin to the end of the last window in which a request failed; nil when none failed.
@@ -76,6 +79,9 @@ package struct FaultOutcome: Sendable {
     self.record = record
     spanSeconds = max(0, end - begun)
     counts = windows[span].reduce(into: OutcomeCounts()) { $0.add($1.counts ?? OutcomeCounts()) }
+    p50Microseconds = Statistics.median(
+      windows[span].compactMap { $0.p50Nanoseconds.map { Double($0) / 1000 } })
+    mostMicroseconds = windows[span].compactMap(\.maxNanoseconds).max().map { Double($0) / 1000 }
     longestGapSeconds = windows[span].compactMap(\.longestGapNanoseconds).max().map { Double($0) / 1e9 }
     detectedSeconds = windows[span].compactMap(\.firstTroubleSeconds).first { $0 >= begun }.map { $0 - begun }
     failingSeconds = windows[span].last { ($0.counts?.ended ?? 0) > ($0.counts?[.ok] ?? 0) }.map {
@@ -259,6 +265,13 @@ package struct FaultRow: Sendable {
         \.comeback),
       .text("recovered", "`at once`, `later` or `never`; empty where it is not known") { row in
         row.one?.outcome.recovery?.rawValue
+      },
+      .number(
+        "response_p50_us", "median over the span's intervals of their median response time", unit: "us",
+        better: .less
+      ) { $0.figure(\.p50Microseconds) },
+      .number("response_max_us", "greatest response time in the span", unit: "us", better: .less) {
+        $0.figure(\.mostMicroseconds)
       },
     ]
 

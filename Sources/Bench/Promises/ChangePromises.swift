@@ -9,23 +9,23 @@ import Scenario
 enum ChangePromises {
   static let all: [PromiseTest] = [
     PromiseTest(name: "dead-worker") { bench in
-      let aftermath = try aftermath(
+      let seen = try aftermath(
         bench, workers: 3, seconds: bench.scaled(4, quick: 2.5),
         FaultSpec(.kill, .worker(0), at: bench.scaled(1.5, quick: 1)))
       return .of(
-        aftermath.isRecovered,
-        "3 workers at \(rate), one killed with -9, timeouts \(timeoutMilliseconds) ms: \(aftermath.text) after the "
+        seen.isRecovered,
+        "3 workers at \(rate), one killed with -9, timeouts \(timeoutMilliseconds) ms: \(seen.text) after the "
           + "kill, with nobody's help. What it had in hand at that moment is what can be lost; phases with "
           + "on_error: retry ask another worker")
     },
     PromiseTest(name: "dead-broker") { bench in
-      let aftermath = try aftermath(
+      let seen = try aftermath(
         bench, workers: 2, seconds: bench.scaled(7, quick: 4.5),
         FaultSpec(.kill, .broker(.any), at: bench.scaled(1.5, quick: 1), for: 1))
       return .of(
-        aftermath.isRecovered,
+        seen.isRecovered,
         "2 workers at \(rate), the broker killed with -9 and started again on its port 1 s later, timeouts "
-          + "\(timeoutMilliseconds) ms: \(aftermath.text) after the kill")
+          + "\(timeoutMilliseconds) ms: \(seen.text) after the kill")
     },
     PromiseTest("dynamic-scaling") { stage in
       let old = try stage.start(1)
