@@ -80,7 +80,8 @@ package enum Answer {
   private static func findings(_ document: RunDocument) -> [String] {
     let courses = RampCourse.all(document)
     return FaultFigures.all(document).prefix(mostFaults).map(\.sentence)
-      + ObjectiveResult.all(document).map(\.sentence) + courses.map(\.sentence) + (courses.isEmpty ? [] : [RampCourse.caution])
+      + ObjectiveResult.all(document).map(\.sentence) + courses.map(\.sentence)
+      + (courses.isEmpty ? [] : [RampCourse.caution])
   }
 
   /// A table's lines and an empty one, without its notes.

@@ -83,9 +83,11 @@ extension ResultTables {
       return stride(from: 0, to: mine.count, by: mostSideBySide).map { start in
         let shown = Array(mine[start..<min(start + mostSideBySide, mine.count)])
         let columns =
-          [Column<Line>.text("", \.name)] + shown.map { one -> Column<Line> in .other(one.target) { $0.text(one) } }
+          [Column<Line>.text("", \.name)]
+          + shown.map { one -> Column<Line> in .other(one.target) { $0.text(one) } }
         return ReportTable(
-          "\(key[1].prefix(1).uppercased() + key[1].dropFirst()), \(key[0]) (\(over))", columns, lines(of: shown),
+          "\(key[1].prefix(1).uppercased() + key[1].dropFirst()), \(key[0]) (\(over))", columns,
+          lines(of: shown),
           notes: count >= Statistics.fewestReplicates ? [interval] : [])
       }
     }

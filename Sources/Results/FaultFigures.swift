@@ -256,7 +256,8 @@ package struct FaultRow: Sendable {
         "from its begin to the first attempt that failed, also one that was retried, or connection that was lost; "
           + "empty when nothing failed", \.detection),
       seconds(
-        "failing_s", "from its begin to the end of the last interval in which a request failed; empty when none did",
+        "failing_s",
+        "from its begin to the end of the last interval in which a request failed; empty when none did",
         \.failing),
       seconds(
         "recovered_s",

@@ -322,7 +322,8 @@ struct FaultCheck {
       for load in target.loads where !load.isEven {
         block.fail(
           "faults", "need open loads, and '\(target.name)' has \(load.label)",
-          remedy: "give it loads: [{mode: open, rate_per_second: 500}], or faults: [] where nothing is to befall it"
+          remedy:
+            "give it loads: [{mode: open, rate_per_second: 500}], or faults: [] where nothing is to befall it"
         )
       }
     }
@@ -415,7 +416,8 @@ extension Kind<FaultVictim> {
       ]
       return FaultVictim(text)
         ?? block.refuse(
-          key, "is not a part that a fault can befall", suggestion: Suggestion.nearest(to: text, among: names),
+          key, "is not a part that a fault can befall",
+          suggestion: Suggestion.nearest(to: text, among: names),
           remedy: "Allowed: \(FaultVictim.allowed.replacing("`", with: ""))")
     }
   }

@@ -55,7 +55,8 @@ struct FaultDirectorTests {
       stage.done == [
         "worker 2 stopped for 1 s at 2.0", "worker killed at 2.5", "end of worker 2 stopped for 1 s at 3.0",
       ])
-    #expect(director.records.map(\.begunSeconds) == [2.5, 2] && director.records.map(\.overSeconds) == [nil, 3])
+    #expect(
+      director.records.map(\.begunSeconds) == [2.5, 2] && director.records.map(\.overSeconds) == [nil, 3])
     #expect(director.records.map(\.number) == [1, 2] && director.records.allSatisfy { $0.error == nil })
   }
 
@@ -92,7 +93,9 @@ struct FaultDirectorTests {
 
   @Test("draws moments within their range by seed and replicate, the same for every target")
   func moments() {
-    let faults = [FaultSpec(.kill, .worker(nil), atSeconds: 2...3), FaultSpec(.kill, .worker(nil), atSeconds: 2...3)]
+    let faults = [
+      FaultSpec(.kill, .worker(nil), atSeconds: 2...3), FaultSpec(.kill, .worker(nil), atSeconds: 2...3),
+    ]
     func draw(_ seed: UInt64, _ replicate: Int) -> [Double] {
       FaultDirector.draw(faults, seed: seed, replicate: replicate).map(\.atSeconds)
     }

@@ -13,7 +13,9 @@ extension EndToEnd {
     init() throws { sandbox = try Sandbox() }
 
     /// A pool of two workers under 300 requests a second, and what is done to it.
-    private func pool(_ faults: String, onError: String = "end", seconds: Double = 2, target: String = "") -> String {
+    private func pool(_ faults: String, onError: String = "end", seconds: Double = 2, target: String = "")
+      -> String
+    {
       """
       name: faulty
       messaging: [{name: default, servers: []}]
@@ -38,7 +40,9 @@ extension EndToEnd {
     private func measure(_ scenario: String) throws -> Measurement {
       let finished = try sandbox.run(scenario)
       let one = try #require(try sandbox.latest().measurements.first, "\(finished.err)")
-      #expect(one.invalidReasons.allSatisfy { $0.code == .unoptimisedBuild || $0.code == .steal }, "\(one.invalidReasons)")
+      #expect(
+        one.invalidReasons.allSatisfy { $0.code == .unoptimisedBuild || $0.code == .steal },
+        "\(one.invalidReasons)")
       #expect(finished.code == (one.isValid ? 0 : 81), "\(finished.err)")
       let done = try #require(one.faults)
       #expect(!done.isEmpty && done.allSatisfy { $0.error == nil && $0.begunSeconds != nil }, "\(done)")
@@ -56,7 +60,9 @@ extension EndToEnd {
       try String(contentsOfFile: "\(sandbox.results)/latest/\(name)", encoding: .utf8)
     }
 
-    @Test("A worker that is killed and replaced is no death, and what came of it is in faults.csv, answer and report")
+    @Test(
+      "A worker that is killed and replaced is no death, and what came of it is in faults.csv, answer and report"
+    )
     func killedWorker() throws {
       let one = try measure(pool("[{at_seconds: 0.5, what: kill, whom: worker 1, for_seconds: 0.5}]"))
       #expect(one.windows.count == 20 && one.request?.counts[.ok] ?? 0 > 300)
@@ -135,13 +141,16 @@ extension EndToEnd {
           "[{at_seconds: 0.3, what: add, whom: worker, count: 2}, {at_seconds: 1, what: drain, whom: worker 1}, "
             + "{at_seconds: 1.5, what: switch, whom: pool}]", seconds: 3))
       #expect(one.request?.counts.ok == 900, "\(one.request?.counts.sent ?? 0)")
-      #expect(one.faults?.map(\.words) == ["2 workers added", "worker 1 drained", "pool switched to 2 new workers"])
+      #expect(
+        one.faults?.map(\.words) == ["2 workers added", "worker 1 drained", "pool switched to 2 new workers"])
     }
 
     @Test("A fault that cannot be done breaks the replicate, and says why")
     func undone() throws {
       let finished = try sandbox.run(
-        pool("[{at_seconds: 0.3, what: kill, whom: worker 1}, {at_seconds: 0.6, what: stop, whom: worker 1, for_seconds: 0.2}]"))
+        pool(
+          "[{at_seconds: 0.3, what: kill, whom: worker 1}, {at_seconds: 0.6, what: stop, whom: worker 1, for_seconds: 0.2}]"
+        ))
       #expect(finished.code == 81, "\(finished.err)")
       #expect(finished.err.contains("fault_failed: fault 2, 'worker 1 stopped for 0.2 s', could not be done"))
       #expect(finished.err.contains("worker 1 does not run at that moment"))

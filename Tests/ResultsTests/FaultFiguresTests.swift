@@ -56,7 +56,8 @@ struct FaultFiguresTests {
     let one = faulty(faults: [killed(at: 2.02), killed(at: 4.01, number: 2)]) { at in
       at >= 2 && at < 2.05
         ? FaultWindow(ok: 47, timeouts: 2, lost: 1, retries: 3, gapMilliseconds: 7, troubleAt: 2.031)
-        : at > 3.95 && at < 4.05 ? FaultWindow(ok: 49, lost: 1, gapMilliseconds: 3, troubleAt: 4.005) : FaultWindow()
+        : at > 3.95 && at < 4.05
+          ? FaultWindow(ok: 49, lost: 1, gapMilliseconds: 3, troubleAt: 4.005) : FaultWindow()
     }
     let outcomes = FaultOutcome.all(one)
     try #require(outcomes.count == 2)
@@ -93,14 +94,17 @@ struct FaultFiguresTests {
   @Test("do not take a pause of the machine for the fault's: answers that come a little late still come")
   func pause() throws {
     let late = faulty(faults: [killed(at: 2)]) {
-      $0 > 3.95 && $0 < 4.05 ? FaultWindow(ok: 10) : $0 > 4.05 && $0 < 4.15 ? FaultWindow(ok: 90) : FaultWindow()
+      $0 > 3.95 && $0 < 4.05
+        ? FaultWindow(ok: 10) : $0 > 4.05 && $0 < 4.15 ? FaultWindow(ok: 90) : FaultWindow()
     }
     #expect(try #require(FaultOutcome.all(late).first).recovery == .atOnce)
     // A second in which nothing is answered is no pause, even where all is answered after it.
     let stopped = faulty(faults: [killed(at: 2)]) {
-      $0 > 1.95 && $0 < 2.95 ? FaultWindow(ok: 0) : $0 > 2.95 && $0 < 3.05 ? FaultWindow(ok: 550) : FaultWindow()
+      $0 > 1.95 && $0 < 2.95
+        ? FaultWindow(ok: 0) : $0 > 2.95 && $0 < 3.05 ? FaultWindow(ok: 550) : FaultWindow()
     }
-    #expect(try #require(FaultOutcome.all(stopped).first).recoveredSeconds.map { abs($0 - 0.6) < 0.01 } == true)
+    #expect(
+      try #require(FaultOutcome.all(stopped).first).recoveredSeconds.map { abs($0 - 0.6) < 0.01 } == true)
   }
 
   @Test("are empty where they are not known, and never 0")
@@ -137,7 +141,8 @@ struct FaultFiguresTests {
         let since = ((at - begun) * 10).rounded()
         if let down = down[place], since >= 0, since < Double(down) { return FaultWindow(ok: 0, lost: 50) }
         if down[place] == nil, since >= 0 { return FaultWindow(ok: 30, lost: 20) }
-        return since == 0 ? FaultWindow(ok: 50 - failed[place], timeouts: failed[place], troubleAt: at + 0.02) : FaultWindow()
+        return since == 0
+          ? FaultWindow(ok: 50 - failed[place], timeouts: failed[place], troubleAt: at + 0.02) : FaultWindow()
       }
     }
   }
@@ -156,7 +161,9 @@ struct FaultFiguresTests {
     let rows = records(csv("faults.csv", run)).filter { $0["target"] == "end" }
     #expect(rows.map { $0["replicate"] ?? "" } == ["1", "2", "3", "4", "5", "6", "median", "low", "high"])
     #expect(rows.map { $0["recovered_s"] ?? "?" } == ["0.5", "0.5", "0.6", "1", "", "", "0.8", "0.5", ""])
-    #expect(rows[4]["recovered"] == "never" && rows[0]["recovered"] == "later" && rows[6]["what"] == "worker killed")
+    #expect(
+      rows[4]["recovered"] == "never" && rows[0]["recovered"] == "later" && rows[6]["what"] == "worker killed"
+    )
   }
 
   @Test("stand in the answer as a sentence for each target and side by side, in few lines of 100 columns")
@@ -169,7 +176,9 @@ struct FaultFiguresTests {
     let text = Answer.text(run, folder: "results/x", colour: false)
     let lines = text.split(separator: "\n", omittingEmptySubsequences: false)
     #expect(lines.count <= 41 && lines.allSatisfy { $0.count <= 100 }, "\(text)")
-    #expect(text.contains("'retry', worker killed: of 1,875 requests none failed; the rate never fell under 95 %."), "\(text)")
+    #expect(
+      text.contains("'retry', worker killed: of 1,875 requests none failed; the rate never fell under 95 %."),
+      "\(text)")
     #expect(text.contains("2 of 1,875 requests failed (2 timed out), none after 100 ms"), "\(text)")
     #expect(text.contains("the rate never came back"), "\(text)")
     let head = try #require(lines.first { $0.contains("retry") && $0.contains("gone") && !$0.contains("'") })
@@ -205,9 +214,15 @@ struct FaultValidityTests {
     var without = one
     without.faults = nil
     #expect(codes(without).contains(.stalled) && codes(without).contains(.saturated))
-    let all = (1...6).flatMap { [faulty(replicate: $0, faults: [killed(at: 2)]), faulty("other", replicate: $0, faults: [killed(at: 2)])] }
+    let all = (1...6).flatMap {
+      [
+        faulty(replicate: $0, faults: [killed(at: 2)]),
+        faulty("other", replicate: $0, faults: [killed(at: 2)]),
+      ]
+    }
     let run = document(all)
-    #expect(run.comparisons.isEmpty && run.isValid && Gate(run, run, comparisons: [], margin: 0.1).rows.isEmpty)
+    #expect(
+      run.comparisons.isEmpty && run.isValid && Gate(run, run, comparisons: [], margin: 0.1).rows.isEmpty)
   }
 
   @Test("without an answer before its first fault is invalid, as any load is that was never answered")
@@ -223,10 +238,13 @@ struct FaultValidityTests {
 
   @Test("is broken when a fault could not be done, and says which and why")
   func undone() {
-    var one = faulty(faults: [FaultRecord(number: 2, words: "worker 9 killed", error: "worker 9 does not run")])
+    var one = faulty(faults: [
+      FaultRecord(number: 2, words: "worker 9 killed", error: "worker 9 does not run")
+    ])
     let reasons = Validity.assess(one, optimisedBuild: true).reasons
     #expect(reasons.map(\.code) == [.faultFailed])
-    #expect(reasons[0].detail.contains("fault 2, 'worker 9 killed'") && reasons[0].detail.contains("does not run"))
+    #expect(
+      reasons[0].detail.contains("fault 2, 'worker 9 killed'") && reasons[0].detail.contains("does not run"))
     one.invalidReasons = reasons
     #expect(one.isBroken)
   }

@@ -56,7 +56,9 @@ struct FaultKeyTests {
     #expect(try JSONDecoder().decode([FaultVictim].self, from: data) == [victim])
   }
 
-  @Test("name nobody that there is not", arguments: ["", "worker 0", "worker x", "workers 2", "route 1-1", "route 2", "link", "broker mine"])
+  @Test(
+    "name nobody that there is not",
+    arguments: ["", "worker 0", "worker x", "workers 2", "route 1-1", "route 2", "link", "broker mine"])
   func nobody(text: String) { #expect(FaultVictim(text) == nil) }
 
   static let wrong: [(String, [String])] = [
@@ -64,19 +66,31 @@ struct FaultKeyTests {
     ("[{at_seconds: 2, whom: worker}]", ["faults.0.what: is missing", "lame_duck"]),
     ("[{at_seconds: 2, what: kill}]", ["faults.0.whom: is missing"]),
     ("[{at_seconds: 2s, what: kill, whom: worker}]", ["write at_seconds: 2"]),
-    ("[{at_seconds: 3..2, what: kill, whom: worker}]", ["at_seconds = '3..2'", "write for example at_seconds: 2..3"]),
+    (
+      "[{at_seconds: 3..2, what: kill, whom: worker}]",
+      ["at_seconds = '3..2'", "write for example at_seconds: 2..3"]
+    ),
     ("[{at_seconds: 2, what: kil, whom: worker}]", ["did you mean 'kill'?"]),
     ("[{at_seconds: 2, what: kill, whom: wroker}]", ["did you mean 'worker'?", "broker own"]),
-    ("[{at_seconds: 2, what: drain, whom: broker}]", ["cannot be with what: drain", "kill worker|broker|plugin", "switch pool"]),
+    (
+      "[{at_seconds: 2, what: drain, whom: broker}]",
+      ["cannot be with what: drain", "kill worker|broker|plugin", "switch pool"]
+    ),
     ("[{at_seconds: 2, what: stop, whom: worker}]", ["faults.0.for_seconds: is missing", "for_seconds: 1"]),
     ("[{at_seconds: 2, what: reset, whom: link generator-broker, for_seconds: 1}]", ["nothing follows it"]),
     ("[{at_seconds: 2, what: kill, whom: worker, count: 2}]", ["is for add and switch only"]),
     ("[{at_seconds: 2, what: add, whom: worker 2}]", ["must be worker"]),
     ("[{at_seconds: 2, what: kill, whom: worker 9}]", ["is no part of target 'nats'", "it has 3 workers"]),
     ("[{at_seconds: 2, what: kill, whom: broker 2}]", ["is no part of target 'nats'", "starts one broker"]),
-    ("[{at_seconds: 2, what: kill, whom: plugin}]", ["is no part of target 'nats'", "it is reached over NATS"]),
+    (
+      "[{at_seconds: 2, what: kill, whom: plugin}]",
+      ["is no part of target 'nats'", "it is reached over NATS"]
+    ),
     ("[{at_seconds: 6, what: kill, whom: worker}]", ["is not before the end of the measured time (6 s)"]),
-    ("[{at_seconds: 5, what: kill, whom: worker, for_seconds: 2}]", ["end after the end of the measured time (6 s)"]),
+    (
+      "[{at_seconds: 5, what: kill, whom: worker, for_seconds: 2}]",
+      ["end after the end of the measured time (6 s)"]
+    ),
     ("[{at_seconds: 2, what: kill, whom: worker, since: 2}]", ["faults.0.since: is not a key of this block"]),
     ("3", ["faults", "is a single value, not a list"]),
   ]
@@ -88,7 +102,9 @@ struct FaultKeyTests {
     for part in parts { #expect(text.contains(part), "\(text)") }
   }
 
-  @Test("are refused where the target cannot have them: with another load, in-process, and with parts that run already")
+  @Test(
+    "are refused where the target cannot have them: with another load, in-process, and with parts that run already"
+  )
   func refused() throws {
     let kill = "[{at_seconds: 2, what: kill, whom: worker}]"
     let closed = try faults(scenario(kill, target: ", loads: [{mode: closed, concurrency: 1}]"))
@@ -109,7 +125,8 @@ struct FaultKeyTests {
   func links() throws {
     let fault = ", faults: [{at_seconds: 2, what: reset, whom: link generator-broker}]"
     let cut = try load(scenario("[]", target: fault)).targets[1]
-    #expect(cut.links.isEmpty && cut.wiredLinks == [LinkSpec(between: .generatorBroker, delayMilliseconds: 0)])
+    #expect(
+      cut.links.isEmpty && cut.wiredLinks == [LinkSpec(between: .generatorBroker, delayMilliseconds: 0)])
     let linked = try load(scenario("[]", target: fault + ", link: {between: generator-broker, delay_ms: 1}"))
     #expect(linked.targets[1].wiredLinks == [LinkSpec(between: .generatorBroker, delayMilliseconds: 1)])
   }

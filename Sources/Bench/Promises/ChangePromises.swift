@@ -169,7 +169,8 @@ enum ChangePromises {
 
 extension FaultSpec {
   /// At a moment that is not random.
-  fileprivate init(_ what: FaultKind, _ whom: FaultVictim, at seconds: Double, for forSeconds: Double? = nil) {
+  fileprivate init(_ what: FaultKind, _ whom: FaultVictim, at seconds: Double, for forSeconds: Double? = nil)
+  {
     self.init(what, whom, atSeconds: seconds...seconds, forSeconds: forSeconds)
   }
 }

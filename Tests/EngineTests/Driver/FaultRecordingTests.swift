@@ -20,7 +20,9 @@ import Testing
   }
 
   /// Nothing is answered that is asked from 300 to 350 ms.
-  private func silentFor50Milliseconds(_ phase: StartedPhase, from start: UInt64 = 5 * second) -> SimulatedAnswer {
+  private func silentFor50Milliseconds(_ phase: StartedPhase, from start: UInt64 = 5 * second)
+    -> SimulatedAnswer
+  {
     let at = phase.at - start
     return (300 * millisecond..<350 * millisecond).contains(at) ? .never : .later(millisecond)
   }
@@ -69,13 +71,17 @@ import Testing
   @Test func aTimeInWhichNothingIsWantedIsNoGap() {
     var load = SimulatedLoad(load: .open(ratePerSecond: 20, arrivals: .uniform))
     load.faults = [FaultSpec(.kill, .worker(nil), atSeconds: 0...0)]
-    let windows = load.run { plugin, _ in plugin.answer = { _ in .later(millisecond / 2) } }.measurement.windows
+    let windows = load.run { plugin, _ in plugin.answer = { _ in .later(millisecond / 2) } }.measurement
+      .windows
     #expect(windows.allSatisfy { $0.longestGapNanoseconds == nil })
   }
 
   @Test func aLoadWithoutFaultsKeepsNoneOfIt() {
     let windows = load(faults: nil) { silentFor50Milliseconds($0) }.measurement.windows
-    #expect(windows.allSatisfy { $0.counts == nil && $0.longestGapNanoseconds == nil && $0.firstTroubleSeconds == nil })
+    #expect(
+      windows.allSatisfy {
+        $0.counts == nil && $0.longestGapNanoseconds == nil && $0.firstTroubleSeconds == nil
+      })
     #expect(windows.reduce(0) { $0 + ($1.failed ?? 0) } == 50)
   }
 
