@@ -43,13 +43,16 @@ package enum LoadProcess {
 extension ChildProcess {
   /// Waits for a load process's end, and calls `onPoll` meanwhile, which draws progress, say; false asks the
   /// process to end (Ctrl-C). It is also ended at the limit.
+  ///
+  /// - Parameter wake: when `onPoll` is to be called at the latest, beside `interval`; nil leaves it at that.
   package func wait(
-    limit: Duration, every interval: Duration = .milliseconds(250), onPoll: () -> Bool = { true }
+    limit: Duration, every interval: Duration = .milliseconds(250), wake: () -> Deadline? = { nil },
+    onPoll: () -> Bool = { true }
   ) -> LoadOutcome {
     let deadline = Deadline.after(limit)
     var goesOn = true
     while goesOn && !deadline.isPast && isRunning {
-      let slice = min(Deadline.after(interval), deadline)
+      let slice = min(Deadline.after(interval), wake() ?? deadline, deadline)
       if wait(timeout: .seconds(slice.remainingSeconds)) == nil { goesOn = onPoll() }
     }
     let ranOver = goesOn && isRunning

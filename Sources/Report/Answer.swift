@@ -24,8 +24,11 @@ package enum Answer {
     }
     let findings = findings(document)
     let ramps = ResultTables.ramps(document)
+    let faults = ResultTables.faults(document)
     parts += [findings.isEmpty ? [] : findings.flatMap { wrapped($0) } + [""]]
-    let hasMore = hasClaims || !timeParts.rows.isEmpty || !network.isEmpty || !ramps.isEmpty
+    parts += faults.map { table($0, colour) }
+    let hasMore =
+      hasClaims || !timeParts.rows.isEmpty || !network.isEmpty || !ramps.isEmpty || !faults.isEmpty
     if network.isEmpty || !comparisons(document).isEmpty {
       let most = (results: hasMore ? 6 : 20, comparisons: hasClaims ? 12 : hasMore ? 6 : 16)
       parts += [table(figures(document, most: most), colour)]
@@ -70,11 +73,15 @@ package enum Answer {
       ? line : String(line.prefix(mostColumns - 1)) + "…"
   }
 
-  /// What ramps and searches for a rate found, a sentence each.
+  /// Of more faults of more targets the tables alone say it.
+  private static let mostFaults = 6
+
+  /// What ramps, searches for a rate and faults found, a sentence each.
   private static func findings(_ document: RunDocument) -> [String] {
     let courses = RampCourse.all(document)
-    return ObjectiveResult.all(document).map(\.sentence)
-      + courses.map(\.sentence) + (courses.isEmpty ? [] : [RampCourse.caution]) + clusters(document)
+    return FaultFigures.all(document).prefix(mostFaults).map(\.sentence)
+      + ObjectiveResult.all(document).map(\.sentence) + courses.map(\.sentence)
+      + (courses.isEmpty ? [] : [RampCourse.caution]) + clusters(document)
   }
 
   /// A table's lines and an empty one, without its notes.
@@ -222,7 +229,9 @@ package enum Answer {
         .text("target", \.target), .text("load", \.load), median("req/s", "throughput_rps"),
         median("p50", "response_p50_us"), median("p99", "response_p99_us"), median("CPU", "cpu_total_us"),
         .count("errors") { $0.failures() }, .text("valid", \.validity),
-      ], Array(MeasurementGroup.all(document).filter { !$0.isRamp && !$0.isOfSearch }.prefix(most)))
+      ],
+      Array(
+        MeasurementGroup.all(document).filter { !$0.isRamp && !$0.isOfSearch && !$0.hasFaults }.prefix(most)))
   }
 
   /// What a host reaches that waits in another way for the thread of the first plugin.

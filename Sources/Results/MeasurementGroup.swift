@@ -37,6 +37,9 @@ package struct MeasurementGroup {
 
   package var isRamp: Bool { measurements.contains { $0.ramp != nil } }
 
+  /// Whether something was done to the target under the load.
+  package var hasFaults: Bool { measurements.contains(where: \.hasFaults) }
+
   /// Whether only a search for a rate asked for it.
   package var isOfSearch: Bool { measurements.allSatisfy(\.isOfSearch) }
 
@@ -76,10 +79,10 @@ package struct MeasurementGroup {
   /// The windows of one replicate depend on each other near a target's highest rate, where requests wait for those
   /// before them, so that few replicates alone reach a small p. They must also agree on the direction.
   /// Nil under a rate out of reach, where waiting requests pile up and response times must rise, and under a rate that
-  /// rises itself.
+  /// rises itself, and where faults change what the target does.
   package var trend: InvalidReason? {
     let sound = sound
-    guard !isSaturated, !isRamp, sound.count >= Self.fewestForTrend else { return nil }
+    guard !isSaturated, !isRamp, !hasFaults, sound.count >= Self.fewestForTrend else { return nil }
     var series = [
       ("median response time", sound.map { $0.windows.compactMap { $0.p50Nanoseconds.map { Double($0) } } })
     ]

@@ -135,6 +135,9 @@ package struct Plan: Codable, Sendable, Equatable {
         "decompose", "`true`: measure where the time of each phase goes; see \"Where the time goes\"",
         default: "`false`", allowed: "`true`, `false`"),
       Key(
+        "faults", "what is done to workers, brokers, links or the plugin under load; see \"Faults\"",
+        allowed: "see below"),
+      Key(
         "objective",
         "a latency under a bound, such as `response_p99_us < 5000`: after the rounds the highest rate that keeps it is "
           + "searched, see \"Objectives\"", allowed: "see below"
@@ -146,12 +149,16 @@ package struct Plan: Codable, Sendable, Equatable {
   package func quick() -> Plan {
     var plan = self
     plan.warmupSeconds = min(warmupSeconds, 0.3)
-    plan.measureSeconds = min(measureSeconds, 1)
+    // What a fault does takes its time, which does not shrink with the load's.
+    plan.measureSeconds = min(measureSeconds, targets.contains { !$0.plannedFaults.isEmpty } ? 3 : 1)
     plan.drainSeconds = min(drainSeconds, 1)
     plan.rounds = 1...1
     plan.loads = plan.loads.map { $0.within(seconds: 1) }
     for place in plan.targets.indices {
       plan.targets[place].loads = plan.targets[place].loads.map { $0.within(seconds: 1) }
+      plan.targets[place].faults = plan.targets[place].faults?.map {
+        $0.scaled(by: plan.measureSeconds / measureSeconds)
+      }
     }
     return plan
   }

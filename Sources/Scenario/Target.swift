@@ -29,6 +29,8 @@ package struct Target: Codable, Sendable, Equatable {
   package var optional: Bool?
   /// What the highest rate is searched for, the scenario's unless the target has its own; nil where none is searched.
   package var objective: ServiceLevel?
+  /// What is done to it under load, the scenario's unless the target has its own; nil where nothing is.
+  package var faults: [FaultSpec]?
 
   static let longestName = 64
 

@@ -50,6 +50,9 @@ struct TargetReader {
         allowed: "as the scenario's `objective`"
       ).also("slo"),
       Key(
+        "faults", "instead of the scenario's; an empty list is none", default: "the scenario's",
+        allowed: "as the scenario's `faults`"),
+      Key(
         "optional", \.optional, .flag,
         "whether the run does without the target, with a warning, when the file of its plugin or the program of its "
           + "workers is not there", default: "`false`"),
@@ -132,8 +135,10 @@ struct WrittenDialect: RawRepresentable, CaseIterable, Sendable {
 /// Reads `targets:` with the plugins and brokers that are configured.
 struct TargetsReader {
   let configuration: NylonConfiguration
-  /// The scenario's own loads, phases, `decompose:` and `objective:`.
+  /// The scenario's own loads, faults, phases, `decompose:` and `objective:`.
   let loads: [LoadReader.Placed]?
+  let faults: [FaultReader.Placed]?
+  let measureSeconds: Double
   let phases: [Phase]
   let decompose: Bool?
   let objective: ServiceLevel?
@@ -179,7 +184,7 @@ struct TargetsReader {
       block.fail("loads", "is missing", remedy: "write loads: here or for the whole scenario")
     }
     let used = ownLoads ?? loads ?? []
-    let target = Target(
+    var target = Target(
       name: name, plugin: plugin.name, handler: handler(block, plugin) ?? "", transport: transport,
       phases: written.phases ?? phases, loads: used.map(\.load),
       policies: policies(plugin, broker, written),
@@ -193,6 +198,14 @@ struct TargetsReader {
       ? block.childPath("max_in_flight")
       : (plugin.maxInFlight != nil ? plugin.block : broker?.block)?.childPath("max_inflight")
     if let limitKey { check(used, of: target, limitKey: limitKey) }
+    let planned = FaultCheck(target: target, block: block, measureSeconds: measureSeconds, brokers: brokers)
+      .faults(FaultReader.faults(of: block) ?? faults ?? [])
+    target.faults = planned.isEmpty ? nil : planned
+    if target.objective != nil, !planned.isEmpty {
+      block.fail(
+        "objective", "cannot be searched for '\(name)' while faults befall it",
+        remedy: "leave out one of the two")
+    }
     return target
   }
 

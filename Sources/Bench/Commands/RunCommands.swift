@@ -257,7 +257,8 @@ enum Outcome {
   }
 
   private static func tables(_ document: RunDocument) -> [ReportTable] {
-    [ResultTables.results(document), ResultTables.parts(document), ResultTables.baseline(document)]
+    ResultTables.faults(document)
+      + [ResultTables.results(document), ResultTables.parts(document), ResultTables.baseline(document)]
       + networkTables(document) + [
         ResultTables.comparison(document.comparisons), ResultTables.costs(document),
         ResultTables.costsOverLength(document), ResultTables.nodes(document),

@@ -1,4 +1,4 @@
-// A test's own brokers and workers, and both ends of a request, scripted: what needs no load process.
+// A test's own broker and workers, and both ends of a request, scripted: what needs no load process.
 import Engine
 import Foundation
 import Lab
@@ -6,32 +6,26 @@ import Nylon
 import Scenario
 import Synchronization
 
-/// Brokers of its own for one test, mostly one, and the pools and workers on them. All end with the test.
+/// A broker of its own for one test, and the pools and workers on it. All end with the test.
 final class Stage {
   let bench: PromiseBench
-  let cluster: BrokerCluster
+  let broker: Broker
   private var pools: [WorkerPool] = []
 
-  private init(_ bench: PromiseBench, brokers: Int) throws {
+  private init(_ bench: PromiseBench) throws {
     self.bench = bench
-    cluster = try BrokerCluster.start(
-      count: brokers, asksForToken: bench.asksForToken, program: bench.broker)
+    broker = try Broker.start(asksForToken: bench.asksForToken, program: bench.broker)
   }
 
-  static func with<Result>(
-    _ bench: PromiseBench, brokers: Int, _ body: (Stage) throws -> Result
-  ) throws -> Result {
-    let stage = try Stage(bench, brokers: brokers)
+  static func with<Result>(_ bench: PromiseBench, _ body: (Stage) throws -> Result) throws -> Result {
+    let stage = try Stage(bench)
     defer {
       // Nothing is asked of them any more: a graceful end would only take time.
       for pool in stage.pools { pool.stop(grace: .zero) }
-      for broker in stage.cluster.nodes { broker.kill() }
+      stage.broker.kill()
     }
     return try body(stage)
   }
-
-  /// The first broker.
-  var broker: Broker { cluster.nodes[0] }
 
   var phase: Phase { bench.pool.phases.first ?? .requestFilter }
 
@@ -40,26 +34,18 @@ final class Stage {
     handler: String? = nil, group: String? = nil, plugin: String? = nil, timeoutMilliseconds: Int? = nil,
     workers: WorkersSpec? = nil
   ) -> Target {
-    var spec = bench.poolSpec
-    spec.servers = cluster.urls
-    (spec.links, spec.nodes) = (nil, nil)
-    spec.workers = workers
-    spec.group = group ?? spec.group
-    var target = bench.pool
-    target.transport = .nats(spec)
+    var target = bench.target(timeoutMilliseconds: timeoutMilliseconds, servers: [broker.url])
+    if case .nats(var spec) = target.transport {
+      spec.workers = workers
+      spec.group = group ?? spec.group
+      target.transport = .nats(spec)
+    }
     target.handler = handler ?? target.handler
     target.plugin = plugin ?? target.plugin
-    target.verify = Verification()
-    target.maxInFlight = 1024
-    target.overflow = .queue
-    if let timeoutMilliseconds {
-      for phase in Phase.session { target.policies[phase]?.timeoutMilliseconds = timeoutMilliseconds }
-    }
     return target
   }
 
-  /// Starts workers of the pool under test, or another command's, spread over the brokers, and returns when they are
-  /// subscribed.
+  /// Starts workers of the pool under test, or another command's, and returns when they are subscribed.
   @discardableResult
   func start(
     _ count: Int, group: String? = nil, plugin: String? = nil, command: [String]? = nil
@@ -68,8 +54,8 @@ final class Stage {
     workers?.count = count
     if let command { workers?.command = command }
     let pool = try WorkerPool.start(
-      for: target(group: group, plugin: plugin, workers: workers), servers: cluster.urls,
-      homes: Array(cluster.nodes.indices), monitors: cluster.monitors)
+      for: target(group: group, plugin: plugin, workers: workers), servers: [broker.url],
+      monitor: broker.monitor)
     pools.append(pool)
     return pool
   }
@@ -116,12 +102,6 @@ final class Stage {
     let before = try all()
     try body()
     return zip(try all(), before).map { $0 - $1 }
-  }
-
-  func killBroker(backAfterSeconds: Double) throws {
-    broker.kill()
-    usleep(UInt32(backAfterSeconds * 1e6))
-    try cluster.restart(0)
   }
 }
 

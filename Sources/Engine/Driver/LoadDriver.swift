@@ -78,8 +78,8 @@ struct DriverState {
   var nextSweep: UInt64 = 0
   var windowIndex = 0
   var windowLimit: UInt64
-  /// An answer that comes later than this ends a stall.
-  var stallLimit: UInt64
+  /// An answer that comes later than this ends a gap, which may be a stall.
+  var gapLimit: UInt64
   /// The service time of the slowest phase that was answered so far.
   var slowestAnswer: UInt64 = 0
   /// Every request so far was answered, so that nothing is waited for.
@@ -113,11 +113,15 @@ final class LoadDriver<Transport: SessionTransport> {
   let windowNanoseconds: UInt64
   /// A time without an answer that is longer may be a stall.
   let stallNanoseconds: UInt64
+  /// One that is longer is looked at.
+  let gapNanoseconds: UInt64
 
   /// A driver of `slotCount` slots; `schedule` is nil in a closed loop.
+  ///
+  /// - Parameter keepsGaps: whether each window's longest time without an answer is kept.
   init(
     transport: Transport, steps: [PhaseStep], slotCount: Int, schedule: ArrivalSchedule?,
-    overflow: OverflowPolicy, window: LoadWindow, area: RecordingArea, thread: Int
+    overflow: OverflowPolicy, window: LoadWindow, area: RecordingArea, thread: Int, keepsGaps: Bool = false
   ) {
     self.transport = transport
     hasOwnClock = Transport.hasOwnClock
@@ -139,11 +143,13 @@ final class LoadDriver<Transport: SessionTransport> {
     shortestTimeout = steps.map(\.timeout).min() ?? 1_000_000_000
     windowNanoseconds = max(1, (window.measureEnd - window.measureStart) / UInt64(area.layout.windows))
     stallNanoseconds = UInt64(Double(window.measureEnd - window.measureStart) * Stall.leastShare)
+    gapNanoseconds = keepsGaps ? min(ThreadRecorder.leastGap, stallNanoseconds) : stallNanoseconds
+    recorder.windowClock.pointee = (window.measureStart, windowNanoseconds)
     state = .allocate(capacity: 1)
     state.initialize(
       to: DriverState(
         window: window, freeCount: slotCount, schedule: schedule,
-        windowLimit: window.measureStart + windowNanoseconds, stallLimit: window.start + stallNanoseconds))
+        windowLimit: window.measureStart + windowNanoseconds, gapLimit: window.start + gapNanoseconds))
   }
 
   deinit {
@@ -168,7 +174,7 @@ final class LoadDriver<Transport: SessionTransport> {
       transport.poll(until: wakeTime)
     }
     takePending()
-    if !state.pointee.isQuiet { noteStall(until: state.pointee.window.measureEnd) }
+    if !state.pointee.isQuiet { noteGap(until: state.pointee.window.measureEnd) }
     loseTheRest(at: time())
     transport.tally()
   }
@@ -176,19 +182,22 @@ final class LoadDriver<Transport: SessionTransport> {
   /// The target answered a phase that took so long from being sent.
   @inline(__always)
   func noteAnswer(at done: UInt64, took service: UInt64) {
-    if done > state.pointee.stallLimit { noteStall(until: done) }
+    if done > state.pointee.gapLimit { noteGap(until: done) }
     if service > state.pointee.slowestAnswer { state.pointee.slowestAnswer = service }
-    state.pointee.stallLimit = done &+ stallNanoseconds
+    state.pointee.gapLimit = done &+ gapNanoseconds
   }
 
-  /// Nothing was answered from the last answer until `end`; kept when it is the longest stall so far.
+  /// Nothing was answered from the last answer until `end`; kept when it is the longest of its window, or the longest
+  /// stall so far.
   @inline(never)
-  func noteStall(until end: UInt64) {
+  func noteGap(until end: UInt64) {
     let window = state.pointee.window
-    let lastAnswer = state.pointee.stallLimit - stallNanoseconds
+    let lastAnswer = state.pointee.gapLimit - gapNanoseconds
     let stall = Stall(
       start: max(lastAnswer, window.measureStart), end: min(end, window.measureEnd),
       slowestBefore: state.pointee.slowestAnswer)
+    guard stall.nanoseconds > gapNanoseconds else { return }
+    recorder.noteGap(stall)
     // Without an answer before, nobody knows how long this target takes.
     guard stall.nanoseconds > stallNanoseconds, stall.slowestBefore > 0,
       stall.nanoseconds / Stall.leastTimesSlowest > stall.slowestBefore,
@@ -206,7 +215,7 @@ final class LoadDriver<Transport: SessionTransport> {
   func endQuiet(at now: UInt64) {
     guard state.pointee.isQuiet else { return }
     state.pointee.isQuiet = false
-    state.pointee.stallLimit = now &+ stallNanoseconds
+    state.pointee.gapLimit = now &+ gapNanoseconds
   }
 
   @inline(__always)
@@ -315,7 +324,8 @@ final class LoadDriver<Transport: SessionTransport> {
       recorder.add(.sent, scope: scope)
       recorder.add(end, scope: scope)
     }
-    recorder.addFailure(window: windowIndex(at: intended), isTimeout: false)
+    recorder.record(window: windowIndex(at: intended)).add(end)
+    recorder.noteTrouble(at: intended)
   }
 
   /// Whether a time, such as a request's intended one, lies in the measured time.
@@ -376,9 +386,10 @@ extension LoadDriver {
   @inline(never)
   func refused(_ place: Int) {
     _ = transport.finish(slot: place, verify: false)
+    recorder.noteTrouble(at: slots[place].sent)
     if slots[place].isMeasured {
       recorder.add(.handlerErrors, scope: 0)
-      recorder.addFailure(window: windowIndex(at: slots[place].sent), isTimeout: false)
+      recorder.record(window: windowIndex(at: slots[place].sent)).add(.handlerErrors)
       if stepCount == 1 {
         recorder.add(.sent, scope: 1)
         recorder.add(.handlerErrors, scope: 1)
@@ -410,7 +421,7 @@ extension LoadDriver {
     guard slot.pointee.state == .waiting else { return }
     let index = Int(slot.pointee.phaseIndex)
     if completion.doneAt > slot.pointee.deadline {
-      count(.late, slot)
+      count(.late, slot, at: completion.doneAt)
       fail(place, .timeouts, at: slot.pointee.deadline, now: completion.doneAt)
       return
     }
@@ -418,21 +429,21 @@ extension LoadDriver {
     // After END the plugin's own response goes through the other phases.
     case .next, .end: succeed(place, at: completion.doneAt, next: index &+ 1, isFresh: isFresh)
     case .handlerError, .malformed:
-      if completion.end == .malformed { count(.protocolErrors, slot) }
+      if completion.end == .malformed { count(.protocolErrors, slot, at: completion.doneAt) }
       noteAnswer(at: completion.doneAt, took: completion.doneAt &- slot.pointee.phaseSent)
       fail(place, .handlerErrors, at: completion.doneAt, now: completion.doneAt)
     case .noResponders:
-      count(.noResponders, slot)
+      count(.noResponders, slot, at: completion.doneAt)
       fail(place, .lost, at: completion.doneAt, now: completion.doneAt)
     }
   }
 
   /// Counts something that happened to a measured session, in its phase and in the request.
   @inline(never)
-  func count(_ counter: Counter, _ slot: UnsafeMutablePointer<SessionSlot>) {
+  func count(_ counter: Counter, _ slot: UnsafeMutablePointer<SessionSlot>, at time: UInt64) {
     guard slot.pointee.isMeasured else { return }
     recorder.add(counter, scope: Int(slot.pointee.scope))
-    recorder.add(counter, scope: 0)
+    recorder.happened(counter, at: time)
   }
 
   @inline(__always)
@@ -488,7 +499,8 @@ extension LoadDriver {
     let ok = slot.pointee.outcome == .ok
     if !transport.finish(slot: place, verify: ok), ok {
       slot.pointee.outcome = .handlerErrors
-      if slot.pointee.isMeasured { recorder.add(.wrongContent, scope: 0) }
+      recorder.noteTrouble(at: done)
+      if slot.pointee.isMeasured { recorder.happened(.wrongContent, at: done) }
       // The phase itself was answered: with one phase nobody else keeps its time.
       if stepCount == 1, slot.pointee.isMeasured { recordPhase(slot, scope: 1, done: done) }
     }
@@ -520,7 +532,7 @@ extension LoadDriver {
     if outcome == .ok, isMeasured(done) { recorder.add(.okInWindow, scope: 0) }
     guard slot.pointee.isMeasured else { return }
     recorder.add(outcome, scope: 0)
-    if outcome != .ok { recorder.addFailure(window: windowIndex(at: done), isTimeout: outcome == .timeouts) }
+    if outcome != .ok { recorder.record(window: windowIndex(at: done)).add(outcome) }
     // An error says nothing about how long an answer takes; an unanswered request shows its age.
     if outcome == .ok || outcome == .timeouts { recordRequest(slot, done: done) }
   }
@@ -557,6 +569,7 @@ extension LoadDriver {
     let index = Int(slot.pointee.phaseIndex)
     let step = steps[index]
     let scope = step.scope
+    recorder.noteTrouble(at: done)
     if outcome == .timeouts { transport.abandon(slot: place) }
     // A handler that still runs in this process would answer for whatever comes next.
     let sessionIsStuck = outcome == .timeouts && transport.isInProcess
@@ -625,7 +638,7 @@ extension LoadDriver {
   private func tryAgain(_ place: Int, at now: UInt64) {
     let slot = slots + place
     let index = Int(slot.pointee.phaseIndex)
-    count(.retries, slot)
+    count(.retries, slot, at: now)
     slot.pointee.state = .waiting
     slot.pointee.deadline = now + steps[index].timeout
     transport.start(slot: place, phaseIndex: index, attempt: Int(slot.pointee.attempt), at: now)
@@ -646,7 +659,7 @@ extension LoadDriver {
       if stepCount > 1 { recordPhase(slot, scope: scope, done: now) }
       if slot.pointee.outcome == .ok { slot.pointee.outcome = .lost }
       recorder.add(slot.pointee.outcome, scope: 0)
-      recorder.addFailure(window: windowIndex(at: now), isTimeout: slot.pointee.outcome == .timeouts)
+      recorder.record(window: windowIndex(at: now)).add(slot.pointee.outcome)
       if slot.pointee.outcome != .handlerErrors { recordRequest(slot, done: now) }
     }
     loseBacklog(at: now)

@@ -31,8 +31,13 @@ package struct LoadOrder: Codable, Sendable, Equatable {
   /// session, so ids must not repeat between loads.
   package var sessionIDsAfter = SessionNumbering.lastID(atUnixNanoseconds: MonotonicClock.unixNanoseconds)
 
-  /// Intervals of the measured time.
-  package static let windows = 10
+  /// Intervals of the measured time: ten, or with faults one for every 100 ms, but no more than fit into memory.
+  package var windows: Int {
+    guard hasFaults else { return 10 }
+    return min(max(Int((measureSeconds * 10).rounded()), 1), 600)
+  }
+
+  package var hasFaults: Bool { !target.plannedFaults.isEmpty }
 
   /// Sessions that may be in flight at once.
   var placeCount: Int {
@@ -60,7 +65,7 @@ package struct LoadOrder: Codable, Sendable, Equatable {
       threads: effectiveThreads,
       scopes: ["request"] + target.phases.map(\.subjectFragment)
         + (target.host == .nylon ? [Measurement.initializeScope] : []),
-      windows: Self.windows, parts: target.isDecomposed ? target.transport.partNames : [])
+      windows: windows, parts: target.isDecomposed ? target.transport.partNames : [])
   }
 
   /// A thread's part of all places, or of all NATS connections.

@@ -162,7 +162,8 @@ package struct LoadRunner {
     return LoadDriver(
       transport: transport, steps: PhaseStep.steps(of: order),
       slotCount: order.share(of: order.placeCount, thread: thread).count, schedule: schedule,
-      overflow: order.target.overflow, window: window, area: area, thread: thread)
+      overflow: order.target.overflow, window: window, area: area, thread: thread,
+      keepsGaps: order.hasFaults)
   }
 
   /// Sleeps until a time, or until the orchestrator asks to stop; then takes a sample.
@@ -173,10 +174,11 @@ package struct LoadRunner {
     return sample
   }
 
-  /// Reading ten times what was spent would disturb a measured time of fewer seconds.
+  /// Reading ten times what was spent would disturb a measured time of fewer seconds, as it would one with faults, which
+  /// has more intervals.
   private static let shortestWithIntervals = 2.0
   private var samplesIntervals: Bool {
-    between != nil && order.measureSeconds >= Self.shortestWithIntervals
+    between != nil && order.measureSeconds >= Self.shortestWithIntervals && !order.hasFaults
   }
 
   /// Takes a sample at the end of each interval; the last one's is not that of the whole, which takes longer.

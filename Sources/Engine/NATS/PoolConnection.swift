@@ -228,6 +228,7 @@ struct PoolConnection {
       move = nil
     }
     wire.lose()
+    transport.recorder.noteTrouble(at: MonotonicClock.nanoseconds)
     backlog.pointee.count = 0
     for slot in stride(from: place, to: transport.slotCount, by: transport.connectionCount)
     where transport.slots[slot].isWaiting && transport.slots[slot].end > wire.written {

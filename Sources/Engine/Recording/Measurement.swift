@@ -131,6 +131,14 @@ package struct MeasurementWindow: Codable, Sendable, Equatable {
   package var residentGeneratorBytes: UInt64?
   /// Sessions that ended in it and not well, and those of them that timed out; nil in runs that did not keep it.
   package var failed, timeouts: UInt64?
+  /// What ended or happened in it, and in the last one also in the drain; nil in loads without faults.
+  package var counts: OutcomeCounts?
+  /// The longest time over 1 ms without an answer, while requests were in flight, that ended in it, nanoseconds; nil when
+  /// there was none, and in loads without faults.
+  package var longestGapNanoseconds: UInt64?
+  /// When an attempt failed first in it, also one that was retried, or a connection was lost, seconds from the start of the
+  /// measured time; nil when nothing was, and in loads without faults.
+  package var firstTroubleSeconds: Double?
 
   /// Sessions that were answered well in it, per second; nil where that is not known.
   package var answeredPerSecond: Double? {
@@ -197,6 +205,8 @@ package struct Measurement: Codable, Sendable, Equatable {
   package var ramp: Ramp?
   /// Whether a search for a rate made it, which the scenario does not name; nil means no.
   package var search: Bool?
+  /// What was done to the target under load; nil of a load without faults.
+  package var faults: [FaultRecord]?
   package var isOfSearch: Bool { search == true }
 
   /// What this package's own NATS client is called.
@@ -339,6 +349,7 @@ package struct InvalidReason: Codable, Sendable, Equatable, Hashable {
     case workerDied = "worker_died"
     case brokerDied = "broker_died"
     case linkDied = "link_died"
+    case faultFailed = "fault_failed"
     case recordingDamaged = "recording_damaged"
     case interrupted
     case failed
@@ -361,7 +372,7 @@ package struct InvalidReason: Codable, Sendable, Equatable, Hashable {
       case .saturated, .neverSteady: .condition
       case .generatorLate: .figure
       case .noAnswers, .stalled, .wrongDialect, .unoptimisedBuild, .pluginCrashed, .pluginHung, .workerDied,
-        .brokerDied, .linkDied, .recordingDamaged, .interrupted, .failed:
+        .brokerDied, .linkDied, .faultFailed, .recordingDamaged, .interrupted, .failed:
         .broken
       }
     }

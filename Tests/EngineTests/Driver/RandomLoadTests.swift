@@ -37,10 +37,10 @@ import Testing
     let recorder = result.memory.area.threadRecorder(0)
     let recorded = (0...windows).reduce(0) { $0 + recorder.response(window: $1).snapshot().count }
     #expect(recorded == result.request.response.count, seed)
-    let failures = (0...windows).map { recorder.failures(window: $0) }
-    #expect(
-      failures.reduce(0) { $0 + $1.timeouts + $1.others } == result.counts.ended - result.counts.ok, seed)
-    #expect(failures.reduce(0) { $0 + $1.timeouts } == result.counts.timeouts, seed)
+    let records = (0...windows).map { recorder.record(window: $0) }
+    for counter in Counter.outcomes where counter != .sent && counter != .ok {
+      #expect(records.reduce(0) { $0 + $1.value(counter) } == result.counts[counter], "\(seed) \(counter)")
+    }
     if script.load.warmup == 0, phases.count > 1 {
       let first = UInt64(plugin.started.count { $0.attempt == 1 })
       #expect(phases.reduce(0) { $0 + $1.counts.sent } <= first, seed)

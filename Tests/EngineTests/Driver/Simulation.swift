@@ -159,13 +159,15 @@ struct SimulatedLoad {
   var windows = 10
   var seed: UInt64 = 1
   var start: UInt64 = 5 * second
+  var faults: [FaultSpec]?
 
   var order: LoadOrder {
-    let target = Target(
+    var target = Target(
       name: "simulated", plugin: "p", handler: "h", transport: .ffi(FFISpec(file: "none.so")),
       phases: phases, loads: [load],
       policies: Dictionary(uniqueKeysWithValues: Phase.session.map { ($0, policy) }),
       maxInFlight: maxInFlight, overflow: overflow)
+    target.faults = faults
     return LoadOrder(
       target: target, load: load, request: request, warmupSeconds: Double(warmup) / 1e9,
       measureSeconds: Double(measure) / 1e9, drainSeconds: Double(drain) / 1e9, threads: 1,
@@ -187,7 +189,8 @@ struct SimulatedLoad {
     let schedule = ArrivalSchedule(load, warmupSeconds: Double(warmup) / 1e9, seed: seed)
     let driver = LoadDriver(
       transport: simulation, steps: PhaseStep.steps(of: order), slotCount: order.placeCount,
-      schedule: schedule, overflow: overflow, window: window, area: memory.area, thread: 0)
+      schedule: schedule, overflow: overflow, window: window, area: memory.area, thread: 0,
+      keepsGaps: order.hasFaults)
     driver.run()
     return SimulatedResult(
       measurement: LoadResult.measurement(order: order, area: memory.area), simulation: simulation,
