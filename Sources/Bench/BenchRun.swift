@@ -116,7 +116,9 @@ final class BenchRun {
   private func measureBaseline(steps: Int) throws {
     // A shorter plan does without: the baseline would take as long.
     let seconds = Double(steps) * (plan.warmupSeconds + plan.measureSeconds)
-    guard seconds >= 20, !options.quick, !trap.isSprung else { return }
+    // Nothing is compared with it where faults befall all targets.
+    let isUsed = plan.targets.contains { $0.plannedFaults.isEmpty }
+    guard seconds >= 20, isUsed, !options.quick, !trap.isSprung else { return }
     let calibration = Calibration(rounds: 3, seconds: 0.3, program: plan.broker) { [progress] in
       progress.say("baseline: \($0)")
     }

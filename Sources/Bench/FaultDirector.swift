@@ -135,7 +135,9 @@ final class LabFaults: FaultStage {
       return ("pool switched to \(fault.count) new workers", {})
     case .broker(let choice): return try beginBroker(fault, choice, draw: draw)
     case .link(let place):
-      guard let link = link(place) else { throw FaultError(description: "there is no link \(place.rawValue)") }
+      guard let link = link(place) else {
+        throw FaultError(description: "there is no link \(place.rawValue)")
+      }
       if fault.what == .silence {
         link.silence(true)
         return (fault.what.words("\(fault.whom)"), { link.silence(false) })
@@ -231,7 +233,9 @@ final class LabFaults: FaultStage {
     guard let cluster else { throw FaultError(description: "the run has started no broker") }
     let index = try broker(choice, of: cluster, draw: draw)
     let broker = cluster.nodes[index]
-    guard broker.isRunning else { throw FaultError(description: "broker \(index + 1) does not run at that moment") }
+    guard broker.isRunning else {
+      throw FaultError(description: "broker \(index + 1) does not run at that moment")
+    }
     let words = fault.what.words(cluster.nodes.count == 1 ? "broker" : "broker \(index + 1)")
     switch fault.what {
     case .stop:

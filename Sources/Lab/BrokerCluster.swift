@@ -22,7 +22,8 @@ package final class BrokerCluster: Sendable {
   ///   - asksForToken: whether a token, the same for all, is made where no credentials are given.
   ///   - relayed: routes that go through a relay, so that they can be reset and silenced.
   package static func start(
-    count: Int = 1, auth: NATSAuth = NATSAuth(), asksForToken: Bool = true, limits: BrokerLimits = BrokerLimits(),
+    count: Int = 1, auth: NATSAuth = NATSAuth(), asksForToken: Bool = true,
+    limits: BrokerLimits = BrokerLimits(),
     relayed: Set<BrokerRoute> = [], program: String? = nil
   ) throws(LabError) -> BrokerCluster {
     var shared = BrokerSetup(auth: auth, asksForToken: asksForToken, program: program)
@@ -34,7 +35,8 @@ package final class BrokerCluster: Sendable {
       for node in 0..<max(1, count) {
         var setup = shared
         if count > 1 {
-          var cluster = ClusterSetup(node: node, user: user, password: password, hidesItself: !relayed.isEmpty)
+          var cluster = ClusterSetup(
+            node: node, user: user, password: password, hidesItself: !relayed.isEmpty)
           for (earlier, broker) in brokers.enumerated() {
             var port = broker.clusterPort
             let route = BrokerRoute(earlier, node)
@@ -106,7 +108,8 @@ package final class BrokerCluster: Sendable {
     while let missing = try missingRoute() {
       guard !deadline.isPast else {
         throw .notReady(
-          "The cluster of \(nodes.count) brokers", why: "brokers \(missing) found no route to each other in time",
+          "The cluster of \(nodes.count) brokers",
+          why: "brokers \(missing) found no route to each other in time",
           lastWords: nodes[missing.last].lastWords)
       }
       usleep(10_000)
@@ -128,7 +131,9 @@ package final class BrokerCluster: Sendable {
         let found = routes[other, default: []].contains { facts in
           facts.remoteID == ids[node] && (relays[route].map { facts.port == $0.ports[0] } ?? true)
         }
-        if !found || !routes[node, default: []].contains(where: { $0.remoteID == ids[other] }) { return route }
+        if !found || !routes[node, default: []].contains(where: { $0.remoteID == ids[other] }) {
+          return route
+        }
       }
     }
     return nil

@@ -38,12 +38,15 @@ package struct BrokerSubscription: Decodable, Sendable, Hashable {
 
 /// A route as a broker's monitoring shows it.
 struct BrokerRouteFacts: Decodable, Sendable {
+  /// The broker's number for it; one that is made again gets another.
+  var id: UInt64
   /// The id of the broker at its other end.
   var remoteID: String
   /// The port there.
   var port: UInt16
 
   enum CodingKeys: String, CodingKey {
+    case id = "rid"
     case remoteID = "remote_id"
     case port
   }
@@ -88,7 +91,7 @@ package struct BrokerMonitor: Sendable, Equatable {
 
   /// The ids of the connections that a message on this subject may go to in this queue group;
   /// they may have subscribed with wildcards.
-  func subscribers(of subject: String, group: String) throws(LabError) -> Set<UInt64> {
+  package func subscribers(of subject: String, group: String) throws(LabError) -> Set<UInt64> {
     let all = try subscriptions(to: subject)
     return Set(all.filter { $0.group == group && Self.covers($0.subject, subject) }.map(\.clientID))
   }

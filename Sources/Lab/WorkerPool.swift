@@ -33,6 +33,9 @@ package final class WorkerPool: Sendable {
     state = Guarded(State(group: recipe.pool.group))
   }
 
+  // A thread that slows a worker holds the workers.
+  deinit { state.withLock { $0.slowed = [:] } }
+
   /// Starts the workers that a target's pool asks for, and returns when they are ready. Without `servers`
   /// they connect to those of the pool.
   ///
@@ -57,7 +60,7 @@ package final class WorkerPool: Sendable {
   ) throws(LabError) -> WorkerPool {
     let recipe = try WorkerRecipe(target, servers: servers, homes: homes, monitors: monitors, ledger: ledger)
     let pool = WorkerPool(recipe)
-    try pool.startReady(recipe.spec.count)
+    try pool.startReady(recipe.spec.count, in: recipe.pool.group)
     return pool
   }
 
@@ -67,23 +70,28 @@ package final class WorkerPool: Sendable {
     try start(for: target, servers: servers, monitors: monitor.map { [$0] } ?? [])
   }
 
-  /// Starts so many workers, and returns when they are ready; ends them all where they do not become so.
-  private func startReady(_ count: Int) throws(LabError) {
+  /// Starts so many workers in a group, and returns when they are ready; ends them where they do not become so.
+  private func startReady(_ count: Int, in group: String) throws(LabError) {
     let deadline = Deadline.after(.seconds(min(max(recipe.spec.startSeconds, 0.1), 3600)))
-    let group = state.withLock { $0.group }
+    let before = state.withLock { state in
+      let old = state.group
+      state.group = group
+      return (group: old, count: state.workers.count)
+    }
     do throws(LabError) {
       // Connections that were there before do not count: another pool's, perhaps on their way out.
-      let before = try recipe.subscribers(in: group)
+      let known = try recipe.subscribers(in: group)
       let new = try add(count)
       if recipe.monitors.isEmpty { return try awaitWords(of: new, until: deadline) }
       try wait(until: deadline) { () throws(LabError) in
-        let counts = zip(try recipe.subscribers(in: group), before).map { $0.subtracting($1).count }
+        let counts = zip(try recipe.subscribers(in: group), known).map { $0.subtracting($1).count }
         guard let least = counts.min(), least < count else { return nil }
         let subject = recipe.subjects[counts.firstIndex(of: least) ?? 0]
         return "only \(least) of \(count) subscribed to \(subject) in queue group \(group) in time"
       }
     } catch {
-      stop(grace: .milliseconds(500))
+      state.withLock { $0.group = before.group }
+      end(before.count..., grace: .milliseconds(500))
       throw error
     }
   }
@@ -127,6 +135,9 @@ package final class WorkerPool: Sendable {
   /// Process ids of the workers, in order.
   package var pids: [Int32] { workers.map(\.pid) }
 
+  /// What each said last, without secrets.
+  package var lastWords: [String] { workers.map(\.lastWords) }
+
   /// CPU time of all workers that run, with the processes that they started, ns.
   package var cpuNanoseconds: UInt64 {
     pids.reduce(0) { $0 &+ (ProcessClock.cpuNanoseconds(session: $1) ?? 0) }
@@ -146,17 +157,22 @@ package final class WorkerPool: Sendable {
   @discardableResult
   package func stop(grace: Duration = .seconds(3)) -> [WorkerDeath] {
     let died = deaths()
+    end(0..., grace: grace)
+    return died
+  }
+
+  private func end(_ indices: PartialRangeFrom<Int>, grace: Duration) {
     let workers = state.withLock { state in
-      state.ended.formUnion(state.workers.indices)
-      state.slowed = [:]
-      return state.workers
+      let some = state.workers.indices.filter { indices.contains($0) }
+      state.ended.formUnion(some)
+      for index in some { state.slowed[index] = nil }
+      return some.map { state.workers[$0] }
     }
     let deadline = Deadline.after(grace)
     for worker in workers { worker.askToEnd() }
     for worker in workers where worker.wait(timeout: .seconds(deadline.remainingSeconds)) == nil {
       worker.kill()
     }
-    return died
   }
 }
 
@@ -250,8 +266,7 @@ extension WorkerPool {
   /// they have and to end. While both run, both get every request.
   package func switchGroup(to group: String, count: Int) throws(LabError) {
     let old = runningIndices
-    state.withLock { $0.group = group }
-    try startReady(count)
+    try startReady(count, in: group)
     for index in old { drain(index) }
   }
 }

@@ -83,8 +83,7 @@ package enum Answer {
     let courses = RampCourse.all(document)
     return FaultFigures.all(document).prefix(mostFaults).map(\.sentence)
       + ObjectiveResult.all(document).map(\.sentence) + SoakResult.all(document).map(\.sentence)
-      + courses.map(\.sentence)
-      + (courses.isEmpty ? [] : [RampCourse.caution])
+      + courses.map(\.sentence) + (courses.isEmpty ? [] : [RampCourse.caution]) + clusters(document)
   }
 
   /// A table's lines and an empty one, without its notes.
@@ -232,7 +231,9 @@ package enum Answer {
         .text("target", \.target), .text("load", \.load), median("req/s", "throughput_rps"),
         median("p50", "response_p50_us"), median("p99", "response_p99_us"), median("CPU", "cpu_total_us"),
         .count("errors") { $0.failures() }, .text("valid", \.validity),
-      ], Array(MeasurementGroup.all(document).filter { !$0.isRamp && !$0.isOfSearch }.prefix(most)))
+      ],
+      Array(
+        MeasurementGroup.all(document).filter { !$0.isRamp && !$0.isOfSearch && !$0.hasFaults }.prefix(most)))
   }
 
   /// What a host reaches that waits in another way for the thread of the first plugin.

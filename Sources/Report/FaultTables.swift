@@ -19,10 +19,10 @@ extension FaultFigures {
   fileprivate func median(_ value: (FaultOutcome) -> Double?) -> Double? { summary(value)?.median }
 
   private func count(_ counter: Counter) -> String {
-    Self.count(median { Double($0.counts[counter]) } ?? 0)
+    Self.number(median { Double($0.counts[counter]) } ?? 0)
   }
 
-  fileprivate static func count(_ number: Double) -> String {
+  fileprivate static func number(_ number: Double) -> String {
     (number < 1000 ? Number.text(number, digits: 1) : Number.grouped(number)) ?? "?"
   }
 
@@ -43,7 +43,7 @@ extension FaultFigures {
     } else {
       let each = failures.map { "\(count($0.counter)) \($0.words)" }.joined(separator: ", ")
       let until = median(\.failing).flatMap { $0 > 0 && $0.isFinite ? ", none after \(Self.time($0))" : nil }
-      clauses.append("\(Self.count(failed)) of \(all) requests failed (\(each))\(until ?? "")")
+      clauses.append("\(Self.number(failed)) of \(all) requests failed (\(each))\(until ?? "")")
     }
     if has(.retries) { clauses.append("\(count(.retries)) attempts were retries") }
     if has(.duplicates) { clauses.append("\(count(.duplicates)) replies came again") }
@@ -83,9 +83,11 @@ extension ResultTables {
       return stride(from: 0, to: mine.count, by: mostSideBySide).map { start in
         let shown = Array(mine[start..<min(start + mostSideBySide, mine.count)])
         let columns =
-          [Column<Line>.text("", \.name)] + shown.map { one in .other(one.target) { $0.text(one) } }
+          [Column<Line>.text("", \.name)]
+          + shown.map { one -> Column<Line> in .other(one.target) { $0.text(one) } }
         return ReportTable(
-          "\(key[1].prefix(1).uppercased() + key[1].dropFirst()), \(key[0]) (\(over))", columns, lines(of: shown),
+          "\(key[1].prefix(1).uppercased() + key[1].dropFirst()), \(key[0]) (\(over))", columns,
+          lines(of: shown),
           notes: count >= Statistics.fewestReplicates ? [interval] : [])
       }
     }
@@ -96,7 +98,7 @@ extension ResultTables {
 
   private static func lines(of all: [FaultFigures]) -> [Line] {
     func counted(_ name: String, _ value: @escaping @Sendable (FaultOutcome) -> Double) -> Line {
-      Line(name: name) { $0.shown(value, as: FaultFigures.count) }
+      Line(name: name) { $0.shown(value, as: FaultFigures.number) }
     }
     func timed(
       _ name: String, none: String, never: String, _ value: @escaping @Sendable (FaultOutcome) -> Double?
@@ -110,12 +112,15 @@ extension ResultTables {
     let failures = kinds.compactMap { words in all.flatMap(\.failures).first { $0.words == words } }
     var lines = [counted("requests") { Double($0.counts[.sent]) }, counted("failed") { Double($0.failed) }]
     lines += failures.map { kind in counted("  \(kind.words)") { Double($0.counts[kind.counter]) } }
-    lines += [
-      counted("retried") { Double($0.counts[.retries]) },
-      counted("duplicates") { Double($0.counts[.duplicates]) },
+    let others: [(counter: Counter, words: String)] = [
+      (.retries, "retried"), (.duplicates, "duplicates"), (.late, "late"),
     ]
-    if has(.late) { lines.append(counted("late") { Double($0.counts[.late]) }) }
+    lines += others.filter { has($0.counter) }.map { kind in
+      counted(kind.words) { Double($0.counts[kind.counter]) }
+    }
     return lines + [
+      timed("p50", none: "", never: "") { $0.p50Microseconds.map { $0 / 1e6 } },
+      timed("slowest", none: "", never: "") { $0.mostMicroseconds.map { $0 / 1e6 } },
       timed("longest gap", none: "under 1 ms", never: "never", \.gap),
       timed("detected after", none: "at once", never: "never", \.detection),
       timed("recovered after", none: "at once", never: "never", \.comeback),

@@ -89,6 +89,7 @@ enum ReportText {
       ResultTables.intervals(document),
       ResultTables.phases(document), ResultTables.parts(document), ResultTables.costs(document),
       ResultTables.costsOverLength(document), ResultTables.resources(document), ResultTables.broker(document),
+      ResultTables.nodes(document),
       ResultTables.baseline(document),
     ]
     return ReportSection(

@@ -20,6 +20,9 @@ package struct FaultOutcome: Sendable {
   /// Seconds from its begin to that of the next fault, or the end.
   package let spanSeconds: Double
   package let longestGapSeconds: Double?
+  /// The median over the span's windows of their median response time, and the greatest; a request that timed out counts
+  /// with the time that it had waited for.
+  package let p50Microseconds, mostMicroseconds: Double?
   /// From its begin to the first attempt that failed, or connection that was lost; nil when none was.
   package let detectedSeconds: Double?
   /// From its begin to the end of the last window in which a request failed; nil when none failed.
@@ -29,7 +32,7 @@ package struct FaultOutcome: Sendable {
   /// Nil where the span is too short, or the rate before is not known.
   package let recovery: Recovery?
   /// From its begin to the start of the first half second in which at least 95 % of the rate before is answered, and after
-  /// which no half second falls under that; nil when it never comes back, and where that is not known.
+  /// which no half second of the span falls under that; 0 when none ever does, nil when it never comes back, and where that is not known.
   package let recoveredSeconds: Double?
 
   package var failed: UInt64 { counts.ended - counts[.ok] }
@@ -76,34 +79,61 @@ package struct FaultOutcome: Sendable {
     self.record = record
     spanSeconds = max(0, end - begun)
     counts = windows[span].reduce(into: OutcomeCounts()) { $0.add($1.counts ?? OutcomeCounts()) }
+    p50Microseconds = Statistics.median(
+      windows[span].compactMap { $0.p50Nanoseconds.map { Double($0) / 1000 } })
+    mostMicroseconds = windows[span].compactMap(\.maxNanoseconds).max().map { Double($0) / 1000 }
     longestGapSeconds = windows[span].compactMap(\.longestGapNanoseconds).max().map { Double($0) / 1e9 }
     detectedSeconds = windows[span].compactMap(\.firstTroubleSeconds).first { $0 >= begun }.map { $0 - begun }
     failingSeconds = windows[span].last { ($0.counts?.ended ?? 0) > ($0.counts?[.ok] ?? 0) }.map {
       max(0, $0.startSeconds + $0.durationSeconds - begun)
     }
-    let step = windows[0].durationSeconds
-    let count = max(1, Int((Self.rateSeconds / step).rounded()))
-    let before = windows[from..<span.lowerBound].suffix(max(count, Int(Self.mostSecondsBefore / step)))
-    let rate = before.count >= count ? Self.rate(before) : nil
+    let rates = FaultRates(windows)
+    let before = (from..<span.lowerBound).suffix(max(rates.count, Int(Self.mostSecondsBefore / rates.step)))
+    let rate = before.count >= rates.count ? rates.answersPerSecond(before) : nil
     ratePerSecondBefore = rate
-    guard let rate, rate > 0, span.count >= count else {
+    guard let rate, rate > 0, span.count >= rates.count else {
       (recovery, recoveredSeconds) = (nil, nil)
       return
     }
-    // The last half second under the share; the next one is the first behind which none is.
-    let halves = span.lowerBound...(span.upperBound - count)
-    let lastLow = halves.last { (Self.rate(windows[$0..<($0 + count)]) ?? 0) < Self.recoveredShare * rate }
-    switch lastLow {
+    // The half second after the last one that is low is the first behind which none is.
+    let halves = span.lowerBound...(span.upperBound - rates.count)
+    switch halves.last(where: { rates.isLow($0, against: rate) }) {
     case nil: (recovery, recoveredSeconds) = (.atOnce, 0)
     case halves.upperBound: (recovery, recoveredSeconds) = (.never, nil)
     case let low?: (recovery, recoveredSeconds) = (.later, max(0, windows[low + 1].startSeconds - begun))
     }
   }
+}
 
-  /// Requests answered well a second in some windows; nil where that is not known.
-  private static func rate(_ windows: ArraySlice<MeasurementWindow>) -> Double? {
-    let each = windows.compactMap(\.answeredPerSecond)
-    return each.count == windows.count && !each.isEmpty ? each.reduce(0, +) / Double(each.count) : nil
+/// The rate of good answers, half second by half second.
+private struct FaultRates {
+  /// Requests answered well in each window, and after the last one.
+  private let answers: [Double]
+  private let drained: Double
+  /// Length of a window, seconds, and how many make half a second.
+  let step: Double
+  let count: Int
+
+  init(_ windows: [MeasurementWindow]) {
+    answers = windows.map { Double($0.completed) - Double($0.timeouts ?? 0) }
+    drained = (windows.last?.counts).map { Double($0[.ok]) - (answers.last ?? 0) } ?? 0
+    step = windows[0].durationSeconds
+    count = max(1, Int((FaultOutcome.rateSeconds / step).rounded()))
+  }
+
+  func answersPerSecond(_ places: Range<Int>) -> Double {
+    places.reduce(0) { $0 + answers[$1] } / (Double(places.count) * step)
+  }
+
+  /// Whether under 95 % of a rate was answered in the half second that begins with a window.
+  ///
+  /// What the next window has over the rate counts, too, up to as much as the rate has in a window: a pause of the machine
+  /// for some milliseconds at the end of a half second only makes answers late, and is not the fault.
+  func isLow(_ first: Int, against rate: Double) -> Bool {
+    let end = first + count
+    let own = (first..<end).reduce(0) { $0 + answers[$1] }
+    let late = end < answers.count ? answers[end] - rate * step : drained
+    return own + min(max(late, 0), rate * step) < FaultOutcome.recoveredShare * rate * Double(count) * step
   }
 }
 
@@ -226,7 +256,8 @@ package struct FaultRow: Sendable {
         "from its begin to the first attempt that failed, also one that was retried, or connection that was lost; "
           + "empty when nothing failed", \.detection),
       seconds(
-        "failing_s", "from its begin to the end of the last interval in which a request failed; empty when none did",
+        "failing_s",
+        "from its begin to the end of the last interval in which a request failed; empty when none did",
         \.failing),
       seconds(
         "recovered_s",
@@ -235,6 +266,13 @@ package struct FaultRow: Sendable {
         \.comeback),
       .text("recovered", "`at once`, `later` or `never`; empty where it is not known") { row in
         row.one?.outcome.recovery?.rawValue
+      },
+      .number(
+        "response_p50_us", "median over the span's intervals of their median response time", unit: "us",
+        better: .less
+      ) { $0.figure(\.p50Microseconds) },
+      .number("response_max_us", "greatest response time in the span", unit: "us", better: .less) {
+        $0.figure(\.mostMicroseconds)
       },
     ]
 

@@ -35,7 +35,7 @@ package enum FaultKind: String, Codable, Sendable, CaseIterable {
   }
 
   /// Whether it must end again: what stays stopped or silent until the end is better killed.
-  var needsEnd: Bool { [.stop, .slow, .silence].contains(self) }
+  package var needsEnd: Bool { [.stop, .slow, .silence].contains(self) }
 
   /// Whether something can follow it: a worker in the place of one that ended, a broker that is started again.
   func mayEnd(_ victim: FaultVictim) -> Bool {
@@ -46,7 +46,7 @@ package enum FaultKind: String, Codable, Sendable, CaseIterable {
   var startsWorkers: Bool { self == .add || self == .switchPool }
 
   /// Such as `worker killed`.
-  func words(_ victim: String) -> String {
+  package func words(_ victim: String) -> String {
     switch self {
     case .kill: "\(victim) killed"
     case .stop: "\(victim) stopped"
@@ -322,7 +322,8 @@ struct FaultCheck {
       for load in target.loads where !load.isEven {
         block.fail(
           "faults", "need open loads, and '\(target.name)' has \(load.label)",
-          remedy: "give it loads: [{mode: open, rate_per_second: 500}], or faults: [] where nothing is to befall it"
+          remedy:
+            "give it loads: [{mode: open, rate_per_second: 500}], or faults: [] where nothing is to befall it"
         )
       }
     }
@@ -415,7 +416,8 @@ extension Kind<FaultVictim> {
       ]
       return FaultVictim(text)
         ?? block.refuse(
-          key, "is not a part that a fault can befall", suggestion: Suggestion.nearest(to: text, among: names),
+          key, "is not a part that a fault can befall",
+          suggestion: Suggestion.nearest(to: text, among: names),
           remedy: "Allowed: \(FaultVictim.allowed.replacing("`", with: ""))")
     }
   }

@@ -15,7 +15,8 @@ package struct NodeChoice: Codable, Sendable, Equatable {
   static let keys = Keys<NodeChoice>(
     "nodes", home: "a target's nodes:", of: NodeChoice(),
     [
-      Key("generator", \.generator, .whole(1...most), "the broker that the generator connects to first, from 1"),
+      Key(
+        "generator", \.generator, .whole(1...most), "the broker that the generator connects to first, from 1"),
       Key(
         "workers", \.workers, .nodes,
         "the brokers that the workers connect to first, in turn: with `[1, 2]` every second worker begins with "

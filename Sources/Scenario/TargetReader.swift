@@ -201,6 +201,11 @@ struct TargetsReader {
     let planned = FaultCheck(target: target, block: block, measureSeconds: measureSeconds, brokers: brokers)
       .faults(FaultReader.faults(of: block) ?? faults ?? [])
     target.faults = planned.isEmpty ? nil : planned
+    if target.objective != nil, !planned.isEmpty {
+      block.fail(
+        "objective", "cannot be searched for '\(name)' while faults befall it",
+        remedy: "leave out one of the two")
+    }
     return target
   }
 
@@ -301,7 +306,9 @@ struct TargetsReader {
         "nodes", "is for brokers that the run starts, and the target's broker has servers",
         remedy: "leave nodes out: the order of servers: says where the generator begins")
     }
-    guard let wrong = ([nodes.generator] + (nodes.workers ?? [])).first(where: { $0 > brokers }) else { return }
+    guard let wrong = ([nodes.generator] + (nodes.workers ?? [])).first(where: { $0 > brokers }) else {
+      return
+    }
     block.fail(
       "nodes", "names broker \(wrong), and brokers is \(brokers)",
       remedy: "write brokers: \(wrong) at the scenario's left margin, or name one of those that are started")

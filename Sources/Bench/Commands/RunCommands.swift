@@ -261,8 +261,8 @@ enum Outcome {
       + [ResultTables.results(document), ResultTables.parts(document), ResultTables.baseline(document)]
       + networkTables(document) + [
         ResultTables.comparison(document.comparisons), ResultTables.costs(document),
-        ResultTables.costsOverLength(document), ResultTables.objectives(document),
-        ResultTables.expectations(document.expectations),
+        ResultTables.costsOverLength(document), ResultTables.nodes(document),
+        ResultTables.objectives(document), ResultTables.expectations(document.expectations),
       ] + ResultTables.ramps(document)
   }
 

@@ -124,7 +124,7 @@ package enum LoadResult {
     to windows: inout [MeasurementWindow], layout: RecordingLayout, recorders: [ThreadRecorder],
     start: UInt64
   ) {
-    let gaps = recorders.dropFirst().reduce(gaps(of: recorders[0])) { shared, recorder in
+    let gaps = recorders.dropFirst().reduce(Self.gaps(of: recorders[0])) { shared, recorder in
       let others = Self.gaps(of: recorder)
       return shared.flatMap { gap in others.compactMap(gap.intersection) }
     }
