@@ -76,7 +76,7 @@ let package = Package(
       swiftSettings: strict),
     .target(name: "Lab", dependencies: ["Scenario", "Engine", "NATS", "CLinux"], swiftSettings: strict),
     .target(
-      name: "Results", dependencies: ["Engine", "Lab", "Scenario", "COpenSSL"],
+      name: "Results", dependencies: ["Engine", "Lab", "Nylon", "Scenario", "COpenSSL"],
       swiftSettings: strict),
     .target(name: "Report", dependencies: ["Results", "Engine", "Lab", "Scenario"], swiftSettings: strict),
     .target(name: "Baseline", dependencies: ["CNylonABI", "CNats"], cSettings: strictC),

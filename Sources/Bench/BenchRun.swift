@@ -33,10 +33,10 @@ final class BenchRun {
     trap = try SignalTrap()
     lab = try Workbench(plan: plan)
     let started = UTCSecond()
-    folder = try RunFolder.create(in: options.out, scenario: plan.name, at: started)
     var machine = MachineFacts.read(
       optimisedBuild: ToolVersion.isOptimised, versions: ToolVersion.all, broker: plan.broker)
     machine.fitness = Doctor.fitness(machine)
+    folder = try RunFolder.create(in: options.out, scenario: plan.name, at: started)
     document = RunDocument(
       runID: folder.runID, toolVersion: ToolVersion.current,
       commandLine: CommandLine.arguments.map(Redaction.argument), scenario: plan.redacted(),
@@ -45,12 +45,15 @@ final class BenchRun {
       machine: machine, started: started)
     document.warnings = plan.warnings
     document.equivalence = options.equivalence / 100
+    // A disk that is full now may have room when there is something to keep.
+    try? folder.begin(document)
   }
 
   /// A run that also searches the highest rate of each target that has an objective.
   static func searching(plan: Plan, options: RunOptions) throws -> BenchRun {
     let run = try BenchRun(plan: plan, options: options)
-    run.following = RateSearch(confirms: !options.quick).next
+    let search = RateSearch(confirms: !options.quick)
+    run.following = { search.next($0) ?? Soak.next($0) }
     return run
   }
 
@@ -113,7 +116,9 @@ final class BenchRun {
   private func measureBaseline(steps: Int) throws {
     // A shorter plan does without: the baseline would take as long.
     let seconds = Double(steps) * (plan.warmupSeconds + plan.measureSeconds)
-    guard seconds >= 20, !options.quick, !trap.isSprung else { return }
+    // Nothing is compared with it where faults befall all targets.
+    let isUsed = plan.targets.contains { $0.plannedFaults.isEmpty }
+    guard seconds >= 20, isUsed, !options.quick, !trap.isSprung else { return }
     let calibration = Calibration(rounds: 3, seconds: 0.3, program: plan.broker) { [progress] in
       progress.say("baseline: \($0)")
     }
@@ -156,7 +161,8 @@ final class BenchRun {
       }
       progress.begin(
         place: document.measurements.count, of: document.measurements.count + 1,
-        secondsEach: plan.warmupSeconds + plan.measureSeconds + 1, "\(next.target.name) \(next.load.label)")
+        secondsEach: plan.warmupSeconds + (next.soakSeconds ?? plan.measureSeconds) + 1,
+        "\(next.target.name) \(next.load.label)")
       try measure(next)
       try save(onlyRun: true)
     }
@@ -165,11 +171,13 @@ final class BenchRun {
   private func measure(_ step: Step) throws {
     var measurement = try lab.measure(
       target: step.target, load: step.load, replicate: step.replicate, warmupSeconds: step.warmupSeconds,
+      soakSeconds: step.soakSeconds,
       onGlance: { [trap, progress] glance in
         progress.show(glance)
         return !trap.isSprung
       })
     if step.isOfSearch { measurement.search = true }
+    if step.soakSeconds != nil { measurement.soak = true }
     if trap.isSprung {
       measurement.invalidReasons.append(
         InvalidReason(code: .interrupted, detail: "interrupted after \(measurement.durationSeconds) s"))
@@ -182,6 +190,11 @@ final class BenchRun {
       progress.clear()
       for reason in measurement.invalidReasons { Console.error("invalid: \(name): \(reason)") }
       for warning in measurement.warnings { Console.error("warning: \(name): \(warning)") }
+    }
+    if let defect = measurement.accounting?.defects(of: measurement).first {
+      throw CountsDoNotClose(
+        description: "internal error: \(measurement.target) under \(measurement.load): \(defect). "
+          + "The run is saved; please report it with its run.json.")
     }
     for scope in measurement.scopes where !scope.counts.closes {
       throw CountsDoNotClose(

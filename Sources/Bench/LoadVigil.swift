@@ -22,10 +22,14 @@ struct LoadVigil {
   init(_ limits: Limits) { self.limits = limits }
 
   /// Looks at a load process; what it hangs in, in words, nil when it does not hang.
-  mutating func look(at area: RecordingArea, pid: Int32, now: Deadline = .now) -> String? {
+  ///
+  /// - Parameter isStopPlanned: whether a fault of the scenario has stopped it.
+  mutating func look(
+    at area: RecordingArea, pid: Int32, isStopPlanned: Bool = false, now: Deadline = .now
+  ) -> String? {
     let current = area.call
     if current != call { (call, callSince) = (current, now) }
-    stoppedSince = ProcessClock.isStopped(pid) ? stoppedSince ?? now : nil
+    stoppedSince = !isStopPlanned && ProcessClock.isStopped(pid) ? stoppedSince ?? now : nil
     if let stoppedSince, stoppedSince.duration(to: now) >= limits.stopped {
       let place = area.callUnderWay
       return "a signal (SIGSTOP) stopped the load process for \(Self.words(limits.stopped))"

@@ -38,16 +38,24 @@ enum MeasureProcess {
       throw LoadFailure(kind: .failed, message: "__measure has no shared memory; use: nylon-bench run")
     }
     let shared = try SharedRecording(layout: order.layout, inherited: descriptor)
+    let ledger = try ledger(of: order)
     let sampler = ResourceSampler(order)
     let runner = LoadRunner(
-      order: order, area: shared.area, sample: sampler.sample, between: sampler.sampleBetween)
-    try withExtendedLifetime(shared) {
+      order: order, area: shared.area, ledger: ledger?.area, sample: sampler.sample,
+      between: sampler.sampleBetween)
+    try withExtendedLifetime((shared, ledger)) {
       try runner.measure { measurement in
         var measurement = measurement
         runner.nameDialect(in: &measurement)
         try keep(measurement)
       }
     }
+  }
+
+  private static func ledger(of order: LoadOrder) throws -> (area: LedgerArea, mapping: SharedMapping)? {
+    guard let layout = order.ledger, let descriptor = number(LoadProcess.ledgerVariable) else { return nil }
+    let mapping = try SharedMapping(byteCount: layout.byteCount, inherited: descriptor)
+    return (LedgerArea(layout: layout, memory: mapping.memory), mapping)
   }
 
   /// The descriptor that a variable of the environment names.
@@ -77,9 +85,9 @@ final class ResourceSampler {
     if !isFirst { sample.generatorNanoseconds = ProcessClock.cpuNanoseconds(pid: getpid()) }
     sample.steal = SystemTimes.now().map { ($0.stolen, $0.total) }
     sample.workersNanoseconds = sum(order.workerPIDs.map(ProcessClock.cpuNanoseconds(session:)))
-    sample.brokerNanoseconds = order.brokerPID.flatMap(ProcessClock.cpuNanoseconds(pid:))
+    sample.brokerNanoseconds = sum(order.brokerPIDs.map(ProcessClock.cpuNanoseconds(pid:)))
     sample.generator = ProcessClock.ownReading()
-    sample.broker = order.brokerPID.flatMap(ProcessClock.reading(pid:))
+    sample.broker = ProcessClock.reading(sessions: order.brokerPIDs)
     sample.workers = ProcessClock.reading(sessions: order.workerPIDs)
     if isFirst { sample.generatorNanoseconds = ProcessClock.cpuNanoseconds(pid: getpid()) }
     isFirst = false
@@ -91,49 +99,43 @@ final class ResourceSampler {
   func sampleBetween() -> ResourceSample {
     var sample = ResourceSample()
     sample.generatorNanoseconds = ProcessClock.cpuNanoseconds(pid: getpid())
-    sample.brokerNanoseconds = order.brokerPID.flatMap(ProcessClock.cpuNanoseconds(pid:))
+    sample.brokerNanoseconds = sum(order.brokerPIDs.map(ProcessClock.cpuNanoseconds(pid:)))
     sample.workersNanoseconds = sum(workerProcesses.map(ProcessClock.cpuNanoseconds(pid:)))
     sample.generator = (ProcessClock.residentBytes(pid: getpid()), nil)
     return sample
   }
 
-  /// Nil without processes, and where one's time cannot be read: workers are not half measured.
+  /// Nil without processes, and where one's time cannot be read: a pool is not half measured.
   private func sum(_ times: [UInt64?]) -> UInt64? {
     times.isEmpty || times.contains(nil) ? nil : times.reduce(0) { $0 + ($1 ?? 0) }
   }
 }
 
-/// The memory that a load process records into: a nameless file, gone with the last process that has it.
-///
-/// A plugin can write there what it likes. So whoever reads it later takes no word of it for granted: sums wrap around, and
-/// ``Engine/Measurement/damage(order:)`` tells what cannot be true.
-final class SharedRecording {
+/// Nameless memory that a load process and the orchestrator share, gone with the last process that has it.
+final class SharedMapping {
   /// To be handed on; -1 in the process that inherited it.
   let descriptor: Int32
-  let area: RecordingArea
-  private let memory: UnsafeMutableRawPointer
+  let memory: UnsafeMutableRawPointer
   private let byteCount: Int
 
   /// New, zeroed memory.
-  init(layout: RecordingLayout) throws {
-    descriptor = try SharedMemory.create(byteCount: layout.byteCount)
+  init(byteCount: Int) throws(LabError) {
+    descriptor = try SharedMemory.create(byteCount: byteCount)
     do {
-      memory = try Self.map(descriptor, layout.byteCount)
+      memory = try Self.map(descriptor, byteCount)
     } catch {
       close(descriptor)
       throw error
     }
-    byteCount = layout.byteCount
-    area = RecordingArea(layout: layout, memory: memory)
+    self.byteCount = byteCount
   }
 
   /// The memory that another process made. The descriptor is closed: a plugin does not get it.
-  init(layout: RecordingLayout, inherited made: Int32) throws {
+  init(byteCount: Int, inherited made: Int32) throws(LabError) {
     defer { close(made) }
     descriptor = -1
-    memory = try Self.map(made, layout.byteCount)
-    byteCount = layout.byteCount
-    area = RecordingArea(layout: layout, memory: memory)
+    memory = try Self.map(made, byteCount)
+    self.byteCount = byteCount
   }
 
   private static func map(_ descriptor: Int32, _ byteCount: Int) throws(LabError) -> UnsafeMutableRawPointer {
@@ -149,5 +151,31 @@ final class SharedRecording {
   deinit {
     munmap(memory, byteCount)
     if descriptor >= 0 { close(descriptor) }
+  }
+}
+
+/// The memory that a load process records into.
+///
+/// A plugin can write there what it likes. So whoever reads it later takes no word of it for granted: sums wrap around, and
+/// ``Engine/Measurement/damage(order:)`` tells what cannot be true.
+final class SharedRecording {
+  let area: RecordingArea
+  private let mapping: SharedMapping
+  /// To be handed on; -1 in the process that inherited it.
+  var descriptor: Int32 { mapping.descriptor }
+
+  /// New, zeroed memory.
+  convenience init(layout: RecordingLayout) throws {
+    self.init(layout, try SharedMapping(byteCount: layout.byteCount))
+  }
+
+  /// The memory that another process made.
+  convenience init(layout: RecordingLayout, inherited made: Int32) throws {
+    self.init(layout, try SharedMapping(byteCount: layout.byteCount, inherited: made))
+  }
+
+  private init(_ layout: RecordingLayout, _ mapping: SharedMapping) {
+    self.mapping = mapping
+    area = RecordingArea(layout: layout, memory: mapping.memory)
   }
 }

@@ -75,7 +75,7 @@ struct RateSearch {
   }
 
   /// Two significant digits and a half, so that labels can be read.
-  private static func round(_ rate: Double) -> Double {
+  static func round(_ rate: Double) -> Double {
     var step = 1.0
     while rate / step >= 200 { step *= 10 }
     return max(1, (rate / step).rounded() * step)

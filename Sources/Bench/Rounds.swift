@@ -20,6 +20,8 @@ struct Step: Equatable {
   var warmupSeconds = 0.0
   /// Whether it is a step of a search, which the scenario does not name.
   var isOfSearch = false
+  /// The measured time of a soak; nil of other steps.
+  var soakSeconds: Double?
 
   var condition: Condition { Condition(target: target.name, load: load.label) }
 }

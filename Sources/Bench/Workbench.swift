@@ -13,7 +13,8 @@ final class Workbench {
   /// The program of load processes, nil for the running one, and what is added to their environment.
   var loadProgram: String?
   var loadEnvironment = Workbench.quietCrashes
-  private(set) var broker: Broker?
+  /// The brokers that the run has started.
+  private(set) var cluster: BrokerCluster?
   /// The targets of which a load came about.
   private var startedTargets: Set<String> = []
   private var pluginPaths: [String: String] = [:]
@@ -50,7 +51,7 @@ final class Workbench {
           try Broker.probe(url: server, auth: spec.auth, tls: spec.tls)
         }
         if spec.servers.isEmpty { _ = try Executables.broker(plan.broker) }
-        if !target.links.isEmpty { _ = try Executables.own("nylon-link") }
+        if !target.wiredLinks.isEmpty { _ = try Executables.own("nylon-link") }
         if let program = spec.workers?.command.first {
           let path = try Executables.find(
             program, shown: "The program '\(program)' of the workers of target '\(target.name)'",
@@ -68,19 +69,20 @@ final class Workbench {
 
   func tearDown() {
     links.stop()
-    broker?.stop()
-    broker = nil
+    cluster?.stop()
+    cluster = nil
   }
 
   /// Makes one measurement in a fresh load process, with fresh workers; `onGlance` ends it early with false.
   func measure(
     target: Target, load: LoadShape, replicate: Int, warmupSeconds: Double? = nil,
-    onGlance: (LoadGlanceAt) -> Bool
+    soakSeconds: Double? = nil, onGlance: (LoadGlanceAt) -> Bool
   ) throws -> Engine.Measurement {
     var order = LoadOrder(
       plan, target: target, load: load, replicate: replicate,
       pluginPath: pluginPaths[target.behind?.plugin ?? target.plugin] ?? "")
     order.warmupSeconds = warmupSeconds ?? plan.warmupSeconds
+    if let soakSeconds { (order.measureSeconds, order.intervals) = (soakSeconds, SoakResult.windows) }
     do {
       let measurement = try measure(&order, onGlance: onGlance)
       startedTargets.insert(target.name)
@@ -105,18 +107,41 @@ final class Workbench {
     default: return nil
     }
     let isOwn = spec.servers.isEmpty
-    let servers = isOwn ? [broker?.url].compactMap { $0 } : spec.servers
+    let servers = isOwn ? cluster?.urls ?? [] : spec.servers
     let answers = servers.allSatisfy { server in
       (try? Broker.probe(url: server, auth: spec.auth, tls: spec.tls, timeout: .seconds(1))) != nil
     }
     if answers, !servers.isEmpty { return InvalidReason(code: .failed, detail: why) }
     // The next replicate gets another one.
-    if isOwn, let gone = broker {
-      gone.kill()
-      links.stop(to: [gone.url])
-      broker = nil
-    }
+    if isOwn { dropCluster() }
     return InvalidReason(code: .brokerDied, detail: "the broker did not answer before the load: \(why)")
+  }
+
+  private func dropCluster() {
+    guard let gone = cluster else { return }
+    links.stop(to: gone.urls)
+    gone.stop()
+    cluster = nil
+  }
+
+  /// The run's brokers, started where none are there, or where a fault or a death left them harmed.
+  private func ownCluster(for spec: NATSSpec) throws -> BrokerCluster {
+    if cluster?.isWhole == false { dropCluster() }
+    let running =
+      try cluster
+      ?? BrokerCluster.start(
+        count: plan.brokerCount, auth: spec.auth, asksForToken: plan.asksForToken, limits: plan.brokerLimits,
+        relayed: faultyRoutes, program: plan.broker)
+    cluster = running
+    return running
+  }
+
+  /// The routes that a fault of some target befalls.
+  private var faultyRoutes: Set<BrokerRoute> {
+    Set(
+      plan.targets.flatMap(\.plannedFaults).compactMap { fault in
+        if case .route(let one, let other) = fault.whom { BrokerRoute(one, other) } else { nil }
+      })
   }
 
   /// A replicate without figures.
@@ -131,75 +156,103 @@ final class Workbench {
     _ order: inout LoadOrder, onGlance: (LoadGlanceAt) -> Bool
   ) throws -> Engine.Measurement {
     let target = order.target
+    let ledgers = try ledgers(for: &order)
     var pool: WorkerPool?
     var servers: [String] = []
     if case .nats(var spec) = target.transport {
       spec.dialect = spec.dialect ?? detectedDialects[target.name]
       order.target.transport = .nats(spec)
       servers = spec.servers
-      if servers.isEmpty {
-        if let gone = broker, !gone.isRunning {
-          links.stop(to: [gone.url])
-          broker = nil
-        }
-        let running =
-          try broker
-          ?? Broker.start(
-            auth: spec.auth, asksForToken: plan.asksForToken, program: plan.broker)
-        broker = running
-        order.brokerPID = running.pid
-        servers = [running.url]
-      }
+      let own = servers.isEmpty ? try ownCluster(for: spec) : nil
+      if let own { (servers, order.brokerPIDs) = (own.urls, own.pids) }
+      let nodes = target.nodes
       order.servers = try links.urls(to: servers, for: target, .generatorBroker)
+      if own != nil { order.servers = NodeChoice.order(order.servers, first: nodes.generator - 1) }
       if spec.workers != nil {
         pool = try WorkerPool.start(
           for: target, servers: try links.urls(to: servers, for: target, .brokerWorkers),
-          monitor: spec.servers.isEmpty ? broker?.monitor : nil)
+          homes: own.map { nodes.homes(of: $0.urls.count) }, monitors: own?.monitors ?? [],
+          ledger: ledgers.map { (HandledRequest.variable, $0.poolDescriptor) })
         order.workerPIDs = pool?.pids ?? []
       }
     }
     defer { pool?.stop() }
     links.begin(target, to: servers)
-    var measurement = try runLoad(order, onGlance: onGlance)
+    var measurement = try runLoad(order, pool, ledgers, servers: servers, onGlance: onGlance)
     if case .nats(let spec) = target.transport, spec.dialect == nil {
       detectedDialects[target.name] = measurement.dialect
     }
     links.judge(&measurement)
     noteDeaths(pool, order: order, in: &measurement)
+    if isAccounted(target) {
+      pool?.stop()
+      measurement.accounting = ledgers?.accounting() ?? Accounting(gap: Ledgers.obstacle(for: target))
+    }
     return measurement
   }
 
+  /// Where the scenario does not say it: of pools with faults.
+  private func isAccounted(_ target: Target) -> Bool {
+    plan.accounting ?? (!target.plannedFaults.isEmpty && target.transport.name == "nats")
+  }
+
+  /// Ledgers for a load whose requests are accounted for, and room for them in its order.
+  private func ledgers(for order: inout LoadOrder) throws -> Ledgers? {
+    guard isAccounted(order.target), Ledgers.obstacle(for: order.target) == nil else { return nil }
+    let ledgers = try Ledgers(order)
+    order.ledger = ledgers.layout
+    return ledgers
+  }
+
   private func runLoad(
-    _ order: LoadOrder, onGlance: (LoadGlanceAt) -> Bool
+    _ order: LoadOrder, _ pool: WorkerPool?, _ ledgers: Ledgers?, servers: [String],
+    onGlance: (LoadGlanceAt) -> Bool
   ) throws -> Engine.Measurement {
     let shared = try SharedRecording(layout: order.layout)
     let process = try LoadProcess.start(
       order: Array(try JSONEncoder().encode(order)), program: loadProgram, sharedMemory: shared.descriptor,
-      environment: loadEnvironment, secrets: secrets(of: order))
-    let watch = order.brokerPID.flatMap { _ in broker }.map {
-      BrokerWatch($0.monitor, area: shared.area, seconds: order.measureSeconds)
+      ledger: ledgers?.hostDescriptor, environment: loadEnvironment, secrets: secrets(of: order))
+    let ownCluster = order.brokerPIDs.isEmpty ? nil : cluster
+    let watch = ownCluster.map {
+      BrokerWatch($0.monitors, area: shared.area, seconds: order.measureSeconds)
     }
+    let stage = LabFaults(process: process, target: order.target, pool: pool, cluster: ownCluster) {
+      [links] in links.link($0, to: servers, for: order.target)
+    }
+    let director =
+      order.hasFaults
+      ? FaultDirector(
+        order.target.plannedFaults, seed: order.seed, replicate: order.replicate, stage: stage) : nil
     let longest = order.target.policies.values.map(\.timeoutMilliseconds).max() ?? 0
     let seconds =
       order.warmupSeconds + order.measureSeconds + order.drainSeconds + Double(longest) / 1000 + 20
     var vigil = LoadVigil(hangLimits)
     var hang: String?
-    let outcome = process.wait(limit: .seconds(seconds), every: glanceInterval) {
-      hang = vigil.look(at: shared.area, pid: process.pid)
+    var nextGlance = Deadline.now
+    let outcome = process.wait(
+      limit: .seconds(seconds), every: glanceInterval, wake: { director?.wakeTime(in: shared.area) }
+    ) {
+      director?.doDue { shared.area.measuredSeconds }
+      hang = vigil.look(at: shared.area, pid: process.pid, isStopPlanned: stage.isHostStopped)
       if hang != nil {
         process.kill()
         return true
       }
-      let (start, end) = (shared.area.measureStart, min(MonotonicClock.nanoseconds, shared.area.measureEnd))
-      let measuredSeconds = start > 0 && end > start ? Double(end - start) / 1e9 : 0
-      let glance = (LoadGlance(shared.area), measuredSeconds, process.pid)
-      if !onGlance(glance) { shared.area.stopRequested = true }
+      // A director is woken more often than there is something new to show.
+      guard director == nil || Deadline.now >= nextGlance else { return true }
+      nextGlance = .after(glanceInterval)
+      let area = shared.area
+      let measured = area.measureStart > 0 ? min(max(area.measuredSeconds, 0), area.plannedSeconds) : 0
+      if !onGlance((LoadGlance(area), measured, process.pid)) { area.stopRequested = true }
       return true
     }
+    director?.finish { shared.area.measuredSeconds }
     // Before anything can throw: the watch looks into the shared memory, which goes with this function.
-    let activity = watch?.finish()
-    var measurement = try measurement(of: outcome, hang: hang, order: order, shared: shared)
-    measurement.brokerActivity = activity
+    let (activity, nodes) = watch?.finish() ?? (nil, nil)
+    var measurement = try measurement(
+      of: outcome, hang: hang, faults: director?.records, killed: stage.killedHostAt, order: order,
+      shared: shared)
+    (measurement.brokerActivity, measurement.nodes) = (activity, nodes)
     measurement.warnings += (activity?.warnings ?? []) + measurement.decompositionWarnings
     return measurement
   }
@@ -208,9 +261,17 @@ final class Workbench {
   static let quietCrashes =
     ProcessInfo.processInfo.environment["SWIFT_BACKTRACE"] == nil ? ["SWIFT_BACKTRACE": "enable=no"] : [:]
 
+  /// - Parameters:
+  ///   - faults: what was done under the load; nil of a load without faults.
+  ///   - killed: when the load process was killed as one of them.
   private func measurement(
-    of outcome: LoadOutcome, hang: String?, order: LoadOrder, shared: SharedRecording
+    of outcome: LoadOutcome, hang: String?, faults: [FaultRecord]?, killed: UInt64?, order: LoadOrder,
+    shared: SharedRecording
   ) throws -> Engine.Measurement {
+    if let killed {
+      LoadResult.loseTheRest(of: order, in: shared.area, died: killed)
+      return assessed(LoadResult.measurement(order: order, area: shared.area), faults)
+    }
     let fault = Self.fault(outcome, hang: hang, order: order, call: shared.area.call)
     switch outcome.document.flatMap({ try? JSONDecoder().decode(LoadReply.self, from: Data($0)) }) {
     case .failure(let failure): throw failure
@@ -218,9 +279,8 @@ final class Workbench {
       if let damaged = try damaged(measurement, fault, order) { return damaged }
       let words = measurement.evidence?.workerError
       measurement.evidence?.workerError = words.map(Secrets(secrets(of: order)).scrub)
-      let (reasons, warnings) = Validity.assess(measurement, optimisedBuild: ToolVersion.isOptimised)
-      measurement.invalidReasons += reasons + [fault].compactMap { $0 }
-      measurement.warnings += warnings
+      measurement = assessed(measurement, faults)
+      measurement.invalidReasons += [fault].compactMap { $0 }
       return measurement
     case nil: break
     }
@@ -228,9 +288,20 @@ final class Workbench {
     shared.area.measureEnd = min(shared.area.measureEnd, MonotonicClock.nanoseconds)
     var measurement = LoadResult.measurement(order: order, area: shared.area)
     if let damaged = try damaged(measurement, fault, order) { return damaged }
+    measurement.faults = faults
     measurement.invalidReasons = [
       fault ?? InvalidReason(code: .failed, detail: "the load process brought no result that can be read")
     ]
+    return measurement
+  }
+
+  /// The measurement with what was done, and what its figures show against it.
+  private func assessed(_ measurement: Engine.Measurement, _ faults: [FaultRecord]?) -> Engine.Measurement {
+    var measurement = measurement
+    measurement.faults = faults
+    let (reasons, warnings) = Validity.assess(measurement, optimisedBuild: ToolVersion.isOptimised)
+    measurement.invalidReasons += reasons
+    measurement.warnings += warnings
     return measurement
   }
 
@@ -275,16 +346,40 @@ final class Workbench {
           code: .workerDied,
           detail: "worker \(death.index) \(death.status); last words: \(death.lastWords)"))
     }
-    if order.brokerPID != nil, let broker, !broker.isRunning {
+    guard !order.brokerPIDs.isEmpty, let cluster else { return }
+    for index in cluster.died {
+      let broker = cluster.nodes[index]
+      let name = cluster.nodes.count == 1 ? "the broker" : "broker \(index + 1)"
       measurement.invalidReasons.append(
         InvalidReason(
           code: .brokerDied,
-          detail: "the broker \(broker.exitStatus?.description ?? "ended"); last words: \(broker.lastWords)"))
+          detail: "\(name) \(broker.exitStatus?.description ?? "ended"); last words: \(broker.lastWords)"))
     }
   }
 
   private func secrets(of order: LoadOrder) -> [String] {
     if case .nats(let spec) = order.target.transport { spec.secretWords(servers: order.servers) } else { [] }
+  }
+}
+
+extension RecordingArea {
+  /// Seconds of the measured time until now; before it, less than 0 or, before it is known, far less.
+  fileprivate var measuredSeconds: Double {
+    let start = measureStart
+    return start > 0 ? (Double(MonotonicClock.nanoseconds) - Double(start)) / 1e9 : -.infinity
+  }
+
+  /// Length of the measured time, seconds; 0 before it is known.
+  fileprivate var plannedSeconds: Double { Double(measureEnd - min(measureEnd, measureStart)) / 1e9 }
+}
+
+extension FaultDirector {
+  /// When it must be asked next; nil when nothing is left to do.
+  fileprivate func wakeTime(in area: RecordingArea) -> Deadline? {
+    guard let nextSeconds else { return nil }
+    let now = area.measuredSeconds
+    // Until the load says when it will begin.
+    return .after(now.isFinite ? .seconds(nextSeconds - now) : .milliseconds(10))
   }
 }
 
@@ -321,7 +416,7 @@ final class NetworkLinks {
   /// The URLs that a part uses to reach the brokers: through the target's link on its side, when
   /// there is one.
   func urls(to servers: [String], for target: Target, _ side: LinkPlace) throws -> [String] {
-    guard let spec = target.links.first(where: { $0.between == side }) else { return servers }
+    guard let spec = target.wiredLinks.first(where: { $0.between == side }) else { return servers }
     let key = Key(spec: spec, servers: servers)
     if let link = links[key], link.isRunning { return link.urls }
     let link: Link
@@ -336,9 +431,14 @@ final class NetworkLinks {
     return link.urls
   }
 
+  /// The relay of a target's link; nil where it has none.
+  func link(_ place: LinkPlace, to servers: [String], for target: Target) -> Link? {
+    target.wiredLinks.first { $0.between == place }.flatMap { links[Key(spec: $0, servers: servers)] }
+  }
+
   /// Notes what the relays of a target's links have cost until now, before a load.
   func begin(_ target: Target, to servers: [String]) {
-    used = target.links.compactMap { links[Key(spec: $0, servers: servers)] }
+    used = target.wiredLinks.compactMap { links[Key(spec: $0, servers: servers)] }
       .map { Use(link: $0, cpuBefore: $0.cpuNanoseconds) }
   }
 

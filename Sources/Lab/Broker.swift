@@ -2,6 +2,7 @@ import Engine
 import Foundation
 import NATS
 import Scenario
+import Synchronization
 
 /// A nats-server that the run starts on a free loopback port, and probes of one that the user runs.
 ///
@@ -11,19 +12,16 @@ package final class Broker: ProcessHolder {
   package let port: UInt16
   package let monitor: BrokerMonitor
   package let process: ChildProcess
-  /// The token that was made for it; nil where it has other credentials, or takes everybody. A secret.
-  package let token: String?
-  /// The credentials that it was started with.
-  private let auth: NATSAuth
-  private let program: String?
+  /// What it was started with, its ports included.
+  let setup: BrokerSetup
+  private let isEndPlanned = Atomic(false)
 
-  private init(
-    port: UInt16, monitor: BrokerMonitor, process: ChildProcess, token: String?, auth: NATSAuth,
-    program: String?
-  ) {
-    (self.port, self.monitor, self.process) = (port, monitor, process)
-    (self.token, self.auth, self.program) = (token, auth, program)
+  private init(port: UInt16, monitor: BrokerMonitor, process: ChildProcess, setup: BrokerSetup) {
+    (self.port, self.monitor, self.process, self.setup) = (port, monitor, process, setup)
   }
+
+  /// The token that was made for it; nil where it has other credentials, or takes everybody. A secret.
+  package var token: String? { setup.token }
 
   /// Starts a broker, on a port of its own choice when none is named, and returns when it answers. Without a
   /// program it is that of the environment, else the installed one.
@@ -35,39 +33,38 @@ package final class Broker: ProcessHolder {
   package static func start(
     auth: NATSAuth = NATSAuth(), asksForToken: Bool = true, port: UInt16? = nil, program: String? = nil
   ) throws(LabError) -> Broker {
-    let token = asksForToken && auth == NATSAuth() ? secret() : nil
-    return try start(auth, token: token, port: port, program: program)
+    var setup = BrokerSetup(auth: auth, asksForToken: asksForToken, program: program)
+    setup.port = port
+    return try start(setup)
   }
 
-  /// Starts it anew on its port, for the same clients; it must have ended.
-  package func again() throws(LabError) -> Broker {
-    try Self.start(auth, token: token, port: port, program: program)
-  }
+  /// Starts it anew on its ports, for the same clients; it must have ended.
+  package func again() throws(LabError) -> Broker { try Self.start(setup) }
 
-  private static func start(
-    _ given: NATSAuth, token: String?, port: UInt16?, program: String?
-  ) throws(LabError) -> Broker {
+  static func start(_ setup: BrokerSetup) throws(LabError) -> Broker {
     let deadline = Deadline.after(.seconds(15))
-    let path = try Executables.broker(program)
-    let auth = token.map { NATSAuth(token: $0) } ?? given
-    let monitorPath = "/" + secret()
-    let text = try Self.configuration(auth: auth, port: port, monitorPath: monitorPath)
-    let configuration = try Descriptor.memory("nats-server.conf", holding: Array(text.utf8))
+    let path = try Executables.broker(setup.program)
+    let configuration = try Descriptor.memory("nats-server.conf", holding: Array(setup.text().utf8))
     let process = try withExtendedLifetime(configuration) { () throws(LabError) in
       try ChildProcess.start(
         Launch(
           program: path, arguments: ["-c", "/proc/self/fd/3"], descriptors: [configuration.raw],
-          secrets: auth.secretWords + [monitorPath]))
+          secrets: setup.secretWords))
     }
+    let announcements =
+      ["Listening for client connections on ", "Starting http monitor on "]
+      + (setup.cluster == nil ? [] : ["Listening for route connections on "])
     let ports = try process.announcedPorts(
-      ["Listening for client connections on ", "Starting http monitor on "], count: 2, by: "nats-server",
-      until: deadline)
+      announcements, count: announcements.count, by: "nats-server", until: deadline)
+    var setup = setup
+    (setup.port, setup.monitorPort) = (ports[0], ports[1])
+    if ports.count > 2 { setup.cluster?.port = ports[2] }
     let broker = Broker(
-      port: ports[0], monitor: BrokerMonitor(port: ports[1], root: monitorPath), process: process,
-      token: token,
-      auth: given, program: program)
+      port: ports[0], monitor: BrokerMonitor(port: ports[1], root: setup.monitorPath), process: process,
+      setup: setup)
     do {
-      try probe(url: broker.url, auth: auth, timeout: .seconds(deadline.remainingSeconds))
+      try probe(
+        url: broker.url, auth: setup.clientAuth, timeout: .seconds(deadline.remainingSeconds))
     } catch {
       guard process.isRunning else { throw process.endedSilent("nats-server") }
       throw error
@@ -75,34 +72,8 @@ package final class Broker: ProcessHolder {
     return broker
   }
 
-  /// The broker's configuration; holds the secrets.
-  private static func configuration(
-    auth: NATSAuth, port: UInt16?, monitorPath: String
-  ) throws(LabError) -> String {
-    guard auth.credentials == nil, auth.nkey == nil else {
-      throw .invalid(
-        "A broker that is started for a run knows no credentials files and no nkeys",
-        remedy: "Name a running broker in servers: or with --server, or use a token.")
-    }
-    var lines = [
-      "listen: \"127.0.0.1:\(port.map(Int.init) ?? -1)\"", "http: \"127.0.0.1:-1\"",
-      "http_base_path: \"\(monitorPath)\"",
-    ]
-    if let token = auth.token {
-      lines.append("authorization { token: \(quoted(token)) }")
-    } else if let user = auth.user {
-      lines.append("authorization { user: \(quoted(user)), password: \(quoted(auth.password ?? "")) }")
-    }
-    return lines.joined(separator: "\n") + "\n"
-  }
-
-  /// A string of the broker's configuration language, every byte written as a number.
-  private static func quoted(_ text: String) -> String {
-    "\"" + text.utf8.map { String(format: "\\x%02x", $0) }.joined() + "\""
-  }
-
   /// 128 random bits as hexadecimal digits.
-  private static func secret() -> String {
+  static func secret() -> String {
     var generator = SystemRandomNumberGenerator()
     return (0..<4).map { _ in String(format: "%08x", UInt32.random(in: 0...UInt32.max, using: &generator)) }
       .joined()
@@ -112,6 +83,36 @@ package final class Broker: ProcessHolder {
   package var url: String { "nats://\(token.map { "\($0)@" } ?? "")127.0.0.1:\(port)" }
 
   package func statistics() throws(LabError) -> BrokerStatistics { try monitor.statistics() }
+}
+
+/// What is done to a broker on purpose: its end is then no death.
+extension Broker {
+  /// Stops it (SIGSTOP): its connections stay open, and nobody answers.
+  package func stopProcess() { process.halt() }
+
+  package func continueProcess() { process.goOn() }
+
+  /// Lets it announce its end to its clients, close their connections one by one, and end (lame duck mode).
+  package func lameDuck() throws(LabError) {
+    guard isRunning else {
+      throw .invalid("The broker on port \(port) has ended already", remedy: "Start it again before.")
+    }
+    isEndPlanned.store(true, ordering: .relaxed)
+    process.order(.secondSignal)
+  }
+
+  /// Kills it at once.
+  @discardableResult
+  package func kill() -> ExitStatus? {
+    isEndPlanned.store(true, ordering: .relaxed)
+    return process.kill()
+  }
+
+  /// Whether it was asked to end.
+  var isEnding: Bool { isEndPlanned.load(ordering: .relaxed) }
+
+  /// Whether it ended although nobody asked it to.
+  package var hasDied: Bool { !isRunning && !isEnding }
 }
 
 extension NATSAuth {

@@ -1,5 +1,6 @@
 import Engine
 import Foundation
+import NATS
 
 /// A client as the broker's monitoring shows it.
 package struct BrokerClient: Decodable, Sendable, Equatable {
@@ -9,8 +10,11 @@ package struct BrokerClient: Decodable, Sendable, Equatable {
   package var deliveredMessages: UInt64
   /// Bytes that wait for it because it reads slowly.
   var pendingBytes: UInt64?
+  /// What it calls itself.
+  package var name: String?
 
   enum CodingKeys: String, CodingKey {
+    case name
     case id = "cid"
     case deliveredMessages = "out_msgs"
     case pendingBytes = "pending_bytes"
@@ -32,6 +36,22 @@ package struct BrokerSubscription: Decodable, Sendable, Hashable {
   }
 }
 
+/// A route as a broker's monitoring shows it.
+struct BrokerRouteFacts: Decodable, Sendable {
+  /// The broker's number for it; one that is made again gets another.
+  var id: UInt64
+  /// The id of the broker at its other end.
+  var remoteID: String
+  /// The port there.
+  var port: UInt16
+
+  enum CodingKeys: String, CodingKey {
+    case id = "rid"
+    case remoteID = "remote_id"
+    case port
+  }
+}
+
 /// A broker's monitoring over HTTP, on this machine.
 package struct BrokerMonitor: Sendable, Equatable {
   package var port: UInt16
@@ -44,10 +64,16 @@ package struct BrokerMonitor: Sendable, Equatable {
     try decode(BrokerStatistics.self, path: "/varz", until: .after(timeout))
   }
 
-  /// All clients that are connected now.
-  package func clients() throws(LabError) -> [BrokerClient] {
+  /// All clients that are connected now, and those of before as far as the broker remembers them.
+  package func clients(withGone: Bool = false) throws(LabError) -> [BrokerClient] {
     struct Page: Decodable { var connections: [BrokerClient] }
-    return try decode(Page.self, path: "/connz?limit=100000", until: .after(timeout)).connections
+    let path = "/connz?limit=100000" + (withGone ? "&state=any" : "")
+    return try decode(Page.self, path: path, until: .after(timeout)).connections
+  }
+
+  func routes() throws(LabError) -> [BrokerRouteFacts] {
+    struct Page: Decodable { var routes: [BrokerRouteFacts]? }
+    return try decode(Page.self, path: "/routez", until: .after(timeout)).routes ?? []
   }
 
   /// Bytes that wait in the broker for clients that read slowly.
@@ -65,7 +91,7 @@ package struct BrokerMonitor: Sendable, Equatable {
 
   /// The ids of the connections that a message on this subject may go to in this queue group;
   /// they may have subscribed with wildcards.
-  func subscribers(of subject: String, group: String) throws(LabError) -> Set<UInt64> {
+  package func subscribers(of subject: String, group: String) throws(LabError) -> Set<UInt64> {
     let all = try subscriptions(to: subject)
     return Set(all.filter { $0.group == group && Self.covers($0.subject, subject) }.map(\.clientID))
   }
@@ -129,28 +155,70 @@ package struct BrokerMonitor: Sendable, Equatable {
   }
 }
 
-/// Asks a broker's monitoring what it did during the measured time of one load, on a thread of its
+/// What one look at a broker's monitoring showed.
+private struct BrokerLook: Sendable {
+  let statistics: BrokerStatistics
+  /// Messages that each client was delivered, those that are gone included; nil where nobody asked.
+  let delivered: [UInt64: UInt64]?
+  /// The clients among them that are the generator's.
+  let generators: Set<UInt64>
+
+  init(_ monitor: BrokerMonitor, asksForClients: Bool) throws(LabError) {
+    statistics = try monitor.statistics()
+    let clients = asksForClients ? try monitor.clients(withGone: true) : nil
+    delivered = clients.map { Dictionary($0.map { ($0.id, $0.deliveredMessages) }) { first, _ in first } }
+    generators = Set((clients ?? []).filter { $0.name == WireConnection.generatorName }.map(\.id))
+  }
+}
+
+extension NodeActivity {
+  /// What lies between two looks; of a broker that was started anew in between, what it did since.
+  fileprivate init(node: Int, from first: BrokerLook?, to last: BrokerLook?) {
+    self.init(node: node, connections: last?.statistics.connections)
+    guard let last, let first else { return }
+    let before = first.statistics.serverID == last.statistics.serverID ? first : nil
+    inMessages = last.statistics.inMessages &- (before?.statistics.inMessages ?? 0)
+    outMessages = last.statistics.outMessages &- (before?.statistics.outMessages ?? 0)
+    slowConsumers = last.statistics.slowConsumers &- (before?.statistics.slowConsumers ?? 0)
+    guard let delivered = last.delivered else { return }
+    var sums: (workers: UInt64, generator: UInt64) = (0, 0)
+    for (id, count) in delivered {
+      let new = count &- min(count, before?.delivered?[id] ?? 0)
+      if last.generators.contains(id) { sums.generator &+= new } else { sums.workers &+= new }
+    }
+    workerDeliveries = sums.workers
+    generatorDeliveries = sums.generator
+  }
+}
+
+/// Asks the monitoring of brokers what they did during the measured time of one load, on a thread of its
 /// own in the orchestrator, so that the load process has nothing to do with it.
 ///
-/// What the broker counts is read once at each end of the measured time. What waits in it for clients
+/// What a broker counts is read once at each end of the measured time. What waits in it for clients
 /// that read slowly can only be looked at: ten times in a measurement, and at most twice a second.
 package final class BrokerWatch: Sendable {
+  /// What came of a watch: of all brokers together, and of each where there are several.
+  package typealias Findings = (activity: BrokerActivity?, nodes: [NodeActivity]?)
+
   private let state = Guarded(State())
 
   private struct State {
     var isStopping = false
     /// What came of the watch; nil until it is over.
-    var activity: BrokerActivity??
+    var findings: Findings?
   }
 
-  /// Watches the broker while the load of this shared memory is measured, for about so long.
-  package init(_ monitor: BrokerMonitor, area: RecordingArea, seconds: Double) {
-    var monitor = monitor
-    monitor.timeout = .seconds(2)
+  /// Watches the brokers while the load of this shared memory is measured, for about so long.
+  package init(_ monitors: [BrokerMonitor], area: RecordingArea, seconds: Double) {
+    let monitors = monitors.map { monitor in
+      var monitor = monitor
+      monitor.timeout = .seconds(2)
+      return monitor
+    }
     let interval = UInt64(max(0.5, seconds / 10) * 1e9)
-    startThread("broker-watch", stackBytes: 512 << 10) { [state, monitor] in
-      let activity = Self.watch(monitor, area, interval: interval) { state.withLock { $0.isStopping } }
-      state.withLock { $0.activity = .some(activity) }
+    startThread("broker-watch", stackBytes: 512 << 10) { [state] in
+      let findings = Self.watch(monitors, area, interval: interval) { state.withLock { $0.isStopping } }
+      state.withLock { $0.findings = findings }
     }
   }
 
@@ -158,18 +226,21 @@ package final class BrokerWatch: Sendable {
 
   /// Ends the watch when the load is over; nil when the monitoring did not answer at both ends, or the
   /// load did not come to the end of its measured time. The shared memory must be there until then.
-  package func finish() -> BrokerActivity? {
+  package func finish() -> Findings {
     state.withLock { $0.isStopping = true }
-    // Each question to the broker has a deadline of its own, so the thread ends well before this.
-    return state.wait(until: .after(.seconds(30))) { $0.activity } ?? nil
+    // Each question to the brokers has a deadline of its own, so the thread ends well before this.
+    return state.wait(until: .after(.seconds(60))) { $0.findings } ?? (nil, nil)
   }
 
   private static func watch(
-    _ monitor: BrokerMonitor, _ area: RecordingArea, interval: UInt64, isStopping: () -> Bool
-  ) -> BrokerActivity? {
-    guard sleep(until: { area.measureStart == 0 ? .max : area.measureStart }, unless: isStopping),
-      let first = try? monitor.statistics()
-    else { return nil }
+    _ monitors: [BrokerMonitor], _ area: RecordingArea, interval: UInt64, isStopping: () -> Bool
+  ) -> Findings {
+    guard sleep(until: { area.measureStart == 0 ? .max : area.measureStart }, unless: isStopping) else {
+      return (nil, nil)
+    }
+    let isCluster = monitors.count > 1
+    func look() -> [BrokerLook?] { monitors.map { try? BrokerLook($0, asksForClients: isCluster) } }
+    let first = look()
     var most: UInt64?
     var looks = 0
     var nextLook = area.measureStart &+ min(interval, 100_000_000)
@@ -177,15 +248,26 @@ package final class BrokerWatch: Sendable {
       guard sleep(until: { min(nextLook, area.measureEnd) }, unless: isStopping) else { break }
       guard nextLook < area.measureEnd else { continue }
       nextLook += interval
-      guard let bytes = try? monitor.pendingBytes() else { continue }
-      most = max(most ?? 0, bytes)
+      let waiting = monitors.compactMap { try? $0.pendingBytes() }
+      guard !waiting.isEmpty else { continue }
+      most = max(most ?? 0, waiting.reduce(0, &+))
       looks += 1
     }
     // A load that was ended before its time says so in `measureEnd`; one that died does not.
-    guard MonotonicClock.nanoseconds >= area.measureEnd,
-      let last = try? monitor.statistics()
-    else { return nil }
-    return BrokerActivity(from: first, to: last, pendingMostBytes: most, pendingLooks: looks)
+    guard MonotonicClock.nanoseconds >= area.measureEnd else { return (nil, nil) }
+    let last = look()
+    let each = zip(first, last).compactMap { first, last -> BrokerActivity? in
+      guard let first, let last else { return nil }
+      return BrokerActivity(
+        from: first.statistics, to: last.statistics, pendingMostBytes: nil, pendingLooks: 0)
+    }
+    var activity = each.count == monitors.count ? BrokerActivity(sumOf: each) : nil
+    activity?.pendingMostBytes = most
+    activity?.pendingLooks = looks
+    let nodes = zip(first, last).enumerated().map { index, looks in
+      NodeActivity(node: index + 1, from: looks.0, to: looks.1)
+    }
+    return (activity, isCluster ? nodes : nil)
   }
 
   /// Sleeps until a time that may still change; false when it is to stop before.

@@ -8,12 +8,14 @@ import Glibc
 /// All calls may be made from any thread; those that wait block theirs.
 package final class ChildProcess: Sendable {
   private let lifeline: Descriptor
+  /// Our end of its standard input; nil unless it takes commands there.
+  private let commands: Descriptor?
   private let state = Guarded(KeptState())
   private let secrets: Secrets
 
   private init(_ launch: Launch) throws(LabError) {
     secrets = Secrets(launch.secrets)
-    lifeline = try Self.startKeeper(launch, state)
+    (lifeline, commands) = try Self.startKeeper(launch, state)
   }
 
   /// Starts a program, and returns when it is executing.
@@ -32,18 +34,21 @@ package final class ChildProcess: Sendable {
       remedy: "Give the path of a program, or the name of one in PATH.")
   }
 
-  /// Starts the keeper, and the thread that listens to it; our end of the lifeline. When this returns, the
-  /// other ends of all descriptors are the keeper's alone.
+  /// Starts the keeper, and the thread that listens to it; our ends of the lifeline and of the commands. When this
+  /// returns, the other ends of all descriptors are the keeper's alone.
   private static func startKeeper(
     _ launch: Launch, _ state: Guarded<KeptState>
-  ) throws(LabError) -> Descriptor {
+  ) throws(LabError) -> (lifeline: Descriptor, commands: Descriptor?) {
     let keeper = try Executables.own("nylon-keeper")
     let (lifeline, keeperLifeline) = try Descriptor.socketPair()
     let status = try Descriptor.pipe()
     let output = try Descriptor.pipe()
     let errors = try Descriptor.pipe()
+    let commands = try launch.takesCommands ? Descriptor.socketPair() : nil
     let input =
-      if let bytes = launch.input { try Descriptor.memory("input", holding: bytes) } else {
+      if let commands { commands.1 } else if let bytes = launch.input {
+        try Descriptor.memory("input", holding: bytes)
+      } else {
         try Descriptor.file("/dev/null")
       }
     var sources = [
@@ -73,7 +78,7 @@ package final class ChildProcess: Sendable {
         passing: numbers + [keeperLifeline.raw, status.writing.raw])
     }
     startThread("lab-pump") { [sources] in pump(sources, of: pid, into: state) }
-    return lifeline
+    return (lifeline, commands?.0)
   }
 
   /// The process id; not to be signalled, since it may be another's once the process has ended.
@@ -144,14 +149,38 @@ package final class ChildProcess: Sendable {
   }
 
   /// Sends SIGTERM to the process and its group, and returns at once.
-  func askToEnd() { lifeline.send(Array("T".utf8)) }
+  func askToEnd() { order(.terminate) }
 
   /// Kills the process and all that descends from it, and waits until they are gone.
   @discardableResult
   package func kill() -> ExitStatus? {
-    lifeline.send(Array("K".utf8))
+    order(.kill)
     return wait(timeout: .seconds(10))
   }
+
+  /// What its keeper does to the process and its group.
+  enum Order: String {
+    case terminate = "T"
+    case kill = "K"
+    case halt = "S"
+    case goOn = "C"
+    /// SIGUSR1 and SIGUSR2.
+    case firstSignal = "1"
+    case secondSignal = "2"
+  }
+
+  /// Gives the keeper an order, and returns at once.
+  func order(_ order: Order) { lifeline.send(Array(order.rawValue.utf8)) }
+
+  /// Stops the process and its group (SIGSTOP) until `goOn`. It can be ended meanwhile.
+  package func halt() { order(.halt) }
+
+  /// Lets a stopped process go on (SIGCONT).
+  package func goOn() { order(.goOn) }
+
+  /// Writes a line to its standard input, if it takes commands there; false when nobody reads them any more.
+  @discardableResult
+  func tell(_ command: String) -> Bool { commands?.send(Array("\(command)\n".utf8)) ?? false }
 }
 
 /// What stands for a process of its own, and tells what that tells.
@@ -205,6 +234,8 @@ package struct Launch: Sendable {
   package var environment: [String: String] = [:]
   /// What it reads from standard input; nil is `/dev/null`.
   var input: [UInt8]?
+  /// Whether its standard input is a connection to us, over which `tell` writes; `input` does not count then.
+  var takesCommands = false
   /// Open descriptors of this process that it inherits as 3, 4, … (as 4, 5, … with `collectsDocument`).
   var descriptors: [Int32] = []
   /// Whether it gets a pipe as descriptor 3, of which we keep everything that comes.
@@ -345,8 +376,21 @@ private func pump(_ sources: [Source], of keeper: Int32, into state: Guarded<Kep
   for source in open { while case .bytes = source.take(into: state) {} }
   var ignored: Int32 = 0
   while waitpid(keeper, &ignored, 0) < 0 && errno == EINTR {}
+  // The kernel ends the program of a keeper that was killed, and nobody what the program had started.
+  let (status, program) = state.withLock { ($0.status, $0.pid) }
+  if status == nil, let program { endSession(of: program) }
   state.withLock { state in
     if state.status == nil { state.status = .lost }
     state.isFinished = true
+  }
+}
+
+/// Ends what is left in the session of a program that has ended. Its id is nobody else's as long as there is something.
+private func endSession(of program: Int32) {
+  for _ in 0..<100 {
+    let members = ProcessClock.members(ofSession: program).filter { $0 != program }
+    if members.isEmpty { return }
+    for member in members { kill(member, SIGKILL) }
+    usleep(20_000)
   }
 }

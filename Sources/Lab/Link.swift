@@ -12,7 +12,8 @@ package final class Link: ProcessHolder {
   package let urls: [String]
   /// What probes through it took, before any load.
   package let accuracy: LinkMeasurement
-  package let process: ChildProcess
+  private let relay: Relay
+  package var process: ChildProcess { relay.process }
 
   /// Starts a relay in front of brokers, with a port for each of their URLs; its accuracy is measured at
   /// once, which takes a second and a round trip. The seed is that of the jitter.
@@ -26,13 +27,11 @@ package final class Link: ProcessHolder {
     defer { echo.stop() }
     let places = brokers.map(\.address.shown) + ["127.0.0.1:\(echo.port)"]
     let bandwidth = spec.bandwidthMegabitPerSecond.map { ["--bits-per-second", "\($0 * 1e6)"] }
-    process = try ChildProcess.start(
-      Launch(
-        try Executables.own("nylon-link"),
-        places.flatMap { ["--to", $0] } + ["--delay-us", "\(spec.delayMilliseconds * 1000)"]
-          + ["--jitter-us", "\(spec.jitterMilliseconds * 1000)", "--seed", "\(seed)"] + (bandwidth ?? [])))
-    let ports = try process.announcedPorts(
-      ["nylon-link forwards "], count: places.count, by: "nylon-link", until: .after(.seconds(10)))
+    relay = try Relay(
+      to: places,
+      ["--delay-us", "\(spec.delayMilliseconds * 1000)", "--jitter-us", "\(spec.jitterMilliseconds * 1000)"]
+        + ["--seed", "\(seed)"] + (bandwidth ?? []))
+    let ports = relay.ports
     urls = zip(servers, zip(brokers, ports)).map { Self.redirected($0, $1.0.address, to: $1.1) }
     accuracy = try Self.measure(spec, echo, relayPort: ports[servers.count], probes: probes)
   }
@@ -58,6 +57,12 @@ package final class Link: ProcessHolder {
     let credentials = rest.lastIndex(of: "@").map { rest[...$0] } ?? ""
     return "\(address.usesTLS ? "tls" : "nats")://\(credentials)127.0.0.1:\(port)"
   }
+
+  /// Resets all connections through it, both ways.
+  package func reset() { relay.reset() }
+
+  /// Swallows all bytes both ways, or no longer: see ``Relay/silence(_:)``.
+  package func silence(_ on: Bool) { relay.silence(on) }
 
   /// CPU time that the relay has used, ns; nil when it is gone.
   package var cpuNanoseconds: UInt64? { ProcessClock.cpuNanoseconds(pid: process.pid) }

@@ -19,37 +19,47 @@ package struct LoadOutcome: Sendable, Equatable {
 package enum LoadProcess {
   static let documentDescriptor: Int32 = 3
   static let sharedMemoryDescriptor: Int32 = 4
+  static let ledgerDescriptor: Int32 = 5
   /// The environment variable that holds the first number.
   package static let documentVariable = "NYLON_BENCH_DOCUMENT_FD"
   /// The one that holds the second number; not set without shared memory.
   package static let sharedMemoryVariable = "NYLON_BENCH_SHARED_FD"
 
+  /// The one that holds the number of the ledger's descriptor; not set without one.
+  package static let ledgerVariable = "NYLON_BENCH_LEDGER_FD"
+
   /// Starts a load process: the running program itself unless another is named. The order may hold secrets,
-  /// the arguments may not; `sharedMemory` is the descriptor of the recording, which it inherits.
+  /// the arguments may not; `sharedMemory` is the descriptor of the recording, which it inherits, and `ledger` that of
+  /// the memory for notes of its requests, which needs a recording.
   package static func start(
     order: [UInt8], arguments: [String] = ["__measure"], program: String? = nil,
-    sharedMemory: Int32? = nil, environment: [String: String] = [:], secrets: [String] = []
+    sharedMemory: Int32? = nil, ledger: Int32? = nil, environment: [String: String] = [:],
+    secrets: [String] = []
   ) throws(LabError) -> ChildProcess {
     var variables = environment
     variables[documentVariable] = "\(documentDescriptor)"
     if sharedMemory != nil { variables[sharedMemoryVariable] = "\(sharedMemoryDescriptor)" }
+    if ledger != nil { variables[ledgerVariable] = "\(ledgerDescriptor)" }
     return try ChildProcess.start(
       Launch(
         program: program ?? Executables.ownPath, arguments: arguments, environment: variables, input: order,
-        descriptors: sharedMemory.map { [$0] } ?? [], collectsDocument: true, secrets: secrets))
+        descriptors: [sharedMemory, ledger].compactMap { $0 }, collectsDocument: true, secrets: secrets))
   }
 }
 
 extension ChildProcess {
   /// Waits for a load process's end, and calls `onPoll` meanwhile, which draws progress, say; false asks the
   /// process to end (Ctrl-C). It is also ended at the limit.
+  ///
+  /// - Parameter wake: when `onPoll` is to be called at the latest, beside `interval`; nil leaves it at that.
   package func wait(
-    limit: Duration, every interval: Duration = .milliseconds(250), onPoll: () -> Bool = { true }
+    limit: Duration, every interval: Duration = .milliseconds(250), wake: () -> Deadline? = { nil },
+    onPoll: () -> Bool = { true }
   ) -> LoadOutcome {
     let deadline = Deadline.after(limit)
     var goesOn = true
     while goesOn && !deadline.isPast && isRunning {
-      let slice = min(Deadline.after(interval), deadline)
+      let slice = min(Deadline.after(interval), wake() ?? deadline, deadline)
       if wait(timeout: .seconds(slice.remainingSeconds)) == nil { goesOn = onPoll() }
     }
     let ranOver = goesOn && isRunning

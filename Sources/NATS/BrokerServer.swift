@@ -80,6 +80,8 @@ package struct BrokerInfo: Decodable, Sendable {
   var tls_required: Bool?
   var tls_available: Bool?
   var nonce: String?
+  /// Whether it is about to close its connections (lame duck mode).
+  var ldm: Bool?
 
   /// The most that is believed of `max_payload`, bytes: the broker's own limit is below it.
   static let mostPayload = 256 << 20

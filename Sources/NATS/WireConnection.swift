@@ -31,6 +31,8 @@ package struct WireState {
   var pongs = 0
   /// Whether what was read is no piece of the protocol.
   @usableFromInline var isBroken = false
+  /// Whether the broker has told that it will close the connection (lame duck mode).
+  @usableFromInline var isEnding = false
   /// What was read and is not yet handled.
   @usableFromInline var input = WireBuffer(capacity: WireConnection.bufferBytes)
   /// OpenSSL's side of the socket; nil without TLS.
@@ -40,6 +42,9 @@ package struct WireState {
   var tlsError: UInt = 0
   @usableFromInline var longestPayload = BrokerInfo.ordinaryPayload
   var reconnects: UInt64 = 0
+  /// Whether it was begun to take another one's place, and how often that came about.
+  var isSuccessor = false
+  var moves: UInt64 = 0
   var rests: UInt64 = 0
 }
 
@@ -84,12 +89,15 @@ struct WireBuffer {
 package struct WireConnection {
   @usableFromInline let state: UnsafeMutablePointer<WireState>
   let dialer: UnsafeMutablePointer<WireDialer>
-  let place: Int
+  package let place: Int
   let epoll: Int32
   /// Bytes of a buffer, at least.
   package static let bufferBytes = 256 << 10
   /// More than the payload that a message may have: its headers.
   @inlinable static var headerBytes: Int { 64 << 10 }
+
+  /// What the generator's connections are called in the broker's monitoring.
+  package static let generatorName = "nylon-bench"
 
   /// A connection that is not yet made.
   ///
@@ -99,7 +107,7 @@ package struct WireConnection {
   ///     that only ever calls `waitForSocket`.
   ///   - outBytes: bytes that are to have room unsent, at least.
   package init(
-    to servers: [BrokerServer], first: Int = 0, name: String = "nylon-bench", subscriptions: String = "",
+    to servers: [BrokerServer], first: Int = 0, name: String = generatorName, subscriptions: String = "",
     limitNanoseconds: UInt64 = 5_000_000_000, restNanoseconds: UInt64 = 100_000_000, epoll: Int32 = -1,
     place: Int = 0, outBytes: Int = 0
   ) {
@@ -117,6 +125,23 @@ package struct WireConnection {
           server.addresses.map { (server, $0.family, $0.bytes) }
         }))
   }
+
+  /// One that is to take the place of a connection whose broker is ending, not yet made: `checkTime` begins with the
+  /// server behind that one.
+  package init(after other: WireConnection, subscriptions: String, place: Int) {
+    self.place = place
+    epoll = other.epoll
+    let old = other.state.pointee
+    state = .allocate(capacity: 1)
+    state.initialize(to: WireState(out: WireBuffer(capacity: old.out.capacity)))
+    (state.pointee.reconnects, state.pointee.moves) = (old.reconnects, old.moves)
+    state.pointee.isSuccessor = true
+    dialer = .allocate(capacity: 1)
+    dialer.initialize(to: other.dialer.pointee.successor(subscriptions: subscriptions))
+  }
+
+  /// Counts what is written from here on.
+  package func countWritten(from count: UInt64) { state.pointee.written = count }
 
   /// Closes the socket and gives all memory back; no call may follow.
   package func close() {
@@ -143,6 +168,11 @@ package struct WireConnection {
   package var pongs: Int { state.pointee.pongs }
   /// Whether the broker sent what is no piece of the protocol.
   @inlinable package var isBroken: Bool { state.pointee.isBroken }
+  /// Whether the broker is about to close the connection, and there is another one to go to.
+  @inlinable package var isToMove: Bool { state.pointee.isEnding && hasOtherServers }
+  @usableFromInline var hasOtherServers: Bool { dialer.pointee.hasOthers }
+  /// How often it took the place of one whose broker was ending.
+  package var moves: UInt64 { state.pointee.moves }
   /// How often it was made again.
   package var reconnects: UInt64 { state.pointee.reconnects }
   /// Rests since it was there last: one when it was lost, and one for each time that all brokers were tried since.
@@ -299,7 +329,10 @@ package struct WireConnection {
     case .pong: state.pointee.pongs += 1
     case .ping: state.pointee.pongsOwed += 1
     case .info:
-      if let info = piece.info { state.pointee.longestPayload = info.longestPayload }
+      if let info = piece.info {
+        state.pointee.longestPayload = info.longestPayload
+        state.pointee.isEnding = info.ldm == true
+      }
     case .error: dialer.pointee.complain(piece.text)
     case .incomplete:
       state.pointee.input.makeRoom(piece.byteCount)
@@ -472,7 +505,6 @@ extension WireConnection {
       state.pointee.stage = .connected
       state.pointee.rests = 0
       state.pointee.stageEnd = .max
-      dialer.pointee.startOver()
     default: throw noBroker()
     }
   }
@@ -489,7 +521,8 @@ extension WireConnection {
     do throws(BrokerError) {
       try advance(events)
       guard state.pointee.stage == .connected else { return false }
-      state.pointee.reconnects += 1
+      if state.pointee.isSuccessor { state.pointee.moves += 1 } else { state.pointee.reconnects += 1 }
+      state.pointee.isSuccessor = false
       return true
     } catch {
       tryNext(error)
@@ -518,15 +551,17 @@ extension WireConnection {
     state.pointee.rests += 1
     state.pointee.stage = .resting
     // Connections that were lost together do not come back all at once.
-    let spread = UInt64(place % 20) * 1_000_000
-    state.pointee.stageEnd = kernel_now_ns() + dialer.pointee.restNanoseconds + spread
+    let rest = dialer.pointee.restNanoseconds
+    state.pointee.stageEnd = kernel_now_ns() + rest + UInt64.random(in: 0...rest / 5)
   }
 
-  /// Gives the connection up, and with it all that the kernel had not taken; it is made again after a rest.
+  /// Gives the connection up, and with it all that the kernel had not taken. It is made again: with another server at
+  /// once, with the same one after a rest.
   package func lose() {
     closeSocket()
-    dialer.pointee.startOver()
+    dialer.pointee.startBehind()
     rest()
+    if hasOtherServers { state.pointee.stageEnd = kernel_now_ns() }
   }
 
   func closeSocket() {
@@ -540,6 +575,7 @@ extension WireConnection {
     state.pointee.waitsForRoom = false
     state.pointee.pongsOwed = 0
     state.pointee.isBroken = false
+    state.pointee.isEnding = false
   }
 
   // MARK: Failures

@@ -15,7 +15,9 @@ package struct WireDialer {
   let restNanoseconds: UInt64
   /// All addresses of all servers, the one to begin with first.
   let targets: [(server: BrokerServer, family: Int32, bytes: [UInt8])]
-  private(set) var next = 0
+  /// The place where a round begins, and how many were tried in it.
+  private(set) var start = 0
+  private(set) var tried = 0
   private(set) var place = 0
   /// What the broker said of itself, as far as it did.
   var info: BrokerInfo?
@@ -28,21 +30,34 @@ package struct WireDialer {
 
   var current: BrokerServer { targets[place].server }
 
+  /// One for the same servers that begins behind the one under way.
+  func successor(subscriptions: String) -> WireDialer {
+    var dialer = WireDialer(
+      name: name, subscriptions: subscriptions, limitNanoseconds: limitNanoseconds,
+      restNanoseconds: restNanoseconds, targets: targets)
+    (dialer.place, dialer.complaints) = (place, complaints)
+    dialer.startBehind()
+    return dialer
+  }
+
   /// The next address to try; nil when all were, and the round begins anew.
   mutating func nextAddress() -> (family: Int32, bytes: [UInt8])? {
-    guard next < targets.count else {
-      next = 0
+    guard tried < targets.count else {
+      tried = 0
       return nil
     }
-    if next == 0 { failure = nil }
-    place = next
-    next += 1
+    if tried == 0 { failure = nil }
+    place = (start + tried) % targets.count
+    tried += 1
     info = nil
     return (targets[place].family, targets[place].bytes)
   }
 
-  /// The next round begins with the first server.
-  mutating func startOver() { next = 0 }
+  /// The next round begins behind the server under way, and comes to that one last.
+  mutating func startBehind() { (start, tried) = ((place + 1) % max(1, targets.count), 0) }
+
+  /// Whether there is another server than the one under way.
+  var hasOthers: Bool { targets.contains { $0.server.address.shown != current.address.shown } }
 
   /// Notes why the server under way did not take us.
   mutating func failed(_ failure: BrokerError) {

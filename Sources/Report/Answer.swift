@@ -24,8 +24,11 @@ package enum Answer {
     }
     let findings = findings(document)
     let ramps = ResultTables.ramps(document)
+    let faults = ResultTables.faults(document)
     parts += [findings.isEmpty ? [] : findings.flatMap { wrapped($0) } + [""]]
-    let hasMore = hasClaims || !timeParts.rows.isEmpty || !network.isEmpty || !ramps.isEmpty
+    parts += faults.map { table($0, colour) }
+    let hasMore =
+      hasClaims || !timeParts.rows.isEmpty || !network.isEmpty || !ramps.isEmpty || !faults.isEmpty
     if network.isEmpty || !comparisons(document).isEmpty {
       let most = (results: hasMore ? 6 : 20, comparisons: hasClaims ? 12 : hasMore ? 6 : 16)
       parts += [table(figures(document, most: most), colour)]
@@ -35,6 +38,8 @@ package enum Answer {
       table(claims(document), colour).dropLast() + promises(document),
     ]
     parts += ramps.map { table($0, colour) }
+    let accounts = Accounting.sentences(document).flatMap { wrapped($0) }
+    parts += [accounts.isEmpty ? [] : accounts + [""]]
     if !document.expectations.isEmpty {
       parts.append(table(ResultTables.expectations(document.expectations), colour))
     }
@@ -55,7 +60,7 @@ package enum Answer {
     }
     let words = [
       [about + "."], findings(document), otherHosts(document), furtherSubjects(document),
-      ruleOfThumb(document), promises(document), anomalies(document),
+      ruleOfThumb(document), Accounting.sentences(document), promises(document), anomalies(document),
     ].map { lines in lines.map { $0.trimmingCharacters(in: .whitespaces) }.joined(separator: " ") }
     return ReportSection(
       title: "The answer",
@@ -70,11 +75,15 @@ package enum Answer {
       ? line : String(line.prefix(mostColumns - 1)) + "…"
   }
 
-  /// What ramps and searches for a rate found, a sentence each.
+  /// Of more faults of more targets the tables alone say it.
+  private static let mostFaults = 6
+
+  /// What ramps, searches for a rate and faults found, a sentence each.
   private static func findings(_ document: RunDocument) -> [String] {
     let courses = RampCourse.all(document)
-    return ObjectiveResult.all(document).map(\.sentence)
-      + courses.map(\.sentence) + (courses.isEmpty ? [] : [RampCourse.caution])
+    return FaultFigures.all(document).prefix(mostFaults).map(\.sentence)
+      + ObjectiveResult.all(document).map(\.sentence) + SoakResult.all(document).map(\.sentence)
+      + courses.map(\.sentence) + (courses.isEmpty ? [] : [RampCourse.caution]) + clusters(document)
   }
 
   /// A table's lines and an empty one, without its notes.
@@ -221,7 +230,9 @@ package enum Answer {
         .text("target", \.target), .text("load", \.load), median("req/s", "throughput_rps"),
         median("p50", "response_p50_us"), median("p99", "response_p99_us"), median("CPU", "cpu_total_us"),
         .count("errors") { $0.failures() }, .text("valid", \.validity),
-      ], Array(MeasurementGroup.all(document).filter { !$0.isRamp && !$0.isOfSearch }.prefix(most)))
+      ],
+      Array(
+        MeasurementGroup.all(document).filter { !$0.isRamp && !$0.isOfSearch && !$0.hasFaults }.prefix(most)))
   }
 
   /// What a host reaches that waits in another way for the thread of the first plugin.

@@ -5,10 +5,12 @@ import Results
 
 /// The CSV files of a run, each a pure function of it.
 enum CSV {
-  /// The five files, and `parts.csv` of a run that has parts.
+  /// The five files, and those that only some runs have rows for.
   static func files(_ document: RunDocument) -> [ReportTable] {
-    all.map { $0.table(document) }.filter { $0.title != "parts.csv" || !$0.rows.isEmpty }
+    all.map { $0.table(document) }.filter { !optional.contains($0.title) || !$0.rows.isEmpty }
   }
+
+  private static let optional: Set = ["parts.csv", "faults.csv", "accounting.csv"]
 
   /// The manual's list of columns, which docs/columns.md holds.
   static var manual: String {
@@ -36,7 +38,14 @@ enum CSV {
         "comparison.csv", "A row per pair of targets, load and metric", ComparisonRow.columns, \.comparisons),
       file("claims.csv", "A row per claim and condition", ClaimVerdict.columns, \.claims),
       file(
+        "faults.csv", "With `faults:`, a row per target, load, fault and replicate, and over the replicates",
+        FaultRow.columns, FaultRow.all),
+      file(
         "parts.csv", "With `decompose:`, a row per phase, replicate and part", PartRow.columns, PartRow.all),
+      file(
+        "accounting.csv",
+        "With `accounting:` or `faults:`, a row per phase, replicate and way in which its requests ended",
+        AccountingRow.columns, AccountingRow.all),
     ]
   }
 

@@ -98,11 +98,14 @@ struct Chart {
   let series: [Series]
   /// A value of `x` with a line that stands out.
   let reference: Double?
+  /// Moments of `x` at which something happened, each with a line and its words.
+  let marks: [(x: Double, words: String)]
 
   /// A chart whose axes hold all points; nil when there is nothing to draw.
   init?(
     _ title: String, _ series: [Series], x: Measure, y: Measure?,
-    rows: [(name: String, note: String)] = [], reference: Double? = nil
+    rows: [(name: String, note: String)] = [], reference: Double? = nil,
+    marks: [(x: Double, words: String)] = []
   ) {
     let points = series.flatMap(\.points).filter { $0.y != nil }
     let ends = points.compactMap(\.ends).flatMap { [$0.low, $0.high] }
@@ -110,6 +113,7 @@ struct Chart {
     let up = y.flatMap { Axis(holding: points.compactMap(\.y) + ends, $0) }
     guard let x = Axis(holding: across, x), !points.isEmpty, (y == nil) == (up == nil) else { return nil }
     (self.title, self.series, self.rows, self.reference) = (title, series, rows, reference)
+    self.marks = marks
     (self.x, self.y) = (x, up)
   }
 
@@ -179,6 +183,15 @@ extension Chart {
     drawing.text(
       x.title, (left + Self.width - Self.right) / 2, floor + 46, anchor: "middle", "axis")
     if let place = reference.flatMap(across) { drawing.line("reference", (place, place), (top, floor)) }
+    for (number, mark) in marks.enumerated() {
+      guard let place = across(mark.x) else { continue }
+      drawing.open("g", "class=\"event\" data-x=\"\(Number.significant(mark.x, 9) ?? "")\"")
+      drawing.title(mark.words)
+      drawing.line("reference", (place, place), (top, floor))
+      // One below the other, since they may be near each other.
+      drawing.text(mark.words, place + 4, top + 12 + 14 * Double(number % 4), "wide")
+      drawing.close("g")
+    }
     for tick in y?.ticks ?? [] {
       guard let place = down(tick) else { continue }
       drawing.line("grid", (left, Self.width - Self.right), (place, place))

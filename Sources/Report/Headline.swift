@@ -79,6 +79,8 @@ struct Headline {
   /// Of a run that compares nothing.
   private static func alone(_ document: RunDocument) -> (String, [String]) {
     let all = MeasurementGroup.all(document).filter { $0.median("throughput_rps") ?? 0 > 0 && !$0.isRamp }
+    let faults = FaultFigures.all(document).map(\.sentence)
+    if let first = faults.first { return (first, Array(faults.dropFirst())) }
     if all.isEmpty, let course = RampCourse.all(document).first {
       return ("On this machine \(course.sentence)", [RampCourse.caution])
     }

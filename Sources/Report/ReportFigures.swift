@@ -20,6 +20,7 @@ extension Chart.Measure {
     title: "response time", scale: .logarithmic
   ) { Number.time(microseconds: $0) }
   fileprivate static let rate = Self(title: "requests that ended, req/s") { Number.grouped($0) }
+  fileprivate static let failures = Self(title: "requests that failed in an interval") { Number.grouped($0) }
   fileprivate static let percentile = Self(
     title: "requests that were done within this time, %", scale: .percentile
   ) { Number.text($0) }
@@ -202,12 +203,35 @@ extension ClaimVerdict {
 // MARK: Over the measured time
 
 extension ReportFigures {
+  /// The replicate of a load with faults that is shown: their moments differ between replicates, so that a median over
+  /// these would show no fault at all. Nil of another load.
+  private func shownReplicate(_ load: String) -> Int? {
+    let faulty = drawn(load).filter(\.hasFaults)
+    guard let first = faulty.first else { return nil }
+    let all = first.used.map(\.replicate)
+    return all.first { one in faulty.allSatisfy { $0.used.contains { $0.replicate == one } } } ?? all.first
+  }
+
   private func timeline(_ load: String) -> ReportFigure {
+    let replicate = shownReplicate(load)
+    func shown(_ group: MeasurementGroup) -> [Measurement] {
+      guard let replicate else { return group.used }
+      let one = group.used.filter { $0.replicate == replicate }
+      return one.isEmpty ? Array(group.used.prefix(1)) : one
+    }
+    let marks = drawn(load).flatMap(shown).flatMap { $0.faults ?? [] }.reduce(
+      into: [(x: Double, words: String)]()
+    ) { marks, fault in
+      guard let begun = fault.begunSeconds,
+        !marks.contains(where: { $0.words == fault.words && abs($0.x - begun) < 0.1 })
+      else { return }
+      marks.append((begun, fault.words))
+    }
     func lines(
       _ suffix: String, isDashed: Bool = false, _ y: Chart.Measure, _ value: (MeasurementWindow) -> Double?
     ) -> [Chart.Series] {
       drawn(load).map { group in
-        let each = group.used.map(\.windows)
+        let each = shown(group).map(\.windows)
         let points = (0..<(each.map(\.count).max() ?? 0)).compactMap { place -> Chart.Point? in
           let windows = each.filter { $0.indices.contains(place) }.map { $0[place] }
           guard let first = windows.first else { return nil }
@@ -245,6 +269,7 @@ extension ReportFigures {
     }
     let tails = lines(" p99", isDashed: true, time) { $0.p99Nanoseconds.map { Double($0) / 1000 } }
     let times = lines(" p50", time) { $0.p50Nanoseconds.map { Double($0) / 1000 } } + tails
+    let failures = replicate == nil ? [] : lines("", .failures) { $0.failed.map { Double($0) } }
     let seconds = Chart.Measure(title: "measured time, s", scale: .linear) { Number.text($0) }
     return ReportFigure(
       title: "Over the measured time, \(load)",
@@ -252,15 +277,18 @@ extension ReportFigures {
         (schedule == nil
           ? "A level line is a steady target."
           : "A target keeps up where its line is that of the rate asked.")
-          + " Marks are the median over replicates, whiskers reach from the least to the greatest.",
+          + (replicate.map { " Replicate \($0) alone is shown, with a line where each fault began." }
+            ?? " Marks are the median over replicates, whiskers reach from the least to the greatest."),
         tails.isEmpty
           ? "Too few requests ended in an interval for its p99."
           : "p50 has a full line, p99 rings and dashes.",
       ] + cautions(load),
       charts: [
         Chart(
-          "Rate over the measured time, \(load)", rates + [schedule].compactMap { $0 }, x: seconds, y: .rate),
-        Chart("Response time over the measured time, \(load)", times, x: seconds, y: time),
+          "Rate over the measured time, \(load)", rates + [schedule].compactMap { $0 }, x: seconds, y: .rate,
+          marks: marks),
+        Chart("Response time over the measured time, \(load)", times, x: seconds, y: time, marks: marks),
+        Chart("Failures over the measured time, \(load)", failures, x: seconds, y: .failures, marks: marks),
       ].compactMap { $0 },
       reason: "no request ended in an interval of a measurement", terms: [.window, .percentile])
   }

@@ -33,7 +33,11 @@ enum ReportText {
       "\($0.about.joined(separator: ", ")): \($0.fact) Source: \($0.source)."
     }
     let tried = document.behaviours ?? []
+    let faults = FaultFigures.all(document).map(\.sentence)
     return [Answer.section(document), what(document), results(document)]
+      + section(
+        "Faults", facts: faults,
+        tables: ResultTables.faults(document) + [ResultTables.faultReplicates(document)])
       + section("Network", tables: [ResultTables.links(document)] + ResultTables.network(document))
       + section(
         "Comparison", facts: comparisons, tables: [ResultTables.comparison(document.comparisons)])
@@ -86,6 +90,7 @@ enum ReportText {
       ResultTables.intervals(document),
       ResultTables.phases(document), ResultTables.parts(document), ResultTables.costs(document),
       ResultTables.costsOverLength(document), ResultTables.resources(document), ResultTables.broker(document),
+      ResultTables.nodes(document),
       ResultTables.baseline(document),
     ]
     return ReportSection(

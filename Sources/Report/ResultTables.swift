@@ -350,7 +350,7 @@ private struct BaselineRow {
 
   static func all(_ document: RunDocument) -> [BaselineRow] {
     MeasurementGroup.all(document).compactMap { group in
-      guard let first = group.measurements.first, !group.isRamp else { return nil }
+      guard let first = group.measurements.first, !group.isRamp, !group.hasFaults else { return nil }
       let isTime = first.concurrency == 1 || first.offeredRatePerSecond != nil
       let bare = document.baseline?.figure(of: first, phases: group.phaseNames.count, isTime: isTime)
       guard let column = SummaryRow.column(isTime ? "response_p50_us" : "throughput_rps"), let bare,

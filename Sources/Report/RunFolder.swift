@@ -25,6 +25,12 @@ package struct RunFolder: Sendable, Equatable {
     throw AtomicFile.error(EEXIST, "\(directory)/\(name)", "cannot be made")
   }
 
+  /// Writes `run.json` of a run that has only begun, so that the folder can be read however the run ends. `latest` stays
+  /// where it is.
+  package func begin(_ document: RunDocument) throws {
+    try AtomicFile.write(try document.json(), to: "\(path)/run.json")
+  }
+
   /// Writes `run.json`, then, unless only that is wanted, all files made from it; points `latest` beside the folder
   /// to it. Each file is replaced whole. When `run.json` itself cannot be written, it is put into the temporary folder,
   /// and the error names that file.

@@ -204,7 +204,7 @@ package enum Comparison {
 
 extension Measurement {
   /// Whether its figures are those of one rate, which the scenario asks for.
-  var isComparable: Bool { ramp == nil && !isOfSearch }
+  var isComparable: Bool { ramp == nil && !isOfSearch && !hasFaults }
 }
 
 /// What replicates say of a ratio, with the margin that it must exceed.

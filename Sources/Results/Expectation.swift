@@ -25,6 +25,11 @@ package struct ExpectationResult: Codable, Sendable, Equatable {
   private var straddles: Bool?
   package var isOpen: Bool { straddles == true }
 
+  /// A condition that is not a line of `expect:`.
+  init(_ text: String, _ verdict: Verdict, measured: Double?, why: String) {
+    (self.text, self.verdict, self.measured, self.why) = (text, verdict, measured, why)
+  }
+
   /// Judges a condition on rows of phase `request`. A bad figure of an invalid measurement is not met; a good one is
   /// `unmeasured`, since a figure that may not be believed proves nothing good.
   package init(_ expectation: Expectation, measurements: [Measurement]) {

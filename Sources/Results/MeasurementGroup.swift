@@ -32,13 +32,16 @@ package struct MeasurementGroup {
 
   /// Those of the target itself: a plugin that its requests pass first has its name before the phase's.
   package var phaseNames: [String] {
-    stepNames.filter { $0 != Measurement.initializeScope && !$0.contains(".") }
+    stepNames.filter(Measurement.isOwnPhase)
   }
 
   /// The replicates that show what happened to them: all that are not broken.
   var whole: [Measurement] { measurements.filter { !$0.isBroken } }
 
   package var isRamp: Bool { measurements.contains { $0.ramp != nil } }
+
+  /// Whether something was done to the target under the load.
+  package var hasFaults: Bool { measurements.contains(where: \.hasFaults) }
 
   /// Whether only a search for a rate asked for it.
   package var isOfSearch: Bool { measurements.allSatisfy(\.isOfSearch) }
@@ -79,10 +82,10 @@ package struct MeasurementGroup {
   /// The windows of one replicate depend on each other near a target's highest rate, where requests wait for those
   /// before them, so that few replicates alone reach a small p. They must also agree on the direction.
   /// Nil under a rate out of reach, where waiting requests pile up and response times must rise, and under a rate that
-  /// rises itself.
+  /// rises itself, and where faults change what the target does.
   package var trend: InvalidReason? {
     let sound = sound
-    guard !isSaturated, !isRamp, sound.count >= Self.fewestForTrend else { return nil }
+    guard !isSaturated, !isRamp, !hasFaults, sound.count >= Self.fewestForTrend else { return nil }
     var series = [
       ("median response time", sound.map { $0.windows.compactMap { $0.p50Nanoseconds.map { Double($0) } } })
     ]

@@ -104,7 +104,9 @@ package struct RunDocument: Codable, Sendable, Equatable {
     comparisons = Comparison.rows(
       measurements: measurements, targets: scenario.targets,
       equivalence: equivalence ?? Comparison.equivalence)
-    expectations = scenario.expectations.map { ExpectationResult($0, measurements: measurements) }
+    expectations =
+      scenario.expectations.map { ExpectationResult($0, measurements: measurements) }
+      + SoakResult.all(self).flatMap(\.checks)
     let found = ObjectiveResult.all(self)
     objectives = found.isEmpty ? nil : found
     claims = ClaimEvaluator.verdicts(checks, measurements: measurements)

@@ -34,15 +34,24 @@ package enum Validity {
       reasons.append(
         InvalidReason(code: .steal, detail: "the hypervisor took \(percent(steal)) of CPU time (over 5 %)"))
     }
+    reasons += (measurement.faults ?? []).compactMap { fault in
+      fault.error.map {
+        InvalidReason(
+          code: .faultFailed, detail: "fault \(fault.number), '\(fault.words)', could not be done: \($0)")
+      }
+    }
     guard let request = measurement.request else { return (reasons, []) }
-    if measurement.durationSeconds > 0, request.counts.ok == 0, request.okInWindow == 0 {
+    if measurement.durationSeconds > 0, request.counts.ok == 0, request.okInWindow == 0,
+      !measurement.failsByItsFaults
+    {
       // Nothing else can be said of answers that are not there.
       reasons.append(FailureWords.noAnswers(measurement))
       return (reasons + [otherDialect(measurement)].compactMap { $0 }, [])
     }
-    reasons += [
-      otherDialect(measurement), stall(measurement), saturation(request, measurement),
-    ].compactMap { $0 }
+    reasons += [otherDialect(measurement)].compactMap { $0 }
+    // What fails under a fault is what was asked for.
+    if measurement.hasFaults { return (reasons, FailureWords.warnings(measurement)) }
+    reasons += [stall(measurement), saturation(request, measurement)].compactMap { $0 }
     return (
       reasons,
       [littleWarning(request, measurement)].compactMap { $0 } + FailureWords.warnings(measurement)
@@ -55,8 +64,9 @@ package enum Validity {
     guard measurement.transport == "nats", let counts = measurement.request?.counts else { return nil }
     let phases = measurement.scopes.dropFirst().reduce(UInt64(0)) { $0 + $1.counts.sent }
     let most = duplicateShare * Double(max(phases, 1))
-    // A retried request may rightly be answered more than once.
-    let duplicates = measurement.hasCallMaps ? 0 : counts.duplicates - min(counts.duplicates, counts.retries)
+    // A retried request may rightly be answered more than once, and so may one to an old and a new pool.
+    let isOften = measurement.hasCallMaps || measurement.hasFaults
+    let duplicates = isOften ? 0 : counts.duplicates - min(counts.duplicates, counts.retries)
     let foreign = measurement.evidence?.otherDialectMaps ?? 0
     let spoken = measurement.evidence?.spokenDialect?.rawValue
     guard Double(max(duplicates, foreign)) > most || spoken != nil else { return nil }
@@ -150,6 +160,15 @@ package enum Validity {
   private static func percent(_ share: Double) -> String { Number.percent(share) ?? "?" }
   private static func decimal(_ value: Double, _ digits: Int) -> String {
     Number.text(value, digits: digits) ?? "?"
+  }
+}
+
+extension Measurement {
+  /// Whether a load without any good answer may be one that its faults made so: where they began at once, before
+  /// anything could be answered.
+  fileprivate var failsByItsFaults: Bool {
+    let first = faults?.compactMap(\.begunSeconds).min()
+    return first.map { $0 < windows.first?.durationSeconds ?? 0 } ?? false
   }
 }
 

@@ -50,7 +50,24 @@ package struct Plan: Codable, Sendable, Equatable {
     get { brokerToken ?? true }
     set { brokerToken = newValue }
   }
+  /// How many of those nats-servers are started, as a cluster; nil, as in older runs, means one.
+  var brokers: Int?
+  package var brokerCount: Int {
+    get { brokers ?? 1 }
+    set { brokers = newValue == 1 ? nil : newValue }
+  }
+  /// Bytes that those nats-servers keep for a client that reads slowly; nil for their own default.
+  var brokerMaxPendingBytes: Int?
+  /// How long a write of those nats-servers to a client may take; nil for their own default.
+  var brokerWriteDeadlineSeconds: Double?
+  package var brokerLimits: BrokerLimits {
+    BrokerLimits(maxPendingBytes: brokerMaxPendingBytes, writeDeadlineSeconds: brokerWriteDeadlineSeconds)
+  }
   package var seed: UInt64 = 1
+  /// Whether the phase requests are accounted for; nil: of targets with faults.
+  package var accounting: Bool?
+  /// How long each target bears half its highest rate after the rounds; nil: not at all.
+  package var soakSeconds: Double?
   package var expectations: [Expectation] = []
   /// What the loader found odd but not wrong; holds no secrets.
   package var warnings: [String] = []
@@ -105,10 +122,34 @@ package struct Plan: Codable, Sendable, Equatable {
         "whether that nats-server takes only clients with a token that is made for the run. `false` is for workers that "
           + "can be given none; every user of the machine can then read the messages",
         default: "`true`"),
+      Key(
+        "brokers", \.brokers, .whole(1...NodeChoice.most),
+        "how many nats-servers are started there, as a cluster with routes between all of them; see \"Clusters\"",
+        default: "1"),
+      Key(
+        "broker_max_pending_bytes", \.brokerMaxPendingBytes, .whole(65_536...1_073_741_824),
+        "bytes that those nats-servers keep for a client that reads slowly, `max_pending`; with more it is cut off as "
+          + "a slow consumer", default: "nats-server's: 67108864"),
+      Key(
+        "broker_write_deadline_seconds", \.brokerWriteDeadlineSeconds, .number(0.1...600),
+        "how long a write of those nats-servers to a client may take, `write_deadline`; then it is cut off as a slow "
+          + "consumer", default: "nats-server's: 10"),
       Key("seed", \.seed, .seed, "seed of arrivals, bodies and ids"),
+      Key(
+        "accounting", \.accounting, .flag,
+        "whether each phase request is accounted for: the host notes what it sent and `nylon-worker` what its handlers "
+          + "saw, and both are joined, see \"Accounting\"",
+        default: "`true` for pools with `faults`, else `false`"),
+      Key(
+        "soak_seconds", \.soakSeconds, .number(1...86_400),
+        "after the rounds each target bears half the highest rate that its closed loads reached, for so long, and the "
+          + "run checks that it stays the same; see \"Soak\"", default: "none"),
       Key(
         "decompose", "`true`: measure where the time of each phase goes; see \"Where the time goes\"",
         default: "`false`", allowed: "`true`, `false`"),
+      Key(
+        "faults", "what is done to workers, brokers, links or the plugin under load; see \"Faults\"",
+        allowed: "see below"),
       Key(
         "objective",
         "a latency under a bound, such as `response_p99_us < 5000`: after the rounds the highest rate that keeps it is "
@@ -121,14 +162,30 @@ package struct Plan: Codable, Sendable, Equatable {
   package func quick() -> Plan {
     var plan = self
     plan.warmupSeconds = min(warmupSeconds, 0.3)
-    plan.measureSeconds = min(measureSeconds, 1)
+    // What a fault does takes its time, which does not shrink with the load's.
+    plan.measureSeconds = min(measureSeconds, targets.contains { !$0.plannedFaults.isEmpty } ? 3 : 1)
     plan.drainSeconds = min(drainSeconds, 1)
+    plan.soakSeconds = soakSeconds.map { min($0, 6) }
     plan.rounds = 1...1
     plan.loads = plan.loads.map { $0.within(seconds: 1) }
     for place in plan.targets.indices {
       plan.targets[place].loads = plan.targets[place].loads.map { $0.within(seconds: 1) }
+      plan.targets[place].faults = plan.targets[place].faults?.map {
+        $0.scaled(by: plan.measureSeconds / measureSeconds)
+      }
     }
     return plan
+  }
+}
+
+/// What a nats-server that the run starts lets a client that reads slowly leave unread.
+package struct BrokerLimits: Sendable, Equatable {
+  package var maxPendingBytes: Int?
+  package var writeDeadlineSeconds: Double?
+
+  package init(maxPendingBytes: Int? = nil, writeDeadlineSeconds: Double? = nil) {
+    self.maxPendingBytes = maxPendingBytes
+    self.writeDeadlineSeconds = writeDeadlineSeconds
   }
 }
 

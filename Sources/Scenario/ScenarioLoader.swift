@@ -55,10 +55,10 @@ package struct ScenarioLoader: Sendable {
     let loads = LoadReader.loads(of: root)
     plan.loads = (loads ?? []).map(\.load)
     plan.targets = TargetsReader(
-      configuration: configuration(root), loads: loads, phases: plan.phases,
-      decompose: root.flag("decompose"), objective: ServiceLevel.read(root, columns: options.metrics),
-      metrics: options.metrics,
-      server: options.server.map { servers($0, problems: problems) }
+      configuration: configuration(root), loads: loads, faults: FaultReader.faults(of: root),
+      measureSeconds: plan.measureSeconds, phases: plan.phases, decompose: root.flag("decompose"),
+      objective: ServiceLevel.read(root, columns: options.metrics), metrics: options.metrics,
+      server: options.server.map { servers($0, problems: problems) }, brokers: plan.brokerCount
     ).targets(of: root)
     let known = Set((root.get("targets")?.items ?? []).compactMap { $0["name"]?.text ?? $0["plugin"]?.text })
     plan.expectations = ExpectationReader(
@@ -301,6 +301,7 @@ extension ScenarioLoader {
     return "target \(target.name): \(target.transport.name), plugin \(target.plugin), "
       + "handler \(target.handler), \(loads)\(links.joined())"
       + (target.host == .nylon ? ", host: nylon" : "")
+      + target.plannedFaults.map { ", \($0.words)" }.joined()
   }
 
   private static func line(_ plugin: NylonConfiguration.Plugin) -> String {

@@ -166,10 +166,11 @@ enum Schema {
   /// The tables in the manual's order. A key that stands in the wrong block belongs to the first that has it.
   static let tables = [
     Plan.keys.table, TargetReader.keys.table, LoadReader.keys.table, WorkersSpec.keys.table,
-    PrecedingPlugin.keys.table, LinkSpec.keys.table, RequestSpec.keys.table, RequestSpec.responseKeys.table,
-    Verification.keys.table,
-    NylonConfiguration.Messaging.keys.table, NylonConfiguration.Plugin.keys.table, PolicyOverride.keys.table,
-    PolicyOverride.retryKeys.table, NATSTLS.keys.table, NATSAuth.keys.table,
+    PrecedingPlugin.keys.table, LinkSpec.keys.table, NodeChoice.keys.table, FaultReader.keys.table,
+    RequestSpec.keys.table,
+    RequestSpec.responseKeys.table, Verification.keys.table, NylonConfiguration.Messaging.keys.table,
+    NylonConfiguration.Plugin.keys.table, PolicyOverride.keys.table, PolicyOverride.retryKeys.table,
+    NATSTLS.keys.table, NATSAuth.keys.table,
   ]
 
   /// The names whose values are secrets.

@@ -31,6 +31,8 @@ package struct Target: Codable, Sendable, Equatable {
   package var behind: PrecedingPlugin?
   /// What the highest rate is searched for, the scenario's unless the target has its own; nil where none is searched.
   package var objective: ServiceLevel?
+  /// What is done to it under load, the scenario's unless the target has its own; nil where nothing is.
+  package var faults: [FaultSpec]?
 
   static let longestName = 64
 
@@ -47,6 +49,11 @@ package struct Target: Codable, Sendable, Equatable {
   /// The network links on the way to it; empty when there are none.
   package var links: [LinkSpec] {
     if case .nats(let pool) = transport { pool.links ?? [] } else { [] }
+  }
+
+  /// Which of the run's brokers each side connects to first.
+  package var nodes: NodeChoice {
+    if case .nats(let pool) = transport { pool.nodes ?? NodeChoice() } else { NodeChoice() }
   }
 
   /// How its host uses NATS; `lean` also of a plugin in this process.
@@ -256,6 +263,8 @@ package struct NATSSpec: Codable, Sendable, Equatable {
   /// The network links that are put between the parts, at most one on each side of the broker; nil
   /// when there are none.
   package var links: [LinkSpec]?
+  /// Which brokers each side connects to first; nil, as in older runs, where the target does not say.
+  package var nodes: NodeChoice?
   /// Headers that every message to the workers carries, beside those of the interface; nil when there are none.
   package var defaultHeaders: [KeyValue]?
 }

@@ -16,6 +16,7 @@ struct TargetReader {
   var host: NATSHost?
   var workers = WorkersSpec.none
   var links: [LinkSpec]?
+  var nodes: NodeChoice?
 
   static let keys = Keys<TargetReader>(
     "targets", home: "a target", of: TargetReader(),
@@ -48,6 +49,9 @@ struct TargetReader {
         "objective", "instead of the scenario's", default: "the scenario's",
         allowed: "as the scenario's `objective`"
       ).also("slo"),
+      Key(
+        "faults", "instead of the scenario's; an empty list is none", default: "the scenario's",
+        allowed: "as the scenario's `faults`"),
       Key(
         "optional", \.optional, .flag,
         "whether the run does without the target, with a warning, when the file of its plugin or the program of its "
@@ -100,6 +104,11 @@ struct TargetReader {
           + "route. Each has its own timeouts and retries, and sees the response as the upstream sent it",
         allowed: "see below"
       ).only("NATS"),
+      Key(
+        "nodes", \.nodes, .block(NodeChoice.keys, from: NodeChoice()),
+        "which of the run's `brokers` each side connects to first",
+        default: "the generator the first, the workers spread over all"
+      ).only("NATS"),
       Key(removed: "client", "the NATS connection is nylon-bench's own"),
       Key(removed: "flush", "nylon-bench's own NATS connection always writes at once"),
     ])
@@ -132,8 +141,10 @@ struct WrittenDialect: RawRepresentable, CaseIterable, Sendable {
 /// Reads `targets:` with the plugins and brokers that are configured.
 struct TargetsReader {
   let configuration: NylonConfiguration
-  /// The scenario's own loads, phases, `decompose:` and `objective:`.
+  /// The scenario's own loads, faults, phases, `decompose:` and `objective:`.
   let loads: [LoadReader.Placed]?
+  let faults: [FaultReader.Placed]?
+  let measureSeconds: Double
   let phases: [Phase]
   let decompose: Bool?
   let objective: ServiceLevel?
@@ -141,6 +152,8 @@ struct TargetsReader {
   let metrics: [String]
   /// `--server`: replaces the servers of every broker.
   let server: [String]?
+  /// How many brokers the run starts.
+  let brokers: Int
 
   /// The targets; their names are unique.
   func targets(of root: Block) -> [Target] {
@@ -177,7 +190,7 @@ struct TargetsReader {
       block.fail("loads", "is missing", remedy: "write loads: here or for the whole scenario")
     }
     let used = ownLoads ?? loads ?? []
-    let target = Target(
+    var target = Target(
       name: name, plugin: plugin.name, handler: handler(block, plugin) ?? "", transport: transport,
       phases: written.phases ?? phases, loads: used.map(\.load),
       policies: policies(plugin, broker, written),
@@ -193,6 +206,14 @@ struct TargetsReader {
       : (plugin.maxInFlight != nil ? plugin.block : broker?.block)?.childPath("max_inflight")
     if let limitKey { check(used, of: target, limitKey: limitKey) }
     if target.behind != nil { checkPreceded(target, block) }
+    let planned = FaultCheck(target: target, block: block, measureSeconds: measureSeconds, brokers: brokers)
+      .faults(FaultReader.faults(of: block) ?? faults ?? [])
+    target.faults = planned.isEmpty ? nil : planned
+    if target.objective != nil, !planned.isEmpty {
+      block.fail(
+        "objective", "cannot be searched for '\(name)' while faults befall it",
+        remedy: "leave out one of the two")
+    }
     return target
   }
 
@@ -298,6 +319,7 @@ struct TargetsReader {
           remedy: "give workers a command, such as nylon-worker, or name the servers they are at")
       }
       if servers.isEmpty, listed.isEmpty { checkOwnBroker(broker) }
+      if let nodes = written.nodes { check(nodes, block, isOwn: servers.isEmpty) }
       return .nats(
         NATSSpec(
           servers: servers, subjectPrefix: broker.subjectPrefix, group: plugin.group,
@@ -305,13 +327,28 @@ struct TargetsReader {
           initializeTimeoutMilliseconds: written.host == .nylon ? broker.policy.timeoutMilliseconds : nil,
           auth: broker.auth, tls: broker.tls,
           workers: written.workers.command.isEmpty ? nil : written.workers, configJSON: plugin.configJSON,
-          links: written.links,
+          links: written.links, nodes: written.nodes,
           defaultHeaders: broker.defaultHeaders.isEmpty ? nil : broker.defaultHeaders))
     case .other(let type):
       return block.refuse(
         "plugin", "is of the type '\(type)', which cannot be loaded; allowed: ffi, messaging")
     case .broken: return nil
     }
+  }
+
+  /// Notes brokers that are not there.
+  private func check(_ nodes: NodeChoice, _ block: Block, isOwn: Bool) {
+    guard isOwn else {
+      return block.fail(
+        "nodes", "is for brokers that the run starts, and the target's broker has servers",
+        remedy: "leave nodes out: the order of servers: says where the generator begins")
+    }
+    guard let wrong = ([nodes.generator] + (nodes.workers ?? [])).first(where: { $0 > brokers }) else {
+      return
+    }
+    block.fail(
+      "nodes", "names broker \(wrong), and brokers is \(brokers)",
+      remedy: "write brokers: \(wrong) at the scenario's left margin, or name one of those that are started")
   }
 
   /// Notes what a broker that the run starts cannot do.

@@ -35,7 +35,7 @@ import Testing
     let bench = try bench(target)
     defer { bench.tearDown() }
     #expect(try measure(bench, target).counts.areAllRight)
-    let broker = try #require(bench.broker)
+    let broker = try #require(bench.cluster?.nodes.first)
     kill(broker.pid, SIGSTOP)
     #expect(eventually { ProcessClock.isStopped(broker.pid) })
     let broken = try measure(bench, target)

@@ -103,39 +103,3 @@ struct JudgementTests {
     #expect(ScalingPromises.bound(points([(1, 0.9)])).contains("others on this machine"))
   }
 }
-
-@Suite("Answers around a fault")
-struct RecoveryTests {
-  /// A look each 50 ms; `rate` gives answers a second at a time.
-  private func timeline(seconds: Double, rate: (Double) -> Double) -> RecoveryTimeline {
-    var timeline = RecoveryTimeline()
-    var answered = 0.0
-    for step in 0...Int(seconds / 0.05) {
-      let at = Double(step) * 0.05
-      timeline.add(at, answered: UInt64(answered))
-      answered += rate(at) * 0.05
-    }
-    return timeline
-  }
-
-  @Test("A rate that comes back is seen when it does")
-  func back() throws {
-    let timeline = timeline(seconds: 6) { $0 >= 2 && $0 < 3.5 ? 0 : 1000 }
-    let recovery = try #require(timeline.recoverySeconds(after: 2, before: 2))
-    #expect(abs(recovery - 1.5) < 0.06)
-    #expect(try #require(timeline.recoverySeconds(after: 3, before: 2)) < 0.56)
-    #expect(timeline.ratePerSecond(from: 0, to: 2).map { abs($0 - 1000) < 1 } == true)
-  }
-
-  @Test("A rate that stays lower, or dies, never comes back")
-  func gone() {
-    #expect(timeline(seconds: 6) { $0 >= 2 ? 700 : 1000 }.recoverySeconds(after: 2, before: 2) == nil)
-    #expect(timeline(seconds: 6) { $0 >= 2 ? 0 : 1000 }.recoverySeconds(after: 2, before: 2) == nil)
-    #expect(RecoveryTimeline().recoverySeconds(after: 0, before: 0) == nil)
-  }
-
-  @Test("A rate that never fell was back at once")
-  func unharmed() {
-    #expect(timeline(seconds: 4) { _ in 500 }.recoverySeconds(after: 2, before: 2) == 0)
-  }
-}

@@ -103,6 +103,10 @@ extension EndToEnd {
       #expect(command.finish().code == nil)
       #expect(eventually { sandbox.processes().isEmpty })
       #expect(try FileManager.default.contentsOfDirectory(atPath: sandbox.temporary).isEmpty)
+      // What there is of a run can be read.
+      for name in try FileManager.default.contentsOfDirectory(atPath: sandbox.results) {
+        _ = try RunFolder.open(path: "\(sandbox.results)/\(name)")
+      }
     }
 
     @Test("Secrets are in no file, no message and no command line")

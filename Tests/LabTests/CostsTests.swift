@@ -70,7 +70,7 @@ import Testing
     defer { withExtendedLifetime(memory) {} }
     area.measureEnd = .max
     area.measureStart = MonotonicClock.nanoseconds
-    let watch = BrokerWatch(broker.monitor, area: area, seconds: 1)
+    let watch = BrokerWatch([broker.monitor], area: area, seconds: 1)
     // The watch's first count must be answered before the first message, and then it looks at what waits.
     #expect(try eventually { try Self.looks(broker) > 0 })
     let writer = try TCPSocket.connected(to: broker.port)
@@ -86,7 +86,7 @@ import Testing
     #expect(try eventually { try broker.statistics().slowConsumers == 1 })
     #expect(try eventually { try broker.statistics().inMessages == 90 })
     area.measureEnd = MonotonicClock.nanoseconds
-    let activity = try #require(watch.finish())
+    let activity = try #require(watch.finish().activity)
     #expect(activity.inMessages == 90)
     #expect(activity.inBytes == 90_000_000)
     #expect(activity.slowConsumers == 1)
@@ -110,9 +110,9 @@ import Testing
     let memory = LoadRecording(RecordingLayout(threads: 1, scopes: ["request"], windows: 1))
     let area = memory.area
     defer { withExtendedLifetime(memory) {} }
-    #expect(BrokerWatch(broker.monitor, area: area, seconds: 1).finish() == nil)
+    #expect(BrokerWatch([broker.monitor], area: area, seconds: 1).finish().activity == nil)
     area.measureStart = MonotonicClock.nanoseconds
     area.measureEnd = .max
-    #expect(BrokerWatch(broker.monitor, area: area, seconds: 1).finish() == nil)
+    #expect(BrokerWatch([broker.monitor], area: area, seconds: 1).finish().activity == nil)
   }
 }

@@ -44,6 +44,16 @@ import Testing
     #expect(eventually { processes(withWord: word).isEmpty })
   }
 
+  @Test func killingTheKeeperEndsWhatItsProgramHadStarted() throws {
+    let words = [uniqueSeconds(), uniqueSeconds()]
+    let child = try ChildProcess.start(
+      Launch("sh", ["-c", "trap '' TERM HUP; sleep \(words[0]) & sleep \(words[1]); :"]))
+    for word in words { #expect(eventually { !processes(withWord: word).isEmpty }) }
+    kill(try #require(parentOf(child.pid)), SIGKILL)
+    #expect(child.wait(timeout: .seconds(60)) == .lost)
+    for word in words { #expect(eventually { processes(withWord: word).isEmpty }) }
+  }
+
   @Test func terminatingTheKeeperEndsItsProgramInOrder() throws {
     let child = try ChildProcess.start(Launch("sleep", [uniqueSeconds()]))
     kill(try #require(parentOf(child.pid)), SIGTERM)

@@ -118,6 +118,107 @@ import Testing
     #expect(deaths.first?.lastWords == "started successfully")
   }
 
+  /// Workers that say what they are asked to do.
+  private static let talker =
+    "trap 'echo drained >&2; exit 0' TERM; trap 'echo closed >&2; exit 0' USR1; echo started successfully >&2; "
+    + "while :; do sleep 0.02; done"
+
+  private static func talkers(_ count: Int) throws -> WorkerPool {
+    try WorkerPool.start(
+      for: target(["bash", "-c", talker], count: count), servers: ["nats://127.0.0.1:1"], monitor: nil)
+  }
+
+  @Test func singleWorkersAreDrainedClosedStoppedAndReplaced() throws {
+    let pool = try Self.talkers(3)
+    defer { pool.stop() }
+    #expect(pool.runningIndices == [0, 1, 2])
+    pool.drain(0)
+    pool.stop(1)
+    pool.close(2)
+    #expect(eventually { pool.runningIndices == [1] && !isAlive(pool.pids[0]) && !isAlive(pool.pids[2]) })
+    #expect(eventually { processState(pool.pids[1]) == "T" })
+    #expect(try pool.add(2) == [3, 4])
+    #expect(pool.runningIndices == [1, 3, 4])
+    pool.goOn(1)
+    #expect(eventually { processState(pool.pids[1]) != "T" })
+    // One that is stopped can still be asked to end.
+    pool.stop(3)
+    pool.drain(3)
+    #expect(eventually { !isAlive(pool.pids[3]) })
+    #expect(pool.deaths().isEmpty)
+  }
+
+  @Test func aSlowedWorkerIsStoppedAgainAndAgainUntilItGoesOn() throws {
+    let pool = try Self.talkers(1)
+    defer { pool.stop() }
+    let pid = pool.pids[0]
+    pool.slow(0)
+    for _ in 0..<3 {
+      #expect(eventually(every: 200) { processState(pid) == "T" })
+      #expect(eventually(every: 200) { processState(pid) != "T" })
+    }
+    pool.goOn(0)
+    // Nobody stops it any more.
+    for _ in 0..<50 {
+      #expect(processState(pid) != "T")
+      usleep(2000)
+    }
+    pool.slow(0)
+    pool.kill(0)
+    #expect(!isAlive(pid) && pool.deaths().isEmpty)
+  }
+
+  @Test func aSwitchStartsTheNewGroupBeforeTheOldOneIsDrained() throws {
+    let broker = try Broker.start()
+    defer { broker.stop() }
+    let target = Self.target(["bash", "-c", Self.subscriber])
+    let pool = try WorkerPool.start(for: target, servers: [broker.url], monitor: broker.monitor)
+    defer { pool.stop() }
+    try pool.switchGroup(to: "green", count: 3)
+    func count(_ group: String) throws -> Int {
+      try broker.monitor.subscribers(of: "nylon.plugin.p.logging", group: group).count
+    }
+    #expect(try count("green") == 3)
+    #expect(try eventually { try count("workers") == 0 })
+    #expect(pool.runningIndices == [2, 3, 4])
+    #expect(pool.deaths().isEmpty)
+    // New ones join the new group.
+    _ = try pool.add(1)
+    #expect(try eventually { try count("green") == 4 })
+  }
+
+  @Test func aSwitchThatDoesNotComeAboutIsAnError() throws {
+    let broker = try Broker.start()
+    defer { broker.stop() }
+    let once = """
+      if [ "$NATS_GROUP" = green ]; then echo no >&2; exit 4; fi
+      \(Self.subscriber)
+      """
+    let pool = try WorkerPool.start(
+      for: Self.target(["bash", "-c", once], count: 1), servers: [broker.url], monitor: broker.monitor)
+    defer { pool.stop() }
+    #expect {
+      try pool.switchGroup(to: "green", count: 1)
+    } throws: { "\($0)".contains("Worker 1 exited with code 4") }
+    // The old ones serve on.
+    #expect(pool.runningIndices == [0])
+  }
+
+  @Test func workersBeginWithTheirOwnBrokerAndKnowTheOthers() throws {
+    let pool = try WorkerPool.start(
+      for: Self.target(
+        ["sh", "-c", "echo \"$NATS_SERVERS $NATS_NO_RANDOMIZE\" started successfully >&2; sleep 1000"],
+        count: 3),
+      servers: ["nats://a", "nats://b", "nats://c"], homes: [1, 2], monitors: [])
+    defer { pool.stop() }
+    #expect(
+      pool.lastWords == [
+        "nats://b,nats://c,nats://a 1 started successfully",
+        "nats://c,nats://a,nats://b 1 started successfully",
+        "nats://b,nats://c,nats://a 1 started successfully",
+      ])
+  }
+
   @Test func aTargetWithoutWorkersIsRefused() {
     let ffi = Target(
       name: "fast", plugin: "p", handler: "noop", transport: .ffi(FFISpec(file: "x")), loads: [])

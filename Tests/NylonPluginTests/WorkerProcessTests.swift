@@ -12,7 +12,7 @@ private func workerPath() -> String {
 }
 
 /// What a worker process says on standard error, line by line.
-private final class Worker {
+final class Worker {
   let pid: pid_t
   private let errors: Int32
   private(set) var text = ""

@@ -335,6 +335,14 @@ extension Phase: SchemaType {
   fileprivate static var sample: Phase { .logging }
 }
 
+extension FaultVictim: SchemaType {
+  fileprivate static func schema(_ builder: SchemaBuilder) throws -> JSONObject {
+    try builder.define("FaultVictim", ["type": "string"])
+    return SchemaBuilder.reference("FaultVictim")
+  }
+  fileprivate static var sample: FaultVictim { .workers }
+}
+
 extension OutcomeCounts: SchemaType {
   fileprivate static func schema(_ builder: SchemaBuilder) throws -> JSONObject {
     let all = Counter.outcomes.map { "\($0)" }

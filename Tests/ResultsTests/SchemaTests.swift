@@ -76,8 +76,12 @@ struct SchemaTests {
     one.generator = ProcessCosts(residentStartBytes: 1, voluntarySwitches: 2)
     one.scopes[1].decomposition = Decomposition(
       parts: [PhasePart(name: "handler", time: one.scopes[1].service)])
+    let harmed = faulty(faults: [FaultRecord(number: 1, words: "worker 1 killed", begunSeconds: 2)])
+    var target = natsTarget("nats")
+    target.faults = [FaultSpec(.kill, .worker(nil), atSeconds: 2...3, forSeconds: 1)]
     var run = document(
-      [one] + replicates("ffi", around: 5000, transport: "ffi") + replicates("nats", around: 9000))
+      [one, harmed] + replicates("ffi", around: 5000, transport: "ffi") + replicates("nats", around: 9000),
+      targets: [ffiTarget("ffi"), target])
     run.judge([
       ClaimCheck(
         spec: claim(low: 0.5, high: 0.7),

@@ -14,3 +14,18 @@ package final class LoadRecording: @unchecked Sendable {
 
   deinit { memory.deallocate() }
 }
+
+/// Memory for the host's notes of a load's requests, as a load process shares it.
+package final class LoadLedger: @unchecked Sendable {
+  // @unchecked: as the memory of the records.
+  package let area: LedgerArea
+  private let memory: UnsafeMutableRawPointer
+
+  package init(_ layout: LedgerLayout) {
+    memory = .allocate(byteCount: layout.byteCount, alignment: 64)
+    memory.initializeMemory(as: UInt8.self, repeating: 0, count: layout.byteCount)
+    area = LedgerArea(layout: layout, memory: memory)
+  }
+
+  deinit { memory.deallocate() }
+}

@@ -257,11 +257,12 @@ enum Outcome {
   }
 
   private static func tables(_ document: RunDocument) -> [ReportTable] {
-    [ResultTables.results(document), ResultTables.parts(document), ResultTables.baseline(document)]
+    ResultTables.faults(document)
+      + [ResultTables.results(document), ResultTables.parts(document), ResultTables.baseline(document)]
       + networkTables(document) + [
         ResultTables.comparison(document.comparisons), ResultTables.costs(document),
-        ResultTables.costsOverLength(document), ResultTables.objectives(document),
-        ResultTables.expectations(document.expectations),
+        ResultTables.costsOverLength(document), ResultTables.nodes(document),
+        ResultTables.objectives(document), ResultTables.expectations(document.expectations),
       ] + ResultTables.ramps(document)
   }
 

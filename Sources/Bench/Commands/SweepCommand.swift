@@ -129,6 +129,7 @@ struct SweepCommand: BenchCommand {
     swept.targets = try variants.applied(to: chosen, connections: plan.connections).map { target in
       var target = target
       target.loads = swept.loads
+      target.faults = nil
       target.maxInFlight = max(target.maxInFlight, inFlight.last ?? 1)
       return target
     }

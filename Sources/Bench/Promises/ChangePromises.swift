@@ -8,42 +8,85 @@ import Scenario
 /// Changes under an open load. Nobody helps the pool or the generator: they recover by themselves or not.
 enum ChangePromises {
   static let all: [PromiseTest] = [
-    PromiseTest("dead-worker") { stage in
-      let pool = try stage.start(3)
-      var aftermath = try load(
-        stage, stage.target(timeoutMilliseconds: timeoutMilliseconds),
-        seconds: stage.bench.scaled(4, quick: 2.5),
-        [(at: stage.bench.scaled(1.5, quick: 1), { pool.kill(0) })])
-      aftermath.died = pool.deaths().first.map { "another worker \($0.status)" }
-      let left = try stage.workerIDs().count
+    PromiseTest(name: "dead-worker") { bench in
+      let seen = try aftermath(
+        bench, workers: 3, seconds: bench.scaled(4, quick: 2.5),
+        FaultSpec(.kill, .worker(0), at: bench.scaled(1.5, quick: 1)))
       return .of(
-        aftermath.isRecovered && left == 2,
-        "3 workers at \(rate), one killed with -9 (\(left) left), timeouts "
-          + "\(timeoutMilliseconds) ms: \(aftermath.text) after the kill, with nobody's help. What it had in hand "
-          + "at that moment is what can be lost; phases with on_error: retry ask another worker")
+        seen.isRecovered,
+        "3 workers at \(rate), one killed with -9, timeouts \(timeoutMilliseconds) ms: \(seen.text) after the "
+          + "kill, with nobody's help. What it had in hand at that moment is what can be lost; phases with "
+          + "on_error: retry ask another worker")
     },
-    PromiseTest("dead-broker") { stage in
-      let pool = try stage.start(2)
-      var aftermath = try load(
-        stage, stage.target(timeoutMilliseconds: timeoutMilliseconds),
-        seconds: stage.bench.scaled(7, quick: 4.5),
-        [(at: stage.bench.scaled(1.5, quick: 1), { try stage.killBroker(backAfterSeconds: 1) })])
-      aftermath.died = pool.deaths().first.map { "a worker \($0.status)" }
+    PromiseTest(name: "dead-broker") { bench in
+      let seen = try aftermath(
+        bench, workers: 2, seconds: bench.scaled(7, quick: 4.5),
+        FaultSpec(.kill, .broker(.any), at: bench.scaled(1.5, quick: 1), for: 1))
       return .of(
-        aftermath.isRecovered,
-        "2 workers at \(rate), the broker killed with -9 and started again on "
-          + "its port 1 s later, timeouts \(timeoutMilliseconds) ms: \(aftermath.text) after the broker was back"
-      )
+        seen.isRecovered,
+        "2 workers at \(rate), the broker killed with -9 and started again on its port 1 s later, timeouts "
+          + "\(timeoutMilliseconds) ms: \(seen.text) after the kill")
+    },
+    PromiseTest(name: "several-servers") { bench in
+      let seen = try aftermath(
+        bench, workers: 2, seconds: bench.scaled(2.4, quick: 1.8), brokers: 2,
+        FaultSpec(.kill, .broker(.own), at: 0.8))
+      return .of(
+        seen.isRecovered,
+        "a cluster of 2 brokers, both named to the host and to 2 workers, one of which began at each; at \(rate) "
+          + "that of the host and of the first worker was killed with -9, timeouts \(timeoutMilliseconds) ms: "
+          + "\(seen.text) after the kill, with nobody's help. Both brokers run on this machine")
+    },
+    // What docker-compose adds is where the processes run.
+    PromiseTest("five-to-ten") { stage in
+      let old = try stage.start(5)
+      let known = try stage.workerIDs()
+      var five: [UInt64] = []
+      var added: [UInt64] = []
+      let counts = try load(stage, stage.target(), seconds: stage.bench.scaled(2.4, quick: 1.6)) {
+        five = try stage.delivered(to: known)
+        try stage.start(5)
+        added = try stage.workerIDs().filter { !known.contains($0) }
+      }
+      let new = try stage.settledDeliveries(to: added)
+      return .of(
+        counts.areAllRight && counts.retries == 0 && five.count == 5 && new.count == 5
+          && (five + new).allSatisfy { $0 > 0 } && old.deaths().isEmpty,
+        "under \(rate) 5 processes of one pool got \(five.listed()) deliveries, then 5 more were started, which got "
+          + "\(new.listed()): \(counts.ok) of \(counts.sent) requests were answered, \(counts.retries) attempts "
+          + "repeated. Tried with processes, without Docker, which starts the same processes in containers")
+    },
+    PromiseTest("auto-scaling", pool: .standardOfOnePhase) { stage in
+      try stage.start(1)
+      var known: [UInt64] = []
+      var added: [UInt64] = []
+      let seconds = stage.bench.scaled(2.4, quick: 1.6)
+      let counts = try load(
+        stage, stage.target(handler: "wait", timeoutMilliseconds: timeoutMilliseconds), seconds: seconds,
+        request: RequestSpec(to: "/", headers: headers(["x-wait-us": "4000"]))
+      ) {
+        known = try stage.workerIDs()
+        try stage.start(1)
+        added = try stage.workerIDs().filter { !known.contains($0) }
+      }
+      let deliveries = try stage.settledDeliveries(to: added).reduce(0, +)
+      return .of(
+        known.count > 1,
+        "\(rate) to a pool of 1 worker that can bear 250 (it waits 4 ms for each): after \(shown(seconds / 2, 1)) s "
+          + "there was \(known.count) worker, and \(counts.sent - counts.ok) of \(counts.sent) requests were lost. "
+          + "Neither NATS nor the documented configuration starts or stops a worker; that takes a person or an "
+          + "orchestrator. A worker that was then started by hand got \(deliveries) deliveries, with nothing changed "
+          + "in the configuration")
     },
     PromiseTest("dynamic-scaling") { stage in
       let old = try stage.start(1)
       let known = Set(try stage.workerIDs())
       var new: [UInt64] = []
       var stoppedIn = 0.0
-      let counts = try loadInThirds(stage, stage.target()) {
+      let counts = try load(stage, stage.target(), seconds: stage.bench.scaled(4.5, quick: 2.1)) {
         try stage.start(2)
         new = try stage.workerIDs().filter { !known.contains($0) }
-      } second: {
+      } then: {
         let before = MonotonicClock.nanoseconds
         old.stop(grace: .seconds(5))
         stoppedIn = Double(MonotonicClock.nanoseconds - before) / 1e9
@@ -90,10 +133,12 @@ enum ChangePromises {
     PromiseTest("blue-green") { stage in
       let blue = try stage.start(1, group: "auth_v1")
       var greenIDs: [UInt64] = []
-      let counts = try loadInThirds(stage, stage.target(group: "auth_v1")) {
+      let counts = try load(
+        stage, stage.target(group: "auth_v1"), seconds: stage.bench.scaled(4.5, quick: 2.1)
+      ) {
         try stage.start(1, group: "auth_v2")
         greenIDs = try stage.workerIDs(group: "auth_v2")
-      } second: {
+      } then: {
         blue.stop(grace: .seconds(5))
       }
       let green = try stage.settledDeliveries(to: greenIDs).reduce(0, +)
@@ -112,100 +157,74 @@ enum ChangePromises {
   /// Every phase's timeout under a fault: what was lost is known before the load ends.
   private static let timeoutMilliseconds = 500
 
+  /// What came of a fault under an open load.
   private struct Aftermath {
-    var counts: OutcomeCounts
-    /// Seconds until the rate was back; nil when it did not come back.
-    var recoverySeconds: Double?
-    var died: String?
+    let counts: OutcomeCounts
+    let outcome: FaultOutcome?
+    /// What else went wrong, such as another worker that died.
+    let trouble: [InvalidReason]
 
     var text: String {
-      "of \(counts.sent) requests \(counts.sent - counts.ok) were lost (\(counts.timeouts) timed out, "
+      let recovery =
+        switch outcome?.recovery {
+        case .atOnce: "the rate never fell under 95 %"
+        case .later: "the rate was back to 95 % \(shown(outcome?.recoveredSeconds ?? 0)) s"
+        case .never, nil: "the rate did not come back to 95 %"
+        }
+      return "of \(counts.sent) requests \(counts.sent - counts.ok) were lost (\(counts.timeouts) timed out, "
         + "\(counts.lost) without an answer, \(counts.handlerErrors) errors), \(counts.retries) attempts were "
-        + "repeated; the rate was back to 90 % "
-        + (recoverySeconds.map { "\(shown($0)) s" } ?? "never") + (died.map { "; \($0)" } ?? "")
+        + "repeated; " + ([recovery] + trouble.map { "\($0)" }).listed("; ")
     }
 
     /// Recovers by itself: the rate comes back, and most requests are answered all the same.
     var isRecovered: Bool {
-      recoverySeconds != nil && died == nil && counts.sent > 0 && counts.ok * 2 > counts.sent
+      let isBack = outcome?.recovery == .atOnce || outcome?.recovery == .later
+      return isBack && trouble.isEmpty && counts.sent > 0 && counts.ok * 2 > counts.sent
     }
   }
 
-  /// An open load under which things are done, each once its time has come. The rate's return is looked for from
-  /// when the first of them was over.
-  private static func load(
-    _ stage: Stage, _ target: Target, seconds: Double, drainSeconds: Double = 2,
-    _ deeds: [(at: Double, body: () throws -> Void)]
+  /// Does a fault under an open load on the pool under test.
+  private static func aftermath(
+    _ bench: PromiseBench, workers: Int, seconds: Double, brokers: Int = 1, _ fault: FaultSpec
   ) throws -> Aftermath {
-    var timeline = RecoveryTimeline()
-    var rest = deeds[...]
-    var fault: (begun: Double, over: Double)?
-    let measurement = try stage.bench.load(
-      target, .open(ratePerSecond: ratePerSecond, arrivals: .uniform), warmupSeconds: 0.3,
-      measureSeconds: seconds, drainSeconds: drainSeconds
-    ) { at in
-      let now = at.measuredSeconds
-      if now > 0 { timeline.add(now, answered: at.glance.answered) }
-      guard let deed = rest.first, now >= deed.at else { return }
-      rest.removeFirst()
-      let before = MonotonicClock.nanoseconds
-      try deed.body()
-      fault = fault ?? (now, now + Double(MonotonicClock.nanoseconds - before) / 1e9)
+    var target = bench.target(timeoutMilliseconds: timeoutMilliseconds, servers: [])
+    if case .nats(var spec) = target.transport {
+      spec.workers = bench.poolSpec.workers
+      spec.workers?.count = workers
+      target.transport = .nats(spec)
     }
+    target.faults = [fault]
+    let measurement = try bench.load(
+      target, .open(ratePerSecond: ratePerSecond, arrivals: .uniform), warmupSeconds: 0.3,
+      measureSeconds: seconds, drainSeconds: 2, brokers: brokers)
+    let codes: Set<InvalidReason.Code> = [.workerDied, .brokerDied, .faultFailed]
     return Aftermath(
-      counts: measurement.counts,
-      recoverySeconds: fault.flatMap { timeline.recoverySeconds(after: $0.over, before: $0.begun) })
+      counts: measurement.counts, outcome: FaultOutcome.all(measurement).first,
+      trouble: measurement.invalidReasons.filter { codes.contains($0.code) })
   }
 
-  private static func loadInThirds(
-    _ stage: Stage, _ target: Target, first: @escaping () throws -> Void, second: @escaping () throws -> Void
+  /// An open load under which one thing is done, or two: the first after half or a third of the time.
+  private static func load(
+    _ stage: Stage, _ target: Target, seconds: Double, request: RequestSpec? = nil, first: () throws -> Void,
+    then second: (() throws -> Void)? = nil
   ) throws -> OutcomeCounts {
-    let seconds = stage.bench.scaled(4.5, quick: 2.1)
-    return try load(
-      stage, target, seconds: seconds, drainSeconds: 6,
-      [(at: seconds / 3, first), (at: seconds * 2 / 3, second)]
-    ).counts
+    let interval = seconds / (second == nil ? 2 : 3)
+    var done = 0
+    return try stage.bench.load(
+      target, .open(ratePerSecond: ratePerSecond, arrivals: .uniform), request: request, warmupSeconds: 0.3,
+      measureSeconds: seconds, drainSeconds: 6
+    ) { at in
+      guard done < 2, at.measuredSeconds >= interval * Double(done + 1) else { return }
+      done += 1
+      if done == 1 { try first() } else { try second?() }
+    }.counts
   }
 }
 
-/// Answers over time around a fault: the rate before it, and when it was back.
-struct RecoveryTimeline {
-  private static let interval = 0.25
-  private static let share = 0.9
-
-  private var looks: [(seconds: Double, answered: Double)] = []
-
-  mutating func add(_ seconds: Double, answered: UInt64) {
-    if let last = looks.last, seconds <= last.seconds { return }
-    looks.append((seconds, Double(answered)))
-  }
-
-  /// Answers until a time, linear between two looks; nil outside them.
-  private func answered(at seconds: Double) -> Double? {
-    zip(looks, looks.dropFirst()).first { $0.seconds <= seconds && seconds <= $1.seconds }.map {
-      left, right in
-      let part = (seconds - left.seconds) / (right.seconds - left.seconds)
-      return left.answered + part * (right.answered - left.answered)
-    }
-  }
-
-  /// Answers a second between two times; nil outside the looks.
-  func ratePerSecond(from: Double, to: Double) -> Double? {
-    guard to > from, let first = answered(at: from), let last = answered(at: to) else { return nil }
-    return (last - first) / (to - from)
-  }
-
-  /// Seconds from `end`, when a fault was over, to the start of the first two intervals on end whose
-  /// rate is at least 90 % of the rate before `begin`, when it began; nil when there are none.
-  func recoverySeconds(after end: Double, before begin: Double) -> Double? {
-    guard let first = looks.first, let last = looks.last,
-      let before = ratePerSecond(from: first.seconds, to: begin), before > 0
-    else { return nil }
-    let back = stride(from: end, through: last.seconds - 2 * Self.interval, by: 0.01).first { start in
-      [start, start + Self.interval].allSatisfy {
-        (ratePerSecond(from: $0, to: $0 + Self.interval) ?? 0) >= Self.share * before
-      }
-    }
-    return back.map { $0 - end }
+extension FaultSpec {
+  /// At a moment that is not random.
+  fileprivate init(_ what: FaultKind, _ whom: FaultVictim, at seconds: Double, for forSeconds: Double? = nil)
+  {
+    self.init(what, whom, atSeconds: seconds...seconds, forSeconds: forSeconds)
   }
 }

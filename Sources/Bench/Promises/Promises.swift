@@ -147,18 +147,35 @@ struct PromiseBench: Sendable {
     if case .nats(let spec) = pool.transport { spec } else { NATSSpec(pool: "default") }
   }
 
+  /// The pool under test on these brokers, with nothing of the scenario's that would get into the way of a promise. It
+  /// starts no workers.
+  func target(timeoutMilliseconds: Int? = nil, servers: [String]) -> Target {
+    var spec = poolSpec
+    (spec.servers, spec.links, spec.nodes, spec.workers) = (servers, nil, nil, nil)
+    var target = pool
+    target.transport = .nats(spec)
+    (target.verify, target.maxInFlight, target.overflow) = (Verification(), 1024, .queue)
+    (target.faults, target.objective) = (nil, nil)
+    if let timeoutMilliseconds {
+      for phase in Phase.session { target.policies[phase]?.timeoutMilliseconds = timeoutMilliseconds }
+    }
+    return target
+  }
+
   /// The full value, or the one of `--quick`.
   func scaled<Value>(_ full: Value, quick: Value) -> Value { isQuick ? quick : full }
 
   /// Runs a load on a target. One that sent nothing says nothing about what was to be tried.
   func load(
     _ target: Target, _ shape: LoadShape, request: RequestSpec? = nil, warmupSeconds: Double = 0,
-    measureSeconds: Double, drainSeconds: Double = 1, onGlance: (LoadGlanceAt) throws -> Void = { _ in }
+    measureSeconds: Double, drainSeconds: Double = 1, brokers: Int = 1,
+    onGlance: (LoadGlanceAt) throws -> Void = { _ in }
   ) throws -> Engine.Measurement {
-    let measurement = try runLoad(
-      Plan(
-        "promise", target, request: request ?? self.request, loads: [shape],
-        warmupSeconds: warmupSeconds, measureSeconds: measureSeconds, drainSeconds: drainSeconds), onGlance)
+    var plan = Plan(
+      "promise", target, request: request ?? self.request, loads: [shape],
+      warmupSeconds: warmupSeconds, measureSeconds: measureSeconds, drainSeconds: drainSeconds)
+    plan.brokerCount = brokers
+    let measurement = try runLoad(plan, onGlance)
     guard measurement.counts.sent > 0 else {
       let why = measurement.invalidReasons.listed("; ")
       throw NothingSent(

@@ -9,7 +9,7 @@ import Synchronization
 /// A broker of its own for one test, and the pools and workers on it. All end with the test.
 final class Stage {
   let bench: PromiseBench
-  private(set) var broker: Broker
+  let broker: Broker
   private var pools: [WorkerPool] = []
 
   private init(_ bench: PromiseBench) throws {
@@ -34,21 +34,14 @@ final class Stage {
     handler: String? = nil, group: String? = nil, plugin: String? = nil, timeoutMilliseconds: Int? = nil,
     workers: WorkersSpec? = nil
   ) -> Target {
-    var spec = bench.poolSpec
-    spec.servers = [broker.url]
-    spec.links = nil
-    spec.workers = workers
-    spec.group = group ?? spec.group
-    var target = bench.pool
-    target.transport = .nats(spec)
+    var target = bench.target(timeoutMilliseconds: timeoutMilliseconds, servers: [broker.url])
+    if case .nats(var spec) = target.transport {
+      spec.workers = workers
+      spec.group = group ?? spec.group
+      target.transport = .nats(spec)
+    }
     target.handler = handler ?? target.handler
     target.plugin = plugin ?? target.plugin
-    target.verify = Verification()
-    target.maxInFlight = 1024
-    target.overflow = .queue
-    if let timeoutMilliseconds {
-      for phase in Phase.session { target.policies[phase]?.timeoutMilliseconds = timeoutMilliseconds }
-    }
     return target
   }
 
@@ -109,12 +102,6 @@ final class Stage {
     let before = try all()
     try body()
     return zip(try all(), before).map { $0 - $1 }
-  }
-
-  func killBroker(backAfterSeconds: Double) throws {
-    broker.kill()
-    usleep(UInt32(backAfterSeconds * 1e6))
-    broker = try broker.again()
   }
 }
 

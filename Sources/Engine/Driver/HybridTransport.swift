@@ -38,8 +38,10 @@ final class HybridTransport: SessionTransport {
 
   static func run(_ driver: LoadDriver<HybridTransport>) { driver.run() }
 
+  /// The plugin's steps say so themselves.
   var isInProcess: Bool { false }
-  func holds(slot: Int) -> Bool { isInPlugin[slot] }
+  static let hasRequestIDs = true
+  func requestID(slot: Int) -> RequestWords { pool.requestID(slot: slot) }
 
   func open(slot: Int, at time: UInt64) -> Bool {
     plugin.open(slot: slot, at: time) && pool.open(slot: slot, at: time)

@@ -26,6 +26,8 @@ struct PhaseStep: Sendable {
   var policy: PhasePolicy
   /// Whether it only begins the session, which is as good without it.
   var isInitialization = false
+  /// Whether it is of a plugin in this process that the requests of a pool pass first.
+  var isInProcess = false
 
   /// The steps of a session.
   static func steps(of order: LoadOrder) -> [PhaseStep] {
@@ -50,7 +52,7 @@ struct PhaseStep: Sendable {
       return PhaseStep(
         timeout: UInt64(policy.timeoutMilliseconds) * 1_000_000, scope: phases.count + place + 1,
         phase: phase,
-        chunk: 0, policy: policy)
+        chunk: 0, policy: policy, isInProcess: true)
     }
   }
 
@@ -92,8 +94,8 @@ struct DriverState {
   var nextSweep: UInt64 = 0
   var windowIndex = 0
   var windowLimit: UInt64
-  /// An answer that comes later than this ends a stall.
-  var stallLimit: UInt64
+  /// An answer that comes later than this ends a gap, which may be a stall.
+  var gapLimit: UInt64
   /// The service time of the slowest phase that was answered so far.
   var slowestAnswer: UInt64 = 0
   /// Every request so far was answered, so that nothing is waited for.
@@ -127,13 +129,21 @@ final class LoadDriver<Transport: SessionTransport> {
   let windowNanoseconds: UInt64
   /// A time without an answer that is longer may be a stall.
   let stallNanoseconds: UInt64
+  /// One that is longer is looked at.
+  let gapNanoseconds: UInt64
+  /// Where each phase request is noted; nil where that is not asked for.
+  let ledger: ThreadLedger?
 
   /// A driver of `slotCount` slots; `schedule` is nil in a closed loop.
+  ///
+  /// - Parameter keepsGaps: whether each window's longest time without an answer is kept.
   init(
     transport: Transport, steps: [PhaseStep], slotCount: Int, schedule: ArrivalSchedule?,
-    overflow: OverflowPolicy, window: LoadWindow, area: RecordingArea, thread: Int
+    overflow: OverflowPolicy, window: LoadWindow, area: RecordingArea, thread: Int, keepsGaps: Bool = false,
+    ledger: LedgerArea? = nil
   ) {
     self.transport = transport
+    self.ledger = ledger?.thread(thread, slots: slotCount)
     hasOwnClock = Transport.hasOwnClock
     completions = transport.completions
     recorder = area.threadRecorder(thread)
@@ -153,14 +163,17 @@ final class LoadDriver<Transport: SessionTransport> {
     shortestTimeout = steps.map(\.timeout).min() ?? 1_000_000_000
     windowNanoseconds = max(1, (window.measureEnd - window.measureStart) / UInt64(area.layout.windows))
     stallNanoseconds = UInt64(Double(window.measureEnd - window.measureStart) * Stall.leastShare)
+    gapNanoseconds = keepsGaps ? min(ThreadRecorder.leastGap, stallNanoseconds) : stallNanoseconds
+    recorder.windowClock.pointee = (window.measureStart, windowNanoseconds)
     state = .allocate(capacity: 1)
     state.initialize(
       to: DriverState(
         window: window, freeCount: slotCount, schedule: schedule,
-        windowLimit: window.measureStart + windowNanoseconds, stallLimit: window.start + stallNanoseconds))
+        windowLimit: window.measureStart + windowNanoseconds, gapLimit: window.start + gapNanoseconds))
   }
 
   deinit {
+    ledger?.deallocate()
     steps.deallocate()
     state.deallocate()
     slots.deallocate()
@@ -182,27 +195,31 @@ final class LoadDriver<Transport: SessionTransport> {
       transport.poll(until: wakeTime)
     }
     takePending()
-    if !state.pointee.isQuiet { noteStall(until: state.pointee.window.measureEnd) }
+    if !state.pointee.isQuiet { noteGap(until: state.pointee.window.measureEnd) }
     loseTheRest(at: time())
+    ledger?.settleAll()
     transport.tally()
   }
 
   /// The target answered a phase that took so long from being sent.
   @inline(__always)
   func noteAnswer(at done: UInt64, took service: UInt64) {
-    if done > state.pointee.stallLimit { noteStall(until: done) }
+    if done > state.pointee.gapLimit { noteGap(until: done) }
     if service > state.pointee.slowestAnswer { state.pointee.slowestAnswer = service }
-    state.pointee.stallLimit = done &+ stallNanoseconds
+    state.pointee.gapLimit = done &+ gapNanoseconds
   }
 
-  /// Nothing was answered from the last answer until `end`; kept when it is the longest stall so far.
+  /// Nothing was answered from the last answer until `end`; kept when it is the longest of its window, or the longest
+  /// stall so far.
   @inline(never)
-  func noteStall(until end: UInt64) {
+  func noteGap(until end: UInt64) {
     let window = state.pointee.window
-    let lastAnswer = state.pointee.stallLimit - stallNanoseconds
+    let lastAnswer = state.pointee.gapLimit - gapNanoseconds
     let stall = Stall(
       start: max(lastAnswer, window.measureStart), end: min(end, window.measureEnd),
       slowestBefore: state.pointee.slowestAnswer)
+    guard stall.nanoseconds > gapNanoseconds else { return }
+    recorder.noteGap(stall)
     // Without an answer before, nobody knows how long this target takes.
     guard stall.nanoseconds > stallNanoseconds, stall.slowestBefore > 0,
       stall.nanoseconds / Stall.leastTimesSlowest > stall.slowestBefore,
@@ -220,7 +237,7 @@ final class LoadDriver<Transport: SessionTransport> {
   func endQuiet(at now: UInt64) {
     guard state.pointee.isQuiet else { return }
     state.pointee.isQuiet = false
-    state.pointee.stallLimit = now &+ stallNanoseconds
+    state.pointee.gapLimit = now &+ gapNanoseconds
   }
 
   @inline(__always)
@@ -329,7 +346,8 @@ final class LoadDriver<Transport: SessionTransport> {
       recorder.add(.sent, scope: scope)
       recorder.add(end, scope: scope)
     }
-    recorder.addFailure(window: windowIndex(at: intended), isTimeout: false)
+    recorder.record(window: windowIndex(at: intended)).add(end)
+    recorder.noteTrouble(at: intended)
   }
 
   /// Whether a time, such as a request's intended one, lies in the measured time.
@@ -390,9 +408,10 @@ extension LoadDriver {
   @inline(never)
   func refused(_ place: Int) {
     _ = transport.finish(slot: place, verify: false)
+    recorder.noteTrouble(at: slots[place].sent)
     if slots[place].isMeasured {
       recorder.add(.handlerErrors, scope: 0)
-      recorder.addFailure(window: windowIndex(at: slots[place].sent), isTimeout: false)
+      recorder.record(window: windowIndex(at: slots[place].sent)).add(.handlerErrors)
       if stepCount == 1 {
         recorder.add(.sent, scope: 1)
         recorder.add(.handlerErrors, scope: 1)
@@ -414,6 +433,17 @@ extension LoadDriver {
     slot.pointee.state = .waiting
     if slot.pointee.isMeasured { recorder.add(.sent, scope: scope) }
     transport.start(slot: place, phaseIndex: index, attempt: 1, at: sent)
+    if Transport.hasRequestIDs, let ledger { note(place, in: ledger) }
+  }
+
+  /// Notes that a slot has sent the request of its step.
+  @inline(never)
+  func note(_ place: Int, in ledger: ThreadLedger) {
+    let step = steps[Int(slots[place].phaseIndex)]
+    // What begins a session is no phase request, and what a plugin in this process does is no worker's.
+    if step.isInitialization || step.isInProcess { return ledger.settle(place) }
+    ledger.begin(
+      slot: place, transport.requestID(slot: place), phase: step.phase, isMeasured: slots[place].isMeasured)
   }
 
   /// `isFresh`: nothing was done since it was made.
@@ -424,7 +454,7 @@ extension LoadDriver {
     guard slot.pointee.state == .waiting else { return }
     let index = Int(slot.pointee.phaseIndex)
     if completion.doneAt > slot.pointee.deadline {
-      count(.late, slot)
+      count(.late, slot, at: completion.doneAt)
       fail(place, .timeouts, at: slot.pointee.deadline, now: completion.doneAt)
       return
     }
@@ -432,21 +462,21 @@ extension LoadDriver {
     // After END the plugin's own response goes through the other phases.
     case .next, .end: succeed(place, at: completion.doneAt, next: index &+ 1, isFresh: isFresh)
     case .handlerError, .malformed:
-      if completion.end == .malformed { count(.protocolErrors, slot) }
+      if completion.end == .malformed { count(.protocolErrors, slot, at: completion.doneAt) }
       noteAnswer(at: completion.doneAt, took: completion.doneAt &- slot.pointee.phaseSent)
       fail(place, .handlerErrors, at: completion.doneAt, now: completion.doneAt)
     case .noResponders:
-      count(.noResponders, slot)
+      count(.noResponders, slot, at: completion.doneAt)
       fail(place, .lost, at: completion.doneAt, now: completion.doneAt)
     }
   }
 
   /// Counts something that happened to a measured session, in its phase and in the request.
   @inline(never)
-  func count(_ counter: Counter, _ slot: UnsafeMutablePointer<SessionSlot>) {
+  func count(_ counter: Counter, _ slot: UnsafeMutablePointer<SessionSlot>, at time: UInt64) {
     guard slot.pointee.isMeasured else { return }
     recorder.add(counter, scope: Int(slot.pointee.scope))
-    recorder.add(counter, scope: 0)
+    recorder.happened(counter, at: time)
   }
 
   @inline(__always)
@@ -502,7 +532,8 @@ extension LoadDriver {
     let ok = slot.pointee.outcome == .ok
     if !transport.finish(slot: place, verify: ok), ok {
       slot.pointee.outcome = .handlerErrors
-      if slot.pointee.isMeasured { recorder.add(.wrongContent, scope: 0) }
+      recorder.noteTrouble(at: done)
+      if slot.pointee.isMeasured { recorder.happened(.wrongContent, at: done) }
       // The phase itself was answered: with one phase nobody else keeps its time.
       if stepCount == 1, slot.pointee.isMeasured { recordPhase(slot, scope: 1, done: done) }
     }
@@ -534,7 +565,7 @@ extension LoadDriver {
     if outcome == .ok, isMeasured(done) { recorder.add(.okInWindow, scope: 0) }
     guard slot.pointee.isMeasured else { return }
     recorder.add(outcome, scope: 0)
-    if outcome != .ok { recorder.addFailure(window: windowIndex(at: done), isTimeout: outcome == .timeouts) }
+    if outcome != .ok { recorder.record(window: windowIndex(at: done)).add(outcome) }
     // An error says nothing about how long an answer takes; an unanswered request shows its age.
     if outcome == .ok || outcome == .timeouts { recordRequest(slot, done: done) }
   }
@@ -571,14 +602,16 @@ extension LoadDriver {
     let index = Int(slot.pointee.phaseIndex)
     let step = steps[index]
     let scope = step.scope
+    recorder.noteTrouble(at: done)
     if outcome == .timeouts { transport.abandon(slot: place) }
     // A handler that still runs in this process would answer for whatever comes next.
-    let sessionIsStuck = outcome == .timeouts && transport.holds(slot: place)
+    let sessionIsStuck = outcome == .timeouts && (transport.isInProcess || step.isInProcess)
     if step.policy.onError == .retry, !sessionIsStuck, Int(slot.pointee.attempt) < step.policy.attempts {
       retryLater(slot, step: step, now: now)
       return
     }
     if outcome != .handlerErrors { measureUnanswered(slot, until: done) }
+    ledger?.fail(slot: place, outcome, isMeasured: slot.pointee.isMeasured)
     if slot.pointee.isMeasured {
       recorder.add(outcome, scope: scope)
       if outcome == .timeouts, stepCount > 1 { recordPhase(slot, scope: scope, done: done) }
@@ -639,9 +672,10 @@ extension LoadDriver {
   private func tryAgain(_ place: Int, at now: UInt64) {
     let slot = slots + place
     let index = Int(slot.pointee.phaseIndex)
-    count(.retries, slot)
+    count(.retries, slot, at: now)
     slot.pointee.state = .waiting
     slot.pointee.deadline = now + steps[index].timeout
+    ledger?.retry(slot: place, attempt: Int(slot.pointee.attempt))
     transport.start(slot: place, phaseIndex: index, attempt: Int(slot.pointee.attempt), at: now)
   }
 
@@ -655,12 +689,13 @@ extension LoadDriver {
       _ = transport.finish(slot: place, verify: false)
       slot.pointee.state = .idle
       measureUnanswered(slot, until: now)
+      ledger?.fail(slot: place, .lost, isMeasured: slot.pointee.isMeasured)
       guard slot.pointee.isMeasured else { continue }
       recorder.add(.lost, scope: scope)
       if stepCount > 1 { recordPhase(slot, scope: scope, done: now) }
       if slot.pointee.outcome == .ok { slot.pointee.outcome = .lost }
       recorder.add(slot.pointee.outcome, scope: 0)
-      recorder.addFailure(window: windowIndex(at: now), isTimeout: slot.pointee.outcome == .timeouts)
+      recorder.record(window: windowIndex(at: now)).add(slot.pointee.outcome)
       if slot.pointee.outcome != .handlerErrors { recordRequest(slot, done: now) }
     }
     loseBacklog(at: now)

@@ -23,16 +23,26 @@ package struct LoadOrder: Codable, Sendable, Equatable {
   package var servers: [String] = []
   /// The shared library's path; empty for NATS.
   package var pluginPath: String = ""
-  /// The broker's process, when it is ours.
-  package var brokerPID: Int32?
+  /// The brokers' processes, when they are ours.
+  package var brokerPIDs: [Int32] = []
   /// The workers' processes, when they are ours.
   package var workerPIDs: [Int32] = []
+  /// Intervals of the measured time, where they are not as many as of other loads.
+  package var intervals: Int?
+  /// The room for notes of all phase requests; nil where they are not accounted for.
+  package var ledger: LedgerLayout?
   /// Ids of this load's NATS sessions are greater: workers that keep running may keep what they know of a
   /// session, so ids must not repeat between loads.
   package var sessionIDsAfter = SessionNumbering.lastID(atUnixNanoseconds: MonotonicClock.unixNanoseconds)
 
-  /// Intervals of the measured time.
-  package static let windows = 10
+  /// Intervals of the measured time: ten, or with faults one for every 100 ms, but no more than fit into memory.
+  package var windows: Int {
+    if let intervals { return intervals }
+    guard hasFaults else { return 10 }
+    return min(max(Int((measureSeconds * 10).rounded()), 1), 600)
+  }
+
+  package var hasFaults: Bool { !target.plannedFaults.isEmpty }
 
   /// Sessions that may be in flight at once.
   var placeCount: Int {
@@ -61,7 +71,7 @@ package struct LoadOrder: Codable, Sendable, Equatable {
       scopes: ["request"] + target.phases.map(\.subjectFragment)
         + (target.behind.map { target.phases.map($0.scope) } ?? [])
         + (target.host == .nylon ? [Measurement.initializeScope] : []),
-      windows: Self.windows, parts: target.isDecomposed ? target.transport.partNames : [])
+      windows: windows, parts: target.isDecomposed ? target.transport.partNames : [])
   }
 
   /// What the plugin in this process that a pool's requests pass first is told to do.

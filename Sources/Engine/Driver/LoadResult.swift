@@ -23,9 +23,7 @@ package enum LoadResult {
       handler: order.target.handler, load: order.load.label, concurrency: order.placeCount,
       payloadBytes: order.request.bodyBytes, replicate: order.replicate, durationSeconds: seconds,
       scopes: scopes,
-      windows: windows(
-        layout: area.layout, recorders: recorders, seconds: seconds,
-        plannedSeconds: order.measureSeconds))
+      windows: windows(order, layout: area.layout, recorders: recorders, seconds: seconds, start: start))
     switch order.load {
     case .closed: break
     case .open(let rate, _): measurement.offeredRatePerSecond = rate
@@ -100,22 +98,98 @@ package enum LoadResult {
   }
 
   private static func windows(
-    layout: RecordingLayout, recorders: [ThreadRecorder], seconds: Double, plannedSeconds: Double
+    _ order: LoadOrder, layout: RecordingLayout, recorders: [ThreadRecorder], seconds: Double, start: UInt64
   ) -> [MeasurementWindow] {
-    let length = plannedSeconds / Double(layout.windows)
-    return (0..<layout.windows).compactMap { place in
+    let length = order.measureSeconds / Double(layout.windows)
+    var windows = (0..<layout.windows).compactMap { place -> MeasurementWindow? in
       let start = Double(place) * length
       guard start + length * 0.999 <= seconds else { return nil }
       var histogram = LatencyHistogram()
       for recorder in recorders { histogram.merge(recorder.response(window: place)) }
-      let failures = recorders.map { $0.failures(window: place) }
-      let timeouts = failures.reduce(0) { $0 &+ $1.timeouts }
+      let records = recorders.map { $0.record(window: place) }
       return MeasurementWindow(
         startSeconds: start, durationSeconds: length, completed: histogram.count,
         p50Nanoseconds: histogram.printableValue(atPercentile: 50),
         p99Nanoseconds: histogram.printableValue(atPercentile: 99),
         maxNanoseconds: histogram.isEmpty ? nil : histogram.greatestNanoseconds,
-        failed: failures.reduce(timeouts) { $0 &+ $1.others }, timeouts: timeouts)
+        failed: records.reduce(0) { $0 &+ $1.failed },
+        timeouts: records.reduce(0) { $0 &+ $1.value(.timeouts) })
+    }
+    if order.hasFaults { addWhatHappened(to: &windows, layout: layout, recorders: recorders, start: start) }
+    return windows
+  }
+
+  /// Adds what a load with faults keeps of each window; the last one also has what ended in the drain.
+  private static func addWhatHappened(
+    to windows: inout [MeasurementWindow], layout: RecordingLayout, recorders: [ThreadRecorder],
+    start: UInt64
+  ) {
+    let gaps = recorders.dropFirst().reduce(Self.gaps(of: recorders[0])) { shared, recorder in
+      let others = Self.gaps(of: recorder)
+      return shared.flatMap { gap in others.compactMap(gap.intersection) }
+    }
+    // Good answers are counted once, in the histograms; what no window has of them came in the drain.
+    var answersLeft = recorders.reduce(0) { $0 &+ $1.value(.ok, scope: 0) }
+    for place in windows.indices {
+      let places = place + 1 == layout.windows ? [place, layout.windows] : [place]
+      let records = places.flatMap { place in recorders.map { $0.record(window: place) } }
+      var counts = OutcomeCounts()
+      for record in records {
+        for counter in Counter.outcomes { counts[counter] &+= record.value(counter) }
+      }
+      let completed = windows[place].completed
+      let answers = completed - min(completed, windows[place].timeouts ?? 0)
+      counts[.ok] = min(answersLeft, places.count > 1 ? .max : answers)
+      answersLeft -= counts[.ok]
+      counts[.sent] = counts.ended
+      windows[place].counts = counts
+      windows[place].firstTroubleSeconds = records.map(\.firstTrouble).filter { $0 > start }.min().map {
+        Double($0 - start) / 1e9
+      }
+      let own = gaps.filter { recorders[0].window(at: $0.end - 1) == place }.map(\.nanoseconds)
+      windows[place].longestGapNanoseconds = own.max()
+    }
+  }
+
+  /// The longest time without an answer of each window of a load thread, of those that have one.
+  private static func gaps(of recorder: ThreadRecorder) -> [Stall] {
+    (0..<recorder.windows).map { recorder.record(window: $0).gap }.filter { $0.nanoseconds > 0 }
+  }
+}
+
+extension LoadResult {
+  /// Counts what a load process that was killed would still have sent, and what it had in flight, as lost, in the window
+  /// in which the schedule wanted it or the process died.
+  package static func loseTheRest(of order: LoadOrder, in area: RecordingArea, died time: UInt64) {
+    let isOnePhase = PhaseStep.steps(of: order).count == 1
+    let start = area.measureStart - min(area.measureStart, UInt64(order.warmupSeconds * 1e9))
+    for thread in 0..<area.layout.threads where area.measureStart > 0 {
+      let recorder = area.threadRecorder(thread)
+      let counts = recorder.counts(scope: 0)
+      let inFlight = counts[.sent] - min(counts[.sent], counts.ended)
+      recorder.add(.lost, scope: 0, inFlight)
+      if let place = recorder.window(at: time) {
+        recorder.record(window: place).words[Counter.lost.rawValue] &+= inFlight
+      }
+      recorder.noteTrouble(at: time)
+      guard
+        var schedule = ArrivalSchedule(
+          order.load, warmupSeconds: order.warmupSeconds, seed: order.seed &+ UInt64(order.replicate),
+          thread: thread, threads: order.effectiveThreads)
+      else { continue }
+      var sent = counts[.sent]
+      while case let wanted = start &+ schedule.next(), wanted < area.measureEnd {
+        guard wanted >= area.measureStart else { continue }
+        if sent > 0 {
+          sent -= 1
+          continue
+        }
+        for scope in 0..<(isOnePhase ? 2 : 1) {
+          recorder.add(.sent, scope: scope)
+          recorder.add(.lost, scope: scope)
+        }
+        if let place = recorder.window(at: wanted) { recorder.record(window: place).add(.lost) }
+      }
     }
   }
 }

@@ -32,21 +32,25 @@ package struct ResourceSample: Sendable {
 package struct LoadRunner {
   let order: LoadOrder
   let area: RecordingArea
+  let ledger: LedgerArea?
   let sample: () -> ResourceSample
   let between: (() -> ResourceSample)?
 
   /// A runner that records into `area`, which has `order.layout`.
   ///
   /// - Parameters:
+  ///   - ledger: where each phase request is noted, of `order.ledger`'s layout.
   ///   - sample: taken at both ends of the measured time.
   ///   - between: taken where an interval of the measured time ends, so it must cost little; without it the
   ///     intervals have no costs.
   package init(
-    order: LoadOrder, area: RecordingArea, sample: @escaping () -> ResourceSample,
+    order: LoadOrder, area: RecordingArea, ledger: LedgerArea? = nil,
+    sample: @escaping () -> ResourceSample,
     between: (() -> ResourceSample)? = nil
   ) {
     self.order = order
     self.area = area
+    self.ledger = ledger
     self.sample = sample
     self.between = between
   }
@@ -132,6 +136,7 @@ package struct LoadRunner {
       drainNanoseconds: UInt64(order.drainSeconds * 1e9))
     area.measureEnd = window.measureEnd
     area.measureStart = window.measureStart
+    ledger?.began = window.start
     let threads = transports.enumerated().map { thread, transport in
       LoadThread(driver: makeDriver(transport, thread: thread, window: window))
     }
@@ -145,6 +150,7 @@ package struct LoadRunner {
     let after = watch(until: window.measureEnd, threads: threads)
     area.state = .draining
     let ended = waitForEnd(threads, window: window)
+    if ended { ledger?.ended = MonotonicClock.nanoseconds }
     var measurement = LoadResult.measurement(order: order, area: area)
     measurement.add(from: before, to: after)
     if samplesIntervals { samples.addCosts(to: &measurement.windows) }
@@ -173,7 +179,8 @@ package struct LoadRunner {
     return LoadDriver(
       transport: transport, steps: PhaseStep.steps(of: order),
       slotCount: order.share(of: order.placeCount, thread: thread).count, schedule: schedule,
-      overflow: order.target.overflow, window: window, area: area, thread: thread)
+      overflow: order.target.overflow, window: window, area: area, thread: thread,
+      keepsGaps: order.hasFaults, ledger: ledger)
   }
 
   /// Sleeps until a time, or until the orchestrator asks to stop; then takes a sample.
@@ -184,10 +191,11 @@ package struct LoadRunner {
     return sample
   }
 
-  /// Reading ten times what was spent would disturb a measured time of fewer seconds.
+  /// Reading ten times what was spent would disturb a measured time of fewer seconds, as it would one with faults, which
+  /// has more intervals.
   private static let shortestWithIntervals = 2.0
   private var samplesIntervals: Bool {
-    between != nil && order.measureSeconds >= Self.shortestWithIntervals
+    between != nil && order.measureSeconds >= Self.shortestWithIntervals && !order.hasFaults
   }
 
   /// Takes a sample at the end of each interval; the last one's is not that of the whole, which takes longer.

@@ -1,3 +1,4 @@
+import Nylon
 import Scenario
 
 /// How a phase ended, as a transport tells the driver.
@@ -75,13 +76,15 @@ struct CompletionRing {
 protocol SessionTransport: AnyObject, SendableMetatype {
   /// Where ends of phases are put.
   var completions: CompletionRing { get }
-  /// Whether phases run in this process.
+  /// Whether a phase that timed out still runs in this process, so that its session is over.
   var isInProcess: Bool { get }
-  /// Whether the phase of a slot, which timed out, still runs in this process, so that its session is over.
-  func holds(slot: Int) -> Bool
   /// Whether `now` is another clock than `MonotonicClock`, as a simulation's is. The driver reads the
   /// usual one by itself: a call through the protocol would cost a tenth of the read.
   static var hasOwnClock: Bool { get }
+  /// Whether each phase request has an id, which a ledger may note.
+  static var hasRequestIDs: Bool { get }
+  /// The id of the request that a slot sent last; asked only where there are ids.
+  func requestID(slot: Int) -> RequestWords
   /// Now by the transport's own clock, nanoseconds; asked only where it has one.
   func now() -> UInt64
   /// Opens a new session in a slot; false when the plugin refuses it.
@@ -108,9 +111,10 @@ protocol SessionTransport: AnyObject, SendableMetatype {
 
 extension SessionTransport {
   static var hasOwnClock: Bool { false }
+  static var hasRequestIDs: Bool { false }
+  func requestID(slot: Int) -> RequestWords { RequestWords(high: 0, low: 0) }
   func now() -> UInt64 { MonotonicClock.nanoseconds }
   func tally() {}
-  func holds(slot: Int) -> Bool { isInProcess }
 }
 
 /// Numbers sessions so that the slot follows from the number alone, without a lock.

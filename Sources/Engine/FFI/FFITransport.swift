@@ -342,7 +342,7 @@ extension FFITransport {
     let state = slots + slot
     // An end that names another phase is an old one's.
     guard state.pointee.isPhaseOpen, phase == 0 || phase == state.pointee.phase else {
-      recorder.add(.duplicates, scope: 0)
+      recorder.happened(.duplicates, at: MonotonicClock.nanoseconds)
       recorder.add(.duplicates, scope: steps[state.pointee.phaseIndex].scope)
       return
     }

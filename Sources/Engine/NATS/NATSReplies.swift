@@ -18,12 +18,12 @@ extension NATSTransport {
         evidence.subjectWithoutSubscriber ?? subjects[Int(slots[slot].phaseIndex)]
       end(slot, .noResponders)
     } else {
-      recorder.add(.late, scope: 0)
+      recorder.happened(.late, at: MonotonicClock.nanoseconds)
     }
   }
 
   /// A message to nothing that was asked.
-  func unexpected() { recorder.add(.unexpected, scope: 0) }
+  func unexpected() { recorder.happened(.unexpected, at: MonotonicClock.nanoseconds) }
 
   /// The phase under way in a slot has ended.
   @inline(__always)
@@ -69,9 +69,9 @@ extension NATSTransport {
         // An acknowledgement may come behind the phase's end.
         guard let method = reply?.method else { return nil }
         let isAgain = Method(rawValue: method).endsPhase && !isLate(number)
-        recorder.add(isAgain ? .duplicates : .late, scope: 0)
+        recorder.happened(isAgain ? .duplicates : .late, at: MonotonicClock.nanoseconds)
       } else {
-        recorder.add(isLate(number) ? .late : .duplicates, scope: 0)
+        recorder.happened(isLate(number) ? .late : .duplicates, at: MonotonicClock.nanoseconds)
       }
       return nil
     }
@@ -166,7 +166,7 @@ extension NATSTransport {
       } : called.apply(method, payload, slot: slot)
     if !isKnown {
       noteProtocolError("a call has a method that is not known, or a payload that it cannot have")
-      recorder.add(.protocolErrors, scope: 0)
+      recorder.happened(.protocolErrors, at: MonotonicClock.nanoseconds)
     }
     guard fits else {
       noteProtocolError("the answer to a read is longer than the broker takes")

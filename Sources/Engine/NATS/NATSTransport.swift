@@ -108,7 +108,9 @@ final class NATSTransport: SessionTransport {
       for place in 0..<connectionCount {
         made.append(
           try PoolConnection(
-            place: place, first: thread + place, servers: order.servers, security: security,
+            // The run's own brokers are named in the order in which they are to be tried.
+            place: place, first: spec.servers.isEmpty ? 0 : thread + place, servers: order.servers,
+            security: security,
             subjects: subjects, epoll: epoll, slotCount: count, longestRequest: contexts.longestRequest))
       }
     } catch {
@@ -146,6 +148,12 @@ final class NATSTransport: SessionTransport {
 
   /// A worker that is too slow is another process.
   var isInProcess: Bool { false }
+
+  static let hasRequestIDs = true
+
+  func requestID(slot: Int) -> RequestWords {
+    RequestWords(high: slots[slot].requestID.high, low: slots[slot].requestID.low)
+  }
 
   /// Makes one piece of the driver and this transport.
   static func run(_ driver: LoadDriver<NATSTransport>) { driver.run() }
@@ -215,9 +223,7 @@ final class NATSTransport: SessionTransport {
   @inline(__always)
   func poll(until time: UInt64) {
     flush()
-    for place in 0..<connectionCount where !connections[place].wire.isConnected {
-      connections[place].wire.checkTime()
-    }
+    for place in 0..<connectionCount where !connections[place].isSteady { connections[place].care(self) }
     let now = MonotonicClock.nanoseconds
     // 0 is not at all.
     let wait = Nap.end(before: time, now: now).map { $0 &- now } ?? 0
@@ -225,7 +231,12 @@ final class NATSTransport: SessionTransport {
       withUnsafeTemporaryAllocation(of: UInt32.self, capacity: 64) { events in
         let count = kernel_epoll_wait_ns(epoll, places.baseAddress, events.baseAddress, 64, wait)
         guard count > 0 else { return }
-        for ready in 0..<Int(count) { connections[Int(places[ready])].handle(events[ready], self) }
+        for ready in 0..<Int(count) {
+          // A connection that is moving has a second socket.
+          let socket = Int(places[ready])
+          let place = socket < connectionCount ? socket : socket - connectionCount
+          connections[place].handle(events[ready], at: socket, self)
+        }
       }
     }
     flush()

@@ -16,7 +16,9 @@ struct PoolConnection {
   /// The id of the one subscription of a connection.
   static let subscription = 1
 
-  let wire: WireConnection
+  private(set) var wire: WireConnection
+  /// The connection that is to come, or the one of before; nil but for a while in a broker's lame duck mode.
+  private var move: UnsafeMutablePointer<ConnectionMove>?
   /// The slots whose requests found no room, in a ring of `slotCount` places.
   private let postponed: UnsafeMutablePointer<Int32>
   private var postponedHead = 0
@@ -76,6 +78,7 @@ struct PoolConnection {
 
   func close() {
     wire.close()
+    if let move { forget(move) }
     for head in heads { head.deallocate() }
     heads.deallocate()
     inbox.deallocate()
@@ -92,9 +95,14 @@ struct PoolConnection {
 
   /// What the user should know about the connection's life; empty when it was an ordinary one.
   var remarks: [String] {
-    guard wire.reconnects > 0 else { return wire.complaints }
-    let times = wire.reconnects == 1 ? "once" : "\(wire.reconnects) times"
-    return ["the connection to the broker was lost and made again \(times)"] + wire.complaints
+    func times(_ count: UInt64) -> String { count == 1 ? "once" : "\(count) times" }
+    let lost =
+      wire.reconnects > 0
+      ? ["the connection to the broker was lost and made again \(times(wire.reconnects))"] : []
+    let moved =
+      wire.moves > 0
+      ? ["the connection was moved to another broker \(times(wire.moves)), since its own was ending"] : []
+    return lost + moved + wire.complaints
   }
 
   // MARK: Requests
@@ -215,7 +223,12 @@ struct PoolConnection {
 
   /// The connection is over: what the kernel had not taken whole goes out again on the next one.
   mutating func lose(_ transport: NATSTransport) {
+    if let begun = move, !begun.pointee.isLeft {
+      forget(begun)
+      move = nil
+    }
     wire.lose()
+    transport.recorder.noteTrouble(at: MonotonicClock.nanoseconds)
     backlog.pointee.count = 0
     for slot in stride(from: place, to: transport.slotCount, by: transport.connectionCount)
     where transport.slots[slot].isWaiting && transport.slots[slot].end > wire.written {
@@ -225,7 +238,9 @@ struct PoolConnection {
 
   // MARK: Replies
 
-  mutating func handle(_ events: UInt32, _ transport: NATSTransport) {
+  /// Something happened at the socket that has this place in the epoll set.
+  mutating func handle(_ events: UInt32, at socket: Int, _ transport: NATSTransport) {
+    if socket != wire.place { return handleMove(events, at: socket, transport) }
     guard wire.isConnected else {
       guard wire.dialOn(events) else { return }
       write(transport)
@@ -251,14 +266,16 @@ struct PoolConnection {
 
   /// Handles all pieces that are whole.
   mutating func handleInput(_ transport: NATSTransport) {
-    while let piece = wire.nextMessage() { deliver(piece, transport) }
+    while let piece = wire.nextMessage() { deliver(piece, to: inbox, transport) }
     if wire.isBroken { lose(transport) }
     if wire.owesPongs { write(transport) }
+    if wire.isToMove { beginToMove(transport) }
   }
 
   @inline(__always)
-  private func deliver(_ piece: WirePiece, _ transport: NATSTransport) {
-    guard piece.sid == Self.subscription, let slot = slot(in: piece.subject), slot < slotCount else {
+  private func deliver(_ piece: WirePiece, to inbox: UnsafeRawBufferPointer, _ transport: NATSTransport) {
+    guard piece.sid == Self.subscription, let slot = slot(in: piece.subject, of: inbox), slot < slotCount
+    else {
       transport.receiveElsewhere(piece, over: self)
       return
     }
@@ -275,9 +292,9 @@ struct PoolConnection {
     return digits.reversed().reduce(0) { $0 << 8 | UInt64($1) }.littleEndian
   }
 
-  /// The slot that a reply's subject tells; nil when it is not one of this connection's.
+  /// The slot that a reply's subject tells; nil when it is not one of the inbox.
   @inline(__always)
-  private func slot(in subject: UnsafeRawBufferPointer) -> Int? {
+  private func slot(in subject: UnsafeRawBufferPointer, of inbox: UnsafeRawBufferPointer) -> Int? {
     guard subject.count == inbox.count + Self.tokenBytes, let start = subject.baseAddress,
       let prefix = inbox.baseAddress, memcmp(start, prefix, inbox.count) == 0
     else { return nil }
@@ -291,5 +308,131 @@ struct PoolConnection {
       }
     }
     return slot
+  }
+}
+
+/// A connection beside the one in use, while requests move from a broker that is ending to another one.
+private struct ConnectionMove {
+  let wire: WireConnection
+  /// The inbox of its replies.
+  let inbox: UnsafeRawBufferPointer
+  /// Whether it is the one of before: it stays for the answers to what was sent over it.
+  var isLeft = false
+  /// Where the bytes end that were written to it.
+  var end: UInt64 = 0
+  var nextLook: UInt64 = 0
+
+  /// Between two looks whether answers are still awaited, nanoseconds: each goes through all slots.
+  static let lookNanoseconds: UInt64 = 5_000_000
+}
+
+/// A broker in lame duck mode tells its clients so, and closes their connections a while later. Requests then go over a
+/// connection to another broker, with an inbox of its own; answers still come over both.
+///
+/// Nylon's own host stays until it is cut off, as its client does.
+extension PoolConnection {
+  /// Whether nothing is to be done but to send and to receive.
+  @inline(__always)
+  var isSteady: Bool { wire.isConnected && move == nil }
+
+  /// Does what is due when it is not steady.
+  @inline(never)
+  mutating func care(_ transport: NATSTransport) {
+    if !wire.isConnected { wire.checkTime() }
+    guard let move else { return }
+    guard move.pointee.isLeft else { return move.pointee.wire.checkTime() }
+    let now = MonotonicClock.nanoseconds
+    guard now >= move.pointee.nextLook else { return }
+    move.pointee.nextLook = now + ConnectionMove.lookNanoseconds
+    if !slots(of: transport).contains(where: { isAwaited(transport.slots[$0], over: move) }) {
+      endMove(transport)
+    }
+  }
+
+  @inline(never)
+  private mutating func beginToMove(_ transport: NATSTransport) {
+    guard move == nil, transport.nylonHost == nil else { return }
+    let inbox = Self.newInbox()
+    let successor = WireConnection(
+      after: wire, subscriptions: "SUB \(inbox)* \(Self.subscription)\r\n",
+      place: wire.place == place ? place + transport.connectionCount : place)
+    move = .allocate(capacity: 1)
+    move?.initialize(to: ConnectionMove(wire: successor, inbox: RequestAnswers.keep(inbox.utf8)))
+  }
+
+  @inline(never)
+  private mutating func handleMove(_ events: UInt32, at socket: Int, _ transport: NATSTransport) {
+    guard let move, move.pointee.wire.place == socket else { return }
+    let other = move.pointee.wire
+    guard move.pointee.isLeft else {
+      if other.dialOn(events) { takeOver(move, transport) }
+      return
+    }
+    if events & UInt32(KERNEL_WRITABLE) != 0 { sendRest(other, transport) }
+    guard self.move != nil, events & ~UInt32(KERNEL_WRITABLE) != 0 else { return }
+    repeat {
+      let count = other.fill()
+      if count < 0 { return endMove(transport) }
+      while let piece = other.nextMessage() { deliver(piece, to: move.pointee.inbox, transport) }
+      if other.isBroken { return endMove(transport) }
+    } while other.holdsMore
+    if other.owesPongs { sendRest(other, transport) }
+  }
+
+  /// The connection to another broker is made: requests go there from now on.
+  private mutating func takeOver(_ move: UnsafeMutablePointer<ConnectionMove>, _ transport: NATSTransport) {
+    let (old, new) = (wire, move.pointee.wire)
+    let end = old.written &+ UInt64(old.unsentBytes)
+    new.countWritten(from: end)
+    // The bytes of both inboxes change places, also at the end of what requests begin with.
+    let inboxOfOld = RequestAnswers.keep(inbox)
+    for place in [inbox] + heads.map({ UnsafeRawBufferPointer(rebasing: $0.suffix(inbox.count)) }) {
+      UnsafeMutableRawBufferPointer(mutating: place).copyMemory(from: move.pointee.inbox)
+    }
+    UnsafeMutableRawBufferPointer(mutating: move.pointee.inbox).copyMemory(from: inboxOfOld)
+    inboxOfOld.deallocate()
+    move.initialize(
+      to: ConnectionMove(wire: old, inbox: move.pointee.inbox, isLeft: true, end: end))
+    wire = new
+    sendRest(old, transport)
+    write(transport)
+    if wire.isConnected { handleInput(transport) }
+    if wire.holdsMore { read(transport) }
+  }
+
+  /// Sends what waits in the connection of before.
+  private mutating func sendRest(_ old: WireConnection, _ transport: NATSTransport) {
+    switch old.send() {
+    case .nothing, .all: old.wantRoom(false)
+    case .some: break
+    case .broken: endMove(transport)
+    }
+  }
+
+  /// The connection of before is over, or nothing is awaited from it: what it had not sent goes out over the new one.
+  private mutating func endMove(_ transport: NATSTransport) {
+    guard let move else { return }
+    let sent = move.pointee.wire.written
+    for slot in slots(of: transport)
+    where isAwaited(transport.slots[slot], over: move) && transport.slots[slot].end > sent {
+      postpone(slot, transport)
+    }
+    forget(move)
+    self.move = nil
+  }
+
+  private func forget(_ move: UnsafeMutablePointer<ConnectionMove>) {
+    move.pointee.wire.close()
+    move.pointee.inbox.deallocate()
+    move.deallocate()
+  }
+
+  private func slots(of transport: NATSTransport) -> StrideTo<Int> {
+    stride(from: place, to: transport.slotCount, by: transport.connectionCount)
+  }
+
+  /// Whether the answer to a slot's request is to come over the connection of before.
+  private func isAwaited(_ slot: NATSSlot, over move: UnsafeMutablePointer<ConnectionMove>) -> Bool {
+    slot.isWaiting && !slot.isPostponed && slot.end <= move.pointee.end
   }
 }

@@ -49,6 +49,8 @@ extension ContextSwitches {
 /// What a broker's own monitoring says of it.
 package struct BrokerStatistics: Decodable, Sendable, Equatable {
   package var version: String
+  /// What the broker calls itself since it was started; another one after each start.
+  package var serverID: String?
   /// Clients that were cut off because they read too slowly.
   package var slowConsumers: UInt64
   package var inMessages, outMessages, inBytes, outBytes: UInt64
@@ -57,6 +59,7 @@ package struct BrokerStatistics: Decodable, Sendable, Equatable {
 
   enum CodingKeys: String, CodingKey {
     case version
+    case serverID = "server_id"
     case slowConsumers = "slow_consumers"
     case inMessages = "in_msgs"
     case outMessages = "out_msgs"
@@ -105,5 +108,55 @@ extension BrokerActivity {
       inBytes: last.inBytes - first.inBytes, outBytes: last.outBytes - first.outBytes,
       slowConsumers: last.slowConsumers - first.slowConsumers, subscriptions: last.subscriptions,
       connections: last.connections, pendingMostBytes: pendingMostBytes, pendingLooks: pendingLooks)
+  }
+}
+
+extension BrokerActivity {
+  /// What several brokers did together; nil where there is none.
+  package init?(sumOf all: [BrokerActivity]) {
+    guard var sum = all.first else { return nil }
+    for one in all.dropFirst() {
+      sum.inMessages += one.inMessages
+      sum.outMessages += one.outMessages
+      sum.inBytes += one.inBytes
+      sum.outBytes += one.outBytes
+      sum.slowConsumers += one.slowConsumers
+      sum.subscriptions += one.subscriptions
+      sum.connections += one.connections
+      if let bytes = one.pendingMostBytes { sum.pendingMostBytes = (sum.pendingMostBytes ?? 0) + bytes }
+      sum.pendingLooks += one.pendingLooks
+    }
+    self = sum
+  }
+}
+
+/// What one broker of a cluster did in the measured time. What its monitoring did not say is nil.
+package struct NodeActivity: Codable, Sendable, Equatable {
+  /// From 1.
+  package var node: Int
+  /// Clients that were connected at the end.
+  package var connections: UInt64?
+  /// Messages that came in, from clients and from other brokers.
+  package var inMessages: UInt64?
+  /// Messages that went out, to clients and to other brokers.
+  package var outMessages: UInt64?
+  /// Messages that its clients were delivered, those of the generator left out.
+  package var workerDeliveries: UInt64?
+  /// Messages that the generator's connections to it were delivered.
+  package var generatorDeliveries: UInt64?
+  /// Clients that were cut off because they read too slowly.
+  package var slowConsumers: UInt64?
+
+  package init(
+    node: Int, connections: UInt64? = nil, inMessages: UInt64? = nil, outMessages: UInt64? = nil,
+    workerDeliveries: UInt64? = nil, generatorDeliveries: UInt64? = nil, slowConsumers: UInt64? = nil
+  ) {
+    self.node = node
+    self.connections = connections
+    self.inMessages = inMessages
+    self.outMessages = outMessages
+    self.workerDeliveries = workerDeliveries
+    self.generatorDeliveries = generatorDeliveries
+    self.slowConsumers = slowConsumers
   }
 }

@@ -131,6 +131,14 @@ package struct MeasurementWindow: Codable, Sendable, Equatable {
   package var residentGeneratorBytes: UInt64?
   /// Sessions that ended in it and not well, and those of them that timed out; nil in runs that did not keep it.
   package var failed, timeouts: UInt64?
+  /// What ended or happened in it, and in the last one also in the drain; nil in loads without faults.
+  package var counts: OutcomeCounts?
+  /// The longest time over 1 ms without an answer, while requests were in flight, that ended in it, nanoseconds; nil when
+  /// there was none, and in loads without faults.
+  package var longestGapNanoseconds: UInt64?
+  /// When an attempt failed first in it, also one that was retried, or a connection was lost, seconds from the start of the
+  /// measured time; nil when nothing was, and in loads without faults.
+  package var firstTroubleSeconds: Double?
 
   /// Sessions that were answered well in it, per second; nil where that is not known.
   package var answeredPerSecond: Double? {
@@ -173,6 +181,8 @@ package struct Measurement: Codable, Sendable, Equatable {
   package var generator, broker, workerProcesses: ProcessCosts?
   /// What the broker's own monitoring said; nil where it is not known.
   package var brokerActivity: BrokerActivity?
+  /// What the monitoring of each broker of a cluster said, in order; nil where there is no cluster of the run's own.
+  package var nodes: [NodeActivity]?
   /// Share of CPU time that the hypervisor took during the measured time, 0-1; nil when unknown.
   package var stealShare: Double?
   /// Empty when the measurement is valid.
@@ -193,8 +203,14 @@ package struct Measurement: Codable, Sendable, Equatable {
   package var evidence: FailureEvidence?
   /// The rising rate of the load; nil of other loads.
   package var ramp: Ramp?
+  /// What the host and the handlers say of the same requests; nil where it was not asked for.
+  package var accounting: Accounting?
   /// Whether a search for a rate made it, which the scenario does not name; nil means no.
   package var search: Bool?
+  /// Whether it is the long load of a soak; nil means no.
+  package var soak: Bool?
+  /// What was done to the target under load; nil of a load without faults.
+  package var faults: [FaultRecord]?
   package var isOfSearch: Bool { search == true }
 
   /// What this package's own NATS client is called.
@@ -202,6 +218,12 @@ package struct Measurement: Codable, Sendable, Equatable {
 
   /// The name of what is recorded of the `initialize` requests that a host sends before a session's phases.
   package static let initializeScope = "initialize"
+
+  /// Whether a record is that of a phase of the target's own plugin: one that its requests pass first has its name before
+  /// the phase's.
+  package static func isOwnPhase(_ scope: String) -> Bool {
+    scope != "request" && scope != initializeScope && !scope.contains(".")
+  }
 
   /// Whether the workers send a map for each call, so that several maps a phase are as they should be.
   package var hasCallMaps: Bool { dialect?.traits.end == .call }
@@ -337,6 +359,7 @@ package struct InvalidReason: Codable, Sendable, Equatable, Hashable {
     case workerDied = "worker_died"
     case brokerDied = "broker_died"
     case linkDied = "link_died"
+    case faultFailed = "fault_failed"
     case recordingDamaged = "recording_damaged"
     case interrupted
     case failed
@@ -359,7 +382,7 @@ package struct InvalidReason: Codable, Sendable, Equatable, Hashable {
       case .saturated, .neverSteady: .condition
       case .generatorLate: .figure
       case .noAnswers, .stalled, .wrongDialect, .unoptimisedBuild, .pluginCrashed, .pluginHung, .workerDied,
-        .brokerDied, .linkDied, .recordingDamaged, .interrupted, .failed:
+        .brokerDied, .linkDied, .faultFailed, .recordingDamaged, .interrupted, .failed:
         .broken
       }
     }

@@ -5,7 +5,7 @@ import Synchronization
 ///
 /// The load threads write, one block each; the orchestrator reads it for the progress line,
 /// and when the load process died, so that nothing measured is lost. Words of 8 bytes:
-/// a header, then a block for each thread: counters of each scope, failures of each window, then histograms.
+/// a header, then a block for each thread: counters of each scope, records of each window, then histograms.
 package struct RecordingLayout: Codable, Sendable, Equatable {
   package var threads: Int
   /// `request`, then each phase.
@@ -18,15 +18,15 @@ package struct RecordingLayout: Codable, Sendable, Equatable {
   static let headerWords = 64
   /// Words of counters of one scope.
   static let counterWords = 32
-  /// Words of failures of one thread: two for each window, and for the drain.
-  var failureWords: Int { 2 * (windows + 1) }
+  /// Words of the windows' records of one thread, and of the drain's.
+  var windowWords: Int { WindowRecord.wordCount * (windows + 1) }
   /// Histograms of one thread: the request's response per window, and three of each scope.
   var plainHistogramsPerThread: Int { windows + 3 * scopes.count }
   /// And one for each part of each phase.
   var histogramsPerThread: Int { plainHistogramsPerThread + parts.count * (scopes.count - 1) }
   /// Words of one thread's block.
   var wordsPerThread: Int {
-    Self.counterWords * scopes.count + failureWords + RawHistogram.wordCount * histogramsPerThread
+    Self.counterWords * scopes.count + windowWords + RawHistogram.wordCount * histogramsPerThread
   }
   package var byteCount: Int { 8 * (Self.headerWords + threads * wordsPerThread) }
 }
@@ -149,8 +149,7 @@ struct ThreadRecorder: @unchecked Sendable {
 
   /// The counters, `counterWords` for each scope.
   package let counters: UnsafeMutablePointer<UInt64>
-  /// For each window, and for the drain, the timeouts among the requests that ended in it, and the other failures.
-  private let failures: UnsafeMutablePointer<UInt64>
+  private let windowRecords: UnsafeMutablePointer<UInt64>
   /// The first histogram's words.
   package let histograms: UnsafeMutablePointer<UInt64>
   /// Equal intervals of the measured time.
@@ -161,8 +160,8 @@ struct ThreadRecorder: @unchecked Sendable {
 
   init(layout: RecordingLayout, block: UnsafeMutablePointer<UInt64>) {
     counters = block
-    failures = block + RecordingLayout.counterWords * layout.scopes.count
-    histograms = failures + layout.failureWords
+    windowRecords = block + RecordingLayout.counterWords * layout.scopes.count
+    histograms = windowRecords + layout.windowWords
     windows = layout.windows
     partCount = layout.parts.count
     firstPart = layout.plainHistogramsPerThread
@@ -190,11 +189,9 @@ struct ThreadRecorder: @unchecked Sendable {
     counters[scope * RecordingLayout.counterWords + counter.rawValue]
   }
 
-  /// Counts a request that ended in a window, `windows` is the drain's, and not well.
-  func addFailure(window: Int, isTimeout: Bool) { failures[2 &* window &+ (isTimeout ? 0 : 1)] &+= 1 }
-
-  func failures(window: Int) -> (timeouts: UInt64, others: UInt64) {
-    (failures[2 * window], failures[2 * window + 1])
+  /// What is kept of a window; `windows` is the drain's.
+  func record(window: Int) -> WindowRecord {
+    WindowRecord(words: windowRecords + window &* WindowRecord.wordCount)
   }
 
   /// The response histogram of requests that ended in a window; `windows` is the drain's.

@@ -11,10 +11,10 @@ struct NylonWorker: ParsableCommand {
     abstract: "Serves the example handlers noop, authz, echo, work, api, wait, crash and pause through NATS.",
     discussion: """
       Workers of one group share the requests; start as many as you like. Stops on SIGTERM \
-      or SIGINT, after it has answered what it has.
+      or SIGINT, after it has answered what it has, and on SIGUSR1 without that.
 
       Secrets come from the environment only: NATS_TOKEN, NATS_USER, NATS_PASSWORD. \
-      NATS_SERVERS, NATS_GROUP, NATS_CREDS, NATS_NKEY, NATS_CA, NATS_CERT, NATS_KEY, \
+      NATS_SERVERS, NATS_NO_RANDOMIZE, NATS_GROUP, NATS_CREDS, NATS_NKEY, NATS_CA, NATS_CERT, NATS_KEY, \
       NYLON_PLUGIN_CONFIG and NYLON_DIALECT hold where the option is not given. TLS is used for tls:// URLs, \
       where one of its files or NATS_TLS=1 is given, and where the broker requires it.
 
@@ -31,7 +31,11 @@ struct NylonWorker: ParsableCommand {
 
   @Option(help: "The plugin's name, as Nylon's configuration has it.")
   var name: String
-  @Option(help: "Broker URLs, comma separated. (default: nats://127.0.0.1:4222)")
+  @Option(
+    help: """
+      Broker URLs, comma separated; tried from a random one on, with NATS_NO_RANDOMIZE=1 from the first. (default: \
+      nats://127.0.0.1:4222)
+      """)
   var servers: String?
   @Option(help: "The queue group. (default: default)")
   var group: String?

@@ -8,7 +8,8 @@
 // daemons included, first politely and then not. Should the keeper itself be killed,
 // the kernel kills the program (PR_SET_PDEATHSIG).
 //
-// The lifeline also carries orders, a byte each: T terminate, K kill.
+// The lifeline also carries orders, a byte each: T terminate, K kill, S stop, C continue, and the two
+// signals whose meaning is the program's own, 1 (SIGUSR1) and 2 (SIGUSR2).
 // The keeper waits for the program, so a process id that it signals is never a stale one.
 //
 // Lines on the status descriptor: `started PID`, or `failed ERRNO TEXT` when the program
@@ -211,15 +212,25 @@ static void end_descendants(struct ending *ending) {
 
 // MARK: The keeper's life
 
+/// Carries out one order. Whoever is to end must not stay stopped, or it would never see the signal.
+static void carry_out(char order, pid_t child) {
+    switch (order) {
+    case 'S': kill(-child, SIGSTOP); break;
+    case 'C': kill(-child, SIGCONT); break;
+    case '1': kill(-child, SIGUSR1); break;
+    case '2': kill(-child, SIGUSR2); break;
+    default:
+        kill(-child, order == 'K' ? SIGKILL : SIGTERM);
+        kill(-child, SIGCONT);
+    }
+}
+
 /// Carries out the orders that came; false when the lifeline is closed.
 static bool obey(int lifeline, pid_t child) {
     char bytes[64];
     ssize_t count = read(lifeline, bytes, sizeof bytes);
     if (count == 0 || (count < 0 && errno != EINTR && errno != EAGAIN)) return false;
-    for (ssize_t i = 0; i < count; i++) {
-        kill(-child, bytes[i] == 'K' ? SIGKILL : SIGTERM);
-        kill(-child, SIGCONT);
-    }
+    for (ssize_t i = 0; i < count; i++) carry_out(bytes[i], child);
     return true;
 }
 

@@ -33,6 +33,8 @@ final class Forwarder: ChannelInboundHandler, NIOScheduledCallbackHandler {
   private var readsOn = false
   private var hasEnded = false
   private var isAborted = false
+  /// Whether something that came was swallowed.
+  private(set) var hasHole = false
   /// Whether all that came, and how it ended, has been given on.
   private var isDone: Bool { hasEnded && underWay.isEmpty }
 
@@ -66,7 +68,12 @@ final class Forwarder: ChannelInboundHandler, NIOScheduledCallbackHandler {
     try? options.setOption(.maxMessagesPerRead, value: 16)
   }
 
-  func handlerRemoved(context: ChannelHandlerContext) { self.context = nil }
+  func handlerRemoved(context: ChannelHandlerContext) {
+    self.context = nil
+    if !isAttached, partner?.isAttached != true { relay.forget(self) }
+  }
+
+  private var isAttached: Bool { context != nil }
 
   func channelActive(context: ChannelHandlerContext) {
     try? context.channel.syncOptions?.setOption(.tcpOption(.tcp_nodelay), value: 1)
@@ -75,6 +82,10 @@ final class Forwarder: ChannelInboundHandler, NIOScheduledCallbackHandler {
 
   func channelRead(context: ChannelHandlerContext, data: NIOAny) {
     let buffer = unwrapInboundIn(data)
+    if relay.isSilent {
+      hasHole = true
+      return
+    }
     send(.bytes(buffer), bytes: buffer.readableBytes, memory: buffer.storageCapacity)
     if memoryUnderWay >= Self.windowBytes { setReading(false) }
   }
@@ -100,6 +111,10 @@ final class Forwarder: ChannelInboundHandler, NIOScheduledCallbackHandler {
   private func end(with freight: Freight) {
     guard !hasEnded else { return }
     hasEnded = true
+    if relay.isSilent {
+      hasHole = true
+      return
+    }
     send(freight, bytes: 0, memory: 0)
     deliver()
   }
@@ -145,12 +160,28 @@ final class Forwarder: ChannelInboundHandler, NIOScheduledCallbackHandler {
     }
   }
 
-  /// Gives the connection up before it has come about: nothing will come from its upstream.
+  /// Gives the connection up before it has come about: nothing will come from its upstream. Who connected learns of
+  /// it as of everything else: not in a silence.
   func refuse() {
+    if relay.isSilent {
+      hasHole = true
+      return
+    }
     partner?.hasEnded = true
     isOpen = true
     abort()
     deliver()
+  }
+
+  /// Resets both ends at once; what is under way is gone.
+  func cut() {
+    for end in [self, partner].compactMap({ $0 }) {
+      end.partner = nil
+      end.hasEnded = true
+      end.underWay.removeAll()
+      end.memoryUnderWay = 0
+      end.abort()
+    }
   }
 
   private func setTimer(_ partner: Forwarder) {

@@ -13,6 +13,10 @@ struct NylonLink: ParsableCommand {
       For each --to it listens on a free loopback port and says so on standard error, a line each, in \
       order: "nylon-link forwards 127.0.0.1:PORT to HOST:PORT". All of them are one link: they share its \
       bandwidth, each way. It runs until it is ended.
+
+      Lines on its standard input are faults of the link. "reset" resets all connections. "silence on" swallows \
+      all bytes, both ways: connections stay open, new ones are accepted, and nothing gets through; "silence off" \
+      ends that, and resets the connections that lost something.
       """)
 
   @Option(help: "Where connections go, HOST:PORT; may be given several times.")
@@ -66,8 +70,20 @@ struct NylonLink: ParsableCommand {
         throw ExitCode(69)
       }
     }
+    while let line = readLine() {
+      guard let fault = Self.faults[line] else {
+        say("nylon-link: '\(line)' is none of \(Self.faults.keys.sorted().joined(separator: ", "))")
+        continue
+      }
+      loop.execute { fault(relay.value) }
+    }
     while true { pause() }
   }
+
+  /// What a line on standard input does.
+  private static let faults: [String: @Sendable (Relay) -> Void] = [
+    "reset": { $0.reset() }, "silence on": { $0.silence(true) }, "silence off": { $0.silence(false) },
+  ]
 
   /// `host:port` or `[address]:port`.
   private static func place(_ text: String) -> (host: String, port: Int)? {

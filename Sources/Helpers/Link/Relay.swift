@@ -41,10 +41,35 @@ final class Relay {
   /// From who connected to the upstream, and back.
   private let outward: Direction
   private let homeward: Direction
+  /// The near ends of the connections.
+  private var nearEnds: [ObjectIdentifier: Forwarder] = [:]
+  /// Whether all bytes are swallowed.
+  private(set) var isSilent = false
 
   init(outward: Direction, homeward: Direction) {
     self.outward = outward
     self.homeward = homeward
+  }
+
+  // MARK: Faults
+
+  /// Resets all connections, both ways.
+  func reset() {
+    for end in nearEnds.values { end.cut() }
+  }
+
+  /// Swallows all bytes, ends of streams too, both ways, or no longer. A connection that lost something is reset then:
+  /// its stream has a hole, and TCP would never have gone on behind one.
+  func silence(_ on: Bool) {
+    isSilent = on
+    guard !on else { return }
+    for end in nearEnds.values where end.hasHole || end.partner?.hasHole == true { end.cut() }
+  }
+
+  /// An end whose connection is over, both ways.
+  func forget(_ end: Forwarder) {
+    nearEnds[ObjectIdentifier(end)] = nil
+    if let partner = end.partner { nearEnds[ObjectIdentifier(partner)] = nil }
   }
 
   // MARK: Waking in time
@@ -93,6 +118,7 @@ final class Relay {
     let far = Forwarder(relay: self, direction: homeward)
     near.partner = far
     far.partner = near
+    nearEnds[ObjectIdentifier(near)] = near
     try client.pipeline.syncOperations.addHandler(near)
     let bound = NIOLoopBound(far, eventLoop: client.eventLoop)
     ClientBootstrap(group: client.eventLoop)

@@ -20,7 +20,10 @@ final class HandlerThreads: @unchecked Sendable {
   private static let readTimeoutMilliseconds = 10_000
 
   /// Starts the threads, each with a runner of its own; nil when the system gives none.
-  init?(count: Int, _ plugin: Plugin, _ table: HandlerTable, _ dialect: WorkerDialect, _ box: ReplyBox) {
+  init?(
+    count: Int, _ plugin: Plugin, _ table: HandlerTable, _ dialect: WorkerDialect, _ ledger: HandlerLedger?,
+    _ box: ReplyBox
+  ) {
     busy = count
     let mailboxes = (0..<(dialect.dialect.traits.end == .call ? count : 0)).map { _ in
       // The answer comes by the broker: looking out for it would take the time of those who bring it.
@@ -32,7 +35,8 @@ final class HandlerThreads: @unchecked Sendable {
         let calls =
           mailboxes.isEmpty
           ? nil : CallMaps(box, mailboxes[place], writesNilData: dialect.writesNilData)
-        let runner = RequestRunner(plugin: plugin, table: table, dialect: dialect, calls: calls)
+        let runner = RequestRunner(
+          plugin: plugin, table: table, dialect: dialect, ledger: ledger, calls: calls)
         while let job = take() {
           job.payload.withUnsafeBytes { payload in
             job.reply.withUnsafeBytes { reply in
@@ -141,6 +145,8 @@ final class ReplyBox: @unchecked Sendable {
   let stampsReads = Atomic<Bool>(false)
   /// Whether the loop is to finish what it has and to stop.
   let isStopping = Atomic<Bool>(false)
+  /// Whether it is not even to finish what it has.
+  let isAborted = Atomic<Bool>(false)
   /// Whether the connection was lost for good.
   let isLost = Atomic<Bool>(false)
   private let parker = Parker()
@@ -196,6 +202,11 @@ final class ReplyBox: @unchecked Sendable {
   func stop() {
     isStopping.store(true, ordering: .releasing)
     wake()
+  }
+
+  func abort() {
+    isAborted.store(true, ordering: .releasing)
+    stop()
   }
 
   // MARK: On the loop's thread

@@ -6,8 +6,10 @@ import Nylon
 public struct NATSConfiguration: Sendable {
   /// The plugin's name, as Nylon's configuration has it.
   public var name: String
-  /// Broker URLs; tried from a random one on.
+  /// Broker URLs; tried from a random one on, unless `startsWithFirstServer`.
   public var servers: [String]
+  /// Whether the first of the servers is tried first. Otherwise workers spread over them by chance.
+  public var startsWithFirstServer = false
   /// Workers of one group share the requests.
   public var queueGroup = "default"
   /// What the subjects begin with.
@@ -42,6 +44,10 @@ public struct NATSConfiguration: Sendable {
   /// A file with the worker's own key.
   public var tlsKeyFile: String?
 
+  /// A descriptor, open for appending, to which each request is noted that a handler is about to see. A request that
+  /// cannot be noted is refused.
+  public var ledgerDescriptor: Int32?
+
   /// Milliseconds for one attempt to connect.
   public var connectTimeoutMilliseconds = 2000
   /// Attempts to reconnect; -1 is for ever.
@@ -70,18 +76,20 @@ public struct NATSConfiguration: Sendable {
   ]
 
   /// Takes servers, group, credentials and TLS settings from an environment, as a started worker gets them:
-  /// `NATS_SERVERS` (comma separated), `NATS_GROUP`, `NATS_TOKEN`, `NATS_USER`, `NATS_PASSWORD`, `NATS_CREDS`
+  /// `NATS_SERVERS` (comma separated), `NATS_NO_RANDOMIZE` (`1`: begin with the first of them), `NATS_GROUP`, `NATS_TOKEN`, `NATS_USER`, `NATS_PASSWORD`, `NATS_CREDS`
   /// (a credentials file), `NATS_NKEY` (an nkey's seed file), `NATS_TLS` (`1` switches TLS on), `NATS_CA`, `NATS_CERT`
-  /// and `NATS_KEY` (files); and from `NYLON_DIALECT` the dialect, from `NYLON_NIL_DATA` (`1`) its form. What is not
-  /// set, or is empty, stays as it is.
+  /// and `NATS_KEY` (files); from `NYLON_DIALECT` the dialect, from `NYLON_NIL_DATA` (`1`) its form; and from
+  /// `NYLON_LEDGER_FD` the ledger's descriptor. What is not set, or is empty, stays as it is.
   public mutating func apply(environment: [String: String]) {
     let values = environment.filter { !$0.value.isEmpty }
     let servers = Self.servers(of: values["NATS_SERVERS"] ?? "")
     if !servers.isEmpty { self.servers = servers }
+    startsWithFirstServer = values["NATS_NO_RANDOMIZE"].map { $0 != "0" } ?? startsWithFirstServer
     queueGroup = values["NATS_GROUP"] ?? queueGroup
     dialect = values["NYLON_DIALECT"] ?? dialect
     writesNilData = values["NYLON_NIL_DATA"].map { $0 != "0" } ?? writesNilData
     tlsEnabled = values["NATS_TLS"].map { $0 != "0" } ?? tlsEnabled
+    ledgerDescriptor = values[HandledRequest.variable].map { Int32($0) ?? -1 } ?? ledgerDescriptor
     for (name, field) in Self.texts { self[keyPath: field] = values[name] ?? self[keyPath: field] }
   }
 

@@ -47,20 +47,21 @@ public final class NATSWorker: Sendable {
       plugin: plugin, configuration: NATSConfiguration(name: name, url: url, group: group))
   }
 
-  /// Serves until SIGTERM or SIGINT, or until `stop`; then finishes what it has and returns. Call it
-  /// on the main thread, before other threads are started: they inherit the blocked signals.
+  /// Serves until SIGTERM or SIGINT, or until `stop`; then finishes what it has and returns. SIGUSR1 is `abort`. Call
+  /// it on the main thread, before other threads are started: they inherit the blocked signals.
   public func run() throws(NATSWorkerError) {
     var signals = sigset_t()
     sigemptyset(&signals)
     sigaddset(&signals, SIGTERM)
     sigaddset(&signals, SIGINT)
+    sigaddset(&signals, SIGUSR1)
     pthread_sigmask(SIG_BLOCK, &signals, nil)
     try start()
     Thread.detachNewThread { [weak self, signals] in
       var set = signals
       var number: Int32 = 0
       sigwait(&set, &number)
-      self?.stop()
+      if number == SIGUSR1 { self?.abort() } else { self?.stop() }
     }
     try wait()
   }
@@ -90,6 +91,10 @@ public final class NATSWorker: Sendable {
 
   /// Asks the worker to finish what it has and to stop; returns at once.
   public func stop() { running.withLock { $0.box }?.stop() }
+
+  /// Asks the worker to close its connection at once and to stop: requests that it has and has not answered are lost,
+  /// as with a worker that crashes. For trying what a host does then; returns at once.
+  public func abort() { running.withLock { $0.box }?.abort() }
 
   /// Waits until the worker has stopped. Throws when the connection was lost for good.
   public func wait() throws(NATSWorkerError) {

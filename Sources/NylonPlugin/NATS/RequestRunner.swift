@@ -13,6 +13,8 @@ final class RequestRunner {
   private let encoder: ReplyEncoder
   /// Where the maps of calls go; nil in a dialect without them.
   private let calls: CallMaps?
+  /// Where requests are noted; nil where nobody asks for it.
+  private let ledger: HandlerLedger?
   private let tables = FlatBufferWriter()
   /// The context of the phase under way, and what stands behind it. In raw memory, where no access is checked.
   private let current = UnsafeMutablePointer<(context: PhaseContext, backend: NATSBackend)>.allocate(
@@ -23,7 +25,11 @@ final class RequestRunner {
   private var stamps = WorkerStamps(read: 0)
 
   /// `calls` are needed in a dialect in which each call is a map.
-  init(plugin: Plugin, table: HandlerTable, dialect: WorkerDialect, calls: CallMaps? = nil) {
+  init(
+    plugin: Plugin, table: HandlerTable, dialect: WorkerDialect, ledger: HandlerLedger? = nil,
+    calls: CallMaps? = nil
+  ) {
+    self.ledger = ledger
     self.plugin = plugin
     self.table = table
     self.dialect = dialect.dialect
@@ -150,9 +156,17 @@ final class RequestRunner {
     return table[try entry(of: request), phase]
   }
 
+  /// Notes a request, where that is asked for, before its handler sees it.
+  @inline(__always)
+  private func note(_ request: MessageView, phase: Phase) throws(Refusal) {
+    guard let why = ledger?.note(request.requestID, phase: phase) else { return }
+    throw .failed("request: it cannot be noted in the ledger (\(HandledRequest.variable)): \(why)")
+  }
+
   /// Runs a handler whose calls are maps of their own.
   private func run(_ request: MessageView, phase: Phase, _ calls: CallMaps) throws(Refusal) {
     let handler = try handler(of: request, phase: phase)
+    try note(request, phase: phase)
     let error = calls.run(handler, request, phase: phase, acknowledgement: encode(request, .missing))
     if let error { throw .failed("\(error)") }
   }
@@ -168,6 +182,7 @@ final class RequestRunner {
     }
     current.pointee.context.begin(phase: phase, sessionID: request.sessionID ?? 0)
     defer { release() }
+    try note(request, phase: phase)
     if isStamping { stamps.begun = kernel_now_ns() }
     let error = current.pointee.context.run(handler)
     if isStamping { stamps.ended = kernel_now_ns() }

@@ -9,8 +9,7 @@ import Synchronization
 /// With several handler threads the loop hands copies of the requests over and writes the replies that they
 /// leave in its box. A reply to a connection that broke is lost with it, as in core NATS: the host retries.
 final class WireLoop {
-  /// What the epoll set tells of the connection's socket, and of the box's descriptor.
-  private static let socketPlace: UInt64 = 0
+  /// What the epoll set tells of the box's descriptor; the sockets of connections have the places 0 and 2, in turn.
   private static let wakePlace: UInt64 = 1
   /// Bytes of replies that wait for each other, at most: the host can go on while the rest is served.
   private static let mostUnsentBytes = 8 << 10
@@ -18,7 +17,13 @@ final class WireLoop {
   private static let mostComplaints = 10
   /// For other threads.
   let box: ReplyBox
-  private let wire: WireConnection
+  private var wire: WireConnection
+  /// The connection to come, when the broker of `wire` is ending.
+  private var next: WireConnection?
+  /// The connection of before, until all that came over it is answered.
+  private var leaving: Leaving?
+  /// The subscriptions' lines.
+  private let subscriptions: String
   private let epoll: Int32
   private let runner: RequestRunner
   private let pool: HandlerThreads?
@@ -26,7 +31,7 @@ final class WireLoop {
   private let subject: Subject
   /// Phases by subscription id, from 1; nil is the lifecycle's.
   private let phases: [Phase?]
-  private static let mostEvents: Int32 = 2
+  private static let mostEvents: Int32 = 3
   private let places = UnsafeMutablePointer<UInt64>.allocate(capacity: Int(mostEvents))
   private let events = UnsafeMutablePointer<UInt32>.allocate(capacity: Int(mostEvents))
   private var complaints = 0
@@ -40,6 +45,7 @@ final class WireLoop {
     let traits = dialect.dialect.traits
     phases = Phase.session + (traits.configuredOn == .phases ? [] : [nil])
     let security = try configuration.security()
+    let ledger = try configuration.ledger()
     let servers: [BrokerServer]
     do {
       servers = try BrokerServer.all(configuration.servers, security: security)
@@ -61,21 +67,23 @@ final class WireLoop {
     let lines = phases.enumerated().map { place, phase in
       "SUB \(phase.map { "\(subject.phase($0)) \(group)" } ?? subject.lifecycle) \(place + 1)\r\n"
     }
+    subscriptions = lines.joined()
     wire = WireConnection(
-      to: servers, first: Int.random(in: 0..<max(1, servers.count)), name: configuration.name,
-      subscriptions: lines.joined(),
+      to: servers, first: configuration.startsWithFirstServer ? 0 : Int.random(in: 0..<max(1, servers.count)),
+      name: configuration.name,
+      subscriptions: subscriptions,
       limitNanoseconds: UInt64(max(1, configuration.connectTimeoutMilliseconds)) * 1_000_000,
       restNanoseconds: UInt64(max(1, configuration.reconnectWaitMilliseconds)) * 1_000_000,
-      epoll: epoll, place: Int(WireLoop.socketPlace))
+      epoll: epoll)
     let table = plugin.handlerTable()
-    runner = RequestRunner(plugin: plugin, table: table, dialect: dialect)
+    runner = RequestRunner(plugin: plugin, table: table, dialect: dialect, ledger: ledger)
     self.box = box
     self.configuration = configuration
     self.subject = subject
     let count = configuration.maxWorkers
     // While a handler waits for the answer to a read, the loop must be free to take it.
     let needsThreads = count > 1 || traits.end == .call
-    pool = needsThreads ? HandlerThreads(count: count, plugin, table, dialect, box) : nil
+    pool = needsThreads ? HandlerThreads(count: count, plugin, table, dialect, ledger, box) : nil
     if needsThreads, pool == nil {
       Glibc.close(epoll)
       throw .failed(step: "start \(count) threads", reason: "the system refused")
@@ -109,20 +117,20 @@ final class WireLoop {
   /// Serves until it is asked to stop and has finished what it has, or the connection is lost for good.
   func run() {
     defer { close() }
-    if wire.hasInput { handleInput() }
-    if wire.holdsMore { readInput() }
+    if wire.hasInput { handleInput(of: wire) }
+    if wire.holdsMore { readInput(of: wire) }
     flush()
     while !box.isStopping.load(ordering: .acquiring) {
       turn(mostNanoseconds: 1_000_000_000)
       if isGivenUp { return box.isLost.store(true, ordering: .releasing) }
     }
-    drain()
+    if !box.isAborted.load(ordering: .acquiring) { drain() }
   }
 
   /// Nothing is served any more: handler threads need not wait for room.
   func close() {
     box.setTaken(false)
-    wire.close()
+    for one in [wire, next, leaving?.wire].compactMap({ $0 }) { one.close() }
     Glibc.close(epoll)
     pool?.stop()
   }
@@ -133,7 +141,7 @@ final class WireLoop {
     let deadline = kernel_now_ns() + UInt64(max(0, milliseconds)) * 1_000_000
     let pongs = wire.pongs
     if wire.isConnected {
-      let words = (phases.indices.map { "UNSUB \($0 + 1)\r\n" }.joined() + "PING\r\n").utf8
+      let words = farewell.utf8
       if !wire.put(words), reserveSlowly(words.count) != nil { wire.put(words) }
       flush()
     }
@@ -142,55 +150,126 @@ final class WireLoop {
       guard wire.isConnected else { return }
       // The PING behind the last UNSUB is answered: nothing more will come.
       if wire.pongs > pongs { pool?.closeMailboxes() }
-      let isQuiet = wire.pongs > pongs && (pool?.isIdle ?? true)
+      let isQuiet = wire.pongs > pongs && leaving == nil && (pool?.isIdle ?? true)
       turn(mostNanoseconds: isQuiet ? 0 : 2_000_000)
       if isQuiet, box.isEmpty, wire.unsentBytes == 0 { return }
     }
     logLine("gave up draining after \(milliseconds) ms")
   }
 
+  /// Takes all subscriptions back, and asks for an answer behind the last message.
+  private var farewell: String { phases.indices.map { "UNSUB \($0 + 1)\r\n" }.joined() + "PING\r\n" }
+
   // MARK: Turns
 
   /// Waits for something to do, does it, and writes what came of it.
   private func turn(mostNanoseconds: UInt64) {
     var most = mostNanoseconds
-    if !wire.isConnected {
-      wire.checkTime()
-      let now = kernel_now_ns()
-      most = min(most, wire.stageEnd > now ? wire.stageEnd - now : 0)
-    }
+    if !wire.isConnected { most = min(most, nextStep(of: wire)) }
+    if let next { most = min(most, nextStep(of: next)) }
     let count = kernel_epoll_wait_ns(epoll, places, events, Self.mostEvents, most)
     for place in 0..<max(0, Int(count)) { handle(places[place], events[place]) }
     takeReplies()
     flush()
+    if wire.isToMove { beginToMove() }
+    if leaving != nil { leave() }
+  }
+
+  /// Goes on with a connection that is being made; nanoseconds until that is due again.
+  private func nextStep(of wire: WireConnection) -> UInt64 {
+    wire.checkTime()
+    let now = kernel_now_ns()
+    return wire.stageEnd > now ? wire.stageEnd - now : 0
   }
 
   private func handle(_ place: UInt64, _ events: UInt32) {
     if place == Self.wakePlace {
       box.woken()
+    } else if place != UInt64(wire.place) {
+      handleElsewhere(events, at: Int(place))
     } else if wire.isConnected {
-      if events & ~UInt32(KERNEL_WRITABLE) != 0 { readInput() }
+      if events & ~UInt32(KERNEL_WRITABLE) != 0 { readInput(of: wire) }
     } else if wire.dialOn(events) {
       logLine("Reconnected to NATS: nats://\(wire.server)")
       box.setTaken(true)
-      handleInput()
-      if wire.holdsMore { readInput() }
+      handleInput(of: wire)
+      if wire.holdsMore { readInput(of: wire) }
     }
   }
 
+  // MARK: Moving
+
+  /// A connection of before. What is served over it is answered over the new one: a reply's subject leads everywhere.
+  private struct Leaving {
+    let wire: WireConnection
+    /// Its PONGs when it was left.
+    let pongs: Int
+    /// Whether the subscriptions were taken back.
+    var isTold = false
+  }
+
+  /// Begins to connect to another broker, since this one is ending. Both are served until that one has the
+  /// subscriptions.
+  private func beginToMove() {
+    guard next == nil, leaving == nil, !box.isStopping.load(ordering: .relaxed) else { return }
+    next = WireConnection(after: wire, subscriptions: subscriptions, place: wire.place == 0 ? 2 : 0)
+  }
+
+  /// Something happened at a connection that is not the one in use.
+  private func handleElsewhere(_ events: UInt32, at place: Int) {
+    if let made = next, made.place == place {
+      guard made.dialOn(events) else { return }
+      logLine("Moved to NATS: nats://\(made.server)")
+      leaving = Leaving(wire: wire, pongs: wire.pongs)
+      (wire, next) = (made, nil)
+      handleInput(of: wire)
+      if wire.holdsMore { readInput(of: wire) }
+    } else if let old = leaving?.wire, old.place == place, events & ~UInt32(KERNEL_WRITABLE) != 0 {
+      readInput(of: old)
+    }
+  }
+
+  /// Closes the connection of before as soon as nothing more can come over it.
+  private func leave() {
+    guard var old = leaving else { return }
+    if !old.isTold { old.isTold = old.wire.put(farewell.utf8) }
+    leaving = old
+    switch old.wire.send() {
+    case .nothing, .all: old.wire.wantRoom(false)
+    case .some: return
+    case .broken: return forgetLeaving()
+    }
+    if old.wire.pongs > old.pongs { forgetLeaving() }
+  }
+
+  private func forgetLeaving() {
+    leaving?.wire.close()
+    leaving = nil
+  }
+
   /// Reads once, or over TLS until nothing is left that epoll does not know of, and serves what came.
-  private func readInput() {
+  private func readInput(of wire: WireConnection) {
+    var isOpen = true
     repeat {
       if box.stampsReads.load(ordering: .relaxed) { readAt = kernel_now_ns() }
       let count = wire.fill()
-      if count > 0 { handleInput() } else if count < 0 { lose() }
-    } while wire.holdsMore
+      if count > 0 { isOpen = handleInput(of: wire) } else if count < 0 { isOpen = lose(wire) }
+    } while isOpen && wire.holdsMore
   }
 
-  private func lose() {
+  /// The connection is over; false, for those who were about to go on with it.
+  @discardableResult
+  private func lose(_ lost: WireConnection) -> Bool {
+    guard lost.place == wire.place else {
+      forgetLeaving()
+      return false
+    }
     logLine("Disconnected from NATS: \(configuration.redactedServers)")
+    next?.close()
+    next = nil
     wire.lose()
     box.setTaken(false)
+    return false
   }
 
   /// Whether the connection was tried again as often as it may be.
@@ -201,12 +280,14 @@ final class WireLoop {
 
   // MARK: In
 
-  private func handleInput() {
-    while let piece = wire.nextMessage(complaint: { tell($0) }) {
+  /// Serves all that came whole; false when the connection is over.
+  @discardableResult
+  private func handleInput(of source: WireConnection) -> Bool {
+    while !box.isAborted.load(ordering: .relaxed), let piece = source.nextMessage(complaint: { tell($0) }) {
       serve(piece)
       if wire.unsentBytes >= Self.mostUnsentBytes, !wire.waitsForRoom { flush() }
     }
-    if wire.isBroken { lose() }
+    return source.isBroken ? lose(source) : true
   }
 
   private func tell(_ complaint: String) {
@@ -273,7 +354,7 @@ final class WireLoop {
     switch wire.send() {
     case .nothing, .all: wire.wantRoom(false)
     case .some: break
-    case .broken: lose()
+    case .broken: lose(wire)
     }
   }
 }

@@ -37,13 +37,30 @@ import Testing
     let recorder = result.memory.area.threadRecorder(0)
     let recorded = (0...windows).reduce(0) { $0 + recorder.response(window: $1).snapshot().count }
     #expect(recorded == result.request.response.count, seed)
-    let failures = (0...windows).map { recorder.failures(window: $0) }
-    #expect(
-      failures.reduce(0) { $0 + $1.timeouts + $1.others } == result.counts.ended - result.counts.ok, seed)
-    #expect(failures.reduce(0) { $0 + $1.timeouts } == result.counts.timeouts, seed)
+    let records = (0...windows).map { recorder.record(window: $0) }
+    for counter in Counter.outcomes where counter != .sent && counter != .ok {
+      #expect(records.reduce(0) { $0 + $1.value(counter) } == result.counts[counter], "\(seed) \(counter)")
+    }
     if script.load.warmup == 0, phases.count > 1 {
       let first = UInt64(plugin.started.count { $0.attempt == 1 })
       #expect(phases.reduce(0) { $0 + $1.counts.sent } <= first, seed)
+    }
+  }
+
+  @Test(arguments: 0..<40) func theLedgerSaysWhatTheCountersSayAndEveryAttemptIsOneOfANotedRequest(tens: Int)
+    throws
+  {
+    for seed in UInt64(tens * 10)..<UInt64(tens * 10 + 10) {
+      var script = RandomScript(seed: seed)
+      script.load.ledgerEntries = 50_000
+      let result = script.run()
+      let accounting = try #require(result.accounting)
+      #expect(accounting.defects(of: result.measurement).isEmpty, "seed \(seed)")
+      #expect(accounting.gap == nil && accounting.outside == 0, "seed \(seed)")
+      #expect(!accounting.requests.contains { $0.end == "sent" || $0.never > 0 }, "seed \(seed)")
+      for row in accounting.requests { #expect(row.handled == row.count + row.retries, "seed \(seed)") }
+      let noted = accounting.requests.reduce(0) { $0 + $1.count }
+      #expect(noted == UInt64(result.simulation.started.count { $0.attempt == 1 }), "seed \(seed)")
     }
   }
 

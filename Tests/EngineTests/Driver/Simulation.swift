@@ -45,6 +45,8 @@ final class Simulation: SessionTransport {
   var endsByAbandoning: (_ slot: Int) -> [(slot: Int, end: PhaseEnd)] = { _ in [] }
 
   private(set) var started: [StartedPhase] = []
+  /// Every attempt as a handler would note it.
+  private(set) var handled: [HandledRequest] = []
   private(set) var sessions = 0
   private(set) var openSessions = 0
   private(set) var mostOpenSessions = 0
@@ -56,16 +58,20 @@ final class Simulation: SessionTransport {
   private var pending: [(at: UInt64, slot: Int, token: Int, end: PhaseEnd)] = []
   private var token: [Int]
   private var sessionOfSlot: [Int]
+  private var requestOfSlot: [RequestWords]
   private var nextToken = 1
 
   init(slots: Int, start: UInt64) {
     completions = CompletionRing(slots: slots)
     token = Array(repeating: 0, count: slots)
     sessionOfSlot = Array(repeating: -1, count: slots)
+    requestOfSlot = Array(repeating: RequestWords(high: 0, low: 0), count: slots)
     clock = start
   }
 
   static let hasOwnClock = true
+  static let hasRequestIDs = true
+  func requestID(slot: Int) -> RequestWords { requestOfSlot[slot] }
   static func run(_ driver: LoadDriver<Simulation>) { driver.run() }
   let evidence = FailureEvidence()
   func partEnds(slot: Int, done: UInt64) -> SIMD4<UInt64>? { nil }
@@ -91,6 +97,8 @@ final class Simulation: SessionTransport {
     let phase = StartedPhase(
       slot: slot, session: sessionOfSlot[slot], phaseIndex: phaseIndex, attempt: attempt, at: clock)
     started.append(phase)
+    if attempt == 1 { requestOfSlot[slot] = RequestWords(high: 7, low: UInt64(started.count)) }
+    handled.append(HandledRequest(id: requestOfSlot[slot], time: clock, worker: 1, phase: .logging))
     token[slot] = nextToken
     nextToken += 1
     switch answer(phase) {
@@ -159,13 +167,17 @@ struct SimulatedLoad {
   var windows = 10
   var seed: UInt64 = 1
   var start: UInt64 = 5 * second
+  var faults: [FaultSpec]?
+  /// Room for notes of requests; nil without a ledger.
+  var ledgerEntries: Int?
 
   var order: LoadOrder {
-    let target = Target(
+    var target = Target(
       name: "simulated", plugin: "p", handler: "h", transport: .ffi(FFISpec(file: "none.so")),
       phases: phases, loads: [load],
       policies: Dictionary(uniqueKeysWithValues: Phase.session.map { ($0, policy) }),
       maxInFlight: maxInFlight, overflow: overflow)
+    target.faults = faults
     return LoadOrder(
       target: target, load: load, request: request, warmupSeconds: Double(warmup) / 1e9,
       measureSeconds: Double(measure) / 1e9, drainSeconds: Double(drain) / 1e9, threads: 1,
@@ -185,13 +197,15 @@ struct SimulatedLoad {
     let simulation = Simulation(slots: order.placeCount, start: start - 10 * millisecond)
     prepare(simulation, memory.area)
     let schedule = ArrivalSchedule(load, warmupSeconds: Double(warmup) / 1e9, seed: seed)
+    let ledger = ledgerEntries.map { LoadLedger(LedgerLayout(threads: 1, entriesPerThread: $0)) }
     let driver = LoadDriver(
       transport: simulation, steps: PhaseStep.steps(of: order), slotCount: order.placeCount,
-      schedule: schedule, overflow: overflow, window: window, area: memory.area, thread: 0)
+      schedule: schedule, overflow: overflow, window: window, area: memory.area, thread: 0,
+      keepsGaps: order.hasFaults, ledger: ledger?.area)
     driver.run()
     return SimulatedResult(
       measurement: LoadResult.measurement(order: order, area: memory.area), simulation: simulation,
-      memory: memory)
+      memory: memory, ledger: ledger)
   }
 }
 
@@ -200,6 +214,15 @@ struct SimulatedResult {
   let measurement: Measurement
   let simulation: Simulation
   let memory: LoadRecording
+  let ledger: LoadLedger?
+
+  /// What the driver noted and what the handlers noted, joined; nil without a ledger.
+  var accounting: Accounting? {
+    ledger.map {
+      Accounting(
+        sent: $0.area.entries, handled: simulation.handled, load: 0...UInt64.max, unnoted: $0.area.unnoted)
+    }
+  }
 
   var request: ScopeMeasurement { measurement.scopes[0] }
   var counts: OutcomeCounts { request.counts }

@@ -1,0 +1,156 @@
+import Foundation
+import NATS
+import Scenario
+
+/// The brokers that a run starts: one, or several with routes between all of them on loopback.
+///
+/// Clients of every broker reach those of all others. Each broker is reached under the URL that is given here and tells
+/// clients of no other one, so a link in front of a broker cannot be passed by.
+package final class BrokerCluster: Sendable {
+  private let state: Guarded<[Broker]>
+  /// What can be cut between two brokers: the relays on the routes for which one was asked.
+  private let relays: [BrokerRoute: Relay]
+
+  private init(_ brokers: [Broker], _ relays: [BrokerRoute: Relay]) {
+    state = Guarded(brokers)
+    self.relays = relays
+  }
+
+  /// Starts brokers, and returns when each has routes to all others.
+  ///
+  /// - Parameters:
+  ///   - asksForToken: whether a token, the same for all, is made where no credentials are given.
+  ///   - relayed: routes that go through a relay, so that they can be reset and silenced.
+  package static func start(
+    count: Int = 1, auth: NATSAuth = NATSAuth(), asksForToken: Bool = true,
+    limits: BrokerLimits = BrokerLimits(),
+    relayed: Set<BrokerRoute> = [], program: String? = nil
+  ) throws(LabError) -> BrokerCluster {
+    var shared = BrokerSetup(auth: auth, asksForToken: asksForToken, program: program)
+    shared.limits = limits
+    let (user, password) = (Broker.secret(), Broker.secret())
+    var brokers: [Broker] = []
+    var relays: [BrokerRoute: Relay] = [:]
+    do {
+      for node in 0..<max(1, count) {
+        var setup = shared
+        if count > 1 {
+          var cluster = ClusterSetup(
+            node: node, user: user, password: password, hidesItself: !relayed.isEmpty)
+          for (earlier, broker) in brokers.enumerated() {
+            var port = broker.clusterPort
+            let route = BrokerRoute(earlier, node)
+            if relayed.contains(route) {
+              let relay = try Relay(to: ["127.0.0.1:\(port)"])
+              relays[route] = relay
+              port = relay.ports[0]
+            }
+            cluster.routes.append(port)
+          }
+          setup.cluster = cluster
+        }
+        brokers.append(try Broker.start(setup))
+      }
+      let cluster = BrokerCluster(brokers, relays)
+      try cluster.awaitRoutes(until: .after(.seconds(15)))
+      return cluster
+    } catch {
+      for broker in brokers { broker.kill() }
+      throw error
+    }
+  }
+
+  /// The brokers, in order; one that was started again stands in the place of the one before.
+  package var nodes: [Broker] { state.withLock { $0 } }
+  /// How clients reach them, in order. Secrets: never print.
+  package var urls: [String] { nodes.map(\.url) }
+  package var monitors: [BrokerMonitor] { nodes.map(\.monitor) }
+  package var pids: [Int32] { nodes.map(\.pid) }
+  /// Whether all run, none is stopped, and none is on its way out.
+  package var isWhole: Bool {
+    nodes.allSatisfy { $0.isRunning && !$0.isEnding && !ProcessClock.isStopped($0.pid) }
+  }
+  /// Those that ended although nobody asked them to, from 0.
+  package var died: [Int] { nodes.indices.filter { nodes[$0].hasDied } }
+
+  /// Starts one that has ended again, on all its ports, and returns when it answers. The routes come back by
+  /// themselves.
+  package func restart(_ index: Int) throws(LabError) {
+    let all = nodes
+    var setup = all[index].setup
+    // Those that were started later try to reach it once a second, and through the relays; the earlier ones it must
+    // reach itself, and without a relay it need not wait for the later ones.
+    let known = setup.cluster?.routes ?? []
+    let later = all.indices.filter { $0 > index && relays[BrokerRoute(index, $0)] == nil }
+    setup.cluster?.routes += later.map { all[$0].clusterPort }.filter { !known.contains($0) }
+    let broker = try Broker.start(setup)
+    state.withLock { $0[index] = broker }
+  }
+
+  /// Resets the route between two brokers; they make it again. Does nothing where no relay was asked for.
+  package func resetRoute(_ a: Int, _ b: Int) { relays[BrokerRoute(a, b)]?.reset() }
+
+  /// Swallows what the route between two brokers carries, or no longer: see ``Relay/silence(_:)``.
+  package func silenceRoute(_ a: Int, _ b: Int, _ on: Bool) { relays[BrokerRoute(a, b)]?.silence(on) }
+
+  /// Ends all of it.
+  package func stop() {
+    for broker in nodes { broker.process.askToEnd() }
+    for broker in nodes { broker.stop() }
+    for relay in relays.values { relay.stop() }
+  }
+
+  // MARK: Routes
+
+  /// Waits until each running broker has a route to every other one that runs, the relayed ones through their relay.
+  package func awaitRoutes(until deadline: Deadline) throws(LabError) {
+    guard nodes.count > 1 else { return }
+    while let missing = try missingRoute() {
+      guard !deadline.isPast else {
+        throw .notReady(
+          "The cluster of \(nodes.count) brokers",
+          why: "brokers \(missing) found no route to each other in time",
+          lastWords: nodes[missing.last].lastWords)
+      }
+      usleep(10_000)
+    }
+  }
+
+  private func missingRoute() throws(LabError) -> BrokerRoute? {
+    let running = nodes.enumerated().filter { $1.isRunning }
+    var ids: [Int: String] = [:]
+    var routes: [Int: [BrokerRouteFacts]] = [:]
+    for (node, broker) in running {
+      ids[node] = try broker.statistics().serverID
+      routes[node] = try broker.monitor.routes()
+    }
+    for (node, _) in running {
+      for (other, _) in running where other > node {
+        let route = BrokerRoute(node, other)
+        // The later one made the route, so it knows the port that it leads to.
+        let found = routes[other, default: []].contains { facts in
+          facts.remoteID == ids[node] && (relays[route].map { facts.port == $0.ports[0] } ?? true)
+        }
+        if !found || !routes[node, default: []].contains(where: { $0.remoteID == ids[other] }) {
+          return route
+        }
+      }
+    }
+    return nil
+  }
+}
+
+/// The route between two brokers of a cluster, from 0, the lower one first.
+package struct BrokerRoute: Hashable, Sendable, CustomStringConvertible {
+  package let first, last: Int
+
+  package init(_ a: Int, _ b: Int) { (first, last) = (min(a, b), max(a, b)) }
+
+  /// As a scenario names it, from 1.
+  package var description: String { "\(first + 1)-\(last + 1)" }
+}
+
+extension Broker {
+  /// Where it listens for routes; 0 outside a cluster.
+  var clusterPort: UInt16 { setup.cluster?.port ?? 0 }
+}

@@ -1,0 +1,291 @@
+// What came of the faults of a load: pure functions of what was recorded.
+import Engine
+import Foundation
+import Scenario
+import struct Engine.Measurement
+
+/// What one fault did in one measurement.
+package struct FaultOutcome: Sendable {
+  /// Whether the rate came back.
+  package enum Recovery: String, Sendable {
+    /// It never fell under 95 %.
+    case atOnce = "at once"
+    case later
+    case never
+  }
+
+  package let record: FaultRecord
+  /// Requests that ended, and what else happened, from the window of its begin to that of the next fault, or the end.
+  package let counts: OutcomeCounts
+  /// Seconds from its begin to that of the next fault, or the end.
+  package let spanSeconds: Double
+  package let longestGapSeconds: Double?
+  /// The median over the span's windows of their median response time, and the greatest; a request that timed out counts
+  /// with the time that it had waited for.
+  package let p50Microseconds, mostMicroseconds: Double?
+  /// From its begin to the first attempt that failed, or connection that was lost; nil when none was.
+  package let detectedSeconds: Double?
+  /// From its begin to the end of the last window in which a request failed; nil when none failed.
+  package let failingSeconds: Double?
+  /// Requests answered well a second before it; nil where too little was measured before.
+  package let ratePerSecondBefore: Double?
+  /// Nil where the span is too short, or the rate before is not known.
+  package let recovery: Recovery?
+  /// From its begin to the start of the first half second in which at least 95 % of the rate before is answered, and after
+  /// which no half second of the span falls under that; 0 when none ever does, nil when it never comes back, and where that is not known.
+  package let recoveredSeconds: Double?
+
+  package var failed: UInt64 { counts.ended - counts[.ok] }
+
+  // For medians: what never came is later than everything, what there was none of is before everything.
+  package var detection: Double { detectedSeconds ?? .infinity }
+  package var failing: Double { failingSeconds ?? -.infinity }
+  package var gap: Double { longestGapSeconds ?? -.infinity }
+  /// Nil where it is not known.
+  package var comeback: Double? { recovery == nil ? nil : recoveredSeconds ?? .infinity }
+
+  /// The share of the rate before a fault that counts as recovered.
+  static let recoveredShare = 0.95
+  /// A rate is looked at over so long, since in a window of 100 ms few requests decide.
+  static let rateSeconds = 0.5
+  /// The rate before is that of at most so many seconds, and at least of `rateSeconds`.
+  static let mostSecondsBefore = 2.0
+
+  /// The outcomes of a measurement's faults, in the order in which they began; those that were not done are left out.
+  package static func all(_ measurement: Measurement) -> [FaultOutcome] {
+    let done = (measurement.faults ?? []).filter { $0.begunSeconds != nil }
+      .sorted { ($0.begunSeconds ?? 0) < ($1.begunSeconds ?? 0) }
+    let windows = measurement.windows.filter { $0.counts != nil }
+    guard windows.count == measurement.windows.count, !windows.isEmpty else { return [] }
+    let starts = done.map { fault in
+      windows.lastIndex { $0.startSeconds <= fault.begunSeconds ?? 0 } ?? 0
+    }
+    return done.indices.map { place in
+      let isLast = place + 1 == done.count
+      let end = isLast ? windows.count : max(starts[place + 1], starts[place])
+      return FaultOutcome(
+        done[place], windows, span: starts[place]..<end, from: place > 0 ? starts[place - 1] : 0,
+        until: isLast ? measurement.durationSeconds : done[place + 1].begunSeconds ?? 0)
+    }
+  }
+
+  /// - Parameters:
+  ///   - span: the windows from its begin on.
+  ///   - from: the first window of the time before it.
+  private init(
+    _ record: FaultRecord, _ windows: [MeasurementWindow], span: Range<Int>, from: Int, until end: Double
+  ) {
+    let begun = record.begunSeconds ?? 0
+    self.record = record
+    spanSeconds = max(0, end - begun)
+    counts = windows[span].reduce(into: OutcomeCounts()) { $0.add($1.counts ?? OutcomeCounts()) }
+    p50Microseconds = Statistics.median(
+      windows[span].compactMap { $0.p50Nanoseconds.map { Double($0) / 1000 } })
+    mostMicroseconds = windows[span].compactMap(\.maxNanoseconds).max().map { Double($0) / 1000 }
+    longestGapSeconds = windows[span].compactMap(\.longestGapNanoseconds).max().map { Double($0) / 1e9 }
+    detectedSeconds = windows[span].compactMap(\.firstTroubleSeconds).first { $0 >= begun }.map { $0 - begun }
+    failingSeconds = windows[span].last { ($0.counts?.ended ?? 0) > ($0.counts?[.ok] ?? 0) }.map {
+      max(0, $0.startSeconds + $0.durationSeconds - begun)
+    }
+    let rates = FaultRates(windows)
+    let before = (from..<span.lowerBound).suffix(max(rates.count, Int(Self.mostSecondsBefore / rates.step)))
+    let rate = before.count >= rates.count ? rates.answersPerSecond(before) : nil
+    ratePerSecondBefore = rate
+    guard let rate, rate > 0, span.count >= rates.count else {
+      (recovery, recoveredSeconds) = (nil, nil)
+      return
+    }
+    // The half second after the last one that is low is the first behind which none is.
+    let halves = span.lowerBound...(span.upperBound - rates.count)
+    switch halves.last(where: { rates.isLow($0, against: rate) }) {
+    case nil: (recovery, recoveredSeconds) = (.atOnce, 0)
+    case halves.upperBound: (recovery, recoveredSeconds) = (.never, nil)
+    case let low?: (recovery, recoveredSeconds) = (.later, max(0, windows[low + 1].startSeconds - begun))
+    }
+  }
+}
+
+/// The rate of good answers, half second by half second.
+private struct FaultRates {
+  /// Requests answered well in each window, and after the last one.
+  private let answers: [Double]
+  private let drained: Double
+  /// Length of a window, seconds, and how many make half a second.
+  let step: Double
+  let count: Int
+
+  init(_ windows: [MeasurementWindow]) {
+    answers = windows.map { Double($0.completed) - Double($0.timeouts ?? 0) }
+    drained = (windows.last?.counts).map { Double($0[.ok]) - (answers.last ?? 0) } ?? 0
+    step = windows[0].durationSeconds
+    count = max(1, Int((FaultOutcome.rateSeconds / step).rounded()))
+  }
+
+  func answersPerSecond(_ places: Range<Int>) -> Double {
+    places.reduce(0) { $0 + answers[$1] } / (Double(places.count) * step)
+  }
+
+  /// Whether under 95 % of a rate was answered in the half second that begins with a window.
+  ///
+  /// What the next window has over the rate counts, too, up to as much as the rate has in a window: a pause of the machine
+  /// for some milliseconds at the end of a half second only makes answers late, and is not the fault.
+  func isLow(_ first: Int, against rate: Double) -> Bool {
+    let end = first + count
+    let own = (first..<end).reduce(0) { $0 + answers[$1] }
+    let late = end < answers.count ? answers[end] - rate * step : drained
+    return own + min(max(late, 0), rate * step) < FaultOutcome.recoveredShare * rate * Double(count) * step
+  }
+}
+
+/// One fault of a target, over the replicates.
+package struct FaultFigures: Sendable {
+  package let target: String
+  package let load: String
+  /// Which of the target's faults, 1 for the first.
+  package let number: Int
+  /// What was done, such as `worker killed`.
+  package let words: String
+  /// By replicate, of those that are used.
+  package let outcomes: [(replicate: Int, outcome: FaultOutcome)]
+
+  /// Those of a run, target by target and fault by fault.
+  package static func all(_ document: RunDocument) -> [FaultFigures] {
+    MeasurementGroup.all(document).filter(\.hasFaults).flatMap { group -> [FaultFigures] in
+      let specs = document.scenario.targets.first { $0.name == group.target }?.plannedFaults ?? []
+      let each = group.used.flatMap { one in
+        FaultOutcome.all(one).map { (replicate: one.replicate, outcome: $0) }
+      }
+      let numbers = Set(group.measurements.flatMap { $0.faults ?? [] }.map(\.number)).sorted()
+      return numbers.map { number in
+        let mine = each.filter { $0.outcome.record.number == number }
+        let words =
+          specs.indices.contains(number - 1) ? specs[number - 1].words : mine.first?.outcome.record.words
+        return FaultFigures(
+          target: group.target, load: group.load, number: number, words: words ?? "fault \(number)",
+          outcomes: mine)
+      }
+    }
+  }
+
+  /// The median over the replicates of which the figure is known, and its interval of at least 95 %.
+  package func summary(
+    _ value: (FaultOutcome) -> Double?
+  ) -> (median: Double, low: Double?, high: Double?)? {
+    let values = outcomes.compactMap { value($0.outcome) }.sorted()
+    guard let median = Statistics.median(values) else { return nil }
+    let rank = Statistics.medianRank(values.count)
+    return (median, rank.map { values[$0 - 1] }, rank.map { values[values.count - $0] })
+  }
+}
+
+/// A row of faults.csv.
+package struct FaultRow: Sendable {
+  /// Whose figures they are.
+  package enum Kind: String, Sendable { case median, low, high }
+
+  let figures: FaultFigures
+  /// Of one replicate; nil where it is over all.
+  let one: (replicate: Int, outcome: FaultOutcome)?
+  /// Which figure over all replicates; nil of one replicate.
+  let kind: Kind?
+
+  package static func all(_ document: RunDocument) -> [FaultRow] {
+    FaultFigures.all(document).flatMap { figures -> [FaultRow] in
+      let each = figures.outcomes.map { FaultRow(figures: figures, one: $0, kind: nil) }
+      let hasInterval = figures.outcomes.count >= Statistics.fewestReplicates
+      let kinds: [Kind] = figures.outcomes.isEmpty ? [] : hasInterval ? [.median, .low, .high] : [.median]
+      return each + kinds.map { FaultRow(figures: figures, one: nil, kind: $0) }
+    }
+  }
+
+  /// A figure of the row; nil where it is not known, or what is timed never came.
+  fileprivate func figure(_ value: (FaultOutcome) -> Double?) -> Double? {
+    let summary = kind == nil ? nil : figures.summary(value)
+    let figure =
+      switch kind {
+      case .median: summary?.median
+      case .low: summary?.low
+      case .high: summary?.high
+      case nil: one.flatMap { value($0.outcome) }
+      }
+    return figure.flatMap { $0.isFinite ? $0 : nil }
+  }
+
+  package static let columns = identity + counts + times
+
+  private static let identity: [Column<FaultRow>] =
+    [
+      .text("target", "the target's name", \.figures.target),
+      .text("load", "such as `open-500-uniform`", \.figures.load),
+      .count("fault", "which of the target's faults, 1 for the first", int: \.figures.number),
+      .text("what", "what was done to whom; of a replicate to whom it befell") {
+        $0.one?.outcome.record.words ?? $0.figures.words
+      },
+      .text(
+        "replicate",
+        "its number; `median` over the replicates that are used, and `low` and `high`, the ends of its interval of at "
+          + "least 95 %"
+      ) { row in row.kind?.rawValue ?? row.one.map { String($0.replicate) } },
+      seconds("begun_s", "when it began, from the start of the measured time", \.record.begunSeconds),
+      seconds(
+        "over_s", "when it was over: continued, replaced, started again; empty when it stayed",
+        \.record.overSeconds),
+      seconds("span_s", "from its begin to that of the next fault, or the end", \.spanSeconds),
+      .number("before_rps", "answered well before it, in at most 2 s", unit: "req/s") {
+        $0.figure(\.ratePerSecondBefore)
+      },
+    ]
+
+  private static let counts: [Column<FaultRow>] =
+    Counter.outcomes.map { counter in
+      count(
+        counter == .sent ? "requests" : RunKeys.stored("\(counter)"),
+        counter == .sent ? "requests that ended in the span" : "in the span: \(counter.meaning)",
+        better: counter == .sent || counter == .ok ? .neither : .less
+      ) { Double($0.counts[counter]) }
+    } + [count("failed", "requests that ended in the span and not well") { Double($0.failed) }]
+
+  private static let times: [Column<FaultRow>] =
+    [
+      seconds(
+        "longest_gap_s",
+        "longest time over 1 ms without an answer, while requests were in flight; empty without one",
+        \.gap),
+      seconds(
+        "detected_s",
+        "from its begin to the first attempt that failed, also one that was retried, or connection that was lost; "
+          + "empty when nothing failed", \.detection),
+      seconds(
+        "failing_s",
+        "from its begin to the end of the last interval in which a request failed; empty when none did",
+        \.failing),
+      seconds(
+        "recovered_s",
+        "from its begin to the first half second in which 95 % of `before_rps` is answered again, and after which no "
+          + "half second falls under that; 0 when none ever does, empty when it does not come back",
+        \.comeback),
+      .text("recovered", "`at once`, `later` or `never`; empty where it is not known") { row in
+        row.one?.outcome.recovery?.rawValue
+      },
+      .number(
+        "response_p50_us", "median over the span's intervals of their median response time", unit: "us",
+        better: .less
+      ) { $0.figure(\.p50Microseconds) },
+      .number("response_max_us", "greatest response time in the span", unit: "us", better: .less) {
+        $0.figure(\.mostMicroseconds)
+      },
+    ]
+
+  private static func count(
+    _ name: String, _ meaning: String, better: Column<FaultRow>.Better = .less,
+    _ value: @escaping @Sendable (FaultOutcome) -> Double?
+  ) -> Column<FaultRow> {
+    .number(name, meaning, better: better, digits: 1) { $0.figure(value) }
+  }
+
+  private static func seconds(
+    _ name: String, _ meaning: String, _ value: @escaping @Sendable (FaultOutcome) -> Double?
+  ) -> Column<FaultRow> {
+    .number(name, meaning, unit: "s", better: .less, digits: 6) { $0.figure(value) }
+  }
+}

@@ -1,0 +1,136 @@
+import TestSupport
+import Foundation
+import NATS
+import Scenario
+import Testing
+
+@testable import Lab
+
+/// What a relay is told to do to its connections, with plain TCP behind it.
+@Suite struct LinkFaultTests {
+  private static func link(to upstream: Upstream) throws -> Link {
+    try Link(
+      LinkSpec(delayMilliseconds: 0), to: ["nats://127.0.0.1:\(upstream.port)"], probes: 1)
+  }
+
+  private static func connect(_ link: Link) throws -> Descriptor {
+    try TCPSocket.connected(to: try BrokerAddress(link.urls[0]).port)
+  }
+
+  /// Whether what is sent comes back.
+  private static func echoes(_ socket: Descriptor, _ text: String) -> Bool {
+    guard socket.send(Array(text.utf8)) else { return false }
+    var all: [UInt8] = []
+    return eventually {
+      _ = TCPSocket.ready([socket], milliseconds: 100)
+      if case .bytes(let bytes) = socket.read() { all += bytes }
+      return all == Array(text.utf8)
+    }
+  }
+
+  /// How the stream ends, and what came before.
+  private static func end(of socket: Descriptor) -> (text: String, errno: Int32?) {
+    var text = ""
+    var code: Int32?
+    _ = eventually {
+      _ = TCPSocket.ready([socket], milliseconds: 100)
+      var bytes = [UInt8](repeating: 0, count: 1000)
+      let count = read(socket.raw, &bytes, bytes.count)
+      if count > 0 { text += String(decoding: bytes[..<count], as: UTF8.self) }
+      if count < 0, errno == EAGAIN { return false }
+      if count <= 0 { code = count == 0 ? 0 : errno }
+      return count <= 0
+    }
+    return (text, code)
+  }
+
+  @Test func aResetBreaksAllConnectionsBothWaysAndNewOnesGoOn() throws {
+    let over = Guarded(0)
+    let upstream = try Upstream { socket in
+      Upstream.echo(socket)
+      over.withLock { $0 += 1 }
+    }
+    let link = try Self.link(to: upstream)
+    defer { link.stop() }
+    let sockets = try (0..<3).map { _ in try Self.connect(link) }
+    for socket in sockets { #expect(Self.echoes(socket, "before")) }
+    link.reset()
+    for socket in sockets { #expect(Self.end(of: socket).errno == ECONNRESET) }
+    // Beside those three the link's own first look has ended.
+    #expect(over.wait(until: .after(.seconds(30))) { $0 > sockets.count ? true : nil } == true)
+    #expect(Self.echoes(try Self.connect(link), "after"))
+    #expect(link.isRunning)
+  }
+
+  @Test func aSilenceSwallowsAllAndItsEndResetsWhoeverLostSomething() throws {
+    let upstream = try Upstream { Upstream.echo($0) }
+    let link = try Self.link(to: upstream)
+    defer { link.stop() }
+    let (talking, quiet) = (try Self.connect(link), try Self.connect(link))
+    for socket in [talking, quiet] { #expect(Self.echoes(socket, "before")) }
+    link.silence(true)
+    // Until it has begun, what is sent still comes back.
+    #expect(
+      eventually {
+        #expect(talking.send(Array("x".utf8)))
+        if TCPSocket.ready([talking], milliseconds: 300).isEmpty { return true }
+        _ = talking.read()
+        return false
+      })
+    // A connection that is made meanwhile is accepted, and hears nothing.
+    let new = try Self.connect(link)
+    #expect(new.send(Array("hello".utf8)))
+    #expect(TCPSocket.ready([talking, new], milliseconds: 200).isEmpty)
+    link.silence(false)
+    #expect(Self.end(of: talking).errno == ECONNRESET)
+    #expect(Self.end(of: new).errno == ECONNRESET)
+    #expect(Self.echoes(quiet, "after"))
+    #expect(Self.echoes(try Self.connect(link), "after"))
+  }
+
+  @Test func anEndInASilenceIsHeardOfWhenItIsOver() throws {
+    let over = Guarded(0)
+    let upstream = try Upstream { socket in
+      Upstream.echo(socket)
+      over.withLock { $0 += 1 }
+    }
+    let link = try Self.link(to: upstream)
+    defer { link.stop() }
+    // The link's own looks are over.
+    #expect(eventually { over.withLock { $0 } > 0 })
+    var socket: Descriptor? = try Self.connect(link)
+    #expect(try Self.echoes(#require(socket), "before"))
+    let before = over.withLock { $0 }
+    link.silence(true)
+    #expect(
+      eventually {
+        #expect(socket?.send(Array("x".utf8)) == true)
+        guard let open = socket, TCPSocket.ready([open], milliseconds: 300).isEmpty else {
+          _ = socket?.read()
+          return false
+        }
+        return true
+      })
+    socket = nil
+    #expect(over.wait(until: .after(.milliseconds(300))) { $0 > before ? true : nil } == nil)
+    link.silence(false)
+    #expect(over.wait(until: .after(.seconds(30))) { $0 > before ? true : nil } == true)
+  }
+
+  @Test func aRelayWithoutCommandsGoesOnAndAWrongCommandIsTold() throws {
+    let program = try Executables.own("nylon-link")
+    let deaf = try ChildProcess.start(Launch(program, ["--to", "127.0.0.1:1"]))
+    #expect(
+      try deaf.announcedPorts(["nylon-link forwards "], count: 1, by: "it", until: .after(.seconds(30))).count
+        == 1)
+    let relay = try Relay(to: ["127.0.0.1:1"])
+    #expect(relay.process.tell("cut"))
+    #expect(
+      relay.process.waitForWords(until: .after(.seconds(30))) {
+        $0.contains("'cut' is none of reset,") ? true : nil
+      } == true)
+    #expect(deaf.isRunning && relay.isRunning)
+    deaf.terminate()
+    relay.stop()
+  }
+}
