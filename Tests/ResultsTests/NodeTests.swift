@@ -25,7 +25,8 @@ struct NodeTests {
     let table = ResultTables.nodes(run([100, 300, 600]))
     let share = table.columns.firstIndex(of: "share") ?? 0
     #expect(table.rows.map { $0[share].text } == ["10.0 %", "30.0 %", "60.0 %"])
-    #expect(ReportText.sections(run([1, 1, 2])).contains { $0.tables.contains { $0.title.contains("cluster") } })
+    #expect(
+      ReportText.sections(run([1, 1, 2])).contains { $0.tables.contains { $0.title.contains("cluster") } })
     #expect(ResultTables.nodes(document(replicates("nats", around: 1_000_000))).rows.isEmpty)
   }
 
@@ -35,13 +36,17 @@ struct NodeTests {
       .replacingOccurrences(of: "\n  ", with: " ").replacingOccurrences(of: "\n", with: " ")
     #expect(text.contains("10.0 % at broker 1, 30.0 % at broker 2, 60.0 % at broker 3"), "\(text)")
     #expect(text.contains("the generator's broker: 2"))
-    #expect(!Answer.text(document(replicates("nats", around: 1_000_000)), folder: "x", colour: false).contains("broker 1"))
+    #expect(
+      !Answer.text(document(replicates("nats", around: 1_000_000)), folder: "x", colour: false).contains(
+        "broker 1"))
   }
 
   @Test("say nothing of a share where their monitoring did not answer")
   func silent() {
     var document = run([1, 1, 1])
-    for place in document.measurements.indices { document.measurements[place].nodes?[2] = NodeActivity(node: 3) }
+    for place in document.measurements.indices {
+      document.measurements[place].nodes?[2] = NodeActivity(node: 3)
+    }
     let table = ResultTables.nodes(document)
     #expect(table.rows.count == 3)
     #expect(table.rows[2].contains { $0.text == nil })
@@ -50,7 +55,8 @@ struct NodeTests {
   @Test("go into run.json and come back")
   func stored() throws {
     let document = run([1, 2, 3])
-    let read = try JSONDecoder().decode(Measurement.self, from: JSONEncoder().encode(document.measurements[0]))
+    let read = try JSONDecoder().decode(
+      Measurement.self, from: JSONEncoder().encode(document.measurements[0]))
     #expect(read.nodes == document.measurements[0].nodes)
   }
 }

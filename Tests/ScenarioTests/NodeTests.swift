@@ -45,7 +45,8 @@ struct NodeTests {
     #expect(try faults(scenario("{workers: [1, 2]}")).contains("names broker 2, and brokers is 1"))
     #expect(try faults(scenario("{workers: [one]}")).contains("must be numbers of brokers"))
     #expect(try faults(scenario(nil, "brokers: 0\n")).contains("from 1 to 9"))
-    let running = small.replacingOccurrences(of: "plugin: pool}", with: "plugin: pool, nodes: {generator: 1}}")
+    let running = small.replacingOccurrences(
+      of: "plugin: pool}", with: "plugin: pool, nodes: {generator: 1}}")
     #expect(try faults(running).contains("is for brokers that the run starts"))
     let inProcess = small.replacingOccurrences(of: "handler: noop}", with: "handler: noop, nodes: {}}")
     #expect(try faults(inProcess).contains("targets.0.nodes"))
