@@ -93,15 +93,17 @@ extension EndToEnd {
       #expect(one.warnings.contains { $0.contains("lost and made again") })
     }
 
-    @Test("A broker in lame duck mode loses nothing")
+    @Test("A broker in lame duck mode is left before it ends, and nothing is lost")
     func lameDuck() throws {
+      // With retries: a request on a route is lost when the last worker at its end takes its subscription back just then.
       let (one, _) = try measure(
         pool(
-          brokers: 2, workers: 2, seconds: 3.5, onError: "end",
+          brokers: 2, workers: 2, seconds: 3.5,
           margin: "faults: [{at_seconds: 0.5, what: lame_duck, whom: broker own}]"))
       let counts = try #require(one.request?.counts)
       #expect(counts.ok == counts.sent && counts.duplicates == 0, "\(counts)")
       #expect(one.warnings.contains { $0.contains("moved to another broker once") })
+      #expect(!one.warnings.contains { $0.contains("lost and made again") })
     }
 
     @Test("A route is reset, and silenced; requests that cross it are asked again")
