@@ -98,20 +98,18 @@ import Testing
     defer { link.stop() }
     // The link's own looks are over.
     #expect(eventually { over.withLock { $0 } > 0 })
-    var socket: Descriptor? = try Self.connect(link)
-    #expect(try Self.echoes(#require(socket), "before"))
+    let socket = try Self.connect(link)
+    #expect(Self.echoes(socket, "before"))
     let before = over.withLock { $0 }
     link.silence(true)
     #expect(
       eventually {
-        #expect(socket?.send(Array("x".utf8)) == true)
-        guard let open = socket, TCPSocket.ready([open], milliseconds: 300).isEmpty else {
-          _ = socket?.read()
-          return false
-        }
-        return true
+        #expect(socket.send(Array("x".utf8)))
+        if TCPSocket.ready([socket], milliseconds: 300).isEmpty { return true }
+        _ = socket.read()
+        return false
       })
-    socket = nil
+    shutdown(socket.raw, Int32(SHUT_WR))
     #expect(over.wait(until: .after(.milliseconds(300))) { $0 > before ? true : nil } == nil)
     link.silence(false)
     #expect(over.wait(until: .after(.seconds(30))) { $0 > before ? true : nil } == true)
