@@ -28,6 +28,16 @@ import Testing
     }
   }
 
+  /// Whether what is sent does not come back any more; until the silence has begun, it still does.
+  private static func fallsSilent(_ socket: Descriptor) -> Bool {
+    eventually {
+      guard socket.send(Array("x".utf8)) else { return false }
+      if TCPSocket.ready([socket], milliseconds: 300).isEmpty { return true }
+      _ = socket.read()
+      return false
+    }
+  }
+
   /// How the stream ends, and what came before.
   private static func end(of socket: Descriptor) -> (text: String, errno: Int32?) {
     var text = ""
@@ -69,14 +79,7 @@ import Testing
     let (talking, quiet) = (try Self.connect(link), try Self.connect(link))
     for socket in [talking, quiet] { #expect(Self.echoes(socket, "before")) }
     link.silence(true)
-    // Until it has begun, what is sent still comes back.
-    #expect(
-      eventually {
-        #expect(talking.send(Array("x".utf8)))
-        if TCPSocket.ready([talking], milliseconds: 300).isEmpty { return true }
-        _ = talking.read()
-        return false
-      })
+    #expect(Self.fallsSilent(talking))
     // A connection that is made meanwhile is accepted, and hears nothing.
     let new = try Self.connect(link)
     #expect(new.send(Array("hello".utf8)))
@@ -102,13 +105,7 @@ import Testing
     #expect(Self.echoes(socket, "before"))
     let before = over.withLock { $0 }
     link.silence(true)
-    #expect(
-      eventually {
-        #expect(socket.send(Array("x".utf8)))
-        if TCPSocket.ready([socket], milliseconds: 300).isEmpty { return true }
-        _ = socket.read()
-        return false
-      })
+    #expect(Self.fallsSilent(socket))
     shutdown(socket.raw, Int32(SHUT_WR))
     #expect(over.wait(until: .after(.milliseconds(300))) { $0 > before ? true : nil } == nil)
     link.silence(false)
