@@ -1,5 +1,5 @@
 import TestSupport
-import Engine
+@testable import Engine
 import Foundation
 import NATS
 import Scenario

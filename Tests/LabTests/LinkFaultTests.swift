@@ -1,7 +1,7 @@
 import TestSupport
 import Foundation
 import NATS
-import Scenario
+@testable import Scenario
 import Testing
 
 @testable import Lab
