@@ -66,16 +66,16 @@ final class FaultDirector {
     }
   }
 
-  /// Ends what is under way, once the load has ended; what had not begun was not done.
+  /// Lets go on what is stopped or silent, once the load has ended; what had not begun was not done.
   func finish(_ clock: () -> Double) {
     let left = deeds
     deeds = []
     for deed in left {
-      if deed.end != nil {
+      if deed.end == nil {
+        records[deed.fault].error = "the load had ended before"
+      } else if faults[deed.fault].what.needsEnd {
         end(deed, clock)
         records[deed.fault].overSeconds = nil
-      } else {
-        records[deed.fault].error = "the load had ended before"
       }
     }
   }
@@ -217,8 +217,8 @@ final class LabFaults: FaultStage {
   private func victims(_ whom: FaultVictim, of pool: WorkerPool, draw: UInt64) throws -> [Int] {
     let running = pool.runningIndices
     guard !running.isEmpty else { throw FaultError(description: "no worker runs any more") }
-    guard case .worker(let number) = whom else { return running }
-    guard let number else { return [running[Int(draw % UInt64(running.count))]] }
+    guard case .worker(let named) = whom else { return running }
+    guard let number = named else { return [running[Int(draw % UInt64(running.count))]] }
     guard running.contains(number) else {
       throw FaultError(description: "worker \(number + 1) does not run at that moment")
     }
@@ -232,22 +232,22 @@ final class LabFaults: FaultStage {
   ) throws -> (words: String, end: () throws -> Void) {
     guard let cluster else { throw FaultError(description: "the run has started no broker") }
     let index = try broker(choice, of: cluster, draw: draw)
-    let broker = cluster.nodes[index]
-    guard broker.isRunning else {
+    let node = cluster.nodes[index]
+    guard node.isRunning else {
       throw FaultError(description: "broker \(index + 1) does not run at that moment")
     }
     let words = fault.what.words(cluster.nodes.count == 1 ? "broker" : "broker \(index + 1)")
     switch fault.what {
     case .stop:
-      broker.stopProcess()
-      return (words, { broker.continueProcess() })
-    case .lameDuck: try broker.lameDuck()
-    default: broker.kill()
+      node.stopProcess()
+      return (words, { node.continueProcess() })
+    case .lameDuck: try node.lameDuck()
+    default: node.kill()
     }
     return (
       words,
       {
-        if broker.isRunning { broker.kill() }
+        if node.isRunning { node.kill() }
         try cluster.restart(index)
       }
     )

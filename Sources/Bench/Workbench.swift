@@ -238,9 +238,9 @@ final class Workbench {
         process.kill()
         return true
       }
-      // A director is woken more often than there is something new to show.
+      // A director is woken more often than there is something new to show, and a look reads every window.
       guard director == nil || Deadline.now >= nextGlance else { return true }
-      nextGlance = .after(glanceInterval)
+      nextGlance = .after(glanceInterval * max(1, order.windows / 100))
       let area = shared.area
       let measured = area.measureStart > 0 ? min(max(area.measuredSeconds, 0), area.plannedSeconds) : 0
       if !onGlance((LoadGlance(area), measured, process.pid)) { area.stopRequested = true }

@@ -62,7 +62,7 @@ package final class Broker: ProcessHolder {
     let broker = Broker(
       port: ports[0], monitor: BrokerMonitor(port: ports[1], root: setup.monitorPath), process: process,
       setup: setup)
-    do {
+    do throws(LabError) {
       try probe(
         url: broker.url, auth: setup.clientAuth, timeout: .seconds(deadline.remainingSeconds))
     } catch {
@@ -94,7 +94,7 @@ extension Broker {
 
   /// Lets it announce its end to its clients, close their connections one by one, and end (lame duck mode).
   package func lameDuck() throws(LabError) {
-    guard isRunning else {
+    guard process.isRunning else {
       throw .invalid("The broker on port \(port) has ended already", remedy: "Start it again before.")
     }
     isEndPlanned.store(true, ordering: .relaxed)
@@ -112,7 +112,7 @@ extension Broker {
   var isEnding: Bool { isEndPlanned.load(ordering: .relaxed) }
 
   /// Whether it ended although nobody asked it to.
-  package var hasDied: Bool { !isRunning && !isEnding }
+  package var hasDied: Bool { !process.isRunning && !isEnding }
 }
 
 extension NATSAuth {

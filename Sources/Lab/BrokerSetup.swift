@@ -1,4 +1,5 @@
 import Foundation
+import NATS
 import Scenario
 
 /// What a nats-server is started with, and with which it can be started again on the same ports. Holds secrets.

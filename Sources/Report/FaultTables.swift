@@ -83,7 +83,7 @@ extension ResultTables {
       return stride(from: 0, to: mine.count, by: mostSideBySide).map { start in
         let shown = Array(mine[start..<min(start + mostSideBySide, mine.count)])
         let columns =
-          [Column<Line>.text("", \.name)]
+          [Column<Line>.text("figure", \.name)]
           + shown.map { one -> Column<Line> in .other(one.target) { $0.text(one) } }
         return ReportTable(
           "\(key[1].prefix(1).uppercased() + key[1].dropFirst()), \(key[0]) (\(over))", columns,
@@ -160,6 +160,10 @@ extension FaultFigures {
     let middle = text(summary.median)
     guard let low = summary.low.map(text), let high = summary.high.map(text), low != middle || high != middle
     else { return middle }
-    return "\(middle) (\(low) to \(high))"
+    // The unit is said once where it is the same.
+    let unit = middle.lastIndex(of: " ").map { String(middle[$0...]) } ?? ""
+    let isShared = !unit.isEmpty && low.hasSuffix(unit) && high.hasSuffix(unit)
+    let ends = [low, high].map { isShared ? String($0.dropLast(unit.count)) : $0 }
+    return "\(middle) (\(ends[0]) to \(ends[1]))"
   }
 }

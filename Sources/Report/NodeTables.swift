@@ -66,7 +66,7 @@ extension Answer {
   /// How the deliveries spread over the brokers of a cluster, a sentence for each target; empty without one.
   static func clusters(_ document: RunDocument) -> [String] {
     let figures = NodeFigures.all(document)
-    return figures.map(\.group.target).uniqued().compactMap { target in
+    return figures.map(\.group.target).uniqued().compactMap { target -> String? in
       let mine = figures.filter { $0.group.target == target }
       let first = mine.filter { $0.group.load == mine[0].group.load }
       let shares = first.compactMap { one in

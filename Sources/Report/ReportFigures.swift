@@ -214,7 +214,7 @@ extension ReportFigures {
 
   private func timeline(_ load: String) -> ReportFigure {
     let replicate = shownReplicate(load)
-    func shown(_ group: MeasurementGroup) -> [Measurement] {
+    func shown(_ group: MeasurementGroup) -> [Engine.Measurement] {
       guard let replicate else { return group.used }
       let one = group.used.filter { $0.replicate == replicate }
       return one.isEmpty ? Array(group.used.prefix(1)) : one

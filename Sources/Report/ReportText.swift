@@ -91,7 +91,7 @@ enum ReportText {
       ResultTables.phases(document), ResultTables.parts(document), ResultTables.costs(document),
       ResultTables.costsOverLength(document), ResultTables.resources(document), ResultTables.broker(document),
       ResultTables.nodes(document),
-      ResultTables.baseline(document),
+      ResultTables.accounting(document), ResultTables.baseline(document),
     ]
     return ReportSection(
       title: "Results", tables: (tables + ResultTables.ramps(document)).filter { !$0.rows.isEmpty })

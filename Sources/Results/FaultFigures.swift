@@ -31,8 +31,9 @@ package struct FaultOutcome: Sendable {
   package let ratePerSecondBefore: Double?
   /// Nil where the span is too short, or the rate before is not known.
   package let recovery: Recovery?
-  /// From its begin to the start of the first half second in which at least 95 % of the rate before is answered, and after
-  /// which no half second of the span falls under that; 0 when none ever does, nil when it never comes back, and where that is not known.
+  /// From its begin to the start of the first half second in which at least 95 % of the rate before is answered, and
+  /// after which no half second of the span falls under that; 0 when none ever does, nil when it never comes back, and
+  /// where that is not known.
   package let recoveredSeconds: Double?
 
   package var failed: UInt64 { counts.ended - counts[.ok] }
@@ -89,9 +90,9 @@ package struct FaultOutcome: Sendable {
     }
     let rates = FaultRates(windows)
     let before = (from..<span.lowerBound).suffix(max(rates.count, Int(Self.mostSecondsBefore / rates.step)))
-    let rate = before.count >= rates.count ? rates.answersPerSecond(before) : nil
-    ratePerSecondBefore = rate
-    guard let rate, rate > 0, span.count >= rates.count else {
+    let known = before.count >= rates.count ? rates.answersPerSecond(before) : nil
+    ratePerSecondBefore = known
+    guard let rate = known, rate > 0, span.count >= rates.count else {
       (recovery, recoveredSeconds) = (nil, nil)
       return
     }
@@ -115,8 +116,9 @@ private struct FaultRates {
   let count: Int
 
   init(_ windows: [MeasurementWindow]) {
-    answers = windows.map { Double($0.completed) - Double($0.timeouts ?? 0) }
-    drained = (windows.last?.counts).map { Double($0[.ok]) - (answers.last ?? 0) } ?? 0
+    let each = windows.map { Double($0.completed) - Double($0.timeouts ?? 0) }
+    answers = each
+    drained = (windows.last?.counts).map { Double($0[.ok]) - (each.last ?? 0) } ?? 0
     step = windows[0].durationSeconds
     count = max(1, Int((FaultOutcome.rateSeconds / step).rounded()))
   }

@@ -3,6 +3,7 @@ import Report
 import TestSupport
 import Testing
 
+import struct Engine.Measurement
 @testable import Engine
 @testable import Results
 

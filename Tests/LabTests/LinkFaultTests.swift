@@ -1,7 +1,7 @@
 import TestSupport
 import Foundation
 import NATS
-import Scenario
+@testable import Scenario
 import Testing
 
 @testable import Lab
@@ -25,6 +25,16 @@ import Testing
       _ = TCPSocket.ready([socket], milliseconds: 100)
       if case .bytes(let bytes) = socket.read() { all += bytes }
       return all == Array(text.utf8)
+    }
+  }
+
+  /// Whether what is sent does not come back any more; until the silence has begun, it still does.
+  private static func fallsSilent(_ socket: Descriptor) -> Bool {
+    eventually {
+      guard socket.send(Array("x".utf8)) else { return false }
+      if TCPSocket.ready([socket], milliseconds: 300).isEmpty { return true }
+      _ = socket.read()
+      return false
     }
   }
 
@@ -69,14 +79,7 @@ import Testing
     let (talking, quiet) = (try Self.connect(link), try Self.connect(link))
     for socket in [talking, quiet] { #expect(Self.echoes(socket, "before")) }
     link.silence(true)
-    // Until it has begun, what is sent still comes back.
-    #expect(
-      eventually {
-        #expect(talking.send(Array("x".utf8)))
-        if TCPSocket.ready([talking], milliseconds: 300).isEmpty { return true }
-        _ = talking.read()
-        return false
-      })
+    #expect(Self.fallsSilent(talking))
     // A connection that is made meanwhile is accepted, and hears nothing.
     let new = try Self.connect(link)
     #expect(new.send(Array("hello".utf8)))
@@ -98,20 +101,12 @@ import Testing
     defer { link.stop() }
     // The link's own looks are over.
     #expect(eventually { over.withLock { $0 } > 0 })
-    var socket: Descriptor? = try Self.connect(link)
-    #expect(try Self.echoes(#require(socket), "before"))
+    let socket = try Self.connect(link)
+    #expect(Self.echoes(socket, "before"))
     let before = over.withLock { $0 }
     link.silence(true)
-    #expect(
-      eventually {
-        #expect(socket?.send(Array("x".utf8)) == true)
-        guard let open = socket, TCPSocket.ready([open], milliseconds: 300).isEmpty else {
-          _ = socket?.read()
-          return false
-        }
-        return true
-      })
-    socket = nil
+    #expect(Self.fallsSilent(socket))
+    shutdown(socket.raw, Int32(SHUT_WR))
     #expect(over.wait(until: .after(.milliseconds(300))) { $0 > before ? true : nil } == nil)
     link.silence(false)
     #expect(over.wait(until: .after(.seconds(30))) { $0 > before ? true : nil } == true)

@@ -53,10 +53,12 @@ import Testing
     let script = "trap 'echo half >&3; exit 0' TERM; : >\"$1\"; while :; do sleep 0.02; done"
     let load = try LoadProcess.start(order: [], arguments: ["-c", script, "load", up], program: "/bin/sh")
     var goesOn: [Bool] = []
-    let outcome = load.wait(limit: .seconds(60), every: .milliseconds(100)) {
-      goesOn.append(goesOn.count < 2 || !FileManager.default.fileExists(atPath: up))
-      return goesOn[goesOn.count - 1]
-    }
+    let outcome = load.wait(
+      limit: .seconds(60), every: .milliseconds(100),
+      onPoll: {
+        goesOn.append(goesOn.count < 2 || !FileManager.default.fileExists(atPath: up))
+        return goesOn[goesOn.count - 1]
+      })
     // It was asked until it said no, and not again.
     #expect(goesOn.count >= 3 && goesOn.firstIndex(of: false) == goesOn.count - 1)
     #expect(outcome.document == Array("half\n".utf8))

@@ -61,6 +61,28 @@ struct WorkerProcessTests {
     #expect(!worker.text.contains("s3cret"))
   }
 
+  @Test("leaves unanswered what it has, when SIGUSR1 asks it to close at once", arguments: ["1", "2"])
+  func closes(maxWorkers: String) throws {
+    let broker = try Broker()
+    let worker = try Worker(
+      ["--name", "p", "--servers", broker.url, "--max-workers", maxWorkers],
+      environment: ["NYLON_PLUGIN_CONFIG={\"work_us\": 20000}"])
+    worker.wait(for: "started successfully\n")
+    let requests = try (0..<200).map { index in
+      try WorkerMessage(
+        requestID: RequestID(high: 1, low: UInt64(index)), sessionID: 1, phase: .requestFilter,
+        timestampMilliseconds: 1, headers: [KeyValue(key: "entry", value: "work")]
+      ).encoded()
+    }
+    // 20 ms each: most are still waiting then.
+    let answered = try NATSHost(broker.url).burst("nylon.plugin.p.request_filter", requests) {
+      kill(worker.pid, SIGUSR1)
+    }
+    #expect(answered < requests.count)
+    #expect(worker.exitCode() == 0)
+    #expect(!worker.text.contains("gave up draining"))
+  }
+
   @Test("takes the group from the environment")
   func environmentGroup() throws {
     let broker = try Broker()

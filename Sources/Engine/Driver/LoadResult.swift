@@ -162,7 +162,8 @@ extension LoadResult {
   /// in which the schedule wanted it or the process died.
   package static func loseTheRest(of order: LoadOrder, in area: RecordingArea, died time: UInt64) {
     let isOnePhase = PhaseStep.steps(of: order).count == 1
-    let start = area.measureStart - min(area.measureStart, UInt64(order.warmupSeconds * 1e9))
+    // By the order's times, since a plugin may have written over those of the record.
+    let (warmup, measured) = (UInt64(order.warmupSeconds * 1e9), UInt64(order.measureSeconds * 1e9))
     for thread in 0..<area.layout.threads where area.measureStart > 0 {
       let recorder = area.threadRecorder(thread)
       let counts = recorder.counts(scope: 0)
@@ -178,8 +179,8 @@ extension LoadResult {
           thread: thread, threads: order.effectiveThreads)
       else { continue }
       var sent = counts[.sent]
-      while case let wanted = start &+ schedule.next(), wanted < area.measureEnd {
-        guard wanted >= area.measureStart else { continue }
+      while case let wanted = schedule.next(), wanted < warmup + measured {
+        guard wanted >= warmup else { continue }
         if sent > 0 {
           sent -= 1
           continue
@@ -188,7 +189,9 @@ extension LoadResult {
           recorder.add(.sent, scope: scope)
           recorder.add(.lost, scope: scope)
         }
-        if let place = recorder.window(at: wanted) { recorder.record(window: place).add(.lost) }
+        if let place = recorder.window(at: area.measureStart &+ (wanted - warmup)) {
+          recorder.record(window: place).add(.lost)
+        }
       }
     }
   }

@@ -109,7 +109,7 @@ final class NATSTransport: SessionTransport {
         made.append(
           try PoolConnection(
             // The run's own brokers are named in the order in which they are to be tried.
-            place: place, first: spec.servers.isEmpty ? 0 : thread + place, servers: order.servers,
+            place: place, first: order.brokerPIDs.isEmpty ? thread + place : 0, servers: order.servers,
             security: security,
             subjects: subjects, epoll: epoll, slotCount: count, longestRequest: contexts.longestRequest))
       }

@@ -1,3 +1,4 @@
+import Nylon
 import Scenario
 import Testing
 

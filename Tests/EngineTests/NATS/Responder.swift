@@ -129,6 +129,7 @@ func callMap(
 /// A load on a pool.
 struct NATSLoad {
   var load = LoadShape.closed(concurrency: 4)
+  var handler = "h"
   var phases: [Phase] = [.requestFilter]
   var threads = 1
   var connections = 1
@@ -144,7 +145,7 @@ struct NATSLoad {
 
   func order(_ url: String) -> LoadOrder {
     let target = Target(
-      name: "t", plugin: "p", handler: "h", transport: .nats(spec), phases: phases,
+      name: "t", plugin: "p", handler: handler, transport: .nats(spec), phases: phases,
       loads: [load], policies: Dictionary(uniqueKeysWithValues: Phase.session.map { ($0, policy) }),
       maxInFlight: 256, verify: verify, decompose: decompose)
     return LoadOrder(
@@ -170,6 +171,12 @@ struct NATSLoad {
   /// - Parameter isWarm: bytes that the load threads allocate are counted from the answer on that finds the load warm.
   func run(
     _ servers: String..., isWarm: Bool = false, until enough: (@Sendable (LoadGlance) -> Bool)? = nil
+  ) throws -> Engine.Measurement {
+    try run(servers: servers, isWarm: isWarm, until: enough)
+  }
+
+  func run(
+    servers: [String], isWarm: Bool = false, until enough: (@Sendable (LoadGlance) -> Bool)? = nil
   ) throws -> Engine.Measurement {
     var order = order(servers[0])
     order.servers = servers
