@@ -23,7 +23,9 @@ private struct Page {
     try tree.nodes(forXPath: path).compactMap { $0 as? XMLElement }
   }
 
-  func texts(_ path: String) throws -> [String] { try elements(path).map { $0.stringValue ?? "" } }
+  func texts(_ path: String) throws -> [String] {
+    try elements(path).map { ($0.stringValue ?? "").replacing("\u{a0}", with: " ") }
+  }
 
   /// The marks of a series in the chart whose title begins like this.
   func marks(_ title: String, _ series: String) throws -> [Mark] {
@@ -113,6 +115,15 @@ struct ReportChartTests {
     #expect(stated.map(\.y) == [800, 2500, 4000])
     #expect(stated.map(\.low) == [720, 2000, 3000])
     #expect(stated.map(\.high) == [880, 3000, 5000])
+  }
+
+  @Test("tell 36 series apart by colour and shape")
+  func looks() {
+    let looks = (0..<36).map { style in
+      let series = Chart.Series(name: "", style: style, form: .dots, points: [])
+      return "\(series.classes.prefix { $0 != " " }) \(series.shape)"
+    }
+    #expect(Set(looks).count == 36)
   }
 
   @Test("over time have the intervals of the stored run")
