@@ -20,14 +20,16 @@ struct RateSearch {
     document.scenario.targets.lazy.compactMap { target -> Step? in
       guard let level = target.objective else { return nil }
       let mine = document.measurements.filter { $0.target == target.name }
-      return next(for: target, level, mine).map { load in
+      return next(for: target, level, mine, seconds: document.scenario.measureSeconds).map { load in
         let replicate = mine.filter { $0.load == load.label }.map(\.replicate).max() ?? 0
         return Step(target: target, load: load, replicate: replicate + 1, isOfSearch: true)
       }
     }.first
   }
 
-  private func next(for target: Target, _ level: ServiceLevel, _ mine: [Engine.Measurement]) -> LoadShape? {
+  private func next(
+    for target: Target, _ level: ServiceLevel, _ mine: [Engine.Measurement], seconds: Double
+  ) -> LoadShape? {
     // A scenario of open loads alone does not say where to begin.
     guard mine.contains(where: { $0.offeredRatePerSecond == nil }) else {
       return .closed(concurrency: min(64, target.maxInFlight))
@@ -41,7 +43,7 @@ struct RateSearch {
     }
     let failedAgain = trials.count { !$0.isServed && $0.said > 1 }
     if trials.count < min(Self.mostTries + failedAgain, Self.mostRates),
-      let rate = Self.nextRate(highest: highest, bracket),
+      let rate = Self.nextRate(highest: highest, lowest: level.fewestSamples / seconds, bracket),
       !trials.contains(where: { $0.ratePerSecond == rate })
     {
       return open(rate)
@@ -52,13 +54,14 @@ struct RateSearch {
     }.map { open($0.ratePerSecond) }
   }
 
-  /// The next rate to try, where `highest` was reached in closed loads; nil when it is known well enough. A rate
-  /// of which nothing can be said bounds the search as one that is not served.
-  private static func nextRate(highest: Double, _ bracket: RateBracket) -> Double? {
+  /// The next rate to try, where `highest` was reached in closed loads; nil when it is known well enough, or a
+  /// lower one than `lowest` would be next. A rate of which nothing can be said bounds the search as one that is
+  /// not served.
+  private static func nextRate(highest: Double, lowest: Double, _ bracket: RateBracket) -> Double? {
     switch (bracket.served?.ratePerSecond, bracket.above?.ratePerSecond) {
     case (nil, nil): round(highest / 2)
     case (let low?, nil): low < highest ? round(min(low * 1.5, highest)) : nil
-    case (nil, let high?): high > highest / 100 ? round(high / 2) : nil
+    case (nil, let high?): high > max(highest / 100, 2 * lowest) ? round(high / 2) : nil
     case (let low?, let high?):
       high / low > RateBracket.closeEnough ? round((low * high).squareRoot()) : nil
     }

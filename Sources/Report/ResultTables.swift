@@ -558,6 +558,7 @@ extension ResultTables {
     @Sendable func verdict(_ row: Row) -> Cell {
       if row.trial.said == 0 { return Cell("not known: \(row.trial.doubt ?? "")", .unsure) }
       guard row.trial.isDecided else { return Cell("tried", .unsure) }
+      if row.trial.isUnsure { return Cell("not sure", .unsure) }
       return row.trial.isServed ? Cell("holds", .good) : Cell("does not hold", .bad)
     }
     let columns: [Column<Row>] = [

@@ -38,10 +38,16 @@ extension ServiceLevel {
     return isUnder || codes.isEmpty ? isUnder : nil
   }
 
+  /// Samples that show a percentile: ten lie beyond it, with a fifth more for arrivals by chance.
+  package var fewestSamples: Double {
+    SummaryRow.column(metric)?.percentile.map { 12 / (1 - $0 / 100) } ?? 0
+  }
+
   /// Why ``isServed(_:)`` cannot be said, in words.
   fileprivate func doubt(_ measurement: Measurement) -> String {
     guard measurement.invalidReasons.isEmpty else { return measurement.invalidCodes }
-    return measurement.figure(metric) == nil ? "too few samples" : "the generator was late"
+    return measurement.figure(metric) == nil
+      ? "too few samples, measure for longer" : "the generator was late"
   }
 }
 
@@ -90,11 +96,15 @@ package struct RateTrial: Codable, Sendable, Equatable {
     return said > 0 && said - held <= allowed
   }
 
+  /// Whether the median keeps the service level, though its interval may not.
+  package var isUnsure: Bool { !isServed && held * 2 >= said }
+
   /// Such as `33,000 does not: 2 of 6`, of a rate that is not served.
   fileprivate var unservedText: String {
     let rate = Number.grouped(ratePerSecond) ?? "?"
     guard said > 0 else { return "nothing can be said of \(rate): \(doubt ?? "no replicate")" }
-    let why = unreached * 2 > said ? "is not answered in full" : "does not"
+    let why =
+      unreached * 2 > said ? "is not answered in full" : isUnsure ? "is not sure to" : "does not"
     return "\(rate) \(why): \(held) of \(said)"
   }
 }
@@ -145,7 +155,7 @@ package struct ObjectiveResult: Codable, Sendable, Equatable {
     case unconfirmed
     /// No rate that was tried keeps it.
     case notHeld = "not_held"
-    /// No rate was tried, or nothing can be said of the lowest.
+    /// No rate was tried, or nothing can be said of any.
     case notSearched = "not_searched"
   }
 
@@ -166,7 +176,8 @@ package struct ObjectiveResult: Codable, Sendable, Equatable {
     (rate, above) = (bracket.served, bracket.above)
     let isKnownAbove = bracket.above.map { $0.said > 0 } ?? false
     guard let served = bracket.served else {
-      verdict = isKnownAbove ? .notHeld : .notSearched
+      let failed = bracket.trials.first { $0.said > 0 }
+      (above, verdict) = (failed ?? above, failed == nil ? .notSearched : .notHeld)
       return
     }
     let isReached = served.ratePerSecond * RateBracket.closeEnough >= bracket.reached ?? .infinity

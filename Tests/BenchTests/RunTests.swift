@@ -298,6 +298,16 @@ struct ObjectiveSearchTests {
     )
   }
 
+  @Test("tries no rate that is too low for the samples that a percentile takes")
+  func samples() throws {
+    let level = ServiceLevel(metric: "response_p99_us", microseconds: 1000)
+    let run = search(objective: level) { _, _ in false }
+    let rates = run.measurements.compactMap(\.offeredRatePerSecond)
+    let lowest = try #require(rates.min())
+    #expect(lowest * run.scenario.measureSeconds >= 1000 && lowest > 200, "\(rates)")
+    #expect(try result(run).verdict == .notHeld)
+  }
+
   @Test("ends with six replicates of the highest rate that keeps it, and of the next one that does not")
   func found() throws {
     let run = search { rate, _ in rate <= 9000 }

@@ -237,7 +237,10 @@ struct SweepTests {
         == "'nats' holds 2 ms at p50 at least up to 2,000 requests/s (6 of 6 replicates; no higher rate was "
         + "tried).")
     #expect(try result(trial(3500, held: 6, of: 6)).verdict == .unbounded)
-    let nothing = try result(disturbed(500, 3) + trial(3000, held: 0, of: 6))
+    let failed = try result(disturbed(500, 3) + trial(3000, held: 3, of: 6))
+    #expect(failed.verdict == .notHeld)
+    #expect(failed.sentence.hasSuffix("at any rate that was tried (3,000 is not sure to: 3 of 6)."))
+    let nothing = try result(disturbed(500, 3))
     #expect(nothing.verdict == .notSearched)
     #expect(
       nothing.sentence
