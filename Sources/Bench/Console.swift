@@ -49,7 +49,7 @@ enum Console {
 struct OutputError: Error, CustomStringConvertible {
   let why: String
   var description: String {
-    "standard output cannot be written: \(why). Write it to another place; what was measured is in the run's folder."
+    "standard output cannot be written: \(why). Write to another place; a run has what it measured in its folder."
   }
 }
 

@@ -212,7 +212,11 @@ package enum Answer {
       .other("ratio") { Number.significant($0.row.ratio, 3) },
       .other("interval") { Number.range($0.row.ratioLow, $0.row.ratioHigh) },
       .toned("verdict") { one in
-        Cell(one.row.verdictText, one.row.verdict == .unclear ? .unsure : .plain)
+        let row = one.row
+        if row.aValue == nil || row.bValue == nil {
+          return Cell(SummaryRow.column(row.metric)?.percentile == nil ? "not known" : "few samples", .unsure)
+        }
+        return Cell(row.verdictText, row.verdict == .unclear ? .unsure : .plain)
       },
     ]
     return ReportTable(
@@ -301,7 +305,7 @@ package enum Answer {
     let overall = document.claims.filter { $0.isOverall && $0.verdict != .holds && $0.verdict != .fails }
       .filter { !$0.documented.isEmpty }
     let columns: [Column<ClaimVerdict>] = [
-      .text("", \.id), .other("documented") { "\($0.documented) \($0.unit)" },
+      .text("", \.id), .other("documented", \.stated),
       .other("measured") { Number.significant($0.measured, 3).map { "\($0)" } },
       .other("interval") { Number.range($0.low, $0.high) },
       .toned("verdict") { Cell($0.verdict.rawValue, $0.verdict.tone) },
@@ -368,9 +372,12 @@ package enum Answer {
       lines.append("Not usable: \(names)\(invalid.count > 2 ? " and \(invalid.count - 2) more" : "").")
     }
     if let rounds = document.rounds, rounds.open > 0 {
-      lines.append(
-        "Inconclusive or unclear: more rounds help (--rounds 6..\(max(12, rounds.made) * 2) --budget 20m), or a "
-          + "quieter machine.")
+      let fewest = Statistics.fewestReplicates
+      let remedy =
+        rounds.made < fewest
+        ? "a verdict takes \(fewest) rounds or more (--rounds \(fewest)..12, without --quick)."
+        : "more rounds help (--rounds 6..\(max(12, rounds.made) * 2) --budget 20m), or a quieter machine."
+      lines.append("Inconclusive or unclear: \(remedy)")
     }
     let report = "Report: \(folder)/report.html"
     let hint = " (all tables here: --details)"

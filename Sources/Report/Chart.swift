@@ -68,7 +68,10 @@ struct Chart {
     var classes: String {
       (style < 0 ? "doc" : "s\(style % 6)") + (isDashed || style >= 6 ? " dashed" : "")
     }
-    var shape: String { style < 0 ? Self.star : Self.shapes[style % Self.shapes.count] }
+    /// A series of an earlier one's colour has another shape.
+    var shape: String {
+      style < 0 ? Self.star : Self.shapes[(style + style / Self.shapes.count) % Self.shapes.count]
+    }
 
     /// Outlines around the point where a path stands.
     private static let shapes = [

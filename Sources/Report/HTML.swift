@@ -54,7 +54,12 @@ enum HTMLReport {
   }
 
   private static func element(_ name: String, kind: String = "", text: String) -> String {
-    element(name, kind: kind, [escaped(text)])
+    element(name, kind: kind, [prose(text)])
+  }
+
+  /// The text without markup, no line of which ends between a number and its unit.
+  private static func prose(_ text: String) -> String {
+    escaped(text).replacing(#/(\d) (ns|µs|ms|s|%)(?!\w)/#) { "\($0.1)\u{a0}\($0.2)" }
   }
 
   private static func paragraphs(_ all: [String], kind: String = "") -> String {
@@ -144,7 +149,7 @@ enum HTMLReport {
       },
     ]
     let measured: [Column<ClaimVerdict>] = [
-      .other("stated") { "\($0.documented) \($0.unit)" }, .significant("measured", digits: 3, \.measured),
+      .other("stated", \.stated), .significant("measured", digits: 3, \.measured),
       .other("95 % interval") { Number.range($0.low, $0.high) },
     ]
     func promises(_ title: String, _ verdicts: [ClaimVerdict.Verdict]) -> ReportTable {
@@ -174,7 +179,8 @@ enum HTMLReport {
     let content = section.tables.map(render) + [words]
     guard section.isFolded else { return element("section", [element("h2", text: section.title)] + content) }
     let (tables, rows) = (section.tables.count, section.tables.reduce(0) { $0 + $1.rows.count })
-    return folded(section.title + (rows > 0 ? ": \(tables) tables, \(rows) rows" : ""), content)
+    let size = ": \(tables) table\(tables == 1 ? "" : "s"), \(rows) row\(rows == 1 ? "" : "s")"
+    return folded(section.title + (rows > 0 ? size : ""), content)
   }
 
   private static func render(_ table: ReportTable) -> String {
@@ -184,7 +190,7 @@ enum HTMLReport {
           column < table.textColumns ? nil : "number", cell.tone == .plain ? nil : cell.tone.rawValue,
         ].compactMap { $0 }.joined(separator: " ")
         let attribute = classes.isEmpty ? "" : " class=\"\(classes)\""
-        return "<\(tag)\(attribute)>\(escaped(cell.text == "" ? "" : cell.shown))</\(tag)>"
+        return "<\(tag)\(attribute)>\(prose(cell.text == "" ? "" : cell.shown))</\(tag)>"
       }
       return element("tr", all)
     }

@@ -23,7 +23,7 @@ enum HTMLStyle {
     h1{font-size:1.8rem;line-height:1.2;letter-spacing:-.015em;margin:.3rem 0 .5rem;text-wrap:balance}
     h2{font-size:1.35rem;line-height:1.3;margin:3rem 0 1rem}
     h3{font-size:1.1rem;line-height:1.3;margin:0 0 .6rem}
-    p{margin:.4rem 0;max-width:80ch;overflow-wrap:break-word}
+    p{margin:.4rem 0;max-width:80ch;overflow-wrap:break-word;text-wrap:pretty}
     .run{color:var(--faint);font-size:.85rem;margin:0}
     .lead{font-size:1rem;max-width:125ch}
     .note{color:var(--faint);font-size:.85rem;max-width:110ch}
@@ -36,7 +36,7 @@ enum HTMLStyle {
     .pair>:only-child{grid-column:1/-1}.pair table{font-size:.85rem}.pair td,.pair th{padding:.15rem .5rem .15rem 0}.pair td:first-child{white-space:nowrap}
     .good{color:var(--good)}.bad{color:var(--bad)}.unsure{color:var(--unsure)}
     td.good,td.bad,td.unsure{font-weight:600}
-    .good::before{content:"✓ "}.bad::before{content:"✗ "}.unsure::before{content:"? "}
+    .good::before{content:"✓\\a0"}.bad::before{content:"✗\\a0"}.unsure::before{content:"?\\a0"}
     .scroll{overflow-x:auto;margin:.8rem 0}
     table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums;font-size:.88rem}
     caption{text-align:left;font-weight:600;padding:.3rem 0;font-size:.95rem}
@@ -68,7 +68,8 @@ enum HTMLStyle {
     @media(max-width:1000px){.cards,.pair,figure{grid-template-columns:minmax(0,1fr)}.pair{gap:.5rem}figure{gap:.8rem}}
     @media(max-width:600px){main{padding:1rem 1rem 3rem}h1{font-size:1.45rem}.lead{font-size:.92rem;line-height:1.4}.cards{gap:.6rem}
     .card{padding:.6rem .8rem;font-size:.88rem}.card p{line-height:1.4}
-    .plot text,.plot .axis{font-size:20px}.plot .wide{display:none}
+    .plot text,.plot .axis{font-size:20px}.plot .inside{font-size:16px}.plot .wide{display:none}
+    .pair .number,.pair td:first-child{white-space:normal}
     td,th{padding-right:.5rem}dl{grid-template-columns:1fr}dd{margin-bottom:.3rem}}
     @media print{\(light)
     body{font-size:10pt}main{max-width:none;padding:0}.print{display:block}

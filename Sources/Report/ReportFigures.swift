@@ -181,7 +181,7 @@ extension ReportFigures {
     return (document.implied ?? []).compactMap { pair in
       guard places.insert([pair.ratePerSecond, pair.latencyMicroseconds]).inserted else { return nil }
       let claim = document.claims.first { $0.id == pair.claim && $0.isOverall }
-      let range = claim.map { "\($0.documented) \($0.unit)" } ?? Headline.time(pair.latencyMicroseconds)
+      let range = claim.map(\.stated) ?? Headline.time(pair.latencyMicroseconds)
       let words = "\(range) at \(Number.grouped(pair.ratePerSecond) ?? "") req/s"
       return Chart.Point(
         x: pair.ratePerSecond, y: pair.latencyMicroseconds, ends: claim?.documentedMicroseconds,

@@ -551,12 +551,14 @@ extension ResultTables {
     typealias Row = (result: ObjectiveResult, trial: RateTrial)
     let results = ObjectiveResult.all(document)
     let rows = results.flatMap { result -> [Row] in
-      RateTrial.all(document.measurements, result.target, result.objective).map {
+      RateBracket(document.measurements, result.target, result.objective).trials.map {
         (result: result, trial: $0)
       }
     }
     @Sendable func verdict(_ row: Row) -> Cell {
+      if row.trial.said == 0 { return Cell("not known: \(row.trial.doubt ?? "")", .unsure) }
       guard row.trial.isDecided else { return Cell("tried", .unsure) }
+      if row.trial.isUnsure { return Cell("not sure", .unsure) }
       return row.trial.isServed ? Cell("holds", .good) : Cell("does not hold", .bad)
     }
     let columns: [Column<Row>] = [

@@ -181,6 +181,9 @@ package struct ClaimVerdict: Codable, Sendable, Equatable {
 
   package var isOverall: Bool { condition == Self.overall }
 
+  /// The documented range with its unit, as reports show it: `90 to 110 µs`.
+  package var stated: String { "\(documented) \(unit == "us" ? "µs" : unit)" }
+
   /// Whether it is about a target; of runs without `target` by the condition, which ends with its name.
   package func isAbout(_ name: String) -> Bool {
     target.map { $0 == name } ?? condition.hasSuffix(" \(name)")

@@ -400,7 +400,7 @@ extension Column<SummaryRow> {
   }
 
   /// The percentile of a column such as `response_p999_us`; nil of others.
-  var percentile: Double? {
+  package var percentile: Double? {
     let words = name.split(separator: "_")
     guard words.count == 3, words[1].hasPrefix("p") else { return nil }
     return ["p50": 50, "p90": 90, "p99": 99, "p999": 99.9][String(words[1])]

@@ -27,7 +27,8 @@ extension ServiceLevel {
   /// schedule wanted a request: what is served all the same is served.
   package func isServed(_ measurement: Measurement) -> Bool? {
     let codes = Set(measurement.invalidReasons.map(\.code))
-    if codes.contains(.saturated) { return false }
+    // What disturbed a replicate may also have kept it from its rate.
+    if codes.contains(.saturated), !measurement.isDisturbed { return false }
     guard let figure = measurement.figure(metric) else { return nil }
     let isUnder = holds(figure)
     let service = SummaryRow.column(metric)?.serviceTime.flatMap { measurement.figure($0) }
@@ -35,6 +36,18 @@ extension ServiceLevel {
     if !isUnder, let service, holds(service) { return nil }
     guard codes.allSatisfy({ $0.level == .condition || $0.level == .figure }) else { return nil }
     return isUnder || codes.isEmpty ? isUnder : nil
+  }
+
+  /// Samples that show a percentile: ten lie beyond it, with a fifth more for arrivals by chance.
+  package var fewestSamples: Double {
+    SummaryRow.column(metric)?.percentile.map { 12 / (1 - $0 / 100) } ?? 0
+  }
+
+  /// Why ``isServed(_:)`` cannot be said, in words.
+  fileprivate func doubt(_ measurement: Measurement) -> String {
+    guard measurement.invalidReasons.isEmpty else { return measurement.invalidCodes }
+    return measurement.figure(metric) == nil
+      ? "too few samples, measure for longer" : "the generator was late"
   }
 }
 
@@ -56,16 +69,21 @@ package struct RateTrial: Codable, Sendable, Equatable {
   package var low: Double?
   /// The upper end of the median's interval, microseconds; nil with too few replicates.
   package var high: Double?
+  /// Why nothing can be said of the other replicates, such as `steal`; nil where something can be said of all.
+  package var doubt: String?
 
   init(_ rate: Double, _ replicates: [Measurement], _ level: ServiceLevel) {
     ratePerSecond = rate
-    let verdicts = replicates.compactMap(level.isServed)
-    (held, said, measured) = (verdicts.count { $0 }, verdicts.count, replicates.count)
-    unreached = replicates.count { $0.has(.saturated) }
-    let figures = replicates.filter { level.isServed($0) != nil }.compactMap { $0.figure(level.metric) }
+    let clear = replicates.filter { level.isServed($0) != nil }
+    held = clear.count { level.isServed($0) == true }
+    (said, measured) = (clear.count, replicates.count)
+    unreached = clear.count { $0.has(.saturated) }
+    let figures = clear.compactMap { $0.figure(level.metric) }
     median = Statistics.median(figures)
     let interval = Statistics.medianInterval(figures)
     (low, high) = (interval?.low, interval?.high)
+    let doubts = replicates.filter { level.isServed($0) == nil }.map(level.doubt).uniqued()
+    doubt = doubts.isEmpty ? nil : doubts.joined(separator: ", ")
   }
 
   /// Whether there are replicates enough for an interval.
@@ -78,22 +96,48 @@ package struct RateTrial: Codable, Sendable, Equatable {
     return said > 0 && said - held <= allowed
   }
 
-  fileprivate var heldText: String { "\(held) of \(said)" }
+  /// Whether the median keeps the service level, though its interval may not.
+  package var isUnsure: Bool { !isServed && held * 2 >= said }
 
-  /// The open loads of a target that were measured, the lowest rate first.
-  package static func all(_ measurements: [Measurement], _ target: String, _ level: ServiceLevel)
-    -> [RateTrial]
-  {
-    let open = measurements.filter { one in
-      one.target == target && one.ramp == nil
+  /// Such as `33,000 does not: 2 of 6`, of a rate that is not served.
+  fileprivate var unservedText: String {
+    let rate = Number.grouped(ratePerSecond) ?? "?"
+    guard said > 0 else { return "nothing can be said of \(rate): \(doubt ?? "no replicate")" }
+    let why =
+      unreached * 2 > said ? "is not answered in full" : isUnsure ? "is not sure to" : "does not"
+    return "\(rate) \(why): \(held) of \(said)"
+  }
+}
+
+/// What is known of a target's rates under a service level, for the search and for its answer.
+package struct RateBracket: Sendable {
+  /// Rates within this factor are taken for the same.
+  package static let closeEnough = 1.05
+
+  /// The open loads that were measured, the lowest rate first.
+  package let trials: [RateTrial]
+  /// The highest rate that closed loads reached; nil without one.
+  package let reached: Double?
+  /// The highest rate that keeps the service level.
+  package let served: RateTrial?
+  /// The lowest rate over it: it does not keep the service level, or nothing can be said of it.
+  package let above: RateTrial?
+
+  package init(_ measurements: [Measurement], _ target: String, _ level: ServiceLevel) {
+    let mine = measurements.filter { $0.target == target }
+    reached = mine.filter { $0.offeredRatePerSecond == nil }.compactMap(\.throughputPerSecond).max()
+    let open = mine.filter { one in
+      one.ramp == nil
         && one.offeredRatePerSecond.map {
           one.load == LoadShape.open(ratePerSecond: $0, arrivals: .poisson).label
-        }
-          == true
+        } == true
     }
-    return Set(open.compactMap(\.offeredRatePerSecond)).sorted().map { rate in
+    let trials = Set(open.compactMap(\.offeredRatePerSecond)).sorted().map { rate in
       RateTrial(rate, open.filter { $0.offeredRatePerSecond == rate }, level)
     }
+    let served = trials.last(where: \.isServed)
+    above = trials.first { $0.ratePerSecond > served?.ratePerSecond ?? 0 }
+    (self.trials, self.served) = (trials, served)
   }
 }
 
@@ -105,11 +149,13 @@ package struct ObjectiveResult: Codable, Sendable, Equatable {
     case held
     /// `rate` keeps it in enough replicates, and is as much as closed loads reach.
     case unbounded
+    /// `rate` keeps it in enough replicates, and what a higher rate does is not known.
+    case atLeast = "at_least"
     /// `rate` keeps it in too few replicates to be sure.
     case unconfirmed
     /// No rate that was tried keeps it.
     case notHeld = "not_held"
-    /// No rate was tried.
+    /// No rate was tried, or nothing can be said of any.
     case notSearched = "not_searched"
   }
 
@@ -121,18 +167,27 @@ package struct ObjectiveResult: Codable, Sendable, Equatable {
   package var verdict: Verdict
   /// The highest rate that keeps it; nil without one.
   package var rate: RateTrial?
-  /// The lowest rate over it that does not; nil without one.
+  /// The lowest rate over it: it does not keep it, or nothing can be said of it. Nil without one.
   package var above: RateTrial?
 
   init(_ target: String, _ level: ServiceLevel, _ measurements: [Measurement]) {
     (self.target, objective) = (target, level)
-    let trials = RateTrial.all(measurements, target, level)
-    let best = trials.last(where: \.isServed)
-    let next = trials.first { !$0.isServed && $0.said > 0 && $0.ratePerSecond > best?.ratePerSecond ?? 0 }
-    (rate, above) = (best, next)
-    verdict =
-      best.map { $0.isDecided ? (next == nil ? .unbounded : .held) : .unconfirmed }
-      ?? (next == nil ? .notSearched : .notHeld)
+    let bracket = RateBracket(measurements, target, level)
+    (rate, above) = (bracket.served, bracket.above)
+    let isKnownAbove = bracket.above.map { $0.said > 0 } ?? false
+    guard let served = bracket.served else {
+      let failed = bracket.trials.first { $0.said > 0 }
+      (above, verdict) = (failed ?? above, failed == nil ? .notSearched : .notHeld)
+      return
+    }
+    let isReached = served.ratePerSecond * RateBracket.closeEnough >= bracket.reached ?? .infinity
+    if !served.isDecided {
+      verdict = .unconfirmed
+    } else if isKnownAbove {
+      verdict = .held
+    } else {
+      verdict = bracket.above == nil && isReached ? .unbounded : .atLeast
+    }
   }
 
   /// Of each target that has an objective.
@@ -147,27 +202,27 @@ package struct ObjectiveResult: Codable, Sendable, Equatable {
   /// Such as `'nats' holds 5 ms at p99 up to 31,000 requests/s (6 of 6 replicates; 33,000 does not: 2 of 6).`
   package var sentence: String {
     let shown = rate.flatMap { Number.grouped($0.ratePerSecond) } ?? "?"
-    let held = rate.map { "\($0.heldText) replicates" } ?? ""
-    let beyond = above.map { one in
-      let rate = Number.grouped(one.ratePerSecond) ?? "?"
-      let why = one.unreached * 2 > one.said ? "is not answered in full" : "does not"
-      return "\(rate) \(why): \(one.heldText)"
-    }
-    let facts = [held, beyond].compactMap { $0 }.joined(separator: "; ")
+    let held = rate.map { "\($0.held) of \($0.said)" + ($0.said == 1 ? " replicate" : " replicates") }
+    let facts = [held, above?.unservedText].compactMap { $0 }.joined(separator: "; ")
+    let words = objective.words
     switch verdict {
-    case .held: return "'\(target)' holds \(objective.words) up to \(shown) requests/s (\(facts))."
+    case .held: return "'\(target)' holds \(words) up to \(shown) requests/s (\(facts))."
     case .unbounded:
       return
-        "'\(target)' holds \(objective.words) up to \(shown) requests/s (\(facts)), as much as its closed loads "
+        "'\(target)' holds \(words) up to \(shown) requests/s (\(facts)), as much as its closed loads "
         + "reach: this objective is no limit to it."
+    case .atLeast:
+      let more = above == nil ? "; no higher rate was tried" : ""
+      return "'\(target)' holds \(words) at least up to \(shown) requests/s (\(facts)\(more))."
     case .unconfirmed:
       return
-        "'\(target)': \(shown) requests/s is the highest rate that was tried and holds \(objective.words), not "
-        + "confirmed by \(Statistics.fewestReplicates) replicates (\(facts))."
-    case .notHeld:
-      return "'\(target)' does not hold \(objective.words) at any rate that was tried (\(beyond ?? ""))."
+        "'\(target)' held \(words) up to \(shown) requests/s (\(facts)); "
+        + "\(Statistics.fewestReplicates) replicates would confirm it."
+    case .notHeld: return "'\(target)' does not hold \(words) at any rate that was tried (\(facts))."
     case .notSearched:
-      return "'\(target)': nothing can be said of \(objective.words): no rate has a usable measurement."
+      return
+        "'\(target)': whether it holds \(words) is not known: "
+        + "\(above?.unservedText ?? "no rate was tried")."
     }
   }
 }

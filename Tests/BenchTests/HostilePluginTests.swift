@@ -48,4 +48,18 @@ import Testing
     #expect(!measurement.has(.pluginCrashed), "\(measurement.invalidReasons)")
     #expect(measurement.counts.areAllRight)
   }
+
+  @Test("A program that a plugin starts inherits no descriptor of ours")
+  func inherited() throws {
+    let measurement = try measure(
+      CPlugin(
+        initialize: """
+          for (int fd = 3; fd < 256; fd++) {
+            int flags = fcntl(fd, F_GETFD);
+            if (flags >= 0 && !(flags & FD_CLOEXEC)) { fprintf(stderr, "%d is inherited\\n", fd); abort(); }
+          }
+          """))
+    #expect(!measurement.has(.pluginCrashed), "\(measurement.invalidReasons)")
+    #expect(measurement.counts.areAllRight)
+  }
 }

@@ -225,44 +225,17 @@ struct SweepTests {
     let error = #expect(throws: (any Error).self) { try SweepCommand.parse(["s.yaml", argument, "many"]) }
     #expect(SweepCommand.message(for: try #require(error)).hasPrefix("\(argument) must be"))
   }
-
-  /// All rates that a search tries, where every rate up to `capacity` is served.
-  private func tried(capacity: Double, highest: Double) -> [RateSearch.Try] {
-    var tries: [RateSearch.Try] = []
-    while tries.count < 20, let rate = RateSearch.nextRate(highest: highest, tries: tries) {
-      tries.append(RateSearch.Try(rate: rate, isServed: rate <= capacity))
-    }
-    return tries
-  }
-
-  @Test("The search closes in on the highest rate that is served, in eight tries at most")
-  func search() throws {
-    for capacity in [700.0, 5300, 9000] {
-      let tries = tried(capacity: capacity, highest: 10_000)
-      #expect(tries.count <= 8)
-      let best = try #require(tries.filter(\.isServed).map(\.rate).max())
-      #expect(best <= capacity && best > capacity * 0.9, "\(capacity): \(tries)")
-    }
-  }
-
-  @Test("The search starts at half, ends at what closed loads reached, and gives up at a hundredth")
-  func bounds() {
-    #expect(RateSearch.nextRate(highest: 10_000, tries: []) == 5000)
-    #expect(tried(capacity: .infinity, highest: 10_000).map(\.rate).max() == 10_000)
-    let none = tried(capacity: 0, highest: 10_000)
-    #expect(none.allSatisfy { !$0.isServed } && (none.last?.rate ?? 0) <= 200)
-  }
 }
 
 @Suite("The search for the highest rate that keeps an objective")
 struct ObjectiveSearchTests {
   private static let level = ServiceLevel(metric: "response_p50_us", microseconds: 1000)
 
-  /// Searches to the end; `serves` says of a rate and a replicate whether it keeps the objective. Closed loads reach 20,000
-  /// requests a second.
+  /// Searches to the end; `serves` says of a rate and a replicate whether it keeps the objective, nil where a
+  /// disturbance hides that. Closed loads reach 20,000 requests a second.
   private func search(
-    closedLoads: Int = 1, confirms: Bool = true, objective: ServiceLevel? = Self.level, disturbed: Int = 0,
-    serves: (Double, Int) -> Bool
+    closedLoads: Int = 1, confirms: Bool = true, objective: ServiceLevel? = Self.level,
+    serves: (Double, Int) -> Bool?
   ) -> RunDocument {
     var subject = target("a")
     subject.objective = objective
@@ -280,11 +253,11 @@ struct ObjectiveSearchTests {
         Issue.record("no end: \(names([step]))")
         break
       }
-      var isServed = true
+      var isServed: Bool? = true
       if case .open(let rate, _) = step.load { isServed = serves(rate, step.replicate) }
       var one = replicate(
-        step, microseconds: step.load.isOpen ? (isServed ? 500 : 3000) : 100,
-        invalid: step.load.isOpen && step.replicate <= disturbed ? [.steal] : [])
+        step, microseconds: step.load.isOpen ? (isServed == true ? 500 : 3000) : 100,
+        invalid: isServed == nil ? [.steal] : [])
       if case .open(let rate, _) = step.load { one.offeredRatePerSecond = rate }
       one.search = true
       run.measurements.append(one)
@@ -295,6 +268,44 @@ struct ObjectiveSearchTests {
 
   private func result(_ run: RunDocument) throws -> ObjectiveResult {
     try #require(run.objectives?.first { $0.target == "a" })
+  }
+
+  @Test(
+    "begins at half of what closed loads reach, and closes in within eight tries",
+    arguments: [1400.0, 10_600, 18_000])
+  func closesIn(capacity: Double) throws {
+    let run = search(confirms: false) { rate, _ in rate <= capacity }
+    let rates = run.measurements.compactMap(\.offeredRatePerSecond)
+    #expect(rates.first == 10_000 && rates.count <= 8)
+    let best = try #require(try result(run).rate?.ratePerSecond)
+    #expect(best <= capacity && best > capacity * 0.9, "\(rates)")
+  }
+
+  @Test(
+    "tries a rate three times of which nothing can be said, and then what lies under it, as its answer does",
+    arguments: [(9000.0, 12_000.0), (11_000, 14_000)])
+  func hidden(lastServed: Double, firstFailed: Double) throws {
+    let run = search { rate, _ in rate <= lastServed ? true : rate >= firstFailed ? false : nil }
+    let found = try result(run)
+    let (rate, above) = (try #require(found.rate), try #require(found.above))
+    #expect(found.verdict == .atLeast && rate.held == 6 && rate.ratePerSecond <= lastServed)
+    #expect(above.said == 0 && above.measured == 3 && above.ratePerSecond < firstFailed)
+    #expect(above.ratePerSecond / rate.ratePerSecond <= 1.06)
+    let trials = RateBracket(run.measurements, "a", Self.level).trials
+    #expect(trials.contains { $0.said == 0 })
+    #expect(
+      trials.allSatisfy { $0.measured == ($0.said == 0 ? 3 : $0.ratePerSecond == rate.ratePerSecond ? 6 : 1) }
+    )
+  }
+
+  @Test("tries no rate that is too low for the samples that a percentile takes")
+  func samples() throws {
+    let level = ServiceLevel(metric: "response_p99_us", microseconds: 1000)
+    let run = search(objective: level) { _, _ in false }
+    let rates = run.measurements.compactMap(\.offeredRatePerSecond)
+    let lowest = try #require(rates.min())
+    #expect(lowest * run.scenario.measureSeconds >= 1000 && lowest > 200, "\(rates)")
+    #expect(try result(run).verdict == .notHeld)
   }
 
   @Test("ends with six replicates of the highest rate that keeps it, and of the next one that does not")
@@ -336,12 +347,12 @@ struct ObjectiveSearchTests {
 
   @Test("measures a closed load first where the scenario has none, and a disturbed replicate again")
   func beginnings() throws {
-    let run = search(closedLoads: 0, disturbed: 1) { rate, _ in rate <= 9000 }
+    let run = search(closedLoads: 0) { rate, replicate in replicate == 1 ? nil : rate <= 9000 }
     #expect(run.measurements.first?.load == "closed-64")
     let found = try result(run)
     #expect(found.verdict == .held && found.rate?.held == 6 && found.rate?.measured == 7)
-    let hopeless = try result(search(disturbed: 1000) { _, _ in true })
-    #expect(hopeless.verdict == .notSearched)
+    let hopeless = try result(search { _, _ in nil })
+    #expect(hopeless.verdict == .notSearched && hopeless.above?.doubt == "steal")
   }
 }
 

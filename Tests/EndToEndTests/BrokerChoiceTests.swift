@@ -49,6 +49,21 @@ extension EndToEnd {
     }
 
     @Test(
+      "It asks for a token that workers are given, and with broker_token: false for none",
+      .tags(.besideOthers), arguments: [true, false])
+    func token(isAskedFor: Bool) throws {
+      let worker = try Sandbox.command("nylon-worker")
+      let words = "echo \"token $NATS_TOKEN at $NATS_SERVERS\" >> \"$0\"; exec \"\(worker)\" --name example"
+      let said = sandbox.folder + "/said"
+      let command = "{count: 1, command: [sh, -c, \(String(reflecting: words)), \(said)]}"
+      _ = try sandbox.run("broker_token: \(isAskedFor)\n" + Small.pool(workers: command))
+      expectCounts(try sandbox.latest())
+      let environment = try String(contentsOfFile: said, encoding: .utf8)
+      #expect(environment.hasPrefix("token  at nats://127.0.0.1:") == !isAskedFor)
+      #expect(environment.contains("@127.0.0.1:") == isAskedFor)
+    }
+
+    @Test(
       "One that is not there, or is no program, ends with 69, the place and what to do", .tags(.besideOthers))
     func missing() throws {
       let text = try sandbox.write("text", as: "text")

@@ -184,6 +184,25 @@ extension EndToEnd {
       #expect(finished.err.hasPrefix("error: standard output cannot be written: "), "\(finished.err)")
     }
 
+    @Test(
+      "A help text, a version and a completion that standard output does not take are an error",
+      arguments: [
+        "--help", "help", "help run", "--version", "--generate-completion-script bash", "bench --help",
+        "run --help", "compare --help", "claims --help", "sweep --help", "export --help", "calibrate --help",
+        "doctor --help", "scenarios --help", "validate --help", "init --help", "conform --help",
+      ])
+    func unwrittenHelp(words: String) throws {
+      let command = try Sandbox.command("nylon-bench")
+      for (redirection, why) in [(">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")] {
+        let finished = try sandbox.start(
+          program: "/bin/sh", ["-c", "exec '\(command)' \(words) \(redirection)"]
+        ).finish()
+        #expect(finished.code == 1)
+        #expect(
+          finished.err.hasPrefix("error: standard output cannot be written: \(why)."), "\(finished.err)")
+      }
+    }
+
     @Test("Too little memory is said, and crashes nothing")
     func memory() throws {
       let command = try Sandbox.command("nylon-bench")

@@ -67,7 +67,7 @@ extension EndToEnd {
       let plugin = try CPlugin(
         register: "host = callback; return length == 4;", event: deeds
       ).build(in: sandbox)
-      let finished = try conform([[plugin, "--json", "--timeout", "0.5"]])[0]
+      let finished = try conform([[plugin, "--handler", "noop", "--json", "--timeout", "0.5"]])[0]
       let found = try Found(finished)
       #expect(
         finished.code == 80 && found.findings.count == 19 && !found.is_cut && found.payloads == "plugin")

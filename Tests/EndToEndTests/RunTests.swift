@@ -388,6 +388,8 @@ extension EndToEnd {
       #expect(try file("scenario.yaml") == document.scenario.text)
       #expect(document.scenarioSHA256 == SHA256Text.ofFile(stored))
       #expect(try sandbox.bench("validate", stored).code == 0)
+      // A model keeps to the interface.
+      #expect(try sandbox.bench("conform", plugin).code == 0)
       let written = try sandbox.bench("init", plugin, "\(sandbox.folder)/mine.yaml")
       #expect(written.code == 0 && written.out.contains("nylon-bench run \(sandbox.folder)/mine.yaml"))
       #expect(try sandbox.bench("validate", "\(sandbox.folder)/mine.yaml").code == 0)

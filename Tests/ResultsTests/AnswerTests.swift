@@ -38,6 +38,29 @@ struct AnswerTests {
     ).dropLast().map(String.init)
   }
 
+  @Test("says of what is open that more rounds decide it, and after a short look that it takes six")
+  func open() {
+    var run = canonical()
+    #expect(
+      lines(run).contains {
+        $0.hasSuffix("more rounds help (--rounds 6..24 --budget 20m), or a quieter machine.")
+      })
+    run.rounds = RoundsMade(made: 1, open: 1, questions: 40, end: "mostRounds")
+    #expect(
+      lines(run).contains {
+        $0.hasSuffix("a verdict takes 6 rounds or more (--rounds 6..12, without --quick).")
+      })
+  }
+
+  @Test("says of a figure that one side lacks why it is not compared")
+  func lacking() {
+    let run = document(
+      replicates("ffi", load: "closed-1", around: 5_000, transport: "ffi")
+        + replicates("nats", load: "closed-1", around: 600_000, samples: 500),
+      targets: [ffiTarget("ffi"), natsTarget("nats")])
+    #expect(lines(run).contains { $0.hasPrefix("unloaded p99") && $0.hasSuffix("few samples") })
+  }
+
   @Test("fits a screen of 40 lines of 100 columns, whatever was measured")
   func fits() {
     var many = canonical()

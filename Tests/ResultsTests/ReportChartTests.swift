@@ -23,7 +23,9 @@ private struct Page {
     try tree.nodes(forXPath: path).compactMap { $0 as? XMLElement }
   }
 
-  func texts(_ path: String) throws -> [String] { try elements(path).map { $0.stringValue ?? "" } }
+  func texts(_ path: String) throws -> [String] {
+    try elements(path).map { ($0.stringValue ?? "").replacing("\u{a0}", with: " ") }
+  }
 
   /// The marks of a series in the chart whose title begins like this.
   func marks(_ title: String, _ series: String) throws -> [Mark] {
@@ -113,6 +115,15 @@ struct ReportChartTests {
     #expect(stated.map(\.y) == [800, 2500, 4000])
     #expect(stated.map(\.low) == [720, 2000, 3000])
     #expect(stated.map(\.high) == [880, 3000, 5000])
+  }
+
+  @Test("tell 36 series apart by colour and shape")
+  func looks() {
+    let looks = (0..<36).map { style in
+      let series = Chart.Series(name: "", style: style, form: .dots, points: [])
+      return "\(series.classes.prefix { $0 != " " }) \(series.shape)"
+    }
+    #expect(Set(looks).count == 36)
   }
 
   @Test("over time have the intervals of the stored run")
@@ -223,10 +234,13 @@ struct BrowserTests {
     let folder = FileManager.default.temporaryDirectory.appendingPathComponent("report-\(UUID().uuidString)")
     try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
     defer { try? FileManager.default.removeItem(at: folder) }
-    // What the page itself never has: a script, which says how wide it is and how far down the cards reach.
+    // What the page itself never has: a script, which says how wide it is, how far down the cards reach, and how much
+    // of the answer's tables must be scrolled to.
     let probe = """
       <script>addEventListener("load", () => parent.postMessage([innerWidth, document.documentElement.scrollWidth,
-      Math.round(document.querySelector(".cards").getBoundingClientRect().bottom)].join(" "), "*"))</script></body>
+      Math.round(document.querySelector(".cards").getBoundingClientRect().bottom), Math.max(0,
+      ...[...document.querySelectorAll(".pair .scroll")].map(box => box.scrollWidth - box.clientWidth))].join(" "),
+      "*"))</script></body>
       """
     let frame = """
       <body><script>addEventListener("message", event => document.body.append("[" + event.data + "]"))</script>
@@ -249,11 +263,13 @@ struct BrowserTests {
     try browser.run()
     let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
     browser.waitUntilExit()
-    let sizes = text.matches(of: /\[(\d+) (\d+) (\d+)\]/).compactMap { match in
-      [match.1, match.2, match.3].compactMap { Int($0) }
+    let sizes = text.matches(of: /\[(\d+) (\d+) (\d+) (\d+)\]/).compactMap { match in
+      [match.1, match.2, match.3, match.4].compactMap { Int($0) }
     }
     #expect(Set(sizes.map { $0[0] }) == [1280, 400], "\(text.suffix(500))")
-    for size in sizes { #expect(size[1] <= size[0] && size[2] <= (size[0] == 400 ? 800 : 500), "\(size)") }
+    for size in sizes {
+      #expect(size[1] <= size[0] && size[2] <= (size[0] == 400 ? 800 : 500) && size[3] == 0, "\(size)")
+    }
   }
 }
 

@@ -75,7 +75,7 @@ struct ReportTests {
     arguments: [true, false])
   func says(html: Bool) {
     let run = troubledRun()
-    let text = html ? HTMLReport.render(run) : MarkdownReport.render(run)
+    let text = (html ? HTMLReport.render(run) : MarkdownReport.render(run)).replacing("\u{a0}", with: " ")
     for part in [
       "HTTP itself is not part of it", "does not state latency under load", "The run was interrupted",
       "jemalloc replaces malloc in the load process and in every plugin it loads", "omission gap", "2.11.0",

@@ -138,6 +138,7 @@ struct SweepTests {
     #expect(level.isServed(open(1000, around: 3_000_000, invalid: [.generatorLate])) == nil)
     #expect(level.isServed(open(1000, around: 1_000_000, invalid: [.saturated])) == false)
     #expect(level.isServed(open(1000, around: 1_000_000, invalid: [.steal])) == nil)
+    #expect(level.isServed(open(1000, around: 3_000_000, invalid: [.saturated, .steal])) == nil)
   }
 
   @Test("tells the highest rate that was served, and the lowest above it that was not")
@@ -153,8 +154,8 @@ struct SweepTests {
     #expect(found.map(\.verdict) == [.notSearched, .unconfirmed])
     #expect(
       found.last?.sentence
-        == "'nats': 2,000 requests/s is the highest rate that was tried and holds 2 ms at p50, not confirmed by 6 "
-        + "replicates (1 of 1 replicates; 3,000 does not: 0 of 1).")
+        == "'nats' held 2 ms at p50 up to 2,000 requests/s (1 of 1 replicate; 3,000 does not: 0 of 1); 6 "
+        + "replicates would confirm it.")
     let table = ResultTables.objectives(run)
     #expect(table.rows.map { $0[3].shown } == ["1 of 1", "1 of 1", "0 of 1", "0 of 1"])
   }
@@ -209,7 +210,44 @@ struct SweepTests {
     #expect(
       sentence(trial(40, held: 0, of: 6))
         == "'nats' does not hold 2 ms at p50 at any rate that was tried (40 does not: 0 of 6).")
-    #expect(sentence([]) == "'nats': nothing can be said of 2 ms at p50: no rate has a usable measurement.")
+    #expect(sentence([]) == "'nats': whether it holds 2 ms at p50 is not known: no rate was tried.")
+  }
+
+  @Test("ends its answer at a rate of which nothing can be said, and calls no limit what was not tried")
+  func notKnown() throws {
+    func result(_ measurements: [Measurement]) throws -> ObjectiveResult {
+      var run = document(Self.curve + measurements)
+      run.serviceLevel = ServiceLevel(metric: "response_p50_us", microseconds: 2000)
+      return try #require(ObjectiveResult.all(run).last)
+    }
+    func disturbed(_ rate: Double, _ count: Int) -> [Measurement] {
+      trial(rate, held: 0, of: count, invalid: [.steal])
+    }
+    // The rate that fails over it is no limit.
+    let bounded = try result(trial(2000, held: 6, of: 6) + disturbed(2500, 3) + trial(3000, held: 0, of: 6))
+    #expect(bounded.verdict == .atLeast && bounded.above?.ratePerSecond == 2500)
+    #expect(
+      bounded.sentence
+        == "'nats' holds 2 ms at p50 at least up to 2,000 requests/s (6 of 6 replicates; nothing can be said "
+        + "of 2,500: steal).")
+    // The closed loads reach 3,600.
+    let cut = try result(trial(2000, held: 6, of: 6))
+    #expect(
+      cut.sentence
+        == "'nats' holds 2 ms at p50 at least up to 2,000 requests/s (6 of 6 replicates; no higher rate was "
+        + "tried).")
+    #expect(try result(trial(3500, held: 6, of: 6)).verdict == .unbounded)
+    let failed = try result(disturbed(500, 3) + trial(3000, held: 3, of: 6))
+    #expect(failed.verdict == .notHeld)
+    #expect(failed.sentence.hasSuffix("at any rate that was tried (3,000 is not sure to: 3 of 6)."))
+    let nothing = try result(disturbed(500, 3))
+    #expect(nothing.verdict == .notSearched)
+    #expect(
+      nothing.sentence
+        == "'nats': whether it holds 2 ms at p50 is not known: nothing can be said of 500: steal.")
+    // One replicate that is not disturbed says something.
+    let once = try result(trial(2000, held: 6, of: 6) + disturbed(2500, 3) + trial(2500, held: 0, of: 1))
+    #expect(once.verdict == .held && once.above?.said == 1 && once.above?.doubt == "steal")
   }
 
   @Test("leaves what it searched out of comparisons and of what makes a run invalid")

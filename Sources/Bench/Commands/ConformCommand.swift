@@ -52,7 +52,7 @@ struct ConformCommand: BenchCommand {
   var dialect: Dialect?
 
   @Option(help: "The handler to try.")
-  var handler = "noop"
+  var handler = ScenarioDraft.standardHandler
 
   @Option(help: ArgumentHelp("The plugin's configuration.", valueName: "json"))
   var config = "{}"

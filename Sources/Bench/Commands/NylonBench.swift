@@ -43,6 +43,33 @@ package struct NylonBench: ParsableCommand {
     ], defaultSubcommand: CanonicalCommand.self)
 
   package init() {}
+
+  /// As the parser's own, but a help text that standard output does not take is an error: the parser prints it and
+  /// does not look whether that worked.
+  package static func main() {
+    do {
+      var command = try parseAsRoot()
+      try command.run()
+    } catch {
+      let text = fullMessage(for: error)
+      guard exitCode(for: error).isSuccess, !text.isEmpty else { exit(withError: error) }
+      exit(withError: failure { try Console.result(text) })
+    }
+  }
+
+  /// Does the work and tells its error on standard error; the error's exit code, nil without one.
+  static func failure(of work: () throws -> Void) -> ExitCode? {
+    do {
+      try work()
+      return nil
+    } catch {
+      // A reason that was thrown as such has been told already.
+      if !(error is ExitReason) {
+        Console.error("error: \((error as? LoadFailure)?.message ?? "\(error)")")
+      }
+      return ExitCode(ExitReason(error).rawValue)
+    }
+  }
 }
 
 /// A command whose errors are told on standard error, and end it with one of the promised exit codes.
@@ -52,16 +79,11 @@ protocol BenchCommand: ParsableCommand {
 
 extension BenchCommand {
   func run() throws {
-    do {
+    let failure = NylonBench.failure {
       try OwnProcess.prepare()
       try execute()
-    } catch {
-      // A reason that was thrown as such has been told already.
-      if !(error is ExitReason) {
-        Console.error("error: \((error as? LoadFailure)?.message ?? "\(error)")")
-      }
-      throw ExitCode(ExitReason(error).rawValue)
     }
+    if let failure { throw failure }
   }
 }
 

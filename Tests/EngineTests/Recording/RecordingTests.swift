@@ -119,6 +119,13 @@ struct RecordingTests {
     #expect(try JSONDecoder().decode(LatencyHistogram.self, from: stored) == torn)
   }
 
+  @Test("takes a moment that another core's clock has seen already for now")
+  func momentAhead() {
+    #expect(MonotonicClock.nanoseconds(since: .max) == 0)
+    #expect(MonotonicClock.nanoseconds(since: MonotonicClock.nanoseconds + 3_600_000_000_000) == 0)
+    #expect(MonotonicClock.nanoseconds(since: 1) > 0)
+  }
+
   @Test("has a block of its own for each counter and histogram", arguments: [1, 2, 5])
   func blocksDoNotOverlap(threads: Int) {
     let layout = RecordingLayout(threads: threads, scopes: ["request", "a", "b"], windows: 3)
