@@ -30,6 +30,7 @@ final class WireLoop {
   private let places = UnsafeMutablePointer<UInt64>.allocate(capacity: Int(mostEvents))
   private let events = UnsafeMutablePointer<UInt32>.allocate(capacity: Int(mostEvents))
   private var complaints = 0
+  private var hasDropped = false
   /// When the last read began, monotonic nanoseconds; 0 until a host asked for stamps.
   private var readAt: UInt64 = 0
 
@@ -159,6 +160,10 @@ final class WireLoop {
       let now = kernel_now_ns()
       most = min(most, wire.stageEnd > now ? wire.stageEnd - now : 0)
     }
+    if wire.holdsMore {
+      readInput()
+      most = 0
+    }
     let count = kernel_epoll_wait_ns(epoll, places, events, Self.mostEvents, most)
     for place in 0..<max(0, Int(count)) { handle(places[place], events[place]) }
     takeReplies()
@@ -178,13 +183,15 @@ final class WireLoop {
     }
   }
 
-  /// Reads once, or over TLS until nothing is left that epoll does not know of, and serves what came.
+  /// Reads once, or over TLS until nothing is left that epoll does not know of, and serves what came. What a broker
+  /// sends without end is read on by the next turn.
   private func readInput() {
-    repeat {
+    for _ in 0..<WireConnection.mostFills {
       if box.stampsReads.load(ordering: .relaxed) { readAt = kernel_now_ns() }
       let count = wire.fill()
       if count > 0 { handleInput() } else if count < 0 { lose() }
-    } while wire.holdsMore
+      guard wire.holdsMore else { return }
+    }
   }
 
   private func lose() {
@@ -214,16 +221,26 @@ final class WireLoop {
     if complaints <= Self.mostComplaints { logLine("error: \(complaint)") }
   }
 
+  /// Says once that requests are dropped.
+  @inline(never)
+  private func tellOfDrop() {
+    guard !hasDropped else { return }
+    hasDropped = true
+    let mebibytes = HandlerThreads.mostQueuedBytes >> 20
+    logLine("requests are dropped: over \(mebibytes) MiB wait for a handler; run more workers")
+  }
+
   @inline(__always)
   private func serve(_ piece: WirePiece) {
     guard piece.sid >= 1, piece.sid <= phases.count else { return }
     let phase = phases[piece.sid - 1]
     if let pool {
       if pool.takeAnswer(piece.payload) { return }
-      return pool.submit(
-        WireJob(
-          payload: Array(piece.payload), reply: Array(piece.reply), phase: phase, readAt: readAt,
-          most: wire.longestPayload))
+      let job = WireJob(
+        payload: Array(piece.payload), reply: Array(piece.reply), phase: phase, readAt: readAt,
+        most: wire.longestPayload)
+      if !pool.submit(job) { tellOfDrop() }
+      return
     }
     let answer = runner.answer(
       to: piece.payload, phase: phase, readAt: readAt, most: wire.longestPayload)
