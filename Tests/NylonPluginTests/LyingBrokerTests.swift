@@ -71,7 +71,8 @@ struct LyingBrokerTests {
     defer { pool.stop() }
     func submit(bytes: Int) throws -> Bool {
       let request = try WorkerMessage(
-        requestID: .bytes([1]), phase: .requestFilter, data: [UInt8](repeating: 0, count: bytes)
+        requestID: .bytes([1]), phase: .requestFilter,
+        headers: [KeyValue(key: "x", value: String(repeating: "x", count: bytes))]
       ).encoded()
       return pool.submit(
         WireJob(payload: request, reply: [65], phase: .requestFilter, readAt: 0, most: 1 << 20))

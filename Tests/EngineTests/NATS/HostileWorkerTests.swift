@@ -46,7 +46,8 @@ import Testing
     }
   }
 
-  @Test(arguments: Dialect.allCases, [1, 2])
+  // Where the workers are asked for their dialect first, such answers end the load before it begins.
+  @Test(arguments: Dialect.allCases.filter { !$0.traits.isAskedFirst }, [1, 2])
   func whateverWorkersAnswerCountsCloseAndRightAnswersAreFound(dialect: Dialect, seed: UInt64) throws {
     let broker = try Broker.start()
     defer { broker.stop() }
