@@ -124,6 +124,14 @@ let package = Package(
     .target(
       name: "TestSupport", dependencies: ["Engine", "COpenSSL"], path: "Tests/TestSupport",
       swiftSettings: strict),
+    // Everything that reads others' bytes, for scripts/fuzz and for a short run in the tests.
+    .target(
+      name: "Fuzzing",
+      dependencies: ["Nylon", "NATS", "NylonPlugin", "Scenario", "Engine", "Lab", "Results", "Report"],
+      path: "Tests/Fuzzing", exclude: ["Corpus"], swiftSettings: strict),
+    .executableTarget(
+      name: "nylon-fuzz", dependencies: ["Fuzzing"], path: "Tests/Fuzzer", swiftSettings: strict),
+    .testTarget(name: "FuzzingTests", dependencies: ["Fuzzing"], swiftSettings: strict),
     .testTarget(
       name: "NylonTests", dependencies: ["Nylon", "CMsgpack", "CJemalloc"], swiftSettings: strict),
     .testTarget(

@@ -2,18 +2,31 @@ import Engine
 import Foundation
 import Glibc
 import Lab
+import Scenario
 
 /// The command's output: results on standard output, the rest on standard error.
 enum Console {
   /// A reader of messages that has gone is no reason to stop measuring.
-  static func error(_ text: String) { _ = write(text + "\n", to: STDERR_FILENO) }
+  static func error(_ text: String) { _ = write(harmless(text) + "\n", to: STDERR_FILENO) }
 
   /// Writes a result, and throws when standard output does not take all of it.
   static func result(_ text: String) throws {
-    guard let number = write(text.hasSuffix("\n") ? text : text + "\n", to: STDOUT_FILENO) else { return }
+    let shown = isatty(STDOUT_FILENO) == 1 ? harmless(text) : text
+    guard let number = write(shown.hasSuffix("\n") ? shown : shown + "\n", to: STDOUT_FILENO) else { return }
     // Who reads no further, as `head` does, knows it.
     if number == EPIPE { throw ExitReason.failure }
     throw OutputError(why: String(cString: strerror(number)))
+  }
+
+  /// The text without what could command a terminal, but for our own colours: it may hold words of a plugin, a worker,
+  /// a broker or a file.
+  static func harmless(_ text: String) -> String {
+    let parts = text.split(separator: "\u{1b}", omittingEmptySubsequences: false)
+    let colours = ["[0m", "[1m", "[31m", "[32m", "[33m"]
+    return parts.enumerated().map { place, part in
+      let mark = place == 0 ? "" : colours.contains { part.hasPrefix($0) } ? "\u{1b}" : " "
+      return mark + String(part).harmless(keeping: ["\n", "\r", "\t"])
+    }.joined()
   }
 
   static var drawsProgress: Bool {
@@ -90,7 +103,9 @@ final class ProgressLine {
     }
   }
 
-  func say(_ text: String) { if isDrawn { _ = Console.write("\r\u{1b}[K\(text)", to: STDERR_FILENO) } }
+  func say(_ text: String) {
+    if isDrawn { _ = Console.write("\r\u{1b}[K\(Console.harmless(text))", to: STDERR_FILENO) }
+  }
 
   func clear() { say("") }
 

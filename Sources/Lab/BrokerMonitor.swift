@@ -52,6 +52,28 @@ struct BrokerRouteFacts: Decodable, Sendable {
   }
 }
 
+/// What a broker's monitoring said over HTTP until it closed the connection.
+package enum MonitorAnswer {
+  case body(Data)
+  /// Something else than a success.
+  case refusal
+  /// The connection was closed before the answer was whole.
+  case none
+
+  package init(_ answer: Data) {
+    let status = String(decoding: answer.prefix { $0 != 13 && $0 != 10 }, as: UTF8.self).split(separator: " ")
+    guard status.isEmpty || status[0].hasPrefix("HTTP/1.") && status.dropFirst().first == "200" else {
+      self = .refusal
+      return
+    }
+    guard let head = answer.firstRange(of: Data("\r\n\r\n".utf8)), !status.isEmpty else {
+      self = .none
+      return
+    }
+    self = .body(answer[head.upperBound...])
+  }
+}
+
 /// A broker's monitoring over HTTP, on this machine.
 package struct BrokerMonitor: Sendable, Equatable {
   package var port: UInt16
@@ -126,15 +148,11 @@ package struct BrokerMonitor: Sendable, Equatable {
     guard socket.send(Array(request.utf8), until: deadline) else {
       throw TCPSocket.Failure(why: "the connection was closed")
     }
-    let answer = try rest(of: socket, until: deadline)
-    let status = String(decoding: answer.prefix { $0 != 13 && $0 != 10 }, as: UTF8.self).split(separator: " ")
-    guard status.isEmpty || status[0].hasPrefix("HTTP/1.") && status.dropFirst().first == "200" else {
-      throw TCPSocket.Failure(why: "it does not answer \(path)")
+    switch MonitorAnswer(try rest(of: socket, until: deadline)) {
+    case .body(let body): return body
+    case .refusal: throw TCPSocket.Failure(why: "it does not answer \(path)")
+    case .none: throw TCPSocket.Failure(why: "it closed the connection")
     }
-    guard let head = answer.firstRange(of: Data("\r\n\r\n".utf8)), !status.isEmpty else {
-      throw TCPSocket.Failure(why: "it closed the connection")
-    }
-    return answer[head.upperBound...]
   }
 
   /// All that comes until the broker closes the connection, but not without end.

@@ -156,7 +156,10 @@ package struct BrokerAddress: Sendable, Equatable {
       rest = rest[rest.index(after: at)...]
     }
     let (host, portText) = BrokerAddress.split(rest.prefix { $0 != "/" })
-    guard !host.isEmpty, host.utf8.allSatisfy({ $0 > 32 && $0 < 127 }), host.utf8.count < 256 else {
+    // A bracket of an IPv6 address that has lost its fellow would be taken for another host where it is shown.
+    guard !host.isEmpty, host.utf8.allSatisfy({ $0 > 32 && $0 < 127 && $0 != 91 && $0 != 93 }),
+      host.utf8.count < 256
+    else {
       throw invalid("it names no host")
     }
     guard let port = portText.map({ UInt16($0) }) ?? 4222, port > 0 else {

@@ -93,6 +93,8 @@ package struct WireConnection {
   let epoll: Int32
   /// Bytes of a buffer, at least.
   package static let bufferBytes = 256 << 10
+  /// How often its owner reads in one go while `holdsMore`.
+  package static let mostFills = 16
   /// More than the payload that a message may have: its headers.
   @inlinable static var headerBytes: Int { 64 << 10 }
 

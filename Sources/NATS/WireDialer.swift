@@ -79,12 +79,13 @@ package struct WireDialer {
 }
 
 extension WirePiece {
-  /// What the broker says, without its quotes.
+  /// What the broker says, without its quotes and without what could command the terminal that it is shown on.
   package var text: String {
-    String(decoding: payload.prefix(300), as: UTF8.self).trimmingCharacters(
-      in: CharacterSet(charactersIn: " '"))
+    let words = String(decoding: payload.prefix(300), as: UTF8.self)
+    let shown = words.unicodeScalars.map { $0.properties.generalCategory == .control ? " " : $0 }
+    return String(String.UnicodeScalarView(shown)).trimmingCharacters(in: CharacterSet(charactersIn: " '"))
   }
 
   /// The greeting in it; nil when it cannot be read.
-  var info: BrokerInfo? { try? JSONDecoder().decode(BrokerInfo.self, from: Data(payload)) }
+  package var info: BrokerInfo? { try? JSONDecoder().decode(BrokerInfo.self, from: Data(payload)) }
 }

@@ -2,6 +2,7 @@
 // front, inside quotes.
 import Engine
 import Results
+import Scenario
 
 /// The CSV files of a run, each a pure function of it.
 enum CSV {
@@ -74,11 +75,12 @@ enum CSV {
   }
 
   static func field(_ text: String) -> String {
+    let text = text.harmless(keeping: ["\t", "\r", "\n"])
     let isFormula = text.unicodeScalars.first.map("=+-@\t\r\n".unicodeScalars.contains) ?? false
     let safe = isFormula ? "'" + text : text
     let needsQuotes =
       isFormula || safe.unicodeScalars.contains { "\",\r\n".unicodeScalars.contains($0) }
-    return needsQuotes ? "\"" + safe.replacing("\"", with: "\"\"") + "\"" : safe
+    return needsQuotes ? "\"" + safe.replacing(scalars: ["\"": "\"\""]) + "\"" : safe
   }
 }
 

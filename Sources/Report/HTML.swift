@@ -1,4 +1,5 @@
 import Results
+import Scenario
 
 /// `report.html`: one file, with its style and charts inside, and nothing fetched from elsewhere. It is well-formed as
 /// XML, too.
@@ -33,11 +34,10 @@ enum HTMLReport {
       """
   }
 
-  /// The text without markup, and without characters that HTML and XML forbid.
+  /// The text without markup, and without characters that HTML and XML forbid or that turn the text around.
   static func escaped(_ text: String) -> String {
     text.unicodeScalars.map { scalar in
-      let isForbidden =
-        scalar.properties.generalCategory == .control || scalar.properties.isNoncharacterCodePoint
+      let isForbidden = scalar.isSteering || scalar.properties.isNoncharacterCodePoint
       return isForbidden ? " " : marks[scalar] ?? String(scalar)
     }.joined()
   }
@@ -209,8 +209,11 @@ enum HTMLReport {
         text:
           "The first command measures again, with seed \(document.seed); the second renders this page from "
           + "the stored run, without measuring."),
-      element("pre", text: document.commandLine.joined(separator: " ")),
-      element("pre", text: "nylon-bench export results/\(document.runID) --format html > report.html"),
+      element("pre", text: ReportText.shell(document.commandLine)),
+      element(
+        "pre",
+        text: ReportText.shell(["nylon-bench", "export", "results/\(document.runID)", "--format", "html"])
+          + " > report.html"),
       element(
         "p", kind: "note print",
         text: "Parts that were folded on the screen may be missing on paper: open them first."),

@@ -2,17 +2,17 @@
 import Engine
 import Foundation
 import Results
+import Scenario
 
 enum HistogramFiles {
   /// An HdrHistogram log, V2 (format version 1.3): a line per target, load, phase, metric and replicate, with these as
   /// its tag. Values are nanoseconds; the column of greatest values is in ms. Measurements are laid out one after the
   /// other from the run's start, since what is between them was not measured.
   static func log(_ document: RunDocument) -> String {
-    func oneLine(_ text: String) -> String { String(text.map { $0.isNewline ? " " : $0 }) }
     func seconds(_ value: Double) -> String { String(format: "%.3f", value) }
     let start = seconds(Double(document.started.epochSeconds))
     var lines = [
-      "#[Logged by nylon-bench \(oneLine(document.toolVersion)), run \(oneLine(document.runID))]",
+      "#[Logged by nylon-bench \(document.toolVersion.harmless()), run \(document.runID.harmless())]",
       "#[Histogram log format version 1.3]",
       "#[StartTime: \(start) (seconds since epoch), \(document.started)]",
       "#[Tags: target.load.phase.metric.replicate; values are nanoseconds; intervals lie end to end]",
@@ -88,6 +88,10 @@ enum HistogramFiles {
 
   /// A text without what ends a tag or a part of a file's name.
   private static func oneWord(_ text: String) -> String {
-    String(text.map { $0.isWhitespace || ",./\\\"".contains($0) || $0.isNewline ? "_" : $0 })
+    text.unicodeScalars.map { scalar in
+      let isEnd =
+        scalar.properties.isWhitespace || scalar.isSteering || ",./\\\"".unicodeScalars.contains(scalar)
+      return isEnd ? "_" : String(scalar)
+    }.joined()
   }
 }

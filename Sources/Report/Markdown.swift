@@ -1,5 +1,6 @@
 import Engine
 import Results
+import Scenario
 
 enum MarkdownReport {
   static func render(_ document: RunDocument) -> String {
@@ -7,9 +8,9 @@ enum MarkdownReport {
     for section in ReportText.sections(document) {
       blocks.append("## \(section.title)")
       blocks += section.tables.map { table in
-        (["**\(escaped(table.title))**", body(table)] + table.notes.map(escaped)).joined(separator: "\n\n")
+        (["**\(escaped(table.title))**", body(table)] + table.notes.map(paragraph)).joined(separator: "\n\n")
       }
-      let paragraphs = section.paragraphs.map { (section.isList ? "* " : "") + escaped($0) }
+      let paragraphs = section.paragraphs.map { (section.isList ? "* " : "") + paragraph($0) }
       blocks.append(paragraphs.joined(separator: section.isList ? "\n" : "\n\n"))
     }
     return blocks.filter { !$0.isEmpty }.joined(separator: "\n\n") + "\n"
@@ -25,23 +26,27 @@ enum MarkdownReport {
 
   /// A text in which nothing is markup, on one line.
   static func escaped(_ text: String) -> String {
-    text.map { character in
-      switch character {
-      case "&": "&amp;"
-      case "<": "&lt;"
-      case ">": "&gt;"
-      case "|", "\\", "`", "*", "_", "[", "]", "#", "~": "\\\(character)"
-      default: character.isNewline ? " " : String(character)
-      }
-    }.joined()
+    text.harmless().replacing(scalars: marks)
   }
+
+  /// The same at a line's beginning, where more characters make a list or a rule.
+  private static func paragraph(_ text: String) -> String {
+    let isList = text.unicodeScalars.first.map("-+=".unicodeScalars.contains) ?? false
+    return (isList ? "\\" : "") + escaped(text)
+  }
+
+  private static let marks: [Unicode.Scalar: String] = [
+    "&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "\\|", "\\": "\\\\", "`": "\\`", "*": "\\*", "_": "\\_",
+    "[": "\\[", "]": "\\]", "#": "\\#", "~": "\\~",
+  ]
 
   // MARK: The tables of README.md and docs/results.md; a test compares the committed pages with them
 
   static func readme(_ document: RunDocument) -> String {
     let answer = Answer.section(document)
-    let rule = (Answer.otherHosts(document) + Answer.ruleOfThumb(document)).filter { !$0.isEmpty }.joined(
-      separator: " ")
+    let rule = escaped(
+      (Answer.otherHosts(document) + Answer.ruleOfThumb(document)).filter { !$0.isEmpty }.joined(
+        separator: " "))
     return (answer.tables.prefix(1).map(body) + [rule]).joined(separator: "\n\n") + "\n"
   }
 
@@ -59,8 +64,9 @@ enum MarkdownReport {
       answer.tables + [
         ResultTables.results(document), ResultTables.costsOverLength(document), ResultTables.claims(failing),
       ]
-    let blocks = answer.paragraphs.map(escaped) + tables.filter { !$0.rows.isEmpty }.map(body)
-    let origin = "`\(document.runID)`, nylon-bench \(document.toolVersion): \(facts)."
+    let blocks = answer.paragraphs.map(paragraph) + tables.filter { !$0.rows.isEmpty }.map(body)
+    let run = document.runID.harmless().replacing(scalars: ["`": "'"])
+    let origin = "`\(run)`, nylon-bench \(escaped(document.toolVersion)): \(escaped(facts))."
     return ([origin] + blocks).joined(separator: "\n\n") + "\n"
   }
 }

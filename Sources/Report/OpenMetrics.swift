@@ -2,6 +2,7 @@
 // sample for each replicate that has a figure.
 import Foundation
 import Results
+import Scenario
 
 enum OpenMetrics {
   static func render(_ document: RunDocument) -> String {
@@ -135,7 +136,7 @@ enum OpenMetrics {
 
   /// Backslashes, quotes and line ends, which labels and meanings cannot have as they are.
   private static func escaped(_ text: String) -> String {
-    text.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"").replacing("\n", with: "\\n")
+    text.harmless(keeping: ["\n"]).replacing(scalars: ["\\": "\\\\", "\"": "\\\"", "\n": "\\n"])
   }
 
   /// A number that reads back as the same.

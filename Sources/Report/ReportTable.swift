@@ -1,4 +1,5 @@
 import Results
+import Scenario
 
 /// A table, the same for the terminal, CSV, Markdown and HTML.
 package struct ReportTable: Sendable, Equatable {
@@ -43,7 +44,7 @@ package struct ReportTable: Sendable, Equatable {
       return String(whole.reversed().drop { $0 == " " }.reversed())
     }
     let head =
-      (title.isEmpty ? [] : [colour ? "\u{1b}[1m\(title)\u{1b}[0m" : title]) + [
+      (title.isEmpty ? [] : [colour ? "\u{1b}[1m\(title.harmless())\u{1b}[0m" : title.harmless()]) + [
         line(columns.indices.map { padded(columns[$0], $0) }),
         widths.map { String(repeating: "─", count: $0) }.joined(separator: "  "),
       ]
@@ -56,7 +57,7 @@ package struct ReportTable: Sendable, Equatable {
           return "\u{1b}[\(code)m\(text)\u{1b}[0m"
         })
     }
-    return (head + body + notes).joined(separator: "\n") + "\n"
+    return (head + body + notes.map { $0.harmless(keeping: ["\n"]) }).joined(separator: "\n") + "\n"
   }
 
   /// Columns of a terminal that a text takes: two for East Asian wide characters and emoji.

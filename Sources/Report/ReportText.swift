@@ -1,6 +1,7 @@
 // What report.md and report.html say, in the order in which they say it.
 import Engine
 import Results
+import Scenario
 
 struct ReportSection {
   var title: String
@@ -13,6 +14,18 @@ struct ReportSection {
 }
 
 enum ReportText {
+  /// A command to be copied: a stored run must not slip another one into it.
+  static func shell(_ words: [String]) -> String {
+    words.map { word in
+      let isPlain =
+        !word.isEmpty
+        && word.unicodeScalars.allSatisfy {
+          $0.isASCII && ($0.properties.isAlphabetic || "0123456789_./:=,@%+-".unicodeScalars.contains($0))
+        }
+      return isPlain ? word : "'" + word.replacing(scalars: ["'": "'\\''"]) + "'"
+    }.joined(separator: " ")
+  }
+
   static func sections(_ document: RunDocument) -> [ReportSection] {
     /// A section that is there when it has rows or facts.
     func section(
@@ -116,7 +129,7 @@ enum ReportText {
     let facts = document.machine
     var rows: [(String, String?)] = [
       ("run", document.runID), ("began", document.started.description),
-      ("ended", document.ended?.description), ("command line", document.commandLine.joined(separator: " ")),
+      ("ended", document.ended?.description), ("command line", shell(document.commandLine)),
       (
         "scenario",
         document.scenario.text == nil

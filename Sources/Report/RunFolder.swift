@@ -180,7 +180,8 @@ enum AtomicFile {
   }
 
   private static func fill(_ path: String, with bytes: [UInt8]) throws {
-    let file = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+    // What lies there by now is somebody else's, such as a link to another file.
+    let file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
     guard file >= 0 else { throw error(errno, path, "cannot be made") }
     defer { close(file) }
     var rest = bytes[...]

@@ -1,3 +1,5 @@
+import Scenario
+
 /// A column of a file or of a report's table, described once: what it is called, what its values are, and how
 /// to read one from a row. Headers, cells, `expect:`, claims, comparisons and the manual all read this.
 package struct Column<Row>: Sendable {
@@ -104,10 +106,9 @@ package struct Cell: Sendable, Equatable {
     self.tone = tone
   }
 
-  /// The text on one line, without control characters, which could command a terminal.
+  /// The text on one line, without what could command a terminal.
   package var shown: String {
     guard let text, !text.isEmpty else { return "–" }
-    let scalars = text.unicodeScalars.map { $0.properties.generalCategory == .control ? " " : $0 }
-    return String(String.UnicodeScalarView(scalars))
+    return text.harmless()
   }
 }

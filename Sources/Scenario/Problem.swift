@@ -50,8 +50,7 @@ package struct ScenarioProblem: Sendable, Hashable, CustomStringConvertible {
     text += message
     if let suggestion { text += "; did you mean '\(suggestion)'?" }
     if let remedy { text += (suggestion == nil ? "; " : " ") + remedy }
-    let scalars = text.unicodeScalars.map { $0.properties.generalCategory == .control ? "?" : $0 }
-    return String(String.UnicodeScalarView(scalars))
+    return text.harmless(else: "?")
   }
 }
 

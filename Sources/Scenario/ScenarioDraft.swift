@@ -333,10 +333,5 @@ extension ScenarioDraft {
   }
 
   /// A text in one line.
-  private static func comment(_ text: String) -> String {
-    String(
-      text.map {
-        $0.isNewline || $0.unicodeScalars.contains { $0.properties.generalCategory == .control } ? "?" : $0
-      })
-  }
+  private static func comment(_ text: String) -> String { text.harmless(else: "?") }
 }

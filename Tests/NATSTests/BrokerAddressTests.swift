@@ -16,6 +16,7 @@ import Testing
   @Test(arguments: [
     "", "nats://", "http://s3cret@h:1", "nats://s3cret@", "nats://s3cret@h:0", "s3cret@h:70000", "s3cret@h:x",
     "nats://s3cret@[::1]x", "nats://s3cret@a b", "nats://s3cret@h:", "a:s3cret://b@h",
+    "s3cret@:1]:h:4222", "s3cret@[h:1", "s3cret@h]",
   ])
   func addressesThatCannotBeUsedAreToldWithoutSecrets(url: String) {
     #expect {

@@ -80,6 +80,8 @@ struct ResponseState {
   private var chunks = BodyChunks()
 
   private static let lengthBytes = 8
+  /// Bytes of a body that comes in pieces, at most: a handler may send pieces without end.
+  private static let mostStreamedBytes = 256 << 20
 
   /// What the upstream answers before a plugin changed it.
   init(upstream: HTTPResponse) {
@@ -283,7 +285,9 @@ extension ResponseState {
       guard payload.count == 2 else { return false }
       setStatus(UInt16(payload[0]) << 8 | UInt16(payload[1]))
     case .setResponseFullBody: setBody(payload)
-    case .setResponseStreamData: appendBody(payload)
+    case .setResponseStreamData:
+      guard ownBody.count + payload.count <= Self.mostStreamedBytes else { return false }
+      appendBody(payload)
     case .setResponseStreamHeader: break
     default: return false
     }

@@ -101,19 +101,33 @@ package struct DialectProbe {
     func answer(within patience: UInt64) throws -> Finding {
       talk.publish(try asked.message.encoded(), to: subject)
       let end = MonotonicClock.nanoseconds + patience
-      var finding = Finding.silence
-      /// Until when a map of a call may follow one that looks like the only answer.
+      var reading = Reading(asked: asked.id)
       var quietEnd = end
       while let reply = talk.next(until: min(end, quietEnd)) {
         guard case .payload(let bytes) = reply else { return .silence }
-        if bytes.withUnsafeBytes({ take($0, &finding, &quietEnd) }) { break }
+        let isOver = bytes.withUnsafeBytes {
+          reading.take($0) { method, map in talk.answer(method, map, on: subject, from: asked.responses) }
+        }
+        if isOver { break }
+        let quiet = MonotonicClock.nanoseconds + DialectProbe.quietNanoseconds
+        quietEnd = reading.isOnlyAnswer ? min(quietEnd, quiet) : end
       }
-      return finding
+      return reading.finding
     }
+  }
 
-    /// Looks at one map; whether the phase is over with it.
-    private func take(
-      _ bytes: UnsafeRawBufferPointer, _ finding: inout Finding, _ quietEnd: inout UInt64
+  /// What the maps that answer a question tell, one after the other.
+  package struct Reading {
+    private let asked: (high: UInt64, low: UInt64)
+    package private(set) var finding = Finding.silence
+    /// Whether the last map looks like the only answer; a map of a call may still follow it.
+    package private(set) var isOnlyAnswer = false
+
+    package init(asked: (high: UInt64, low: UInt64)) { self.asked = asked }
+
+    /// Looks at one map, and has a read answered; whether the phase is over with it.
+    package mutating func take(
+      _ bytes: UnsafeRawBufferPointer, answer: (Nylon.Method, MessageView) -> Void
     ) -> Bool {
       guard let map = MessageView(reply: bytes) else {
         finding = .unknown("its answer is not one MessagePack map with the interface's types")
@@ -121,15 +135,15 @@ package struct DialectProbe {
       }
       if let method = map.method.map(Nylon.Method.init(rawValue:)) {
         finding = Self.finding { $0.end == .call }
-        if method.isRead { talk.answer(method, map, on: subject, from: asked.responses) }
-        quietEnd = .max
+        if method.isRead { answer(method, map) }
+        isOnlyAnswer = false
         return method.endsPhase
       }
       if map.action != .missing {
         finding = Self.finding { $0.end == .action }
         return true
       }
-      guard let answered = map.requestID, let words = answered.words, words == asked.id else {
+      guard let answered = map.requestID, let words = answered.words, words == asked else {
         // The worker may not take an id of this kind, or this may be the answer to an earlier question.
         let words = map.error.map { String(decoding: $0.prefix(200), as: UTF8.self) }
         finding = .unknown("its answer has another request id\(words.map { ": \"\($0)\"" } ?? "")")
@@ -144,7 +158,7 @@ package struct DialectProbe {
         return isOver
       }
       finding = Self.finding { $0.end == .map && $0.idIsText == answered.isText }
-      quietEnd = MonotonicClock.nanoseconds + DialectProbe.quietNanoseconds
+      isOnlyAnswer = true
       return false
     }
 

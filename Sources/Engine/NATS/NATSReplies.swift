@@ -169,7 +169,8 @@ extension NATSTransport {
       recorder.happened(.protocolErrors, at: MonotonicClock.nanoseconds)
     }
     guard fits else {
-      noteProtocolError("the answer to a read is longer than the broker takes")
+      noteProtocolError(
+        "the answer to a read is longer than the broker takes, or too many answers wait for it")
       return .malformed
     }
     return nil

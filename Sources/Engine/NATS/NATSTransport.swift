@@ -223,10 +223,17 @@ final class NATSTransport: SessionTransport {
   @inline(__always)
   func poll(until time: UInt64) {
     flush()
-    for place in 0..<connectionCount where !connections[place].isSteady { connections[place].care(self) }
+    var reads = false
+    for place in 0..<connectionCount {
+      if !connections[place].isSteady { connections[place].care(self) }
+      if connections[place].wire.isConnected, connections[place].wire.holdsMore {
+        connections[place].handle(UInt32(KERNEL_READABLE), at: connections[place].wire.place, self)
+        reads = true
+      }
+    }
     let now = MonotonicClock.nanoseconds
     // 0 is not at all.
-    let wait = Nap.end(before: time, now: now).map { $0 &- now } ?? 0
+    let wait = reads ? 0 : Nap.end(before: time, now: now).map { $0 &- now } ?? 0
     withUnsafeTemporaryAllocation(of: UInt64.self, capacity: 64) { places in
       withUnsafeTemporaryAllocation(of: UInt32.self, capacity: 64) { events in
         let count = kernel_epoll_wait_ns(epoll, places.baseAddress, events.baseAddress, 64, wait)

@@ -34,6 +34,8 @@ struct PoolConnection {
   static let sampleReply = newInbox() + String(repeating: "0", count: tokenBytes)
   /// Publications that found no room, behind one another.
   let backlog: UnsafeMutablePointer<GrowingBytes>
+  /// Bytes of them, at most: a worker may ask for much more than the broker takes.
+  private static let mostBacklogBytes = 256 << 20
 
   /// A connection, made.
   ///
@@ -117,7 +119,8 @@ struct PoolConnection {
   @inline(__always)
   private var holdsBack: Bool { postponedCount > 0 || backlog.pointee.count > 0 }
 
-  /// Publishes a message on a phase's subject, without a reply subject; false when it is longer than the broker takes.
+  /// Publishes a message on a phase's subject, without a reply subject; false when it is longer than the broker takes,
+  /// or too much waits for it already.
   /// Changes nothing of this view, so that it may be called while what came is handled.
   @inline(never)
   func publish(_ payload: UnsafeRawBufferPointer, phaseIndex: Int) -> Bool {
@@ -130,6 +133,7 @@ struct PoolConnection {
     if backlog.pointee.count == 0, let place = wire.reserve(most) {
       wire.commit(WirePublication.write(payload, to: subject, at: place))
     } else {
+      guard backlog.pointee.count + most <= Self.mostBacklogBytes else { return false }
       let place = backlog.pointee.extend(by: most)
       backlog.pointee.count -= most - WirePublication.write(payload, to: subject, at: place)
     }
@@ -252,16 +256,18 @@ struct PoolConnection {
     if events & ~UInt32(KERNEL_WRITABLE) != 0, wire.isConnected { read(transport) }
   }
 
-  /// Reads once, or over TLS until nothing is left that epoll does not know of, and handles what came.
+  /// Reads once, or over TLS until nothing is left that epoll does not know of, and handles what came. What a broker
+  /// sends without end is read on by the next `poll`.
   private mutating func read(_ transport: NATSTransport) {
-    repeat {
+    for _ in 0..<WireConnection.mostFills {
       let count = wire.fill()
       if count > 0 {
         handleInput(transport)
       } else if count < 0 {
         lose(transport)
       }
-    } while wire.holdsMore
+      guard wire.holdsMore else { return }
+    }
   }
 
   /// Handles all pieces that are whole.

@@ -45,7 +45,8 @@ package struct WorkerTalk {
       }
       if wire.isBroken || wire.send() == .broken { return nil }
       if wire.unsentBytes == 0 { wire.wantRoom(false) }
-      if !wire.holdsMore, wire.waitForSocket(until: end) == nil { return nil }
+      let isTime = wire.holdsMore ? MonotonicClock.nanoseconds < end : wire.waitForSocket(until: end) != nil
+      guard isTime else { return nil }
       if wire.fill() < 0 { return nil }
     }
   }

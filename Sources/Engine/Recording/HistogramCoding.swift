@@ -89,7 +89,8 @@ extension LatencyHistogram {
     return bytes
   }
 
-  private init(plain: [UInt8]) throws {
+  /// Reads what `init(hdrBase64:)` unpacks.
+  package init(plain: [UInt8]) throws {
     var reader = ByteReader(bytes: plain)
     let cookie = try reader.read(UInt32.self)
     let payloadLength = try reader.read(UInt32.self)

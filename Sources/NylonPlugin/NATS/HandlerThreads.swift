@@ -10,12 +10,15 @@ import Synchronization
 final class HandlerThreads: @unchecked Sendable {
   private let parker = Parker()
   private var queue = Ring<WireJob>()
+  private var queuedBytes = 0
   /// Threads that do not wait for a job.
   private var busy: Int
   private var isStopping = false
   private var threads: [WorkerThread] = []
   /// Where the answers to reads go, one for each thread; none in a dialect without calls.
   private let mailboxes: [ReadMailbox]
+  /// Bytes of messages that wait for a thread, at most; NATS clients have 64 MB of them by habit.
+  static let mostQueuedBytes = 64 << 20
   /// A host that has not answered a read by then will not.
   private static let readTimeoutMilliseconds = 10_000
 
@@ -56,10 +59,14 @@ final class HandlerThreads: @unchecked Sendable {
     return nil
   }
 
-  func submit(_ job: WireJob) {
+  /// False when too many messages wait already: this one is dropped.
+  func submit(_ job: WireJob) -> Bool {
     parker.locked {
+      guard queuedBytes + job.byteCount <= Self.mostQueuedBytes || queue.count == 0 else { return false }
       queue.append(job)
+      queuedBytes += job.byteCount
       parker.signal()
+      return true
     }
   }
 
@@ -98,6 +105,7 @@ final class HandlerThreads: @unchecked Sendable {
     busy -= 1
     while true {
       if let job = queue.popFirst() {
+        queuedBytes -= job.byteCount
         busy += 1
         return job
       }
@@ -115,6 +123,8 @@ struct WireJob: Sendable {
   let readAt: UInt64
   /// Bytes of a reply, at most.
   let most: Int
+  /// Bytes that it takes, two arrays' heads included.
+  var byteCount: Int { payload.count + reply.count + 128 }
 }
 
 /// Bytes that grow at their end and are emptied at once.

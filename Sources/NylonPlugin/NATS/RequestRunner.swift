@@ -5,7 +5,7 @@ import Nylon
 /// through a port.
 ///
 /// Not for two threads at once: each thread has its own.
-final class RequestRunner {
+package final class RequestRunner {
   private let plugin: Plugin
   private let table: HandlerTable
   private let dialect: Dialect
@@ -40,6 +40,20 @@ final class RequestRunner {
     current.initialize(to: (PhaseContext(backend: backend), backend))
   }
 
+  /// One without a connection: the maps of calls go nowhere, and no read is answered.
+  package convenience init(plugin: Plugin, dialect: Dialect) {
+    var calls: CallMaps?
+    if dialect.traits.end == .call, let box = ReplyBox() {
+      box.setTaken(false)
+      let mailbox = ReadMailbox(timeoutMilliseconds: 1, spins: 0)
+      mailbox.close()
+      calls = CallMaps(box, mailbox, writesNilData: false)
+    }
+    self.init(
+      plugin: plugin, table: plugin.handlerTable(),
+      dialect: WorkerDialect(dialect: dialect, writesNilData: false), calls: calls)
+  }
+
   deinit {
     current.deinitialize(count: 1)
     current.deallocate()
@@ -49,7 +63,7 @@ final class RequestRunner {
   /// nil where the maps of calls have said everything. `readAt` is when it was read from the socket, 0 when that is not known: then it counts from here. A reply of over
   /// `most` bytes, which the broker would not carry, becomes an error.
   @inline(__always)
-  func answer(
+  package func answer(
     to bytes: UnsafeRawBufferPointer, phase: Phase?, readAt: UInt64, most: Int
   ) -> UnsafeRawBufferPointer? {
     let answer =

@@ -35,6 +35,7 @@ final class WireLoop {
   private let places = UnsafeMutablePointer<UInt64>.allocate(capacity: Int(mostEvents))
   private let events = UnsafeMutablePointer<UInt32>.allocate(capacity: Int(mostEvents))
   private var complaints = 0
+  private var hasDropped = false
   /// When the last read began, monotonic nanoseconds; 0 until a host asked for stamps.
   private var readAt: UInt64 = 0
 
@@ -167,6 +168,14 @@ final class WireLoop {
     var most = mostNanoseconds
     if !wire.isConnected { most = min(most, nextStep(of: wire)) }
     if let next { most = min(most, nextStep(of: next)) }
+    if wire.holdsMore {
+      readInput(of: wire)
+      most = 0
+    }
+    if let old = leaving?.wire, old.holdsMore {
+      readInput(of: old)
+      most = 0
+    }
     let count = kernel_epoll_wait_ns(epoll, places, events, Self.mostEvents, most)
     for place in 0..<max(0, Int(count)) { handle(places[place], events[place]) }
     takeReplies()
@@ -247,14 +256,16 @@ final class WireLoop {
     leaving = nil
   }
 
-  /// Reads once, or over TLS until nothing is left that epoll does not know of, and serves what came.
+  /// Reads once, or over TLS until nothing is left that epoll does not know of, and serves what came. What a broker
+  /// sends without end is read on by the next turn.
   private func readInput(of wire: WireConnection) {
-    var isOpen = true
-    repeat {
+    for _ in 0..<WireConnection.mostFills {
       if box.stampsReads.load(ordering: .relaxed) { readAt = kernel_now_ns() }
+      var isOpen = true
       let count = wire.fill()
       if count > 0 { isOpen = handleInput(of: wire) } else if count < 0 { isOpen = lose(wire) }
-    } while isOpen && wire.holdsMore
+      guard isOpen, wire.holdsMore else { return }
+    }
   }
 
   /// The connection is over; false, for those who were about to go on with it.
@@ -295,16 +306,26 @@ final class WireLoop {
     if complaints <= Self.mostComplaints { logLine("error: \(complaint)") }
   }
 
+  /// Says once that requests are dropped.
+  @inline(never)
+  private func tellOfDrop() {
+    guard !hasDropped else { return }
+    hasDropped = true
+    let mebibytes = HandlerThreads.mostQueuedBytes >> 20
+    logLine("requests are dropped: over \(mebibytes) MiB wait for a handler; run more workers")
+  }
+
   @inline(__always)
   private func serve(_ piece: WirePiece) {
     guard piece.sid >= 1, piece.sid <= phases.count else { return }
     let phase = phases[piece.sid - 1]
     if let pool {
       if pool.takeAnswer(piece.payload) { return }
-      return pool.submit(
-        WireJob(
-          payload: Array(piece.payload), reply: Array(piece.reply), phase: phase, readAt: readAt,
-          most: wire.longestPayload))
+      let job = WireJob(
+        payload: Array(piece.payload), reply: Array(piece.reply), phase: phase, readAt: readAt,
+        most: wire.longestPayload)
+      if !pool.submit(job) { tellOfDrop() }
+      return
     }
     let answer = runner.answer(
       to: piece.payload, phase: phase, readAt: readAt, most: wire.longestPayload)

@@ -26,11 +26,7 @@ import Testing
     return load
   }
 
-  @Test(arguments: [
-    "SSH-2.0-OpenSSH_9.2\r\n", "\u{0}\u{1}\u{2}\u{3}", "INFO nonsense\r\n", "MSG a 1 0\r\n\r\n",
-    "HTTP/1.1 400 Bad\r\n",
-    "PONG\r\n", "INFO {}\r\nPONG\r\nMSG a 1 999999999\r\n", String(repeating: "I", count: 70_000),
-  ])
+  @Test(arguments: Lies.greetings)
   func whatDoesNotGreetAsABrokerIsAnError(greeting: String) throws {
     let broker = try ScriptedBroker { peer in
       peer.send(greeting)
@@ -80,10 +76,7 @@ import Testing
     #expect(answered.withLock { $0 } == 3)
   }
 
-  @Test(arguments: [
-    "MSG x 1 999999999\r\n", "MSG x 1 3\r\nhello\r\n", "GARBAGE\r\n", "\r\n\r\n", "HMSG x 1 9 2\r\n",
-    "-ERR 'Stale Connection'\r\n",
-  ])
+  @Test(arguments: Lies.words + ["-ERR 'Stale Connection'\r\n"])
   func aConnectionThatBreaksTheProtocolIsMadeAgain(words: String) throws {
     let (measurement, connections) = try with(shortLoad) { peer in
       peer.welcome()

@@ -1,24 +1,23 @@
-import TestSupport
 import Foundation
 import Synchronization
 import Testing
 
-@testable import Engine
-
 /// Something that listens as a broker does and says what a test wants; a thread for each connection.
-final class ScriptedBroker: Sendable {
-  static let greeting = #"INFO {"server_id":"t","version":"2.10.0","max_payload":1048576,"headers":true}"#
+package final class ScriptedBroker: Sendable {
+  package static let greeting =
+    #"INFO {"server_id":"t","version":"2.10.0","max_payload":1048576,"headers":true}"#
 
   /// One accepted connection.
-  struct Peer: Sendable {
-    let socket: Int32
+  package struct Peer: Sendable {
+    package let socket: Int32
     /// 1 for the first connection.
-    let number: Int
+    package let number: Int
     /// The broker's.
-    let port: UInt16
+    package let port: UInt16
 
-    func send(_ text: String) {
-      let bytes = Array(text.utf8)
+    package func send(_ text: String) { send(Array(text.utf8)) }
+
+    package func send(_ bytes: [UInt8]) {
       var sent = 0
       while sent < bytes.count {
         let count = bytes[sent...].withUnsafeBytes {
@@ -30,7 +29,7 @@ final class ScriptedBroker: Sendable {
     }
 
     /// What comes within a second at most; empty at the end.
-    func receive(_ most: Int = 65_536) -> [UInt8] {
+    package func receive(_ most: Int = 65_536) -> [UInt8] {
       var bytes = [UInt8](repeating: 0, count: most)
       let count = recv(socket, &bytes, most, 0)
       return count > 0 ? Array(bytes[..<count]) : []
@@ -38,7 +37,7 @@ final class ScriptedBroker: Sendable {
 
     /// All that comes until the text is there, or nothing comes any more.
     @discardableResult
-    func receive(until text: String) -> String {
+    package func receive(until text: String) -> String {
       var all: [UInt8] = []
       while true {
         let more = receive()
@@ -49,13 +48,20 @@ final class ScriptedBroker: Sendable {
     }
 
     /// Waits until the client closes the connection; what it sends until then is dropped.
-    func waitForEnd() {
+    package func waitForEnd() {
       var bytes = [UInt8](repeating: 0, count: 65_536)
       _ = eventually { recv(socket, &bytes, bytes.count, 0) == 0 }
     }
 
+    /// Waits until the client closes the connection, and takes nothing of what it sends.
+    package func waitForEndWithoutReading() {
+      // POLLRDHUP, which Swift's Glibc does not have.
+      var watched = pollfd(fd: socket, events: 0x2000, revents: 0)
+      _ = eventually { poll(&watched, 1, 0) > 0 }
+    }
+
     /// Greets, and agrees to what a client says first.
-    func welcome() {
+    package func welcome() {
       send(ScriptedBroker.greeting + "\r\n")
       receive(until: "PING\r\n")
       send("PONG\r\n")
@@ -64,11 +70,11 @@ final class ScriptedBroker: Sendable {
     }
   }
 
-  let url: String
+  package let url: String
   private let listener: Int32
-  private let peers = Mutex<[Int32]>([])
+  private let peers = Mutex<(open: Set<Int32>, count: Int)>(([], 0))
 
-  init(_ serve: @escaping @Sendable (Peer) -> Void) throws {
+  package init(_ serve: @escaping @Sendable (Peer) -> Void) throws {
     let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
     var address = sockaddr_in()
     address.sin_family = sa_family_t(AF_INET)
@@ -92,22 +98,53 @@ final class ScriptedBroker: Sendable {
         number += 1
         var limit = timeval(tv_sec: 1, tv_usec: 0)
         setsockopt(peer, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
-        peers.withLock { $0.append(peer) }
+        peers.withLock {
+          $0.open.insert(peer)
+          $0.count += 1
+        }
         let connection = Peer(socket: peer, number: number, port: port)
-        Thread.detachNewThread {
+        Thread.detachNewThread { [self] in
           serve(connection)
-          shutdown(connection.socket, Int32(SHUT_RDWR))
+          // With the lock held: `stop` must not meet another's socket of this number.
+          peers.withLock {
+            $0.open.remove(connection.socket)
+            close(connection.socket)
+          }
         }
       }
     }
   }
 
   /// How many have connected.
-  var connections: Int { peers.withLock { $0.count } }
+  package var connections: Int { peers.withLock { $0.count } }
 
-  func stop() {
+  package func stop() {
     shutdown(listener, Int32(SHUT_RDWR))
     close(listener)
-    peers.withLock { $0.forEach { shutdown($0, Int32(SHUT_RDWR)) } }
+    peers.withLock { for peer in $0.open { shutdown(peer, Int32(SHUT_RDWR)) } }
   }
+}
+
+/// What no broker says: lies, and bytes of other protocols.
+package enum Lies {
+  /// Instead of a greeting, or right behind it.
+  package static let greetings =
+    [
+      "SSH-2.0-OpenSSH_9.2\r\n", "\u{0}\u{1}\u{2}\u{3}", "INFO nonsense\r\n", "MSG a 1 0\r\n\r\n",
+      "HTTP/1.1 400 Bad\r\n", "PONG\r\n", "INFO {}\r\nPONG\r\nMSG a 1 999999999\r\n",
+      String(repeating: "I", count: 70_000), "INFO {}\n", "\r\n",
+    ]
+    + [
+      "[]", "7", "null", "{", "{\"max_payload\":\"big\"}", "{\"max_payload\":1e400}", "{\"max_payload\":1.5}",
+      "{\"tls_required\":\"yes\"}", "{\"nonce\":5}", "{\"headers\":{}}",
+      String(repeating: "[", count: 30_000),
+    ].map { "INFO \($0)\r\n" }
+
+  /// To a client that is connected and was told that a payload has a megabyte at most.
+  package static let words = [
+    "MSG x 1 999999999\r\n", "MSG x 1 99999999999999999999\r\n", "MSG x 1 1200000\r\n", "MSG x 1 -5\r\n",
+    "MSG x 1 1e3\r\n", "MSG x 1\r\n", "MSG x one 5\r\n", "MSG x 1 3\r\nhello\r\n", "MSG x 1 3\nabc\n",
+    "HMSG x 1 9 2\r\n", "HMSG x 1 5 -1\r\n", "GARBAGE\r\n", "\r\n\r\n", "\u{0}",
+    String(repeating: "M", count: 70_000),
+  ]
 }

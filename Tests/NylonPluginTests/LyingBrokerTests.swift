@@ -1,0 +1,88 @@
+import ExampleHandlers
+import Foundation
+import Nylon
+import Synchronization
+import TestSupport
+import Testing
+
+@testable import NylonPlugin
+
+@Suite("A worker whose broker lies", .serialized, .thread("worker"))
+struct LyingBrokerTests {
+  private func configuration(_ broker: ScriptedBroker, maxWorkers: Int = 1) -> NATSConfiguration {
+    var configuration = NATSConfiguration(name: "p", url: broker.url, group: "g")
+    configuration.maxWorkers = maxWorkers
+    configuration.reconnectWaitMilliseconds = 10
+    return configuration
+  }
+
+  @Test("does not start, and says why", arguments: Lies.greetings)
+  func start(greeting: String) throws {
+    let broker = try ScriptedBroker { peer in
+      peer.send(greeting)
+      peer.waitForEnd()
+    }
+    defer { broker.stop() }
+    let worker = try NATSWorker(plugin: ExampleHandlers.makePlugin(), configuration: configuration(broker))
+    defer { worker.close() }
+    let error = try #require(throws: NATSWorkerError.self) { try worker.start() }
+    #expect(error.description.contains("does not speak as a NATS server does"))
+  }
+
+  @Test("gives the connection up and serves over the next one", arguments: Lies.words, [1, 3])
+  func serve(words: String, maxWorkers: Int) throws {
+    let request = try WorkerMessage(
+      requestID: RequestID(high: 1, low: 2), sessionID: 7, phase: .requestFilter, timestampMilliseconds: 1,
+      headers: [KeyValue(key: "entry", value: "noop")]
+    ).encoded()
+    let answered = Mutex<[Int]>([])
+    let broker = try ScriptedBroker { peer in
+      peer.welcome()
+      // A request before the lie is answered, or lost with the connection.
+      peer.send(
+        Array("MSG nylon.plugin.p.request_filter 1 back \(request.count)\r\n".utf8) + request + [13, 10])
+      if peer.number > 1, peer.receive(until: "PUB back ").contains("PUB back ") {
+        answered.withLock { $0.append(peer.number) }
+      }
+      peer.send(words)
+      peer.waitForEnd()
+    }
+    defer { broker.stop() }
+    let worker = try NATSWorker(
+      plugin: ExampleHandlers.makePlugin(), configuration: configuration(broker, maxWorkers: maxWorkers))
+    try worker.start()
+    defer { worker.close() }
+    #expect(eventually { answered.withLock { $0.count >= 2 } })
+  }
+
+  @Test("drops requests that would wait in more than 64 MiB of memory, and serves on")
+  func flood() throws {
+    let isHeld = Atomic(true)
+    let plugin = Plugin()
+    plugin.addPhaseHandler("hold") { phase in
+      phase.requestFilter { _ in
+        while isHeld.load(ordering: .acquiring) { usleep(1000) }
+      }
+    }
+    let box = try #require(ReplyBox())
+    box.setTaken(false)
+    let dialect = WorkerDialect(dialect: .reply, writesNilData: false)
+    let pool = try #require(HandlerThreads(count: 1, plugin, plugin.handlerTable(), dialect, box))
+    defer { pool.stop() }
+    func submit(bytes: Int) throws -> Bool {
+      let request = try WorkerMessage(
+        requestID: .bytes([1]), phase: .requestFilter,
+        headers: [KeyValue(key: "x", value: String(repeating: "x", count: bytes))]
+      ).encoded()
+      return pool.submit(
+        WireJob(payload: request, reply: [65], phase: .requestFilter, readAt: 0, most: 1 << 20))
+    }
+    var taken = 0
+    while taken < 200, try submit(bytes: 1 << 20) { taken += 1 }
+    // One of them is with the handler.
+    #expect((63...65).contains(taken))
+    isHeld.store(false, ordering: .releasing)
+    #expect(eventually { pool.isIdle })
+    #expect(try submit(bytes: 1))
+  }
+}
