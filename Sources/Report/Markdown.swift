@@ -65,7 +65,7 @@ enum MarkdownReport {
         ResultTables.results(document), ResultTables.costsOverLength(document), ResultTables.claims(failing),
       ]
     let blocks = answer.paragraphs.map(paragraph) + tables.filter { !$0.rows.isEmpty }.map(body)
-    let run = document.runID.harmless().replacing(scalars: ["`": "'"])
+    let run = document.runID.harmless().replacing(scalars: ["`": "'", "<": "&lt;", ">": "&gt;"])
     let origin = "`\(run)`, nylon-bench \(escaped(document.toolVersion)): \(escaped(facts))."
     return ([origin] + blocks).joined(separator: "\n\n") + "\n"
   }

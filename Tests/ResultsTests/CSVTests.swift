@@ -190,6 +190,7 @@ struct CSVTests {
       ("=1+1", "\"'=1+1\""), ("+x", "\"'+x\""), ("-x", "\"'-x\""), ("@x", "\"'@x\""), ("\tx", "\"'\tx\""),
       ("a,b", "\"a,b\""), ("say \"hi\"", "\"say \"\"hi\"\"\""), ("a\r\nb", "\"a\r\nb\""), ("plain", "plain"),
       ("", ""), ("=\"a\"", "\"'=\"\"a\"\"\""),
+      ("a\"\u{301},b", "\"a\"\"\u{301},b\""), ("a\u{1b}[2Jb", "a [2Jb"),
     ])
   func fields(text: String, field: String) {
     #expect(CSV.field(text) == field)

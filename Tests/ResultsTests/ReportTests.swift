@@ -98,6 +98,7 @@ struct ReportTests {
       cells = line.hasPrefix("|") ? bars : 0
     }
     #expect(MarkdownReport.escaped("a|b\n<c>*") == "a\\|b &lt;c&gt;\\*")
+    #expect(MarkdownReport.escaped("|\u{301}\u{1b}[2J") == "\\|\u{301} \\[2J")
   }
 
   @Test("in HTML has no markup of a text")
