@@ -67,7 +67,7 @@ struct LyingBrokerTests {
     let box = try #require(ReplyBox())
     box.setTaken(false)
     let dialect = WorkerDialect(dialect: .reply, writesNilData: false)
-    let pool = try #require(HandlerThreads(count: 1, plugin, plugin.handlerTable(), dialect, box))
+    let pool = try #require(HandlerThreads(count: 1, plugin, plugin.handlerTable(), dialect, nil, box))
     defer { pool.stop() }
     func submit(bytes: Int) throws -> Bool {
       let request = try WorkerMessage(
