@@ -39,7 +39,7 @@ struct NodeFigures {
 
 extension ResultTables {
   /// A row for each broker of a cluster; no rows where there is none.
-  static func nodes(_ document: RunDocument) -> ReportTable {
+  package static func nodes(_ document: RunDocument) -> ReportTable {
     func median(_ head: String, _ figure: @escaping @Sendable (NodeActivity) -> UInt64?) -> Column<
       NodeFigures
     > {

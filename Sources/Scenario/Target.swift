@@ -114,6 +114,14 @@ package struct PrecedingPlugin: Codable, Sendable, Equatable {
     ])
 }
 
+extension PrecedingPlugin {
+  /// The plugin of a target in process; nil of another one.
+  package init?(_ target: Target) {
+    guard case .ffi(let spec) = target.transport else { return nil }
+    self.init(plugin: target.plugin, handler: target.handler, spec: spec, policies: target.policies)
+  }
+}
+
 /// What happens to a request when `max_in_flight` sessions are in flight.
 package enum OverflowPolicy: String, Codable, Sendable, CaseIterable {
   /// It waits; its intended time stands.

@@ -2,6 +2,7 @@ import Foundation
 import Report
 import TestSupport
 import Testing
+import struct Engine.Measurement
 
 @testable import Engine
 @testable import Results

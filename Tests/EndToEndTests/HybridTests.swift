@@ -64,7 +64,7 @@ extension EndToEnd {
       _ = try sandbox.run(scenario(silent, handler: "main", policy: policy))
       let document = try sandbox.latest()
       for one in document.measurements {
-        #expect(one.scopes.allSatisfy(\.counts.closes))
+        #expect(one.scopes.allSatisfy { $0.counts.closes })
         let counts = try #require(one.request).counts
         #expect(counts.sent > 0 && counts.ok == 0 && counts.timeouts + counts.lost == counts.sent)
         let pool = try #require(one.scopes.first { $0.scope == "request_filter" })

@@ -17,12 +17,8 @@ enum HandlerPromises {
     // One FFI plugin and one NATS plugin, loaded at the same time.
     PromiseTest("mix-ffi-nats", pool: .standard) { stage in
       try stage.start(1)
-      let plugin = ffiTarget("authz")
       var target = stage.target()
-      target.behind = plugin.inProcess.map {
-        PrecedingPlugin(
-          plugin: plugin.plugin, handler: plugin.handler, spec: $0, policies: plugin.policies)
-      }
+      target.behind = PrecedingPlugin(ffiTarget("authz"))
       let measurement = try stage.bench.load(
         target, .open(ratePerSecond: 200, arrivals: .uniform), measureSeconds: 1)
       let passed = measurement.scopes.dropFirst().count { $0.counts.ok == measurement.counts.sent }

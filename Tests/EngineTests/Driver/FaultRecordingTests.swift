@@ -33,7 +33,7 @@ import Testing
     let windows = result.measurement.windows
     try #require(windows.count == 10)
     let counts = windows.map { $0.counts ?? OutcomeCounts() }
-    #expect(counts.allSatisfy(\.closes))
+    #expect(counts.allSatisfy { $0.closes })
     #expect(counts.map(\.timeouts).reduce(0, +) == 50)
     #expect(counts[3].timeouts + counts[4].timeouts == 50 && counts[3].timeouts == windows[3].timeouts)
     var sum = OutcomeCounts()

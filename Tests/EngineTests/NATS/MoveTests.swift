@@ -31,9 +31,10 @@ import Testing
   private func load(retries: Bool = false) -> NATSLoad {
     var load = NATSLoad(load: .closed(concurrency: 8), handler: "noop", connections: 2)
     guard retries else { return load }
-    load.policy = PhasePolicy(
-      timeoutMilliseconds: 300, onError: .retry, attempts: 5, backoffFirstMilliseconds: 5,
-      backoffMostMilliseconds: 50)
+    var policy = PhasePolicy.standard(for: .requestFilter)
+    (policy.timeoutMilliseconds, policy.onError, policy.attempts) = (300, .retry, 5)
+    (policy.backoffFirstMilliseconds, policy.backoffMostMilliseconds) = (5, 50)
+    load.policy = policy
     return load
   }
 
