@@ -1,8 +1,9 @@
 /// Which of a run's brokers the generator and the workers connect to first. They know all others, and go there when
 /// theirs is lost. Its rows say what the fields mean.
 package struct NodeChoice: Codable, Sendable, Equatable {
+  /// The broker that the generator connects to first, from 1.
   package var generator = 1
-  /// From 1, in turn; nil: all brokers.
+  /// The brokers that the workers connect to first, from 1, in turn; nil: all.
   package var workers: [Int]?
 
   package init(generator: Int = 1, workers: [Int]? = nil) {
