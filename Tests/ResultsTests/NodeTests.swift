@@ -1,4 +1,5 @@
 import Foundation
+import struct Engine.Measurement
 import Testing
 
 @testable import Engine
