@@ -68,7 +68,7 @@ import Testing
     for socket in sockets { #expect(Self.end(of: socket).errno == ECONNRESET) }
     // Beside those three the link's own first look has ended.
     #expect(over.wait(until: .after(.seconds(30))) { $0 > sockets.count ? true : nil } == true)
-    #expect(Self.echoes(try Self.connect(link), "after"))
+    #expect(try Self.echoes(Self.connect(link), "after"))
     #expect(link.isRunning)
   }
 
@@ -88,7 +88,7 @@ import Testing
     #expect(Self.end(of: talking).errno == ECONNRESET)
     #expect(Self.end(of: new).errno == ECONNRESET)
     #expect(Self.echoes(quiet, "after"))
-    #expect(Self.echoes(try Self.connect(link), "after"))
+    #expect(try Self.echoes(Self.connect(link), "after"))
   }
 
   @Test func anEndInASilenceIsHeardOfWhenItIsOver() throws {

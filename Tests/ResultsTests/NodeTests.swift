@@ -57,7 +57,7 @@ struct NodeTests {
   func stored() throws {
     let document = run([1, 2, 3])
     let read = try JSONDecoder().decode(
-      Measurement.self, from: JSONEncoder().encode(document.measurements[0]))
+      Engine.Measurement.self, from: JSONEncoder().encode(document.measurements[0]))
     #expect(read.nodes == document.measurements[0].nodes)
   }
 }

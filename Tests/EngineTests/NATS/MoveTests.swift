@@ -1,6 +1,7 @@
 import TestSupport
 import Foundation
 import Lab
+import Nylon
 import Scenario
 import Synchronization
 import Testing
