@@ -124,9 +124,11 @@ final class Workbench {
     cluster = nil
   }
 
-  /// The run's brokers, started where none are there, or where a fault or a death left them harmed.
+  /// The run's brokers, started where none are there, or where a death or a fault left them harmed. One that stands still
+  /// through no fault of the scenario is found out by those who need it.
   private func ownCluster(for spec: NATSSpec) throws -> BrokerCluster {
-    if cluster?.isWhole == false { dropCluster() }
+    let isSound = plan.targets.contains { !$0.plannedFaults.isEmpty } ? cluster?.isWhole : cluster?.isRunning
+    if isSound == false { dropCluster() }
     let running =
       try cluster
       ?? BrokerCluster.start(

@@ -66,6 +66,7 @@ package final class BrokerCluster: Sendable {
   package var urls: [String] { nodes.map(\.url) }
   package var monitors: [BrokerMonitor] { nodes.map(\.monitor) }
   package var pids: [Int32] { nodes.map(\.pid) }
+  package var isRunning: Bool { nodes.allSatisfy(\.isRunning) }
   /// Whether all run, none is stopped, and none is on its way out.
   package var isWhole: Bool {
     nodes.allSatisfy { $0.isRunning && !$0.isEnding && !ProcessClock.isStopped($0.pid) }

@@ -203,7 +203,7 @@ import Testing
     for length in 1..<message.utf8.count {
       try with({ peer in
         peer.welcome()
-        peer.send(message + message.prefix(length))
+        peer.send(message + String(decoding: message.utf8.prefix(length), as: UTF8.self))
       }) { wire in
         try wire.connectFirst()
         #expect(next(wire) == "hello")

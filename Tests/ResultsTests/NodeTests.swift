@@ -25,7 +25,7 @@ struct NodeTests {
   func table() {
     let table = ResultTables.nodes(run([100, 300, 600]))
     let share = table.columns.firstIndex(of: "share") ?? 0
-    #expect(table.rows.map { $0[share].text } == ["10.0 %", "30.0 %", "60.0 %"])
+    #expect(table.rows.map { $0[share].text } == ["10 %", "30 %", "60 %"])
     #expect(
       ReportText.sections(run([1, 1, 2])).contains { $0.tables.contains { $0.title.contains("cluster") } })
     #expect(ResultTables.nodes(document(replicates("nats", around: 1_000_000))).rows.isEmpty)
@@ -35,7 +35,7 @@ struct NodeTests {
   func answer() {
     let text = Answer.text(run([100, 300, 600]), folder: "results/x", colour: false)
       .replacingOccurrences(of: "\n  ", with: " ").replacingOccurrences(of: "\n", with: " ")
-    #expect(text.contains("10.0 % at broker 1, 30.0 % at broker 2, 60.0 % at broker 3"), "\(text)")
+    #expect(text.contains("10 % at broker 1, 30 % at broker 2, 60 % at broker 3"), "\(text)")
     #expect(text.contains("the generator's broker: 2"))
     #expect(
       !Answer.text(document(replicates("nats", around: 1_000_000)), folder: "x", colour: false).contains(
