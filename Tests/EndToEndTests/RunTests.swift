@@ -171,6 +171,7 @@ extension EndToEnd {
       #expect(!steps.out.contains("\"ffi\"") && steps.out.contains("\"clock_ns\""))
       let gated = try sandbox.bench(
         "calibrate", "--only", "memory, ffi", "--gate", "--rounds", "1", "--seconds", "0.1", "--json")
+      try #require([0, 80].contains(gated.code), "\(gated.err)")
       struct Parts: Decodable { var goals: [Floor.Goal] }
       let goals = try JSONDecoder().decode(Parts.self, from: Data(gated.out.utf8)).goals
       #expect(goals.map(\.goal).contains { $0.contains("resident memory with 2048") })
@@ -228,7 +229,7 @@ extension EndToEnd {
       #expect(Set(seen) == Set(wanted) && seen.count == 12)
       #expect(document.measurements.contains { $0.target == "nats-2c" && $0.offeredRatePerSecond != nil })
       #expect(finished.out.contains("Of 4 combinations of workers and connections"), "\(finished.out)")
-      #expect(finished.out.contains("knee at") && finished.out.contains("is the highest rate that was tried"))
+      #expect(finished.out.contains("knee at") && finished.out.contains("1 s at p50"), "\(finished.out)")
       #expect(document.objectives?.allSatisfy { $0.rate != nil || $0.above != nil } == true)
       #expect(sandbox.processes().isEmpty)
       for words in [

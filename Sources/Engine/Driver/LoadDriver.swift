@@ -305,7 +305,8 @@ final class LoadDriver<Transport: SessionTransport> {
       if state.pointee.freeCount > 0 {
         let place = takeFree()
         let isFirst = completions.isEmpty
-        endQuiet(at: now)
+        // With gaps kept, the time in which this thread itself stood still counts, too.
+        endQuiet(at: gapNanoseconds < stallNanoseconds ? state.pointee.nextArrival : now)
         begin(slot: place, intended: state.pointee.nextArrival)
         takeCompletions(afterStart: isFirst)
         if slots[place].sent >= state.pointee.nextCheck {
