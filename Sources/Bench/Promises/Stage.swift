@@ -169,6 +169,9 @@ final class ScriptedWorker: Sendable {
     var mostWaiting = 0
   }
 
+  /// Has a thread of its own: the global queue's may all be busy.
+  private static let queue = DispatchQueue(label: "scripted-worker")
+
   private let library: Libnats
   private let state = Mutex(State())
 
@@ -199,7 +202,7 @@ final class ScriptedWorker: Sendable {
       state.mostWaiting = max(state.mostWaiting, state.waiting)
     }
     guard let reply, let answerAfterMilliseconds else { return }
-    DispatchQueue.global().asyncAfter(deadline: .now() + .milliseconds(answerAfterMilliseconds)) { [self] in
+    Self.queue.asyncAfter(deadline: .now() + .milliseconds(answerAfterMilliseconds)) { [self] in
       let response = WorkerMessage(requestID: requestID, sessionID: request.sessionID, action: .next)
       state.withLock { $0.waiting -= 1 }
       library.publish((try? response.encoded()) ?? [], to: reply)
