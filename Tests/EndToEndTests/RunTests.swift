@@ -161,9 +161,7 @@ extension EndToEnd {
       #expect(sandbox.processes().isEmpty)
     }
 
-    @Test(
-      "calibrate measures the parts that are asked for, and --gate ends with 80 where a goal is missed",
-      .tags(.besideOthers))
+    @Test("calibrate measures the parts that are asked for, and --gate ends with 80 where a goal is missed")
     func calibrateParts() throws {
       // Nothing can be late by less than nothing: this part has no goals, so its gate is open.
       let steps = try sandbox.bench("calibrate", "--only", "steps", "--gate", "--rounds", "1", "--json")
