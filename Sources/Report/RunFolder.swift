@@ -48,7 +48,7 @@ package struct RunFolder: Sendable, Equatable {
     for file in onlyRun ? [] : try ExportFormat.folderFiles(document) {
       try AtomicFile.write(file.contents, to: "\(path)/\(file.name)")
     }
-    let parent = (path as NSString).deletingLastPathComponent
+    let parent = AtomicFile.folder(of: path)
     try AtomicFile.link("\(parent.isEmpty ? "." : parent)/latest", to: runID)
   }
 
@@ -130,11 +130,19 @@ enum AtomicFile {
     throw error(code, path, place == path ? "cannot be made" : "cannot be made, because of \(place)")
   }
 
+  /// What stands before the last name of a path; empty for a name alone. Foundation's own ends the process where that name
+  /// has one character.
+  static func folder(of path: String) -> String {
+    let names = path.split(separator: "/")
+    let above = names.dropLast().joined(separator: "/")
+    return path.hasPrefix("/") ? "/" + above : above
+  }
+
   /// Why a folder cannot be made, and which of those above it is in the way; nil when it is there.
   private static func failure(making path: String) -> (code: Int32, place: String)? {
     var facts = stat()
     if stat(path, &facts) == 0 { return facts.st_mode & S_IFMT == S_IFDIR ? nil : (ENOTDIR, path) }
-    let above = (path as NSString).deletingLastPathComponent
+    let above = folder(of: path)
     if !above.isEmpty, above != path, let failure = failure(making: above) { return failure }
     return mkdir(path, 0o777) == 0 || errno == EEXIST ? nil : (errno, path)
   }

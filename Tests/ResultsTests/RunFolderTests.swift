@@ -266,6 +266,14 @@ struct HostileRunTests {
 
 @Suite("Small helpers of a run")
 struct HelperTests {
+  @Test("The folder above a path is found, of names of one character too")
+  func folderAbove() {
+    let cases = [
+      "r": "", "r/": "", "a/b": "a", "a/b/": "a", "/": "/", "/r": "/", "/a/b": "/a", "": "", "./r": ".",
+    ]
+    for (path, above) in cases { #expect(AtomicFile.folder(of: path) == above, "\(path)") }
+  }
+
   @Test("SHA-256 is that of the standard's examples")
   func sha256() {
     #expect(
