@@ -15,7 +15,7 @@ protocol FaultStage {
 
 /// Does the faults of a target, each at its moment of the measured time, and keeps what was done.
 ///
-/// It has no thread of its own: whoever waits for the load asks it, at the latest at `nextSeconds`.
+/// It has no thread of its own: the code that waits for the load calls `doDue`, at the latest at `nextSeconds`.
 final class FaultDirector {
   /// A fault's beginning or its end.
   private struct Deed {
@@ -53,7 +53,7 @@ final class FaultDirector {
     }
   }
 
-  /// When something is to be done next, seconds of the measured time; nil when nothing is left.
+  /// The time of the next beginning or end, seconds of the measured time; nil when none is left.
   var nextSeconds: Double? { deeds.first?.atSeconds }
 
   /// Does all that is due.

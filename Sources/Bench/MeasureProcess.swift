@@ -156,8 +156,8 @@ final class SharedMapping {
 
 /// The memory that a load process records into.
 ///
-/// A plugin can write there what it likes. So whoever reads it later takes no word of it for granted: sums wrap around, and
-/// ``Engine/Measurement/damage(order:)`` tells what cannot be true.
+/// A plugin can write anything there, so readers trust no value: sums wrap around, and
+/// ``Engine/Measurement/damage(order:)`` says what cannot be true.
 final class SharedRecording {
   let area: RecordingArea
   private let mapping: SharedMapping

@@ -51,7 +51,7 @@ extension ChildProcess {
   /// Waits for a load process's end, and calls `onPoll` meanwhile, which draws progress, say; false asks the
   /// process to end (Ctrl-C). It is also ended at the limit.
   ///
-  /// - Parameter wake: when `onPoll` is to be called at the latest, beside `interval`; nil leaves it at that.
+  /// - Parameter wake: the latest time of the next `onPoll`, beside `interval`; nil for no such time.
   package func wait(
     limit: Duration, every interval: Duration = .milliseconds(250), wake: () -> Deadline? = { nil },
     onPoll: () -> Bool = { true }

@@ -55,8 +55,8 @@ extension Accounting {
     }.map(\.value)
   }
 
-  /// What cannot be, and so is a defect of ours: a request that was answered well and that no handler saw, a request that
-  /// a handler saw and nobody sent, sums that differ.
+  /// Contradictions, each a defect of nylon-bench: a request that was answered well although no handler saw it, a request
+  /// that a handler saw although nobody sent it, sums that differ.
   package var defects: [String] {
     let unseen = requests.filter { $0.end == "\(Counter.ok)" }.reduce(0) { $0 &+ $1.never }
     let counted = requests.reduce(unknown &+ outside) { $0 &+ $1.handled }

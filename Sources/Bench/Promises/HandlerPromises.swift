@@ -14,7 +14,7 @@ enum HandlerPromises {
     PromiseTest("identical-api", pool: .standard) { stage in
       try bothWays(stage, cases.filter { $0.handler.hasPrefix("api") })
     },
-    // One FFI plugin and one NATS plugin, loaded at the same time.
+    // One FFI plugin and one NATS plugin, in each phase of a request.
     PromiseTest("mix-ffi-nats", pool: .standard) { stage in
       try stage.start(1)
       var target = stage.target()

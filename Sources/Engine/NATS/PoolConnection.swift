@@ -337,7 +337,7 @@ private struct ConnectionMove {
 ///
 /// Nylon's own host stays until it is cut off, as its client does.
 extension PoolConnection {
-  /// Whether nothing is to be done but to send and to receive.
+  /// Whether it is connected, and no move to another broker is under way.
   @inline(__always)
   var isSteady: Bool { wire.isConnected && move == nil }
 
