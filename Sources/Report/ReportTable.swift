@@ -32,8 +32,11 @@ package struct ReportTable: Sendable, Equatable {
 
   /// The table for a terminal, with a line end at its end; `colour` adds ANSI colours.
   package func text(colour: Bool = false) -> String {
+    // Names and messages are the user's, the plugins' and the workers' words.
+    let heads = columns.map { $0.harmless() }
+    let shown = rows.map { $0.map { $0.shown.harmless() } }
     let widths = columns.indices.map { column in
-      ([columns[column]] + rows.map { $0[column].shown }).map(Self.width).max() ?? 0
+      ([heads[column]] + shown.map { $0[column] }).map(Self.width).max() ?? 0
     }
     func padded(_ text: String, _ column: Int) -> String {
       let space = String(repeating: " ", count: widths[column] - Self.width(text))
@@ -45,14 +48,14 @@ package struct ReportTable: Sendable, Equatable {
     }
     let head =
       (title.isEmpty ? [] : [colour ? "\u{1b}[1m\(title.harmless())\u{1b}[0m" : title.harmless()]) + [
-        line(columns.indices.map { padded(columns[$0], $0) }),
+        line(columns.indices.map { padded(heads[$0], $0) }),
         widths.map { String(repeating: "─", count: $0) }.joined(separator: "  "),
       ]
     let codes: [Cell.Tone: Int] = [.good: 32, .bad: 31, .unsure: 33]
-    let body = rows.map { row in
+    let body = zip(rows, shown).map { row, texts in
       line(
         row.enumerated().map { column, cell in
-          let text = padded(cell.shown, column)
+          let text = padded(texts[column], column)
           guard colour, let code = codes[cell.tone] else { return text }
           return "\u{1b}[\(code)m\(text)\u{1b}[0m"
         })

@@ -69,31 +69,36 @@ extension EndToEnd {
         try FileManager.default.copyItem(atPath: built, toPath: path)
         return path
       }
-      let command = try sandbox.start(
-        [
-          "compare",
-          try sandbox.write(
-            """
-            name: late
-            plugins: [{name: one, type: ffi, file: \(plugins[0])}, {name: two, type: ffi, file: \(plugins[1])}]
-            targets: [{name: one, plugin: one, handler: main}, {name: two, plugin: two, handler: main}]
-            loads: [{mode: open, rate_per_second: 2000}]
-            warmup_seconds: 0.1
-            measure_seconds: 0.6
-            drain_seconds: 0.2
-            rounds: 6
-            """, as: "late.yaml"), "--out", sandbox.results,
-        ])
-      // The stops are the disturbance that is tested: 5 % of the time.
+      let path = try sandbox.write(
+        """
+        name: late
+        plugins: [{name: one, type: ffi, file: \(plugins[0])}, {name: two, type: ffi, file: \(plugins[1])}]
+        targets: [{name: one, plugin: one, handler: main}, {name: two, plugin: two, handler: main}]
+        loads: [{mode: open, rate_per_second: 2000}]
+        warmup_seconds: 0.1
+        measure_seconds: 0.6
+        drain_seconds: 0.2
+        rounds: 6
+        """, as: "late.yaml")
+      var different = try differencesWhenStopped(path, plugins[1])
+      // A verdict is wrong by chance in at most 5 % of comparisons: one that is wrong for a reason is wrong again.
+      if !different.isEmpty { different.formIntersection(try differencesWhenStopped(path, plugins[1])) }
+      #expect(different.isEmpty)
+    }
+
+    /// Compares while the load process of one plugin is stopped for 5 ms every 100 ms; the times that are called different.
+    private func differencesWhenStopped(_ scenario: String, _ plugin: String) throws -> Set<String> {
+      let command = try sandbox.start(["compare", scenario, "--out", sandbox.results])
       while command.isRunning {
         let late = sandbox.processes("__measure").filter { pid in
           let maps = FileManager.default.contents(atPath: "/proc/\(pid)/maps") ?? Data()
-          return String(decoding: maps, as: UTF8.self).contains(plugins[1])
+          return String(decoding: maps, as: UTF8.self).contains(plugin)
         }
         for pid in late { kill(pid, SIGSTOP) }
         usleep(5_000)
         for pid in late { kill(pid, SIGCONT) }
-        usleep(late.isEmpty ? 5_000 : 95_000)
+        // As long for both plugins: what looks for processes takes time from the one that is measured.
+        usleep(95_000)
       }
       _ = command.finish()
       expectFitsOneScreen(command.out)
@@ -101,9 +106,10 @@ extension EndToEnd {
       let times = document.comparisons.filter {
         $0.metric.hasPrefix("response_") || $0.metric.hasPrefix("service_")
       }
-      #expect(!times.isEmpty && times.allSatisfy { $0.verdict != .different }, "\(times)")
+      #expect(!times.isEmpty)
       let late = try sandbox.summary().filter { $0["target"] == "two" && $0["phase"] == "request" }
       #expect(late.count == 6 && late.allSatisfy { $0["late_figures"]?.contains("p99 ") == true }, "\(late)")
+      return Set(times.filter { $0.verdict == .different }.map(\.metric))
     }
   }
 }

@@ -18,26 +18,9 @@ extension EndToEnd {
       brokers: Int = 3, workers: Int = 3, seconds: Double = 2, onError: String = "retry", target: String = "",
       margin: String = ""
     ) -> String {
-      """
-      name: cluster
-      brokers: \(brokers)
-      messaging: [{name: default, servers: []}]
-      plugins:
-        - name: example
-          messaging: default
-          group: workers
-          per_phase:
-            request_filter: {on_error: \(onError), retry: {max: 5, backoff_ms_initial: 20, backoff_ms_max: 200}}
-      targets:
-        - {name: nats, plugin: example, handler: noop, phases: [request_filter], timeout_ms: 300,
-           workers: {count: \(workers), command: nylon-worker}\(target)}
-      loads: [{mode: open, rate_per_second: 300, arrivals: uniform}]
-      warmup_seconds: 0.2
-      measure_seconds: \(seconds)
-      drain_seconds: 2
-      replicates: 1
-      \(margin)
-      """
+      Small.underLoad(
+        workers: workers, timeoutMilliseconds: 300, seconds: seconds, onError: onError, target: target,
+        margin: "brokers: \(brokers)\n\(margin)")
     }
 
     /// Runs it; the one measurement, whose counts close, in which each fault was done, and after which nothing is left.

@@ -17,24 +17,9 @@ extension EndToEnd {
     private func pool(_ faults: String, onError: String = "end", seconds: Double = 2, target: String = "")
       -> String
     {
-      """
-      name: faulty
-      messaging: [{name: default, servers: []}]
-      plugins:
-        - name: example
-          messaging: default
-          group: workers
-          per_phase:
-            request_filter: {on_error: \(onError), retry: {max: 5, backoff_ms_initial: 20, backoff_ms_max: 200}}
-      targets:
-        - {name: nats, plugin: example, handler: noop, phases: [request_filter], timeout_ms: 200,
-           workers: {count: 2, command: nylon-worker}\(target)}
-      loads: [{mode: open, rate_per_second: 300, arrivals: uniform}]
-      faults: \(faults)
-      warmup_seconds: 0.2
-      measure_seconds: \(seconds)
-      drain_seconds: 1
-      """
+      Small.underLoad(
+        workers: 2, timeoutMilliseconds: 200, seconds: seconds, onError: onError, target: target,
+        margin: "faults: \(faults)")
     }
 
     /// Runs it; the one measurement, in which the fault was done, nothing else speaks against it, and all counts close.

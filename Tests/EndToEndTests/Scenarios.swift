@@ -45,6 +45,30 @@ enum Small {
     """
   }
 
+  /// A pool under 300 requests a second of one phase, with more keys at the target and at the margin.
+  static func underLoad(
+    workers: Int, timeoutMilliseconds: Int, seconds: Double, onError: String, target: String, margin: String
+  ) -> String {
+    """
+    name: under-load
+    messaging: [{name: default, servers: []}]
+    plugins:
+      - name: example
+        messaging: default
+        group: workers
+        per_phase:
+          request_filter: {on_error: \(onError), retry: {max: 5, backoff_ms_initial: 20, backoff_ms_max: 200}}
+    targets:
+      - {name: nats, plugin: example, handler: noop, phases: [request_filter], timeout_ms: \(timeoutMilliseconds),
+         workers: {count: \(workers), command: nylon-worker}\(target)}
+    loads: [{mode: open, rate_per_second: 300, arrivals: uniform}]
+    warmup_seconds: 0.2
+    measure_seconds: \(seconds)
+    drain_seconds: 2
+    \(margin)
+    """
+  }
+
   /// A plugin's file, and then the smallest plugin: what comes after a plugin that failed.
   static func plugin(_ path: String, times: String = times) -> String {
     """

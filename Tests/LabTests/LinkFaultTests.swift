@@ -54,12 +54,17 @@ import Testing
     return (text, code)
   }
 
-  @Test func aResetBreaksAllConnectionsBothWaysAndNewOnesGoOn() throws {
-    let over = Guarded(0)
-    let upstream = try Upstream { socket in
+  /// Sends back what it gets, and counts the connections that are over.
+  private static func upstream(counting over: Guarded<Int>) throws -> Upstream {
+    try Upstream { socket in
       Upstream.echo(socket)
       over.withLock { $0 += 1 }
     }
+  }
+
+  @Test func aResetBreaksAllConnectionsBothWaysAndNewOnesGoOn() throws {
+    let over = Guarded(0)
+    let upstream = try Self.upstream(counting: over)
     let link = try Self.link(to: upstream)
     defer { link.stop() }
     let sockets = try (0..<3).map { _ in try Self.connect(link) }
@@ -93,10 +98,7 @@ import Testing
 
   @Test func anEndInASilenceIsHeardOfWhenItIsOver() throws {
     let over = Guarded(0)
-    let upstream = try Upstream { socket in
-      Upstream.echo(socket)
-      over.withLock { $0 += 1 }
-    }
+    let upstream = try Self.upstream(counting: over)
     let link = try Self.link(to: upstream)
     defer { link.stop() }
     // The link's own looks are over.

@@ -67,7 +67,7 @@ extension FFIHost {
 struct FFIThread: ~Copyable {
   let firstSlot: Int
   /// The load thread, once it runs.
-  var owner: pthread_t = 0
+  let owner = Atomic<pthread_t>(0)
   var openSessions = 0
   var local = LocalQueue(capacity: 64 << 10)
   let foreign: ForeignQueue
@@ -128,7 +128,7 @@ func hostReceived(_ buffer: UnsafePointer<NylonFfiBuffer>?, isStamping: Bool) {
   // another width than the load stall it for longer than all else here takes.
   if Method(rawValue: method).endsPhase {
     let end = PhaseEndCall(sid: sid, phase: buffer.pointee.phase & 0x7F, method: method)
-    if !isStamping, !host.pointee.isInline, pthread_self() == thread.pointee.owner,
+    if !isStamping, !host.pointee.isInline, pthread_self() == thread.pointee.owner.load(ordering: .relaxed),
       thread.pointee.local.pushFirst(end)
     {
       return
@@ -161,7 +161,7 @@ private func received(
   _ message: PluginMessage, _ host: UnsafeMutablePointer<FFIHost>, _ thread: UnsafeMutablePointer<FFIThread>,
   isStamping: Bool
 ) {
-  if pthread_self() == thread.pointee.owner {
+  if pthread_self() == thread.pointee.owner.load(ordering: .relaxed) {
     if host.pointee.isInline {
       thread.pointee.transport?._withUnsafeGuaranteedRef { $0.handleInline(message, onOwner: true) }
     } else {

@@ -120,7 +120,7 @@ final class FFITransport: SessionTransport {
 
   /// Opens and closes one session, so that a wrong handler name is told before the load.
   private func tryEntry(_ name: String, _ area: RecordingArea) throws(PluginError) {
-    thread.pointee.owner = pthread_self()
+    thread.pointee.owner.store(pthread_self(), ordering: .relaxed)
     area.call = .register
     defer { area.call = .none }
     guard open(slot: 0, at: MonotonicClock.nanoseconds) else {
@@ -128,7 +128,7 @@ final class FFITransport: SessionTransport {
     }
     area.call = .close
     _ = finish(slot: 0, verify: false)
-    thread.pointee.owner = 0
+    thread.pointee.owner.store(0, ordering: .relaxed)
   }
 
   /// The greatest session id that was given out.
@@ -137,11 +137,19 @@ final class FFITransport: SessionTransport {
   /// See `SessionTransport`.
   static func run(_ driver: LoadDriver<FFITransport>) { driver.run() }
 
+  /// Says that this thread is the one that runs the load; calls on it need no queue.
+  @inline(__always)
+  private func takeOwnership() {
+    if thread.pointee.owner.load(ordering: .relaxed) == 0 {
+      thread.pointee.owner.store(pthread_self(), ordering: .relaxed)
+    }
+  }
+
   /// Opens a session in a slot; false when there is none to be had.
   func open(slot: Int, at time: UInt64) -> Bool {
     let state = slots + slot
     guard let sid = host.pointee.numbering.next(after: state.pointee.lastSID) else { return false }
-    if thread.pointee.owner == 0 { thread.pointee.owner = pthread_self() }
+    takeOwnership()
     state.pointee.lastSID = sid
     state.pointee.openedAt = time
     state.pointee.isPhaseOpen = false
@@ -219,7 +227,7 @@ final class FFITransport: SessionTransport {
 
   /// Waits for ends of phases, at most until that time.
   func poll(until time: UInt64) {
-    if thread.pointee.owner == 0 { thread.pointee.owner = pthread_self() }
+    takeOwnership()
     countStrays()
     if handleForeign() { return }
     let now = MonotonicClock.nanoseconds

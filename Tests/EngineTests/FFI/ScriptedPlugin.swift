@@ -106,7 +106,7 @@ struct FFILoad {
   var request = RequestSpec()
   var verify = Verification()
   var warmupSeconds = 0.0
-  var measureSeconds = 0.25
+  var measureSeconds = 0.1
   var drainSeconds = 10.0
   var timeoutMilliseconds = 5000
   var onError = ErrorAction.end
