@@ -342,11 +342,15 @@ final class Workbench {
   }
 
   private func noteDeaths(_ pool: WorkerPool?, order: LoadOrder, in measurement: inout Engine.Measurement) {
+    let mayLackBroker = order.target.plannedFaults.contains { $0.whom.mayPartWorkerFromBroker }
     for death in pool?.deaths() ?? [] {
-      measurement.invalidReasons.append(
-        InvalidReason(
-          code: .workerDied,
-          detail: "worker \(death.index) \(death.status); last words: \(death.lastWords)"))
+      let words = "worker \(death.index) \(death.status); last words: \(death.lastWords)"
+      // Most workers give up where they find no broker at their start; a supervisor would start them again.
+      if mayLackBroker, death.index >= order.workerPIDs.count {
+        measurement.warnings.append("\(words). A fault had started it, perhaps while another held the broker away")
+      } else {
+        measurement.invalidReasons.append(InvalidReason(code: .workerDied, detail: words))
+      }
     }
     guard !order.brokerPIDs.isEmpty, let cluster else { return }
     for index in cluster.died {

@@ -94,6 +94,14 @@ package enum FaultVictim: Sendable, Equatable {
     }
   }
 
+  /// Whether a worker that starts meanwhile may find no broker.
+  package var mayPartWorkerFromBroker: Bool {
+    switch self {
+    case .broker, .link(.brokerWorkers): true
+    default: false
+    }
+  }
+
   /// The greatest number of a broker that it names, from 0.
   var mostBroker: Int {
     switch self {

@@ -142,7 +142,7 @@ extension EndToEnd {
 
     @Test("calibrate measures the own floor, with all that its JSON promises")
     func calibrate() throws {
-      let finished = try sandbox.bench("calibrate", "--json", "--rounds", "1", "--seconds", "0.3")
+      let finished = try sandbox.bench("calibrate", "--json", "--rounds", "1", "--seconds", "0.1")
       try #require(finished.code == 0, "\(finished.err)")
       let floor = try JSONDecoder().decode(Floor.self, from: Data(finished.out.utf8))
       #expect(floor.nats.map(\.in_flight) == [1, 64, 256])

@@ -11,16 +11,14 @@ final class HybridTransport: SessionTransport {
   private let pool: NATSTransport
   /// Whether the phase of each slot is the plugin's.
   private let isInPlugin: UnsafeMutablePointer<Bool>
-  /// The plugin's phases that one of its own threads is to end.
-  private var openInPlugin = 0
-  /// How long it waits for the pool while the plugin owes an end: only one of the two can wake it.
-  private static let turnNanoseconds: UInt64 = 50_000
 
   private init(_ plugin: FFITransport, _ pool: NATSTransport) {
     (self.plugin, self.pool) = (plugin, pool)
     completions = pool.completions
     isInPlugin = .allocate(capacity: pool.slotCount)
     isInPlugin.initialize(repeating: false, count: pool.slotCount)
+    // One wait for both: the plugin's threads wake it as the pool's sockets do.
+    plugin.wake(through: pool.makeWakeDescriptor())
   }
 
   deinit { isInPlugin.deallocate() }
@@ -53,12 +51,10 @@ final class HybridTransport: SessionTransport {
       return pool.start(slot: slot, phaseIndex: phaseIndex / 2, attempt: attempt, at: time)
     }
     plugin.start(slot: slot, phaseIndex: phaseIndex / 2, attempt: attempt, at: time)
-    if plugin.slots[slot].isPhaseOpen { openInPlugin += 1 }
   }
 
   func abandon(slot: Int) {
     guard isInPlugin[slot] else { return pool.abandon(slot: slot) }
-    if plugin.slots[slot].isPhaseOpen { openInPlugin -= 1 }
     plugin.abandon(slot: slot)
   }
 
@@ -69,13 +65,9 @@ final class HybridTransport: SessionTransport {
 
   func poll(until time: UInt64) {
     let before = completions.count
-    // What its threads have called so far, without waiting.
-    plugin.poll(until: 0)
-    let ended = completions.count - before
-    openInPlugin -= ended
-    if ended > 0 { return pool.flush() }
-    pool.poll(
-      until: openInPlugin > 0 ? min(time, MonotonicClock.nanoseconds + Self.turnNanoseconds) : time)
+    plugin.poll(in: { pool.poll(until: time) })
+    // What the plugin's phases were followed by waits to be sent.
+    if completions.count > before { pool.flush() }
   }
 
   /// A load with two plugins is not decomposed.

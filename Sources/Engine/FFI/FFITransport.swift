@@ -251,6 +251,18 @@ final class FFITransport: SessionTransport {
     _ = handleForeign()
   }
 
+  /// Waits in a closure that ends when the descriptor of `wake(through:)` is written to; ends of phases that came are handled before it, and
+  /// others by the next call.
+  @inline(__always)
+  func poll(in wait: () -> Void) {
+    takeOwnership()
+    countStrays()
+    if !handleForeign() { thread.pointee.foreign.sleep(in: wait) }
+  }
+
+  /// What wakes the thread from `poll(in:)`.
+  func wake(through descriptor: Int32) { thread.pointee.foreign.wake(through: descriptor) }
+
   /// Stays awake until a time; true at once when another thread called.
   private func spin(until time: UInt64) -> Bool {
     while MonotonicClock.nanoseconds < time {

@@ -133,6 +133,9 @@ struct ForeignQueue: ~Copyable {
   private let head = Atomic<UInt64>(0)
   /// 1 while the owner sleeps, the futex word.
   private let sleeping: UnsafeMutablePointer<Atomic<UInt32>>
+  /// An eventfd that wakes the owner where it sleeps in an epoll set of its own; -1 where it sleeps on the futex. It
+  /// stays open as long as a plugin's thread may call, which is as long as the process.
+  private let wakeDescriptor = Atomic<Int32>(-1)
   private static let paddingMark: UInt64 = 1 << 63
   private static let indirectMark: UInt8 = 1 << 7
 
@@ -196,7 +199,8 @@ struct ForeignQueue: ~Copyable {
   private borrowing func wakeOwner() {
     guard sleeping.pointee.load(ordering: .sequentiallyConsistent) == 1 else { return }
     if sleeping.pointee.exchange(0, ordering: .sequentiallyConsistent) == 1 {
-      kernel_futex_wake(futexWord)
+      let descriptor = wakeDescriptor.load(ordering: .relaxed)
+      if descriptor < 0 { kernel_futex_wake(futexWord) } else { kernel_eventfd_wake(descriptor) }
     }
   }
 
@@ -235,9 +239,20 @@ struct ForeignQueue: ~Copyable {
 
   /// Sleeps until a message is there or the time has come.
   borrowing func sleep(until time: UInt64) {
+    sleep { kernel_futex_wait(futexWord, 1, time) }
+  }
+
+  /// Sleeps in a closure that ends when the owner is woken; at once when there is a message.
+  @inline(__always)
+  borrowing func sleep(in wait: () -> Void) {
     sleeping.pointee.store(1, ordering: .sequentiallyConsistent)
-    if !hasMessage { kernel_futex_wait(futexWord, 1, time) }
+    if !hasMessage { wait() }
     sleeping.pointee.store(0, ordering: .sequentiallyConsistent)
+  }
+
+  /// From now on the owner sleeps where this eventfd wakes it.
+  borrowing func wake(through descriptor: Int32) {
+    wakeDescriptor.store(descriptor, ordering: .relaxed)
   }
 
   private var hasMessage: Bool {

@@ -220,6 +220,12 @@ final class NATSTransport: SessionTransport {
     return false
   }
 
+  /// The place of the descriptor that only wakes.
+  private static let wakePlace = UInt64.max
+
+  /// An eventfd that ends a `poll` when it is written to.
+  func makeWakeDescriptor() -> Int32 { kernel_eventfd_watched(epoll, Self.wakePlace) }
+
   @inline(__always)
   func poll(until time: UInt64) {
     flush()
@@ -238,7 +244,7 @@ final class NATSTransport: SessionTransport {
       withUnsafeTemporaryAllocation(of: UInt32.self, capacity: 64) { events in
         let count = kernel_epoll_wait_ns(epoll, places.baseAddress, events.baseAddress, 64, wait)
         guard count > 0 else { return }
-        for ready in 0..<Int(count) {
+        for ready in 0..<Int(count) where places[ready] != Self.wakePlace {
           // A connection that is moving has a second socket.
           let socket = Int(places[ready])
           let place = socket < connectionCount ? socket : socket - connectionCount

@@ -9,6 +9,7 @@
 #include <spawn.h>
 #include <stdatomic.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -61,6 +62,21 @@ int kernel_epoll_set(int epoll_fd, int fd, uint32_t events, uint64_t user_data) 
   if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0) return 0;
   if (errno == EEXIST && epoll_ctl(epoll_fd, EPOLL_CTL_MOD, fd, &event) == 0) return 0;
   return -errno;
+}
+
+int kernel_eventfd_watched(int epoll_fd, uint64_t user_data) {
+  int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+  if (fd < 0) return -errno;
+  int status = kernel_epoll_set(epoll_fd, fd, EPOLLIN | EPOLLET, user_data);
+  if (status == 0) return fd;
+  close(fd);
+  return status;
+}
+
+void kernel_eventfd_wake(int fd) {
+  const uint64_t one = 1;
+  /* A counter that is full has been written to. */
+  if (write(fd, &one, sizeof one) < 0) return;
 }
 
 void kernel_exact_timers(void) { prctl(PR_SET_TIMERSLACK, 1ul, 0ul, 0ul, 0ul); }

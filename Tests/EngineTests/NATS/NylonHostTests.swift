@@ -70,7 +70,8 @@ import Testing
     let sent = try #require(measurement.request).counts.sent
     #expect(try scope(Measurement.initializeScope, measurement).counts.sent == 4 * sent)
     let sessions = Dictionary(grouping: seen.withLock { $0 }, by: \.message.sessionID)
-    #expect(sessions.count == Int(sent) && sent >= 16)
+    #expect(sessions.count == Int(sent))
+    #expect(sent >= 16)
     for (id, messages) in sessions {
       let first = messages.filter { Self.isInitialize($0.message) }
       #expect(first.count == 5 && first.filter { $0.to.isEmpty }.count == 1)

@@ -44,6 +44,10 @@ int kernel_epoll_wait_ns(int epoll_fd, uint64_t *user_data, uint32_t *events, in
                          uint64_t timeout_ns);
 /* Adds (or changes) a descriptor of an epoll set; 0 or -errno. */
 int kernel_epoll_set(int epoll_fd, int fd, uint32_t events, uint64_t user_data);
+/* A new eventfd in an epoll set, which each write to it wakes once; closed on exec; -errno. */
+int kernel_eventfd_watched(int epoll_fd, uint64_t user_data);
+/* Wakes who waits for an eventfd. */
+void kernel_eventfd_wake(int fd);
 /* Makes this thread's timers exact instead of 50 us late. */
 void kernel_exact_timers(void);
 /* Sleeps until the absolute monotonic time. */
