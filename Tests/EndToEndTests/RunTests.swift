@@ -140,7 +140,7 @@ extension EndToEnd {
       #expect(again.out.contains("response"))
     }
 
-    @Test("calibrate measures the own floor, with all that its JSON promises")
+    @Test("calibrate measures the own floor, with all that its JSON promises", .tags(.besideOthers))
     func calibrate() throws {
       let finished = try sandbox.bench("calibrate", "--json", "--rounds", "1", "--seconds", "0.1")
       try #require(finished.code == 0, "\(finished.err)")
