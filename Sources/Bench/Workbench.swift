@@ -186,6 +186,9 @@ final class Workbench {
     }
     links.judge(&measurement)
     noteDeaths(pool, order: order, in: &measurement)
+    let changed = target.plannedFaults.filter(\.what.changesProcesses).map(\.whom.part)
+    if changed.contains(.worker) || changed.contains(.pool) { measurement.forgetWorkerCosts() }
+    if changed.contains(.broker) { measurement.forgetBrokerCosts() }
     if isAccounted(target) {
       pool?.stop()
       measurement.accounting = ledgers?.accounting() ?? Accounting(gap: Ledgers.obstacle(for: target))
@@ -347,7 +350,8 @@ final class Workbench {
       let words = "worker \(death.index) \(death.status); last words: \(death.lastWords)"
       // Most workers give up where they find no broker at their start; a supervisor would start them again.
       if mayLackBroker, death.index >= order.workerPIDs.count {
-        measurement.warnings.append("\(words). A fault had started it, perhaps while another held the broker away")
+        measurement.warnings.append(
+          "\(words). A fault had started it, perhaps while another held the broker away")
       } else {
         measurement.invalidReasons.append(InvalidReason(code: .workerDied, detail: words))
       }
@@ -365,6 +369,19 @@ final class Workbench {
 
   private func secrets(of order: LoadOrder) -> [String] {
     if case .nats(let spec) = order.target.transport { spec.secretWords(servers: order.servers) } else { [] }
+  }
+}
+
+extension Engine.Measurement {
+  /// Processes that came or went with a fault have not been read at both ends of the measured time.
+  fileprivate mutating func forgetWorkerCosts() {
+    (cpuWorkersNanoseconds, workerProcesses) = (nil, nil)
+    for place in windows.indices { windows[place].cpuWorkersNanoseconds = nil }
+  }
+
+  fileprivate mutating func forgetBrokerCosts() {
+    (cpuBrokerNanoseconds, broker) = (nil, nil)
+    for place in windows.indices { windows[place].cpuBrokerNanoseconds = nil }
   }
 }
 

@@ -42,6 +42,9 @@ package enum FaultKind: String, Codable, Sendable, CaseIterable {
     needsEnd || [.drain, .close, .add, .lameDuck].contains(self) || self == .kill && victim != .plugin
   }
 
+  /// Whether processes come or go with it.
+  package var changesProcesses: Bool { ![.stop, .slow, .reset, .silence].contains(self) }
+
   /// Whether it starts workers, so that it has a number of them.
   var startsWorkers: Bool { self == .add || self == .switchPool }
 
@@ -81,9 +84,9 @@ package enum FaultVictim: Sendable, Equatable {
   }
 
   /// What kinds of parts there are.
-  enum Part: String { case worker, broker, plugin, pool, link, route }
+  package enum Part: String { case worker, broker, plugin, pool, link, route }
 
-  var part: Part {
+  package var part: Part {
     switch self {
     case .worker, .workers: .worker
     case .pool: .pool

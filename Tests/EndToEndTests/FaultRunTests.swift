@@ -51,6 +51,8 @@ extension EndToEnd {
     )
     func killedWorker() throws {
       let one = try measure(pool("[{at_seconds: 0.5, what: kill, whom: worker 1, for_seconds: 0.5}]"))
+      // One worker's time is not the pool's.
+      #expect(one.cpuWorkersNanoseconds == nil && one.cpuBrokerNanoseconds ?? 0 > 0)
       #expect(one.windows.count == 20 && one.request?.counts[.ok] ?? 0 > 300)
       let fault = try #require(one.faults?.first)
       #expect(fault.words == "worker 1 killed" && fault.begunSeconds ?? 0 >= 0.5)
