@@ -28,8 +28,6 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     // YAML with the line and column of every node, which our error messages need.
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
-    // The relay's event loop: timers of nanoseconds (timerfd), half-close, back-pressure.
-    .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
   ],
   targets: [
     // Libraries and Linux calls for Swift.
@@ -51,6 +49,10 @@ let package = Package(
     .systemLibrary(
       name: "COpenSSL", path: "Sources/System/COpenSSL", pkgConfig: "openssl",
       providers: [.apt(["libssl-dev"])]),
+    // The relay's event loop (libevent-dev; SwiftNIO builds for minutes).
+    .systemLibrary(
+      name: "CEvent", path: "Sources/System/CEvent", pkgConfig: "libevent_core",
+      providers: [.apt(["libevent-dev"])]),
     // The Linux calls that Swift cannot import: variadic, or missing in its Glibc module.
     .target(name: "CLinux", path: "Sources/System/CLinux", cSettings: strictC),
 
@@ -93,9 +95,7 @@ let package = Package(
     .executableTarget(
       name: "nylon-link",
       dependencies: [
-        .product(name: "NIOCore", package: "swift-nio"),
-        .product(name: "NIOPosix", package: "swift-nio"),
-        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "CEvent", "CLinux", .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       path: "Sources/Helpers/Link", swiftSettings: strict),
 

@@ -1,233 +1,272 @@
-import NIOCore
+import CEvent
+import Glibc
 
 /// One end of a forwarded connection: what it reads goes, when it is due, to its partner.
 ///
 /// The order of bytes is kept, as TCP keeps it: what is due earlier than what came before it waits.
 /// An end of the stream and a reset cross the link as bytes do, so they arrive behind them.
-final class Forwarder: ChannelInboundHandler, NIOScheduledCallbackHandler {
-  typealias InboundIn = ByteBuffer
-
+final class Forwarder {
   /// The most memory under way in one direction of a connection: the link's window. When it is full
   /// nothing more is read, so the sender's own window fills and it waits.
   private static let windowBytes = 16 << 20
+  /// A burst is read and written in one go, so that one wake-up serves it.
+  private static let readsPerBurst = 4
+  private static let connectSeconds = 10
 
-  private enum Freight { case bytes(ByteBuffer), end, reset }
+  private enum Freight { case bytes(Int), end, reset }
 
   private struct Parcel {
     let freight: Freight
     let due: Int64
-    let memory: Int
   }
 
   private let relay: Relay
   private let direction: Direction
-  /// The other end; set once, before any byte.
+  /// The other end, until both are closed; set before any byte.
   var partner: Forwarder?
-  private var context: ChannelHandlerContext?
-  private var underWay = CircularBuffer<Parcel>()
-  private var memoryUnderWay = 0
+  /// -1 when it is closed.
+  private var socket: Int32
+  private var onReadable: OpaquePointer?
+  private var onWritable: OpaquePointer?
+  /// What its partner has not taken yet: first the bytes that are due, then those of the parcels.
+  private var bytes = ByteQueue(bytes: windowBytes)
+  private var dueBytes = 0
+  private var parcels = Queue<Parcel>()
   private var lastDue: Int64 = 0
-  private var timer: NIOScheduledCallback?
-  private var isPolling = false
+  private var isSleeping = false
+  private var pollsSince: Int64?
   private var isOpen = false
-  private var readsOn = false
+  private var isReading = false
+  /// Whether nothing more comes from it.
   private var hasEnded = false
-  private var isAborted = false
+  /// Whether nothing more can be written to it: ended by us, or broken.
+  private var isFinished = false
+  private var isBroken = false
+  /// Whether its socket takes no more for now.
+  private var isBlocked = false
   /// Whether something that came was swallowed.
   private(set) var hasHole = false
-  /// Whether all that came, and how it ended, has been given on.
-  private var isDone: Bool { hasEnded && underWay.isEmpty }
 
-  init(relay: Relay, direction: Direction) {
+  private var isClosed: Bool { socket < 0 }
+  private var memoryUnderWay: Int { bytes.count + parcels.count * MemoryLayout<Parcel>.stride }
+
+  init(relay: Relay, direction: Direction, socket: Int32) {
     self.relay = relay
     self.direction = direction
+    self.socket = socket
+    guard socket >= 0 else { return }
+    var one: Int32 = 1
+    setsockopt(socket, Int32(IPPROTO_TCP), TCP_NODELAY, &one, socklen_t(MemoryLayout<Int32>.size))
+    onReadable = relay.loop.event(socket, EV_READ | EV_PERSIST, for: self) { _, _, context in
+      EventLoop.object(context, Forwarder.self)?.read()
+    }
+    onWritable = relay.loop.event(socket, EV_WRITE, for: self) { _, what, context in
+      EventLoop.object(context, Forwarder.self)?.becomeWritable(inTime: Int32(what) & EV_TIMEOUT == 0)
+    }
   }
 
-  /// Begins to read and to give on, once both ends are connected.
-  func open() {
+  deinit {
+    if let onReadable { event_free(onReadable) }
+    if let onWritable { event_free(onWritable) }
+  }
+
+  // MARK: Begin
+
+  /// Waits until the socket is connected, or is not.
+  func awaitConnection() {
+    var most = timeval(tv_sec: Self.connectSeconds, tv_usec: 0)
+    event_add(onWritable, &most)
+  }
+
+  private func becomeWritable(inTime: Bool) {
+    isBlocked = false
+    if isOpen {
+      partner?.deliver()
+      return
+    }
+    var failure: Int32 = inTime ? 0 : ETIMEDOUT
+    var length = socklen_t(MemoryLayout<Int32>.size)
+    if inTime { getsockopt(socket, SOL_SOCKET, SO_ERROR, &failure, &length) }
+    if failure == 0 {
+      partner?.open()
+      open()
+    } else {
+      relay.refuse(partner, SystemError(errno: failure))
+    }
+  }
+
+  /// Begins to give on, once both ends are connected.
+  private func open() {
     isOpen = true
-    if isAborted { return abort() }
     setReading(true)
     deliver()
   }
 
-  private func setReading(_ reads: Bool) {
-    guard reads != readsOn, isOpen, let context else { return }
-    readsOn = reads
-    try? context.channel.syncOptions?.setOption(.autoRead, value: reads)
+  func setReading(_ reads: Bool) {
+    guard reads != isReading, !hasEnded else { return }
+    isReading = reads
+    _ = reads ? event_add(onReadable, nil) : event_del(onReadable)
   }
 
   // MARK: What comes
 
-  func handlerAdded(context: ChannelHandlerContext) {
-    self.context = context
-    guard let options = context.channel.syncOptions else { return }
-    try? options.setOption(.autoRead, value: false)
-    try? options.setOption(.allowRemoteHalfClosure, value: true)
-    // A burst is read and written in one go, so that one wake-up serves it.
-    try? options.setOption(.maxMessagesPerRead, value: 16)
+  private func read() {
+    var reads = 0
+    while !hasEnded, isBroken || isReading && reads < Self.readsPerBurst {
+      reads += 1
+      let room = bytes.room()
+      let count = Glibc.read(socket, room.baseAddress, room.count)
+      if count > 0 {
+        take(count)
+        if count < room.count, !isBroken { break }
+      } else if count < 0, errno == EINTR {
+        continue
+      } else if count < 0, errno == EAGAIN, !isBroken {
+        break
+      } else {
+        end(with: count == 0 && !isBroken ? .end : .reset)
+      }
+    }
+    deliver()
+    if isClosed { partner?.deliver() }
   }
 
-  func handlerRemoved(context: ChannelHandlerContext) {
-    self.context = nil
-    if !isAttached, partner?.isAttached != true { relay.forget(self) }
-  }
-
-  private var isAttached: Bool { context != nil }
-
-  func channelActive(context: ChannelHandlerContext) {
-    try? context.channel.syncOptions?.setOption(.tcpOption(.tcp_nodelay), value: 1)
-    context.fireChannelActive()
-  }
-
-  func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-    let buffer = unwrapInboundIn(data)
+  /// Sends what has been read.
+  private func take(_ count: Int) {
     if relay.isSilent {
       hasHole = true
       return
     }
-    send(.bytes(buffer), bytes: buffer.readableBytes, memory: buffer.storageCapacity)
+    bytes.append(count)
+    send(.bytes(count), bytes: count)
     if memoryUnderWay >= Self.windowBytes { setReading(false) }
   }
 
-  func channelReadComplete(context: ChannelHandlerContext) { deliver() }
-
-  func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
-    if case ChannelEvent.inputClosed? = event as? ChannelEvent { end(with: .end) }
-    context.fireUserInboundEventTriggered(event)
-  }
-
-  func errorCaught(context: ChannelHandlerContext, error: any Error) {
-    end(with: .reset)
-    context.close(promise: nil)
-  }
-
-  func channelInactive(context: ChannelHandlerContext) {
-    // A stream that ends behind our own end is told by this alone; one that broke, by an error before.
-    end(with: .end)
-    partner?.deliver()
-  }
-
   private func end(with freight: Freight) {
-    guard !hasEnded else { return }
+    setReading(false)
     hasEnded = true
-    if relay.isSilent {
-      hasHole = true
-      return
-    }
-    send(freight, bytes: 0, memory: 0)
-    deliver()
+    if relay.isSilent { hasHole = true } else { send(freight, bytes: 0) }
+    if case .reset = freight { close() } else if isFinished { close() }
   }
 
-  private func send(_ freight: Freight, bytes: Int, memory: Int) {
+  private func send(_ freight: Freight, bytes: Int) {
     lastDue = max(lastDue, direction.due(bytes: bytes))
-    underWay.append(Parcel(freight: freight, due: lastDue, memory: memory))
-    memoryUnderWay += memory
+    parcels.append(Parcel(freight: freight, due: lastDue))
   }
 
   // MARK: What goes
 
-  func handleScheduledCallback(eventLoop: some EventLoop) {
-    timer = nil
+  /// Looks again at what is due, as the loop was asked to.
+  func wake() {
+    isSleeping = false
+    if let since = pollsSince { relay.hasPolled(since: since) }
+    pollsSince = nil
     deliver()
   }
 
-  /// Gives the partner all that is due, and sets the timer for the rest.
+  /// Gives the partner all that is due, and sees to it that the rest is looked at in time.
   private func deliver() {
     guard let partner, isOpen else { return }
-    var hasWritten = false
     var now = monotonicNanoseconds()
-    while let parcel = underWay.first, parcel.due <= now, partner.takes {
-      underWay.removeFirst()
-      memoryUnderWay -= parcel.memory
-      switch parcel.freight {
-      case .bytes(let buffer):
-        partner.context?.write(NIOAny(buffer), promise: nil)
-        hasWritten = true
-      case .end: partner.finish()
-      case .reset: partner.abort()
+    while partner.takes {
+      while let parcel = parcels.first, parcel.due <= now, case .bytes(let count) = parcel.freight {
+        parcels.removeFirst()
+        dueBytes += count
       }
-      if let next = underWay.first, next.due > now { now = monotonicNanoseconds() }
+      if dueBytes > 0 {
+        let written = partner.write(bytes.first(dueBytes))
+        bytes.removeFirst(written)
+        dueBytes -= written
+        if dueBytes > 0 { continue }
+      }
+      guard let parcel = parcels.first else { break }
+      if parcel.due > now {
+        now = monotonicNanoseconds()
+        if parcel.due > now { break }
+        continue
+      }
+      parcels.removeFirst()
+      if case .end = parcel.freight { partner.finish() } else { partner.abort() }
     }
-    if hasWritten { partner.context?.flush() }
     if memoryUnderWay < Self.windowBytes / 2 { setReading(true) }
-    if isDone, partner.isDone {
-      // The two hold each other until then.
-      partner.partner = nil
-      self.partner = nil
-    } else if partner.takes {
-      setTimer(partner)
+    if partner.takes { wakeInTime(now: now) }
+  }
+
+  private func wakeInTime(now: Int64) {
+    guard !isSleeping, pollsSince == nil, let parcel = parcels.first else { return }
+    let wakesAt = relay.wakingTime(for: parcel.due, now: now)
+    if wakesAt <= now {
+      pollsSince = now
+      relay.loop.poll(self)
+    } else {
+      isSleeping = true
+      relay.loop.sleep(self, until: wakesAt)
     }
   }
 
   /// Gives the connection up before it has come about: nothing will come from its upstream. Who connected learns of
   /// it as of everything else: not in a silence.
   func refuse() {
-    if relay.isSilent {
-      hasHole = true
-      return
-    }
-    partner?.hasEnded = true
-    isOpen = true
-    abort()
-    deliver()
+    partner?.close()
+    if relay.isSilent { hasHole = true } else { abort() }
   }
 
   /// Resets both ends at once; what is under way is gone.
   func cut() {
-    for end in [self, partner].compactMap({ $0 }) {
-      end.partner = nil
-      end.hasEnded = true
-      end.underWay.removeAll()
-      end.memoryUnderWay = 0
-      end.abort()
-    }
-  }
-
-  private func setTimer(_ partner: Forwarder) {
-    guard timer == nil, !isPolling, let parcel = underWay.first else { return }
-    // The timer may outlive our own channel: what it sent is still on its way.
-    guard let loop = (context ?? partner.context)?.eventLoop.assumeIsolated() else { return }
-    let now = monotonicNanoseconds()
-    let wakesAt = relay.wakingTime(for: parcel.due, now: now)
-    if wakesAt <= now {
-      // The loop looks for bytes to read between two turns of this.
-      isPolling = true
-      loop.execute { [self] in
-        isPolling = false
-        relay.hasPolled(since: now)
-        deliver()
-      }
-    } else {
-      timer = try? loop.scheduleCallback(at: .uptimeNanoseconds(UInt64(wakesAt)), handler: self)
-    }
+    let partner = partner
+    abort()
+    partner?.abort()
   }
 
   // MARK: As the partner
 
   /// Whether it can be given something; when it is gone, everything, which is then dropped.
-  private var takes: Bool { context?.channel.isWritable ?? true || context?.channel.isActive == false }
+  private var takes: Bool { !isBlocked || isClosed || isBroken }
 
-  func channelWritabilityChanged(context: ChannelHandlerContext) {
-    if context.channel.isWritable { partner?.deliver() }
-    context.fireChannelWritabilityChanged()
+  /// Writes what fits, and says how much that was.
+  private func write(_ bytes: UnsafeRawBufferPointer) -> Int {
+    if isClosed || isBroken { return bytes.count }
+    let count = Glibc.write(socket, bytes.baseAddress, bytes.count)
+    if count == bytes.count { return count }
+    if count < 0, errno != EAGAIN, errno != EINTR {
+      // What it sent before it broke may still be there to be read.
+      isBroken = true
+      event_active(onReadable, EV_READ, 0)
+      return bytes.count
+    }
+    isBlocked = true
+    event_add(onWritable, nil)
+    return max(0, count)
   }
 
-  /// Ends the stream behind what is still to be written.
+  /// Ends the stream behind what has been written.
   private func finish() {
-    guard let context else { return }
-    let written = context.eventLoop.makePromise(of: Void.self)
-    context.writeAndFlush(NIOAny(ByteBuffer()), promise: written)
-    let bound = NIOLoopBound(context, eventLoop: context.eventLoop)
-    written.futureResult.whenComplete { _ in bound.value.close(mode: .output, promise: nil) }
+    guard !isClosed else { return }
+    isFinished = true
+    shutdown(socket, Int32(SHUT_WR))
+    if hasEnded { close() }
   }
 
   /// Closes at once, with a reset, as an end does that broke.
-  func abort() {
-    isAborted = true
-    guard let context else { return }
-    // Done at once, since this is the channel's own loop.
-    _ = (context.channel as? any SocketOptionProvider)?.setSoLinger(NIOLinger(l_onoff: 1, l_linger: 0))
-    context.close(promise: nil)
+  private func abort() {
+    guard !isClosed else { return }
+    var atOnce = linger(l_onoff: 1, l_linger: 0)
+    setsockopt(socket, SOL_SOCKET, SO_LINGER, &atOnce, socklen_t(MemoryLayout<linger>.size))
+    close()
+  }
+
+  private func close() {
+    guard !isClosed else { return }
+    setReading(false)
+    hasEnded = true
+    event_del(onReadable)
+    event_del(onWritable)
+    Glibc.close(socket)
+    socket = -1
+    guard let partner, partner.isClosed else { return }
+    // The two hold each other until then.
+    relay.forget(self, partner)
+    partner.partner = nil
+    self.partner = nil
   }
 }

@@ -1,8 +1,8 @@
 // A network that is not there: forwards bytes with the delay, jitter and bandwidth of a link.
 import ArgumentParser
+import CEvent
+import CLinux
 import Glibc
-import NIOCore
-import NIOPosix
 
 @main
 struct NylonLink: ParsableCommand {
@@ -48,42 +48,64 @@ struct NylonLink: ParsableCommand {
   }
 
   func run() throws {
-    @Sendable func direction(seed: UInt64) -> Direction {
+    func direction(seed: UInt64) -> Direction {
       Direction(
         delay: Int64(delayUs * 1000), jitter: Int64(jitterUs * 1000), perByte: bitsPerSecond.map { 8e9 / $0 },
         seed: seed)
     }
+    // A connection that is gone is told by the write's error.
+    signal(SIGPIPE, SIG_IGN)
     // One loop, so that all connections share the link's two directions without a lock.
-    let loop = MultiThreadedEventLoopGroup(numberOfThreads: 1).next()
-    let relay = try loop.submit {
-      let relay = Relay(outward: direction(seed: seed), homeward: direction(seed: seed &+ 0x5bd1_e995))
-      return NIOLoopBound(relay, eventLoop: loop)
-    }.wait()
+    let loop = EventLoop()
+    let relay = Relay(
+      loop: loop, outward: direction(seed: seed), homeward: direction(seed: seed &+ 0x5bd1_e995))
     for text in to {
       guard let (host, port) = Self.place(text) else { continue }
       do {
-        let upstream = try SocketAddress.makeAddressResolvingHost(host, port: port)
-        let listening = try Relay.listen(relay, on: loop, upstream: upstream, name: text).wait()
-        say("nylon-link forwards 127.0.0.1:\(listening) to \(text)")
+        let route = try Route(relay: relay, host: host, port: port, name: text)
+        say("nylon-link forwards 127.0.0.1:\(route.port) to \(text)")
       } catch {
         say("nylon-link: cannot forward to \(text): \(error)")
         throw ExitCode(69)
       }
     }
-    while let line = readLine() {
-      guard let fault = Self.faults[line] else {
-        say("nylon-link: '\(line)' is none of \(Self.faults.keys.sorted().joined(separator: ", "))")
-        continue
-      }
-      loop.execute { fault(relay.value) }
-    }
-    while true { pause() }
+    try Self.obey(for: relay)
+    loop.run()
+    throw ExitCode.failure
   }
 
   /// What a line on standard input does.
-  private static let faults: [String: @Sendable (Relay) -> Void] = [
-    "reset": { $0.reset() }, "silence on": { $0.silence(true) }, "silence off": { $0.silence(false) },
+  private static let faults: [(line: String, apply: @Sendable (Relay) -> Void)] = [
+    ("reset", { $0.reset() }), ("silence off", { $0.silence(false) }), ("silence on", { $0.silence(true) }),
   ]
+
+  /// Reads the lines on a thread of its own, since a loop can wait for a pipe, but not for every kind of file. The
+  /// thread tells the loop the place of each fault.
+  private static func obey(for relay: Relay) throws {
+    var ends: [Int32] = [-1, -1]
+    guard clinux_pipe(&ends) == 0 else { throw SystemError(errno: errno) }
+    let onFault = relay.loop.event(ends[0], EV_READ | EV_PERSIST, for: relay) { pipe, _, context in
+      var place: UInt8 = 0
+      guard read(pipe, &place, 1) == 1, let relay = EventLoop.object(context, Relay.self) else { return }
+      NylonLink.faults[Int(place)].apply(relay)
+    }
+    event_add(onFault, nil)
+    var thread = pthread_t()
+    let status = pthread_create(
+      &thread, nil,
+      { pipe in
+        while let line = readLine() {
+          if var place = NylonLink.faults.firstIndex(where: { $0.line == line }) {
+            _ = write(Int32(Int(bitPattern: pipe)), &place, 1)
+          } else {
+            let known = NylonLink.faults.map(\.line).joined(separator: ", ")
+            say("nylon-link: '\(line)' is none of \(known)")
+          }
+        }
+        return nil
+      }, UnsafeMutableRawPointer(bitPattern: Int(ends[1])))
+    guard status == 0 else { throw SystemError(errno: status) }
+  }
 
   /// `host:port` or `[address]:port`.
   private static func place(_ text: String) -> (host: String, port: Int)? {

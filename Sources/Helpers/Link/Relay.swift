@@ -1,6 +1,4 @@
 import Glibc
-import NIOCore
-import NIOPosix
 
 /// One direction of the link, shared by all its connections: says when bytes arrive at the far end.
 /// Belongs to one event loop.
@@ -34,19 +32,19 @@ final class Direction {
   }
 }
 
-func monotonicNanoseconds() -> Int64 { Int64(NIODeadline.now().uptimeNanoseconds) }
-
 /// The two directions of the link, and the connections across it. Belongs to one event loop.
 final class Relay {
+  let loop: EventLoop
   /// From who connected to the upstream, and back.
   private let outward: Direction
   private let homeward: Direction
   /// The near ends of the connections.
-  private var nearEnds: [ObjectIdentifier: Forwarder] = [:]
+  private var nearEnds: [ObjectIdentifier: (end: Forwarder, route: Route)] = [:]
   /// Whether all bytes are swallowed.
   private(set) var isSilent = false
 
-  init(outward: Direction, homeward: Direction) {
+  init(loop: EventLoop, outward: Direction, homeward: Direction) {
+    self.loop = loop
     self.outward = outward
     self.homeward = homeward
   }
@@ -55,7 +53,7 @@ final class Relay {
 
   /// Resets all connections, both ways.
   func reset() {
-    for end in nearEnds.values { end.cut() }
+    for (end, _) in nearEnds.values { end.cut() }
   }
 
   /// Swallows all bytes, ends of streams too, both ways, or no longer. A connection that lost something is reset then:
@@ -63,13 +61,7 @@ final class Relay {
   func silence(_ on: Bool) {
     isSilent = on
     guard !on else { return }
-    for end in nearEnds.values where end.hasHole || end.partner?.hasHole == true { end.cut() }
-  }
-
-  /// An end whose connection is over, both ways.
-  func forget(_ end: Forwarder) {
-    nearEnds[ObjectIdentifier(end)] = nil
-    if let partner = end.partner { nearEnds[ObjectIdentifier(partner)] = nil }
+    for (end, _) in nearEnds.values where end.hasHole || end.partner?.hasHole == true { end.cut() }
   }
 
   // MARK: Waking in time
@@ -97,47 +89,33 @@ final class Relay {
     allowance -= Double(monotonicNanoseconds() - before)
   }
 
-  /// Listens on a free loopback port; the future has its number.
-  static func listen(
-    _ relay: NIOLoopBound<Relay>, on loop: any EventLoop, upstream: SocketAddress, name: String
-  ) -> EventLoopFuture<Int> {
-    ServerBootstrap(group: loop)
-      .serverChannelOption(.backlog, value: 1024)
-      .childChannelInitializer { client in
-        client.eventLoop.makeCompletedFuture {
-          try relay.value.accept(client, upstream: upstream, name: name)
-        }
-      }
-      .bind(host: "127.0.0.1", port: 0)
-      .map { $0.localAddress?.port ?? 0 }
-  }
+  // MARK: Connections
 
   /// Connects the upstream for a client, and forwards between the two.
-  private func accept(_ client: any Channel, upstream: SocketAddress, name: String) throws {
-    let near = Forwarder(relay: self, direction: outward)
-    let far = Forwarder(relay: self, direction: homeward)
+  func forward(_ client: Int32, along route: Route) {
+    let upstream = Result { try route.connect() }
+    let near = Forwarder(relay: self, direction: outward, socket: client)
+    let far = Forwarder(relay: self, direction: homeward, socket: (try? upstream.get()) ?? -1)
     near.partner = far
     far.partner = near
-    nearEnds[ObjectIdentifier(near)] = near
-    try client.pipeline.syncOperations.addHandler(near)
-    let bound = NIOLoopBound(far, eventLoop: client.eventLoop)
-    ClientBootstrap(group: client.eventLoop)
-      .channelInitializer { channel in
-        channel.eventLoop.makeCompletedFuture {
-          try channel.pipeline.syncOperations.addHandler(bound.value)
-        }
-      }
-      .connect(to: upstream)
-      .assumeIsolated()
-      .whenComplete { result in
-        switch result {
-        case .success:
-          near.open()
-          far.open()
-        case .failure(let error):
-          say("nylon-link: \(name) takes no connection: \(error)")
-          near.refuse()
-        }
-      }
+    nearEnds[ObjectIdentifier(near)] = (near, route)
+    // Read from at once, or it would not be known when it goes before its upstream is there.
+    near.setReading(true)
+    switch upstream {
+    case .success: far.awaitConnection()
+    case .failure(let error): refuse(near, error)
+    }
+  }
+
+  /// Gives a client up whose upstream takes no connection.
+  func refuse(_ near: Forwarder?, _ error: any Error) {
+    guard let near, let route = nearEnds[ObjectIdentifier(near)]?.route else { return }
+    say("nylon-link: \(route.name) takes no connection: \(error)")
+    near.refuse()
+  }
+
+  /// Two ends whose connection is over, both ways.
+  func forget(_ ends: Forwarder...) {
+    for end in ends { nearEnds[ObjectIdentifier(end)] = nil }
   }
 }

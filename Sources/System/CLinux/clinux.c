@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 _Static_assert(KERNEL_WOULD_WAIT == EAGAIN && EAGAIN == EWOULDBLOCK && KERNEL_INTERRUPTED == EINTR,
@@ -85,6 +86,16 @@ void kernel_sleep_until(uint64_t until_ns) {
   struct timespec until = to_timespec(until_ns);
   while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR) {
   }
+}
+
+int kernel_timer_create(void) {
+  int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+  return fd < 0 ? -errno : fd;
+}
+
+void kernel_timer_set(int fd, uint64_t at_ns) {
+  struct itimerspec at = {.it_value = to_timespec(at_ns)};
+  timerfd_settime(fd, TFD_TIMER_ABSTIME, &at, NULL);
 }
 
 int clinux_memory_file(const char *name, const void *bytes, size_t count) {

@@ -52,6 +52,10 @@ void kernel_eventfd_wake(int fd);
 void kernel_exact_timers(void);
 /* Sleeps until the absolute monotonic time. */
 void kernel_sleep_until(uint64_t until_ns);
+/* A new timerfd of the monotonic clock, which does not block; closed on exec; -errno. */
+int kernel_timer_create(void);
+/* Lets a timerfd become readable at the absolute monotonic time, instead of at the one it was set to before. */
+void kernel_timer_set(int fd, uint64_t at_ns);
 
 /* Around a load. All return -1 and errno on failure. */
 
