@@ -29,7 +29,7 @@ import Testing
 
   /// The payload of the next message; nil when the connection is over, or no use any more.
   private func next(_ wire: WireConnection) -> String? {
-    let end = kernel_now_ns() + 60_000_000_000
+    let end = kernel_now_ns() + 600_000_000_000
     while true {
       if let piece = wire.nextMessage() { return String(decoding: piece.payload, as: UTF8.self) }
       guard !wire.isBroken, wire.waitForSocket(until: end) != nil, wire.fill() >= 0 else { return nil }
