@@ -113,20 +113,42 @@ struct Rounds {
     made += 1
     giveUp(document)
     if made >= plan.replicates, isLook {
-      lengthenWarmup(&document, elapsedSeconds: elapsedSeconds)
-      document.judge(checks)
-      questions = Question.all(document, checks: checks)
+      look(at: &document, checks)
+      if lengthenWarmup(&document, elapsedSeconds: elapsedSeconds) { look(at: &document, checks) }
       let disturbed = MeasurementGroup.all(document).filter { $0.lacksReplicates(plan.replicates) }.map(
         \.condition)
       let open = questions.filter { $0.isOpen && $0.conditions.allSatisfy { !hopeless.contains($0) } }
       wanted = Set(open.flatMap(\.conditions) + disturbed).subtracting(hopeless)
       if wanted == [] { return .answered }
+      favourMeasuredAnew(document, elapsedSeconds: elapsedSeconds)
     }
     if made >= most { return .mostRounds }
     // A later round has fewer conditions than the first ones, and takes so much less.
     let next = secondsEach(elapsedSeconds) * Double(nextRound().count)
     if let budgetSeconds, elapsedSeconds + next > budgetSeconds { return .budget }
     return nil
+  }
+
+  private mutating func look(at document: inout RunDocument, _ checks: [ClaimCheck]) {
+    document.judge(checks)
+    questions = Question.all(document, checks: checks)
+  }
+
+  /// Conditions that are measured anew have nothing to answer with until they have the fewest replicates. Where the time
+  /// lasts for that and not for all else as well, the next rounds measure them and what they are compared with.
+  private mutating func favourMeasuredAnew(_ document: RunDocument, elapsedSeconds: Double) {
+    guard let budgetSeconds, let wanted else { return }
+    let anew = MeasurementGroup.all(document).filter {
+      warmedLonger.contains($0.condition) && $0.lacksReplicates(Statistics.fewestReplicates)
+    }.map(\.condition)
+    let rounds = Double(Statistics.fewestReplicates) * secondsEach(elapsedSeconds)
+    guard !anew.isEmpty, elapsedSeconds + rounds * Double(wanted.count) > budgetSeconds else { return }
+    self.wanted = wanted.intersection(anew.flatMap(compared))
+  }
+
+  /// A condition, and those that its questions are about as well.
+  private func compared(_ condition: Condition) -> Set<Condition> {
+    Set(questions.map(\.conditions).filter { $0.contains(condition) }.joined() + [condition])
   }
 
   /// What a measurement has taken so far.
@@ -163,12 +185,17 @@ struct Rounds {
   /// Marks the replicates of a condition with a trend as warmed up for too short, once, so that it is measured
   /// anew with twice the warm-up. Without the time for that the replicates are kept: they show more than a few new
   /// ones would, and the condition is said to be never steady.
-  private mutating func lengthenWarmup(_ document: inout RunDocument, elapsedSeconds: Double) {
-    guard made < plan.mostReplicates, plan.warmupSeconds > 0 else { return }
-    let anew = Double(Statistics.fewestReplicates) * (secondsEach(elapsedSeconds) + plan.warmupSeconds)
+  ///
+  /// - Returns: whether there was one.
+  private mutating func lengthenWarmup(_ document: inout RunDocument, elapsedSeconds: Double) -> Bool {
+    guard made < plan.mostReplicates, plan.warmupSeconds > 0 else { return false }
+    let before = warmedLonger.count
     var left = budgetSeconds.map { $0 - elapsedSeconds } ?? .infinity
     for group in MeasurementGroup.all(document) {
       let condition = group.condition
+      let secondsOfRound =
+        secondsEach(elapsedSeconds) * Double(compared(condition).count) + plan.warmupSeconds
+      let anew = Double(Statistics.fewestReplicates) * secondsOfRound
       guard !warmedLonger.contains(condition), let trend = group.trend, left >= anew else { continue }
       left -= anew
       warmedLonger.insert(condition)
@@ -179,5 +206,6 @@ struct Rounds {
           detail:
             "warmed up for \(plan.warmupSeconds) s, and then \(trend.detail); measured anew with twice that"))
     }
+    return warmedLonger.count > before
   }
 }

@@ -167,6 +167,25 @@ struct RoundTests {
     #expect(!played.document.isValid && measurements.allSatisfy { $0.has(.neverSteady) })
   }
 
+  @Test("What is measured anew goes before other open questions where the time does not last for all")
+  func warmupBeforeOtherQuestions() throws {
+    // Six rounds take 60 s, six of both loads another 60 s, and six of one load half of that.
+    let played = play(plan, budgetSeconds: 100) { step in
+      let isRising = step.load.label == "closed-8" && step.target.name == "b" && step.warmupSeconds < 2
+      var one = openUnderOneLoad(step)
+      one.windows = replicate(step, microseconds: 100, windows: isRising ? [1, 2, 3, 4, 5, 6] : []).windows
+      return one
+    }
+    try #require(played.rounds.count > 11)
+    for round in 6..<12 {
+      #expect(Set(played.rounds[round]) == ["a closed-8 \(round + 1)", "b closed-8 \(round + 1)"])
+    }
+    let rows = played.document.comparisons.filter {
+      $0.condition == "closed-8" && $0.metric == "response_p50_us"
+    }
+    #expect(rows.map(\.verdict) == [.different])
+  }
+
   @Test("The budget ends a run before a round that it would not last for")
   func budget() {
     let played = play(plan, budgetSeconds: 35) { replicate($0, microseconds: 100) }
