@@ -169,7 +169,8 @@ enum TCPSocket {
     let status = loopback(0).bytes.withUnsafeBytes {
       bind(socket.raw, $0.assumingMemoryBound(to: sockaddr.self).baseAddress, size)
     }
-    let isListening = status == 0 && listen(socket.raw, 16) == 0
+    // Where connections wait that nobody has accepted and there is no room, the kernel loses their resets.
+    let isListening = status == 0 && listen(socket.raw, 1024) == 0
     let isNamed = withUnsafeMutablePointer(to: &address) {
       $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(socket.raw, $0, &size) == 0 }
     }
