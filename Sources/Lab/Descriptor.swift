@@ -162,15 +162,14 @@ enum TCPSocket {
   }
 
   /// A socket that listens on a free port of 127.0.0.1.
-  static func listening() throws(LabError) -> (Descriptor, port: UInt16) {
+  static func listening(backlog: Int32 = 16) throws(LabError) -> (Descriptor, port: UInt16) {
     let socket = opened(AF_INET)
     var address = sockaddr_in()
     var size = socklen_t(MemoryLayout<sockaddr_in>.size)
     let status = loopback(0).bytes.withUnsafeBytes {
       bind(socket.raw, $0.assumingMemoryBound(to: sockaddr.self).baseAddress, size)
     }
-    // Where connections wait that nobody has accepted and there is no room, the kernel loses their resets.
-    let isListening = status == 0 && listen(socket.raw, 1024) == 0
+    let isListening = status == 0 && listen(socket.raw, backlog) == 0
     let isNamed = withUnsafeMutablePointer(to: &address) {
       $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(socket.raw, $0, &size) == 0 }
     }

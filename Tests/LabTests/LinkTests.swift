@@ -345,7 +345,8 @@ final class Upstream: Sendable {
   private let listener: Descriptor
 
   init(_ serve: @escaping @Sendable (Descriptor) -> Void) throws {
-    let (listener, port) = try TCPSocket.listening()
+    // Where more connections wait to be accepted than there is room for, the kernel loses resets.
+    let (listener, port) = try TCPSocket.listening(backlog: 1024)
     self.listener = listener
     self.port = port
     Thread.detachNewThread {
