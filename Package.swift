@@ -45,11 +45,11 @@ let package = Package(
     // zlib, for the HdrHistogram V2 compressed encoding (zlib1g-dev).
     .systemLibrary(
       name: "CZlib", path: "Sources/System/CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
-    // TLS and signatures for brokers, SHA-256 in run.json (libssl-dev; swift-nio-ssl builds for minutes).
+    // TLS and signatures for brokers, SHA-256 in run.json (libssl-dev).
     .systemLibrary(
       name: "COpenSSL", path: "Sources/System/COpenSSL", pkgConfig: "openssl",
       providers: [.apt(["libssl-dev"])]),
-    // The relay's event loop (libevent-dev; SwiftNIO builds for minutes).
+    // The relay's event loop: sockets that are ready, a listener with back-off (libevent-dev).
     .systemLibrary(
       name: "CEvent", path: "Sources/System/CEvent", pkgConfig: "libevent_core",
       providers: [.apt(["libevent-dev"])]),

@@ -141,8 +141,8 @@ struct Rounds {
     let anew = MeasurementGroup.all(document).filter {
       warmedLonger.contains($0.condition) && $0.lacksReplicates(Statistics.fewestReplicates)
     }.map(\.condition)
-    let rounds = Double(Statistics.fewestReplicates) * secondsEach(elapsedSeconds)
-    guard !anew.isEmpty, elapsedSeconds + rounds * Double(wanted.count) > budgetSeconds else { return }
+    let roundsOfAll = Double(Statistics.fewestReplicates * wanted.count) * secondsEach(elapsedSeconds)
+    guard !anew.isEmpty, elapsedSeconds + roundsOfAll > budgetSeconds else { return }
     self.wanted = wanted.intersection(anew.flatMap(compared))
   }
 
@@ -193,10 +193,11 @@ struct Rounds {
     var left = budgetSeconds.map { $0 - elapsedSeconds } ?? .infinity
     for group in MeasurementGroup.all(document) {
       let condition = group.condition
+      guard !warmedLonger.contains(condition), let trend = group.trend else { continue }
       let secondsOfRound =
         secondsEach(elapsedSeconds) * Double(compared(condition).count) + plan.warmupSeconds
       let anew = Double(Statistics.fewestReplicates) * secondsOfRound
-      guard !warmedLonger.contains(condition), let trend = group.trend, left >= anew else { continue }
+      guard left >= anew else { continue }
       left -= anew
       warmedLonger.insert(condition)
       document.mark(

@@ -187,8 +187,12 @@ final class Workbench {
     links.judge(&measurement)
     noteDeaths(pool, order: order, in: &measurement)
     let changed = target.plannedFaults.filter(\.what.changesProcesses).map(\.whom.part)
-    if changed.contains(.worker) || changed.contains(.pool) { measurement.forgetWorkerCosts() }
-    if changed.contains(.broker) { measurement.forgetBrokerCosts() }
+    if changed.contains(.worker) || changed.contains(.pool) {
+      measurement.forget(\.cpuWorkersNanoseconds, \.workerProcesses, \.cpuWorkersNanoseconds)
+    }
+    if changed.contains(.broker) {
+      measurement.forget(\.cpuBrokerNanoseconds, \.broker, \.cpuBrokerNanoseconds)
+    }
     if isAccounted(target) {
       pool?.stop()
       measurement.accounting = ledgers?.accounting() ?? Accounting(gap: Ledgers.obstacle(for: target))
@@ -373,15 +377,15 @@ final class Workbench {
 }
 
 extension Engine.Measurement {
-  /// Processes that came or went with a fault have not been read at both ends of the measured time.
-  fileprivate mutating func forgetWorkerCosts() {
-    (cpuWorkersNanoseconds, workerProcesses) = (nil, nil)
-    for place in windows.indices { windows[place].cpuWorkersNanoseconds = nil }
-  }
-
-  fileprivate mutating func forgetBrokerCosts() {
-    (cpuBrokerNanoseconds, broker) = (nil, nil)
-    for place in windows.indices { windows[place].cpuBrokerNanoseconds = nil }
+  /// Forgets the costs of processes of which some came or went with a fault: those that are there at the end of the
+  /// measured time are not those of its start.
+  fileprivate mutating func forget(
+    _ cpuNanoseconds: WritableKeyPath<Self, UInt64?>, _ costs: WritableKeyPath<Self, ProcessCosts?>,
+    _ windowCPUNanoseconds: WritableKeyPath<MeasurementWindow, UInt64?>
+  ) {
+    self[keyPath: cpuNanoseconds] = nil
+    self[keyPath: costs] = nil
+    for place in windows.indices { windows[place][keyPath: windowCPUNanoseconds] = nil }
   }
 }
 

@@ -43,7 +43,7 @@ package enum FaultKind: String, Codable, Sendable, CaseIterable {
   }
 
   /// Whether processes come or go with it.
-  package var changesProcesses: Bool { ![.stop, .slow, .reset, .silence].contains(self) }
+  package var changesProcesses: Bool { !needsEnd && self != .reset }
 
   /// Whether it starts workers, so that it has a number of them.
   var startsWorkers: Bool { self == .add || self == .switchPool }

@@ -64,10 +64,9 @@ final class HybridTransport: SessionTransport {
   }
 
   func poll(until time: UInt64) {
-    let before = completions.count
+    // What the plugin's phases were followed by is sent, even where its next calls leave nothing to wait for.
+    pool.flush()
     plugin.poll(in: { pool.poll(until: time) })
-    // What the plugin's phases were followed by waits to be sent.
-    if completions.count > before { pool.flush() }
   }
 
   /// A load with two plugins is not decomposed.

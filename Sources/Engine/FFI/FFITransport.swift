@@ -251,8 +251,8 @@ final class FFITransport: SessionTransport {
     _ = handleForeign()
   }
 
-  /// Waits in a closure that ends when the descriptor of `wake(through:)` is written to; ends of phases that came are handled before it, and
-  /// others by the next call.
+  /// Handles the calls that came; without any, waits in a closure that ends when the descriptor of `wake(through:)` is
+  /// written to. What woke it is handled by the next call.
   @inline(__always)
   func poll(in wait: () -> Void) {
     takeOwnership()
