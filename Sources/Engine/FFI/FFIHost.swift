@@ -1,3 +1,4 @@
+import CLinux
 import CNylonABI
 import Glibc
 import Nylon
@@ -66,8 +67,8 @@ extension FFIHost {
 /// What belongs to one load thread.
 struct FFIThread: ~Copyable {
   let firstSlot: Int
-  /// The load thread, once it runs.
-  let owner = Atomic<pthread_t>(0)
+  /// The identity of the load thread, once it runs.
+  let owner = Atomic<UInt>(0)
   var openSessions = 0
   var local = LocalQueue(capacity: 64 << 10)
   let foreign: ForeignQueue
@@ -128,7 +129,8 @@ func hostReceived(_ buffer: UnsafePointer<NylonFfiBuffer>?, isStamping: Bool) {
   // another width than the load stall it for longer than all else here takes.
   if Method(rawValue: method).endsPhase {
     let end = PhaseEndCall(sid: sid, phase: buffer.pointee.phase & 0x7F, method: method)
-    if !isStamping, !host.pointee.isInline, pthread_self() == thread.pointee.owner.load(ordering: .relaxed),
+    if !isStamping, !host.pointee.isInline,
+      kernel_thread_identity() == thread.pointee.owner.load(ordering: .relaxed),
       thread.pointee.local.pushFirst(end)
     {
       return
@@ -161,7 +163,7 @@ private func received(
   _ message: PluginMessage, _ host: UnsafeMutablePointer<FFIHost>, _ thread: UnsafeMutablePointer<FFIThread>,
   isStamping: Bool
 ) {
-  if pthread_self() == thread.pointee.owner.load(ordering: .relaxed) {
+  if kernel_thread_identity() == thread.pointee.owner.load(ordering: .relaxed) {
     if host.pointee.isInline {
       thread.pointee.transport?._withUnsafeGuaranteedRef { $0.handleInline(message, onOwner: true) }
     } else {

@@ -120,7 +120,7 @@ final class FFITransport: SessionTransport {
 
   /// Opens and closes one session, so that a wrong handler name is told before the load.
   private func tryEntry(_ name: String, _ area: RecordingArea) throws(PluginError) {
-    thread.pointee.owner.store(pthread_self(), ordering: .relaxed)
+    thread.pointee.owner.store(kernel_thread_identity(), ordering: .relaxed)
     area.call = .register
     defer { area.call = .none }
     guard open(slot: 0, at: MonotonicClock.nanoseconds) else {
@@ -141,7 +141,7 @@ final class FFITransport: SessionTransport {
   @inline(__always)
   private func takeOwnership() {
     if thread.pointee.owner.load(ordering: .relaxed) == 0 {
-      thread.pointee.owner.store(pthread_self(), ordering: .relaxed)
+      thread.pointee.owner.store(kernel_thread_identity(), ordering: .relaxed)
     }
   }
 

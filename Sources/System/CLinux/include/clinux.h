@@ -25,6 +25,9 @@ static inline void kernel_relax(void) {
 #endif
 }
 
+/* What tells this thread from the others, which is what pthread_self gives, without a call. */
+static inline uintptr_t kernel_thread_identity(void) { return (uintptr_t)__builtin_thread_pointer(); }
+
 /* Sleeps while *word == expected, at most until the absolute monotonic time. */
 void kernel_futex_wait(const uint32_t *word, uint32_t expected, uint64_t until_ns);
 /* Wakes one sleeper on the word. */
