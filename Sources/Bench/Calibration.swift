@@ -262,6 +262,8 @@ struct Calibration {
       var schedule = ArrivalSchedule(ratePerSecond: rates.last ?? 0, arrivals: .poisson, seed: 1)
       let times = (0..<Int((rates.last ?? 0) * seconds)).map { _ in schedule.next() }
       var late: UInt64 = 0
+      // As the engine's thread has them.
+      kernel_exact_timers()
       let status = baseline_pacing(library.bare, times, UInt64(times.count), &late)
       guard status == 0 else { throw Self.failure("the null plugin did not answer the paced loop") }
       return [Figure.lateness: Double(late) / 1000]

@@ -84,12 +84,8 @@ struct DriverState {
   var freeHead = 0
   var freeCount: Int
   /// When the requests of an open loop are wanted; nil in a closed one.
-  var schedule: ArrivalSchedule?
+  var arrivals: DrawnArrivals?
   var nextArrival = UInt64.max
-  /// The next arrivals. Drawn many at a time: one after the other, each draw would wait for the clock reads
-  /// between them, and take three times as long.
-  var arrivals = [32 of UInt64](repeating: 0)
-  var arrivalPlace = 32
   var nextCheck: UInt64 = 0
   var nextSweep: UInt64 = 0
   var windowIndex = 0
@@ -125,6 +121,9 @@ final class LoadDriver<Transport: SessionTransport> {
   let isOpen: Bool
   /// Free slots as a ring, so that all are used alike: a slot has only so many session ids.
   let free: UnsafeMutablePointer<Int32>
+  /// Whether a slot is used so many times in a row while others are free: its memory is in the cache then. Behind NATS
+  /// a slot rests instead, so that a reply that comes twice is known.
+  let usesInRow: UInt16
   let shortestTimeout: UInt64
   let windowNanoseconds: UInt64
   /// A time without an answer that is longer may be a stall.
@@ -159,6 +158,7 @@ final class LoadDriver<Transport: SessionTransport> {
     slots = .allocate(capacity: slotCount)
     slots.initialize(repeating: SessionSlot(), count: slotCount)
     free = .allocate(capacity: slotCount)
+    usesInRow = isOpen && transport.isInProcess ? 1024 : 1
     for place in 0..<slotCount { free[place] = Int32(place) }
     shortestTimeout = steps.map(\.timeout).min() ?? 1_000_000_000
     windowNanoseconds = max(1, (window.measureEnd - window.measureStart) / UInt64(area.layout.windows))
@@ -168,12 +168,14 @@ final class LoadDriver<Transport: SessionTransport> {
     state = .allocate(capacity: 1)
     state.initialize(
       to: DriverState(
-        window: window, freeCount: slotCount, schedule: schedule,
+        window: window, freeCount: slotCount,
+        arrivals: schedule.map { DrawnArrivals($0, start: window.start) },
         windowLimit: window.measureStart + windowNanoseconds, gapLimit: window.start + gapNanoseconds))
   }
 
   deinit {
     ledger?.deallocate()
+    state.pointee.arrivals?.deallocate()
     steps.deallocate()
     state.deallocate()
     slots.deallocate()
@@ -192,6 +194,9 @@ final class LoadDriver<Transport: SessionTransport> {
       if isOpen { startDue(at: now) }
       guard completions.isEmpty else { continue }
       if isFinished(at: now) { break }
+      if state.pointee.nextArrival &- now > DrawnArrivals.aheadNanoseconds {
+        state.pointee.arrivals?.drawAhead()
+      }
       transport.poll(until: wakeTime)
     }
     takePending()
@@ -324,19 +329,7 @@ final class LoadDriver<Transport: SessionTransport> {
 
   @inline(__always)
   func advanceArrival() {
-    if state.pointee.arrivalPlace == state.pointee.arrivals.count { drawArrivals() }
-    state.pointee.nextArrival = state.pointee.arrivals[state.pointee.arrivalPlace]
-    state.pointee.arrivalPlace &+= 1
-  }
-
-  @inline(never)
-  func drawArrivals() {
-    guard var schedule = state.pointee.schedule else { return }
-    for place in state.pointee.arrivals.indices {
-      state.pointee.arrivals[place] = state.pointee.window.start &+ schedule.next()
-    }
-    state.pointee.schedule = schedule
-    state.pointee.arrivalPlace = 0
+    if let next = state.pointee.arrivals?.next() { state.pointee.nextArrival = next }
   }
 
   /// A session of which no phase was started. Where a session is one phase, that one was wanted too.
@@ -379,6 +372,8 @@ struct SessionSlot {
   var phaseIndex: Int32 = 0
   var scope: Int32 = 1
   var attempt: Int16 = 1
+  /// Sessions in a row.
+  var uses: UInt16 = 0
   var state = SlotState.idle
   /// How the session ends: the first failure, if any.
   var outcome = Counter.ok
@@ -552,8 +547,15 @@ extension LoadDriver {
   /// a plugin that refuses everything cannot recurse without end.
   @inline(never)
   func release(_ place: Int) {
-    let end = state.pointee.freeHead + state.pointee.freeCount
-    free[end < slotCount ? end : end - slotCount] = Int32(place)
+    slots[place].uses &+= 1
+    if slots[place].uses < usesInRow, slots[place].outcome == .ok {
+      state.pointee.freeHead = (state.pointee.freeHead == 0 ? slotCount : state.pointee.freeHead) - 1
+      free[state.pointee.freeHead] = Int32(place)
+    } else {
+      slots[place].uses = 0
+      let end = state.pointee.freeHead + state.pointee.freeCount
+      free[end < slotCount ? end : end - slotCount] = Int32(place)
+    }
     state.pointee.freeCount += 1
     let wasAnswered = slots[place].outcome == .ok || slots[place].outcome == .handlerErrors
     if state.pointee.freeCount == slotCount, wasAnswered { state.pointee.isQuiet = true }

@@ -272,7 +272,13 @@ final class FFITransport: SessionTransport {
     return false
   }
 
+  @inline(__always)
   func handleLocal() {
+    if !thread.pointee.local.isEmpty { handleWaiting() }
+  }
+
+  @inline(never)
+  private func handleWaiting() {
     if let end = thread.pointee.local.popFirst() { handle(PluginMessage(end)) }
     handleLocalRest()
   }

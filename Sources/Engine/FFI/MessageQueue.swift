@@ -85,10 +85,13 @@ struct LocalQueue {
 
   init(capacity: Int) { messages = GrowingBytes(capacity: capacity) }
 
+  @inline(__always)
+  var isEmpty: Bool { first == 0 && head == messages.count }
+
   /// Adds the end of a phase to an empty queue; false when it is not empty.
   @inline(__always)
   mutating func pushFirst(_ end: PhaseEndCall) -> Bool {
-    guard first == 0, head == messages.count else { return false }
+    guard isEmpty else { return false }
     first = end.word
     return true
   }
