@@ -143,6 +143,20 @@ import Testing
     #expect(perPlace.values.allSatisfy { $0 == 5 })
   }
 
+  @Test func aPlaceInThisProcessIsTakenAgainUntilAnotherHasItsTurn() {
+    let load = SimulatedLoad(load: .open(ratePerSecond: 5000, arrivals: .uniform), maxInFlight: 3)
+    let result = load.run { plugin, _ in
+      plugin.isInProcess = true
+      plugin.answer = { _ in .later(1000) }
+    }
+    let turns = stride(from: 0, to: 5000, by: 1024).map {
+      Set(result.simulation.started[$0..<min($0 + 1024, 5000)].map(\.slot))
+    }
+    #expect(turns.allSatisfy { $0.count == 1 })
+    #expect(turns.reduce(into: Set()) { $0.formUnion($1) }.count == 3)
+    #expect(result.counts.ok == 5000)
+  }
+
   @Test func laterPhasesAreWantedWhenTheOneBeforeIsDone() {
     let result = SimulatedLoad(load: uniform100, phases: Phase.session, maxInFlight: 50).run { plugin, _ in
       plugin.answer = { .later(UInt64($0.phaseIndex + 1) * millisecond) }

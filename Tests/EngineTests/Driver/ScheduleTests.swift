@@ -32,6 +32,19 @@ import Testing
     #expect(together.sorted() == (0..<400).map { $0 * 1_000_000 })
   }
 
+  @Test("Times drawn ahead, at whatever moments, are those of the schedule", arguments: [0, 1, 5, 60, 3000])
+  func drawnAhead(turns: Int) {
+    let schedule = ArrivalSchedule(ratePerSecond: 1000, arrivals: .poisson, seed: 3)
+    var drawn = DrawnArrivals(schedule, start: 7)
+    defer { drawn.deallocate() }
+    var random = SplitMix64(seed: 1)
+    let all = (0..<20_000).map { _ in
+      for _ in 0..<(turns == 0 ? 0 : random.next() % UInt64(turns)) { drawn.drawAhead() }
+      return drawn.next()
+    }
+    #expect(all == times(schedule, count: 20_000).map { $0 + 7 })
+  }
+
   @Test func equalSeedsGiveEqualTimesAndOthersDoNot() {
     func poisson(_ seed: UInt64, thread: Int = 0) -> [UInt64] {
       times(
