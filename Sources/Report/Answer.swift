@@ -367,9 +367,16 @@ package enum Answer {
   private static func foot(_ document: RunDocument, _ folder: String) -> [String] {
     var lines = anomalies(document)
     let invalid = MeasurementGroup.all(document).filter { !$0.isValid && !$0.isOfSearch }
-    if !invalid.isEmpty {
-      let names = invalid.prefix(2).map { "\($0.target) \($0.load) (\($0.validity))" }.joined(separator: ", ")
-      lines.append("Not usable: \(names)\(invalid.count > 2 ? " and \(invalid.count - 2) more" : "").")
+    for (isDrifting, words, end) in [
+      (false, "Not usable", "."), (true, "Never steady", "; verdicts allow for twice the change."),
+    ] {
+      let mine = invalid.filter { $0.isDrifting == isDrifting }
+      guard !mine.isEmpty else { continue }
+      let names = mine.prefix(2).map {
+        "\($0.target) \($0.load)\(isDrifting ? "" : " (\($0.validity))")"
+      }
+      let more = mine.count > 2 ? " and \(mine.count - 2) more" : ""
+      lines.append("\(words): \(names.joined(separator: ", "))\(more)\(end)")
     }
     if let rounds = document.rounds, rounds.open > 0 {
       let fewest = Statistics.fewestReplicates

@@ -1,5 +1,6 @@
 // Verdicts on documented claims, by the method's table.
 import Engine
+import func Foundation.exp
 import Scenario
 
 /// Judges claims on measurements. Pure: the same measurements give the same verdicts.
@@ -176,31 +177,52 @@ private struct ConditionTest {
     row.measured = Statistics.median(values)
     row.low = interval?.low
     row.high = interval?.high
-    let (verdict, reason) = firm(interval, count: values.count)
+    let (verdict, reason) = firm(count: values.count)
     row.verdict = verdict
     row.why = ([reason] + besides).filter { !$0.isEmpty }.joined(separator: "; ")
     return row
   }
 
   /// The figures of replicates in the claim's unit; of a comparison those of pairs of the same round.
-  private func values(_ metric: String, _ replicates: (MeasurementGroup) -> [Measurement]) -> [Double] {
-    guard let other else { return replicates(mine).compactMap { $0.figure(metric) }.map { $0 / factor } }
+  ///
+  /// - Parameter lean: -1 for the least that they may be in conditions that never got steady, 1 for the most.
+  private func values(
+    _ metric: String, _ replicates: (MeasurementGroup) -> [Measurement], lean: Double = 0
+  ) -> [Double] {
+    let scale = exp(lean * (mine.driftLogarithm ?? 0))
+    guard let other else {
+      return replicates(mine).compactMap { $0.figure(metric) }.map { $0 * scale / factor }
+    }
+    let otherScale = exp(-lean * (other.driftLogarithm ?? 0))
     return MeasurementGroup.pairs(metric, replicates(mine), replicates(other)).compactMap { pair in
       switch spec.relation {
-      case .change: pair.other == 0 ? nil : (pair.mine / pair.other - 1) * 100
-      case .difference, nil: (pair.mine - pair.other) / factor
+      case .change: pair.other == 0 ? nil : (pair.mine * scale / (pair.other * otherScale) - 1) * 100
+      case .difference, nil: (pair.mine * scale - pair.other * otherScale) / factor
       }
     }
   }
 
+  /// The interval of the median, with room for what may change in a condition that never got steady.
+  private func interval(
+    _ metric: String, _ replicates: (MeasurementGroup) -> [Measurement]
+  ) -> Interval? {
+    guard let low = Statistics.medianInterval(values(metric, replicates, lean: -1))?.low,
+      let high = Statistics.medianInterval(values(metric, replicates, lean: 1))?.high
+    else { return nil }
+    return Interval(low: low, high: high)
+  }
+
   /// The verdict where it is firm: the same over used and over all whole replicates, and by response and by
   /// service time.
-  private func firm(_ interval: Interval?, count: Int) -> (ClaimVerdict.Verdict, String) {
+  private func firm(count: Int) -> (ClaimVerdict.Verdict, String) {
     let groups = [mine, other].compactMap { $0 }
-    if let codes = groups.compactMap(\.invalidCodes).first {
+    let invalid = groups.compactMap(\.invalidCodes).first.map { codes in
       let details = groups.flatMap { $0.measurements.flatMap(\.invalidReasons) }.map(\.detail).uniqued()
-      return (.inconclusive, "invalid (\(codes)): \(details.joined(separator: "; "))")
+      return "invalid (\(codes)): \(details.joined(separator: "; "))"
     }
+    if let invalid, groups.contains(where: { $0.driftLogarithm == nil }) { return (.inconclusive, invalid) }
+    let drift = groups.compactMap(\.driftLogarithm).reduce(0, +)
+    let interval = self.interval(spec.metric, \.sound)
     if mine.isSaturated, check.isRate || condition.circumstance == .documentedRate {
       let isReached = interval.map { judge($0).0 != .worse } ?? false
       // A rate that is answered to over 98 % of its documented value is within the range all the same.
@@ -211,18 +233,36 @@ private struct ConditionTest {
       return (.inconclusive, "the offered rate is out of reach, so this is no latency at that rate")
     }
     guard let interval else {
+      if invalid == nil, let disturbed { return disturbed }
       return (.inconclusive, "\(count) replicates, and \(Statistics.fewestReplicates) give an interval")
     }
     let (verdict, reason) = judge(interval)
+    if verdict == .inconclusive, let invalid { return (verdict, invalid) }
     let others = [
-      ("with the disturbed replicates", values(spec.metric, \.whole)),
-      ("by service time", check.column?.serviceTime.map { values($0, \.sound) } ?? []),
+      ("with the disturbed replicates", self.interval(spec.metric, \.whole)),
+      ("by service time", check.column?.serviceTime.flatMap { self.interval($0, \.sound) }),
     ]
-    for (how, values) in others {
-      guard let other = Statistics.medianInterval(values).map(judge), other.0 != verdict else { continue }
+    for (how, interval) in others {
+      guard let other = interval.map(judge), other.0 != verdict else { continue }
       return (.inconclusive, "not firm: \(how) it is \(other.0.rawValue)")
     }
-    return (verdict, "\(reason); median of \(count) \(other == nil ? "replicates" : "pairs of replicates")")
+    let what = other == nil ? "replicates" : "pairs of replicates"
+    return (verdict, "\(reason)\(allowance(drift)); median of \(count) \(what)")
+  }
+
+  /// The verdict of all replicates where too few were undisturbed for an interval, and each of those says the same; nil
+  /// where it is not so.
+  private var disturbed: (ClaimVerdict.Verdict, String)? {
+    let sound = values(spec.metric, \.sound)
+    guard sound.count >= Statistics.fewestUndisturbed, let whole = interval(spec.metric, \.whole) else {
+      return nil
+    }
+    let verdict = judge(whole).0
+    guard verdict != .inconclusive,
+      sound.allSatisfy({ judge(Interval(low: $0, high: $0)).0 == verdict })
+    else { return nil }
+    let count = sound.count
+    return (verdict, "\(count) replicates were undisturbed: each of them and the interval of all say so")
   }
 
   private func judge(_ interval: Interval) -> (ClaimVerdict.Verdict, String) {

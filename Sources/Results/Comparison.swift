@@ -345,14 +345,22 @@ private struct Sides {
   private func firm(
     _ ratios: LogRatios, _ metric: Column<SummaryRow>, margin: Double, equivalence: Double
   ) -> (ComparisonRow.Verdict, String) {
-    if let invalid { return (.unclear, invalid) }
-    guard let interval = ratios.interval else {
+    guard let driftA = a.driftLogarithm, let driftB = b.driftLogarithm else {
+      return (.unclear, invalid ?? "")
+    }
+    let drift = driftA + driftB
+    guard let interval = ratios.interval?.widened(by: drift) else {
+      if let invalid { return (.unclear, invalid) }
+      if let words = disturbed(ratios, metric, margin: margin, equivalence: equivalence) {
+        return (.different, words)
+      }
       let what =
         runs == nil ? "\(ratios.values.count) pairs of replicates" : "under 6 replicates on one side"
       return (.unclear, "\(what), and \(Statistics.fewestReplicates) give an interval")
     }
     let floor = Number.percent(exp(margin) - 1) ?? "?"
     let call = RatioCall(interval, margin: margin, equivalence: equivalence)
+    if call == .unclear, let invalid { return (.unclear, invalid) }
     if call == .unclear {
       let rounds = ratios.roundsToDecide(margin: margin, equivalence: equivalence)
       let hint = rounds.map { "about \(max($0, ratios.values.count + 2)) rounds would decide" }
@@ -368,13 +376,31 @@ private struct Sides {
       ("by service time", metric.serviceTime.map { self.ratios($0, a.sound, b.sound) }),
     ]
     for (how, other) in others {
-      guard let interval = other?.interval else { continue }
+      guard let interval = other?.interval?.widened(by: drift) else { continue }
       let says = RatioCall(interval, margin: margin, equivalence: equivalence)
       if says != call { return (.unclear, "not firm: \(how) the verdict is \(says.verdict.rawValue)") }
     }
     return call == .same
       ? (.same, "the interval lies within \(Number.percent(exp(interval.farthest) - 1) ?? "?")")
-      : (.different, "the whole interval lies beyond the noise floor of \(floor)")
+      : (.different, "the whole interval lies beyond the noise floor of \(floor)" + allowance(drift))
+  }
+
+  /// What makes targets different though too few replicates were undisturbed for an interval: that of all replicates
+  /// says so, and so does each undisturbed pair. Disturbances of equal targets are equal by chance, so that the interval
+  /// of all is right about those. Nil where it is not so.
+  private func disturbed(
+    _ ratios: LogRatios, _ metric: Column<SummaryRow>, margin: Double, equivalence: Double
+  ) -> String? {
+    guard runs == nil, ratios.values.count >= Statistics.fewestUndisturbed,
+      let whole = self.ratios(metric.name, a.whole, b.whole).interval
+    else { return nil }
+    let call = RatioCall(whole, margin: margin, equivalence: equivalence)
+    guard call.verdict == .different,
+      ratios.values.allSatisfy({ call == .more ? $0 > margin : $0 < -margin })
+    else { return nil }
+    return
+      "\(ratios.values.count) pairs of replicates were undisturbed: each of them, and the interval of all, "
+      + "lies beyond the noise floor of \(Number.percent(exp(margin) - 1) ?? "?")"
   }
 
   private func notes(_ metric: Column<SummaryRow>) -> [String] {
@@ -390,6 +416,12 @@ private struct Sides {
     if left > 0 { notes.append("\(left) replicates not used") }
     return notes
   }
+}
+
+/// What a verdict says of a condition that never got steady; empty of a steady one.
+func allowance(_ driftLogarithm: Double) -> String {
+  guard driftLogarithm > 0, let share = Number.percent(exp(driftLogarithm) - 1, digits: 0) else { return "" }
+  return ", also with figures \(share) off: never_steady, and twice the change within the measured time"
 }
 
 extension Column<SummaryRow> {

@@ -1,4 +1,5 @@
 import Engine
+import func Foundation.log
 
 extension ScopeMeasurement {
   /// Its three histograms by name.
@@ -86,15 +87,8 @@ package struct MeasurementGroup {
   package var trend: InvalidReason? {
     let sound = sound
     guard !isSaturated, !isRamp, !hasFaults, sound.count >= Self.fewestForTrend else { return nil }
-    var series = [
-      ("median response time", sound.map { $0.windows.compactMap { $0.p50Nanoseconds.map { Double($0) } } })
-    ]
-    if sound.first?.offeredRatePerSecond == nil {
-      let rates = sound.map { one in
-        one.windows.filter { $0.durationSeconds > 0 }.map { Double($0.completed) / $0.durationSeconds }
-      }
-      series.append(("throughput", rates))
-    }
+    var series: [(name: String, values: [[Double]])] = [("median response time", windows(\.p50Nanoseconds))]
+    if sound.first?.offeredRatePerSecond == nil { series.append(("throughput", rates)) }
     for (name, values) in series {
       guard let trend = Statistics.trend(values), trend.isShared, trend.pValue < Validity.trendProbability,
         let change = trend.relativeChange, abs(change) > Validity.trendShare
@@ -107,6 +101,32 @@ package struct MeasurementGroup {
     }
     return nil
   }
+
+  private func windows(_ percentile: (MeasurementWindow) -> UInt64?) -> [[Double]] {
+    sound.map { one in one.windows.compactMap { percentile($0).map(Double.init) } }
+  }
+
+  private var rates: [[Double]] {
+    sound.map { one in
+      one.windows.filter { $0.durationSeconds > 0 }.map { Double($0.completed) / $0.durationSeconds }
+    }
+  }
+
+  /// How far the figures of a condition that never got steady may lie from a steady one's, either way, as a logarithm:
+  /// twice the greatest change within the measured time. 0 of a steady condition, nil where nothing can be said.
+  var driftLogarithm: Double? {
+    guard let invalidCodes else { return 0 }
+    guard invalidCodes == InvalidReason.Code.neverSteady.rawValue else { return nil }
+    let series = [windows(\.p50Nanoseconds), windows(\.p99Nanoseconds), rates]
+    let changes = series.compactMap { Statistics.trend($0)?.relativeChange }
+    guard let greatest = changes.map({ abs($0) }).max() else { return nil }
+    // A change is given as a share of the middle.
+    let half = max(greatest, Validity.trendShare) / 2
+    return half < 1 ? 2 * log((1 + half) / (1 - half)) : .infinity
+  }
+
+  /// Whether it never got steady, and is not invalid beside that.
+  package var isDrifting: Bool { driftLogarithm.map { $0 > 0 } ?? false }
 
   /// How much of a response time's percentile is the generator's lateness, 0 to 1; nil when it is not late.
   func lateShare(percentile: Double) -> Double? {

@@ -10,11 +10,15 @@ package struct Interval: Sendable, Equatable {
   /// How far its farther end is from 0, and its nearer one: 0 when it contains 0.
   var farthest: Double { max(abs(low), abs(high)) }
   var nearest: Double { max(low, -high, 0) }
+
+  func widened(by margin: Double) -> Interval { Interval(low: low - margin, high: high + margin) }
 }
 
 package enum Statistics {
   /// The fewest replicates that give an interval: the range of six values covers their median with 96.9 %.
   package static let fewestReplicates = 6
+  /// The fewest undisturbed replicates that all must agree with the interval of all, where there is none of their own.
+  static let fewestUndisturbed = 3
 
   /// The median; the mean of the middle two for an even number; nil when empty.
   package static func median(_ values: [Double]) -> Double? {

@@ -156,6 +156,40 @@ struct LatencyClaimTests {
   }
 }
 
+@Suite("A claim about a condition that was mostly disturbed")
+struct DisturbedClaimTests {
+  @Test(
+    "has the verdict that each undisturbed replicate and the interval of all have",
+    arguments: [(3, 5, .better), (0.5, 2.5, .confirmed), (0.5, 1.5, .inconclusive), (0.1, 0.5, .worse)]
+      as [(Double, Double, ClaimVerdict.Verdict)])
+  func latencies(low: Double, high: Double, verdict: ClaimVerdict.Verdict) throws {
+    // Of the disturbed ones each took 2 ms.
+    let all =
+      replicates("nats", around: 1_000_000, count: 3)
+      + (3..<9).map { measurement("nats", replicate: $0 + 1, around: 2_000_000, invalid: [.steal]) }
+    #expect(try overall(latency(low, high), all).verdict == verdict)
+    #expect(try overall(latency(low, high), Array(all.dropFirst())).verdict == .inconclusive)
+  }
+}
+
+@Suite("A claim about a condition that never got steady")
+struct UnsteadyClaimTests {
+  @Test(
+    "is firm where figures twice its change off, either way, would not change the verdict",
+    arguments: [
+      (2.5, 3, .better), (nil, 2.5, .confirmed), (0.1, 0.4, .worse), (0.4, 2.5, .confirmed),
+      (1.5, 3, .inconclusive), (nil, 1.5, .inconclusive), (0.1, 0.6, .inconclusive),
+    ] as [(Double?, Double?, ClaimVerdict.Verdict)])
+  func latencies(low: Double?, high: Double?, verdict: ClaimVerdict.Verdict) throws {
+    // 1 ms; twice the change is a factor of 2.07.
+    let row = try overall(
+      latency(low, high), unsteady(replicates("nats", around: 1_000_000), change: 0.36))
+    #expect(row.verdict == verdict, "\(row)")
+    #expect(row.why.contains("never_steady"), "\(row.why)")
+    #expect(try abs(#require(row.measured) - 1.025) < 0.01)
+  }
+}
+
 @Suite("A claim about throughput")
 struct ThroughputClaimTests {
   @Test(

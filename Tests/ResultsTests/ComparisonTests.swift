@@ -83,6 +83,44 @@ struct ComparisonTests {
     #expect(small.why.hasPrefix("not firm: with the disturbed replicates the verdict is unclear"))
   }
 
+  @Test(
+    "of a condition that never got steady is firm where twice its change would not change it",
+    arguments: [(1000, .different), (25, .different), (13, .unclear), (10, .unclear)]
+      as [(UInt64, ComparisonRow.Verdict)])
+  func neverSteady(microseconds: UInt64, verdict: ComparisonRow.Verdict) throws {
+    // From 0.82 to 1.18 of the middle: a factor of 1.44, and twice that is 2.07.
+    let slow = unsteady(replicates("nats", around: microseconds * 1000), change: 0.36)
+    let row = try row(replicates("ffi", around: 10_000, transport: "ffi") + slow, [ffi, nats])
+    #expect(row.verdict == verdict, "\(row)")
+    #expect(row.why.contains("never_steady"))
+    if verdict == .different { #expect(row.why.contains("with figures 107 % off"), "\(row.why)") }
+    // The interval that is shown is that of the figures.
+    #expect(row.ratioHigh.map { $0 < Double(microseconds) / 10 * 1.06 } == true)
+  }
+
+  @Test(
+    "with too few undisturbed replicates is different where each of them and the interval of all say so",
+    arguments: [
+      ([900, 910, 920, 300, 400, 500, 600], .different), ([900, 910, 105, 300, 400, 500, 600], .different),
+      ([900, 910, 101, 300, 400, 500, 600], .unclear), ([900, 910, 920, 300, 400, 100, 60], .unclear),
+      ([101, 101, 101, 101, 101, 101, 101], .unclear), ([110, 110, 90, 300, 400, 500, 600], .unclear),
+    ] as [([UInt64], ComparisonRow.Verdict)])
+  func fewUndisturbed(times: [UInt64], verdict: ComparisonRow.Verdict) throws {
+    // The first three are undisturbed.
+    let stolen = Dictionary(uniqueKeysWithValues: (3..<7).map { ($0, InvalidReason.Code.steal) })
+    let fast = timed("ffi", Array(repeating: 100, count: 7), transport: "ffi")
+    let row = try row(fast + timed("nats", times, invalid: stolen), [ffi, nats])
+    #expect(row.verdict == verdict, "\(row)")
+    #expect(row.ratioLow == nil && row.pairs == 3)
+    if verdict == .different { #expect(row.why.hasPrefix("3 pairs of replicates were undisturbed")) }
+    let two = timed("nats", times, invalid: stolen.merging([2: .steal]) { $1 })
+    #expect(try self.verdict(fast + two) == .unclear)
+  }
+
+  private func verdict(_ measurements: [Measurement]) throws -> ComparisonRow.Verdict {
+    try row(measurements, [ffi, nats]).verdict
+  }
+
   @Test("is unclear when response time says one thing and service time another")
   func lateGenerator() throws {
     // The generator's lateness alone makes one target's response time longer.

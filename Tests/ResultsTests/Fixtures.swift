@@ -63,6 +63,20 @@ func replicates(
   }
 }
 
+/// These with a trend that they share: the response time changes by this share of the middle.
+func unsteady(_ measurements: [Measurement], change: Double) -> [Measurement] {
+  measurements.map { one in
+    var trending = one
+    trending.invalidReasons = [InvalidReason(code: .neverSteady, detail: "of a fixture")]
+    for (place, window) in one.windows.enumerated() {
+      let share = Double(place) / Double(one.windows.count - 1) - 0.5
+      trending.windows[place].p50Nanoseconds =
+        window.p50Nanoseconds.map { UInt64(Double($0) * (1 + change * share)) }
+    }
+    return trending
+  }
+}
+
 /// A target behind a broker, every field of which has a value.
 func natsTarget(_ name: String, group: String = "workers") -> Target {
   Target(

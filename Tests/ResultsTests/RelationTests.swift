@@ -47,6 +47,18 @@ struct RelationTests {
   }
 
   @Test(
+    "has room for what changes in one of them that never got steady",
+    arguments: [(0.3, 6, .confirmed), (0.1, 0.3, .worse), (6, 7, .better), (1, 3, .inconclusive)]
+      as [(Double, Double, ClaimVerdict.Verdict)])
+  func unsteadyDifference(low: Double, high: Double, verdict: ClaimVerdict.Verdict) throws {
+    // 3 ms may be a factor of 2.07 off: from 0.45 ms to 5.5 ms more than the other's 1 ms.
+    let all = both().map { $0.target == "nats" ? unsteady([$0], change: 0.36)[0] : $0 }
+    let row = try overall(check(low, high, relation: .difference), all)
+    #expect(row.verdict == verdict, "\(row)")
+    #expect(try abs(#require(row.measured) - 2.05) < 0.01)
+  }
+
+  @Test(
     "about a change is judged by its percentage",
     arguments: [(-33, -27, .confirmed), (-60, -40, .better), (-10, -5, .worse)]
       as [(Double, Double, ClaimVerdict.Verdict)])
