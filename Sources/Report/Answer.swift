@@ -378,8 +378,12 @@ package enum Answer {
       let more = mine.count > 2 ? " and \(mine.count - 2) more" : ""
       lines.append("\(words): \(names.joined(separator: ", "))\(more)\(end)")
     }
-    if let rounds = document.rounds, rounds.open > 0 {
-      let fewest = Statistics.fewestReplicates
+    let fewest = Statistics.fewestReplicates
+    // A run that ends before its first look at the questions knows of none that is open.
+    let isShort = document.rounds.map { $0.made < fewest && $0.end == "budget" } ?? false
+    if isShort, !document.comparisons.isEmpty || !document.claims.isEmpty {
+      lines.append("No verdicts: they take \(fewest) rounds or more, for which --budget was too short.")
+    } else if let rounds = document.rounds, rounds.open > 0 {
       let remedy =
         rounds.made < fewest
         ? "a verdict takes \(fewest) rounds or more (--rounds \(fewest)..12, without --quick)."

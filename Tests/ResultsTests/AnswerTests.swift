@@ -167,6 +167,28 @@ struct AnswerTests {
     #expect(lines(run)[1].hasPrefix("  2 x nylon-worker xxx") && lines(run)[1].hasSuffix("(host: nylon)"))
   }
 
+  @Test("names a condition that never got steady, and says what that does to verdicts")
+  func neverSteady() {
+    let run = document(
+      unsteady(replicates("nats", around: 1_000_000), change: 0.2), targets: [natsTarget("nats")])
+    let text = lines(run).joined(separator: "\n")
+    #expect(text.contains("Never steady: nats open-1000; verdicts allow for twice the change."))
+    #expect(!text.contains("Not usable"))
+  }
+
+  @Test("of a run whose budget was spent before verdicts could be says how many rounds they take")
+  func shortBudget() {
+    var run = document(
+      replicates("ffi", around: 10_000, count: 4, transport: "ffi")
+        + replicates("nats", around: 1_000_000, count: 4), targets: [ffiTarget("ffi"), natsTarget("nats")])
+    run.rounds = RoundsMade(made: 4, open: 0, questions: 0, end: "budget")
+    run.judge()
+    let words = "No verdicts: they take 6 rounds or more, for which --budget was too short."
+    #expect(lines(run).contains(words))
+    run.rounds?.end = "answered"
+    #expect(!lines(run).contains(words))
+  }
+
   @Test("of a single target is its figures, with what could not be used")
   func single() {
     let run = document(
