@@ -254,7 +254,7 @@ private struct ConditionTest {
   /// where it is not so.
   private var disturbed: (ClaimVerdict.Verdict, String)? {
     let sound = values(spec.metric, \.sound)
-    guard sound.count >= Statistics.fewestUndisturbed, let whole = interval(spec.metric, \.whole) else {
+    guard sound.count >= Statistics.fewestUndisturbed, let whole = interval(spec.metric, \.warm) else {
       return nil
     }
     let verdict = judge(whole).0

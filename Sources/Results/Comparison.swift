@@ -392,7 +392,7 @@ private struct Sides {
     _ ratios: LogRatios, _ metric: Column<SummaryRow>, margin: Double, equivalence: Double
   ) -> String? {
     guard runs == nil, ratios.values.count >= Statistics.fewestUndisturbed,
-      let whole = self.ratios(metric.name, a.whole, b.whole).interval
+      let whole = self.ratios(metric.name, a.warm, b.warm).interval
     else { return nil }
     let call = RatioCall(whole, margin: margin, equivalence: equivalence)
     guard call.verdict == .different,

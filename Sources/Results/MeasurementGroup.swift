@@ -62,6 +62,9 @@ package struct MeasurementGroup {
     return whole.filter { !$0.isDisturbed && (isSaturated || !$0.has(.saturated)) }
   }
 
+  /// The whole replicates without those that were measured anew after a longer warm-up.
+  var warm: [Measurement] { whole.filter { !$0.has(.shortWarmup) } }
+
   /// The sound replicates; where there is none, all, so that what was measured is shown.
   package var used: [Measurement] {
     let sound = sound
@@ -103,7 +106,7 @@ package struct MeasurementGroup {
   }
 
   private func windows(_ percentile: (MeasurementWindow) -> UInt64?) -> [[Double]] {
-    sound.map { one in one.windows.compactMap { percentile($0).map(Double.init) } }
+    sound.map { one in one.windows.compactMap { percentile($0).map { Double($0) } } }
   }
 
   private var rates: [[Double]] {
