@@ -258,7 +258,8 @@ private struct ConditionTest {
       return nil
     }
     let verdict = judge(whole).0
-    guard verdict != .inconclusive,
+    let byService = check.column?.serviceTime.flatMap { interval($0, \.warm) }
+    guard verdict != .inconclusive, byService.map({ judge($0).0 == verdict }) ?? true,
       sound.allSatisfy({ judge(Interval(low: $0, high: $0)).0 == verdict })
     else { return nil }
     let count = sound.count

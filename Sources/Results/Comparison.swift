@@ -395,7 +395,9 @@ private struct Sides {
       let whole = self.ratios(metric.name, a.warm, b.warm).interval
     else { return nil }
     let call = RatioCall(whole, margin: margin, equivalence: equivalence)
+    let byService = metric.serviceTime.flatMap { self.ratios($0, a.warm, b.warm).interval }
     guard call.verdict == .different,
+      byService.map({ RatioCall($0, margin: margin, equivalence: equivalence) == call }) ?? true,
       ratios.values.allSatisfy({ call == .more ? $0 > margin : $0 < -margin })
     else { return nil }
     return
