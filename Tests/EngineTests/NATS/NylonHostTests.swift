@@ -62,6 +62,8 @@ import Testing
     var load = Self.load(concurrency: 16, threads: shape.0, connections: shape.1)
     // A closed load may begin sessions just behind the measured time, which are not counted; an open one begins none.
     load.load = .open(ratePerSecond: 400, arrivals: .uniform)
+    // Beside other tests the worker may be slow.
+    load.initializeTimeoutMilliseconds = 30_000
     load.defaultHeaders = [KeyValue(key: "x-env", value: "test")]
     let seen = Mutex<[(message: WorkerMessage, to: String)]>([])
     let (measurement, _) = try run(load) { request, to in
