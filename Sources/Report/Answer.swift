@@ -367,32 +367,36 @@ package enum Answer {
   private static func foot(_ document: RunDocument, _ folder: String) -> [String] {
     var lines = anomalies(document)
     let invalid = MeasurementGroup.all(document).filter { !$0.isValid && !$0.isOfSearch }
-    for (isDrifting, words, end) in [
-      (false, "Not usable", "."), (true, "Never steady", "; verdicts allow for twice the change."),
-    ] {
-      let mine = invalid.filter { $0.isDrifting == isDrifting }
-      guard !mine.isEmpty else { continue }
-      let names = mine.prefix(2).map {
-        "\($0.target) \($0.load)\(isDrifting ? "" : " (\($0.validity))")"
-      }
-      let more = mine.count > 2 ? " and \(mine.count - 2) more" : ""
-      lines.append("\(words): \(names.joined(separator: ", "))\(more)\(end)")
+    let unusable = invalid.filter { !$0.isDrifting }.map { "\($0.target) \($0.load) (\($0.validity))" }
+    if !unusable.isEmpty { lines.append("Not usable: \(firstTwo(unusable)).") }
+    let drifting = invalid.filter(\.isDrifting).map { "\($0.target) \($0.load)" }
+    if !drifting.isEmpty {
+      lines.append("Never steady: \(firstTwo(drifting)); verdicts allow for twice the change.")
     }
-    let fewest = Statistics.fewestReplicates
-    // A run that ends before its first look at the questions knows of none that is open.
-    let isShort = document.rounds.map { $0.made < fewest && $0.end == "budget" } ?? false
-    if isShort, !document.comparisons.isEmpty || !document.claims.isEmpty {
-      lines.append("No verdicts: they take \(fewest) rounds or more, for which --budget was too short.")
-    } else if let rounds = document.rounds, rounds.open > 0 {
-      let remedy =
-        rounds.made < fewest
-        ? "a verdict takes \(fewest) rounds or more (--rounds \(fewest)..12, without --quick)."
-        : "more rounds help (--rounds 6..\(max(12, rounds.made) * 2) --budget 20m), or a quieter machine."
-      lines.append("Inconclusive or unclear: \(remedy)")
-    }
+    if let remedy = remedy(document) { lines.append(remedy) }
     let report = "Report: \(folder)/report.html"
     let hint = " (all tables here: --details)"
     lines.append(report.count + hint.count <= mostColumns ? report + hint : report)
     return lines
+  }
+
+  /// What would bring more verdicts; nil where there are all.
+  private static func remedy(_ document: RunDocument) -> String? {
+    guard let rounds = document.rounds else { return nil }
+    let fewest = Statistics.fewestReplicates
+    // A run that ends before its first look at the questions knows of none that is open.
+    if rounds.made < fewest, rounds.end == "budget", !document.comparisons.isEmpty || !document.claims.isEmpty
+    {
+      return "No verdicts: they take \(fewest) rounds or more, for which --budget was too short."
+    }
+    guard rounds.open > 0 else { return nil }
+    return "Inconclusive or unclear: "
+      + (rounds.made < fewest
+        ? "a verdict takes \(fewest) rounds or more (--rounds \(fewest)..12, without --quick)."
+        : "more rounds help (--rounds 6..\(max(12, rounds.made) * 2) --budget 20m), or a quieter machine.")
+  }
+
+  private static func firstTwo(_ names: [String]) -> String {
+    names.prefix(2).joined(separator: ", ") + (names.count > 2 ? " and \(names.count - 2) more" : "")
   }
 }

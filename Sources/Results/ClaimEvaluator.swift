@@ -220,8 +220,9 @@ private struct ConditionTest {
       let details = groups.flatMap { $0.measurements.flatMap(\.invalidReasons) }.map(\.detail).uniqued()
       return "invalid (\(codes)): \(details.joined(separator: "; "))"
     }
-    if let invalid, groups.contains(where: { $0.driftLogarithm == nil }) { return (.inconclusive, invalid) }
-    let drift = groups.compactMap(\.driftLogarithm).reduce(0, +)
+    guard let drift = MeasurementGroup.driftLogarithm(of: groups) else {
+      return (.inconclusive, invalid ?? "")
+    }
     let interval = self.interval(spec.metric, \.sound)
     if mine.isSaturated, check.isRate || condition.circumstance == .documentedRate {
       let isReached = interval.map { judge($0).0 != .worse } ?? false

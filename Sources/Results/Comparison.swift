@@ -345,10 +345,7 @@ private struct Sides {
   private func firm(
     _ ratios: LogRatios, _ metric: Column<SummaryRow>, margin: Double, equivalence: Double
   ) -> (ComparisonRow.Verdict, String) {
-    guard let driftA = a.driftLogarithm, let driftB = b.driftLogarithm else {
-      return (.unclear, invalid ?? "")
-    }
-    let drift = driftA + driftB
+    guard let drift = MeasurementGroup.driftLogarithm(of: [a, b]) else { return (.unclear, invalid ?? "") }
     guard let interval = ratios.interval?.widened(by: drift) else {
       if let invalid { return (.unclear, invalid) }
       if let words = disturbed(ratios, metric, margin: margin, equivalence: equivalence) {
@@ -360,7 +357,8 @@ private struct Sides {
     }
     let floor = Number.percent(exp(margin) - 1) ?? "?"
     let call = RatioCall(interval, margin: margin, equivalence: equivalence)
-    if call == .unclear, let invalid { return (.unclear, invalid) }
+    // How far a condition that never got steady is from another is not known well enough to call them the same.
+    if call.verdict != .different, let invalid { return (.unclear, invalid) }
     if call == .unclear {
       let rounds = ratios.roundsToDecide(margin: margin, equivalence: equivalence)
       let hint = rounds.map { "about \(max($0, ratios.values.count + 2)) rounds would decide" }
@@ -398,7 +396,9 @@ private struct Sides {
     let byService = metric.serviceTime.flatMap { self.ratios($0, a.warm, b.warm).interval }
     guard call.verdict == .different,
       byService.map({ RatioCall($0, margin: margin, equivalence: equivalence) == call }) ?? true,
-      ratios.values.allSatisfy({ call == .more ? $0 > margin : $0 < -margin })
+      ratios.values.allSatisfy({
+        RatioCall(Interval(low: $0, high: $0), margin: margin, equivalence: equivalence) == call
+      })
     else { return nil }
     return
       "\(ratios.values.count) pairs of replicates were undisturbed: each of them, and the interval of all, "

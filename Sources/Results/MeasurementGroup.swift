@@ -128,6 +128,12 @@ package struct MeasurementGroup {
     return half < 1 ? 2 * log((1 + half) / (1 - half)) : .infinity
   }
 
+  /// Of all of these together; nil where nothing can be said of one of them.
+  static func driftLogarithm(of groups: [MeasurementGroup]) -> Double? {
+    let each = groups.map(\.driftLogarithm)
+    return each.contains(nil) ? nil : each.compactMap { $0 }.reduce(0, +)
+  }
+
   /// Whether it never got steady, and is not invalid beside that.
   package var isDrifting: Bool { driftLogarithm.map { $0 > 0 } ?? false }
 

@@ -94,6 +94,10 @@ struct ComparisonTests {
     #expect(row.verdict == verdict, "\(row)")
     #expect(row.why.contains("never_steady"))
     if verdict == .different { #expect(row.why.contains("with figures 107 % off"), "\(row.why)") }
+    let wide = Comparison.rows(
+      measurements: replicates("ffi", around: 10_000, transport: "ffi") + slow, targets: [ffi, nats],
+      equivalence: 1000)
+    #expect(wide.first { $0.metric == "response_p50_us" }?.verdict == verdict)
     // The interval that is shown is that of the figures.
     #expect(row.ratioHigh.map { $0 < Double(microseconds) / 10 * 1.06 } == true)
   }
@@ -114,11 +118,7 @@ struct ComparisonTests {
     #expect(row.ratioLow == nil && row.pairs == 3)
     if verdict == .different { #expect(row.why.hasPrefix("3 pairs of replicates were undisturbed")) }
     let two = timed("nats", times, invalid: stolen.merging([2: .steal]) { $1 })
-    #expect(try self.verdict(fast + two) == .unclear)
-  }
-
-  private func verdict(_ measurements: [Measurement]) throws -> ComparisonRow.Verdict {
-    try row(measurements, [ffi, nats]).verdict
+    #expect(try ResultsTests.row(fast + two, [ffi, nats]).verdict == .unclear)
   }
 
   @Test("is unclear when response time says one thing and service time another")

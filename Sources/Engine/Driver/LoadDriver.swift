@@ -121,8 +121,8 @@ final class LoadDriver<Transport: SessionTransport> {
   let isOpen: Bool
   /// Free slots as a ring, so that all are used alike: a slot has only so many session ids.
   let free: UnsafeMutablePointer<Int32>
-  /// Whether a slot is used so many times in a row while others are free: its memory is in the cache then. Behind NATS
-  /// a slot rests instead, so that a reply that comes twice is known.
+  /// How many times in a row a slot is used while others are free: its memory is in the cache then. Behind NATS a slot
+  /// rests instead, so that a reply that comes twice is known.
   let usesInRow: UInt16
   let shortestTimeout: UInt64
   let windowNanoseconds: UInt64
@@ -372,7 +372,7 @@ struct SessionSlot {
   var phaseIndex: Int32 = 0
   var scope: Int32 = 1
   var attempt: Int16 = 1
-  /// Sessions in a row.
+  /// How many times in a row it was used.
   var uses: UInt16 = 0
   var state = SlotState.idle
   /// How the session ends: the first failure, if any.

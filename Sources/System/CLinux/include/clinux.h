@@ -25,7 +25,7 @@ static inline void kernel_relax(void) {
 #endif
 }
 
-/* What tells this thread from the others, which is what pthread_self gives, without a call. */
+/* A number that identifies this thread, the same as pthread_self gives, without a call. */
 static inline uintptr_t kernel_thread_identity(void) { return (uintptr_t)__builtin_thread_pointer(); }
 
 /* Sleeps while *word == expected, at most until the absolute monotonic time. */
