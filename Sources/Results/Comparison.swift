@@ -221,6 +221,21 @@ enum RatioCall: Equatable {
       : interval.high < -margin ? .less : exp(interval.farthest) - 1 <= equivalence ? .same : .unclear
   }
 
+  /// A difference though too few replicates were undisturbed for an interval: that of all replicates says so, and so
+  /// does each undisturbed one. Disturbances of equal targets are equal by chance, so that the interval of all is right
+  /// about those. Nil where it is not so.
+  init?(fewUndisturbed: LogRatios, all: LogRatios, margin: Double, equivalence: Double) {
+    guard fewUndisturbed.values.count >= Statistics.fewestUndisturbed, let interval = all.interval else {
+      return nil
+    }
+    let call = RatioCall(interval, margin: margin, equivalence: equivalence)
+    let agree = fewUndisturbed.values.allSatisfy {
+      RatioCall(Interval(low: $0, high: $0), margin: margin, equivalence: equivalence) == call
+    }
+    guard call.verdict == .different, agree else { return nil }
+    self = call
+  }
+
   var verdict: ComparisonRow.Verdict {
     switch self {
     case .more, .less: .different
@@ -383,23 +398,18 @@ private struct Sides {
       : (.different, "the whole interval lies beyond the noise floor of \(floor)" + allowance(drift))
   }
 
-  /// What makes targets different though too few replicates were undisturbed for an interval: that of all replicates
-  /// says so, and so does each undisturbed pair. Disturbances of equal targets are equal by chance, so that the interval
-  /// of all is right about those. Nil where it is not so.
+  /// What makes targets different though too few replicates were undisturbed for an interval; nil where nothing does.
   private func disturbed(
     _ ratios: LogRatios, _ metric: Column<SummaryRow>, margin: Double, equivalence: Double
   ) -> String? {
-    guard runs == nil, ratios.values.count >= Statistics.fewestUndisturbed,
-      let whole = self.ratios(metric.name, a.warm, b.warm).interval
+    let all = self.ratios(metric.name, a.warm, b.warm)
+    guard runs == nil,
+      let call = RatioCall(fewUndisturbed: ratios, all: all, margin: margin, equivalence: equivalence)
     else { return nil }
-    let call = RatioCall(whole, margin: margin, equivalence: equivalence)
     let byService = metric.serviceTime.flatMap { self.ratios($0, a.warm, b.warm).interval }
-    guard call.verdict == .different,
-      byService.map({ RatioCall($0, margin: margin, equivalence: equivalence) == call }) ?? true,
-      ratios.values.allSatisfy({
-        RatioCall(Interval(low: $0, high: $0), margin: margin, equivalence: equivalence) == call
-      })
-    else { return nil }
+    guard byService.map({ RatioCall($0, margin: margin, equivalence: equivalence) == call }) ?? true else {
+      return nil
+    }
     return
       "\(ratios.values.count) pairs of replicates were undisturbed: each of them, and the interval of all, "
       + "lies beyond the noise floor of \(Number.percent(exp(margin) - 1) ?? "?")"
