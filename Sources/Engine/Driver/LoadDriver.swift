@@ -188,8 +188,11 @@ final class LoadDriver<Transport: SessionTransport> {
     if isOpen { advanceArrival() }
     while true {
       takeCompletions()
-      let now = time()
-      if now >= state.pointee.nextCheck { check(at: now) }
+      var now = time()
+      if now >= state.pointee.nextCheck {
+        check(at: now)
+        now = time()
+      }
       if now >= state.pointee.window.measureEnd + state.pointee.window.drainNanoseconds { break }
       if isOpen { startDue(at: now) }
       guard completions.isEmpty else { continue }
@@ -280,7 +283,7 @@ final class LoadDriver<Transport: SessionTransport> {
     if !isOpen, now < state.pointee.window.measureEnd, state.pointee.freeCount > 0 {
       endQuiet(at: now)
       // A slot whose plugin refuses is free again, and waits for the next round: refusals never loop here.
-      for _ in 0..<state.pointee.freeCount { begin(slot: takeFree(), intended: nil) }
+      for _ in 0..<state.pointee.freeCount { begin(slot: takeFree(), intended: nil, at: time()) }
     }
     state.pointee.nextCheck = min(state.pointee.nextSweep, now + 10_000_000)
     if now < state.pointee.window.measureStart {
@@ -306,13 +309,16 @@ final class LoadDriver<Transport: SessionTransport> {
   /// Starts the requests that the schedule wants by now; those of a long backlog in several turns,
   /// because a plugin may keep the thread for as long as it likes with each.
   func startDue(at now: UInt64) {
+    // The first is sent at the time at which it was found due: another clock read would only delay it.
+    var sent: UInt64? = now
     while state.pointee.nextArrival <= now, state.pointee.nextArrival < state.pointee.window.measureEnd {
       if state.pointee.freeCount > 0 {
         let place = takeFree()
         let isFirst = completions.isEmpty
         // With gaps kept, the time in which this thread itself stood still counts, too.
         endQuiet(at: gapNanoseconds < stallNanoseconds ? state.pointee.nextArrival : now)
-        begin(slot: place, intended: state.pointee.nextArrival)
+        begin(slot: place, intended: state.pointee.nextArrival, at: sent ?? time())
+        sent = nil
         takeCompletions(afterStart: isFirst)
         if slots[place].sent >= state.pointee.nextCheck {
           advanceArrival()
@@ -383,9 +389,8 @@ struct SessionSlot {
 extension LoadDriver {
   /// Opens a session in a free slot and starts its first phase; intended nil means now.
   @inline(__always)
-  func begin(slot place: Int, intended: UInt64?) {
+  func begin(slot place: Int, intended: UInt64?, at now: UInt64) {
     let slot = slots + place
-    let now = time()
     let wanted = intended ?? now
     slot.pointee.intended = wanted
     slot.pointee.sent = now
@@ -537,7 +542,7 @@ extension LoadDriver {
     slot.pointee.state = .idle
     slot.pointee.deadline = .max
     if !isOpen, done < state.pointee.window.measureEnd, slot.pointee.outcome == .ok {
-      begin(slot: place, intended: nil)
+      begin(slot: place, intended: nil, at: time())
     } else {
       release(place)
     }
