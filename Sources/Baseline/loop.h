@@ -20,11 +20,13 @@ static inline uint64_t now_ns(void) {
   return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
 }
 
-static inline void record(uint64_t value) {
+static inline void record_in(uint64_t *histogram, uint64_t value) {
   if (value > 60000000000ull) value = 60000000000ull;
   int bucket = 53 - __builtin_clzll(value | 2047);
-  counters[(bucket << 10) + (int)(value >> bucket)]++;
+  histogram[(bucket << 10) + (int)(value >> bucket)]++;
 }
+
+static inline void record(uint64_t value) { record_in(counters, value); }
 
 /* The percentile of all that was recorded, which is forgotten then. */
 static inline uint64_t take_percentile(uint64_t percent) {
