@@ -122,11 +122,12 @@ struct Rounds {
       if wanted == [] { return .answered }
       favourMeasuredAnew(document, elapsedSeconds: elapsedSeconds)
     }
-    if made >= most { return .mostRounds }
     // A later round has fewer conditions than the first ones, and takes so much less.
     let next = secondsEach(elapsedSeconds) * Double(nextRound().count)
-    if let budgetSeconds, elapsedSeconds + next > budgetSeconds { return .budget }
-    return nil
+    let isSpent = budgetSeconds.map { elapsedSeconds + next > $0 } ?? false
+    guard made >= most || isSpent else { return nil }
+    if useShortWarmups(&document) { look(at: &document, checks) }
+    return made >= most ? .mostRounds : .budget
   }
 
   private mutating func look(at document: inout RunDocument, _ checks: [ClaimCheck]) {
@@ -208,5 +209,17 @@ struct Rounds {
             "warmed up for \(plan.warmupSeconds) s, and then \(trend.detail); measured anew with twice that"))
     }
     return warmedLonger.count > before
+  }
+
+  /// Takes back the marks of conditions for whose new replicates the time did not last after all: all replicates
+  /// together show more than the few new ones, and whether the condition was steady is asked of all.
+  ///
+  /// - Returns: whether there was one.
+  private func useShortWarmups(_ document: inout RunDocument) -> Bool {
+    let short = MeasurementGroup.all(document).filter {
+      warmedLonger.contains($0.condition) && $0.lacksReplicates(Statistics.fewestReplicates)
+    }
+    for group in short { document.unmark(group.target, group.load, .shortWarmup) }
+    return !short.isEmpty
   }
 }

@@ -85,10 +85,15 @@ package struct RunDocument: Codable, Sendable, Equatable {
   package var isValid: Bool { MeasurementGroup.all(self).allSatisfy { $0.isValid || $0.isOfSearch } }
 
   package mutating func mark(_ target: String, _ load: String, _ reason: InvalidReason) {
-    for place in measurements.indices
-    where measurements[place].target == target && measurements[place].load == load {
-      measurements[place].invalidReasons.append(reason)
-    }
+    for place in places(target, load) { measurements[place].invalidReasons.append(reason) }
+  }
+
+  package mutating func unmark(_ target: String, _ load: String, _ code: InvalidReason.Code) {
+    for place in places(target, load) { measurements[place].invalidReasons.removeAll { $0.code == code } }
+  }
+
+  private func places(_ target: String, _ load: String) -> [Int] {
+    measurements.indices.filter { measurements[$0].target == target && measurements[$0].load == load }
   }
 
   /// Says of each condition whether it was steady, and fills in comparisons, expectations, documented figures

@@ -167,6 +167,28 @@ struct RoundTests {
     #expect(!played.document.isValid && measurements.allSatisfy { $0.has(.neverSteady) })
   }
 
+  @Test(
+    "A condition that is measured anew too few times is judged by all its replicates",
+    arguments: [
+      (later: [1, 2, 3, 4, 5, 6], isSteady: false), (later: [6, 5, 4, 3, 2, 1], isSteady: true),
+    ] as [(later: [UInt64], isSteady: Bool)])
+  func warmupBeyondReach(later: [UInt64], isSteady: Bool) {
+    let alone = Plan(name: "p", targets: [target("a")], loads: [.closed(concurrency: 1)])
+    // Of the 12 rounds that are left, five are undisturbed.
+    let played = play(alone) { step in
+      let isNew = step.warmupSeconds > 1
+      let isStolen = isNew && step.replicate > 11
+      return replicate(
+        step, microseconds: 100, invalid: isStolen ? [.steal] : [],
+        windows: isNew ? later : [1, 2, 3, 4, 5, 6])
+    }
+    let measurements = played.document.measurements
+    #expect(played.end == .mostRounds && measurements.count == 18)
+    #expect(!measurements.contains { $0.has(.shortWarmup) })
+    #expect(measurements.count { !$0.isDisturbed } == 11)
+    #expect(played.document.isValid == isSteady)
+  }
+
   @Test("What is measured anew goes before other open questions where the time does not last for all")
   func warmupBeforeOtherQuestions() throws {
     // Six rounds take 60 s, six of both loads another 60 s, and six of one load half of that.
