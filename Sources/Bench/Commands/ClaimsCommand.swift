@@ -166,7 +166,7 @@ struct CanonicalCommand: BenchCommand {
       """)
 
   /// What is left of ten minutes for the measurements: the baseline and the promises take the rest.
-  private static let measuringSeconds = 365.0
+  private static let measuringSeconds = 345.0
 
   @OptionGroup var options: RunOptions
 
