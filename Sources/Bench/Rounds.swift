@@ -120,7 +120,7 @@ struct Rounds {
       let open = questions.filter { $0.isOpen && $0.conditions.allSatisfy { !hopeless.contains($0) } }
       wanted = Set(open.flatMap(\.conditions) + disturbed).subtracting(hopeless)
       if wanted == [] { return .answered }
-      favourMeasuredAnew(document, elapsedSeconds: elapsedSeconds)
+      favourLacking(document, elapsedSeconds: elapsedSeconds)
     }
     // A later round has fewer conditions than the first ones, and takes so much less.
     let next = secondsEach(elapsedSeconds) * Double(nextRound().count)
@@ -135,16 +135,22 @@ struct Rounds {
     questions = Question.all(document, checks: checks)
   }
 
-  /// Conditions that are measured anew have nothing to answer with until they have the fewest replicates. Where the time
-  /// lasts for that and not for all else as well, the next rounds measure them and what they are compared with.
-  private mutating func favourMeasuredAnew(_ document: RunDocument, elapsedSeconds: Double) {
+  /// A condition has nothing to answer with until it has the fewest replicates. Where the time lasts for those that lack
+  /// some, since they were disturbed or are measured anew, and not for all else as well, the next rounds measure them and
+  /// what they are compared with.
+  private mutating func favourLacking(_ document: RunDocument, elapsedSeconds: Double) {
     guard let budgetSeconds, let wanted else { return }
-    let anew = MeasurementGroup.all(document).filter {
-      warmedLonger.contains($0.condition) && $0.lacksReplicates(Statistics.fewestReplicates)
-    }.map(\.condition)
     let roundsOfAll = Double(Statistics.fewestReplicates * wanted.count) * secondsEach(elapsedSeconds)
-    guard !anew.isEmpty, elapsedSeconds + roundsOfAll > budgetSeconds else { return }
-    self.wanted = wanted.intersection(anew.flatMap(compared))
+    let lacking = wanted.intersection(lacking(document))
+    guard !lacking.isEmpty, elapsedSeconds + roundsOfAll > budgetSeconds else { return }
+    self.wanted = lacking
+  }
+
+  /// The conditions without the fewest replicates, and what they are compared with.
+  private func lacking(_ document: RunDocument) -> Set<Condition> {
+    Set(
+      MeasurementGroup.all(document).filter { $0.lacksReplicates(Statistics.fewestReplicates) }
+        .map(\.condition).flatMap(compared))
   }
 
   /// A condition, and those that its questions are about as well.
@@ -192,6 +198,8 @@ struct Rounds {
     guard made < plan.mostReplicates, plan.warmupSeconds > 0 else { return false }
     let before = warmedLonger.count
     var left = budgetSeconds.map { $0 - elapsedSeconds } ?? .infinity
+    // What was disturbed comes first, and is asked for again at the next look.
+    left -= 2 * secondsEach(elapsedSeconds) * Double(lacking(document).count)
     for group in MeasurementGroup.all(document) {
       let condition = group.condition
       guard !warmedLonger.contains(condition), let trend = group.trend else { continue }

@@ -189,6 +189,21 @@ struct RoundTests {
     #expect(played.document.isValid == isSteady)
   }
 
+  @Test("A disturbed replicate does not wait for what is measured anew")
+  func disturbedBesideAnew() throws {
+    let played = play(plan, budgetSeconds: 115) { step in
+      let isRising = step.load.label == "closed-8" && step.target.name == "b" && step.warmupSeconds < 2
+      let isStolen = step.load.label == "closed-1" && step.target.name == "b" && step.replicate == 6
+      var one = openUnderOneLoad(step)
+      one.windows = replicate(step, microseconds: 100, windows: isRising ? [1, 2, 3, 4, 5, 6] : []).windows
+      if isStolen { one.invalidReasons = [InvalidReason(code: .steal, detail: "d")] }
+      return one
+    }
+    try #require(played.rounds.count > 9)
+    #expect(played.rounds[6...7].map(\.count) == [4, 4])
+    #expect(played.rounds[8] == ["a closed-8 9", "b closed-8 9"])
+  }
+
   @Test("What is measured anew goes before other open questions where the time does not last for all")
   func warmupBeforeOtherQuestions() throws {
     // Six rounds take 60 s, six of both loads another 60 s, and six of one load half of that.
