@@ -29,6 +29,8 @@ package struct WireState {
   @usableFromInline var pongsOwed = 0
   /// PONGs that agreed with a PING of the owner's.
   var pongs = 0
+  /// The PONG that agrees to the subscriptions is still to come, though messages for them have come.
+  var lacksAgreement = false
   /// Whether what was read is no piece of the protocol.
   @usableFromInline var isBroken = false
   /// Whether the broker has told that it will close the connection (lame duck mode).
@@ -328,6 +330,7 @@ package struct WireConnection {
   func handleOther(_ piece: WirePiece) -> Bool {
     switch piece.kind {
     case .message, .ok: break
+    case .pong where state.pointee.lacksAgreement: state.pointee.lacksAgreement = false
     case .pong: state.pointee.pongs += 1
     case .ping: state.pointee.pongsOwed += 1
     case .info:
@@ -453,6 +456,11 @@ extension WireConnection {
       case .incomplete:
         state.pointee.input.makeRoom(piece.byteCount)
         return
+      case .message where state.pointee.stage == .subscribing:
+        // Others send to the subjects already, and the broker delivers before it answers the PING behind the SUB.
+        state.pointee.lacksAgreement = true
+        try agreed()
+        continue
       case .broken, .message: throw noBroker()
       case .error: throw refusal(piece.text)
       case .ping: state.pointee.pongsOwed += 1
@@ -576,6 +584,7 @@ extension WireConnection {
     state.pointee.input.clear()
     state.pointee.waitsForRoom = false
     state.pointee.pongsOwed = 0
+    state.pointee.lacksAgreement = false
     state.pointee.isBroken = false
     state.pointee.isEnding = false
   }

@@ -55,6 +55,38 @@ struct LyingBrokerTests {
     #expect(eventually { answered.withLock { $0.count >= 2 } })
   }
 
+  @Test(
+    "answers a request that comes before the broker has agreed to the subscriptions",
+    arguments: [["message", "PONG\r\n"], ["messagePONG\r\n"], ["message", "PONG\r\nmessage"]])
+  func requestBeforeAgreement(writes: [String]) throws {
+    let request = try WorkerMessage(
+      requestID: RequestID(high: 1, low: 2), sessionID: 7, phase: .requestFilter, timestampMilliseconds: 1,
+      headers: [KeyValue(key: "entry", value: "noop")]
+    ).encoded()
+    let message =
+      Array("MSG nylon.plugin.p.request_filter 1 back \(request.count)\r\n".utf8) + request + [13, 10]
+    let requestCount = writes.count { $0.contains("message") }
+    let answers = Atomic(0)
+    let broker = try ScriptedBroker { peer in
+      // The first connection has to do.
+      guard peer.number == 1 else { return }
+      peer.greet()
+      for write in writes {
+        let words = write.split(separator: "message", omittingEmptySubsequences: false).map { Array($0.utf8) }
+        peer.send(Array(words.joined(separator: message)))
+        // Each is read before the next is written.
+        if write.contains("message"), peer.receive(until: "PUB back ").contains("PUB back ") {
+          answers.add(1, ordering: .relaxed)
+        }
+      }
+    }
+    defer { broker.stop() }
+    let worker = try NATSWorker(plugin: ExampleHandlers.makePlugin(), configuration: configuration(broker))
+    defer { worker.close() }
+    try worker.start()
+    #expect(eventually { answers.load(ordering: .relaxed) == requestCount })
+  }
+
   @Test("drops requests that would wait in more than 64 MiB of memory, and serves on")
   func flood() throws {
     let isHeld = Atomic(true)

@@ -62,11 +62,16 @@ package final class ScriptedBroker: Sendable {
 
     /// Greets, and agrees to what a client says first.
     package func welcome() {
+      greet()
+      send("PONG\r\n")
+    }
+
+    /// Greets, and reads a client's subscriptions without agreeing to them.
+    package func greet() {
       send(ScriptedBroker.greeting + "\r\n")
       receive(until: "PING\r\n")
       send("PONG\r\n")
       receive(until: "PING\r\n")
-      send("PONG\r\n")
     }
   }
 
