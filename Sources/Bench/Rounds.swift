@@ -115,10 +115,8 @@ struct Rounds {
     if made >= plan.replicates, isLook {
       look(at: &document, checks)
       if lengthenWarmup(&document, elapsedSeconds: elapsedSeconds) { look(at: &document, checks) }
-      let disturbed = MeasurementGroup.all(document).filter { $0.lacksReplicates(plan.replicates) }.map(
-        \.condition)
       let open = questions.filter { $0.isOpen && $0.conditions.allSatisfy { !hopeless.contains($0) } }
-      wanted = Set(open.flatMap(\.conditions) + disturbed).subtracting(hopeless)
+      wanted = lacking(plan.replicates, document).union(open.flatMap(\.conditions)).subtracting(hopeless)
       if wanted == [] { return .answered }
       favourLacking(document, elapsedSeconds: elapsedSeconds)
     }
@@ -141,16 +139,15 @@ struct Rounds {
   private mutating func favourLacking(_ document: RunDocument, elapsedSeconds: Double) {
     guard let budgetSeconds, let wanted else { return }
     let roundsOfAll = Double(Statistics.fewestReplicates * wanted.count) * secondsEach(elapsedSeconds)
-    let lacking = wanted.intersection(lacking(document))
+    let lacking = wanted.intersection(lacking(Statistics.fewestReplicates, document))
     guard !lacking.isEmpty, elapsedSeconds + roundsOfAll > budgetSeconds else { return }
     self.wanted = lacking
   }
 
-  /// The conditions without the fewest replicates, and what they are compared with.
-  private func lacking(_ document: RunDocument) -> Set<Condition> {
-    Set(
-      MeasurementGroup.all(document).filter { $0.lacksReplicates(Statistics.fewestReplicates) }
-        .map(\.condition).flatMap(compared))
+  /// The conditions without so many replicates, and what they are compared with: only replicates of one round are a pair.
+  private func lacking(_ count: Int, _ document: RunDocument) -> Set<Condition> {
+    let groups = MeasurementGroup.all(document).filter { $0.lacksReplicates(count) }
+    return Set(groups.map(\.condition).filter { !hopeless.contains($0) }.flatMap(compared))
   }
 
   /// A condition, and those that its questions are about as well.
@@ -199,7 +196,7 @@ struct Rounds {
     let before = warmedLonger.count
     var left = budgetSeconds.map { $0 - elapsedSeconds } ?? .infinity
     // What was disturbed comes first, and is asked for again at the next look.
-    left -= 2 * secondsEach(elapsedSeconds) * Double(lacking(document).count)
+    left -= 2 * secondsEach(elapsedSeconds) * Double(lacking(Statistics.fewestReplicates, document).count)
     for group in MeasurementGroup.all(document) {
       let condition = group.condition
       guard !warmedLonger.contains(condition), let trend = group.trend else { continue }

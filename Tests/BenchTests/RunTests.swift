@@ -131,6 +131,19 @@ struct RoundTests {
     #expect(played.rounds[6] == ["a closed-8 7"])
   }
 
+  @Test("What a disturbed replicate is compared with is measured again, too, since pairs are of one round")
+  func disturbedPair() throws {
+    let played = play(plan) {
+      let isStolen = $0.target.name == "b" && $0.load.label == "closed-8" && $0.replicate == 2
+      return replicate(
+        $0, microseconds: $0.target.name == "a" ? 10 : 1000, invalid: isStolen ? [.steal] : [])
+    }
+    #expect(played.end == .answered)
+    #expect(played.rounds.dropFirst(6).first == ["a closed-8 7", "b closed-8 7"])
+    let rows = played.document.comparisons.filter { $0.metric == "response_p50_us" }
+    #expect(rows.count == 2 && rows.allSatisfy { $0.ratioLow != nil })
+  }
+
   @Test("A condition of which every replicate is broken is not tried again after the second")
   func broken() {
     let played = play(plan) {
