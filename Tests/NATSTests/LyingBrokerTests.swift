@@ -234,12 +234,11 @@ import Testing
       for _ in 0..<300 { peer.send(String(repeating: "PING\r\n", count: pings / 300)) }
       peer.send("MSG a 1 5\r\nhello\r\n")
       var count = 0
-      while count < pings * 6 {
-        let bytes = peer.receive()
-        if bytes.isEmpty { break }
-        count += bytes.count
+      let isComplete = eventually(within: 600) {
+        count += peer.receive().count
+        return count >= pings * 6
       }
-      if count == pings * 6 { peer.send("MSG a 1 3\r\nall\r\n") }
+      if isComplete, count == pings * 6 { peer.send("MSG a 1 3\r\nall\r\n") }
       peer.waitForEnd()
     }) { wire in
       try wire.connectFirst()
