@@ -1,6 +1,7 @@
 import CLinux
 import Foundation
 import Glibc
+import Scenario
 
 /// A process under a keeper: whatever happens to us, even SIGKILL, it ends, and so does all that
 /// descends from it. It also ends when this object does.
@@ -376,21 +377,8 @@ private func pump(_ sources: [Source], of keeper: Int32, into state: Guarded<Kep
   for source in open { while case .bytes = source.take(into: state) {} }
   var ignored: Int32 = 0
   while waitpid(keeper, &ignored, 0) < 0 && errno == EINTR {}
-  // The kernel ends the program of a keeper that was killed, and nobody what the program had started.
-  let (status, program) = state.withLock { ($0.status, $0.pid) }
-  if status == nil, let program { endSession(of: program) }
   state.withLock { state in
     if state.status == nil { state.status = .lost }
     state.isFinished = true
-  }
-}
-
-/// Ends what is left in the session of a program that has ended. Its id is nobody else's as long as there is something.
-private func endSession(of program: Int32) {
-  for _ in 0..<100 {
-    let members = ProcessClock.members(ofSession: program).filter { $0 != program }
-    if members.isEmpty { return }
-    for member in members { kill(member, SIGKILL) }
-    usleep(20_000)
   }
 }

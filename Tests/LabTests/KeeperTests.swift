@@ -44,13 +44,20 @@ import Testing
     #expect(eventually { processes(withWord: word).isEmpty })
   }
 
-  @Test func killingTheKeeperEndsWhatItsProgramHadStarted() throws {
-    let words = [uniqueSeconds(), uniqueSeconds()]
-    let child = try ChildProcess.start(
-      Launch("sh", ["-c", "trap '' TERM HUP; sleep \(words[0]) & sleep \(words[1]); :"]))
+  /// Of the two keepers one is killed: the one that keeps the program, or the one above it.
+  @Test(arguments: [1, 2])
+  func killingAKeeperEndsWhatItsProgramHadStarted(generationsAbove: Int) throws {
+    let words = [uniqueSeconds(), uniqueSeconds(), uniqueSeconds()]
+    let script = """
+      trap '' TERM HUP
+      sleep \(words[0]) & (setsid sh -c 'trap "" TERM HUP; sleep \(words[1]); :' &)
+      sleep \(words[2]); :
+      """
+    let child = try ChildProcess.start(Launch("sh", ["-c", script]))
     for word in words { #expect(eventually { !processes(withWord: word).isEmpty }) }
-    kill(try #require(parentOf(child.pid)), SIGKILL)
-    #expect(child.wait(timeout: .seconds(60)) == .lost)
+    kill(try keeper(of: child, generationsAbove: generationsAbove), SIGKILL)
+    // The program ignores SIGTERM, so it is killed in the end.
+    #expect(child.wait(timeout: .seconds(60)) == (generationsAbove == 1 ? .lost : .signaled(SIGKILL)))
     for word in words { #expect(eventually { processes(withWord: word).isEmpty }) }
   }
 
@@ -58,6 +65,9 @@ import Testing
     let child = try ChildProcess.start(Launch("sleep", [uniqueSeconds()]))
     kill(try #require(parentOf(child.pid)), SIGTERM)
     #expect(child.wait(timeout: .seconds(60)) == .signaled(SIGTERM))
+    let other = try ChildProcess.start(Launch("sleep", [uniqueSeconds()]))
+    kill(try keeper(of: other, generationsAbove: 2), SIGTERM)
+    #expect(other.wait(timeout: .seconds(60)) == .signaled(SIGTERM))
   }
 
   @Test func theKeepersTitleShowsNothingOfTheProgram() throws {
@@ -80,6 +90,12 @@ import Testing
       #expect(child.wait(timeout: .seconds(60)) == .exited(64))
       #expect(child.lastWords.contains("usage: nylon-keeper"))
     }
+  }
+
+  private func keeper(of child: ChildProcess, generationsAbove: Int) throws -> Int32 {
+    var pid = child.pid
+    for _ in 0..<generationsAbove { pid = try #require(parentOf(pid)) }
+    return pid
   }
 
   private func parentOf(_ pid: Int32) -> Int32? {

@@ -5,8 +5,11 @@
 // nylon-bench may be killed with SIGKILL at any moment, so nothing that it would do at
 // its end can be relied on. It holds the other end of the lifeline, and nobody else
 // does: when the lifeline closes, the keeper ends the program and all its descendants,
-// daemons included, first politely and then not. Should the keeper itself be killed,
-// the kernel kills the program (PR_SET_PDEATHSIG).
+// daemons included, first politely and then not.
+//
+// The keeper may be killed too, so there are two of them, parent and child. The child keeps the
+// program. When the child is killed, the kernel kills the program (PR_SET_PDEATHSIG), and the
+// parent ends its descendants; when the parent is killed, the child ends them all.
 //
 // The lifeline also carries orders, a byte each: T terminate, K kill, S stop, C continue, and the two
 // signals whose meaning is the program's own, 1 (SIGUSR1) and 2 (SIGUSR2).
@@ -16,9 +19,9 @@
 // cannot be executed; at the end `exited CODE` or `signaled NUMBER`, told after the
 // descendants are gone.
 //
-// The keeper is a subreaper: a descendant that loses its parent becomes its child. So a
-// process that made itself a daemon is still found, and when the keeper has no children
-// left, nothing descends from it.
+// Both are subreapers: a descendant that loses its parent becomes their child. So a process
+// that made itself a daemon is still found, and when they have no children left, nothing
+// descends from them.
 
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -270,28 +273,52 @@ static void keep(const struct order *order, pid_t child, int signals, int report
     }
 }
 
+/// Starts the program and keeps it; returns when nothing is left of it.
+static int keep_program(const struct order *order, int signals) {
+    int report[2] = {-1, -1};
+    pid_t keeper = getpid(), child = -1;
+    if (order->program && signals >= 0 && pipe2(report, O_CLOEXEC) == 0) child = fork();
+    if (child < 0) {
+        dprintf(order->status, "failed %d %s\n", errno, strerror(errno));
+        return failed_exit;
+    }
+    if (child == 0) become_program(order->program, keeper, report[1]);
+    close(report[1]);
+    release_descriptors((int[]){order->lifeline, order->status, signals, report[0]}, 4);
+    keep(order, child, signals, report[0]);
+    return 0;
+}
+
+/// The parent of two keepers: ends what the other leaves behind when it is killed. A signal may end this one at once,
+/// since the other then ends everything.
+static int stand_by(pid_t keeper, int status) {
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    release_descriptors(&status, 1);
+    while (waitpid(keeper, NULL, 0) < 0 && errno == EINTR) {}
+    struct ending ending = {.child = keeper, .ended = true};
+    end_descendants(&ending);
+    return 0;
+}
+
 int main(int argc, char **argv) {
     struct order order = parse(argc, argv);
     order.program = take_arguments(argc, argv, order.program);
     setsid();
     prctl(PR_SET_CHILD_SUBREAPER, 1);
+    pid_t parent = getpid(), keeper = fork();
+    if (keeper > 0) return stand_by(keeper, order.status);
     signal(SIGPIPE, SIG_IGN);  // the one who reads our status may be gone
     sigset_t handled;
     sigemptyset(&handled);
     const int numbers[] = {SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGQUIT};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) sigaddset(&handled, numbers[i]);
     sigprocmask(SIG_SETMASK, &handled, NULL);
-    int signals = signalfd(-1, &handled, SFD_CLOEXEC);
-    int report[2] = {-1, -1};
-    pid_t keeper = getpid(), child = -1;
-    if (order.program && signals >= 0 && pipe2(report, O_CLOEXEC) == 0) child = fork();
-    if (child < 0) {
-        dprintf(order.status, "failed %d %s\n", errno, strerror(errno));
-        return failed_exit;
+    if (keeper == 0) {
+        prctl(PR_SET_CHILD_SUBREAPER, 1);  // fork does not hand it on
+        prctl(PR_SET_PDEATHSIG, SIGTERM);
+        if (getppid() != parent) return failed_exit;  // it died before the line above could see it
     }
-    if (child == 0) become_program(order.program, keeper, report[1]);
-    close(report[1]);
-    release_descriptors((int[]){order.lifeline, order.status, signals, report[0]}, 4);
-    keep(&order, child, signals, report[0]);
-    return 0;
+    return keep_program(&order, signalfd(-1, &handled, SFD_CLOEXEC));
 }
