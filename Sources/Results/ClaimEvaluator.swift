@@ -234,7 +234,8 @@ private struct ConditionTest {
       return (.inconclusive, "the offered rate is out of reach, so this is no latency at that rate")
     }
     guard let interval else {
-      if invalid == nil, let disturbed { return disturbed }
+      if let (verdict, reason) = disturbed { return (verdict, reason + allowance(drift)) }
+      if let invalid { return (.inconclusive, invalid) }
       return (.inconclusive, "\(count) replicates, and \(Statistics.fewestReplicates) give an interval")
     }
     let (verdict, reason) = judge(interval)
@@ -254,14 +255,15 @@ private struct ConditionTest {
   /// The verdict of all replicates where too few were undisturbed for an interval, and each of those says the same; nil
   /// where it is not so.
   private var disturbed: (ClaimVerdict.Verdict, String)? {
-    let sound = values(spec.metric, \.sound)
+    let ends = [-1, 1].map { values(spec.metric, \.sound, lean: $0) }
+    let sound = zip(ends[0], ends[1]).map { Interval(low: min($0, $1), high: max($0, $1)) }
     guard sound.count >= Statistics.fewestUndisturbed, let whole = interval(spec.metric, \.warm) else {
       return nil
     }
     let verdict = judge(whole).0
     let byService = check.column?.serviceTime.flatMap { interval($0, \.warm) }
     guard verdict != .inconclusive, byService.map({ judge($0).0 == verdict }) ?? true,
-      sound.allSatisfy({ judge(Interval(low: $0, high: $0)).0 == verdict })
+      sound.allSatisfy({ judge($0).0 == verdict })
     else { return nil }
     let count = sound.count
     return (verdict, "\(count) replicates were undisturbed: each of them and the interval of all say so")

@@ -362,10 +362,10 @@ private struct Sides {
   ) -> (ComparisonRow.Verdict, String) {
     guard let drift = MeasurementGroup.driftLogarithm(of: [a, b]) else { return (.unclear, invalid ?? "") }
     guard let interval = ratios.interval?.widened(by: drift) else {
-      if let invalid { return (.unclear, invalid) }
-      if let words = disturbed(ratios, metric, margin: margin, equivalence: equivalence) {
-        return (.different, words)
+      if let words = disturbed(ratios, metric, margin: margin, drift: drift, equivalence: equivalence) {
+        return (.different, words + allowance(drift))
       }
+      if let invalid { return (.unclear, invalid) }
       let what =
         runs == nil ? "\(ratios.values.count) pairs of replicates" : "under 6 replicates on one side"
       return (.unclear, "\(what), and \(Statistics.fewestReplicates) give an interval")
@@ -400,14 +400,16 @@ private struct Sides {
 
   /// What makes targets different though too few replicates were undisturbed for an interval; nil where nothing does.
   private func disturbed(
-    _ ratios: LogRatios, _ metric: Column<SummaryRow>, margin: Double, equivalence: Double
+    _ ratios: LogRatios, _ metric: Column<SummaryRow>, margin: Double, drift: Double, equivalence: Double
   ) -> String? {
     let all = self.ratios(metric.name, a.warm, b.warm)
+    // A ratio that may be off by the drift exceeds a margin surely where it exceeds both together.
+    let surely = margin + drift
     guard runs == nil,
-      let call = RatioCall(fewUndisturbed: ratios, all: all, margin: margin, equivalence: equivalence)
+      let call = RatioCall(fewUndisturbed: ratios, all: all, margin: surely, equivalence: equivalence)
     else { return nil }
     let byService = metric.serviceTime.flatMap { self.ratios($0, a.warm, b.warm).interval }
-    guard byService.map({ RatioCall($0, margin: margin, equivalence: equivalence) == call }) ?? true else {
+    guard byService.map({ RatioCall($0, margin: surely, equivalence: equivalence) == call }) ?? true else {
       return nil
     }
     return

@@ -170,6 +170,23 @@ struct DisturbedClaimTests {
     #expect(try overall(latency(low, high), all).verdict == verdict)
     #expect(try overall(latency(low, high), Array(all.dropFirst())).verdict == .inconclusive)
   }
+
+  @Test(
+    "and never got steady needs room for twice its change around each undisturbed replicate",
+    arguments: [
+      (5, 6, .better), (0.4, 5, .confirmed), (0.6, 5, .inconclusive), (0.1, 0.4, .worse),
+      (0.1, 0.6, .inconclusive),
+    ]
+      as [(Double, Double, ClaimVerdict.Verdict)])
+  func unsteadyLatencies(low: Double, high: Double, verdict: ClaimVerdict.Verdict) throws {
+    // Of the disturbed ones each took 2 ms; twice the change is a factor of 2.07.
+    let all =
+      unsteady(replicates("nats", around: 1_000_000, count: 3), change: 0.36)
+      + (3..<9).map { measurement("nats", replicate: $0 + 1, around: 2_000_000, invalid: [.steal]) }
+    let row = try overall(latency(low, high), all)
+    #expect(row.verdict == verdict, "\(row)")
+    #expect(row.why.contains("never_steady"), "\(row.why)")
+  }
 }
 
 @Suite("A claim about a condition that never got steady")

@@ -121,6 +121,22 @@ struct ComparisonTests {
     #expect(try ResultsTests.row(fast + two, [ffi, nats]).verdict == .unclear)
   }
 
+  @Test(
+    "of a condition that was mostly disturbed and never got steady needs a difference beyond twice its change",
+    arguments: [
+      ([900, 910, 920, 300, 400, 500, 600], .different), ([900, 910, 190, 300, 400, 500, 600], .unclear),
+      ([900, 910, 920, 300, 400, 500, 190], .unclear),
+    ] as [([UInt64], ComparisonRow.Verdict)])
+  func fewUndisturbedAndUnsteady(times: [UInt64], verdict: ComparisonRow.Verdict) throws {
+    let stolen = Dictionary(uniqueKeysWithValues: (3..<7).map { ($0, InvalidReason.Code.steal) })
+    let all = timed("nats", times, invalid: stolen)
+    let slow = unsteady(Array(all.prefix(3)), change: 0.36) + all.dropFirst(3)
+    let fast = timed("ffi", Array(repeating: 100, count: 7), transport: "ffi")
+    let row = try row(fast + slow, [ffi, nats])
+    #expect(row.verdict == verdict, "\(row)")
+    #expect(row.why.contains("never_steady"), "\(row.why)")
+  }
+
   @Test("is unclear when response time says one thing and service time another")
   func lateGenerator() throws {
     // The generator's lateness alone makes one target's response time longer.
