@@ -140,9 +140,9 @@ extension EndToEnd {
       #expect(again.out.contains("response"))
     }
 
-    @Test("calibrate measures the own floor, with all that its JSON promises")
+    @Test("calibrate measures its baselines, with all that its JSON promises")
     func calibrate() throws {
-      let finished = try sandbox.bench("calibrate", "--json", "--rounds", "1", "--seconds", "0.3")
+      let finished = try sandbox.bench("calibrate", "--json", "--rounds", "1", "--seconds", "0.1")
       try #require(finished.code == 0, "\(finished.err)")
       let floor = try JSONDecoder().decode(Floor.self, from: Data(finished.out.utf8))
       #expect(floor.nats.map(\.in_flight) == [1, 64, 256])
@@ -335,6 +335,8 @@ extension EndToEnd {
           Sandbox.command("nylon-bench"), ["export", run, "--format", format.rawValue, "--to", folder],
           environment: environment, folder: sandbox.temporary)
         #expect(ended.code == 0 && ended.out.isEmpty, "\(ended.err)")
+        // One line, however many files there are.
+        #expect(ended.err.split(separator: "\n").count == 1, "\(ended.err)")
         let names = try FileManager.default.contentsOfDirectory(atPath: folder)
         return Dictionary(
           uniqueKeysWithValues: names.map {
