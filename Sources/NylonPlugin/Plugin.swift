@@ -1,3 +1,4 @@
+import FoundationEssentials
 import Glibc
 import Nylon
 import Synchronization
@@ -128,4 +129,90 @@ struct HandlerTable: Sendable {
 
   /// The names, for messages.
   var list: String { names.map { String(decoding: $0, as: UTF8.self) }.joined(separator: ", ") }
+}
+
+/// The JSON that a plugin is initialized with.
+public struct PluginConfiguration: Sendable {
+  /// The bytes, empty when nothing is configured.
+  public let json: [UInt8]
+
+  /// A configuration.
+  public init(json: [UInt8] = []) { self.json = json }
+
+  /// The configuration as a value; nil when nothing is configured. Throws
+  /// `PluginError.badConfiguration`.
+  public func decoded<Value: Decodable>(as type: Value.Type) throws(PluginError) -> Value? {
+    if json.isEmpty { return nil }
+    do {
+      return try JSONDecoder().decode(type, from: Data(json))
+    } catch let error as DecodingError {
+      throw .badConfiguration(reason: Self.reason(error))
+    } catch {
+      throw .badConfiguration(reason: "not JSON")
+    }
+  }
+
+  /// Key and reason without the value, which may be a secret.
+  private static func reason(_ error: DecodingError) -> String {
+    switch error {
+    case .typeMismatch(let type, let context):
+      "'\(path(context))' is not of type \(type)"
+    case .valueNotFound(let type, let context):
+      "'\(path(context))' is null, a \(type) is wanted"
+    case .keyNotFound(let key, _):
+      "'\(key.stringValue)' is missing"
+    case .dataCorrupted(let context):
+      context.codingPath.isEmpty ? "not JSON" : "'\(path(context))' is not valid"
+    @unknown default:
+      "not as wanted"
+    }
+  }
+
+  private static func path(_ context: DecodingError.Context) -> String {
+    context.codingPath.map(\.stringValue).joined(separator: ".")
+  }
+}
+
+/// What can go wrong inside a handler. `description` names the call and the remedy.
+public enum PluginError: Error, Equatable, Sendable {
+  /// The host did not answer a read in time.
+  case readTimedOut(method: Method, timeoutMilliseconds: Int)
+  /// The session was closed while a read waited for its answer.
+  case sessionClosed(method: Method)
+  /// The handler went on after `next` or `end`.
+  case phaseIsOver(method: Method)
+  /// The host's answer is not what the interface says.
+  case badAnswer(method: Method, wanted: String)
+  /// A status outside 100-599.
+  case badStatus(Int)
+  /// A value cannot be made into JSON.
+  case notEncodable(type: String)
+  /// A header or body is larger than a table holds.
+  case tooLarge(MessageError)
+  /// The configuration is not what the plugin wants.
+  case badConfiguration(reason: String)
+}
+
+extension PluginError: CustomStringConvertible {
+  /// One sentence.
+  public var description: String {
+    switch self {
+    case .readTimedOut(let method, let milliseconds):
+      "\(method): the host did not answer within \(milliseconds) ms; check that it answers reads"
+    case .sessionClosed(let method):
+      "\(method): the host closed the session before it answered"
+    case .phaseIsOver(let method):
+      "\(method): the phase is over; read before next() or end()"
+    case .badAnswer(let method, let wanted):
+      "\(method): the host's answer is not \(wanted)"
+    case .tooLarge(let error):
+      error.description
+    case .badStatus(let status):
+      "set_response_status: \(status) is no HTTP status; use 100 to 599"
+    case .notEncodable(let type):
+      "json: a value of type \(type) cannot be made into JSON; check for NaN and infinity"
+    case .badConfiguration(let reason):
+      "plugin configuration: \(reason); correct the plugin's `config`"
+    }
+  }
 }

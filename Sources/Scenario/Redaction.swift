@@ -181,3 +181,49 @@ extension Target {
     return target
   }
 }
+
+extension Unicode.Scalar {
+  /// Whether it could command a terminal, end a line, or turn the direction in which a line is read.
+  package var isSteering: Bool {
+    switch properties.generalCategory {
+    case .control, .lineSeparator, .paragraphSeparator: true
+    default: properties.isBidiControl
+    }
+  }
+}
+
+extension String {
+  /// The text with `substitute` for each character that could steer a terminal, those in `kept` apart.
+  package func harmless(
+    keeping kept: Set<Unicode.Scalar> = [], else substitute: Unicode.Scalar = " "
+  ) -> String {
+    String(UnicodeScalarView(unicodeScalars.map { $0.isSteering && !kept.contains($0) ? substitute : $0 }))
+  }
+
+  /// The text with each of these characters replaced, wherever it stands: a `Character` may be one of them with marks
+  /// on it, which no comparison of characters finds.
+  package func replacing(scalars marks: [Unicode.Scalar: String]) -> String {
+    unicodeScalars.map { marks[$0] ?? String($0) }.joined()
+  }
+}
+
+/// Takes secrets out of text that goes to people or files.
+package struct Secrets: Sendable {
+  /// What is replaced, the longest first.
+  private let words: [String]
+  /// Length of the longest secret, bytes.
+  package var longest: Int { words.first?.utf8.count ?? 0 }
+
+  /// Takes these words, and their percent-encoded forms, out of texts.
+  package init(_ secrets: [String]) {
+    let encoded = secrets.compactMap { $0.addingPercentEncoding(withAllowedCharacters: .alphanumerics) }
+    words = Set(secrets + encoded).subtracting([""])
+      .sorted { ($0.utf8.count, $0) > ($1.utf8.count, $1) }
+  }
+
+  /// The text without the secrets, and without what stands before the `@` of any URL.
+  package func scrub(_ text: String) -> String {
+    words.reduce(text) { $0.replacingOccurrences(of: $1, with: "***") }
+      .replacingOccurrences(of: "://[^/@\\s]+@", with: "://***@", options: .regularExpression)
+  }
+}
