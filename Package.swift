@@ -131,7 +131,7 @@ let package = Package(
       path: "Tests/Fuzzing", exclude: ["Corpus"], swiftSettings: strict),
     .executableTarget(
       name: "nylon-fuzz", dependencies: ["Fuzzing"], path: "Tests/Fuzzer", swiftSettings: strict),
-    .testTarget(name: "FuzzingTests", dependencies: ["Fuzzing"], swiftSettings: strict),
+    .testTarget(name: "FuzzingTests", dependencies: ["Fuzzing", "TestSupport"], swiftSettings: strict),
     .testTarget(
       name: "NylonTests", dependencies: ["Nylon", "CMsgpack", "CJemalloc"], swiftSettings: strict),
     .testTarget(

@@ -34,7 +34,7 @@ extension Trait where Self == PlacesTrait {
 /// How many tests may run at once.
 final class Places: Sendable {
   /// Most of them wait for processes most of the time.
-  static let count = 4
+  static let count = 5
 
   private struct State {
     var free = Places.count

@@ -214,7 +214,8 @@ extension EndToEnd {
       let finished = try sandbox.bench(
         "sweep", path, "--out", sandbox.results, "--in-flight", "1..4", "--workers", "1", "--connections",
         "2",
-        "--slo", "response_p50_us < 1e6", "--quick")
+        "--slo", "response_p50_us < 1e6", "--quick", "--set", "measure_seconds=0.2", "--set",
+        "drain_seconds=0.1")
       let document = try sandbox.latest()
       // The search goes on to rates that cannot be reached.
       expectHonest(finished, document, loads: "closed-")
@@ -276,7 +277,7 @@ extension EndToEnd {
     func claims() throws {
       let finished = try sandbox.start([
         "claims", "--only", "figures", "--quick", "--out", sandbox.results, "--set", "warmup_seconds=0.1",
-        "--set", "measure_seconds=0.2", "--set", "drain_seconds=0.2",
+        "--set", "measure_seconds=0.4", "--set", "drain_seconds=0.2",
       ]).finish(within: 240)
       let document = try sandbox.latest()
       #expect(finished.code == (document.isValid ? 0 : 81), "\(finished.err)")

@@ -1,10 +1,11 @@
 import Foundation
 import Fuzzing
+import TestSupport
 import Testing
 
 /// A short run of what scripts/fuzz does for long: a reader that fails ends the test process, and the input is found
 /// by scripts/fuzz.
-@Suite("Readers of others' bytes", .serialized) struct FuzzingTests {
+@Suite("Readers of others' bytes", .serialized, .thread("fuzz")) struct FuzzingTests {
   @Test("take their seeds, and survive a thousand inputs like them", arguments: FuzzTarget.all)
   func survive(target: FuzzTarget) throws {
     let seeds = try target.seeds()
