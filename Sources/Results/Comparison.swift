@@ -221,18 +221,22 @@ enum RatioCall: Equatable {
       : interval.high < -margin ? .less : exp(interval.farthest) - 1 <= equivalence ? .same : .unclear
   }
 
-  /// A difference though too few replicates were undisturbed for an interval: that of all replicates says so, and so
-  /// does each undisturbed one. Disturbances of equal targets are equal by chance, so that the interval of all is right
-  /// about those. Nil where it is not so.
+  /// A verdict though too few replicates were undisturbed for an interval: that of all replicates says so, and so does
+  /// each undisturbed one. Disturbances of equal targets are equal by chance, so that the interval of all is right about
+  /// those. Nil where it is not so.
   init?(fewUndisturbed: LogRatios, all: LogRatios, margin: Double, equivalence: Double) {
     guard fewUndisturbed.values.count >= Statistics.fewestUndisturbed, let interval = all.interval else {
       return nil
     }
     let call = RatioCall(interval, margin: margin, equivalence: equivalence)
-    let agree = fewUndisturbed.values.allSatisfy {
-      RatioCall(Interval(low: $0, high: $0), margin: margin, equivalence: equivalence) == call
+    let agree = fewUndisturbed.values.allSatisfy { value in
+      let one = Interval(low: value, high: value)
+      // One replicate alone may exceed the margin by chance.
+      return call == .same
+        ? exp(one.farthest) - 1 <= equivalence
+        : RatioCall(one, margin: margin, equivalence: equivalence) == call
     }
-    guard call.verdict == .different, agree else { return nil }
+    guard call != .unclear, agree else { return nil }
     self = call
   }
 
@@ -342,9 +346,9 @@ private struct Sides {
       row.pValue = Statistics.signTest(ratios.values)
       row.pairs = ratios.values.count
     }
-    let (verdict, why) = firm(ratios, metric, margin: margin, equivalence: equivalence)
-    row.verdict = verdict
-    if verdict == .same { row.sameWithin = ratios.interval.map { exp($0.farthest) - 1 } }
+    let (call, why, interval) = firm(ratios, metric, margin: margin, equivalence: equivalence)
+    row.verdict = call.verdict
+    if call == .same { row.sameWithin = interval.map { exp($0.farthest) - 1 } }
     row.why = ([why] + notes(metric)).joined(separator: "; ")
     return row
   }
@@ -356,24 +360,40 @@ private struct Sides {
   }
 
   /// The verdict where it is the same over used and over all whole replicates, and by response and by service
-  /// time; `unclear` where one of them disagrees, which is named.
+  /// time, with the interval that it follows from; `unclear` where one of them disagrees, which is named.
   private func firm(
     _ ratios: LogRatios, _ metric: Column<SummaryRow>, margin: Double, equivalence: Double
-  ) -> (ComparisonRow.Verdict, String) {
-    guard let drift = MeasurementGroup.driftLogarithm(of: [a, b]) else { return (.unclear, invalid ?? "") }
-    guard let interval = ratios.interval?.widened(by: drift) else {
-      if let words = disturbed(ratios, metric, margin: margin, drift: drift, equivalence: equivalence) {
-        return (.different, words + allowance(drift))
-      }
-      if let invalid { return (.unclear, invalid) }
-      let what =
-        runs == nil ? "\(ratios.values.count) pairs of replicates" : "under 6 replicates on one side"
-      return (.unclear, "\(what), and \(Statistics.fewestReplicates) give an interval")
+  ) -> (RatioCall, why: String, interval: Interval?) {
+    guard let drift = MeasurementGroup.driftLogarithm(of: [a, b]) else {
+      return (.unclear, invalid ?? "", nil)
     }
     let floor = Number.percent(exp(margin) - 1) ?? "?"
+    func said(_ call: RatioCall, by what: String, _ interval: Interval) -> (RatioCall, String, Interval?) {
+      let why =
+        call == .same
+        ? "\(what) within \(Number.percent(exp(interval.farthest) - 1) ?? "?")"
+        : "\(what) beyond the noise floor of \(floor)" + allowance(drift)
+      return (call, why, interval)
+    }
+    guard let interval = ratios.interval?.widened(by: drift) else {
+      let all = self.ratios(metric.name, a.warm, b.warm)
+      if let interval = all.interval,
+        let call = disturbed(ratios, all, metric, margin: margin, drift: drift, equivalence: equivalence)
+      {
+        let count = ratios.values.count
+        return said(
+          call,
+          by: "\(count) pairs of replicates were undisturbed: each of them, and the interval of all, lies",
+          interval)
+      }
+      if let invalid { return (.unclear, invalid, nil) }
+      let what =
+        runs == nil ? "\(ratios.values.count) pairs of replicates" : "under 6 replicates on one side"
+      return (.unclear, "\(what), and \(Statistics.fewestReplicates) give an interval", nil)
+    }
     let call = RatioCall(interval, margin: margin, equivalence: equivalence)
     // How far a condition that never got steady is from another is not known well enough to call them the same.
-    if call.verdict != .different, let invalid { return (.unclear, invalid) }
+    if call.verdict != .different, let invalid { return (.unclear, invalid, nil) }
     if call == .unclear {
       let rounds = ratios.roundsToDecide(margin: margin, equivalence: equivalence)
       let hint = rounds.map { "about \(max($0, ratios.values.count + 2)) rounds would decide" }
@@ -381,7 +401,7 @@ private struct Sides {
         .unclear,
         "the interval neither leaves the noise floor of \(floor) nor lies within "
           + "\(Number.percent(equivalence) ?? "?")"
-          + (runs == nil ? "; \(hint ?? "over 100 rounds would be needed")" : "")
+          + (runs == nil ? "; \(hint ?? "over 100 rounds would be needed")" : ""), nil
       )
     }
     let others = [
@@ -391,30 +411,25 @@ private struct Sides {
     for (how, other) in others {
       guard let interval = other?.interval?.widened(by: drift) else { continue }
       let says = RatioCall(interval, margin: margin, equivalence: equivalence)
-      if says != call { return (.unclear, "not firm: \(how) the verdict is \(says.verdict.rawValue)") }
+      if says != call { return (.unclear, "not firm: \(how) the verdict is \(says.verdict.rawValue)", nil) }
     }
-    return call == .same
-      ? (.same, "the interval lies within \(Number.percent(exp(interval.farthest) - 1) ?? "?")")
-      : (.different, "the whole interval lies beyond the noise floor of \(floor)" + allowance(drift))
+    return said(call, by: call == .same ? "the interval lies" : "the whole interval lies", interval)
   }
 
-  /// What makes targets different though too few replicates were undisturbed for an interval; nil where nothing does.
+  /// The verdict though too few replicates were undisturbed for an interval; nil where it is not firm.
   private func disturbed(
-    _ ratios: LogRatios, _ metric: Column<SummaryRow>, margin: Double, drift: Double, equivalence: Double
-  ) -> String? {
-    let all = self.ratios(metric.name, a.warm, b.warm)
+    _ ratios: LogRatios, _ all: LogRatios, _ metric: Column<SummaryRow>, margin: Double, drift: Double,
+    equivalence: Double
+  ) -> RatioCall? {
     // A ratio that may be off by the drift exceeds a margin surely where it exceeds both together.
     let surely = margin + drift
     guard runs == nil,
-      let call = RatioCall(fewUndisturbed: ratios, all: all, margin: surely, equivalence: equivalence)
+      let call = RatioCall(fewUndisturbed: ratios, all: all, margin: surely, equivalence: equivalence),
+      call != .same || drift == 0
     else { return nil }
     let byService = metric.serviceTime.flatMap { self.ratios($0, a.warm, b.warm).interval }
-    guard byService.map({ RatioCall($0, margin: surely, equivalence: equivalence) == call }) ?? true else {
-      return nil
-    }
-    return
-      "\(ratios.values.count) pairs of replicates were undisturbed: each of them, and the interval of all, "
-      + "lies beyond the noise floor of \(Number.percent(exp(margin) - 1) ?? "?")"
+    let agrees = byService.map { RatioCall($0, margin: surely, equivalence: equivalence) == call } ?? true
+    return agrees ? call : nil
   }
 
   private func notes(_ metric: Column<SummaryRow>) -> [String] {

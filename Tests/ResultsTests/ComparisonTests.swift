@@ -103,11 +103,13 @@ struct ComparisonTests {
   }
 
   @Test(
-    "with too few undisturbed replicates is different where each of them and the interval of all say so",
+    "with too few undisturbed replicates is firm where each of them and the interval of all say so",
     arguments: [
       ([900, 910, 920, 300, 400, 500, 600], .different), ([900, 910, 105, 300, 400, 500, 600], .different),
       ([900, 910, 101, 300, 400, 500, 600], .unclear), ([900, 910, 920, 300, 400, 100, 60], .unclear),
-      ([101, 101, 101, 101, 101, 101, 101], .unclear), ([110, 110, 90, 300, 400, 500, 600], .unclear),
+      ([101, 101, 101, 101, 101, 101, 101], .same), ([104, 97, 100, 95, 106, 100, 104], .same),
+      ([104, 97, 112, 95, 106, 100, 104], .unclear), ([104, 97, 100, 95, 106, 100, 120], .unclear),
+      ([110, 110, 90, 300, 400, 500, 600], .unclear),
     ] as [([UInt64], ComparisonRow.Verdict)])
   func fewUndisturbed(times: [UInt64], verdict: ComparisonRow.Verdict) throws {
     // The first three are undisturbed.
@@ -116,7 +118,8 @@ struct ComparisonTests {
     let row = try row(fast + timed("nats", times, invalid: stolen), [ffi, nats])
     #expect(row.verdict == verdict, "\(row)")
     #expect(row.ratioLow == nil && row.pairs == 3)
-    if verdict == .different { #expect(row.why.hasPrefix("3 pairs of replicates were undisturbed")) }
+    if verdict != .unclear { #expect(row.why.hasPrefix("3 pairs of replicates were undisturbed")) }
+    #expect((row.sameWithin != nil) == (verdict == .same))
     let two = timed("nats", times, invalid: stolen.merging([2: .steal]) { $1 })
     #expect(try ResultsTests.row(fast + two, [ffi, nats]).verdict == .unclear)
   }
@@ -320,6 +323,18 @@ struct SimulationTests {
     let runs = 10_000
     let wrong = (0..<runs).count { _ in
       verdict(noise, spread: 0.3, ratio: 1, disturbed: share, random: &random).verdict == .different
+    }
+    #expect(wrong * 20 <= runs, "\(wrong) of \(runs)")
+  }
+
+  @Test(
+    "calls targets 12 % apart the same in at most 5 % of 10,000 runs, however many replicates are disturbed",
+    arguments: Noise.allCases, [0.2, 0.4])
+  fileprivate func unequalTargets(noise: Noise, share: Double) {
+    var random = SplitMix64(seed: 15)
+    let runs = 10_000
+    let wrong = (0..<runs).count { _ in
+      verdict(noise, spread: 0.02, ratio: 1.12, disturbed: share, random: &random) == .same
     }
     #expect(wrong * 20 <= runs, "\(wrong) of \(runs)")
   }
