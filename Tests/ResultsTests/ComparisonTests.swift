@@ -300,43 +300,37 @@ private func verdict(
 struct SimulationTests {
   private static let spreads = [0.02, 0.05, 0.1, 0.3, 1]
 
+  /// A verdict that is wrong is one by chance, in at most 5 % of 10,000 runs.
+  private func expectSeldom(seed: UInt64, _ isWrong: (inout SplitMix64) -> Bool) {
+    var random = SplitMix64(seed: seed)
+    let runs = 10_000
+    let wrong = (0..<runs).count { _ in isWrong(&random) }
+    #expect(wrong * 20 <= runs, "\(wrong) of \(runs)")
+  }
+
   @Test(
     "calls equal targets different in at most 5 % of 10,000 runs, whatever the noise",
     arguments: Noise.allCases, spreads)
   fileprivate func equalTargets(noise: Noise, spread: Double) {
-    var random = SplitMix64(seed: 11)
-    let runs = 10_000
-    let wrong = (0..<runs).count { _ in
-      switch verdict(noise, spread: spread, ratio: 1, random: &random) {
-      case .more, .less: true
-      case .same, .unclear: false
-      }
-    }
-    #expect(wrong * 20 <= runs, "\(wrong) of \(runs)")
+    expectSeldom(seed: 11) { verdict(noise, spread: spread, ratio: 1, random: &$0).verdict == .different }
   }
 
   @Test(
     "calls equal targets different in at most 5 % of 10,000 runs, however many replicates are disturbed",
     arguments: Noise.allCases, [0.2, 0.4])
   fileprivate func disturbedTargets(noise: Noise, share: Double) {
-    var random = SplitMix64(seed: 13)
-    let runs = 10_000
-    let wrong = (0..<runs).count { _ in
-      verdict(noise, spread: 0.3, ratio: 1, disturbed: share, random: &random).verdict == .different
+    expectSeldom(seed: 13) {
+      verdict(noise, spread: 0.3, ratio: 1, disturbed: share, random: &$0).verdict == .different
     }
-    #expect(wrong * 20 <= runs, "\(wrong) of \(runs)")
   }
 
   @Test(
     "calls targets 12 % apart the same in at most 5 % of 10,000 runs, however many replicates are disturbed",
     arguments: Noise.allCases, [0.2, 0.4])
   fileprivate func unequalTargets(noise: Noise, share: Double) {
-    var random = SplitMix64(seed: 15)
-    let runs = 10_000
-    let wrong = (0..<runs).count { _ in
-      verdict(noise, spread: 0.02, ratio: 1.12, disturbed: share, random: &random) == .same
+    expectSeldom(seed: 15) {
+      verdict(noise, spread: 0.02, ratio: 1.12, disturbed: share, random: &$0) == .same
     }
-    #expect(wrong * 20 <= runs, "\(wrong) of \(runs)")
   }
 
   @Test("finds a target three times as slow in most runs of which 40 % of the replicates are disturbed")
