@@ -38,7 +38,7 @@ let package = Package(
     .systemLibrary(
       name: "CJemalloc", path: "Sources/System/CJemalloc", pkgConfig: "jemalloc",
       providers: [.apt(["libjemalloc-dev"])]),
-    // msgpack-c, which reads in the tests what we write: a second opinion on the format (libmsgpack-dev).
+    // msgpack-c, an independent reader and writer of the format, for the tests (libmsgpack-dev).
     .systemLibrary(
       name: "CMsgpack", path: "Sources/System/CMsgpack", pkgConfig: "msgpack",
       providers: [.apt(["libmsgpack-dev"])]),

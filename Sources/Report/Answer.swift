@@ -368,10 +368,10 @@ package enum Answer {
     var lines = anomalies(document)
     let invalid = MeasurementGroup.all(document).filter { !$0.isValid && !$0.isOfSearch }
     let unusable = invalid.filter { !$0.isDrifting }.map { "\($0.target) \($0.load) (\($0.validity))" }
-    if !unusable.isEmpty { lines.append("Not usable: \(firstTwo(unusable)).") }
+    if !unusable.isEmpty { lines.append("Not usable: \(unusable.listed(atMost: 2)).") }
     let drifting = invalid.filter(\.isDrifting).map { "\($0.target) \($0.load)" }
     if !drifting.isEmpty {
-      lines.append("Never steady: \(firstTwo(drifting)); verdicts allow for twice the change.")
+      lines.append("Never steady: \(drifting.listed(atMost: 2)); verdicts allow for twice the change.")
     }
     if let remedy = remedy(document) { lines.append(remedy) }
     let report = "Report: \(folder)/report.html"
@@ -395,8 +395,11 @@ package enum Answer {
         ? "a verdict takes \(fewest) rounds or more (--rounds \(fewest)..12, without --quick)."
         : "more rounds help (--rounds 6..\(max(12, rounds.made) * 2) --budget 20m), or a quieter machine.")
   }
+}
 
-  private static func firstTwo(_ names: [String]) -> String {
-    names.prefix(2).joined(separator: ", ") + (names.count > 2 ? " and \(names.count - 2) more" : "")
+extension [String] {
+  /// The first few, and how many more there are: `a, b and 3 more`.
+  package func listed(atMost shown: Int) -> String {
+    prefix(shown).joined(separator: ", ") + (count > shown ? " and \(count - shown) more" : "")
   }
 }

@@ -256,7 +256,7 @@ private struct ConditionTest {
   /// where it is not so.
   private var disturbed: (ClaimVerdict.Verdict, String)? {
     let ends = [-1, 1].map { values(spec.metric, \.sound, lean: $0) }
-    let sound = zip(ends[0], ends[1]).map { Interval(low: min($0, $1), high: max($0, $1)) }
+    let sound = zip(ends[0], ends[1]).map { Interval(low: $0, high: $1) }
     guard sound.count >= Statistics.fewestUndisturbed, let whole = interval(spec.metric, \.warm) else {
       return nil
     }

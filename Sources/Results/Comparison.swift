@@ -376,9 +376,8 @@ private struct Sides {
       return (call, why, interval)
     }
     guard let interval = ratios.interval?.widened(by: drift) else {
-      let all = self.ratios(metric.name, a.warm, b.warm)
-      if let interval = all.interval,
-        let call = disturbed(ratios, all, metric, margin: margin, drift: drift, equivalence: equivalence)
+      if let (call, interval) = disturbed(
+        ratios, metric, margin: margin, drift: drift, equivalence: equivalence)
       {
         let count = ratios.values.count
         return said(
@@ -416,20 +415,22 @@ private struct Sides {
     return said(call, by: call == .same ? "the interval lies" : "the whole interval lies", interval)
   }
 
-  /// The verdict though too few replicates were undisturbed for an interval; nil where it is not firm.
+  /// The verdict though too few replicates were undisturbed for an interval, with the interval of all; nil where it is
+  /// not firm.
   private func disturbed(
-    _ ratios: LogRatios, _ all: LogRatios, _ metric: Column<SummaryRow>, margin: Double, drift: Double,
-    equivalence: Double
-  ) -> RatioCall? {
+    _ ratios: LogRatios, _ metric: Column<SummaryRow>, margin: Double, drift: Double, equivalence: Double
+  ) -> (RatioCall, Interval)? {
+    guard runs == nil else { return nil }
+    let all = self.ratios(metric.name, a.warm, b.warm)
     // A ratio that may be off by the drift exceeds a margin surely where it exceeds both together.
     let surely = margin + drift
-    guard runs == nil,
+    guard let interval = all.interval,
       let call = RatioCall(fewUndisturbed: ratios, all: all, margin: surely, equivalence: equivalence),
       call != .same || drift == 0
     else { return nil }
     let byService = metric.serviceTime.flatMap { self.ratios($0, a.warm, b.warm).interval }
     let agrees = byService.map { RatioCall($0, margin: surely, equivalence: equivalence) == call } ?? true
-    return agrees ? call : nil
+    return agrees ? (call, interval) : nil
   }
 
   private func notes(_ metric: Column<SummaryRow>) -> [String] {

@@ -34,24 +34,15 @@ struct ExportCommand: BenchCommand {
     let files = try format.render(try RunFolder.open(path: runPath).document)
     if let to {
       try RunFolder.write(files, to: to)
-      Console.error("wrote to \(to): \(files.map(\.name).shortened())")
+      Console.error("wrote to \(to): \(files.map(\.name).listed(atMost: 5))")
     } else if let first = files.first {
       try Console.result(first.contents)
       if files.count > 1 {
-        Console.error("not shown: \(files.dropFirst().map(\.name).shortened()) (use --to DIR)")
+        Console.error("not shown: \(files.dropFirst().map(\.name).listed(atMost: 5)) (use --to DIR)")
       }
     } else {
       Console.error("The run holds no measurement to export as \(format.rawValue).")
     }
-  }
-}
-
-extension [String] {
-  /// The first few, and how many more there are.
-  fileprivate func shortened() -> String {
-    let shown = 5
-    let more = count > shown ? ["and \(count - shown) more"] : []
-    return (prefix(shown) + more).joined(separator: ", ")
   }
 }
 

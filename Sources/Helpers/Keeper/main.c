@@ -100,14 +100,19 @@ static char **take_arguments(int argc, char **argv, char **program) {
     return copy;
 }
 
+/// A mask is inherited: who started us may have blocked anything.
+static void unblock_signals(void) {
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
 static void become_program(char **program, pid_t keeper, int report) {
     setsid();
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != keeper) _exit(failed_exit);  // the keeper died before the line above could see it
     for (int number = 1; number < NSIG; number++) signal(number, SIG_DFL);
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
+    unblock_signals();
     execvp(program[0], program);
     int why = errno;
     ssize_t written = write(report, &why, sizeof why);
@@ -292,9 +297,7 @@ static int keep_program(const struct order *order, int signals) {
 /// The parent of two keepers: ends what the other leaves behind when it is killed. A signal may end this one at once,
 /// since the other then ends everything.
 static int stand_by(pid_t keeper, int status) {
-    sigset_t none;
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
+    unblock_signals();
     release_descriptors(&status, 1);
     while (waitpid(keeper, NULL, 0) < 0 && errno == EINTR) {}
     struct ending ending = {.child = keeper, .ended = true};
