@@ -1,13 +1,13 @@
 // swift-tools-version: 6.2
-// The one list of what is built, and why each dependency is here.
+// Lists all targets, and the reason for each dependency.
 import PackageDescription
 
-/// What every Swift target is compiled with.
+/// The settings of every Swift target.
 let strict: [SwiftSetting] = [
   .swiftLanguageMode(.v6),
   .treatAllWarnings(as: .error),
 ]
-/// What every C target is compiled with.
+/// The settings of every C target.
 let strictC: [CSetting] = [.treatAllWarnings(as: .error)]
 let strictCXX: [CXXSetting] = [.treatAllWarnings(as: .error)]
 
@@ -26,12 +26,12 @@ let package = Package(
   dependencies: [
     // The commands' arguments, help texts and usage errors.
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
-    // YAML with the line and column of every node, which our error messages need.
+    // YAML with the line and column of every node, for error messages.
     .package(url: "https://github.com/jpsim/Yams", from: "6.2.2"),
   ],
   targets: [
     // Libraries and Linux calls for Swift.
-    // The well-kept NATS client: behaviour tests, and a peer in `calibrate` (libnats-dev).
+    // An independent NATS client, for behaviour tests and as a peer in `calibrate` (libnats-dev).
     .systemLibrary(
       name: "CNats", path: "Sources/System/CNats", pkgConfig: "libnats", providers: [.apt(["libnats-dev"])]),
     // malloc with a per-thread counter, for bytes allocated per request (libjemalloc-dev).
@@ -49,14 +49,14 @@ let package = Package(
     .systemLibrary(
       name: "COpenSSL", path: "Sources/System/COpenSSL", pkgConfig: "openssl",
       providers: [.apt(["libssl-dev"])]),
-    // The relay's event loop: sockets that are ready, a listener with back-off (libevent-dev).
+    // The relay's event loop: ready sockets, a listener with back-off (libevent-dev).
     .systemLibrary(
       name: "CEvent", path: "Sources/System/CEvent", pkgConfig: "libevent_core",
       providers: [.apt(["libevent-dev"])]),
     // The Linux calls that Swift cannot import: variadic, or missing in its Glibc module.
     .target(name: "CLinux", path: "Sources/System/CLinux", cSettings: strictC),
 
-    // The plugin interface, and what speaks it.
+    // The plugin interface and its implementations.
     .target(name: "CNylonABI", path: "Sources/Nylon/ABI", cSettings: strictC),
     // FlatBuffers' official C++ library behind C functions (libflatbuffers-dev).
     .target(
@@ -119,12 +119,12 @@ let package = Package(
       name: "ThreadedPlugin", dependencies: ["CNylonABI"], path: "Sources/Examples/ThreadedPlugin",
       cSettings: strictC),
 
-    // What the tests below share: certificates, nkeys, JWTs, a broker that wants them, memory for a load, a plugin and a
-    // worker in C, and others' readers of our files.
+    // Shared by the tests below: certificates, nkeys, JWTs, a broker that requires them, memory for a load, a plugin and
+    // a worker in C, and independent readers of the result files.
     .target(
       name: "TestSupport", dependencies: ["Engine", "COpenSSL"], path: "Tests/TestSupport",
       swiftSettings: strict),
-    // Everything that reads others' bytes, for scripts/fuzz and for a short run in the tests.
+    // The parsers of untrusted bytes, for scripts/fuzz and for a short run in the tests.
     .target(
       name: "Fuzzing",
       dependencies: ["Nylon", "NATS", "NylonPlugin", "Scenario", "Engine", "Lab", "Results", "Report"],

@@ -1,9 +1,9 @@
-/* A plugin in C, in process: the handlers noop, authz and work, on a thread of the plugin's own.
+/* An in-process plugin in C: the handlers noop, authz and work, on the plugin's own thread.
  *
  *   cc -O2 -fPIC -shared -pthread -I../../Sources/Nylon/ABI/include -o plugin-c.so plugin.c
  *
- * The host starts a phase by event_stream, which only queues it. A handler's read is a question to the host by the
- * callback; the answer comes by event_stream, with phase 0, while the handler waits for it. */
+ * The host starts a phase with event_stream, which only queues it. A handler reads by calling the callback; the
+ * answer arrives through event_stream, with phase 0, while the handler waits for it. */
 #include "nylon_abi.h"
 
 #include <pthread.h>
@@ -32,20 +32,20 @@ struct context {
 };
 typedef void (*handler_t)(const struct context *);
 
-/* What the host's threads and the plugin's own share; all of it is used under the lock. */
+/* Shared by the host's threads and the plugin's; all of it is used under the lock. */
 static struct {
   pthread_mutex_t lock;
   pthread_cond_t changed;
   _Atomic uint32_t changes; /* also read without the lock */
   bool is_asleep, is_started, is_over;
   pthread_t thread;
-  /* The open sessions by sid % slots. A place without one has sid 0. */
+  /* The open sessions by sid % slots. An empty slot has sid 0. */
   struct {
     uint32_t sid;
     handler_t handler;
     NylonCallback host;
   } sessions[slots];
-  /* Phases to be run. */
+  /* Pending phases. */
   struct {
     uint32_t sid;
     uint8_t phase;
@@ -59,14 +59,14 @@ static struct {
   } read;
 } plugin = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
 
-/* Tells the plugin's thread that there is something new; with the lock held. */
+/* Notifies the plugin's thread of a change; call with the lock held. */
 static void tell(void) {
   atomic_fetch_add(&plugin.changes, 1);
   if (plugin.is_asleep) pthread_cond_signal(&plugin.changed);
 }
 
-/* Waits until there is something new, with the lock held: some microseconds awake, since a thread that sleeps takes
- * longer to wake, then asleep. */
+/* Waits for a change; call with the lock held. Spins for some microseconds, since a sleeping thread takes longer to
+ * wake, then sleeps. */
 static void wait_for_change(void) {
   uint32_t seen = atomic_load(&plugin.changes);
   pthread_mutex_unlock(&plugin.lock);
@@ -87,8 +87,8 @@ static void call(const struct context *context, uint8_t phase, uint32_t method, 
 
 static void go_on(const struct context *context) { call(context, context->phase, next, NULL, 0); }
 
-/* Asks the host for a text and waits for it. False when the session was closed meanwhile; a text that is longer than
- * the buffer is cut. */
+/* Asks the host for a string and waits for it. False when the session was closed meanwhile; a string that is longer
+ * than the buffer is truncated. */
 static bool read_text(const struct context *context, uint32_t method, char text[text_bytes]) {
   pthread_mutex_lock(&plugin.lock);
   plugin.read.sid = context->sid;
@@ -107,7 +107,7 @@ static bool read_text(const struct context *context, uint32_t method, char text[
   return is_answered;
 }
 
-/* Puts a FlatBuffers string, with its length before it and a NUL and padding behind it; the bytes that it takes. */
+/* Writes a FlatBuffers string: its length, its bytes, a NUL and padding. Returns the number of bytes written. */
 static uint32_t put_string(uint8_t *place, const char *text) {
   uint32_t count = (uint32_t)strlen(text);
   memcpy(place, &count, sizeof count);
@@ -115,13 +115,13 @@ static uint32_t put_string(uint8_t *place, const char *text) {
   return (sizeof count + count + 1 + 3) & ~3u;
 }
 
-/* The payload is the FlatBuffers table HeaderKeyValue {key, value}. Offsets are little-endian, as this machine is, and
- * count from where they stand. */
+/* The payload is the FlatBuffers table HeaderKeyValue {key, value}. Offsets are little-endian, like this machine, and
+ * relative to their own position. */
 static void set_header(const struct context *context, const char *key, const char *value) {
   uint8_t bytes[text_bytes] = {
       12, 0, 0,  0,             /* the table is 12 bytes from here */
-      8,  0, 12, 0, 4, 0, 8, 0, /* vtable: bytes of itself, of the table; where key and value stand in the table */
-      8,  0, 0,  0,             /* table: the vtable is 8 bytes before; then where key and value are */
+      8,  0, 12, 0, 4, 0, 8, 0, /* vtable: sizes of itself, of the table; positions of key and value in the table */
+      8,  0, 0,  0,             /* table: the vtable is 8 bytes before; then the offsets of key and value */
   };
   if (strlen(key) + strlen(value) > text_bytes - 64) return;
   uint32_t key_bytes = put_string(bytes + 24, key);
@@ -144,7 +144,7 @@ static unsigned logged;
 
 static void noop(const struct context *context) { go_on(context); }
 
-/* Two reads, two headers, a log line. */
+/* Does two reads, sets two headers and logs a line. */
 static void authz(const struct context *context) {
   char method[text_bytes], path[text_bytes], status[text_bytes], duration[text_bytes];
   switch (context->phase) {
@@ -224,7 +224,7 @@ void initialize(const char *config_json, int length) {
   char json[text_bytes] = "";
   if (config_json == NULL || length <= 0 || length >= text_bytes) return;
   memcpy(json, config_json, (size_t)length);
-  /* A plugin with more than one number to read wants a JSON library. */
+  /* A plugin that reads more than one number should use a JSON library. */
   const char *place = strstr(json, "\"work_us\"");
   if (place != NULL) place = strchr(place, ':');
   if (place != NULL) atomic_store(&work_us, strtol(place + 1, NULL, 10));
@@ -278,7 +278,7 @@ void close_session_stream(uint32_t sid) {
   pthread_mutex_unlock(&plugin.lock);
 }
 
-/* Every payload lies on the handler's stack: there is nothing that the host could give back. */
+/* Every payload is on the handler's stack, so the host has nothing to free. */
 void plugin_free(uint8_t *bytes) { (void)bytes; }
 
 void shutdown(void) {

@@ -7,7 +7,7 @@
  *
  *   worker-c PLUGIN [PREFIX]     the broker, group and credentials come from the environment, see docs/plugins.md
  *
- * libnats calls each subscription's handler on a thread of its own, so the four phases run side by side. */
+ * libnats calls each subscription's handler on its own thread, so the four phases run concurrently. */
 #define _GNU_SOURCE
 #include "nylon_flatbuffers.h"
 
@@ -52,7 +52,7 @@ static uint64_t number_of(msgpack_object value) {
   return value.type == MSGPACK_OBJECT_POSITIVE_INTEGER ? value.via.u64 : 0;
 }
 
-/* Reads the map; its parts point into what was unpacked. False when it is none, or has no id. */
+/* Reads the map; its parts point into the unpacked message. False if it is not a map, or has no id. */
 static bool read_request(msgpack_object map, struct request *request) {
   *request = (struct request){0};
   if (map.type != MSGPACK_OBJECT_MAP) return false;
@@ -116,7 +116,7 @@ static void add_pair(NylonBuilder *builder, NylonPair pair) {
   nylon_builder_pair(builder, key, value);
 }
 
-/* The table of what changed; headers are a full new list, so those that stay go with those that were set. */
+/* The table of the changes; headers are a complete new list, so unchanged ones are included. */
 static NylonSlice changes(const struct context *context, NylonBuilder *builder) {
   if (context->set_count == 0) return (NylonSlice){NULL, 0};
   nylon_builder_reset(builder);
@@ -134,7 +134,7 @@ static NylonSlice changes(const struct context *context, NylonBuilder *builder) 
 
 static _Atomic long work_us = 100;
 
-/* The last lines of the access log, in memory. Only the thread of the phase logging writes them. */
+/* The last lines of the access log, in memory. Only the thread of the logging phase writes them. */
 static struct {
   char method[16], path[128];
   int status;
@@ -148,7 +148,7 @@ static void copy(char *text, size_t bytes, NylonSlice slice) {
 
 static void noop(struct context *context) { (void)context; }
 
-/* Two reads, two headers, a log line. */
+/* Does two reads, sets two headers and logs a line. */
 static void authz(struct context *context) {
   switch (context->phase) {
   case request_filter:
@@ -185,17 +185,17 @@ static const struct {
   void (*run)(struct context *);
 } handlers[] = {{"noop", noop}, {"authz", authz}, {"work", work}};
 
-/* Takes the plugin's configuration. */
+/* Applies the plugin's configuration. */
 static void initialize(NylonSlice json) {
   char text[1024];
   copy(text, sizeof text, json);
-  /* A plugin with more than one number to read wants a JSON library. */
+  /* A plugin that reads more than one number should use a JSON library. */
   const char *place = strstr(text, "\"work_us\"");
   if (place != NULL) place = strchr(place, ':');
   if (place != NULL) atomic_store(&work_us, strtol(place + 1, NULL, 10));
 }
 
-/* Runs the request's handler; why that was not possible, or NULL. */
+/* Runs the request's handler; returns NULL, or the reason why it could not. */
 static const char *run(const struct request *request, struct context *context) {
   if (context->phase == 0) {
     if (equal(request->method, "initialize")) initialize(request->data);
@@ -295,7 +295,7 @@ static natsConnection *connect_to_broker(void) {
   check(natsOptions_Create(&options), "make options");
   check(natsOptions_SetServers(options, servers, count), "use NATS_SERVERS");
   check(natsOptions_SetMaxReconnect(options, -1), "reconnect for ever");
-  /* Else a reply waits up to a millisecond for libnats' flusher thread. */
+  /* Otherwise a reply waits up to a millisecond for libnats' flusher thread. */
   check(natsOptions_SetSendAsap(options, true), "send at once");
   if (setting("NATS_TOKEN")) check(natsOptions_SetToken(options, setting("NATS_TOKEN")), "use NATS_TOKEN");
   if (setting("NATS_USER"))
@@ -313,7 +313,7 @@ int main(int count, char **words) {
     fprintf(stderr, "usage: worker-c PLUGIN [PREFIX]\n");
     return 64;
   }
-  /* Before libnats starts its threads, which inherit it. */
+  /* Blocked before libnats starts its threads, which inherit the mask. */
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
@@ -337,7 +337,7 @@ int main(int count, char **words) {
 
   int number;
   sigwait(&signals, &number);
-  /* Finishes what has come. */
+  /* Finishes the received requests. */
   natsConnection_DrainTimeout(connection, 2000);
   while (!natsConnection_IsClosed(connection)) nats_Sleep(5);
   return 0;

@@ -22,7 +22,7 @@ from flatbuffers.table import Table
 
 PHASES = ("request_filter", "response_filter", "response_body_filter", "logging")
 
-# Where the fields of the tables in nylon_plugin.fbs stand in their vtables: 4 for the first, then 6, 8 and so on.
+# The positions of the fields of nylon_plugin.fbs in their tables' vtables: 4 for the first, then 6, 8 and so on.
 CONTEXT_REQUEST, CONTEXT_RESPONSE = 4, 6
 REQUEST_METHOD, REQUEST_PATH = 4, 6
 RESPONSE_STATUS, RESPONSE_HEADERS = 4, 6
@@ -36,7 +36,7 @@ def child(table, field):
 
 
 def text(table, field):
-    """The text in a field, empty when it or the table is absent."""
+    """The string in a field, empty when it or the table is absent."""
     offset = table.Offset(field) if table else 0
     return table.String(offset + table.Pos).decode() if offset else ""
 
@@ -78,12 +78,12 @@ class Context:
         return int(time.time() * 1000) - self.timestamp_ms
 
     def set_response_header(self, key, value):
-        """Replaces the header, whatever the case of its name."""
+        """Replaces the header, ignoring the case of its name."""
         self.headers = [pair for pair in self.headers if pair[0].lower() != key.lower()] + [(key, value)]
         self.is_changed = True
 
     def changes(self):
-        """The table NylonHttpContext with the response headers, which are always a full new list."""
+        """The table NylonHttpContext with the response headers, which are always a complete new list."""
         if not self.is_changed:
             return None
         builder = flatbuffers.Builder(512)
@@ -119,7 +119,7 @@ def noop(ctx):
 
 
 def authz(ctx):
-    """Two reads, two headers, a log line."""
+    """Does two reads, sets two headers and logs a line."""
     if ctx.phase == "request_filter":
         _ = ctx.method, ctx.path
         ctx.set_response_header("X-Plugin-Transport", "NATS")
@@ -144,7 +144,7 @@ HANDLERS = {"noop": noop, "authz": authz, "work": work}
 
 
 def run(phase, request):
-    """Runs the request's handler; the table of what it changed, None when that is nothing."""
+    """Runs the request's handler; returns the table of its changes, None if there are none."""
     headers = request.get("headers") or {}
     if phase == "lifecycle":
         if headers.get("method") == "initialize":
@@ -159,7 +159,7 @@ def run(phase, request):
 
 
 def answer(phase, payload):
-    """The reply to a request; its id is a text or 16 bytes, and echoed with its type."""
+    """The reply to a request, whose id is a string or 16 bytes and is echoed with its type."""
     reply = {"version": 1, "session_id": 0, "action": ""}
     try:
         request = msgpack.unpackb(payload)
@@ -175,7 +175,7 @@ def answer(phase, payload):
 
 
 def settings():
-    """What the environment says of the broker, as keywords of nats.connect."""
+    """The broker's settings in the environment, as keyword arguments of nats.connect."""
     environment = {name: value for name, value in os.environ.items() if value}
     names = {"NATS_TOKEN": "token", "NATS_USER": "user", "NATS_PASSWORD": "password", "NATS_CREDS": "user_credentials"}
     found = {keyword: environment[name] for name, keyword in names.items() if name in environment}
@@ -201,7 +201,7 @@ async def serve(plugin, prefix):
     await connection.flush()
     print(f"Plugin {plugin} started successfully", flush=True)
     await stopped.wait()
-    # Finishes what has come.
+    # Finishes the received requests.
     await connection.drain()
 
 

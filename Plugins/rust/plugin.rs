@@ -1,9 +1,9 @@
-//! A plugin in Rust, in process: the handlers noop, authz and work, on a thread of the plugin's own. No crates.
+//! An in-process plugin in Rust: the handlers noop, authz and work, on the plugin's own thread. No crates.
 //!
 //!     rustc --edition 2021 -O --crate-type cdylib -o plugin-rust.so plugin.rs
 //!
-//! The host starts a phase by `event_stream`, which only passes it to the thread. A handler's read is a question to the
-//! host by the callback; the answer comes by `event_stream`, with phase 0, while the handler waits for it.
+//! The host starts a phase with `event_stream`, which only passes it to the thread. A handler reads by calling the
+//! callback; the answer arrives through `event_stream`, with phase 0, while the handler waits for it.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -45,7 +45,7 @@ struct Start {
     phase: u8,
 }
 
-/// What the running handler may wait for; `data` is `None` when its session was closed.
+/// An answer that the running handler may wait for; `data` is `None` when its session was closed.
 struct Answer {
     method: u32,
     data: Option<Vec<u8>>,
@@ -56,7 +56,7 @@ struct Session {
     host: Callback,
 }
 
-/// What the host's threads and the plugin's own share. The thread ends when the senders are gone.
+/// Shared by the host's threads and the plugin's. The plugin's thread ends when the senders are dropped.
 struct Plugin {
     sessions: HashMap<u32, Session>,
     /// The session whose handler runs.
@@ -109,7 +109,7 @@ impl Context<'_> {
         );
     }
 
-    /// Asks the host for a text and waits for it.
+    /// Asks the host for a string and waits for it.
     fn read(&self, method: u32) -> Result<String, Closed> {
         self.call(0, method, &[]);
         loop {
@@ -122,7 +122,7 @@ impl Context<'_> {
     }
 }
 
-/// The FlatBuffers table `HeaderKeyValue {key, value}`. Offsets count from where they stand.
+/// The FlatBuffers table `HeaderKeyValue {key, value}`. Offsets are relative to their own position.
 fn header_key_value(key: &str, value: &str) -> Vec<u8> {
     fn put(bytes: &mut Vec<u8>, number: usize) {
         bytes.extend_from_slice(&(number as u32).to_le_bytes());
@@ -136,9 +136,9 @@ fn header_key_value(key: &str, value: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(40 + key.len() + value.len());
     // The table is 12 bytes from here.
     put(&mut bytes, 12);
-    // The vtable: bytes of itself and of the table, and where key and value stand in the table.
+    // The vtable: the sizes of itself and of the table, and the positions of key and value in the table.
     bytes.extend_from_slice(&[8, 0, 12, 0, 4, 0, 8, 0]);
-    // The table: the vtable is 8 bytes before; then where key and value are.
+    // The table: the vtable is 8 bytes before; then the offsets of key and value.
     put(&mut bytes, 8);
     put(&mut bytes, 8);
     put(&mut bytes, 4 + ((4 + key.len() + 1 + 3) & !3));
@@ -167,7 +167,7 @@ fn noop(ctx: &Context) -> Result<(), Closed> {
     Ok(())
 }
 
-/// Two reads, two headers, a log line.
+/// Does two reads, sets two headers and logs a line.
 fn authz(ctx: &Context) -> Result<(), Closed> {
     match ctx.phase {
         REQUEST_FILTER => {
@@ -208,7 +208,7 @@ fn handler(name: &[u8]) -> Option<Handler> {
 
 // The plugin's thread
 
-/// Waits for the next item: some microseconds awake, since a thread that sleeps takes longer to wake, then asleep.
+/// Waits for the next item: spins for some microseconds, since a sleeping thread takes longer to wake, then sleeps.
 fn receive<Item>(from: &Receiver<Item>) -> Option<Item> {
     for _ in 0..200 {
         match from.try_recv() {
@@ -224,7 +224,7 @@ fn run_phases(starts: Receiver<Start>, answers: Receiver<Answer>) {
     while let Some(Start { sid, phase }) = receive(&starts) {
         let session = plugin().as_mut().and_then(|plugin| {
             plugin.running = sid;
-            // What is still there is for a session that was closed meanwhile.
+            // Remaining answers belong to a session that was closed meanwhile.
             while answers.try_recv().is_ok() {}
             plugin
                 .sessions
@@ -232,7 +232,7 @@ fn run_phases(starts: Receiver<Start>, answers: Receiver<Answer>) {
                 .map(|session| (session.handler, session.host))
         });
         if let Some((handler, host)) = session {
-            // A session that was closed gets no answer: nobody waits for it any more.
+            // A closed session gets no answer: the host no longer waits for it.
             let _ = handler(&Context {
                 sid,
                 phase,
@@ -258,10 +258,10 @@ fn start() -> Plugin {
 
 // The six symbols
 
-/// The bytes that a host passes; empty when it passes none.
+/// The bytes passed by the host; empty when it passes none.
 ///
 /// # Safety
-/// `ptr` must be null or point to `len` bytes that stay as they are while the result is used.
+/// `ptr` must be null or point to `len` bytes that do not change while the result is used.
 unsafe fn bytes<'a>(ptr: *const u8, len: usize) -> &'a [u8] {
     if ptr.is_null() || len == 0 {
         &[]
@@ -273,7 +273,7 @@ unsafe fn bytes<'a>(ptr: *const u8, len: usize) -> &'a [u8] {
 #[no_mangle]
 pub extern "C" fn initialize(config_json: *const u8, length: i32) {
     let json = unsafe { bytes(config_json, length.max(0) as usize) };
-    // A plugin with more than one number to read wants a JSON library.
+    // A plugin that reads more than one number should use a JSON library.
     let text = String::from_utf8_lossy(json);
     let number = text.split_once("\"work_us\"").and_then(|(_, rest)| {
         let rest = rest.trim_start().strip_prefix(':')?.trim_start();
@@ -312,7 +312,7 @@ pub extern "C" fn event_stream(event: *const FfiBuffer) {
     let event = unsafe { &*event };
     let data = unsafe { bytes(event.ptr, event.len as usize) };
     if let Some(plugin) = plugin().as_ref() {
-        // A send fails only when the thread is gone.
+        // A send fails only when the thread has ended.
         let _ = match event.phase {
             0 if plugin.running != event.sid => Ok(()),
             0 => {
@@ -346,7 +346,7 @@ pub extern "C" fn close_session_stream(sid: u32) {
     }
 }
 
-/// Every payload is dropped after the callback: there is nothing that the host could give back.
+/// Every payload is dropped after the callback, so the host has nothing to free.
 #[no_mangle]
 pub extern "C" fn plugin_free(_: *mut u8) {}
 

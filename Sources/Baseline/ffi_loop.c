@@ -49,7 +49,7 @@ int baseline_pacing(BaselinePlugin plugin, const uint64_t *times, uint64_t count
     answered_sid = 0;
     plugin.event(&phase);
     if (answered_sid != sid) return -1;
-    /* An open load is there to measure response times, so a loop without them would do less than it must. */
+    /* An open load measures response times, so a loop without them would do less than the engine has to. */
     record_in(response_counters, now_ns() - wanted);
     plugin.close(sid);
   }

@@ -1,4 +1,4 @@
-/* What the bare loops share: inline, so that they cost what they must. */
+/* Shared by the bare loops; inline, so that sharing adds no cost. */
 #ifndef BASELINE_LOOP_H
 #define BASELINE_LOOP_H
 
@@ -28,7 +28,7 @@ static inline void record_in(uint64_t *histogram, uint64_t value) {
 
 static inline void record(uint64_t value) { record_in(counters, value); }
 
-/* The percentile of all that was recorded, which is forgotten then. */
+/* The percentile of all recorded values; resets the histogram. */
 static inline uint64_t take_percentile(uint64_t percent) {
   uint64_t total = 0, seen = 0;
   int i = 0;
@@ -39,15 +39,15 @@ static inline uint64_t take_percentile(uint64_t percent) {
   return (uint64_t)(i - (bucket << 10)) << bucket;
 }
 
-/* A client's loop under way. */
+/* The state of a client's loop. */
 typedef struct Run {
   const BaselineLoad *load;
   uint64_t *sent; /* of each request in flight */
   uint64_t start, now, count;
 } Run;
 
-/* Counts a reply that has just come; the request that it answers, or -EPROTO. A reply subject's last 8 characters are
- * the request in hexadecimal digits. */
+/* Counts a reply that has just arrived, and returns the slot of its request, or -EPROTO. The last 8
+ * characters of a reply subject are the slot in hexadecimal digits. */
 static inline int64_t answered(Run *run, const char *subject, size_t length, size_t payload) {
   uint32_t slot = 0;
   for (size_t i = length - 8; i < length; i++) {

@@ -1,4 +1,4 @@
-/* The pipelined client once more, on libnats: what a user of that library gets. */
+/* The pipelined client on libnats, with the speed that a user of that library gets. */
 #include <poll.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -21,7 +21,7 @@ typedef struct Client {
   int kept_count;
 } Client;
 
-/* ---- libnats' event loop, of which keep_asking() is the loop ---- */
+/* ---- libnats' event loop interface; keep_asking() runs the loop ---- */
 
 static natsStatus attach(void **client, void *loop, natsConnection *connection, natsSock socket) {
   (void)connection;
@@ -31,7 +31,7 @@ static natsStatus attach(void **client, void *loop, natsConnection *connection, 
 }
 
 static natsStatus ask_read(void *client, bool add) {
-  (void)client, (void)add; /* it is always read */
+  (void)client, (void)add; /* serve() always reads */
   return NATS_OK;
 }
 
@@ -45,7 +45,7 @@ static natsStatus detach(void *client) {
   return NATS_OK;
 }
 
-/* Writes what waits, then waits for the socket and reads it; 0 or -errno. */
+/* Writes pending bytes, then waits for the socket and reads it; 0 or -errno. */
 static int serve(Client *client) {
   if (client->wants_write) natsConnection_ProcessWriteEvent(client->connection);
   struct pollfd at = {.fd = client->socket, .events = POLLIN};
@@ -68,8 +68,8 @@ static natsStatus publish(Client *client, uint32_t slot) {
                                        (int)load->length);
 }
 
-/* libnats gives a destroyed message to a thread and wakes it, which costs more than the message:
- * tuned, many are given at a time. */
+/* libnats passes a destroyed message to a thread and wakes it, which costs more than the message:
+ * the tuned client passes many at a time. */
 static void discard(Client *client, natsMsg *message) {
   client->kept[client->kept_count++] = message;
   if (client->tuned && client->kept_count < MOST_KEPT) return;
@@ -133,8 +133,8 @@ static int libnats_client(bool tuned, const BaselineLoad *load, BaselineResult *
   while (client->kept_count > 0) natsMsg_Destroy(client->kept[--client->kept_count]);
   natsConnection_Close(client->connection);
   free(client->run.sent);
-  /* The connection, its subscription and the client stay: threads of libnats may still lock them, and a mutex that is
-   * gone ends the process. */
+  /* The connection, its subscription and the client are never freed: threads of libnats may still lock
+   * them, and locking a destroyed mutex aborts the process. */
   return failed;
 }
 

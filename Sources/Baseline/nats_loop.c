@@ -1,4 +1,4 @@
-/* A pipelined client and an echo worker that speak the NATS protocol over a blocking socket, just enough. */
+/* A pipelined client and an echo worker with a minimal NATS protocol over a blocking socket. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
@@ -14,18 +14,18 @@ enum { BUFFER_BYTES = 1 << 20 };
 /* The connection of this process. */
 static struct {
   int fd;
-  size_t in_start, in_end; /* received and not yet read */
-  size_t out_count;        /* to be sent */
+  size_t in_start, in_end; /* received and not yet parsed */
+  size_t out_count;        /* not yet sent */
   char in[BUFFER_BYTES], out[BUFFER_BYTES];
 } nats;
 
-/* One MSG: all parts point into the connection's buffer, until the next read. */
+/* One MSG: all parts point into the connection's buffer, and are valid until the next receive. */
 typedef struct Message {
   const char *subject, *reply, *payload;
   size_t subject_count, reply_count, payload_count;
 } Message;
 
-/* Sends all that waits; this and all below: 0 or -errno. */
+/* Sends all pending bytes. Like all functions below, returns 0 or -errno. */
 static int send_all(void) {
   size_t sent = 0;
   while (sent < nats.out_count) {
@@ -37,7 +37,7 @@ static int send_all(void) {
   return 0;
 }
 
-/* Adds bytes to what waits to be sent; sends first when there is no room. */
+/* Appends bytes to the send buffer; flushes it first if there is no room. */
 static int put(const void *bytes, size_t count) {
   if (count > BUFFER_BYTES) return -EMSGSIZE;
   if (nats.out_count + count > BUFFER_BYTES) {
@@ -49,7 +49,7 @@ static int put(const void *bytes, size_t count) {
   return 0;
 }
 
-/* Says hello, with the broker's token where there is one. */
+/* Appends CONNECT, with the broker's token if there is one. */
 static int put_hello(const char *token) {
   char line[512];
   int count = snprintf(line, sizeof line,
@@ -59,7 +59,7 @@ static int put_hello(const char *token) {
   return count < (int)sizeof line ? put(line, (size_t)count) : -EMSGSIZE;
 }
 
-/* Connects to 127.0.0.1 and says hello and this; a receive that waits longer than so many seconds, if any, fails. */
+/* Connects to 127.0.0.1 and appends CONNECT and `subscribe`. A receive fails after limit_seconds, unless 0. */
 static int open_socket(uint16_t port, const char *token, int limit_seconds, const char *subscribe) {
   nats.in_start = nats.in_end = nats.out_count = 0;
   nats.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -116,7 +116,7 @@ static int parse_message(const char *line, size_t count, Message *message) {
   return 0;
 }
 
-/* The next MSG that was received whole: 1; none: 0. */
+/* Parses the next complete MSG: 1 if there is one, else 0. */
 static int next_message(Message *message) {
   for (;;) {
     char *line = nats.in + nats.in_start;
@@ -144,7 +144,7 @@ static int next_message(Message *message) {
 
 /* ---- client ---- */
 
-/* `PUB subject reply-prefix`, with which each request begins. */
+/* `PUB subject reply-prefix`, the beginning of each request. */
 static char head[256];
 static size_t head_count;
 
@@ -158,7 +158,7 @@ static int publish(Run *run, uint32_t slot) {
   return failed ? failed : put("\r\n", 2);
 }
 
-/* Replies until the end; the first warmup_ns are not recorded. */
+/* Sends requests and receives replies until the end; the first warmup_ns are not recorded. */
 static int keep_asking(Run *run) {
   int failed = 0;
   for (uint32_t slot = 0; slot < run->load->in_flight && !failed; slot++) failed = publish(run, slot);

@@ -1,4 +1,4 @@
-/* What the two smallest plugins share: everything but the way in which a phase is answered. */
+/* Shared by the two smallest plugins: everything but the way in which they answer a phase. */
 #include "nylon_abi.h"
 
 #include <stdatomic.h>
@@ -9,9 +9,9 @@
 
 enum { method_next = 1, slots = 65536 };
 
-/* A host gives each of its threads' sessions its own callback, and session ids are not
- * reused within a load. Two sessions meet in a slot only when 65535 opened between them
- * and the first is still open; then they matter only if their callbacks differ. */
+/* A host uses one callback for all sessions of a thread, and does not reuse session ids within
+ * a load. Two sessions share a slot only if 65535 were opened between them and the first is
+ * still open; this matters only if their callbacks differ. */
 static _Atomic(NylonCallback) callbacks[slots];
 
 static inline void answer_next(uint32_t sid, uint8_t phase) {
@@ -25,7 +25,7 @@ static inline bool is_phase(const NylonFfiBuffer *event) {
   return event != NULL && event->phase >= 1 && event->phase <= 4;
 }
 
-/* Opens a session; false for another handler than the one that there is. */
+/* Opens a session; false for any handler but `noop`. */
 static inline bool keep_callback(uint32_t sid, const char *entry, uint32_t length, NylonCallback callback) {
   if (callback == NULL || length != 4 || memcmp(entry, "noop", 4) != 0) return false;
   atomic_store_explicit(&callbacks[sid % slots], callback, memory_order_release);

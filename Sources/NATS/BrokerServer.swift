@@ -1,14 +1,14 @@
 import Foundation
 
-/// A broker that a connection may be made to: its addresses, and what is said to it first.
+/// A broker to connect to, with its resolved addresses and security settings.
 package struct BrokerServer: Sendable {
   package let address: BrokerAddress
   let security: WireSecurity
-  /// Socket addresses in bytes, in the order of the resolver; not empty.
+  /// Socket addresses as bytes, in the resolver's order; never empty.
   package let addresses: [(family: Int32, bytes: [UInt8])]
 
-  /// The brokers of those URLs; their names are looked up here and now, since the resolver
-  /// keeps its caller waiting. Those without an address are left out, unless all are.
+  /// Resolves the URLs now, because name resolution blocks. Brokers without an address are left out; throws
+  /// when none has one.
   package static func all(
     _ urls: [String], security: WireSecurity
   ) throws(BrokerError) -> [BrokerServer] {
@@ -49,7 +49,7 @@ package struct BrokerServer: Sendable {
     }
   }
 
-  /// `CONNECT` with the credentials: those of the URL itself win. Secret.
+  /// Builds the `CONNECT` message. Credentials in the URL take precedence. The result is secret.
   func hello(_ greeting: BrokerInfo, name: String, overTLS: Bool) throws -> [UInt8] {
     let hasOwn = address.auth != NATSAuth()
     let auth = hasOwn ? address.auth : security.auth
@@ -61,7 +61,7 @@ package struct BrokerServer: Sendable {
     options["auth_token"] = auth.token
     options["user"] = auth.user
     options["pass"] = auth.user == nil ? nil : auth.password ?? ""
-    // A broker without a nonce knows no signatures, and says for itself whether it takes us without one.
+    // A broker that sends no nonce cannot verify signatures, and decides itself whether to accept the client.
     if !hasOwn, let identity = security.identity, let nonce = greeting.nonce {
       options["jwt"] = identity.jwt
       options["nkey"] = identity.jwt == nil ? identity.publicText : nil
@@ -71,7 +71,7 @@ package struct BrokerServer: Sendable {
   }
 }
 
-/// What a broker says of itself.
+/// The fields of the broker's `INFO` message.
 package struct BrokerInfo: Decodable, Sendable {
   package private(set) var version: String?
   var max_payload: Int?
@@ -80,37 +80,37 @@ package struct BrokerInfo: Decodable, Sendable {
   var tls_required: Bool?
   var tls_available: Bool?
   var nonce: String?
-  /// Whether it is about to close its connections (lame duck mode).
+  /// Whether the broker is in lame duck mode and will close its connections soon.
   var ldm: Bool?
 
-  /// The most that is believed of `max_payload`, bytes: the broker's own limit is below it.
+  /// The upper limit accepted for `max_payload`, in bytes; the broker's own limit is lower.
   static let mostPayload = 256 << 20
-  /// What a broker takes that does not say.
+  /// The payload limit assumed when the broker does not state one.
   static let ordinaryPayload = 1 << 20
 
   package var longestPayload: Int { min(max(1, max_payload ?? Self.ordinaryPayload), Self.mostPayload) }
 }
 
-/// Why there is no connection to a broker.
+/// The reason why a connection to a broker failed.
 package struct BrokerError: Error, CustomStringConvertible {
   package enum Kind: Sendable {
-    /// Nobody answers, or not in time.
+    /// Nothing answered, or not in time.
     case silence
-    /// Whoever answers does not speak the protocol.
+    /// The peer does not speak the NATS protocol.
     case noBroker
-    /// The broker does not take the credentials.
+    /// The broker rejected the credentials.
     case credentials
-    /// One side does not accept the other's TLS.
+    /// One side rejected the other's TLS.
     case tls
   }
 
   /// The broker's address without user and password.
   package let server: String
-  /// What the client, the broker or the system says.
+  /// The reason, as stated by the client, the broker or the system.
   package let why: String
   package let remedy: String
   package let kind: Kind
-  /// How a broker puts it that does not take the credentials; empty for other failures.
+  /// The broker's own words when it rejects the credentials; empty for other failures.
   package let words: String
 
   package var description: String { "broker \(server): \(why). \(remedy)" }
@@ -122,21 +122,21 @@ extension BrokerError {
   }
 }
 
-/// A broker's URL in its parts: the address, and the credentials, which must not be shown.
+/// The parts of a broker's URL: its address, and the credentials, which must not be shown.
 package struct BrokerAddress: Sendable, Equatable {
-  /// Name or address, without the brackets of IPv6.
+  /// The host name or address, without the brackets of IPv6.
   package var host: String
   package var port: UInt16
   /// Whether the URL asks for TLS.
   package var usesTLS: Bool
-  /// Credentials of the URL itself. Secret.
+  /// Credentials from the URL. Secret.
   package var auth: NATSAuth
 
   /// Host and port, for messages.
   package var shown: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
 
-  /// Parses `nats://host:port`, `tls://…`, or `host:port`; user and password, or a token, may
-  /// stand before an `@`.
+  /// Parses `nats://host:port`, `tls://…` or `host:port`, optionally with a user and password, or a token,
+  /// before an `@`.
   package init(_ url: String) throws(BrokerError) {
     func invalid(_ why: String) -> BrokerError {
       BrokerError(
@@ -156,7 +156,7 @@ package struct BrokerAddress: Sendable, Equatable {
       rest = rest[rest.index(after: at)...]
     }
     let (host, portText) = BrokerAddress.split(rest.prefix { $0 != "/" })
-    // A bracket of an IPv6 address that has lost its fellow would be taken for another host where it is shown.
+    // An unbalanced IPv6 bracket would make the shown address look like another host.
     guard !host.isEmpty, host.utf8.allSatisfy({ $0 > 32 && $0 < 127 && $0 != 91 && $0 != 93 }),
       host.utf8.count < 256
     else {
@@ -169,8 +169,8 @@ package struct BrokerAddress: Sendable, Equatable {
     self.port = port
   }
 
-  /// A URL as it may be shown: `mask` stands for all up to the last `@`, as a password may have a `/` or an `@` of
-  /// its own. Only a scheme stays before it, and whatever has no `:` is taken for one.
+  /// Replaces everything up to the last `@` with `mask`, because a password may contain `/` or `@`. Only a
+  /// scheme is kept: the text before the first `:`, when `://` follows it.
   package static func redacted(_ url: String, mask: String = "***@") -> String {
     guard let at = url.lastIndex(of: "@") else { return url }
     let scheme = url[..<at].prefix { $0 != ":" }

@@ -1,11 +1,11 @@
 import Foundation
 
-/// How a client proves who it is. Every value is a secret.
+/// The credentials of a client. Every value is a secret.
 package struct NATSAuth: Codable, Sendable, Equatable {
   package var token: String?
   package var user: String?
   package var password: String?
-  /// Paths of a credentials file and of an nkey's seed file.
+  /// Paths of a credentials file and of an nkey seed file.
   package var credentials: String?
   package var nkey: String?
 
@@ -25,7 +25,7 @@ package struct NATSAuth: Codable, Sendable, Equatable {
 package struct NATSTLS: Codable, Sendable, Equatable {
   /// Whether TLS is used. A `tls://` URL or a broker that requires TLS switches it on as well.
   package var enabled: Bool
-  /// Paths of the authorities' certificates, and of the client's certificate and its key.
+  /// Paths of the CA certificates, and of the client's certificate and private key.
   package var caFile: String?
   package var certFile: String?
   package var keyFile: String?
@@ -39,25 +39,25 @@ package struct NATSTLS: Codable, Sendable, Equatable {
     self.keyFile = keyFile
   }
 
-  /// Whether connections to these servers use TLS from the start, whatever the broker says.
+  /// Whether connections to these servers use TLS regardless of what the broker says.
   package func isUsed(for servers: [String]) -> Bool {
     enabled || servers.contains { (try? BrokerAddress($0))?.usesTLS ?? false }
   }
 }
 
-/// What connections to brokers need to be secure. Making one reads every file, so it also serves to find a missing or
-/// wrong one before anything starts.
+/// The security settings of broker connections. The initializer reads every file, so a missing or invalid
+/// file is found before anything starts.
 package struct WireSecurity: Sendable {
-  /// Token, or user and password. Secret.
+  /// A token, or a user and password. Secret.
   let auth: NATSAuth
-  /// The nkey that signs the broker's nonce, with its JWT when there is one.
+  /// The nkey that signs the broker's nonce, with its JWT if there is one.
   let identity: SignedIdentity?
   /// Whether TLS is used even where the URL does not ask for it.
   let enablesTLS: Bool
-  /// The TLS settings; nil when nothing asks for TLS so far.
+  /// The TLS settings; nil when neither the configuration nor a URL asks for TLS.
   let tls: TLSContext?
 
-  /// The TLS files count when `tls` is enabled or one of the brokers' URLs is `tls://`.
+  /// Reads the TLS files when `tls` is enabled or a broker's URL is `tls://`.
   package init(auth: NATSAuth, tls: NATSTLS, servers: [String]) throws(SecurityFileError) {
     self.auth = NATSAuth(token: auth.token, user: auth.user, password: auth.password)
     if let path = auth.credentials {
@@ -72,7 +72,7 @@ package struct WireSecurity: Sendable {
   }
 }
 
-/// A setting that names a file for TLS or credentials.
+/// A setting that names a TLS or credentials file.
 package enum SecurityFileKey: String, Sendable {
   case caFile = "tls.ca_file"
   case certFile = "tls.cert_file"
@@ -81,9 +81,9 @@ package enum SecurityFileKey: String, Sendable {
   case nkey = "auth.nkey"
 }
 
-/// Why a file for TLS or credentials cannot be used. Never holds what is in the file.
+/// The reason why a TLS or credentials file cannot be used. Never contains the file's content.
 package struct SecurityFileError: Error, Sendable, Equatable, CustomStringConvertible {
-  /// The setting that names it, as a scenario spells it.
+  /// The setting that names the file, as spelled in a scenario.
   package let key: SecurityFileKey
   package let path: String
   package let why: String
@@ -94,21 +94,21 @@ package struct SecurityFileError: Error, Sendable, Equatable, CustomStringConver
   }
 }
 
-/// A file of `auth:` or `tls:`.
+/// A file that `auth:` or `tls:` names.
 struct SecurityFile {
-  /// More than any file of keys or certificates has.
+  /// Larger than any real key or certificate file.
   private static let mostBytes = 16 << 20
 
   let key: SecurityFileKey
   let path: String
-  /// What to do when it does not hold what it is to hold.
+  /// The advice to give when the file does not contain what it should.
   let remedy: String
 
   func fault(_ why: String, remedy: String? = nil) -> SecurityFileError {
     SecurityFileError(key: key, path: path, why: why, remedy: remedy ?? self.remedy)
   }
 
-  /// Makes sure that the file is there and can be read.
+  /// Checks that the file exists and is readable.
   func check() throws(SecurityFileError) {
     var facts = stat()
     guard stat(path, &facts) == 0, access(path, R_OK) == 0 else {
@@ -123,7 +123,7 @@ struct SecurityFile {
     }
   }
 
-  /// Those that are not blank, without the space around them.
+  /// The non-blank lines, trimmed.
   func lines() throws(SecurityFileError) -> [String] {
     try check()
     guard let data = FileManager.default.contents(atPath: path) else {

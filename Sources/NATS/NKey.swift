@@ -1,8 +1,8 @@
 import COpenSSL
 import Foundation
 
-/// A user who signs: an nkey, which is an ed25519 key pair as NATS writes it, with a JWT where accounts are managed by
-/// an operator.
+/// A user that signs the broker's nonce: an nkey (an ed25519 key pair in NATS encoding), with a JWT where an
+/// operator manages the accounts.
 struct SignedIdentity: Sendable {
   /// Secret.
   private let seed: [UInt8]
@@ -11,28 +11,28 @@ struct SignedIdentity: Sendable {
   /// Secret.
   let jwt: String?
 
-  /// The identity of a seed file; comments, blank lines and the frame of a credentials file are skipped.
+  /// Reads a seed file; skips comments, blank lines and the frame of a credentials file.
   init(seedFile path: String) throws(SecurityFileError) {
     let file = SecurityFile(
-      key: .nkey, path: path, remedy: "It must hold the seed of a user, as `nk -gen user` writes it.")
+      key: .nkey, path: path, remedy: "It must contain the seed of a user, as `nk -gen user` writes it.")
     guard let seed = try file.lines().first(where: { !$0.hasPrefix("#") && !$0.hasPrefix("-") }) else {
-      throw file.fault("it holds no seed")
+      throw file.fault("it contains no seed")
     }
     try self.init(userSeed: seed, jwt: nil, of: file)
   }
 
-  /// The identity of a credentials file: a JWT and a seed, each in a frame of dashes, as nsc writes them.
+  /// Reads a credentials file: a JWT and a seed, each framed by dashes, as nsc writes them.
   init(credentialsFile path: String) throws(SecurityFileError) {
     let file = SecurityFile(
       key: .credentials, path: path,
-      remedy: "It must hold a user's JWT and seed, as `nsc generate creds` writes them.")
+      remedy: "It must contain a user's JWT and seed, as `nsc generate creds` writes them.")
     let lines = try file.lines()
     func framed(_ name: String) -> String? {
       let begin = lines.firstIndex { $0.hasPrefix("---") && $0.contains("BEGIN \(name)") }
       return begin.flatMap { lines[($0 + 1)...].first }.flatMap { $0.hasPrefix("-") ? nil : $0 }
     }
-    guard let jwt = framed("NATS USER JWT") else { throw file.fault("it holds no user JWT") }
-    guard let seed = framed("USER NKEY SEED") else { throw file.fault("it holds no user nkey seed") }
+    guard let jwt = framed("NATS USER JWT") else { throw file.fault("it contains no user JWT") }
+    guard let seed = framed("USER NKEY SEED") else { throw file.fault("it contains no user nkey seed") }
     try self.init(userSeed: seed, jwt: jwt, of: file)
     let parts = jwt.split(separator: ".", omittingEmptySubsequences: false)
     guard parts.count == 3, let claims = Base64URL.decoded(parts[1]),
@@ -45,12 +45,12 @@ struct SignedIdentity: Sendable {
 
   private init(userSeed text: String, jwt: String?, of file: SecurityFile) throws(SecurityFileError) {
     guard let bytes = Base32.decoded(text) else { throw file.fault("it is not a seed in base32 (SU…)") }
-    guard bytes.count == 36 else { throw file.fault("its seed has not the length of one") }
+    guard bytes.count == 36 else { throw file.fault("its seed has the wrong length") }
     guard bytes.suffix(2) == Self.checksum(bytes.prefix(34)) else {
       throw file.fault("its seed has a wrong checksum")
     }
     guard bytes[0] & 0xf8 == Self.seedPrefix, (bytes[0] & 7) << 5 | bytes[1] >> 3 == Self.userPrefix else {
-      throw file.fault("it holds no seed of a user (SU…)")
+      throw file.fault("it contains no user's seed (SU…)")
     }
     seed = Array(bytes[2..<34])
     let key = Self.key(seed)
@@ -58,14 +58,14 @@ struct SignedIdentity: Sendable {
     var raw = [UInt8](repeating: 0, count: 32)
     var count = raw.count
     guard let key, EVP_PKEY_get_raw_public_key(key, &raw, &count) == 1, count == 32 else {
-      throw file.fault("OpenSSL makes no key of its seed")
+      throw file.fault("OpenSSL cannot make a key from its seed")
     }
     raw.insert(Self.userPrefix, at: 0)
     publicText = Base32.encoded(raw + Self.checksum(raw[...]))
     self.jwt = jwt
   }
 
-  /// The signature of a broker's nonce, as `CONNECT` wants it; nil when OpenSSL fails.
+  /// Signs the broker's nonce for `CONNECT`; nil when OpenSSL fails.
   func signature(of nonce: String) -> String? {
     guard let key = Self.key(seed), let context = EVP_MD_CTX_new() else { return nil }
     defer {
@@ -87,7 +87,7 @@ struct SignedIdentity: Sendable {
 
   private static let (seedPrefix, userPrefix): (UInt8, UInt8) = (18 << 3, 20 << 3)
 
-  /// CRC-16/XMODEM, the low byte first, as nkeys end with it.
+  /// The CRC-16/XMODEM checksum at the end of an nkey, low byte first.
   private static func checksum(_ bytes: ArraySlice<UInt8>) -> ArraySlice<UInt8> {
     var sum: UInt16 = 0
     for byte in bytes {
@@ -98,22 +98,22 @@ struct SignedIdentity: Sendable {
   }
 }
 
-/// Base32 of RFC 4648 without padding, in which nkeys are written.
+/// The encoding of nkeys: base32 (RFC 4648) without padding.
 private enum Base32 {
   private static let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".utf8)
 
-  /// Five bytes make eight characters; only whole fives are written, as a public key of 35 bytes is.
+  /// Encodes five bytes as eight characters and drops an incomplete group; a public key has 35 bytes.
   static func encoded(_ bytes: [UInt8]) -> String {
     String(decoding: regrouped(bytes, of: 8, to: 5).map { alphabet[Int($0)] }, as: UTF8.self)
   }
 
-  /// nil when a character is not of the alphabet.
+  /// nil when the text has a character outside the alphabet.
   static func decoded(_ text: String) -> [UInt8]? {
     let values = text.utf8.map { alphabet.firstIndex(of: $0) }
     return values.contains(nil) ? nil : regrouped(values.map { UInt8($0 ?? 0) }, of: 5, to: 8)
   }
 
-  /// The same bits in groups of another size; those that do not fill a last group are left out.
+  /// Regroups the same bits into groups of another size; an incomplete last group is dropped.
   private static func regrouped(_ groups: [UInt8], of size: Int, to newSize: Int) -> [UInt8] {
     var bits: UInt32 = 0
     var count = 0
@@ -130,7 +130,7 @@ private enum Base32 {
   }
 }
 
-/// Base64 with `-` and `_` and without padding, in which JWTs and signatures are written.
+/// The encoding of JWTs and signatures: base64 with `-` and `_`, without padding.
 private enum Base64URL {
   static func encoded(_ bytes: some Sequence<UInt8>) -> String {
     Data(bytes).base64EncodedString().replacingOccurrences(of: "+", with: "-")

@@ -1,13 +1,13 @@
 import COpenSSL
 import Glibc
 
-/// The TLS settings that connections share: authorities, the client's certificate and key.
+/// The TLS settings that connections share: the CAs, and the client's certificate and key.
 ///
-/// `@unchecked`: OpenSSL counts references to its context and locks it; nothing here changes it once it is made.
+/// `@unchecked`: OpenSSL reference-counts and locks its context, which is never changed after creation.
 final class TLSContext: @unchecked Sendable {
   private let context: OpaquePointer
 
-  /// Reads the files; without a CA file the system's authorities count.
+  /// Reads the files; without a CA file, the system's CAs are trusted.
   init(_ tls: NATSTLS) throws(SecurityFileError) {
     guard let context = SSL_CTX_new(TLS_client_method()),
       SSL_CTX_ctrl(context, SSL_CTRL_SET_MIN_PROTO_VERSION, Int(TLS1_2_VERSION), nil) == 1
@@ -19,19 +19,19 @@ final class TLSContext: @unchecked Sendable {
     self.context = context
     SSL_CTX_set_verify(context, SSL_VERIFY_PEER, nil)
     copenssl_renegotiate_never(context)
-    // A buffer may move, and grow behind what OpenSSL is about to write, between two attempts to write it.
+    // Between two attempts to write the same bytes, the buffer may be moved and appended to.
     let mode = SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER
     SSL_CTX_ctrl(context, SSL_CTRL_MODE, Int(mode), nil)
     SSL_CTX_ctrl(context, SSL_CTRL_SET_SESS_CACHE_MODE, Int(SSL_SESS_CACHE_OFF), nil)
-    // One recv takes many records, not each record's head and body on their own.
+    // Read many records with one recv, instead of each record's header and body separately.
     SSL_CTX_ctrl(context, SSL_CTRL_SET_READ_AHEAD, 1, nil)
     SSL_CTX_set_default_read_buffer_len(context, WireConnection.bufferBytes / 2)
-    // Without this OpenSSL would ask at the terminal for the passphrase of an encrypted key.
+    // Without this callback, OpenSSL would prompt on the terminal for the passphrase of an encrypted key.
     SSL_CTX_set_default_passwd_cb(context) { _, _, _, _ in 0 }
     if let path = tls.caFile {
       try SecurityFile(
-        key: .caFile, path: path, remedy: "It must hold the certificates of the authorities in PEM."
-      ).load("it holds no certificate that can be read") { SSL_CTX_load_verify_file(context, path) }
+        key: .caFile, path: path, remedy: "It must contain the certificates of the authorities in PEM."
+      ).load("it contains no readable certificate") { SSL_CTX_load_verify_file(context, path) }
     } else {
       SSL_CTX_set_default_verify_paths(context)
     }
@@ -47,22 +47,22 @@ final class TLSContext: @unchecked Sendable {
       throw SecurityFileError(
         key: hasKey ? .keyFile : .certFile, path: path,
         why: "`tls.\(hasKey ? "cert" : "key")_file` is not given",
-        remedy: "A certificate and its key are given together.")
+        remedy: "A certificate and its key must be given together.")
     }
     try SecurityFile(
-      key: .certFile, path: certificate, remedy: "It must hold the client's certificate in PEM."
-    ).load("it holds no certificate that can be read") {
+      key: .certFile, path: certificate, remedy: "It must contain the client's certificate in PEM."
+    ).load("it contains no readable certificate") {
       SSL_CTX_use_certificate_chain_file(context, certificate)
     }
     try SecurityFile(
       key: .keyFile, path: key,
-      remedy: "It must hold the key of the client's certificate in PEM, without a passphrase."
-    ).load("it holds no key that can be read, or not that of `tls.cert_file`") {
+      remedy: "It must contain the key of the client's certificate in PEM, without a passphrase."
+    ).load("it contains no readable key, or not that of `tls.cert_file`") {
       SSL_CTX_use_PrivateKey_file(context, key, SSL_FILETYPE_PEM)
     }
   }
 
-  /// The TLS side of a connected socket, which checks that the broker is who the URL says; nil when OpenSSL fails.
+  /// Creates the TLS side of a connected socket and verifies the broker's host name; nil when OpenSSL fails.
   func connection(on socket: Int32, host: String) -> OpaquePointer? {
     guard let tls = SSL_new(context) else { return nil }
     if let method = SocketMethod.shared, let bio = BIO_new(method) {
@@ -83,7 +83,7 @@ final class TLSContext: @unchecked Sendable {
 }
 
 extension SecurityFile {
-  /// Gives the file to OpenSSL, which says 1 when it can use it.
+  /// Loads the file with an OpenSSL call that returns 1 on success.
   fileprivate func load(_ fault: String, _ call: () -> Int32) throws(SecurityFileError) {
     try check()
     ERR_clear_error()
@@ -91,10 +91,10 @@ extension SecurityFile {
   }
 }
 
-/// How OpenSSL reads and writes a socket.
+/// The socket I/O that OpenSSL uses.
 ///
-/// Its own way writes with `write(2)`: a connection that the broker has closed would end the process by SIGPIPE,
-/// and the process may be anybody's who uses the plugin library.
+/// OpenSSL's own socket BIO uses `write(2)`: writing to a connection that the broker has closed would raise
+/// SIGPIPE and end the process, which may be any process that uses the plugin library.
 private enum SocketMethod {
   /// Made once and never changed or freed.
   nonisolated(unsafe) static let shared: OpaquePointer? = {
@@ -113,7 +113,7 @@ private enum SocketMethod {
     return method
   }()
 
-  /// The result of a call, of which OpenSSL is told whether it is to be made again once the socket is ready.
+  /// Returns the result of a socket call, and tells OpenSSL whether to retry once the socket is ready.
   private static func told(_ bio: OpaquePointer?, _ count: Int, _ direction: Int32) -> Int32 {
     BIO_clear_flags(bio, BIO_FLAGS_READ | BIO_FLAGS_WRITE | BIO_FLAGS_SHOULD_RETRY)
     if count < 0, BIO_sock_should_retry(-1) == 1 { BIO_set_flags(bio, direction | BIO_FLAGS_SHOULD_RETRY) }
@@ -130,11 +130,11 @@ private enum SocketMethod {
   }
 }
 
-/// What OpenSSL says went wrong on this thread.
+/// OpenSSL's error queue of the current thread.
 enum OpenSSLError {
   static let remedy = "Check OpenSSL's own configuration."
 
-  /// The first code, and forgets all; the later ones are those of outer calls.
+  /// Returns the first error code and clears the queue; the later codes come from outer calls.
   static func takeCode() -> UInt {
     defer { ERR_clear_error() }
     return ERR_get_error()
@@ -148,9 +148,9 @@ enum OpenSSLError {
   }
 }
 
-/// A connection over TLS: the handshake, and what replaces the plain `send` and `recv`.
+/// TLS connections: the handshake, and the replacements for plain `send` and `recv`.
 extension WireConnection {
-  /// Begins TLS on the socket, after the broker's greeting; throws when OpenSSL cannot.
+  /// Starts TLS on the socket after the broker's `INFO`; throws when OpenSSL cannot.
   func beginTLS() throws(BrokerError) {
     let server = dialer.pointee.current
     guard let context = dialer.pointee.tlsContext(),
@@ -160,7 +160,7 @@ extension WireConnection {
     try shakeHands()
   }
 
-  /// Goes on with the handshake, as far as the socket lets it.
+  /// Continues the handshake as far as the socket allows.
   func shakeHands() throws(BrokerError) {
     guard let tls = state.pointee.tls else { return }
     ERR_clear_error()
@@ -168,7 +168,7 @@ extension WireConnection {
     if outcome == 1 {
       wantRoom(false)
       try introduce()
-      // The broker's first words may have been read together with the end of the handshake.
+      // The broker's first messages may have been read together with the end of the handshake.
       if fill() < 0 { throw closed() }
       try answerGreeting()
       return
@@ -194,7 +194,7 @@ extension WireConnection {
         "Check the `tls:` block and the broker's own.", .tls)
   }
 
-  /// The broker's certificate is not one that we accept.
+  /// The failure for a broker certificate that verification rejects.
   private func distrust(_ verdict: Int) -> BrokerError {
     let reason = X509_verify_cert_error_string(verdict).map { String(cString: $0) } ?? "error \(verdict)"
     let notTrusted = "its certificate is not trusted (\(reason))"
@@ -211,21 +211,21 @@ extension WireConnection {
     }
   }
 
-  /// What the broker objects to; nil when OpenSSL's code is of something else.
+  /// The failure for a TLS alert from the broker; nil when OpenSSL's code is not an alert.
   private func alert(_ code: UInt) -> BrokerError? {
     let reason = OpenSSLError.text(code)
     guard reason.contains(" alert ") else { return nil }
     return failure(
-      "the broker refuses TLS with us (\(reason))",
-      "Check `cert_file` and `key_file` of the `tls:` block: the broker may want a client's certificate by an "
-        + "authority that it knows.", .tls)
+      "the broker refused the TLS connection (\(reason))",
+      "Check `cert_file` and `key_file` of the `tls:` block: the broker may require a client certificate "
+        + "from an authority that it trusts.", .tls)
   }
 
-  /// The broker has closed a connection after its handshake: by TLS 1.3 a client hears only then that its
-  /// certificate is refused. nil when TLS did not end it.
+  /// The failure for a connection that the broker closed after the handshake: with TLS 1.3, a client learns
+  /// only then that its certificate is rejected. nil when TLS did not end the connection.
   func tlsRefusal() -> BrokerError? { alert(state.pointee.tlsError) }
 
-  /// Frees what OpenSSL keeps for the connection.
+  /// Frees OpenSSL's state of the connection.
   func endTLS() {
     if let tls = state.pointee.tls { SSL_free(tls) }
     state.pointee.tls = nil
@@ -233,10 +233,10 @@ extension WireConnection {
     state.pointee.holdsMore = false
   }
 
-  /// `send` over TLS, record by record.
+  /// Replaces `send` over TLS, writing record by record.
   @usableFromInline
   func sendSecured(_ tls: OpaquePointer) -> Sent {
-    // Nothing goes out before the handshake is done, and it tells epoll itself what it waits for.
+    // Nothing is sent before the handshake is done, and the handshake sets its own epoll events.
     guard state.pointee.stage != .securing else { return .some }
     guard unsentBytes > 0 else { return .nothing }
     while unsentBytes > 0 {
@@ -262,8 +262,8 @@ extension WireConnection {
     return .all
   }
 
-  /// `fill` over TLS: reads until the socket has no more or the buffer is full, since epoll does not know what
-  /// OpenSSL has read already. When the buffer was full, `holdsMore` says that there may be more to read.
+  /// Replaces `fill` over TLS. It reads until the socket is drained or the buffer is full, because epoll does
+  /// not report data that OpenSSL has already read. When the buffer is full, `holdsMore` is true.
   @usableFromInline
   func fillSecured(_ tls: OpaquePointer) -> Int {
     let before = state.pointee.input.end
@@ -281,11 +281,11 @@ extension WireConnection {
       }
       switch SSL_get_error(tls, outcome) {
       case SSL_ERROR_WANT_READ: return new
-      // The broker asks for new keys while the socket is full: too rare for a state of its own.
+      // The broker requests a key update while the socket is full: too rare for a state of its own.
       case SSL_ERROR_WANT_WRITE where waitForRoom(milliseconds: 1000): continue
       default:
         noteError()
-        // What came before the end is handled first; the end is found again by the next call.
+        // Handle the bytes before the end first; the next call finds the end again.
         state.pointee.holdsMore = new > 0
         return new > 0 ? new : -1
       }

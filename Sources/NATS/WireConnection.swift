@@ -2,55 +2,55 @@ import CLinux
 import Foundation
 import Glibc
 
-/// How far a connection is.
+/// The stage of a connection.
 package enum WireStage: UInt8, Sendable {
-  /// Waits before it tries to connect again.
+  /// Waiting before the next attempt to connect.
   case resting
   case connecting
-  /// The broker is to greet.
+  /// Waiting for the broker's `INFO`.
   case greeting
   case securing
-  /// The broker has our CONNECT, and is to agree.
+  /// `CONNECT` and `PING` are sent; waiting for the `PONG`.
   case introducing
-  /// The broker has our subscriptions, and is to agree.
+  /// The subscriptions and a `PING` are sent; waiting for the `PONG`.
   case subscribing
   case connected
 }
 
-/// What is known of one connection, at a fixed address; `WireConnection` says what most of it means.
+/// The state of one connection at a fixed address; `WireConnection` documents most of its fields.
 package struct WireState {
   @usableFromInline var socket: Int32 = -1
   @usableFromInline var stage = WireStage.resting
   var stageEnd: UInt64 = 0
-  /// What is to be written.
+  /// The bytes not yet written.
   @usableFromInline var out: WireBuffer
   @usableFromInline var written: UInt64 = 0
   @usableFromInline var waitsForRoom = false
   @usableFromInline var pongsOwed = 0
-  /// PONGs that agreed with a PING of the owner's.
+  /// PONGs that answered the owner's PINGs.
   var pongs = 0
-  /// The PONG that agrees to the subscriptions is still to come, though messages for them have come.
+  /// The PONG that confirms the subscriptions is pending, though messages for them have already arrived.
   var lacksAgreement = false
-  /// Whether what was read is no piece of the protocol.
+  /// Whether the input violated the protocol.
   @usableFromInline var isBroken = false
-  /// Whether the broker has told that it will close the connection (lame duck mode).
+  /// Whether the broker has announced that it will close the connection (lame duck mode).
   @usableFromInline var isEnding = false
-  /// What was read and is not yet handled.
+  /// Bytes read and not yet handled.
   @usableFromInline var input = WireBuffer(capacity: WireConnection.bufferBytes)
-  /// OpenSSL's side of the socket; nil without TLS.
+  /// OpenSSL's state of the socket; nil without TLS.
   @usableFromInline var tls: OpaquePointer?
   @usableFromInline var holdsMore = false
-  /// OpenSSL's code of what ended the connection; 0 when it was nothing of TLS.
+  /// The OpenSSL error code that ended the connection; 0 when TLS did not end it.
   var tlsError: UInt = 0
   @usableFromInline var longestPayload = BrokerInfo.ordinaryPayload
   var reconnects: UInt64 = 0
-  /// Whether it was begun to take another one's place, and how often that came about.
+  /// Whether this connection was started to replace another one, and how often such a replacement succeeded.
   var isSuccessor = false
   var moves: UInt64 = 0
   var rests: UInt64 = 0
 }
 
-/// Bytes on their way: those from `start` to `end` wait.
+/// A buffer; the bytes from `start` to `end` are pending.
 @usableFromInline
 struct WireBuffer {
   @usableFromInline var bytes: UnsafeMutableRawPointer
@@ -68,7 +68,7 @@ struct WireBuffer {
   @inlinable
   mutating func clear() { (start, end) = (0, 0) }
 
-  /// Moves what waits to the front, and grows when there is no room for so many bytes in all.
+  /// Moves the pending bytes to the front, and grows the buffer when `wanted` bytes in total do not fit.
   mutating func makeRoom(_ wanted: Int) {
     let waiting = count
     if wanted > capacity {
@@ -83,33 +83,33 @@ struct WireBuffer {
   }
 }
 
-/// A connection to a broker: one socket that never blocks, a buffer each way. For one thread.
+/// A connection to a broker: one non-blocking socket with a buffer in each direction. For one thread.
 ///
-/// Its owner writes messages into the buffer and sends all that waits at once; what came is read and handled
-/// where it lies. A view: copies share the same connection, which lives until `close`. Memory grows only for a
-/// message that is longer than any before.
+/// The owner writes messages into the output buffer and sends all of it at once; input is parsed and handled
+/// in place. A view: copies share the same connection, which lives until `close`. Memory grows only for a
+/// message longer than any before.
 package struct WireConnection {
   @usableFromInline let state: UnsafeMutablePointer<WireState>
   let dialer: UnsafeMutablePointer<WireDialer>
   package let place: Int
   let epoll: Int32
-  /// Bytes of a buffer, at least.
+  /// The minimum capacity of a buffer, in bytes.
   package static let bufferBytes = 256 << 10
-  /// How often its owner reads in one go while `holdsMore`.
+  /// The maximum number of reads in a row while `holdsMore`.
   package static let mostFills = 16
-  /// More than the payload that a message may have: its headers.
+  /// The allowance for a message's headers, on top of the maximum payload.
   @inlinable static var headerBytes: Int { 64 << 10 }
 
-  /// What the generator's connections are called in the broker's monitoring.
+  /// The name of the generator's connections in the broker's monitoring.
   package static let generatorName = "nylon-bench"
 
-  /// A connection that is not yet made.
+  /// Creates a connection without connecting it.
   ///
   /// - Parameters:
-  ///   - first: the place of the server to begin with: it is not left to chance.
-  ///   - epoll: the set that the socket is put into, with `place` as what the set tells of it; none for an owner
-  ///     that only ever calls `waitForSocket`.
-  ///   - outBytes: bytes that are to have room unsent, at least.
+  ///   - first: the index of the server to try first; the order is never random.
+  ///   - epoll: the epoll set that the socket is added to, with `place` as its event data; -1 for an owner
+  ///     that only calls `waitForSocket`.
+  ///   - outBytes: the minimum capacity for unsent bytes.
   package init(
     to servers: [BrokerServer], first: Int = 0, name: String = generatorName, subscriptions: String = "",
     limitNanoseconds: UInt64 = 5_000_000_000, restNanoseconds: UInt64 = 100_000_000, epoll: Int32 = -1,
@@ -130,8 +130,8 @@ package struct WireConnection {
         }))
   }
 
-  /// One that is to take the place of a connection whose broker is ending, not yet made: `checkTime` begins with the
-  /// server behind that one.
+  /// Creates a connection to replace `other`, whose broker is shutting down. `checkTime` connects it,
+  /// starting with the server after that of `other`.
   package init(after other: WireConnection, subscriptions: String, place: Int) {
     self.place = place
     epoll = other.epoll
@@ -144,10 +144,10 @@ package struct WireConnection {
     dialer.initialize(to: other.dialer.pointee.successor(subscriptions: subscriptions))
   }
 
-  /// Counts what is written from here on.
+  /// Sets the starting value of `written`.
   package func countWritten(from count: UInt64) { state.pointee.written = count }
 
-  /// Closes the socket and gives all memory back; no call may follow.
+  /// Closes the socket and frees all memory; no call may follow.
   package func close() {
     closeSocket()
     state.pointee.out.bytes.deallocate()
@@ -157,43 +157,43 @@ package struct WireConnection {
     dialer.deallocate()
   }
 
-  /// Whether messages go both ways.
+  /// Whether messages can be sent and received.
   @inlinable package var isConnected: Bool { state.pointee.stage == .connected }
-  /// Bytes of a message's payload, at most, as the broker says.
+  /// The maximum payload of a message in bytes, as stated by the broker.
   @inlinable package var longestPayload: Int { state.pointee.longestPayload }
-  /// Bytes that the kernel took so far, over all connections that this one was.
+  /// Bytes that the kernel has accepted so far, including those before a reconnect.
   @inlinable package var written: UInt64 { state.pointee.written }
   @inlinable package var unsentBytes: Int { state.pointee.out.count }
-  /// Whether the kernel takes no more for now; epoll tells when it does.
+  /// Whether the kernel's send buffer is full; epoll reports when there is room.
   @inlinable package var waitsForRoom: Bool { state.pointee.waitsForRoom }
-  /// Whether the broker asked for PONGs that are not yet in the buffer.
+  /// Whether the broker expects PONGs that are not yet in the buffer.
   @inlinable package var owesPongs: Bool { state.pointee.pongsOwed > 0 }
-  /// PINGs of its owner's that the broker has agreed with.
+  /// The owner's PINGs that the broker has answered.
   package var pongs: Int { state.pointee.pongs }
-  /// Whether the broker sent what is no piece of the protocol.
+  /// Whether the broker violated the protocol.
   @inlinable package var isBroken: Bool { state.pointee.isBroken }
-  /// Whether the broker is about to close the connection, and there is another one to go to.
+  /// Whether the broker is about to close the connection and there is another server to move to.
   @inlinable package var isToMove: Bool { state.pointee.isEnding && hasOtherServers }
   @usableFromInline var hasOtherServers: Bool { dialer.pointee.hasOthers }
-  /// How often it took the place of one whose broker was ending.
+  /// How often a connection was replaced because its broker was shutting down.
   package var moves: UInt64 { state.pointee.moves }
-  /// How often it was made again.
+  /// The number of reconnects.
   package var reconnects: UInt64 { state.pointee.reconnects }
-  /// Rests since it was there last: one when it was lost, and one for each time that all brokers were tried since.
+  /// Rests since the connection was last up: one when it was lost, and one after each round over all brokers.
   package var rests: UInt64 { state.pointee.rests }
   /// When the next step of connecting is due, monotonic nanoseconds.
   package var stageEnd: UInt64 { state.pointee.stageEnd }
-  /// What the broker complained of, each once.
+  /// The broker's distinct complaints.
   package var complaints: [String] { dialer.pointee.complaints }
-  /// What the broker said of itself; nil before it did.
+  /// The broker's `INFO`; nil before it arrived.
   package var greeting: BrokerInfo? { dialer.pointee.info }
-  /// Host and port of the server under way, for messages.
+  /// Host and port of the current server, for messages.
   package var server: String { dialer.pointee.current.address.shown }
 
   // MARK: Out
 
-  /// Room for so many bytes behind all that waits; nil when there is none until something was sent. What is
-  /// written there counts with `commit`.
+  /// Reserves `count` bytes after the pending ones; nil when there is no room until something is sent. Call
+  /// `commit` after writing them.
   @inlinable @inline(__always)
   package func reserve(_ count: Int) -> UnsafeMutableRawPointer? {
     if state.pointee.out.end &+ count > state.pointee.out.capacity {
@@ -202,11 +202,11 @@ package struct WireConnection {
     return state.pointee.out.bytes + state.pointee.out.end
   }
 
-  /// So many of the reserved bytes are to be sent.
+  /// Marks `count` of the reserved bytes as ready to send.
   @inlinable @inline(__always)
   package func commit(_ count: Int) { state.pointee.out.end &+= count }
 
-  /// Moves what waits to the buffer's front; an empty buffer grows to what it is to hold.
+  /// Moves the pending bytes to the buffer's front; an empty buffer grows to the size needed.
   @inline(never)
   package func makeRoom(_ count: Int) -> Bool {
     let wanted = unsentBytes + count
@@ -215,7 +215,7 @@ package struct WireConnection {
     return true
   }
 
-  /// Puts a line of the protocol into the buffer; false when it has no room.
+  /// Appends protocol text to the output buffer; false when there is no room.
   @discardableResult
   package func put(_ text: some Collection<UInt8>) -> Bool {
     guard let place = reserve(text.count) else { return false }
@@ -224,10 +224,10 @@ package struct WireConnection {
     return true
   }
 
-  /// How much of the buffer the kernel took; `some` when it takes no more for now, `nothing` when there was nothing.
+  /// The outcome of a send: `some` when the kernel's buffer is full, `nothing` when nothing was pending.
   package enum Sent: Sendable { case nothing, all, some, broken }
 
-  /// Gives the kernel what the buffer holds; when it does not take all, epoll tells of room.
+  /// Sends the pending bytes; when the kernel does not accept all of them, epoll reports when there is room.
   @inlinable
   package func send() -> Sent {
     if state.pointee.pongsOwed > 0 { putPongs() }
@@ -252,7 +252,7 @@ package struct WireConnection {
     return .nothing
   }
 
-  /// Whether epoll is to tell of room in the socket's buffer.
+  /// Sets whether epoll reports room in the socket's send buffer.
   package func wantRoom(_ wants: Bool) {
     guard state.pointee.waitsForRoom != wants else { return }
     state.pointee.waitsForRoom = wants
@@ -271,8 +271,8 @@ package struct WireConnection {
 
   // MARK: In
 
-  /// Reads once; bytes read, 0 when there are none now, -1 when the connection is over. When `holdsMore` is true
-  /// afterwards, handle what came and call again before waiting: epoll does not tell of the rest.
+  /// Reads once. Returns the bytes read, 0 when none are available, or -1 when the connection is over. While
+  /// `holdsMore` is true, handle the input and call again before waiting: epoll does not report the rest.
   @inlinable
   package func fill() -> Int {
     if !hasInput { state.pointee.input.clear() }
@@ -291,12 +291,12 @@ package struct WireConnection {
     }
   }
 
-  /// Whether TLS may hold more than the buffer had room for: only ever after a `fill`.
+  /// Whether TLS may hold bytes that the buffer had no room for; only true after a `fill`.
   @inlinable package var holdsMore: Bool { state.pointee.holdsMore }
 
   @inlinable package var hasInput: Bool { state.pointee.input.count > 0 }
 
-  /// The piece that what was read begins with.
+  /// Parses the first protocol message of the pending input.
   @inlinable @inline(__always)
   package func nextPiece() -> WirePiece {
     WireParser.piece(
@@ -305,12 +305,12 @@ package struct WireConnection {
       longestMessage: state.pointee.longestPayload &+ Self.headerBytes)
   }
 
-  /// Goes on behind a piece; its bytes stay where they are until the next `fill`.
+  /// Skips a parsed message; its bytes stay in place until the next `fill`.
   @inlinable @inline(__always)
   package func consume(_ piece: WirePiece) { state.pointee.input.start &+= piece.byteCount }
 
-  /// The next message, once it is here whole, with all before it handled; nil when there is none, or what comes is
-  /// no piece of the protocol. Then `isBroken` is true, and the owner must give the connection up.
+  /// Returns the next complete message, after handling what precedes it. nil when there is none, or when the
+  /// input violates the protocol: then `isBroken` is true, and the owner must give up the connection.
   @inlinable @inline(__always)
   package func nextMessage(complaint: (String) -> Void = { _ in }) -> WirePiece? {
     while hasInput {
@@ -325,7 +325,7 @@ package struct WireConnection {
     return nil
   }
 
-  /// Handles a piece that is no message; false when nothing can be read behind it.
+  /// Handles a protocol message that is not `MSG` or `HMSG`; false when nothing after it can be parsed yet.
   @usableFromInline @inline(never)
   func handleOther(_ piece: WirePiece) -> Bool {
     switch piece.kind {
@@ -353,11 +353,11 @@ package struct WireConnection {
 
 }
 
-/// How a connection comes about, breaks, and is made again; never waits, but for the first one.
+/// Connecting and reconnecting. Only the first connection blocks.
 extension WireConnection {
   // MARK: The first connection
 
-  /// Tries all servers once; returns when one has taken us. Throws the failure that tells most.
+  /// Tries each server once and returns when one accepts the connection. Throws the most informative failure.
   package func connectFirst() throws(BrokerError) {
     while dial() {
       do throws(BrokerError) {
@@ -376,7 +376,7 @@ extension WireConnection {
         server: "", why: "there is no broker to connect to", remedy: "Check `servers`.")
   }
 
-  /// Waits for the socket, for owners without an epoll set; what it is ready for, nil when the time is over.
+  /// Waits for the socket, for owners without an epoll set. Returns the ready events; nil on a timeout.
   package func waitForSocket(until time: UInt64) -> UInt32? {
     let wantsRoom = state.pointee.stage == .connecting || state.pointee.waitsForRoom
     var entry = pollfd(
@@ -390,7 +390,7 @@ extension WireConnection {
     }
   }
 
-  /// Waits until the kernel takes more, or the connection is over; false when the time is.
+  /// Waits until the kernel accepts more bytes or the connection is over; false on a timeout.
   package func waitForRoom(milliseconds: Int32) -> Bool {
     var entry = pollfd(fd: state.pointee.socket, events: Int16(POLLOUT), revents: 0)
     return Glibc.poll(&entry, 1, milliseconds) > 0
@@ -398,7 +398,7 @@ extension WireConnection {
 
   // MARK: Steps
 
-  /// Begins to connect to the next address that does not fail at once; false when none is left.
+  /// Starts to connect to the next address that does not fail at once; false when none is left.
   private func dial() -> Bool {
     while let address = dialer.pointee.nextAddress() {
       let type = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue) | Int32(SOCK_NONBLOCK.rawValue)
@@ -407,7 +407,7 @@ extension WireConnection {
         dialer.pointee.failed(unreachable(errno))
         continue
       }
-      // What is written goes out at once; a broker that acknowledges nothing for a minute is gone.
+      // Disable Nagle's algorithm, and drop a broker that acknowledges nothing for a minute.
       for (option, value) in [(TCP_NODELAY, 1), (TCP_USER_TIMEOUT, 60_000)] as [(Int32, Int32)] {
         var value = value
         setsockopt(socket, Int32(IPPROTO_TCP), option, &value, socklen_t(MemoryLayout<Int32>.size))
@@ -429,7 +429,7 @@ extension WireConnection {
     return false
   }
 
-  /// Goes on with connecting and greeting, as far as the socket lets it.
+  /// Continues connecting and the handshake as far as the socket allows.
   private func advance(_ events: UInt32) throws(BrokerError) {
     if state.pointee.stage == .connecting {
       var number: Int32 = 0
@@ -448,7 +448,7 @@ extension WireConnection {
     try answerGreeting()
   }
 
-  /// Handles what the broker says until it has agreed to everything.
+  /// Handles the broker's messages until the handshake is complete.
   func answerGreeting() throws(BrokerError) {
     while !isConnected, state.pointee.stage != .securing, hasInput {
       let piece = nextPiece()
@@ -457,7 +457,7 @@ extension WireConnection {
         state.pointee.input.makeRoom(piece.byteCount)
         return
       case .message where state.pointee.stage == .subscribing:
-        // Others send to the subjects already, and the broker delivers before it answers the PING behind the SUB.
+        // Others already publish to these subjects, and the broker delivers before it answers the PING.
         state.pointee.lacksAgreement = true
         try agreed()
         continue
@@ -471,12 +471,12 @@ extension WireConnection {
       consume(piece)
     }
     guard state.pointee.stage == .securing else { return try sendOut() }
-    // Plain text behind the greeting could come from anybody: TLS would not vouch for it.
+    // Plain text after `INFO` could come from anybody: TLS does not authenticate it.
     if hasInput { throw noBroker() }
     try beginTLS()
   }
 
-  /// The broker has greeted: says who we are.
+  /// Handles `INFO`: starts TLS or sends `CONNECT`.
   private func greeted(_ piece: WirePiece) throws(BrokerError) {
     guard let info = piece.info else { throw noBroker() }
     dialer.pointee.info = info
@@ -488,8 +488,8 @@ extension WireConnection {
     }
     guard info.tls_required == true || info.tls_available == true else {
       throw failure(
-        "the broker offers no TLS, which is asked for",
-        "Leave the `tls:` block and `tls://` out, or give the broker a certificate.", .tls)
+        "the broker does not offer TLS, which is required",
+        "Remove the `tls:` block and `tls://`, or give the broker a certificate.", .tls)
     }
     state.pointee.stage = .securing
   }
@@ -504,7 +504,7 @@ extension WireConnection {
     state.pointee.stage = .introducing
   }
 
-  /// The broker has agreed to what was said so far.
+  /// Handles a PONG: the broker has processed everything sent so far.
   private func agreed() throws(BrokerError) {
     switch state.pointee.stage {
     case .introducing:
@@ -526,7 +526,7 @@ extension WireConnection {
 
   // MARK: Later connections
 
-  /// The socket of a connection that is being made is ready; whether it is made now.
+  /// Continues connecting when the socket is ready; true when the connection has just been established.
   package func dialOn(_ events: UInt32) -> Bool {
     do throws(BrokerError) {
       try advance(events)
@@ -540,7 +540,7 @@ extension WireConnection {
     }
   }
 
-  /// Looks whether a stage without a connection is over.
+  /// Ends a stage of connecting whose time is over: reconnects after a rest, or tries the next server.
   package func checkTime() {
     guard kernel_now_ns() >= state.pointee.stageEnd else { return }
     if state.pointee.stage == .resting {
@@ -560,13 +560,13 @@ extension WireConnection {
   private func rest() {
     state.pointee.rests += 1
     state.pointee.stage = .resting
-    // Connections that were lost together do not come back all at once.
+    // Add jitter, so that connections lost together do not all return at once.
     let rest = dialer.pointee.restNanoseconds
     state.pointee.stageEnd = kernel_now_ns() + rest + UInt64.random(in: 0...rest / 5)
   }
 
-  /// Gives the connection up, and with it all that the kernel had not taken. It is made again: with another server at
-  /// once, with the same one after a rest.
+  /// Gives up the connection, including all bytes that the kernel had not accepted. It reconnects to another
+  /// server at once, or to the same one after a rest.
   package func lose() {
     closeSocket()
     dialer.pointee.startBehind()
@@ -576,7 +576,7 @@ extension WireConnection {
 
   func closeSocket() {
     endTLS()
-    // A closed socket leaves its epoll set by itself.
+    // Closing a socket removes it from its epoll set.
     if state.pointee.socket >= 0 { Glibc.close(state.pointee.socket) }
     state.pointee.socket = -1
     state.pointee.stage = .resting
@@ -600,7 +600,7 @@ extension WireConnection {
   private func unreachable(_ number: Int32) -> BrokerError {
     failure(
       number == ECONNREFUSED
-        ? "the connection is refused, nothing listens there" : String(cString: strerror(number)),
+        ? "the connection was refused: nothing is listening there" : String(cString: strerror(number)),
       "Is a broker running there? Start one (nats-server), or leave `servers` empty.")
   }
 
@@ -610,16 +610,16 @@ extension WireConnection {
   }
 
   private func noBroker() -> BrokerError {
-    failure("it does not speak as a NATS server does", Self.isOther, .noBroker)
+    failure("it does not speak the NATS protocol", Self.isOther, .noBroker)
   }
 
   private func refusal(_ words: String) -> BrokerError {
     failure(
-      "the broker refuses us: \(words)", "Check the `auth:` block of the messaging entry.", .credentials,
+      "the broker refused access: \(words)", "Check the `auth:` block of the messaging entry.", .credentials,
       words: words)
   }
 
-  /// A broker may close before its `-ERR` is read.
+  /// The failure for a closed connection; a broker may close it before its `-ERR` is read.
   func closed() -> BrokerError {
     let why = "it closed the connection"
     return tlsRefusal() ?? (greeting?.auth_required == true ? refusal(why) : failure(why, Self.isOther))

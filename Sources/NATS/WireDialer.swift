@@ -1,36 +1,36 @@
 import Foundation
 
-/// Where a connection may go, and what it says there; used only while none is there.
+/// The addresses that a connection tries and what it sends there; used only while it is not connected.
 package struct WireDialer {
-  /// Complaints of the broker that are kept.
+  /// The maximum number of broker complaints that are kept.
   private static let mostComplaints = 4
 
-  /// The client's name, as the broker's monitoring shows it.
+  /// The client name that the broker's monitoring shows.
   let name: String
-  /// The subscriptions' lines, each with its end.
+  /// The `SUB` lines, each with its CR LF.
   let subscriptions: String
-  /// Nanoseconds that connecting and being greeted may take.
+  /// The time limit for connecting and the handshake, in nanoseconds.
   let limitNanoseconds: UInt64
-  /// Nanoseconds to wait after all brokers were tried, or a connection was lost.
+  /// The wait after all brokers were tried or a connection was lost, in nanoseconds.
   let restNanoseconds: UInt64
-  /// All addresses of all servers, the one to begin with first.
+  /// All addresses of all servers, starting with the preferred one.
   let targets: [(server: BrokerServer, family: Int32, bytes: [UInt8])]
-  /// The place where a round begins, and how many were tried in it.
+  /// The index where a round begins, and the number of addresses tried in it.
   private(set) var start = 0
   private(set) var tried = 0
   private(set) var place = 0
-  /// What the broker said of itself, as far as it did.
+  /// The broker's last `INFO`; nil before it arrived.
   var info: BrokerInfo?
-  /// TLS as the system has it, for brokers that require TLS without any settings for it.
+  /// A TLS context with the system's defaults, for brokers that require TLS without settings for it.
   private(set) var plainTLS: TLSContext?
-  /// Why the last round of all servers failed: the one that tells most.
+  /// The most informative failure of the last round over all servers.
   private(set) var failure: BrokerError?
-  /// What the broker complained of, each once.
+  /// The distinct complaints of the broker.
   private(set) var complaints: [String] = []
 
   var current: BrokerServer { targets[place].server }
 
-  /// One for the same servers that begins behind the one under way.
+  /// Returns a dialer for the same servers that starts after the current one.
   func successor(subscriptions: String) -> WireDialer {
     var dialer = WireDialer(
       name: name, subscriptions: subscriptions, limitNanoseconds: limitNanoseconds,
@@ -40,7 +40,7 @@ package struct WireDialer {
     return dialer
   }
 
-  /// The next address to try; nil when all were, and the round begins anew.
+  /// The next address to try; nil when all were tried, after which a new round begins.
   mutating func nextAddress() -> (family: Int32, bytes: [UInt8])? {
     guard tried < targets.count else {
       tried = 0
@@ -53,24 +53,24 @@ package struct WireDialer {
     return (targets[place].family, targets[place].bytes)
   }
 
-  /// The next round begins behind the server under way, and comes to that one last.
+  /// Makes the next round start after the current server and try that one last.
   mutating func startBehind() { (start, tried) = ((place + 1) % max(1, targets.count), 0) }
 
-  /// Whether there is another server than the one under way.
+  /// Whether there is a server other than the current one.
   var hasOthers: Bool { targets.contains { $0.server.address.shown != current.address.shown } }
 
-  /// Notes why the server under way did not take us.
+  /// Records why the connection to the current server failed.
   mutating func failed(_ failure: BrokerError) {
     if failure.kind != .silence || self.failure == nil { self.failure = failure }
   }
 
-  /// Keeps what the broker says, for the error.
+  /// Keeps the broker's complaint for error messages.
   mutating func complain(_ words: String) {
     let sentence = "the broker at \(current.address.shown): \(words)"
     if complaints.count < Self.mostComplaints, !complaints.contains(sentence) { complaints.append(sentence) }
   }
 
-  /// The TLS settings for the server under way; nil when OpenSSL cannot be used.
+  /// The TLS settings for the current server; nil when OpenSSL cannot be used.
   mutating func tlsContext() -> TLSContext? {
     if let context = current.security.tls { return context }
     if plainTLS == nil { plainTLS = try? TLSContext(NATSTLS()) }
@@ -79,13 +79,13 @@ package struct WireDialer {
 }
 
 extension WirePiece {
-  /// What the broker says, without its quotes and without what could command the terminal that it is shown on.
+  /// The broker's text without quotes and without control characters, which could affect a terminal.
   package var text: String {
     let words = String(decoding: payload.prefix(300), as: UTF8.self)
     let shown = words.unicodeScalars.map { $0.properties.generalCategory == .control ? " " : $0 }
     return String(String.UnicodeScalarView(shown)).trimmingCharacters(in: CharacterSet(charactersIn: " '"))
   }
 
-  /// The greeting in it; nil when it cannot be read.
+  /// The decoded `INFO`; nil when it cannot be parsed.
   package var info: BrokerInfo? { try? JSONDecoder().decode(BrokerInfo.self, from: Data(payload)) }
 }

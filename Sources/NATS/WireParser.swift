@@ -1,12 +1,12 @@
 import Glibc
 
-/// What the broker sent, piece by piece, read in place. Pure: bytes in, a piece out, nothing kept. Whatever the bytes
-/// are, it neither reads beyond them nor asks for more than `longestMessage`.
+/// Parses the broker's protocol messages in place. The parser is pure and keeps no state. Whatever the input,
+/// it never reads past the buffer and never asks for more bytes than `longestMessage` needs.
 package enum WireParser {
-  /// Bytes of a line, its end included, at most; the greeting of a large cluster is the longest.
+  /// The maximum length of a line in bytes, including CR LF; a large cluster's `INFO` line is the longest.
   @inlinable package static var longestLine: Int { 64 << 10 }
 
-  /// The first piece of the bytes. `longestMessage` counts the bytes of headers and payload, at most.
+  /// Parses the first protocol message. `longestMessage` limits the bytes of headers and payload together.
   @inlinable @inline(__always)
   package static func piece(_ bytes: UnsafeRawBufferPointer, longestMessage: Int) -> WirePiece {
     guard let start = bytes.baseAddress, bytes.count > 0 else { return .incomplete(needs: 1) }
@@ -22,7 +22,7 @@ package enum WireParser {
     return other(&line, of: bytes, lineLength: length + 1, longestMessage)
   }
 
-  /// No end of a line: more is to come, unless nothing of the broker's begins like this.
+  /// Handles a buffer without a line end: waits for more bytes, unless no protocol message starts like this.
   @usableFromInline @inline(never)
   static func unfinishedLine(_ start: UnsafeRawPointer, count: Int) -> WirePiece {
     guard count < longestLine else { return .broken(.lineTooLong) }
@@ -30,7 +30,7 @@ package enum WireParser {
     return isKnown ? .incomplete(needs: count + 1) : .broken(.unknownWord)
   }
 
-  /// `subject sid [reply] [header bytes] bytes`, then the bytes and an end of line.
+  /// Parses `subject sid [reply] [header bytes] bytes`, followed by the payload and CR LF.
   @inlinable @inline(__always)
   static func message(
     _ line: inout WireLine, of bytes: UnsafeRawBufferPointer, body: Int, withHeader: Bool,
@@ -62,7 +62,7 @@ package enum WireParser {
     return piece
   }
 
-  /// The numbers that end a message's line; nil when a word is in between.
+  /// Parses the sizes at the end of a message's line; nil when another word comes first.
   @inlinable @inline(__always)
   static func sizes(_ line: inout WireLine, withHeader: Bool) -> (header: Int, total: Int)? {
     guard let first = line.number() else { return nil }
@@ -98,33 +98,33 @@ package enum WireParser {
 @inlinable var asciiMessage: StaticString { "MSG " }
 @inlinable var asciiHeaderMessage: StaticString { "HMSG " }
 
-/// One piece of what a broker sends; its parts lie in the bytes that it was read from.
+/// One protocol message from the broker. Its fields point into the buffer it was parsed from.
 package struct WirePiece {
   package enum Kind: UInt8, Sendable {
-    /// `byteCount` bytes in all are needed before there can be a piece.
+    /// More bytes are needed; `byteCount` is the total required.
     case incomplete
     case message, ping, pong, ok
     /// `payload` is JSON.
     case info
-    /// `payload` is what the broker says.
+    /// `payload` is the broker's error text.
     case error
-    /// The bytes are no piece of the protocol, nor begin one.
+    /// The bytes violate the protocol.
     case broken
   }
 
   package var kind: Kind
-  /// Bytes that the piece takes up, or of `incomplete` that are needed.
+  /// The size of the message in bytes; for `incomplete`, the number of bytes needed.
   package var byteCount: Int
   package var fault = WireFault.none
-  /// The subject that a message was published to.
+  /// The subject that the message was published to.
   package var subject = UnsafeRawBufferPointer(start: nil, count: 0)
-  /// The subscription that it came for.
+  /// The id of the subscription that the message was delivered to.
   package var sid = 0
-  /// Where its answer is to go; empty when nobody waits for one.
+  /// The reply subject; empty when no reply is expected.
   package var reply = UnsafeRawBufferPointer(start: nil, count: 0)
   /// Empty for a message without headers.
   package var header = UnsafeRawBufferPointer(start: nil, count: 0)
-  /// A message's bytes, or what `kind` says.
+  /// The message payload, or the content that `kind` documents.
   package var payload = UnsafeRawBufferPointer(start: nil, count: 0)
 
   @inlinable
@@ -142,13 +142,13 @@ package struct WirePiece {
     WirePiece(kind: .broken, byteCount: 0, fault: fault)
   }
 
-  /// Whether the broker found nobody for the request: status 503 and no payload.
+  /// Whether the broker reported "no responders": status 503 without a payload.
   package var isNoResponders: Bool {
     payload.isEmpty && header.count >= 12 && header.prefix(12).elementsEqual("NATS/1.0 503".utf8)
   }
 }
 
-/// How bytes break the protocol.
+/// The ways in which input can violate the protocol.
 package enum WireFault: String, Sendable {
   case none
   case lineEnd = "a line does not end with CR LF"
@@ -159,7 +159,7 @@ package enum WireFault: String, Sendable {
   case messageEnd = "a message does not end where its length says"
 }
 
-/// The words of one line.
+/// A cursor over the words of one line.
 @usableFromInline
 struct WireLine {
   @usableFromInline var at: UnsafeRawPointer
@@ -175,7 +175,7 @@ struct WireLine {
 
   var rest: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: at, count: end - at) }
 
-  /// Steps over a text when the line goes on with it.
+  /// Skips `text` if the line continues with it.
   @inlinable @inline(__always)
   mutating func takes(_ text: StaticString) -> Bool {
     let count = text.utf8CodeUnitCount
@@ -184,7 +184,7 @@ struct WireLine {
     return true
   }
 
-  /// A word and the space behind it, or nil.
+  /// Reads a word and the space after it; nil when there is none.
   @inlinable @inline(__always)
   mutating func word() -> UnsafeRawBufferPointer? {
     guard let stop = memchr(at, Int32(space), end - at) else { return nil }
@@ -194,7 +194,7 @@ struct WireLine {
     return UnsafeRawBufferPointer(start: at, count: count)
   }
 
-  /// A number with a space or the end of the line behind it, or nil.
+  /// Reads a number followed by a space or the end of the line; nil when there is none.
   @inlinable @inline(__always)
   mutating func number() -> Int? {
     var value = 0

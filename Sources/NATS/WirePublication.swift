@@ -1,17 +1,17 @@
 import Glibc
 
-/// A publication as it goes over the wire: `PUB subject 312`, CR LF, the payload, CR LF.
+/// A publication in wire format: `PUB subject 312`, CR LF, the payload, CR LF.
 package enum WirePublication {
-  /// Digits of a number of 64 bits, at most.
+  /// The maximum number of digits of a 64-bit number.
   package static let mostDigits = 20
 
-  /// Bytes that it takes, at most.
+  /// The maximum size in bytes.
   @inlinable @inline(__always)
   package static func byteCount(subject: Int, payload: Int) -> Int {
     4 + subject + 1 + mostDigits + 2 + payload + 2
   }
 
-  /// Writes it; bytes that it takes.
+  /// Writes the publication and returns its size in bytes.
   @inlinable @inline(__always)
   package static func write(
     _ payload: UnsafeRawBufferPointer, to subject: UnsafeRawBufferPointer, at place: UnsafeMutableRawPointer
@@ -30,7 +30,7 @@ package enum WirePublication {
     return end + 2 - place
   }
 
-  /// Writes a number; where it ends.
+  /// Writes a number in decimal and returns the address after it.
   @inlinable @inline(__always)
   package static func decimal(_ number: UInt64, at place: UnsafeMutableRawPointer) -> UnsafeMutableRawPointer
   {

@@ -1,9 +1,9 @@
-// A plugin in Go, in process: the handlers noop, authz and work, each session in a goroutine of its own.
+// An in-process plugin in Go: the handlers noop, authz and work, each session in its own goroutine.
 //
 //	GO111MODULE=off go build -buildmode=c-shared -o plugin-go.so ./plugin
 //
-// The host starts a phase by event_stream, which only passes it to the session's goroutine. A handler's read is a
-// question to the host by the callback; the answer comes by event_stream, with phase 0, while the goroutine waits.
+// The host starts a phase with event_stream, which only passes it to the session's goroutine. A handler reads by
+// calling the callback; the answer arrives through event_stream, with phase 0, while the goroutine waits.
 package main
 
 /*
@@ -44,7 +44,7 @@ const (
 	readRequestMethod    = 209
 )
 
-// errClosed: the session was closed while its handler waited for the host.
+// errClosed means that the session was closed while its handler waited for the host.
 var errClosed = errors.New("session closed")
 
 type answer struct {
@@ -78,7 +78,7 @@ func (s *session) run() {
 	for {
 		select {
 		case phase := <-s.starts:
-			// A session that was closed gets no answer: nobody waits for it any more.
+			// A closed session gets no answer: the host no longer waits for it.
 			ctx := &context{session: s, phase: phase}
 			if s.handler(ctx) == nil {
 				ctx.call(phase, next, nil)
@@ -107,7 +107,7 @@ func (c *context) setResponseHeader(key, value string) {
 	c.call(c.phase, setResponseHeader, headerKeyValue(key, value))
 }
 
-// read asks the host for a text and waits for it.
+// read asks the host for a string and waits for it.
 func (c *context) read(method uint32) (string, error) {
 	c.call(0, method, nil)
 	for {
@@ -122,7 +122,7 @@ func (c *context) read(method uint32) (string, error) {
 	}
 }
 
-// headerKeyValue is the FlatBuffers table HeaderKeyValue {key, value}. Offsets count from where they stand.
+// headerKeyValue is the FlatBuffers table HeaderKeyValue {key, value}. Offsets are relative to their own position.
 func headerKeyValue(key, value string) []byte {
 	padded := func(text string) int { return (4 + len(text) + 1 + 3) &^ 3 }
 	bytes := make([]byte, 24+padded(key)+padded(value))
@@ -131,7 +131,7 @@ func headerKeyValue(key, value string) []byte {
 		copy(bytes[place+4:], text)
 	}
 	binary.LittleEndian.PutUint32(bytes[0:], 12) // the table is 12 bytes from here
-	// The vtable: bytes of itself and of the table, and where key and value stand in the table.
+	// The vtable: the sizes of itself and of the table, and the positions of key and value in the table.
 	copy(bytes[4:], []byte{8, 0, 12, 0, 4, 0, 8, 0})
 	binary.LittleEndian.PutUint32(bytes[12:], 8) // the table: the vtable is 8 bytes before
 	binary.LittleEndian.PutUint32(bytes[16:], 8)
@@ -145,7 +145,7 @@ var handlers = map[string]func(*context) error{"noop": noop, "authz": authz, "wo
 
 func noop(*context) error { return nil }
 
-// authz has two reads, two headers, a log line.
+// authz does two reads, sets two headers and logs a line.
 func authz(c *context) error {
 	switch c.phase {
 	case requestFilter:
@@ -241,7 +241,7 @@ func event_stream(event *C.NylonFfiBuffer) {
 	if s == nil {
 		return
 	}
-	// A host has one phase and one read of a session under way: a full channel means that nobody waits.
+	// A host has one phase and one read of a session in flight: if a channel is full, nobody waits for the event.
 	if event.phase == 0 {
 		select {
 		case s.answers <- answer{uint32(event.method), C.GoBytes(unsafe.Pointer(event.ptr), C.int(event.len))}:
@@ -265,7 +265,7 @@ func close_session_stream(sid C.uint32_t) {
 	}
 }
 
-// Every payload is Go's: there is nothing that the host could give back.
+// Every payload belongs to Go, so the host has nothing to free.
 //
 //export plugin_free
 func plugin_free(*C.uint8_t) {}

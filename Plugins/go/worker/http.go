@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// The FlatBuffers tables of nylon_plugin.fbs that a worker needs, by hand: flatc and the module
-// github.com/google/flatbuffers do the same for all of them. Every offset counts from where it stands.
+// Hand-written code for the FlatBuffers tables of nylon_plugin.fbs that a worker needs; flatc and the module
+// github.com/google/flatbuffers do the same for all tables. Every offset is relative to its own position.
 
 // table is a table in place. Reading past its bytes panics.
 type table struct {
@@ -17,10 +17,11 @@ type table struct {
 func (t table) uint16(place uint32) uint16 { return binary.LittleEndian.Uint16(t.bytes[place:]) }
 func (t table) uint32(place uint32) uint32 { return binary.LittleEndian.Uint32(t.bytes[place:]) }
 
-// follow is where the offset at a place leads.
+// follow resolves the offset at a position.
 func (t table) follow(place uint32) uint32 { return place + t.uint32(place) }
 
-// field is where a field's value stands; 0 when it, or the table, is absent. Fields count from 0, as they are declared.
+// field is the position of a field's value, 0 if the field or the table is absent. Fields are numbered from 0 in the
+// order of their declaration.
 func (t table) field(number uint32) uint32 {
 	if t.bytes == nil {
 		return 0
@@ -68,7 +69,7 @@ func (t table) children(number uint32) []table {
 
 type header struct{ key, value string }
 
-// httpContext is the table NylonHttpContext that came with a request, and the response headers as they are to be.
+// httpContext is the table NylonHttpContext of a request, with the new response headers.
 type httpContext struct {
 	request, response table
 	headers           []header
@@ -97,7 +98,7 @@ func (c *httpContext) status() uint16 {
 	return 200
 }
 
-// setResponseHeader replaces the header, whatever the case of its name.
+// setResponseHeader replaces the header, ignoring the case of its name.
 func (c *httpContext) setResponseHeader(key, value string) {
 	kept := c.headers[:0]
 	for _, header := range c.headers {
@@ -108,7 +109,7 @@ func (c *httpContext) setResponseHeader(key, value string) {
 	c.headers = append(kept, header{key, value})
 }
 
-// changes is the table NylonHttpContext with the response headers, which are always a full new list.
+// changes is the table NylonHttpContext with the response headers, which are always a complete new list.
 func (c *httpContext) changes() []byte {
 	var w writer
 	root := w.offset()
@@ -128,33 +129,33 @@ func (c *httpContext) changes() []byte {
 	return w
 }
 
-// writer writes parents before their children, whose offsets are filled in when they come.
+// writer writes parents before their children, and fills in an offset when its child is written.
 type writer []byte
 
 func (w *writer) uint32(number uint32) { *w = binary.LittleEndian.AppendUint32(*w, number) }
 
-// offset leaves room for an offset; its place.
+// offset reserves space for an offset and returns its position.
 func (w *writer) offset() int {
 	w.uint32(0)
 	return len(*w) - 4
 }
 
-// point lets the offset at a place lead to what comes next.
+// point makes the offset at a position refer to whatever is written next.
 func (w writer) point(place int) { binary.LittleEndian.PutUint32(w[place:], uint32(len(w)-place)) }
 
-// table writes a vtable and its table, whose first two fields stand so many bytes from its start, 0 for an absent one,
-// and lets the offset at a place lead to it; the place of the second field.
+// table writes a vtable and its table, whose first two fields are at the given distances from its start, 0 for an
+// absent one. It makes the offset at a position refer to the table, and returns the position of the second field.
 func (w *writer) table(from int, first, second byte) int {
 	*w = append(*w, 8, 0, second+4, 0, first, 0, second, 0)
 	w.point(from)
-	w.uint32(8) // the vtable is so many bytes before
+	w.uint32(8) // distance back to the vtable
 	for bytes := byte(4); bytes <= second; bytes += 4 {
 		w.offset()
 	}
 	return len(*w) - 4
 }
 
-// text writes a string and lets the offset at a place lead to it.
+// text writes a string and makes the offset at a position refer to it.
 func (w *writer) text(from int, text string) {
 	w.point(from)
 	w.uint32(uint32(len(text)))

@@ -4,7 +4,7 @@
 //	go mod init worker && go mod tidy && go build -o worker-go .                with Go's modules
 //	worker-go PLUGIN [PREFIX]     the broker, group and credentials come from the environment, see docs/plugins.md
 //
-// nats.go runs each subscription's handler in a goroutine of its own, so the four phases run side by side.
+// nats.go runs each subscription's handler in its own goroutine, so the four phases run concurrently.
 package main
 
 import (
@@ -35,7 +35,7 @@ var phaseNames = [...]string{
 
 // request is what the host publishes.
 type request struct {
-	RequestID interface{}       `msgpack:"request_id"` // a text or 16 bytes, echoed with its type
+	RequestID interface{}       `msgpack:"request_id"` // a string or 16 bytes, echoed with its type
 	SessionID uint32            `msgpack:"session_id"`
 	Timestamp int64             `msgpack:"timestamp"` // Unix milliseconds
 	Data      []byte            `msgpack:"data"`
@@ -70,7 +70,7 @@ var handlers = map[string]func(*context){"noop": noop, "authz": authz, "work": w
 
 func noop(*context) {}
 
-// authz has two reads, two headers, a log line.
+// authz does two reads, sets two headers and logs a line.
 func authz(c *context) {
 	switch c.phase {
 	case requestFilter:
@@ -100,7 +100,7 @@ type line struct {
 	durationMilliseconds int64
 }
 
-// log has the last lines of the access log, in memory. Only the goroutine of the phase logging writes them.
+// log has the last lines of the access log, in memory. Only the goroutine of the logging phase writes them.
 type log struct {
 	lines [1024]line
 	count int
@@ -124,9 +124,9 @@ func initialize(configJSON []byte) error {
 	return nil
 }
 
-// run runs the request's handler; the table of what it changed, nil when that is nothing.
+// run runs the request's handler and returns the table of its changes, nil if there are none.
 func run(phase int, request *request) (changes []byte, err error) {
-	// Data that is no table ends in a panic.
+	// Reading data that is not a table panics.
 	defer func() {
 		if cause := recover(); cause != nil {
 			err = fmt.Errorf("request: %v", cause)
@@ -223,7 +223,7 @@ func serve(plugin, prefix string) error {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
 	<-signals
-	// Finishes what has come.
+	// Finishes the received requests.
 	if err := connection.Drain(); err != nil {
 		return err
 	}

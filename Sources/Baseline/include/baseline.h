@@ -1,8 +1,8 @@
-/* What the engine is compared with: the least code that does the same work.
+/* The baselines of the engine: the least code that does the same work.
  *
  * A loop in C over a plugin's event_stream, and a client and an echo worker that speak the NATS
  * protocol over bare sockets, with the same clock reads, the same histogram arithmetic and the same
- * bytes, and without what else a real host needs. And a client on libnats, as a peer. */
+ * bytes, but without the other work of a real host. Also a client on libnats, as a peer. */
 #ifndef NYLON_BASELINE_H
 #define NYLON_BASELINE_H
 
@@ -10,9 +10,9 @@
 
 #include "nylon_abi.h"
 
-/* What a bare loop measured. */
+/* The measurement of a bare loop. */
 typedef struct BaselineResult {
-  uint64_t count;      /* phase requests, or requests and replies */
+  uint64_t count;      /* phase requests, or pairs of request and reply */
   uint64_t elapsed_ns; /* of the measured time */
   uint64_t p50_ns;     /* of one of them */
 } BaselineResult;
@@ -24,23 +24,23 @@ typedef struct BaselinePlugin {
   NylonCloseSessionStream close;
 } BaselinePlugin;
 
-/* Starts phases one after the other for duration_ns; each is answered inside event_stream.
+/* Starts phases one after another for duration_ns; each is answered inside event_stream.
  * 0, or -1 when an answer is missing. */
 int baseline_ffi_loop(BaselinePlugin plugin, uint64_t duration_ns, BaselineResult *result);
 
-/* The same with a plugin that answers from another thread: `in_flight` sessions, answers through
- * one queue with a lock, waited for by spinning and then sleeping. */
+/* The same with a plugin that answers from another thread: `in_flight` sessions, whose answers go
+ * through one queue with a lock and a condition variable. */
 int baseline_ffi_queue(BaselinePlugin plugin, uint32_t in_flight, uint64_t duration_ns, BaselineResult *result);
 
 /* Sleeps (clock_nanosleep) until each of these times, ns after the start, and starts a phase that is
- * answered inside event_stream; *p99_ns is how late the starts were. 0, or -1 when an answer is
- * missing. */
+ * answered inside event_stream; *p99_ns is the p99 of the starts' lateness. 0, or -1 when an answer
+ * is missing. */
 int baseline_pacing(BaselinePlugin plugin, const uint64_t *times, uint64_t count, uint64_t *p99_ns);
 
-/* in_flight requests of these bytes, kept under way on one connection for duration_ns after warmup_ns. */
+/* in_flight requests with these bytes, kept in flight on one connection for duration_ns after warmup_ns. */
 typedef struct BaselineLoad {
   uint16_t port;     /* of 127.0.0.1 */
-  const char *token; /* of the broker; empty when it asks for none */
+  const char *token; /* of the broker; empty if it needs none */
   const char *subject;
   const uint8_t *request;
   uint32_t length, in_flight;
@@ -49,8 +49,8 @@ typedef struct BaselineLoad {
 
 /* Over a bare socket. 0, or -errno. */
 int baseline_nats_client(const BaselineLoad *load, BaselineResult *result);
-/* The same on libnats, driven as well as its public interface allows: on an event loop, without threads
- * of libnats on the way. */
+/* The same on libnats, used as efficiently as its public interface allows: on an event loop, without
+ * libnats threads on the path. */
 int baseline_libnats_tuned(const BaselineLoad *load, BaselineResult *result);
 /* The same on libnats with its defaults: a thread that sleeps 1 ms before it writes. */
 int baseline_libnats_defaults(const BaselineLoad *load, BaselineResult *result);
@@ -59,7 +59,7 @@ int baseline_libnats_defaults(const BaselineLoad *load, BaselineResult *result);
  * request_id copied from the request. 0, or -errno. */
 int baseline_nats_worker(uint16_t port, const char *token, const char *subject, const char *group);
 
-/* Nanoseconds of a clock read, the mean of many. */
+/* The mean time of a clock read, in nanoseconds. */
 double baseline_clock_ns(void);
 
 #endif

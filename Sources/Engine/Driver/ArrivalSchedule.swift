@@ -1,24 +1,24 @@
 import Foundation
 import Scenario
 
-/// When the requests of an open load or a ramp are wanted: a pure sequence of times.
+/// The intended times of the requests of an open load or a ramp: a pure sequence.
 ///
-/// Several threads share a rate: each has its own schedule at its part of the rate. Poisson
-/// arrivals of all threads together are Poisson again; uniform ones interleave.
+/// When several threads share a rate, each has its own schedule at its share of the rate. The Poisson
+/// arrivals of all threads together are Poisson again; uniform arrivals interleave.
 package struct ArrivalSchedule: Sendable {
   private let meanGapNanoseconds: Double
   private let arrivals: Arrivals
   private var random: SplitMix64
   private var exactNanoseconds: Double
-  /// Nil where the rate stays as it is.
+  /// nil when the rate is constant.
   private var ramp: RampClock?
 
-  /// A schedule that starts at 0.
+  /// Creates a schedule that starts at 0.
   ///
   /// - Parameters:
-  ///   - ratePerSecond: requests a second of all threads together.
-  ///   - thread: which thread's part, from 0.
-  ///   - threads: how many share the rate.
+  ///   - ratePerSecond: the total rate of all threads, in requests per second.
+  ///   - thread: the index of this schedule's thread, from 0.
+  ///   - threads: the number of threads that share the rate.
   package init(
     ratePerSecond: Double, arrivals: Arrivals, seed: UInt64, thread: Int = 0, threads: Int = 1
   ) {
@@ -26,11 +26,11 @@ package struct ArrivalSchedule: Sendable {
     meanGapNanoseconds = gap * Double(threads)
     self.arrivals = arrivals
     random = SplitMix64(seed: seed &+ UInt64(thread) &* 0x9E37_79B9)
-    // next() adds a gap before it answers, so uniform starts one gap early.
+    // next() adds a gap before it returns, so a uniform schedule starts one gap early.
     exactNanoseconds = arrivals == .uniform ? gap * Double(thread) - meanGapNanoseconds : 0
   }
 
-  /// The schedule of a load whose warm-up takes so many seconds; nil for a closed one, which has none.
+  /// Creates the schedule of a load with a warm-up; nil for a closed load, which has no schedule.
   package init?(
     _ load: LoadShape, warmupSeconds: Double, seed: UInt64, thread: Int = 0, threads: Int = 1
   ) {
@@ -56,19 +56,19 @@ package struct ArrivalSchedule: Sendable {
       exactNanoseconds -= log(Double((random.next() >> 11) + 1) * 0x1p-53) * meanGapNanoseconds
     }
     guard let ramp else {
-      // The first uniform one may lie a rounding error below 0.
+      // A rounding error may put the first uniform arrival below 0.
       return UInt64(exactNanoseconds)
     }
-    // Rounded, since a time that is to be the end of the ramp must not come before it.
+    // Rounded, so that a time at the end of the ramp does not fall before it.
     return UInt64(ramp.time(exactNanoseconds).rounded())
   }
 }
 
-/// The next times of a schedule, drawn many at a time: one after the other, each draw would wait for the clock reads
-/// between them, and take three times as long. Most are drawn while no request is due, so that they delay none.
+/// A queue of the schedule's next times, drawn in batches: single draws, each waiting for a clock read, would
+/// take three times as long. Most draws happen while no request is due, so that they delay none.
 struct DrawnArrivals {
   private var schedule: ArrivalSchedule
-  /// What the schedule's times count from.
+  /// The origin of the schedule's times.
   private let start: UInt64
   private let places: UnsafeMutablePointer<UInt64>
   private var drawnCount = 0
@@ -96,7 +96,7 @@ struct DrawnArrivals {
     return places[takenCount & (Self.capacity - 1)]
   }
 
-  /// Draws some for later, where there is room for them.
+  /// Draws a few times in advance, if there is room.
   @inline(__always)
   mutating func drawAhead() {
     if drawnCount &- takenCount <= Self.capacity - Self.ahead { draw(Self.ahead) }
@@ -111,18 +111,18 @@ struct DrawnArrivals {
   }
 }
 
-/// The time at which a rising rate has brought as many requests as its first rate would have brought until another time.
+/// Maps a time at the ramp's initial rate to the time at which the ramp has sent the same number of requests.
 ///
-/// This change of time makes the arrivals of an even rate those of the ramp, uniform and Poisson ones alike: the
-/// cumulative rate is a parabola, of which this is the inverse (Çinlar, Introduction to Stochastic Processes, 4.7).
+/// This change of time turns arrivals at a constant rate, uniform or Poisson, into those of the ramp: it is
+/// the inverse of the cumulative rate, a parabola (Çinlar, Introduction to Stochastic Processes, 4.7).
 struct RampClock: Sendable {
   /// When the rate begins to rise, nanoseconds.
   private let start: Double
   private let length: Double
-  /// By which share of the first rate it rises in a nanosecond.
+  /// The rise per nanosecond, as a share of the initial rate.
   private let growth: Double
   private let lastOverFirst: Double
-  /// How long the first rate would take for the requests of the whole ramp.
+  /// The time that the initial rate would take for all requests of the ramp.
   private let evenLength: Double
 
   init(_ ramp: Ramp, startNanoseconds: Double) {
@@ -138,7 +138,7 @@ struct RampClock: Sendable {
     let past = even - start
     guard past > 0 else { return even }
     guard past < evenLength else { return start + length + (past - evenLength) / lastOverFirst }
-    // past = t + growth t² / 2, in the form that does not lose digits where the rate hardly rises.
+    // past = t + growth t² / 2, in a form that keeps precision when the rate hardly rises.
     return start + 2 * past / (1 + (1 + 2 * growth * past).squareRoot())
   }
 }
@@ -148,7 +148,7 @@ struct RampClock: Sendable {
 package struct SplitMix64: RandomNumberGenerator, Sendable {
   var state: UInt64
 
-  /// A generator; equal seeds give equal numbers.
+  /// Creates a generator; equal seeds give equal numbers.
   package init(seed: UInt64) { state = seed }
 
   /// The next 64 bits.

@@ -1,15 +1,14 @@
 import Nylon
 import Scenario
 
-/// The way of requests that pass two plugins phase by phase: first one in this process, then a pool of workers.
+/// The transport for requests that pass two plugins in each phase: one in this process, then a worker pool.
 ///
-/// Of the driver's steps the even ones are the plugin's and the odd ones the pool's. Both put ends of phases into the
-/// same ring.
+/// The driver's even steps belong to the plugin, the odd ones to the pool. Both push phase ends to one ring.
 final class HybridTransport: SessionTransport {
   let completions: CompletionRing
   private let plugin: FFITransport
   private let pool: NATSTransport
-  /// Whether the phase of each slot is the plugin's.
+  /// Whether each slot's current phase is in the plugin.
   private let isInPlugin: UnsafeMutablePointer<Bool>
 
   private init(_ plugin: FFITransport, _ pool: NATSTransport) {
@@ -17,13 +16,13 @@ final class HybridTransport: SessionTransport {
     completions = pool.completions
     isInPlugin = .allocate(capacity: pool.slotCount)
     isInPlugin.initialize(repeating: false, count: pool.slotCount)
-    // One wait for both: the plugin's threads wake it as the pool's sockets do.
+    // Wait for both at once: the plugin's threads wake the wait just like the pool's sockets.
     plugin.wake(through: pool.makeWakeDescriptor())
   }
 
   deinit { isInPlugin.deallocate() }
 
-  /// The transports of all load threads; the plugin is loaded and initialised, the pools are connected.
+  /// Creates the transports of all load threads; the plugin is initialized and the pools are connected.
   static func make(
     order: LoadOrder, _ first: PrecedingPlugin, _ library: PluginLibrary, pools: [NATSTransport],
     area: RecordingArea
@@ -36,7 +35,7 @@ final class HybridTransport: SessionTransport {
 
   static func run(_ driver: LoadDriver<HybridTransport>) { driver.run() }
 
-  /// The plugin's steps say so themselves.
+  /// False: the plugin's steps set `isInProcess` themselves.
   var isInProcess: Bool { false }
   static let hasRequestIDs = true
   func requestID(slot: Int) -> RequestWords { pool.requestID(slot: slot) }
@@ -64,7 +63,7 @@ final class HybridTransport: SessionTransport {
   }
 
   func poll(until time: UInt64) {
-    // What the plugin's phases were followed by is sent, even where its next calls leave nothing to wait for.
+    // Flush the requests that follow the plugin's phases, even when more of its calls are already pending.
     pool.flush()
     plugin.poll(in: { pool.poll(until: time) })
   }

@@ -3,30 +3,30 @@ import Scenario
 
 /// The times of one load, monotonic nanoseconds.
 struct LoadWindow: Sendable {
-  /// The first request.
+  /// The start of the load.
   var start: UInt64
-  /// From here on requests are measured.
+  /// Requests from this time on are measured.
   var measureStart: UInt64
-  /// From here on no request starts.
+  /// No request starts from this time on.
   var measureEnd: UInt64
-  /// From here on nothing is waited for.
+  /// The maximum time to wait for answers after `measureEnd`.
   var drainNanoseconds: UInt64
 }
 
-/// A phase as the driver needs it. The response body filter has a step for each chunk of the body, and before the
-/// first phase there may be steps that begin the session.
+/// A phase as the driver executes it. The response body filter has one step per body chunk, and steps that
+/// begin the session may precede the first phase.
 struct PhaseStep: Sendable {
-  /// Nanoseconds until a timeout.
+  /// The timeout, nanoseconds.
   var timeout: UInt64
-  /// Where it is recorded, 1 for the first phase.
+  /// The scope that records the step; 1 for the first phase.
   var scope: Int
   var phase: Phase
-  /// Which chunk of the response's body it is for.
+  /// The index of the response body's chunk.
   var chunk: Int
   var policy: PhasePolicy
-  /// Whether it only begins the session, which is as good without it.
+  /// Whether the step only begins the session; its failure does not fail the session.
   var isInitialization = false
-  /// Whether it is of a plugin in this process that the requests of a pool pass first.
+  /// Whether the step belongs to a plugin in this process that a pool's requests pass first.
   var isInProcess = false
 
   /// The steps of a session.
@@ -45,7 +45,7 @@ struct PhaseStep: Sendable {
     return initialization(of: order.target) + phases
   }
 
-  /// The steps of the plugin that a pool's requests pass first, recorded behind the pool's.
+  /// The steps of the plugin that a pool's requests pass first; their scopes follow the pool's.
   static func steps(of plugin: PrecedingPlugin, _ phases: [Phase]) -> [PhaseStep] {
     phases.enumerated().map { place, phase in
       let policy = plugin.policies[phase] ?? .standard(for: phase)
@@ -56,8 +56,8 @@ struct PhaseStep: Sendable {
     }
   }
 
-  /// The `initialize` requests with which Nylon's own host begins a session, one for each phase there is. Whatever
-  /// becomes of one, the next step follows.
+  /// The `initialize` requests with which Nylon's own host begins a session, one for each phase of a session.
+  /// The next step follows whatever their outcome.
   private static func initialization(of target: Target) -> [PhaseStep] {
     guard case .nats(let spec) = target.transport, target.host == .nylon else { return [] }
     var policy = PhasePolicy.standard(for: .logging)
@@ -70,7 +70,7 @@ struct PhaseStep: Sendable {
     }
   }
 
-  /// Nanoseconds to wait before an attempt: exponential, capped.
+  /// The wait before an attempt, nanoseconds: exponential, with a maximum.
   func backoff(beforeAttempt attempt: Int) -> UInt64 {
     var wait = policy.backoffFirstMilliseconds
     for _ in 2..<max(2, attempt) where wait < policy.backoffMostMilliseconds { wait *= 2 }
@@ -78,35 +78,35 @@ struct PhaseStep: Sendable {
   }
 }
 
-/// What changes in a driver while its load runs.
+/// The driver's mutable state while its load runs.
 struct DriverState {
   var window: LoadWindow
   var freeHead = 0
   var freeCount: Int
-  /// When the requests of an open loop are wanted; nil in a closed one.
+  /// The intended times of an open loop's requests; nil in a closed loop.
   var arrivals: DrawnArrivals?
   var nextArrival = UInt64.max
   var nextCheck: UInt64 = 0
   var nextSweep: UInt64 = 0
   var windowIndex = 0
   var windowLimit: UInt64
-  /// An answer that comes later than this ends a gap, which may be a stall.
+  /// The time after which the next answer ends a gap, which may be a stall.
   var gapLimit: UInt64
-  /// The service time of the slowest phase that was answered so far.
+  /// The service time of the slowest answered phase so far.
   var slowestAnswer: UInt64 = 0
-  /// Every request so far was answered, so that nothing is waited for.
+  /// Whether all requests so far were answered, so that none is pending.
   var isQuiet = true
 }
 
-/// Drives sessions through a transport on one thread, and records.
+/// Drives sessions through a transport on one thread, and records their results.
 ///
-/// The closed loop keeps every slot busy; the open loop starts a session when the schedule wants
-/// it, in a free slot. Everything is allocated in `init`; `run` does not allocate.
+/// The closed loop keeps every slot busy; the open loop starts a session in a free slot at its scheduled
+/// time. Everything is allocated in `init`; `run` does not allocate.
 final class LoadDriver<Transport: SessionTransport> {
   let transport: Transport
   let hasOwnClock: Bool
-  /// Whether the end of a phase that was seen inside its start is when the next phase starts: nothing lies between
-  /// them but recording, and a clock read takes longer than that.
+  /// Whether the end time of a phase that completed inside its start call is used as the next phase's start
+  /// time: only recording happens in between, and a clock read takes longer than that.
   let chainsPhases: Bool
   let completions: CompletionRing
   let recorder: ThreadRecorder
@@ -116,26 +116,26 @@ final class LoadDriver<Transport: SessionTransport> {
   let slotCount: Int
   let area: RecordingArea
   let overflow: OverflowPolicy
-  /// What changes while the load runs. In raw memory, where no access is checked.
+  /// In raw memory, which avoids exclusivity checks.
   let state: UnsafeMutablePointer<DriverState>
   let isOpen: Bool
-  /// Free slots as a ring, so that all are used alike: a slot has only so many session ids.
+  /// A ring of free slots, so that all are used equally: the session ids of a slot are limited.
   let free: UnsafeMutablePointer<Int32>
-  /// How many times in a row a slot is used while others are free: its memory is in the cache then. Behind NATS a slot
-  /// rests instead, so that a reply that comes twice is known.
+  /// How many times in a row a slot is reused while others are free, which keeps its memory in the cache.
+  /// Over NATS, a slot rests instead, so that a duplicate reply can be recognized.
   let usesInRow: UInt16
   let shortestTimeout: UInt64
   let windowNanoseconds: UInt64
-  /// A time without an answer that is longer may be a stall.
+  /// A longer time without an answer may be a stall.
   let stallNanoseconds: UInt64
-  /// One that is longer is looked at.
+  /// A longer time without an answer is examined.
   let gapNanoseconds: UInt64
-  /// Where each phase request is noted; nil where that is not asked for.
+  /// The ledger of phase requests; nil when none is requested.
   let ledger: ThreadLedger?
 
-  /// A driver of `slotCount` slots; `schedule` is nil in a closed loop.
+  /// Creates a driver with `slotCount` slots; `schedule` is nil in a closed loop.
   ///
-  /// - Parameter keepsGaps: whether each window's longest time without an answer is kept.
+  /// - Parameter keepsGaps: whether to keep each window's longest time without an answer.
   init(
     transport: Transport, steps: [PhaseStep], slotCount: Int, schedule: ArrivalSchedule?,
     overflow: OverflowPolicy, window: LoadWindow, area: RecordingArea, thread: Int, keepsGaps: Bool = false,
@@ -146,7 +146,7 @@ final class LoadDriver<Transport: SessionTransport> {
     hasOwnClock = Transport.hasOwnClock
     completions = transport.completions
     recorder = area.threadRecorder(thread)
-    // The parts of a phase are stamped where they happen, so its start is read there, too.
+    // A phase's parts are stamped where they happen, so its start must be read there, too.
     chainsPhases = transport.isInProcess && !Transport.hasOwnClock && recorder.partCount == 0
     self.area = area
     self.overflow = overflow
@@ -182,7 +182,7 @@ final class LoadDriver<Transport: SessionTransport> {
     free.deallocate()
   }
 
-  /// Runs the load: warm-up, measured time, drain. Returns when all is recorded.
+  /// Runs the load: warm-up, measured time, drain. Returns when everything is recorded.
   func run() {
     while time() < state.pointee.window.start { transport.poll(until: state.pointee.window.start) }
     if isOpen { advanceArrival() }
@@ -209,7 +209,7 @@ final class LoadDriver<Transport: SessionTransport> {
     transport.tally()
   }
 
-  /// The target answered a phase that took so long from being sent.
+  /// Records that the target answered a phase `service` nanoseconds after it was sent.
   @inline(__always)
   func noteAnswer(at done: UInt64, took service: UInt64) {
     if done > state.pointee.gapLimit { noteGap(until: done) }
@@ -217,7 +217,7 @@ final class LoadDriver<Transport: SessionTransport> {
     state.pointee.gapLimit = done &+ gapNanoseconds
   }
 
-  /// Nothing was answered from the last answer until `end`; kept when it is the longest of its window, or the longest
+  /// Records the gap from the last answer until `end`, if it is the longest of its window or the longest
   /// stall so far.
   @inline(never)
   func noteGap(until end: UInt64) {
@@ -228,7 +228,7 @@ final class LoadDriver<Transport: SessionTransport> {
       slowestBefore: state.pointee.slowestAnswer)
     guard stall.nanoseconds > gapNanoseconds else { return }
     recorder.noteGap(stall)
-    // Without an answer before, nobody knows how long this target takes.
+    // Without an earlier answer, the target's usual answer time is unknown.
     guard stall.nanoseconds > stallNanoseconds, stall.slowestBefore > 0,
       stall.nanoseconds / Stall.leastTimesSlowest > stall.slowestBefore,
       stall.nanoseconds > recorder.stall.pointee.nanoseconds
@@ -236,11 +236,11 @@ final class LoadDriver<Transport: SessionTransport> {
     recorder.stall.pointee = stall
   }
 
-  /// Now, nanoseconds.
+  /// The current time, nanoseconds.
   @inline(__always)
   func time() -> UInt64 { hasOwnClock ? transport.now() : MonotonicClock.nanoseconds }
 
-  /// A request is about to be sent: from now on an answer is waited for.
+  /// Starts to watch for gaps, because a request is about to be sent.
   @inline(__always)
   func endQuiet(at now: UInt64) {
     guard state.pointee.isQuiet else { return }
@@ -258,7 +258,7 @@ final class LoadDriver<Transport: SessionTransport> {
 
   @inline(__always)
   func takeCompletions(afterStart: Bool = false) {
-    // Whether the next completion was made by what was done last.
+    // Whether the next completion was caused by the last action.
     var isFresh = afterStart && chainsPhases
     while let completion = completions.pop() {
       let isOnly = completions.isEmpty
@@ -268,21 +268,21 @@ final class LoadDriver<Transport: SessionTransport> {
     }
   }
 
-  /// Takes the ends that are there already and no more, so that a plugin that answers within each
-  /// call comes to an end too.
+  /// Handles only the completions that are already pending, so that this ends even when a plugin answers
+  /// within each call.
   func takePending() {
     for _ in 0..<completions.count {
       if let completion = completions.pop() { complete(completion, isFresh: false) }
     }
   }
 
-  /// Timeouts, retries that are due, and the end of the load; at least every 10 ms.
+  /// Handles timeouts, due retries and the end of the load; called at least every 10 ms.
   func check(at now: UInt64) {
     if area.measureEnd < state.pointee.window.measureEnd { state.pointee.window.measureEnd = area.measureEnd }
     if now >= state.pointee.nextSweep { sweep(at: now) }
     if !isOpen, now < state.pointee.window.measureEnd, state.pointee.freeCount > 0 {
       endQuiet(at: now)
-      // A slot whose plugin refuses is free again, and waits for the next round: refusals never loop here.
+      // A slot whose session is refused is free again and waits for the next round: refusals cannot loop.
       for _ in 0..<state.pointee.freeCount { begin(slot: takeFree(), intended: nil, at: time()) }
     }
     state.pointee.nextCheck = min(state.pointee.nextSweep, now + 10_000_000)
@@ -306,16 +306,16 @@ final class LoadDriver<Transport: SessionTransport> {
     return time
   }
 
-  /// Starts the requests that the schedule wants by now; those of a long backlog in several turns,
-  /// because a plugin may keep the thread for as long as it likes with each.
+  /// Starts the requests that are due. A long backlog is started over several turns, because a plugin may
+  /// block the thread for any time with each request.
   func startDue(at now: UInt64) {
-    // The first is sent at the time at which it was found due: another clock read would only delay it.
+    // Send the first request at the time at which it was found due: another clock read would only delay it.
     var sent: UInt64? = now
     while state.pointee.nextArrival <= now, state.pointee.nextArrival < state.pointee.window.measureEnd {
       if state.pointee.freeCount > 0 {
         let place = takeFree()
         let isFirst = completions.isEmpty
-        // With gaps kept, the time in which this thread itself stood still counts, too.
+        // When gaps are kept, the time for which this thread itself was stalled also counts.
         endQuiet(at: gapNanoseconds < stallNanoseconds ? state.pointee.nextArrival : now)
         begin(slot: place, intended: state.pointee.nextArrival, at: sent ?? time())
         sent = nil
@@ -338,7 +338,7 @@ final class LoadDriver<Transport: SessionTransport> {
     if let next = state.pointee.arrivals?.next() { state.pointee.nextArrival = next }
   }
 
-  /// A session of which no phase was started. Where a session is one phase, that one was wanted too.
+  /// Counts a session that was never started. When a session is one phase, the phase counts as unsent, too.
   func countUnsent(intended: UInt64) {
     guard isMeasured(intended) else { return }
     let end: Counter = overflow == .queue ? .lost : overflow == .shed ? .shed : .rejected
@@ -350,44 +350,44 @@ final class LoadDriver<Transport: SessionTransport> {
     recorder.noteTrouble(at: intended)
   }
 
-  /// Whether a time, such as a request's intended one, lies in the measured time.
+  /// Whether a time, such as a request's intended time, lies within the measured time.
   @inline(__always)
   func isMeasured(_ time: UInt64) -> Bool {
     time >= state.pointee.window.measureStart && time < state.pointee.window.measureEnd
   }
 }
 
-/// Where the session of a slot stands.
+/// The state of a slot's session.
 enum SlotState: UInt8 {
   case idle
-  /// A phase is under way.
+  /// A phase is in progress.
   case waiting
-  /// The phase failed and is tried again at `deadline`.
+  /// The phase failed and is retried at `deadline`.
   case backoff
 }
 
-/// A place for one session at a time.
+/// The state of one slot, which holds one session at a time.
 struct SessionSlot {
   var intended: UInt64 = 0
   var sent: UInt64 = 0
   var phaseIntended: UInt64 = 0
   var phaseSent: UInt64 = 0
-  /// When the phase times out, or is tried again.
+  /// When the phase times out or is retried.
   var deadline = UInt64.max
-  /// Which of the steps is under way, and where it is recorded.
+  /// The index of the current step, and the scope that records it.
   var phaseIndex: Int32 = 0
   var scope: Int32 = 1
   var attempt: Int16 = 1
-  /// How many times in a row it was used.
+  /// The number of consecutive uses.
   var uses: UInt16 = 0
   var state = SlotState.idle
-  /// How the session ends: the first failure, if any.
+  /// The session's outcome: the first failure, if any.
   var outcome = Counter.ok
   var isMeasured = false
 }
 
 extension LoadDriver {
-  /// Opens a session in a free slot and starts its first phase; intended nil means now.
+  /// Opens a session in a free slot and starts its first phase; `intended` is nil for now.
   @inline(__always)
   func begin(slot place: Int, intended: UInt64?, at now: UInt64) {
     let slot = slots + place
@@ -405,7 +405,7 @@ extension LoadDriver {
     startPhase(place, index: 0, intended: wanted, sent: now)
   }
 
-  /// The plugin did not take the session.
+  /// Handles a session that the plugin refused.
   @inline(never)
   func refused(_ place: Int) {
     _ = transport.finish(slot: place, verify: false)
@@ -437,17 +437,17 @@ extension LoadDriver {
     if Transport.hasRequestIDs, let ledger { note(place, in: ledger) }
   }
 
-  /// Notes that a slot has sent the request of its step.
+  /// Records in the ledger that a slot has sent its step's request.
   @inline(never)
   func note(_ place: Int, in ledger: ThreadLedger) {
     let step = steps[Int(slots[place].phaseIndex)]
-    // What begins a session is no phase request, and what a plugin in this process does is no worker's.
+    // Requests that begin a session are no phase requests; those to a plugin here reach no worker.
     if step.isInitialization || step.isInProcess { return ledger.settle(place) }
     ledger.begin(
       slot: place, transport.requestID(slot: place), phase: step.phase, isMeasured: slots[place].isMeasured)
   }
 
-  /// `isFresh`: nothing was done since it was made.
+  /// `isFresh`: whether nothing was done since the completion was created.
   @inline(__always)
   func complete(_ completion: PhaseCompletion, isFresh: Bool) {
     let place = Int(completion.slot)
@@ -460,7 +460,7 @@ extension LoadDriver {
       return
     }
     switch completion.end {
-    // After END the plugin's own response goes through the other phases.
+    // After END, the plugin's own response goes through the remaining phases.
     case .next, .end: succeed(place, at: completion.doneAt, next: index &+ 1, isFresh: isFresh)
     case .handlerError, .malformed:
       if completion.end == .malformed { count(.protocolErrors, slot, at: completion.doneAt) }
@@ -472,7 +472,7 @@ extension LoadDriver {
     }
   }
 
-  /// Counts something that happened to a measured session, in its phase and in the request.
+  /// Counts an event of a measured session, in its phase and in the request.
   @inline(never)
   func count(_ counter: Counter, _ slot: UnsafeMutablePointer<SessionSlot>, at time: UInt64) {
     guard slot.pointee.isMeasured else { return }
@@ -487,7 +487,7 @@ extension LoadDriver {
     noteAnswer(at: done, took: done &- slot.pointee.phaseSent)
     if slot.pointee.isMeasured { recorder.add(.ok, scope: scope) }
     if isMeasured(done) { recorder.add(.okInWindow, scope: scope) }
-    // With one phase its times are the request's, which `finish` records: see `LoadResult`.
+    // With one phase, its times are those of the request, which `finish` records: see `LoadResult`.
     if stepCount > 1, slot.pointee.isMeasured { recordPhase(slot, scope: scope, done: done) }
     if recorder.partCount > 0, slot.pointee.isMeasured { recordParts(place, slot, scope: scope, done: done) }
     goOn(place, next: next, at: done, isFresh: isFresh)
@@ -496,14 +496,14 @@ extension LoadDriver {
   @inline(__always)
   func recordPhase(_ slot: UnsafeMutablePointer<SessionSlot>, scope: Int, done: UInt64) {
     recorder.response(scope: scope).record(done &- slot.pointee.phaseIntended)
-    // In a closed loop intended is sent: service equals response and the lag is 0.
+    // In a closed loop, intended equals sent: the service time equals the response time and the lag is 0.
     if isOpen {
       recorder.service(scope: scope).record(done &- slot.pointee.phaseSent)
       recorder.lag(scope: scope).record(slot.pointee.phaseSent &- slot.pointee.phaseIntended)
     }
   }
 
-  /// Records where the time of an answered phase went.
+  /// Records the parts of an answered phase's time.
   @inline(never)
   func recordParts(_ place: Int, _ slot: UnsafeMutablePointer<SessionSlot>, scope: Int, done: UInt64) {
     guard let inner = transport.partEnds(slot: place, done: done) else {
@@ -526,7 +526,7 @@ extension LoadDriver {
     startPhase(place, index: next, intended: !isOpen ? now : done, sent: now)
   }
 
-  /// Ends the slot's session, records it, and starts the next one of a closed loop.
+  /// Ends the slot's session, records it, and in a closed loop starts the next one.
   @inline(__always)
   func finish(_ place: Int, at done: UInt64) {
     let slot = slots + place
@@ -535,7 +535,7 @@ extension LoadDriver {
       slot.pointee.outcome = .handlerErrors
       recorder.noteTrouble(at: done)
       if slot.pointee.isMeasured { recorder.happened(.wrongContent, at: done) }
-      // The phase itself was answered: with one phase nobody else keeps its time.
+      // The phase itself was answered; with one phase, its time is recorded nowhere else.
       if stepCount == 1, slot.pointee.isMeasured { recordPhase(slot, scope: 1, done: done) }
     }
     recordSession(slot, done: done)
@@ -548,8 +548,8 @@ extension LoadDriver {
     }
   }
 
-  /// A failed session frees its slot, and a closed loop begins the next from the main loop, so that
-  /// a plugin that refuses everything cannot recurse without end.
+  /// Frees a slot. After a failed session, a closed loop begins the next one from the main loop, so that a
+  /// plugin that refuses everything cannot cause endless recursion.
   @inline(never)
   func release(_ place: Int) {
     slots[place].uses &+= 1
@@ -574,11 +574,11 @@ extension LoadDriver {
     guard slot.pointee.isMeasured else { return }
     recorder.add(outcome, scope: 0)
     if outcome != .ok { recorder.record(window: windowIndex(at: done)).add(outcome) }
-    // An error says nothing about how long an answer takes; an unanswered request shows its age.
+    // An error says nothing about how long an answer takes; for a timeout, the elapsed time is recorded.
     if outcome == .ok || outcome == .timeouts { recordRequest(slot, done: done) }
   }
 
-  /// The window of what ends now; a later one never comes before an earlier one.
+  /// The window of a session that ends now; windows never go backwards.
   @inline(__always)
   func windowIndex(at done: UInt64) -> Int {
     while done >= state.pointee.windowLimit, state.pointee.windowIndex < recorder.windows {
@@ -599,11 +599,11 @@ extension LoadDriver {
 }
 
 extension LoadDriver {
-  /// A phase failed: tried again, passed over, or the session's end, as its policy says.
+  /// Handles a failed phase as its policy says: retries it, continues, or ends the session.
   ///
   /// - Parameters:
-  ///   - done: when it failed; a timeout's deadline.
-  ///   - now: when that was seen.
+  ///   - done: when the phase failed; for a timeout, its deadline.
+  ///   - now: when the failure was detected.
   @inline(never)
   func fail(_ place: Int, _ outcome: Counter, at done: UInt64, now: UInt64) {
     let slot = slots + place
@@ -612,7 +612,7 @@ extension LoadDriver {
     let scope = step.scope
     recorder.noteTrouble(at: done)
     if outcome == .timeouts { transport.abandon(slot: place) }
-    // A handler that still runs in this process would answer for whatever comes next.
+    // A handler that still runs in this process would answer for the next phase.
     let sessionIsStuck = outcome == .timeouts && (transport.isInProcess || step.isInProcess)
     if step.policy.onError == .retry, !sessionIsStuck, Int(slot.pointee.attempt) < step.policy.attempts {
       retryLater(slot, step: step, now: now)
@@ -632,8 +632,8 @@ extension LoadDriver {
     }
   }
 
-  /// A session of the warm-up that was in flight when the measured time began and is never answered belongs
-  /// to the measured ones: a target that hangs from the warm-up on would appear in no count otherwise.
+  /// Counts an unanswered warm-up session as measured if it was in flight when the measured time began.
+  /// Otherwise, a target that hangs from the warm-up on would appear in no count.
   private func measureUnanswered(_ slot: UnsafeMutablePointer<SessionSlot>, until done: UInt64) {
     let start = state.pointee.window.measureStart
     guard !slot.pointee.isMeasured, slot.pointee.intended < start, done >= start else { return }
@@ -668,8 +668,8 @@ extension LoadDriver {
     }
   }
 
-  /// A phase's deadline has passed. Its end may be here already and only not be looked at yet: the
-  /// thread was late, or the transport learned it when another phase was given up.
+  /// Handles a phase's passed deadline. Its completion may already be pending: the thread was late, or the
+  /// transport learned of it while another phase was given up.
   private func timeOut(_ place: Int, now: UInt64) {
     takePending()
     let slot = slots + place
@@ -687,7 +687,7 @@ extension LoadDriver {
     transport.start(slot: place, phaseIndex: index, attempt: Int(slot.pointee.attempt), at: now)
   }
 
-  /// The drain is over: what has no answer yet is lost, with the age that it reached.
+  /// Ends the drain: sessions without an answer are lost, and recorded with the time that has passed.
   @inline(never)
   func loseTheRest(at now: UInt64) {
     for place in 0..<slotCount where slots[place].state != .idle {
@@ -709,7 +709,7 @@ extension LoadDriver {
     loseBacklog(at: now)
   }
 
-  /// Requests that the schedule wanted and that never found a place.
+  /// Counts the scheduled requests that never found a free slot.
   private func loseBacklog(at now: UInt64) {
     guard isOpen else { return }
     while state.pointee.nextArrival < state.pointee.window.measureEnd {
@@ -723,20 +723,19 @@ extension LoadDriver {
   }
 }
 
-/// When a sleep for a deadline is to end, so that the schedule is kept without staying awake all the time.
+/// Computes when to end a sleep before a deadline, to keep the schedule without spinning all the time.
 ///
-/// The kernel wakes late, and the later the longer it slept: a core that was idle for long is woken from deeper,
-/// a virtual one by its host, which looks for work for some 200 us before it lets a core go. So a long sleep ends
-/// early, a second, short one goes on from there, and the last stretch, as long as a short sleep is late, is not
-/// slept at all.
+/// The kernel wakes a thread late, and later after a longer sleep: an idle core leaves a deeper sleep state,
+/// and a virtual one is woken by its host, which looks for work for some 200 us before it releases a core.
+/// So a long sleep ends early, a short one follows, and the rest, as long as a short sleep is late, is awake.
 enum Nap {
-  /// A sleep of at most so long ends within the margin, nanoseconds.
+  /// A sleep of at most this length ends within the margin, nanoseconds.
   static let shortNanoseconds: UInt64 = 200_000
-  /// How late a short sleep ends on a machine that is busy, not on one that was idle a moment ago. Longer would
-  /// take the CPU of a plugin or worker that shares the cores.
+  /// How late a short sleep ends on a busy machine, not on one that was idle a moment ago, nanoseconds. A
+  /// longer margin would take CPU time from a plugin or worker that shares the cores.
   static let margin: UInt64 = 60_000
 
-  /// The end of the next sleep, monotonic nanoseconds; nil when the deadline is too near for any.
+  /// The end of the next sleep, monotonic nanoseconds; nil when the deadline is too near to sleep.
   static func end(before deadline: UInt64, now: UInt64) -> UInt64? {
     guard deadline > now &+ margin else { return nil }
     return deadline &- (deadline &- now > shortNanoseconds &+ margin ? shortNanoseconds : margin)

@@ -2,15 +2,15 @@ import NATS
 import Nylon
 import Scenario
 
-/// What a load process is told to do: one target under one load, once.
+/// The instructions for a load process: one target under one load, once.
 ///
-/// It goes to the load process's standard input and nowhere else: it may hold secrets.
+/// Passed only through the load process's standard input, because it may contain secrets.
 package struct LoadOrder: Codable, Sendable, Equatable {
-  /// The target, with its handler, phases, policies and way.
+  /// The target, with its handler, phases, policies and transport.
   package var target: Target
   package var load: LoadShape
   package var request: RequestSpec
-  /// Seconds of load before the measured time, of the measured time, and at most of waiting for answers afterwards.
+  /// Seconds of warm-up, of the measured time, and at most of waiting for answers afterwards.
   package var warmupSeconds, measureSeconds, drainSeconds: Double
   package var threads: Int
   /// NATS connections of all threads.
@@ -23,19 +23,19 @@ package struct LoadOrder: Codable, Sendable, Equatable {
   package var servers: [String] = []
   /// The shared library's path; empty for NATS.
   package var pluginPath: String = ""
-  /// The brokers' processes, when they are ours.
+  /// The process ids of the brokers that this run started.
   package var brokerPIDs: [Int32] = []
-  /// The workers' processes, when they are ours.
+  /// The process ids of the workers that this run started.
   package var workerPIDs: [Int32] = []
-  /// Intervals of the measured time, where they are not as many as of other loads.
+  /// The number of intervals of the measured time; nil for the default.
   package var intervals: Int?
-  /// The room for notes of all phase requests; nil where they are not accounted for.
+  /// The ledger's capacity for phase requests; nil when requests are not accounted for.
   package var ledger: LedgerLayout?
-  /// Ids of this load's NATS sessions are greater: workers that keep running may keep what they know of a
-  /// session, so ids must not repeat between loads.
+  /// The ids of this load's NATS sessions are greater than this one. Workers that keep running may keep state
+  /// of a session, so ids must not repeat between loads.
   package var sessionIDsAfter = SessionNumbering.lastID(atUnixNanoseconds: MonotonicClock.unixNanoseconds)
 
-  /// Intervals of the measured time: ten, or with faults one for every 100 ms, but no more than fit into memory.
+  /// The number of intervals: ten, or with faults one per 100 ms up to a limit that keeps memory small.
   package var windows: Int {
     if let intervals { return intervals }
     guard hasFaults else { return 10 }
@@ -44,7 +44,7 @@ package struct LoadOrder: Codable, Sendable, Equatable {
 
   package var hasFaults: Bool { !target.plannedFaults.isEmpty }
 
-  /// Sessions that may be in flight at once.
+  /// The maximum number of sessions in flight.
   var placeCount: Int {
     switch load {
     case .closed(let concurrency): concurrency
@@ -52,19 +52,19 @@ package struct LoadOrder: Codable, Sendable, Equatable {
     }
   }
 
-  /// Chunks that the response's body comes in, which only a plugin in this process is given one by one.
+  /// The number of chunks of the response's body; only a plugin in this process gets the body in chunks.
   var bodyChunks: Int {
     if case .ffi = target.transport { request.bodyChunks ?? 1 } else { 1 }
   }
 
-  /// Load threads that have work: at least a place each, and over NATS a connection each.
+  /// The number of load threads with work: each needs at least one slot, and over NATS one connection.
   var effectiveThreads: Int {
     var count = min(threads, placeCount)
     if case .nats = target.transport { count = min(count, connections) }
     return max(1, count)
   }
 
-  /// How the results lie in shared memory.
+  /// The layout of the results in shared memory.
   package var layout: RecordingLayout {
     RecordingLayout(
       threads: effectiveThreads,
@@ -74,7 +74,7 @@ package struct LoadOrder: Codable, Sendable, Equatable {
       windows: windows, parts: target.isDecomposed ? target.transport.partNames : [])
   }
 
-  /// What the plugin in this process that a pool's requests pass first is told to do.
+  /// The order for the plugin in this process that a pool's requests pass first.
   func preceding(_ plugin: PrecedingPlugin) -> LoadOrder {
     var order = self
     (order.target.transport, order.target.handler) = (.ffi(plugin.spec), plugin.handler)
@@ -84,14 +84,14 @@ package struct LoadOrder: Codable, Sendable, Equatable {
     return order
   }
 
-  /// A thread's part of all places, or of all NATS connections.
+  /// A thread's share of all slots, or of all NATS connections.
   func share(of total: Int, thread: Int) -> Range<Int> {
     thread * total / effectiveThreads..<(thread + 1) * total / effectiveThreads
   }
 }
 
 extension LoadOrder {
-  /// One load of a plan; its processes and brokers are still to be named.
+  /// Creates one load of a plan; processes and brokers are set later.
   package init(_ plan: Plan, target: Target, load: LoadShape, replicate: Int, pluginPath: String) {
     self.init(
       target: target, load: load, request: plan.request, warmupSeconds: plan.warmupSeconds,
@@ -102,29 +102,29 @@ extension LoadOrder {
   }
 }
 
-/// What a load process brings: a measurement, or why the load could not start.
+/// The answer of a load process: a measurement, or the reason why the load could not start.
 package enum LoadReply: Codable, Sendable { case measurement(Measurement), failure(LoadFailure) }
 
-/// Why a load could not start.
+/// The reason why a load could not start.
 package struct LoadFailure: Codable, Sendable, Equatable, Error {
-  /// What kind of fault it is, which decides the command's exit code.
+  /// The kind of failure, which determines the command's exit code.
   package enum Kind: String, Codable, Sendable {
-    /// Something needed is missing or unusable: a plugin file, a broker.
+    /// Something required is missing or unusable: a plugin file, a broker.
     case missing
-    /// The scenario is wrong: a handler that the plugin does not have.
+    /// The scenario is wrong: for example, the plugin does not have the handler.
     case scenario
     case failed
   }
 
   package var kind: Kind
-  /// What is wrong and what to do about it, without secrets.
+  /// The problem and its remedy, without secrets.
   package var message: String
 
   package init(kind: Kind, message: String) {
     self.kind = kind
     self.message = message
   }
-  /// The failure that an error of a load means.
+  /// Converts an error of a load into a failure.
   package init(_ error: any Error) {
     switch error {
     case let failure as LoadFailure: self = failure
@@ -135,16 +135,16 @@ package struct LoadFailure: Codable, Sendable, Equatable, Error {
   }
 }
 
-/// The HTTP messages of a scenario, as every session of a load carries them.
+/// The HTTP messages of a scenario, the same for every session of a load.
 package struct RequestContent: Sendable {
   package let request: HTTPRequest
-  /// What the upstream answers before a plugin changed it.
+  /// The upstream's response, before a plugin changes it.
   package let response: HTTPResponse
 
-  /// Makes both; bodies are bytes from the seed, so that runs can be told apart and repeated.
+  /// Creates both; body bytes come from the seed, so that runs can be told apart and repeated.
   package init(_ spec: RequestSpec, seed: UInt64) {
     var random = SplitMix64(seed: seed)
-    // Printable text: a plugin may take the body for a string.
+    // Printable text, because a plugin may treat the body as a string.
     let body = (0..<spec.bodyBytes).map { _ in UInt8(97 + random.next() % 26) }
     (request, response) = spec.messages(body: body)
   }

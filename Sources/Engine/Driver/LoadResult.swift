@@ -1,10 +1,10 @@
 import Scenario
 
-/// Makes a measurement from what the load threads recorded.
+/// Builds a measurement from the load threads' records.
 package enum LoadResult {
-  /// The measurement in shared memory: of a load that ended, was interrupted, or died.
+  /// Builds the measurement from shared memory, for a load that ended, was interrupted, or died.
   ///
-  /// Requests without an end (a load process that died) are counted as lost, so that counts close.
+  /// Requests without an end (when the load process died) count as lost, so that the counts add up.
   package static func measurement(order: LoadOrder, area: RecordingArea) -> Measurement {
     let recorders = (0..<area.layout.threads).map(area.threadRecorder)
     let start = area.measureStart
@@ -28,7 +28,7 @@ package enum LoadResult {
     case .closed: break
     case .open(let rate, _): measurement.offeredRatePerSecond = rate
     case .ramp(let ramp):
-      // Of one that was ended early, of the part that there is.
+      // For a ramp that was ended early, the average of the part that ran.
       measurement.offeredRatePerSecond = ramp.ratePerSecond(at: seconds / 2)
       measurement.ramp = ramp
     }
@@ -40,7 +40,7 @@ package enum LoadResult {
     return measurement
   }
 
-  /// The stall that all load threads saw: a target that answers one of them does not stand still.
+  /// The stall that all load threads saw: a target that answers any of them is not stalled.
   private static func stall(of recorders: [ThreadRecorder], measureStart: UInt64) -> MeasuredStall? {
     let first = recorders[0].stall.pointee
     guard first.nanoseconds > 0 else { return nil }
@@ -61,8 +61,8 @@ package enum LoadResult {
     var response = LatencyHistogram()
     var service = LatencyHistogram()
     var lag = LatencyHistogram()
-    // A session of one phase is recorded once, as the request: its phase has the same times,
-    // and those of answers whose content was wrong besides.
+    // A session of one phase is recorded once, as the request, because its phase has the same times. The
+    // phase's own histograms only hold answers with wrong content.
     let sources = place > 0 && isOnePhase ? [0, place] : [place]
     for recorder in recorders {
       counts.add(recorder.counts(scope: place))
@@ -119,7 +119,7 @@ package enum LoadResult {
     return windows
   }
 
-  /// Adds what a load with faults keeps of each window; the last one also has what ended in the drain.
+  /// Adds the records of a load with faults to each window; the last window includes what ended in the drain.
   private static func addWhatHappened(
     to windows: inout [MeasurementWindow], layout: RecordingLayout, recorders: [ThreadRecorder],
     start: UInt64
@@ -128,7 +128,7 @@ package enum LoadResult {
       let others = Self.gaps(of: recorder)
       return shared.flatMap { gap in others.compactMap(gap.intersection) }
     }
-    // Good answers are counted once, in the histograms; what no window has of them came in the drain.
+    // Good answers are counted only in the histograms; those in no window arrived during the drain.
     var answersLeft = recorders.reduce(0) { $0 &+ $1.value(.ok, scope: 0) }
     for place in windows.indices {
       let places = place + 1 == layout.windows ? [place, layout.windows] : [place]
@@ -151,18 +151,18 @@ package enum LoadResult {
     }
   }
 
-  /// The longest time without an answer of each window of a load thread, of those that have one.
+  /// The longest gap without an answer in each window of a load thread; windows without a gap are left out.
   private static func gaps(of recorder: ThreadRecorder) -> [Stall] {
     (0..<recorder.windows).map { recorder.record(window: $0).gap }.filter { $0.nanoseconds > 0 }
   }
 }
 
 extension LoadResult {
-  /// Counts what a load process that was killed would still have sent, and what it had in flight, as lost, in the window
-  /// in which the schedule wanted it or the process died.
+  /// Counts requests as lost after a load process was killed: those in flight when it died, and those that it
+  /// would still have sent, each in the window of its intended time.
   package static func loseTheRest(of order: LoadOrder, in area: RecordingArea, died time: UInt64) {
     let isOnePhase = PhaseStep.steps(of: order).count == 1
-    // By the order's times, since a plugin may have written over those of the record.
+    // Use the order's times, because a plugin may have overwritten those in the record.
     let (warmup, measured) = (UInt64(order.warmupSeconds * 1e9), UInt64(order.measureSeconds * 1e9))
     for thread in 0..<area.layout.threads where area.measureStart > 0 {
       let recorder = area.threadRecorder(thread)
@@ -197,12 +197,12 @@ extension LoadResult {
   }
 }
 
-/// A glance at a load under way, for the progress line.
+/// A snapshot of a running load, for the progress line.
 package struct LoadGlance: Sendable {
   package var state: LoadState
-  /// Requests that were answered within the measured time so far.
+  /// Requests answered within the measured time so far.
   package var answered: UInt64
-  /// Response time of measured requests so far, nanoseconds; nil when there is none.
+  /// Response time percentiles of measured requests so far, nanoseconds; nil when there are none.
   package var p50Nanoseconds, p99Nanoseconds: UInt64?
   package var errors: UInt64
 

@@ -5,20 +5,20 @@ import Nylon
 import Scenario
 import Synchronization
 
-/// What the machine spent until a moment of the measured time.
+/// The machine's resource usage up to a moment of the measured time.
 package struct ResourceSample: Sendable {
   /// CPU time of this process, the broker and all workers, nanoseconds.
   package var generatorNanoseconds, brokerNanoseconds, workersNanoseconds: UInt64?
-  /// Their memory and context switches.
+  /// Memory and context switches of the same processes.
   package var generator, broker, workers: ProcessReading?
-  /// CPU time that the hypervisor took and all CPU time, in ticks.
+  /// CPU time stolen by the hypervisor and total CPU time, in ticks.
   package var steal: (stolen: UInt64, total: UInt64)?
-  /// Bytes that the load threads have allocated.
+  /// The bytes that the load threads have allocated.
   var allocatedBytes: UInt64?
 
   package init() {}
 
-  /// What grew since an earlier sample; nil where it is not known of both, or did not grow.
+  /// The increase since an earlier sample; nil when either value is unknown or the value has decreased.
   fileprivate func grown(_ field: KeyPath<ResourceSample, UInt64?>, since earlier: ResourceSample?) -> UInt64?
   {
     guard let first = earlier?[keyPath: field], let last = self[keyPath: field], last >= first else {
@@ -28,7 +28,7 @@ package struct ResourceSample: Sendable {
   }
 }
 
-/// Runs the load threads of one measurement and makes the `Measurement`.
+/// Runs the load threads of one measurement and produces its `Measurement`.
 package struct LoadRunner {
   let order: LoadOrder
   let area: RecordingArea
@@ -36,13 +36,13 @@ package struct LoadRunner {
   let sample: () -> ResourceSample
   let between: (() -> ResourceSample)?
 
-  /// A runner that records into `area`, which has `order.layout`.
+  /// Creates a runner that records into `area`, which has `order.layout`.
   ///
   /// - Parameters:
-  ///   - ledger: where each phase request is noted, of `order.ledger`'s layout.
-  ///   - sample: taken at both ends of the measured time.
-  ///   - between: taken where an interval of the measured time ends, so it must cost little; without it the
-  ///     intervals have no costs.
+  ///   - ledger: the ledger for phase requests, with the layout `order.ledger`.
+  ///   - sample: called at both ends of the measured time.
+  ///   - between: called at the end of each interval of the measured time, so it must be cheap; without it,
+  ///     the intervals have no costs.
   package init(
     order: LoadOrder, area: RecordingArea, ledger: LedgerArea? = nil,
     sample: @escaping () -> ResourceSample,
@@ -55,11 +55,11 @@ package struct LoadRunner {
     self.between = between
   }
 
-  /// Loads the order's target: a plugin that it loads here, or a pool that it connects to.
+  /// Runs the order's load against a plugin that it loads here, or a pool that it connects to.
   ///
-  /// - Parameter keep: takes the measurement before the plugin is shut down, which must not cost what was measured.
-  /// - Throws: ``PluginError``, ``BrokerError``, ``SecurityFileError`` or ``LoadFailure`` when the load cannot
-  ///   start.
+  /// - Parameter keep: stores the measurement before the plugin shuts down, which must not lose it.
+  /// - Throws: ``PluginError``, ``BrokerError``, ``SecurityFileError`` or ``LoadFailure`` when the load
+  ///   cannot start.
   package func measure(keep: (Measurement) throws -> Void) throws {
     let plugin = try order.target.inProcess.map(load)
     let measurement =
@@ -70,7 +70,7 @@ package struct LoadRunner {
       case (.ffi, nil): preconditionFailure("a target in this process has a plugin")
       }
     try keep(measurement)
-    // A plugin that did not come back from a call must not be called again.
+    // A plugin that is stuck in a call must not be called again.
     guard let plugin, !measurement.has(.pluginHung) else { return }
     area.call = .shutdown
     plugin.shutdown()
@@ -89,13 +89,13 @@ package struct LoadRunner {
   private func measure(_ spec: NATSSpec, behind plugin: PluginLibrary?) throws -> Measurement {
     let probe = DialectProbe(order: order, spec: spec)
     let known = try probe.dialect()
-    // Where no worker answered the probe, the load uses the default dialect, and its answers show whether that is right.
+    // If no worker answered the probe, use the default dialect; the load's answers show whether it is right.
     let dialect = known ?? (order.target.host == .nylon ? .streamSDK : .reply)
     var warnings: [String] = []
     do {
       warnings = try WorkerInitialization(order: order, spec: spec, dialect: dialect.traits).run()
     } catch let failure as LoadFailure {
-      // Workers of another dialect look for their configuration elsewhere.
+      // Workers of another dialect expect their configuration elsewhere.
       if let spoken = probe.other(than: dialect) { throw probe.refusal(of: dialect, spoken) }
       throw failure
     }
@@ -115,8 +115,8 @@ package struct LoadRunner {
     return measurement
   }
 
-  /// Asks a worker, after a load that was not answered as its dialect has it, what it speaks, and notes it when it is
-  /// another dialect.
+  /// After a load whose answers do not fit its dialect, asks a worker which dialect it speaks, and records it
+  /// if it differs.
   package func nameDialect(in measurement: inout Measurement) {
     guard case .nats(let spec) = order.target.transport, measurement.looksForeign,
       let spoken = DialectProbe(order: order, spec: spec).other(than: measurement.dialect ?? .reply)
@@ -125,8 +125,8 @@ package struct LoadRunner {
     measurement.evidence?.spokenDialect = spoken
   }
 
-  /// Runs the load with one transport for each thread; returns when all is recorded, or when a
-  /// plugin has kept a load thread for longer than every timeout allows.
+  /// Runs the load with one transport per thread. Returns when everything is recorded, or when a plugin has
+  /// kept a load thread for longer than every timeout allows.
   func run<Transport: SessionTransport>(transports: [Transport]) -> Measurement {
     let start = MonotonicClock.nanoseconds + 20_000_000
     let measureStart = start + UInt64(order.warmupSeconds * 1e9)
@@ -183,7 +183,7 @@ package struct LoadRunner {
       keepsGaps: order.hasFaults, ledger: ledger)
   }
 
-  /// Sleeps until a time, or until the orchestrator asks to stop; then takes a sample.
+  /// Sleeps until a time, or until the orchestrator requests a stop; then takes a sample.
   private func watch<T: SessionTransport>(until time: UInt64, threads: [LoadThread<T>]) -> ResourceSample {
     sleep(until: time)
     var sample = sample()
@@ -191,14 +191,14 @@ package struct LoadRunner {
     return sample
   }
 
-  /// Reading ten times what was spent would disturb a measured time of fewer seconds, as it would one with faults, which
-  /// has more intervals.
+  /// In a shorter measured time, sampling ten times would disturb the load; so it would with faults, which
+  /// need more intervals.
   private static let shortestWithIntervals = 2.0
   private var samplesIntervals: Bool {
     between != nil && order.measureSeconds >= Self.shortestWithIntervals && !order.hasFaults
   }
 
-  /// Takes a sample at the end of each interval; the last one's is not that of the whole, which takes longer.
+  /// Takes a sample at the end of each interval, apart from the slower sample of the whole measured time.
   private func watchIntervals(_ samples: inout IntervalSamples) {
     guard samplesIntervals, let between else { return }
     for place in 1...max(1, area.layout.windows) {
@@ -209,10 +209,10 @@ package struct LoadRunner {
     }
   }
 
-  /// Sleeps until a time, or until the measured time ends, also earlier than planned.
+  /// Sleeps until a time, or until the measured time ends, which may be earlier than planned.
   private func sleep(until time: UInt64) {
     while MonotonicClock.nanoseconds < min(time, area.measureEnd) {
-      // A little ahead, so that every load thread knows the end before it has come.
+      // End slightly in the future, so that every load thread learns of the end in time.
       if area.stopRequested {
         area.measureEnd = min(area.measureEnd, MonotonicClock.nanoseconds + 25_000_000)
       }
@@ -235,8 +235,8 @@ package struct LoadRunner {
 }
 
 extension Measurement {
-  /// Whether the workers may speak another dialect: its maps came, or nothing did in a dialect whose requests others
-  /// refuse, perhaps without a word.
+  /// Whether the workers may speak another dialect: they sent its maps, or nothing was answered in a dialect
+  /// whose requests other workers refuse, possibly without a reply.
   fileprivate var looksForeign: Bool {
     if evidence?.otherDialect != nil { return true }
     return dialect?.traits.startMethod != nil && request?.counts.ok == 0
@@ -257,10 +257,8 @@ extension Measurement {
   }
 }
 
-/// A thread that runs a driver.
 final class LoadThread<Transport: SessionTransport>: @unchecked Sendable {
-  // @unchecked: the driver is made before the thread starts and touched by nobody else after;
-  // the rest is atomic.
+  // @unchecked: the driver is created before the thread starts and then used only by it; the rest is atomic.
   private let driver: LoadDriver<Transport>
   private let done = Atomic<Bool>(false)
   private let counter = Atomic<UInt>(0)
@@ -272,7 +270,7 @@ final class LoadThread<Transport: SessionTransport>: @unchecked Sendable {
 
   /// Bytes that this thread has allocated so far, by jemalloc's counter; 0 before it runs.
   var allocatedBytes: UInt64 {
-    // The counter's memory is the thread's own and goes with it.
+    // The counter lives in the thread's own memory and is freed with it.
     if isDone { return allocatedAtEnd.load(ordering: .acquiring) }
     return UnsafePointer<UInt64>(bitPattern: counter.load(ordering: .acquiring))?.pointee ?? 0
   }
@@ -280,7 +278,7 @@ final class LoadThread<Transport: SessionTransport>: @unchecked Sendable {
   func start() {
     let thread = Thread { [self] in
       kernel_exact_timers()
-      // Asked for once: asking allocates.
+      // Looked up once, because the lookup allocates.
       let allocated = ThreadAllocations.counter
       counter.store(UInt(bitPattern: allocated), ordering: .releasing)
       Transport.run(driver)
@@ -293,9 +291,9 @@ final class LoadThread<Transport: SessionTransport>: @unchecked Sendable {
   }
 }
 
-/// jemalloc's count of bytes that a thread has allocated.
+/// jemalloc's per-thread count of allocated bytes.
 enum ThreadAllocations {
-  /// The calling thread's counter, which its allocations go on to raise; nil without jemalloc.
+  /// The calling thread's counter, which jemalloc keeps updating; nil without jemalloc.
   package static var counter: UnsafePointer<UInt64>? {
     var address: UnsafePointer<UInt64>?
     var size = MemoryLayout<UnsafePointer<UInt64>?>.size
@@ -304,11 +302,11 @@ enum ThreadAllocations {
   }
 }
 
-/// What the machine spent until each boundary of a measurement's intervals.
+/// The resource usage at each boundary of a measurement's intervals.
 struct IntervalSamples {
   private let start: UInt64
   private let length: UInt64
-  /// One more than there are intervals; nil where none was taken in time.
+  /// One sample per boundary, which is one more than there are intervals; nil when none was taken in time.
   private var samples: [ResourceSample?]
 
   init(window: LoadWindow, intervals: Int) {
@@ -317,20 +315,20 @@ struct IntervalSamples {
     samples = Array(repeating: nil, count: intervals + 1)
   }
 
-  /// When an interval begins and the one before it ends.
+  /// The time at which an interval begins and the previous one ends.
   func boundary(_ place: Int) -> UInt64 { start + length * UInt64(place) }
 
-  /// Keeps the sample of a boundary. One that came late, or before it (a load that was ended early), is
-  /// dropped: it holds what belongs to another interval.
+  /// Keeps the sample of a boundary. A sample taken late, or early because the load was ended, is dropped: it
+  /// would contain another interval's usage.
   mutating func add(_ sample: ResourceSample, at place: Int, taken: UInt64) {
     let due = boundary(place)
-    // At most 5 % of the interval's costs are then its neighbour's.
+    // This limits the share that belongs to the neighbouring interval to 5 %.
     guard taken >= due, taken - due <= length / 20 else { return }
     samples[place] = sample
   }
 
-  /// Gives each interval, as far as the load came, what was spent between its two ends; what is not known of
-  /// both stays nil.
+  /// Sets the costs of each completed interval to the increase between its ends; a cost that is not known at
+  /// both ends stays nil.
   func addCosts(to windows: inout [MeasurementWindow]) {
     for place in windows.indices where place + 1 < samples.count {
       guard let end = samples[place + 1] else { continue }

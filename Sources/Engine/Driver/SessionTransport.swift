@@ -1,40 +1,39 @@
 import Nylon
 import Scenario
 
-/// How a phase ended, as a transport tells the driver.
+/// The outcome of a phase, as a transport reports it to the driver.
 enum PhaseEnd: UInt8, Sendable {
   /// NEXT, or the end of a stream: the session goes on.
   case next
   /// END: the plugin's response is the answer.
   case end
-  /// The handler said that it failed.
+  /// The handler reported an error.
   case handlerError
-  /// The broker found no worker.
+  /// The broker reported no responders.
   case noResponders
-  /// The answer broke the protocol.
+  /// The answer violated the protocol.
   case malformed
 }
 
 /// The end of a phase in a slot.
 struct PhaseCompletion: Sendable {
-  /// The slot that the session is in.
   var slot: Int32
   var end: PhaseEnd
   /// Monotonic time at which it ended, nanoseconds.
   var doneAt: UInt64
 }
 
-/// Completions on their way from a transport to the driver of the same thread.
+/// A ring buffer of completions, from a transport to the driver on the same thread.
 ///
-/// A slot has at most one phase under way, so a ring of as many places as there are slots never
-/// overflows. A view: copies share the same ring, which lives until `deallocate`.
+/// A slot has at most one phase in progress, so a ring with one place per slot never overflows. A view:
+/// copies share the same ring, which lives until `deallocate`.
 struct CompletionRing {
   let places: UnsafeMutablePointer<PhaseCompletion>
-  /// Places taken and places filled so far: in raw memory, where no access is checked twice.
+  /// The read and write positions. In raw memory, which avoids exclusivity checks.
   let ends: UnsafeMutablePointer<(head: Int, tail: Int)>
   let mask: Int
 
-  /// A ring for at least `slots` completions.
+  /// Creates a ring for at least `slots` completions.
   init(slots: Int) {
     mask = 1 << (Int.bitWidth - max(1, slots - 1).leadingZeroBitCount) - 1
     places = .allocate(capacity: mask + 1)
@@ -43,7 +42,7 @@ struct CompletionRing {
     ends.initialize(to: (0, 0))
   }
 
-  /// Gives the memory back; no view may be used after.
+  /// Frees the memory; no view may be used afterwards.
   func deallocate() {
     places.deallocate()
     ends.deallocate()
@@ -68,44 +67,44 @@ struct CompletionRing {
   }
 }
 
-/// A way to a plugin, seen from one load thread. All calls come from that thread.
+/// A transport to a plugin, as used by one load thread. All calls come from that thread.
 ///
-/// A slot is a place for one session at a time. The driver opens a session in a slot, starts its
-/// phases one after the other, and finishes it. Ends of phases come through `completions`, at
-/// once or from `poll`. Nothing here may allocate once the load runs.
+/// A slot holds one session at a time. The driver opens a session in a slot, starts its phases one after the
+/// other, and finishes it. Phase ends arrive through `completions`, at once or during `poll`. Nothing here
+/// may allocate once the load runs.
 protocol SessionTransport: AnyObject, SendableMetatype {
-  /// Where ends of phases are put.
+  /// The ring that receives phase ends.
   var completions: CompletionRing { get }
-  /// Whether a phase that timed out still runs in this process, so that its session is over.
+  /// Whether a phase that timed out still runs in this process, so that its session must end.
   var isInProcess: Bool { get }
-  /// Whether `now` is another clock than `MonotonicClock`, as a simulation's is. The driver reads the
-  /// usual one by itself: a call through the protocol would cost a tenth of the read.
+  /// Whether `now` uses another clock than `MonotonicClock`, as in a simulation. The driver reads
+  /// `MonotonicClock` directly: a call through the protocol would cost a tenth of the read.
   static var hasOwnClock: Bool { get }
-  /// Whether each phase request has an id, which a ledger may note.
+  /// Whether each phase request has an id for the ledger.
   static var hasRequestIDs: Bool { get }
-  /// The id of the request that a slot sent last; asked only where there are ids.
+  /// The id of the slot's last request; called only if `hasRequestIDs`.
   func requestID(slot: Int) -> RequestWords
-  /// Now by the transport's own clock, nanoseconds; asked only where it has one.
+  /// The current time of the transport's own clock, nanoseconds; called only if `hasOwnClock`.
   func now() -> UInt64
   /// Opens a new session in a slot; false when the plugin refuses it.
   func open(slot: Int, at time: UInt64) -> Bool
-  /// Starts a phase of the slot's session; `attempt` is 1 unless it is a retry. `time` is now.
+  /// Starts a phase of the slot's session. `attempt` is 1 unless it is a retry; `time` is now.
   func start(slot: Int, phaseIndex: Int, attempt: Int, at time: UInt64)
-  /// The phase under way is given up: what still comes for it is late.
+  /// Gives up the current phase; any later answer to it counts as late.
   func abandon(slot: Int)
-  /// Ends the slot's session; `verify` asks whether the response is what the scenario wants.
+  /// Ends the slot's session. With `verify`, returns whether the response is the expected one.
   func finish(slot: Int, verify: Bool) -> Bool
-  /// Waits for completions, at most until that time; returns early whenever it likes.
+  /// Waits for completions, at most until `time`; may return early.
   func poll(until time: UInt64)
-  /// When each part but the last ended of the phase that has just been answered in a slot, in the order of
-  /// `partNames`; nil when it is not known. Asked in a decomposed load only.
+  /// The end times of all parts but the last, in the order of `partNames`, of the phase that was just
+  /// answered in a slot; nil when unknown. Called only in a decomposed load.
   func partEnds(slot: Int, done: UInt64) -> SIMD4<UInt64>?
-  /// Brings into the record what was counted elsewhere; the last call of a load.
+  /// Adds counts kept elsewhere to the record; the last call of a load.
   func tally()
-  /// What was seen first of each way to fail; asked after the load.
+  /// The first evidence of each kind of failure; read after the load.
   var evidence: FailureEvidence { get }
-  /// Runs a driver of this transport: `driver.run()`, written where the compiler knows which transport it is,
-  /// and so makes one piece of the driver and the transport.
+  /// Calls `driver.run()`. Implemented where the transport's type is known, so that the compiler specializes
+  /// the driver for it.
   static func run(_ driver: LoadDriver<Self>)
 }
 
@@ -117,28 +116,28 @@ extension SessionTransport {
   func tally() {}
 }
 
-/// Numbers sessions so that the slot follows from the number alone, without a lock.
+/// Assigns session ids from which the slot can be computed without a lock.
 ///
-/// The low bits are the slot's place among all threads' slots, the rest counts the sessions that
-/// the slot has had. No id comes twice in a load: a plugin may keep what it knows of an old one.
+/// The low bits are the slot's index among the slots of all threads; the high bits count the slot's sessions.
+/// No id repeats within a load, because a plugin may keep state of an old session.
 struct SessionNumbering: Sendable {
   let slotBits: UInt32
-  /// The bits of a session's id that are its slot.
+  /// The bits of a session id that identify the slot.
   let slotMask: UInt32
 
-  /// Numbers for so many slots of all threads together.
+  /// Creates the numbering for the slots of all threads.
   init(slots: Int) {
     slotBits = UInt32(Int.bitWidth - max(0, slots - 1).leadingZeroBitCount)
     slotMask = (1 << slotBits) &- 1
   }
 
-  /// Session ids that pass with each second: more than a load over NATS opens in that time.
+  /// Ids reserved per second: more than a load over NATS uses in that time.
   private static let idsPerSecond: UInt64 = 1 << 18
-  /// Ids that a load has at least, before the numbers are used up.
+  /// The minimum number of ids available to a load.
   private static let leastIDs: UInt64 = 1 << 30
 
-  /// What the ids of a load that begins at a time start after, so that loads one after the other have no id
-  /// in common. Ids have 32 bits, so they come again after three hours.
+  /// The id after which those of a load that begins at a time start, so that consecutive loads share no id.
+  /// Ids have 32 bits, so they repeat after three hours.
   static func lastID(atUnixNanoseconds time: UInt64) -> UInt32 {
     let steps = time / 1_000_000 * idsPerSecond / 1000
     return UInt32(steps % (UInt64(UInt32.max) - leastIDs))
@@ -148,12 +147,12 @@ struct SessionNumbering: Sendable {
   @inline(__always)
   func slot(of sid: UInt32) -> Int { Int(sid & slotMask) }
 
-  /// What a slot's numbers start after so that all are greater than `sid`, 0 for all there are.
+  /// The value after which a slot's ids start, so that all are greater than `sid`; 0 allows all ids.
   func first(ofSlot slot: Int, after sid: UInt32) -> UInt32 {
     (sid >> slotBits) << slotBits | UInt32(truncatingIfNeeded: slot)
   }
 
-  /// The id after `sid` in the same slot; nil when the numbers are used up.
+  /// The id after `sid` in the same slot; nil when the ids are used up.
   @inline(__always)
   func next(after sid: UInt32) -> UInt32? {
     let (next, overflow) = sid.addingReportingOverflow(1 << slotBits)
@@ -162,12 +161,12 @@ struct SessionNumbering: Sendable {
 }
 
 extension TransportSpec {
-  /// The five parts that the service time of a phase has on this way, in their order in time.
+  /// The five parts of a phase's service time on this transport, in chronological order.
   ///
-  /// FFI: until `event_stream` was called (of the first phase: with `register_session_stream`); inside it,
-  /// until it returned or the callback came that ended the phase; from its return until that callback;
-  /// from the callback until `event_stream` returned; the host's own queueing and handling.
-  /// NATS: until the worker read the request from its socket; until the handler began; the handler; until the reply
+  /// FFI: until `event_stream` was called (in the first phase, this includes `register_session_stream`);
+  /// inside it, until it returned or the callback that ended the phase arrived; from its return until that
+  /// callback; from the callback until `event_stream` returned; the host's own queueing and handling. NATS:
+  /// until the worker read the request from its socket; until the handler began; the handler; until the reply
   /// was packed; until the host had read it.
   var partNames: [String] {
     switch self {

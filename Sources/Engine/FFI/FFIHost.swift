@@ -5,29 +5,28 @@ import Nylon
 import Scenario
 import Synchronization
 
-/// The host's side of one plugin in this process: where its callbacks arrive.
+/// The host's side of one plugin in this process, which receives its callbacks.
 ///
-/// The ABI's callback has no user pointer, so there is one host for a process, reached
-/// through a global. It is set once, before the first session, and never freed: a plugin's
-/// thread may call back at any later time.
+/// The ABI's callback has no user pointer, so a process has one host, reached through a global. It is set
+/// once, before the first session, and never freed: a plugin's thread may call back at any later time.
 struct FFIHost: ~Copyable {
   let numbering: SessionNumbering
   let slotCount: Int
-  /// Ids of this host's sessions are greater: a plugin of an earlier host may still call back.
+  /// All session ids of this host are greater, because a plugin of an earlier host may still call back.
   let lastForeignSID: UInt32
-  /// The session of each slot, 0 when none.
+  /// The session id of each slot; 0 without a session.
   let currentSID: UnsafeMutablePointer<Atomic<UInt32>>
-  /// Which thread's queue a slot belongs to.
+  /// The index of the load thread that owns each slot.
   let ownerOfSlot: UnsafeMutablePointer<UInt16>
   let threads: UnsafeMutablePointer<FFIThread>
   let threadCount: Int
   let isInline: Bool
-  /// Gives the bytes of a callback back to the plugin.
+  /// Frees the bytes of a callback in the plugin.
   let freePayload: NylonPluginFree
-  /// Whether a thread that is no owner ever called: only then inline dispatch locks.
+  /// Whether a thread other than the owner ever called; inline dispatch locks only then.
   let foreignSeen = Atomic<Bool>(false)
 
-  /// `slotCounts`: slots of each load thread; `after`: the greatest id that any plugin may know.
+  /// `slotCounts`: the slots of each load thread; `after`: the greatest session id that any plugin may know.
   init(
     slotCounts: [Int], isInline: Bool, queueBytes: Int, after lastSID: UInt32,
     freePayload: @escaping NylonPluginFree
@@ -56,7 +55,7 @@ struct FFIHost: ~Copyable {
 }
 
 extension FFIHost {
-  /// The greatest session id that was given out.
+  /// The greatest session id assigned so far.
   var lastSID: UInt32 {
     (0..<threadCount).reduce(lastForeignSID) { last, thread in
       threads[thread].transport.map { max(last, $0.takeUnretainedValue().lastSID) } ?? last
@@ -64,29 +63,29 @@ extension FFIHost {
   }
 }
 
-/// What belongs to one load thread.
+/// The state of one load thread.
 struct FFIThread: ~Copyable {
   let firstSlot: Int
-  /// The identity of the load thread, once it runs.
+  /// The identity of the load thread; 0 until it runs.
   let owner = Atomic<UInt>(0)
   var openSessions = 0
   var local = LocalQueue(capacity: 64 << 10)
   let foreign: ForeignQueue
-  /// Callbacks for a session that is over.
+  /// Callbacks for a session that has ended.
   let stale = Atomic<UInt64>(0)
-  /// Callbacks for a session that never was.
+  /// Callbacks for a session that never existed.
   let unexpected = Atomic<UInt64>(0)
-  /// Callbacks that break the ABI, or that found the queue full for too long.
+  /// Callbacks that violate the ABI, or that found the queue full for too long.
   let broken = Atomic<UInt64>(0)
   /// The transport, for inline dispatch; it outlives the load.
   var transport: Unmanaged<FFITransport>?
 }
 
-/// The one host of this process.
+/// The process's only host.
 nonisolated(unsafe) var theHost: UnsafeMutablePointer<FFIHost>?
 
 extension FFIHost {
-  /// What a plugin is given as its callback. In a decomposed load it stamps each call as it comes.
+  /// The callback that is passed to a plugin. In a decomposed load, it stamps each call on arrival.
   static func callback(isStamping: Bool, payloads: PayloadOwner) -> NylonCallback {
     switch (payloads, isStamping) {
     case (.plugin, false): { hostReceived($0, isStamping: false) }
@@ -97,7 +96,7 @@ extension FFIHost {
   }
 }
 
-/// Takes a callback whose bytes are the host's: whatever it is, they are given back.
+/// Receives a callback whose bytes the host owns, and frees them in any case.
 @inline(__always)
 private func hostTook(_ buffer: UnsafePointer<NylonFfiBuffer>?, isStamping: Bool) {
   let payload = buffer?.pointee.ptr
@@ -105,8 +104,8 @@ private func hostTook(_ buffer: UnsafePointer<NylonFfiBuffer>?, isStamping: Bool
   if let payload, let host = theHost { host.pointee.freePayload(UnsafeMutablePointer(mutating: payload)) }
 }
 
-/// Takes a callback, on any thread: finds the session's owner, copies, and hands over. In a
-/// decomposed load it stamps the call first.
+/// Receives a callback on any thread: finds the session's owner, copies the message and hands it over. In a
+/// decomposed load, it stamps the call first.
 @inline(__always)
 func hostReceived(_ buffer: UnsafePointer<NylonFfiBuffer>?, isStamping: Bool) {
   guard let buffer, let host = theHost else { return }
@@ -120,13 +119,13 @@ func hostReceived(_ buffer: UnsafePointer<NylonFfiBuffer>?, isStamping: Bool) {
   let thread = host.pointee.threads + Int(host.pointee.ownerOfSlot[slot])
   let current = host.pointee.currentSID[slot].load(ordering: .acquiring)
   let method = buffer.pointee.method
-  // 0 is no session's id, though a slot without one has it.
+  // 0 is not a valid session id, though a slot without a session has it.
   guard current == sid, sid != 0 else {
     countStray(sid: sid, current: current, method: method, thread: thread)
     return
   }
-  // The end of a phase carries nothing, and reading what a plugin has just written costs: stores of
-  // another width than the load stall it for longer than all else here takes.
+  // A phase end has no payload, and reading a buffer that the plugin has just written is expensive: stores of
+  // another width than the load stall it for longer than everything else here takes.
   if Method(rawValue: method).endsPhase {
     let end = PhaseEndCall(sid: sid, phase: buffer.pointee.phase & 0x7F, method: method)
     if !isStamping, !host.pointee.isInline,
@@ -141,7 +140,7 @@ func hostReceived(_ buffer: UnsafePointer<NylonFfiBuffer>?, isStamping: Bool) {
   receivedCall(buffer, host, thread, calledAt: calledAt, isStamping: isStamping)
 }
 
-/// A call with a payload.
+/// Receives a call with a payload.
 @inline(never)
 private func receivedCall(
   _ buffer: UnsafePointer<NylonFfiBuffer>, _ host: UnsafeMutablePointer<FFIHost>,
@@ -181,7 +180,7 @@ private func received(
   thread.pointee.transport?._withUnsafeGuaranteedRef { $0.handleInline(stamped, onOwner: false) }
 }
 
-/// Puts a message into the owner's queue; waits a while when it is full.
+/// Pushes a message to the owner's queue; retries for 2 s when it is full.
 func handOver(_ message: PluginMessage, to thread: UnsafeMutablePointer<FFIThread>) {
   if thread.pointee.foreign.push(message) { return }
   let limit = MonotonicClock.nanoseconds + 2_000_000_000
@@ -192,11 +191,11 @@ func handOver(_ message: PluginMessage, to thread: UnsafeMutablePointer<FFIThrea
   thread.pointee.broken.add(1, ordering: .relaxed)
 }
 
-/// A callback for another session than the slot has now.
+/// Counts a callback for a session that the slot no longer has.
 private func countStray(
   sid: UInt32, current: UInt32, method: UInt32, thread: UnsafeMutablePointer<FFIThread>
 ) {
-  // The slot's number goes up with each session; between two of them it is 0.
+  // A slot's session id grows with each session; between sessions it is 0.
   if sid == 0 || current != 0 && sid > current {
     thread.pointee.unexpected.add(1, ordering: .relaxed)
   } else if Method(rawValue: method).endsPhase {

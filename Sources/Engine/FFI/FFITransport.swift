@@ -5,13 +5,12 @@ import Nylon
 import Scenario
 import Synchronization
 
-/// The way to a plugin in this process, for one load thread.
+/// The transport to a plugin in this process, for one load thread.
 ///
 /// `dispatch: queued` copies each call of the plugin and handles it on the load thread after
 /// `event_stream` returned, as the real host does. `dispatch: inline` handles it inside the
 /// callback, on whatever thread that is; only ends of phases from other threads are queued.
 final class FFITransport: SessionTransport {
-  /// Ends of phases for the driver.
   let completions: CompletionRing
   /// A phase that timed out may still run in the plugin.
   let isInProcess = true
@@ -26,32 +25,31 @@ final class FFITransport: SessionTransport {
   let check: ResponseCheck
   let recorder: ThreadRecorder
   let entry: UnsafeRawBufferPointer
-  /// The steps of a session.
   private let steps: UnsafePointer<PhaseStep>
-  /// Chunks that the response's body comes in.
+  /// The number of chunks of the response's body.
   private let bodyChunks: Int
   /// Unix time minus monotonic time, nanoseconds.
   let unixOffset: UInt64
   let isInline: Bool
-  /// Whether the thread stays awake for a while before it sleeps.
+  /// Whether the thread spins for a while before it sleeps.
   private let spin: Spin
-  /// Whether a poll's time may be when a request is due.
+  /// Whether a poll's deadline may be the due time of a request.
   private let keepsSchedule: Bool
-  /// What was seen first of each way to fail.
+  /// The first evidence of each kind of failure.
   private(set) var evidence = FailureEvidence()
-  /// What the plugin is given to call.
+  /// The callback that is passed to the plugin.
   private let callback: NylonCallback
-  /// When each slot's phase was called, in a decomposed load only.
+  /// The call times of each slot's phase; nil unless the load is decomposed.
   let stamps: UnsafeMutablePointer<CallStamps>?
 
-  /// The transports of all load threads of an order; the plugin is loaded and initialised.
+  /// Creates the transports of all load threads of an order; the plugin is already loaded and initialized.
   ///
-  /// One set in a process at a time: the callback has no user pointer, so there is one host. A
-  /// later set is safe from callbacks for an earlier one's sessions; its memory is never freed.
+  /// Only one set can be in use at a time, because the callback has no user pointer and so there is one host.
+  /// Callbacks for sessions of an earlier set are safe; its memory is never freed.
   ///
   /// - Parameters:
-  ///   - steps: of a session; nil for those of the order.
-  ///   - rings: where the threads' ends of phases are put; nil for rings of their own.
+  ///   - steps: the steps of a session; nil for those of the order.
+  ///   - rings: the completion rings of the threads; nil for new ones.
   static func make(
     order: LoadOrder, spec: FFISpec, plugin: PluginLibrary, area: RecordingArea, steps: [PhaseStep]? = nil,
     rings: [CompletionRing]? = nil
@@ -118,7 +116,7 @@ final class FFITransport: SessionTransport {
     self.thread.pointee.transport = Unmanaged.passUnretained(self).retain()
   }
 
-  /// Opens and closes one session, so that a wrong handler name is told before the load.
+  /// Opens and closes one session, so that a wrong handler name is reported before the load.
   private func tryEntry(_ name: String, _ area: RecordingArea) throws(PluginError) {
     thread.pointee.owner.store(kernel_thread_identity(), ordering: .relaxed)
     area.call = .register
@@ -131,13 +129,13 @@ final class FFITransport: SessionTransport {
     thread.pointee.owner.store(0, ordering: .relaxed)
   }
 
-  /// The greatest session id that was given out.
+  /// The greatest session id assigned so far.
   var lastSID: UInt32 { (0..<slotCount).reduce(0) { max($0, slots[$1].lastSID) } }
 
   /// See `SessionTransport`.
   static func run(_ driver: LoadDriver<FFITransport>) { driver.run() }
 
-  /// Says that this thread is the one that runs the load; calls on it need no queue.
+  /// Registers this thread as the owner; calls made on it need no cross-thread queue.
   @inline(__always)
   private func takeOwnership() {
     if thread.pointee.owner.load(ordering: .relaxed) == 0 {
@@ -145,7 +143,7 @@ final class FFITransport: SessionTransport {
     }
   }
 
-  /// Opens a session in a slot; false when there is none to be had.
+  /// Opens a session in a slot; false when the session ids are used up or the plugin refuses it.
   func open(slot: Int, at time: UInt64) -> Bool {
     let state = slots + slot
     guard let sid = host.pointee.numbering.next(after: state.pointee.lastSID) else { return false }
@@ -160,14 +158,14 @@ final class FFITransport: SessionTransport {
       sid, entry.baseAddress?.assumingMemoryBound(to: CChar.self), UInt32(truncatingIfNeeded: entry.count),
       callback)
     recorder.call = .event
-    // What it called meanwhile must not be taken for the first phase's.
+    // Calls made during registration must not be attributed to the first phase.
     handleLocal()
     if accepted { thread.pointee.openSessions &+= 1 }
     if !accepted { host.pointee.currentSID[firstSlot &+ slot].store(0, ordering: .releasing) }
     return accepted
   }
 
-  /// Starts a phase of the session in a slot.
+  /// Starts a phase of the slot's session.
   @inline(__always)
   func start(slot: Int, phaseIndex: Int, attempt: Int, at time: UInt64) {
     let state = slots + slot
@@ -184,7 +182,7 @@ final class FFITransport: SessionTransport {
       return
     }
     plugin.eventStream(&event)
-    // As a rule it is this phase's end, and nothing else: told by a comparison, not looked up.
+    // Usually the only call is this phase's end: a comparison recognizes it, without a lookup.
     if let end = thread.pointee.local.popFirst() {
       if end.sid == sid {
         endPhase(slot, end.isEnd ? .end : .next, phase: end.phase, calledAt: 0)
@@ -195,16 +193,16 @@ final class FFITransport: SessionTransport {
     handleLocalRest()
   }
 
-  /// Gives the session's response body chunk by chunk.
+  /// Makes the response body the phase's next chunk.
   @inline(never)
   private func beginChunk(_ state: UnsafeMutablePointer<FFISlot>, _ phaseIndex: Int) {
     withSlotLock(state) { state.pointee.response.beginChunk(steps[phaseIndex].chunk, of: bodyChunks) }
   }
 
-  /// Gives up the phase under way.
+  /// Gives up the current phase.
   func abandon(slot: Int) { slots[slot].isPhaseOpen = false }
 
-  /// Ends the session in a slot; whether its response is right, if asked.
+  /// Ends the slot's session; false when `verify` is true and the response is wrong.
   func finish(slot: Int, verify: Bool) -> Bool {
     let state = slots + slot
     guard host.pointee.currentSID[firstSlot &+ slot].load(ordering: .relaxed) != 0 else { return true }
@@ -218,14 +216,14 @@ final class FFITransport: SessionTransport {
     return right
   }
 
-  /// Keeps what is wrong with the first response that is wrong. Only that one allocates.
+  /// Keeps the difference of the first wrong response. Only that one allocates.
   @inline(never)
   private func noteDifference(_ state: UnsafeMutablePointer<FFISlot>) {
     evidence.contentDifference =
       evidence.contentDifference ?? withSlotLock(state) { check.difference(state.pointee.response) }
   }
 
-  /// Waits for ends of phases, at most until that time.
+  /// Waits for completions, at most until `time`.
   func poll(until time: UInt64) {
     takeOwnership()
     countStrays()
@@ -238,9 +236,9 @@ final class FFITransport: SessionTransport {
       _ = handleForeign()
       return
     }
-    // As long as a sleep and waking up cost (Karlin and others, 1991: never more than twice the best that could be
-    // done). Shorter would be a trap: the plugin's thread, which sleeps too, takes that long to wake, so each would
-    // always find the other asleep, at twenty times the cost of two that are awake.
+    // Spin as long as a sleep and a wakeup cost (Karlin et al., 1991: at most twice the optimal cost). Less
+    // would be a trap: the plugin's thread also sleeps and takes that long to wake, so each thread would
+    // always find the other asleep, at twenty times the cost of two threads that stay awake.
     let spinEnd = spins ? min(time, now &+ Nap.margin) : now
     if spin(until: spinEnd) { return }
     if let wake = Nap.end(before: time, now: spinEnd) {
@@ -251,8 +249,8 @@ final class FFITransport: SessionTransport {
     _ = handleForeign()
   }
 
-  /// Handles the calls that came; without any, waits in a closure that ends when the descriptor of `wake(through:)` is
-  /// written to. What woke it is handled by the next call.
+  /// Handles pending calls. Without any, runs `wait`, which returns when the descriptor of `wake(through:)`
+  /// is written to; the next call handles what woke it.
   @inline(__always)
   func poll(in wait: () -> Void) {
     takeOwnership()
@@ -260,10 +258,10 @@ final class FFITransport: SessionTransport {
     if !handleForeign() { thread.pointee.foreign.sleep(in: wait) }
   }
 
-  /// What wakes the thread from `poll(in:)`.
+  /// Sets the descriptor that wakes the thread from `poll(in:)`.
   func wake(through descriptor: Int32) { thread.pointee.foreign.wake(through: descriptor) }
 
-  /// Stays awake until a time; true at once when another thread called.
+  /// Spins until `time`; returns true as soon as another thread has called.
   private func spin(until time: UInt64) -> Bool {
     while MonotonicClock.nanoseconds < time {
       if handleForeign() { return true }
@@ -287,12 +285,12 @@ final class FFITransport: SessionTransport {
   private func handleLocalRest() {
     while let message = thread.pointee.local.pop() {
       handle(message)
-      // To the answer of a read the plugin may have ended the phase, with nothing else in the queue.
+      // In response to a read's answer, the plugin may have ended the phase; then nothing else is queued.
       if let end = thread.pointee.local.popFirst() { handle(PluginMessage(end)) }
     }
   }
 
-  /// Handles what other threads called; true when there was anything.
+  /// Handles calls made on other threads; true when there were any.
   private func handleForeign() -> Bool {
     var rest = Self.mostAtOnce
     // A thread that calls without end must not keep the driver from its work.
@@ -303,12 +301,12 @@ final class FFITransport: SessionTransport {
     return rest < Self.mostAtOnce
   }
 
-  /// Calls of other threads that are handled in one turn.
+  /// The maximum number of calls from other threads that one turn handles.
   private static let mostAtOnce = 4096
 
   private static let mostTurns = 256
 
-  /// Counts the strays that came since the last wait.
+  /// Handles the remaining calls and counts strays, at the end of the load.
   func tally() {
     var turns = 0
     while handleForeign(), turns < Self.mostTurns { turns += 1 }
@@ -328,24 +326,23 @@ final class FFITransport: SessionTransport {
   }
 }
 
-/// What the transport knows of the session in a slot.
+/// The transport's state of a slot's session.
 struct FFISlot {
   var response: ResponseState
-  /// The session's id, or the last one's.
+  /// The id of the current session, or of the last one.
   var lastSID: UInt32
   var openedAt: UInt64 = 0
-  /// When its phase was started.
   var startedAt: UInt64 = 0
-  /// Which of the steps its phase is.
+  /// The index of the current phase's step.
   var phaseIndex = 0
   var phase: UInt8 = 0
-  /// Whether the phase's end is still to come.
+  /// Whether the phase has not ended yet.
   var isPhaseOpen = false
   /// 1 while a thread works on `response`; used with inline dispatch only.
   var lock: UInt32 = 0
 }
 
-/// What the plugin's calls do.
+/// Handling of the plugin's calls.
 extension FFITransport {
   /// Handles a call on the load thread.
   @inline(__always)
@@ -366,7 +363,7 @@ extension FFITransport {
   @inline(__always)
   func endPhase(_ slot: Int, _ end: PhaseEnd, phase: UInt8, calledAt: UInt64) {
     let state = slots + slot
-    // An end that names another phase is an old one's.
+    // An end that names another phase belongs to an earlier one.
     guard state.pointee.isPhaseOpen, phase == 0 || phase == state.pointee.phase else {
       recorder.happened(.duplicates, at: MonotonicClock.nanoseconds)
       recorder.add(.duplicates, scope: steps[state.pointee.phaseIndex].scope)
@@ -374,7 +371,7 @@ extension FFITransport {
     }
     state.pointee.isPhaseOpen = false
     if end == .end || bodyChunks > 1 { changeResponse(state, end) }
-    // The other thread's clock may be a little behind, and its call may have come before the phase was started.
+    // The other thread's clock may lag slightly, so its call may seem to precede the start of the phase.
     let calledAt = calledAt == 0 ? 0 : max(calledAt, state.pointee.startedAt)
     let doneAt: UInt64
     if let stamps {
@@ -385,8 +382,8 @@ extension FFITransport {
     completions.push(PhaseCompletion(slot: Int32(truncatingIfNeeded: slot), end: end, doneAt: doneAt))
   }
 
-  /// What the end of a phase does to the response: after END in the request filter it is the plugin's own, and a
-  /// chunk of the body is done.
+  /// Applies a phase end to the response: END in the request filter drops the upstream's response, and the
+  /// end of a body chunk stores the chunk.
   @inline(never)
   private func changeResponse(_ state: UnsafeMutablePointer<FFISlot>, _ end: PhaseEnd) {
     let step = steps[state.pointee.phaseIndex]
@@ -398,7 +395,7 @@ extension FFITransport {
     }
   }
 
-  /// Handles a call inside the callback: on the load thread, or on a thread of the plugin's.
+  /// Handles a call inside the callback, on the load thread or on one of the plugin's own threads.
   func handleInline(_ message: PluginMessage, onOwner: Bool) {
     if onOwner {
       handle(message)
@@ -409,7 +406,7 @@ extension FFITransport {
     }
   }
 
-  /// A write or a read.
+  /// Handles a write or a read.
   @inline(never)
   private func call(_ message: PluginMessage, _ state: UnsafeMutablePointer<FFISlot>) {
     let method = Method(rawValue: message.method)
@@ -422,13 +419,13 @@ extension FFITransport {
     }
   }
 
-  /// Changes the response; false for an unknown method or a payload that is none.
+  /// Changes the response; false for an unknown method or an invalid payload.
   private func write(
     _ method: Nylon.Method, _ message: PluginMessage, _ state: UnsafeMutablePointer<FFISlot>
   ) -> Bool {
     let current = host.pointee.currentSID + host.pointee.numbering.slot(of: message.sid)
     return withSlotLock(state) {
-      // On a thread of the plugin's the session may have ended since, and the next one begun.
+      // On a plugin's own thread, the session may have ended and the next one begun since.
       guard current.pointee.load(ordering: .acquiring) == message.sid else { return true }
       return state.pointee.response.apply(method, message.payload)
     }
@@ -447,7 +444,7 @@ extension FFITransport {
       let table = HeaderTable.encode(withSlotLock(state) { state.pointee.response.pluginHeaders })
       table.withUnsafeBytes { send($0, for: message) }
     case .readResponseFullBody:
-      // Inline on a foreign thread the body might be replaced while it is sent: a copy cannot.
+      // With inline dispatch, another thread might replace the body while it is sent, so send a copy.
       if isInline {
         let copy = withSlotLock(state) { [UInt8](state.pointee.response.body) }
         copy.withUnsafeBytes { send($0, for: message) }
@@ -458,7 +455,7 @@ extension FFITransport {
     }
   }
 
-  /// Answers a read: the same method, phase 0.
+  /// Answers a read with an event of the same method and phase 0.
   private func send(_ answer: UnsafeRawBufferPointer, for message: PluginMessage) {
     var event = NylonFfiBuffer(
       sid: message.sid, phase: 0, method: message.method,
@@ -466,8 +463,8 @@ extension FFITransport {
     plugin.eventStream(&event)
   }
 
-  /// Runs `body` alone on a slot's response. Only a plugin that calls from threads of its own, with
-  /// inline dispatch, can meet the load thread there; everybody else pays one load.
+  /// Runs `body` with exclusive access to a slot's response. Only a plugin that calls from its own threads
+  /// with inline dispatch can contend with the load thread; every other plugin pays one atomic load.
   @inline(__always)
   func withSlotLock<Result>(_ state: UnsafeMutablePointer<FFISlot>, _ body: () -> Result) -> Result {
     guard isInline, host.pointee.foreignSeen.load(ordering: .acquiring) else { return body() }
@@ -479,16 +476,16 @@ extension FFITransport {
   }
 }
 
-/// When the call that started a slot's phase was made, and what came of it; nanoseconds.
+/// The times of the call that started a slot's phase, nanoseconds.
 struct CallStamps {
-  /// `event_stream` was called.
+  /// When `event_stream` was called.
   var called: UInt64 = 0
   var returned: UInt64 = 0
-  /// The callback came that ended the phase.
+  /// When the callback that ended the phase arrived.
   var callback: UInt64 = 0
 }
 
-/// Where the time of a phase goes; nothing of this runs in a load that is not decomposed.
+/// Phase decomposition; none of this runs unless the load is decomposed.
 extension FFITransport {
   /// Calls the plugin and stamps both ends of the call.
   @inline(never)
@@ -499,8 +496,8 @@ extension FFITransport {
     handleLocal()
   }
 
-  /// Stamps the end of a phase; when it is complete. Queued, it is complete now; inline, it was
-  /// within the callback.
+  /// Stamps the end of a phase and returns the time at which it is complete: now for queued dispatch, the
+  /// time of the callback for inline dispatch.
   @inline(never)
   func stampEnd(
     _ slot: Int, calledAt: UInt64, _ stamps: UnsafeMutablePointer<CallStamps>
@@ -510,8 +507,8 @@ extension FFITransport {
     return isInline ? stamps[slot].callback : now
   }
 
-  /// See `TransportSpec.partNames`. A callback may come inside `event_stream`, or after it, from
-  /// another thread: one of the two times between is 0 then.
+  /// See `TransportSpec.partNames`. The callback may arrive inside `event_stream`, or after it from another
+  /// thread; one of the two parts in between is then 0.
   func partEnds(slot: Int, done: UInt64) -> SIMD4<UInt64>? {
     guard let stamp = stamps?[slot] else { return nil }
     // Inline, the phase is complete before `event_stream` returns.

@@ -2,18 +2,18 @@ import CLinux
 import Glibc
 import Synchronization
 
-/// What a plugin called, copied: the ABI's bytes are valid only during the callback.
+/// A copy of a plugin's call: the ABI's bytes are valid only during the callback.
 struct PluginMessage {
   var sid: UInt32
   var phase: UInt8
   var method: UInt32
-  /// When the plugin called, nanoseconds; 0 means that the time of handling counts.
+  /// When the plugin called, nanoseconds; 0 means that the time of handling is used.
   var calledAt: UInt64
   var payload: UnsafeRawBufferPointer
 }
 
 extension PluginMessage {
-  /// The end of a phase.
+  /// Creates the message for the end of a phase.
   @inline(__always)
   init(_ end: PhaseEndCall, calledAt: UInt64 = 0) {
     self.init(
@@ -22,9 +22,9 @@ extension PluginMessage {
   }
 }
 
-/// A call that ends a phase and carries nothing, in one word: most of what plugins call.
+/// A call that ends a phase without a payload, packed into one word: most calls of plugins are of this kind.
 struct PhaseEndCall {
-  /// The session's id, the phase and the method; no session has the id 0.
+  /// The session's id, the phase and the method; never 0, because no session has the id 0.
   let word: UInt64
 
   @inline(__always)
@@ -38,11 +38,11 @@ struct PhaseEndCall {
   var sid: UInt32 { UInt32(truncatingIfNeeded: word) }
   var phase: UInt8 { UInt8(truncatingIfNeeded: word >> 32) }
   var method: UInt32 { UInt32(truncatingIfNeeded: word >> 40) }
-  /// Whether it is END: the plugin's response is the answer.
+  /// Whether the call is END, which makes the plugin's response the answer.
   var isEnd: Bool { word >> 40 == 2 }
 }
 
-/// Bytes of the header before each message's payload, in both queues.
+/// The size of the header before each message's payload, in both queues.
 private let headerBytes = 32
 
 @inline(__always)
@@ -73,14 +73,14 @@ private func roundedSize(of message: PluginMessage) -> Int {
   (headerBytes + message.payload.count + 15) & ~15
 }
 
-/// Messages that the plugin called on the thread that owns the session, inside `event_stream`.
+/// The calls that the plugin made on the session's owner thread, inside `event_stream`.
 ///
-/// A plain buffer: filled during the call, emptied after it. It grows only when a plugin calls
-/// more at once than ever before.
+/// A plain buffer, filled during `event_stream` and drained after it. It grows only when a plugin makes more
+/// calls at once than ever before.
 struct LocalQueue {
   private var messages: GrowingBytes
   private var head = 0
-  /// The oldest message where it is the end of a phase and found the queue empty; else 0.
+  /// The oldest message, if it ends a phase and was pushed to an empty queue; else 0.
   private var first: UInt64 = 0
 
   init(capacity: Int) { messages = GrowingBytes(capacity: capacity) }
@@ -88,7 +88,7 @@ struct LocalQueue {
   @inline(__always)
   var isEmpty: Bool { first == 0 && head == messages.count }
 
-  /// Adds the end of a phase to an empty queue; false when it is not empty.
+  /// Adds the end of a phase to an empty queue; false when the queue is not empty.
   @inline(__always)
   mutating func pushFirst(_ end: PhaseEndCall) -> Bool {
     guard isEmpty else { return false }
@@ -96,7 +96,7 @@ struct LocalQueue {
     return true
   }
 
-  /// Takes the oldest message where `pushFirst` added it.
+  /// Removes the oldest message if `pushFirst` added it.
   @inline(__always)
   mutating func popFirst() -> PhaseEndCall? {
     guard first != 0 else { return nil }
@@ -108,7 +108,7 @@ struct LocalQueue {
     store(message, at: messages.extend(by: roundedSize(of: message)))
   }
 
-  /// The oldest message that `popFirst` does not give; its payload is valid until the next push or pop.
+  /// Removes the oldest message added by `push`; its payload is valid until the next push or pop.
   @inline(__always)
   mutating func pop() -> PluginMessage? {
     guard head != messages.count else { return nil }
@@ -122,27 +122,27 @@ struct LocalQueue {
   }
 }
 
-/// Messages that the plugin called on threads of its own, on their way to the owner's thread.
+/// The calls that the plugin made on its own threads, on their way to the owner thread.
 ///
 /// Many producers, one consumer, no lock: a producer reserves bytes by moving the tail, writes, and
 /// publishes by storing the record's size into its first word. The consumer zeroes what it took,
-/// so that an unwritten record is never taken for a published one. (The reservation scheme of
+/// so that an unwritten record is never mistaken for a published one. (The reservation scheme of
 /// the kernel's perf and BPF ring buffers.)
-/// A plugin's thread may call at any time, so its memory is never given back.
+/// The memory is never freed, because a plugin's thread may call at any time.
 struct ForeignQueue: ~Copyable {
   private let memory: UnsafeMutableRawPointer
   private let capacity: UInt64
   private let tail = Atomic<UInt64>(0)
   private let head = Atomic<UInt64>(0)
-  /// 1 while the owner sleeps, the futex word.
+  /// The futex word: 1 while the owner sleeps.
   private let sleeping: UnsafeMutablePointer<Atomic<UInt32>>
-  /// An eventfd that wakes the owner where it sleeps in an epoll set of its own; -1 where it sleeps on the futex. It
-  /// stays open as long as a plugin's thread may call, which is as long as the process.
+  /// An eventfd that wakes an owner that sleeps in its own epoll set; -1 when the owner sleeps on the futex.
+  /// It stays open as long as the process, because a plugin's thread may call at any time.
   private let wakeDescriptor = Atomic<Int32>(-1)
   private static let paddingMark: UInt64 = 1 << 63
   private static let indirectMark: UInt8 = 1 << 7
 
-  /// A queue of `capacity` bytes, a power of two.
+  /// Creates a queue of `capacity` bytes, a power of two.
   init(capacity: Int) {
     self.capacity = UInt64(capacity)
     memory = .allocate(byteCount: capacity, alignment: 64)
@@ -151,7 +151,7 @@ struct ForeignQueue: ~Copyable {
     sleeping.initialize(to: Atomic(0))
   }
 
-  /// The largest payload that lies in the queue itself.
+  /// The largest payload that is stored in the queue itself.
   private var largestPayload: Int { Int(capacity) / 4 - headerBytes }
 
   private func word(at position: UInt64) -> UnsafeMutablePointer<Atomic<UInt64>> {
@@ -161,7 +161,7 @@ struct ForeignQueue: ~Copyable {
   /// Adds a message from any thread; false when the queue is full.
   borrowing func push(_ message: PluginMessage) -> Bool {
     guard message.payload.count > largestPayload else { return pushInline(message) }
-    // Too large for the queue: its copy goes through the heap, and the queue carries the address.
+    // A payload too large for the queue is copied to the heap, and the queue carries its address.
     let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: message.payload.count, alignment: 8)
     copy.copyMemory(from: message.payload)
     var indirect = message
@@ -181,7 +181,7 @@ struct ForeignQueue: ~Copyable {
     while true {
       let left = capacity - (position & (capacity - 1))
       padding = left < size ? left : 0
-      // A tail that was read long ago may lie behind the head: then the exchange fails.
+      // A stale tail may be behind the head: then the exchange fails.
       let used = Int64(bitPattern: position &+ padding &+ size &- head.load(ordering: .acquiring))
       guard used <= Int64(capacity) else { return false }
       let (exchanged, found) = tail.compareExchange(
@@ -211,7 +211,7 @@ struct ForeignQueue: ~Copyable {
     UnsafeRawPointer(sleeping).assumingMemoryBound(to: UInt32.self)
   }
 
-  /// Takes the oldest message, if one is published; its payload is valid during `body`.
+  /// Removes the oldest published message, if any; its payload is valid during `body`.
   borrowing func take(_ body: (PluginMessage) -> Void) -> Bool {
     var position = head.load(ordering: .relaxed)
     var size = word(at: position).pointee.load(ordering: .acquiring)
@@ -240,12 +240,12 @@ struct ForeignQueue: ~Copyable {
     head.store(position + size, ordering: .releasing)
   }
 
-  /// Sleeps until a message is there or the time has come.
+  /// Sleeps until a message arrives or the deadline passes.
   borrowing func sleep(until time: UInt64) {
     sleep { kernel_futex_wait(futexWord, 1, time) }
   }
 
-  /// Sleeps in a closure that ends when the owner is woken; at once when there is a message.
+  /// Runs `wait`, which returns when the owner is woken; skips it when a message is pending.
   @inline(__always)
   borrowing func sleep(in wait: () -> Void) {
     sleeping.pointee.store(1, ordering: .sequentiallyConsistent)
@@ -253,7 +253,7 @@ struct ForeignQueue: ~Copyable {
     sleeping.pointee.store(0, ordering: .sequentiallyConsistent)
   }
 
-  /// From now on the owner sleeps where this eventfd wakes it.
+  /// Makes later messages wake the owner through this eventfd.
   borrowing func wake(through descriptor: Int32) {
     wakeDescriptor.store(descriptor, ordering: .relaxed)
   }

@@ -7,13 +7,13 @@ package enum PluginError: Error, Codable, Equatable, CustomStringConvertible {
   case missing(path: String)
   /// The file cannot be read.
   case unreadable(path: String, why: String)
-  /// The file is no shared library for this machine.
+  /// The file is not a shared library for this machine.
   case notALibrary(path: String, why: String)
-  /// A library that the plugin needs, or a symbol of one, is missing.
+  /// A library that the plugin needs, or one of its symbols, is missing.
   case notLoadable(path: String, why: String)
   /// Some of the six symbols are missing.
   case symbolsMissing(path: String, symbols: [String])
-  /// `register_session_stream` says that there is no such handler.
+  /// `register_session_stream` reports that there is no such handler.
   case noSuchEntry(path: String, entry: String)
 
   /// What is wrong, and what to do about it.
@@ -30,28 +30,29 @@ package enum PluginError: Error, Codable, Equatable, CustomStringConvertible {
     case .symbolsMissing(let path, let symbols):
       "plugin '\(path)' lacks \(symbols.count == 1 ? "the symbol" : "the symbols") \(symbols.joined(separator: ", ")). A plugin exports initialize, register_session_stream, event_stream, close_session_stream, plugin_free and shutdown."
     case .noSuchEntry(let path, let entry):
-      "plugin '\(path)' has no handler '\(entry)': register_session_stream said no. Name one that it has, with `handler:` in a scenario or --handler on the command line, or add this one to the plugin."
+      "plugin '\(path)' has no handler '\(entry)': register_session_stream refused it. Name one that it has, "
+        + "with `handler:` in a scenario or --handler on the command line, or add this one to the plugin."
     }
   }
 }
 
 /// A plugin in this process: a shared library and its six symbols.
 ///
-/// Loading runs the plugin's own code; a plugin that crashes takes the process along.
+/// Loading runs the plugin's own code; a plugin that crashes takes the process down.
 package struct PluginLibrary: @unchecked Sendable {
   // @unchecked: C function pointers, which the ABI allows to be called from any thread.
 
-  /// Where it was loaded from.
+  /// The file that the plugin was loaded from.
   package let path: String
   package let initialize: NylonInitialize
   package let registerSessionStream: NylonRegisterSessionStream
   package let eventStream: NylonEventStream
   package let closeSessionStream: NylonCloseSessionStream
   package let free: NylonPluginFree
-  /// Called once before the end.
+  /// Called once, at the end.
   package let shutdown: NylonShutdown
 
-  /// Loads a plugin and finds its symbols; does not call `initialize`.
+  /// Loads a plugin and resolves its symbols; does not call `initialize`.
   package init(path: String) throws(PluginError) {
     try Self.checkFile(path)
     guard let handle = dlopen(path, RTLD_NOW | RTLD_LOCAL) else {
@@ -65,7 +66,7 @@ package struct PluginLibrary: @unchecked Sendable {
     let missing = zip(names, symbols).filter { $0.1 == nil }.map(\.0)
     guard missing.isEmpty else { throw .symbolsMissing(path: path, symbols: missing) }
     self.path = path
-    // The casts give each symbol the type that the ABI says; nothing can check it.
+    // The casts give each symbol the type that the ABI defines; nothing can check it.
     initialize = unsafeBitCast(symbols[0], to: NylonInitialize.self)
     registerSessionStream = unsafeBitCast(symbols[1], to: NylonRegisterSessionStream.self)
     eventStream = unsafeBitCast(symbols[2], to: NylonEventStream.self)
@@ -74,7 +75,7 @@ package struct PluginLibrary: @unchecked Sendable {
     shutdown = unsafeBitCast(symbols[5], to: NylonShutdown.self)
   }
 
-  /// Gives the plugin its configuration.
+  /// Initializes the plugin with its configuration.
   package func start(configJSON: String) {
     var text = configJSON
     text.withUTF8 { bytes in
@@ -82,7 +83,7 @@ package struct PluginLibrary: @unchecked Sendable {
     }
   }
 
-  /// What can be told without loading: there, readable, an ELF file.
+  /// Checks what can be checked without loading: the file exists, is readable and is an ELF file.
   package static func checkFile(_ path: String) throws(PluginError) {
     var status = stat()
     guard stat(path, &status) == 0 else {

@@ -3,7 +3,7 @@ import NATS
 import Nylon
 import Scenario
 
-/// Bytes that only grow.
+/// A byte buffer that only grows.
 struct GrowingBytes {
   private(set) var start: UnsafeMutableRawPointer
   private var capacity: Int
@@ -16,7 +16,7 @@ struct GrowingBytes {
 
   var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: start, count: count) }
 
-  /// The place of so many more bytes, which the caller fills.
+  /// Extends the buffer and returns the address of the new bytes, which the caller fills.
   @inline(__always)
   mutating func extend(by more: Int) -> UnsafeMutableRawPointer {
     if count + more > capacity { grow(by: more) }
@@ -24,7 +24,7 @@ struct GrowingBytes {
     return start + count
   }
 
-  /// Gives the memory back; most of what has it serves as long as the process.
+  /// Frees the memory; most buffers live as long as the process.
   func deallocate() { start.deallocate() }
 
   mutating func append(_ more: UnsafeRawBufferPointer) {
@@ -42,48 +42,47 @@ struct GrowingBytes {
 }
 
 extension UnsafeRawBufferPointer {
-  /// Whether these are the same bytes.
   @inline(__always)
   func equals(_ bytes: [UInt8]) -> Bool {
     count == bytes.count && (baseAddress.map { memcmp(bytes, $0, count) == 0 } ?? true)
   }
 }
 
-/// A body while the response body filter runs once for each of its chunks.
+/// The state of a body while the response body filter runs once for each of its chunks.
 private struct BodyChunks {
-  /// What is cut into chunks, and the memory in which it lies when the plugin had set it.
+  /// The body that is cut into chunks, and the memory that holds it when the plugin had set it.
   var whole = UnsafeRawBufferPointer(start: nil, count: 0)
   var source = GrowingBytes(capacity: 0)
   var wasOwn = false
-  /// The chunk under way.
+  /// The byte range of the current chunk.
   var range = 0..<0
-  /// The chunks so far as the filter left them, once it has changed one.
+  /// The filtered chunks so far, once the filter has changed one.
   var filtered = GrowingBytes(capacity: 0)
   var isFiltered = false
 }
 
 /// The response of one session as the plugin has changed it so far.
 ///
-/// Headers lie in one buffer, each as two lengths, the name and the value; the body is the
-/// upstream's until it is set. Buffers grow once and are kept for the next session of the slot.
+/// Each header is stored in one buffer as two lengths, the name and the value; the body is the upstream's
+/// until the plugin sets it. Buffers grow once and are kept for the slot's next session.
 struct ResponseState {
   private(set) var status: UInt16
   private(set) var body: UnsafeRawBufferPointer
-  /// Whether anything was changed since `reset`.
+  /// Whether anything has changed since `reset`.
   private var isChanged = false
   private var isStatusOwn = false
   private var isBodyOwn = false
   private var headers = GrowingBytes(capacity: 1024)
-  /// Bytes at the front of `headers` that are the upstream's; what the plugin sets comes behind them.
+  /// The size of the upstream's headers at the front of `headers`; the plugin's headers follow them.
   private var upstreamHeaderBytes = 0
   private var ownBody = GrowingBytes(capacity: 0)
   private var chunks = BodyChunks()
 
   private static let lengthBytes = 8
-  /// Bytes of a body that comes in pieces, at most: a handler may send pieces without end.
+  /// The maximum size of a streamed body in bytes: a handler may send chunks without end.
   private static let mostStreamedBytes = 256 << 20
 
-  /// What the upstream answers before a plugin changed it.
+  /// Creates the upstream's response, before a plugin changes it.
   init(upstream: HTTPResponse) {
     status = upstream.status
     body = RequestAnswers.keep(upstream.body)
@@ -95,7 +94,7 @@ struct ResponseState {
     upstreamHeaderBytes = headers.count
   }
 
-  /// The response of a slot, with memory of its own.
+  /// Creates a slot's response with its own memory.
   init(copyOf upstream: ResponseState) {
     status = upstream.status
     body = upstream.body
@@ -103,12 +102,12 @@ struct ResponseState {
     upstreamHeaderBytes = headers.count
   }
 
-  /// Gives the memory of its own back.
+  /// Frees the response's own memory.
   func deallocate() {
     for bytes in [headers, ownBody, chunks.source, chunks.filtered] { bytes.deallocate() }
   }
 
-  /// Back to what the upstream sent, for the next session.
+  /// Restores the upstream's response for the next session.
   @inline(__always)
   mutating func reset(to upstream: ResponseState) {
     if isChanged { restore(upstream) }
@@ -126,7 +125,7 @@ struct ResponseState {
     isBodyOwn = false
   }
 
-  /// Leaves what the plugin has set and no more: the upstream is not called.
+  /// Keeps only what the plugin has set, because the upstream is not called.
   mutating func dropUpstream() {
     isChanged = true
     if !isStatusOwn { status = Self.statusOfPlugin }
@@ -136,7 +135,7 @@ struct ResponseState {
     upstreamHeaderBytes = 0
   }
 
-  /// The status of a plugin's own response that sets none.
+  /// The default status of a plugin's own response.
   private static let statusOfPlugin: UInt16 = 200
 
   private mutating func setStatus(_ code: UInt16) {
@@ -150,7 +149,7 @@ struct ResponseState {
     appendBody(bytes)
   }
 
-  /// Adds stream data to the body; the first call replaces the upstream's.
+  /// Appends stream data to the body; the first call replaces the upstream's body.
   private mutating func appendBody(_ bytes: UnsafeRawBufferPointer) {
     isChanged = true
     isBodyOwn = true
@@ -158,11 +157,11 @@ struct ResponseState {
     body = ownBody.bytes
   }
 
-  /// Makes a chunk of the body what is read and set, until `endChunk`.
+  /// Makes one chunk the current body for reads and writes, until `endChunk`.
   mutating func beginChunk(_ chunk: Int, of count: Int) {
     isChanged = true
     if chunk == 0 {
-      // The body may lie in `ownBody`, where what replaces a chunk goes.
+      // The body may be in `ownBody`, which the replacement of a chunk would overwrite.
       swap(&ownBody, &chunks.source)
       chunks.whole = body
       chunks.wasOwn = isBodyOwn
@@ -176,7 +175,7 @@ struct ResponseState {
     body = UnsafeRawBufferPointer(rebasing: chunks.whole[chunks.range])
   }
 
-  /// Keeps what became of the chunk; after the last one the body is all of them.
+  /// Keeps the filtered chunk; after the last chunk, the body is all of them.
   mutating func endChunk(isLast: Bool) {
     if isBodyOwn, !chunks.isFiltered {
       chunks.isFiltered = true
@@ -225,7 +224,7 @@ struct ResponseState {
     }
   }
 
-  /// Whether one of the headers of that name has such a value.
+  /// Whether a header of that name has a value that satisfies `isWanted`.
   func hasHeader(_ name: UnsafeRawBufferPointer, where isWanted: (UnsafeRawBufferPointer) -> Bool) -> Bool {
     var place = 0
     while place < headers.count {
@@ -236,10 +235,10 @@ struct ResponseState {
     return false
   }
 
-  /// The headers that plugins have set, which is what a read of them gets. Allocates.
+  /// The headers that plugins have set, which are those that a read returns. Allocates.
   var pluginHeaders: [KeyValue] { headers(from: upstreamHeaderBytes) }
 
-  /// The response as it is now. Allocates.
+  /// The current response. Allocates.
   var message: HTTPResponse { HTTPResponse(status: status, headers: headers(from: 0), body: [UInt8](body)) }
 
   private func headers(from start: Int) -> [KeyValue] {
@@ -268,13 +267,13 @@ struct ResponseState {
     )
   }
 
-  /// Bytes of one header in the buffer; a multiple of 8, so that lengths stay aligned.
+  /// The size of one header in the buffer, a multiple of 8 so that lengths stay aligned.
   private static func entryBytes(_ name: Int, _ value: Int) -> Int { (lengthBytes + name + value + 7) & ~7 }
 }
 
-/// What calls of a handler do to the response and read of it, in process and over NATS.
+/// The effects of a handler's calls on the response, in process and over NATS.
 extension ResponseState {
-  /// Changes the response as a call says; false for an unknown method or a payload that is none.
+  /// Applies a call to the response; false for an unknown method or an invalid payload.
   mutating func apply(_ method: Nylon.Method, _ payload: UnsafeRawBufferPointer) -> Bool {
     switch method {
     case .setResponseHeader:
@@ -294,11 +293,11 @@ extension ResponseState {
     return true
   }
 
-  /// The answer to a read of a number; nil for other reads. `unixOffset` is Unix time minus monotonic time; times in
-  /// nanoseconds.
+  /// Answers a read of a number; nil for other reads. `unixOffset` is Unix time minus monotonic time; all
+  /// times are in nanoseconds.
   func number(_ method: Nylon.Method, openedAt: UInt64, unixOffset: UInt64) -> UInt64? {
     switch method {
-    // The host answers with what plugins set, and with nothing of the upstream's.
+    // The host answers with what plugins have set, never with the upstream's values.
     case .readResponseStatus: UInt64(isStatusOwn ? status : Self.statusOfPlugin)
     case .readResponseBytes: UInt64(body.count)
     case .readResponseDuration: MonotonicClock.nanoseconds(since: openedAt) / 1_000_000
@@ -308,7 +307,7 @@ extension ResponseState {
   }
 }
 
-/// Gives `body` the decimal text of a number.
+/// Calls `body` with the decimal text of a number.
 func withDecimal(_ value: UInt64, _ body: (UnsafeRawBufferPointer) -> Void) {
   withUnsafeTemporaryAllocation(byteCount: WirePublication.mostDigits, alignment: 1) { digits in
     guard let start = digits.baseAddress else { return }
@@ -316,7 +315,7 @@ func withDecimal(_ value: UInt64, _ body: (UnsafeRawBufferPointer) -> Void) {
   }
 }
 
-/// What a session's response must look like at its end, as bytes to compare.
+/// The expected response at the end of a session, as bytes to compare.
 final class ResponseCheck {
   let isEmpty: Bool
   private let headers: [(name: [UInt8], value: [UInt8])]
@@ -342,14 +341,14 @@ final class ResponseCheck {
     }
   }
 
-  /// The first difference between a response and what is asked for, in words.
+  /// Describes the first difference between a response and the expected one; nil when there is none.
   func difference(_ response: ResponseState) -> String? {
     verify.difference(from: response.message, upstreamBody: upstreamBody)
   }
 }
 
 extension Verification {
-  /// The first difference between a response and what is asked for, in words; nil when there is none.
+  /// Describes the first difference between a response and the expected one; nil when there is none.
   ///
   /// - Parameter upstreamBody: the body that the upstream sent, for `body_unchanged`.
   func difference(from response: HTTPResponse?, upstreamBody: [UInt8]) -> String? {
@@ -368,7 +367,7 @@ extension Verification {
     return nil
   }
 
-  /// An empty value of a wanted header stands for any value.
+  /// Compares one header; an empty expected value matches any value.
   private static func difference(of wanted: KeyValue, in headers: [KeyValue]) -> String? {
     let found = headers.filter { HeaderName.equal($0.key, wanted.key) }
     if wanted.value.isEmpty ? !found.isEmpty : found.contains(where: { $0.value == wanted.value }) {
@@ -380,17 +379,17 @@ extension Verification {
 
   private static let mostShownBytes = 40
 
-  /// The beginning of a body and its length.
+  /// The beginning of a body, with its length when it is cut.
   private static func shown(_ body: [UInt8]) -> String {
     let text = String(decoding: body.prefix(mostShownBytes), as: UTF8.self)
     return body.count > mostShownBytes ? "'\(text)…' (\(body.count) bytes)" : "'\(text)'"
   }
 }
 
-/// What the host answers to reads of the request: the same for every session, made once and kept as long as the
-/// process.
+/// The host's answers to reads of the request. They are the same for every session, built once and kept as
+/// long as the process.
 final class RequestAnswers {
-  /// The answers to the methods behind `getPayload`, by number; nil where sessions are not answered alike.
+  /// The answers by method number; nil where the answer depends on the session.
   private let answers: UnsafeMutablePointer<UnsafeRawBufferPointer?>
   private let headers: [(name: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer)]
   private static let answerCount = Int(Nylon.Method.readRequestTimestamp.rawValue)
@@ -413,7 +412,7 @@ final class RequestAnswers {
     headers = request.headers.map { (Self.keep($0.key.utf8), Self.keep($0.value.utf8)) }
   }
 
-  /// The answer to a read that every session answers alike; nil for any other method.
+  /// The answer to a read that is the same for every session; nil for any other method.
   func answer(_ method: Nylon.Method, payload: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer? {
     if method == .readRequestHeader {
       // Empty when absent.
@@ -423,7 +422,7 @@ final class RequestAnswers {
     return method.rawValue < UInt32(Self.answerCount) ? answers[Int(method.rawValue)] : nil
   }
 
-  /// A copy of bytes that stays.
+  /// Copies bytes into memory that is never moved.
   static func keep(_ bytes: some Collection<UInt8>) -> UnsafeRawBufferPointer {
     let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: bytes.count, alignment: 8)
     memory.copyBytes(from: bytes)
@@ -434,7 +433,7 @@ final class RequestAnswers {
     let object = Dictionary(params.map { ($0.key, $0.value) }) { _, last in last }
     let encoder = JSONEncoder()
     encoder.outputFormatting = .sortedKeys
-    // Strings always encode; an empty object is what a route without parameters has.
+    // Encoding strings cannot fail; a route without parameters has an empty object.
     return (try? Array(encoder.encode(object))) ?? Array("{}".utf8)
   }
 }

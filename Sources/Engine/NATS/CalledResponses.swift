@@ -1,10 +1,10 @@
 import Nylon
 import Scenario
 
-/// The responses of sessions whose handlers change and read them by calls, one for each slot of a load thread.
+/// The responses that handlers change and read by calls, one for each slot of a load thread.
 ///
-/// Nothing here allocates under load but a body or headers that outgrow all before, and the table of headers for a
-/// handler that reads all of the response's.
+/// Nothing here allocates under load except a body or headers larger than any before, and the header table
+/// for a handler that reads all response headers.
 package final class CalledResponses {
   private struct Session {
     var response: ResponseState
@@ -33,7 +33,7 @@ package final class CalledResponses {
     }
   }
 
-  /// That of one session, which begins now; nothing of it is verified.
+  /// Creates the response of one session, which begins now; its content is not verified.
   package convenience init(_ request: RequestSpec, content: RequestContent) {
     let now = MonotonicClock.nanoseconds
     self.init(
@@ -54,17 +54,17 @@ package final class CalledResponses {
     sessions[slot].openedAt = time
   }
 
-  /// Changes a slot's response as a call says; false for an unknown method or a payload that is none.
+  /// Applies a call to a slot's response; false for an unknown method or an invalid payload.
   @discardableResult
   package func apply(_ method: Nylon.Method, _ payload: UnsafeRawBufferPointer, slot: Int) -> Bool {
     sessions[slot].response.apply(method, payload)
   }
 
-  /// Leaves what the handler has set and no more: the upstream is not called.
+  /// Keeps only what the handler has set, because the upstream is not called.
   @inline(never)
   func dropUpstream(_ slot: Int) { sessions[slot].response.dropUpstream() }
 
-  /// Gives `body` the answer to a read; false when there is none.
+  /// Calls `body` with the answer to a read; false when there is none.
   package func answer(
     _ method: Nylon.Method, _ payload: UnsafeRawBufferPointer, slot: Int,
     _ body: (UnsafeRawBufferPointer) -> Void
@@ -86,10 +86,10 @@ package final class CalledResponses {
     return true
   }
 
-  /// Whether a slot's session may end with its response.
+  /// Whether a slot's response is the expected one.
   @inline(__always)
   func isRight(_ slot: Int) -> Bool { check.isEmpty || check.accepts(sessions[slot].response) }
 
-  /// The first difference between a slot's response and what it must look like, in words.
+  /// Describes the first difference between a slot's response and the expected one; nil when there is none.
   func difference(_ slot: Int) -> String? { check.difference(sessions[slot].response) }
 }

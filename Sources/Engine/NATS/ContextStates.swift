@@ -4,27 +4,26 @@ import Scenario
 
 /// The HTTP contexts that sessions pass through, each with its packed requests.
 ///
-/// In a dialect that sends the context a request carries it, and a reply what the handler changed. A
-/// handler usually does the same to every session, so sessions share few contexts: each is
-/// encoded once, and a reply whose bytes were seen before leads to the context that it led to
-/// before, by a comparison. Replies that are always new cost a decoding each, and have a context
-/// of their own for each slot.
+/// In a dialect that sends the context, a request carries it, and a reply carries what the handler changed. A
+/// handler usually makes the same changes in every session, so sessions share few contexts: each is encoded
+/// once, and a reply whose bytes were seen before leads to the same context, found by a comparison. Replies
+/// that are always new cost one decoding each, and each slot has its own context for them.
 final class ContextStates {
-  /// Contexts that sessions share, at most.
+  /// The maximum number of contexts that sessions share.
   static let mostShared = 256
-  /// Replies remembered for each context and phase.
+  /// The maximum number of replies remembered for each context and phase.
   private static let mostTransitions = 4
 
   private struct State {
     var context: HTTPContext
     /// The packed request of each phase.
     var requests: UnsafeMutablePointer<PackedRequest>?
-    /// Whether a session may end with it.
+    /// Whether the context's response is the expected one.
     var isRight = false
     var transitions: [[(bytes: [UInt8], isEnd: Bool, state: Int)]] = []
   }
 
-  /// The shared ones, and one for each slot. In raw memory: the hot path counts no references.
+  /// The shared states, then one for each slot. In raw memory: the hot path avoids reference counting.
   private let states: UnsafeMutablePointer<State>
   private let stateCount: Int
   private var sharedCount = 1
@@ -32,15 +31,15 @@ final class ContextStates {
   private let phases: [Phase]
   private let entry: String
   private let dialect: DialectTraits
-  /// A reply subject of the length of all.
+  /// A reply subject, with the length that all have.
   private let sampleReply: String
-  /// Message headers beside `entry`.
+  /// Message headers in addition to `entry`.
   private let headers: [KeyValue]
-  /// What a session's response must look like at its end.
+  /// The expected response at the end of a session.
   private let verify: Verification
   private let upstream: HTTPResponse
 
-  /// Contexts of `slots` sessions that begin with `base`.
+  /// Creates the contexts of `slots` sessions that begin with `base`.
   init(
     base: HTTPContext, phases: [Phase], entry: String, dialect: DialectTraits, headers: [KeyValue] = [],
     slots: Int, verify: Verification = Verification(), sampleReply: String = PoolConnection.sampleReply
@@ -65,7 +64,7 @@ final class ContextStates {
     states.deallocate()
   }
 
-  /// Makes a state of a context; what was at its place before is forgotten.
+  /// Creates the state of a context; replaces the state at its place.
   private func make(_ context: HTTPContext, at place: Int) throws(MessageError) {
     let data = dialect.sendsContext ? context.encoded() : nil
     var templates: [RequestTemplate] = []
@@ -91,27 +90,27 @@ final class ContextStates {
     requests.deallocate()
   }
 
-  /// Bytes of the longest request of the context that sessions begin with.
+  /// The size of the longest request of the initial context, in bytes.
   var longestRequest: Int { phases.indices.map { request(0, phaseIndex: $0).payloadCount }.max() ?? 0 }
 
   private func difference(_ context: HTTPContext) -> String? {
     verify.difference(from: context.response, upstreamBody: upstream.body)
   }
 
-  /// The first difference between a session's response and what it must look like, in words.
+  /// Describes the first difference between a session's response and the expected one, if there is any.
   func difference(_ state: Int) -> String? { difference(states[state].context) }
 
-  /// The packed request of a context and phase, to be patched.
+  /// The packed request of a context and phase, ready to be patched.
   @inline(__always)
   func request(_ state: Int, phaseIndex: Int) -> PackedRequest {
     states[state].requests.unsafelyUnwrapped[phaseIndex]
   }
 
-  /// Whether a session may end with this context.
+  /// Whether the context's response is the expected one.
   @inline(__always)
   func isRight(_ state: Int) -> Bool { states[state].isRight }
 
-  /// The context after a reply's `data`, which NEXT or END came with; nil when the bytes are no context.
+  /// The context after a reply's `data` with NEXT or END; nil when the bytes are not a valid context.
   @inline(__always)
   func state(
     after state: Int, phaseIndex: Int, data: UnsafeRawBufferPointer, isEnd: Bool, slot: Int
@@ -148,7 +147,7 @@ final class ContextStates {
     return place
   }
 
-  /// The context after END in the request filter: the upstream is not called, and the response is the handler's own.
+  /// The context after END in the request filter: without an upstream call, the response is the handler's.
   private func ended(_ context: HTTPContext, _ change: HTTPContextChange) -> HTTPContext {
     var context = context.applying(change)
     let own = change.response
@@ -167,18 +166,18 @@ final class ContextStates {
   }
 }
 
-/// A request as it goes over the wire behind its reply subject: ` 312`, CR LF, the packed map, CR LF.
+/// A request in wire format after its reply subject: ` 312`, CR LF, the packed map, CR LF.
 ///
-/// A view of memory that its maker gives back; the hot path copies it without counting references.
+/// A view of memory that its creator frees; the hot path copies it without reference counting.
 struct PackedRequest {
   let bytes: UnsafeMutableRawPointer
   let byteCount: Int
-  /// Bytes of the map alone.
+  /// The size of the map alone, in bytes.
   let payloadCount: Int
   private let requestIDOffset: Int
   private let sessionIDOffset: Int
   private let timestampOffset: Int
-  /// 0 where the map has no reply subject.
+  /// 0 when the map has no reply subject.
   private let replyOffset: Int
   private let idIsText: Bool
 
@@ -200,8 +199,7 @@ struct PackedRequest {
 
   func deallocate() { bytes.deallocate() }
 
-  /// Makes what lies at `place`, this request or a copy of all its bytes, the request of that id,
-  /// session and time.
+  /// Writes the id, session and time into the bytes at `place`: this request, or a copy of it.
   @inline(__always)
   func patch(
     _ place: UnsafeMutableRawPointer, requestID: (high: UInt64, low: UInt64), sessionID: UInt32,
@@ -217,7 +215,7 @@ struct PackedRequest {
     (place + timestampOffset).storeBytes(of: timestampMilliseconds.bigEndian, as: UInt64.self)
   }
 
-  /// Writes the reply subject into what lies at `place`, where the dialect has it there: the inbox and a slot's token.
+  /// Writes a reply subject (inbox and token) into the bytes at `place`, if the dialect has it there.
   @inline(__always)
   func patchReply(_ place: UnsafeMutableRawPointer, inbox: UnsafeRawBufferPointer, token: UInt64) {
     guard replyOffset > 0, let start = inbox.baseAddress else { return }
@@ -225,7 +223,7 @@ struct PackedRequest {
     (place + replyOffset + inbox.count).storeBytes(of: token, as: UInt64.self)
   }
 
-  /// The same with a whole subject.
+  /// Writes a whole reply subject, if the dialect has it in the map.
   func patchReply(_ place: UnsafeMutableRawPointer, subject: UnsafeRawBufferPointer) {
     guard replyOffset > 0, let start = subject.baseAddress else { return }
     memcpy(place + replyOffset, start, subject.count)

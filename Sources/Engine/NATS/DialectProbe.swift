@@ -2,8 +2,8 @@ import Foundation
 import Nylon
 import Scenario
 
-/// Finds out which dialect the workers of a target speak: asks one of them for the session's first phase, in a way
-/// that the workers of every dialect take.
+/// Detects the dialect that the workers of a target speak: requests the session's first phase from one of
+/// them, in a form that workers of every dialect accept.
 package struct DialectProbe {
   let order: LoadOrder
   let spec: NATSSpec
@@ -15,22 +15,22 @@ package struct DialectProbe {
 
   package enum Finding {
     case speaks(Dialect)
-    /// Nobody answered in time.
+    /// No worker answered in time.
     case silence
-    /// An answer that is of no dialect, in words.
+    /// An answer that matches no dialect, with a description.
     case unknown(String)
   }
 
-  /// An answer is waited for as long as the phase may take, and no longer than this: before a load, and after one.
+  /// The maximum wait for an answer, before a load and after one; the phase's own timeout may be shorter.
   package static let mostNanoseconds: UInt64 = 5_000_000_000
   private static let mostAfterwardsNanoseconds: UInt64 = 1_000_000_000
-  /// Behind what may be an acknowledgement the first call comes within this time.
+  /// The time within which the first call must follow what may be an acknowledgement.
   private static let quietNanoseconds: UInt64 = 300_000_000
 
-  /// The dialect of the load: the target's own, or what a worker answers; nil when nobody does.
+  /// The dialect of the load: the target's own, or that of a worker's answer; nil when no worker answers.
   ///
-  /// - Throws: ``LoadFailure`` when a worker speaks another dialect than the target's, or none that is known, or
-  ///   when the target wants what cannot be had in its dialect.
+  /// - Throws: ``LoadFailure`` when a worker speaks an unknown dialect or another one than the target's, or
+  ///   when the target requires something that its dialect does not support.
   func dialect() throws -> Dialect? {
     if let own = spec.dialect, !own.traits.isAskedFirst { return own }
     switch try ask() {
@@ -49,7 +49,7 @@ package struct DialectProbe {
     }
   }
 
-  /// What is wrong when workers speak another dialect than the target's.
+  /// The failure for workers that speak another dialect than the target's.
   func refusal(of own: Dialect, _ spoken: Dialect) -> LoadFailure {
     LoadFailure(
       kind: .scenario,
@@ -57,8 +57,8 @@ package struct DialectProbe {
         + "\(spoken.rawValue). Write `dialect: \(spoken.rawValue)`, or `dialect: detect`")
   }
 
-  /// What a worker speaks when it is not that dialect; nil when it is, and where it cannot be known. For what went
-  /// wrong already.
+  /// The dialect that a worker speaks, if it differs from `dialect`; nil when it does not, or cannot be
+  /// determined. For diagnosing a failure.
   func other(than dialect: Dialect) -> Dialect? {
     guard case .speaks(let spoken)? = try? ask(within: Self.mostAfterwardsNanoseconds), spoken != dialect
     else {
@@ -67,7 +67,7 @@ package struct DialectProbe {
     return spoken
   }
 
-  /// Asks with an id of 16 bytes, and when nobody takes that, with a text.
+  /// Probes with a 16-byte id and, if that yields no dialect, with a text id.
   package func ask(within most: UInt64 = DialectProbe.mostNanoseconds) throws -> Finding {
     guard let phase = order.target.phases.first else { return .silence }
     let talk = try WorkerTalk(order: order, spec: spec)
@@ -86,7 +86,7 @@ package struct DialectProbe {
     return UInt64(policy?.timeoutMilliseconds ?? 1000) * 1_000_000
   }
 
-  /// One request, and what comes back.
+  /// One request and its answers.
   private struct Question {
     let talk: WorkerTalk
     let subject: String
@@ -116,16 +116,16 @@ package struct DialectProbe {
     }
   }
 
-  /// What the maps that answer a question tell, one after the other.
+  /// Interprets the maps that answer a question, one at a time.
   package struct Reading {
     private let asked: (high: UInt64, low: UInt64)
     package private(set) var finding = Finding.silence
-    /// Whether the last map looks like the only answer; a map of a call may still follow it.
+    /// Whether the last map may be the only answer; a map of a call may still follow it.
     package private(set) var isOnlyAnswer = false
 
     package init(asked: (high: UInt64, low: UInt64)) { self.asked = asked }
 
-    /// Looks at one map, and has a read answered; whether the phase is over with it.
+    /// Interprets one map and calls `answer` for a read; returns whether the phase has ended.
     package mutating func take(
       _ bytes: UnsafeRawBufferPointer, answer: (Nylon.Method, MessageView) -> Void
     ) -> Bool {
@@ -144,16 +144,16 @@ package struct DialectProbe {
         return true
       }
       guard let answered = map.requestID, let words = answered.words, words == asked else {
-        // The worker may not take an id of this kind, or this may be the answer to an earlier question.
+        // The worker may not accept this kind of id, or this is the answer to an earlier question.
         let words = map.error.map { String(decoding: $0.prefix(200), as: UTF8.self) }
         finding = .unknown("its answer has another request id\(words.map { ": \"\($0)\"" } ?? "")")
         return words != nil
       }
-      // An error of the handler's is the last map, whatever it speaks.
+      // An error from the handler is the last map in every dialect.
       let isOver = map.error?.isEmpty == false
       if case .speaks = finding { return isOver }
       if map.sessionID != nil {
-        // An acknowledgement: only the answers of one map are without a session.
+        // An acknowledgement: only dialects that answer with one map omit the session id.
         finding = Self.finding { $0.end == .call }
         return isOver
       }
@@ -169,8 +169,8 @@ package struct DialectProbe {
 }
 
 extension Target {
-  /// Whether the target can be loaded in a dialect; throws ``LoadFailure`` when it wants to verify what does not
-  /// come back, or its host needs what the dialect does not have.
+  /// Checks that the target can be loaded in a dialect. Throws ``LoadFailure`` when `verify` requires data
+  /// that does not come back, or when its host needs something that the dialect lacks.
   package func check(_ dialect: Dialect) throws {
     if host == .nylon, !dialect.traits.namesReplySubject {
       throw LoadFailure(

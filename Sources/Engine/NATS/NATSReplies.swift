@@ -3,14 +3,14 @@ import Nylon
 import Scenario
 
 extension NATSTransport {
-  /// Handles a reply that came to the subject of that slot, over that connection.
+  /// Handles a reply to the slot's subject that arrived over `connection`.
   @inline(__always)
   func receive(_ bytes: UnsafeRawBufferPointer, slot: Int, over connection: PoolConnection) {
     if let end = end(of: bytes, slot: slot, over: connection) { self.end(slot, end) }
   }
 
-  /// The broker found no worker for a slot's request. One that was given up meanwhile comes late; when
-  /// the slot's next request is under way by then, it is taken for that one's.
+  /// Handles "no responders" for a slot's request. When the request was given up meanwhile, the reply is
+  /// late; if the slot's next request is already pending, the reply is attributed to that one.
   @inline(never)
   func refused(slot: Int) {
     if slots[slot].isWaiting {
@@ -22,10 +22,10 @@ extension NATSTransport {
     }
   }
 
-  /// A message to nothing that was asked.
+  /// Counts a message that no request asked for.
   func unexpected() { recorder.happened(.unexpected, at: MonotonicClock.nanoseconds) }
 
-  /// The phase under way in a slot has ended.
+  /// Ends the slot's current phase.
   @inline(__always)
   func end(_ slot: Int, _ end: PhaseEnd) {
     slots[slot].isWaiting = false
@@ -33,10 +33,10 @@ extension NATSTransport {
       PhaseCompletion(slot: Int32(truncatingIfNeeded: slot), end: end, doneAt: MonotonicClock.nanoseconds))
   }
 
-  /// How a reply ends the phase of its slot; nil when it is not that phase's: it is counted.
+  /// Maps a reply to the end of its slot's phase; nil when it does not end it (a stray reply is counted).
   ///
-  /// The subject only tells the slot, so that the broker meets the same few subjects again and
-  /// again and finds them in its cache; the request's id tells which request is answered.
+  /// The subject identifies only the slot, so that the broker sees the same few subjects and keeps them in
+  /// its cache; the request's id identifies the request.
   @inline(__always)
   private func end(
     of bytes: UnsafeRawBufferPointer, slot: Int, over connection: PoolConnection
@@ -49,7 +49,7 @@ extension NATSTransport {
     guard let reply, let words, words == state.pointee.requestID, state.pointee.isWaiting else {
       return strayEnd(reply, words: words, isWaiting: state.pointee.isWaiting)
     }
-    // What is no answer in this dialect must not end the phase: the answer may still come.
+    // A map of another dialect must not end the phase: the answer may still arrive.
     if let foreignSign { return foreignSign.endsPhase ? .malformed : nil }
     guard reply.sessionID == nil || reply.sessionID == state.pointee.lastSID else {
       noteProtocolError("a reply has the session id of another session")
@@ -59,14 +59,14 @@ extension NATSTransport {
     return read(reply, slot: slot, state)
   }
 
-  /// A reply that does not answer what its slot waits for: late, once more, or not to be read.
+  /// Classifies a reply that does not answer the slot's pending request: late, duplicate or malformed.
   @inline(never)
   private func strayEnd(
     _ reply: MessageView?, words: (high: UInt64, low: UInt64)?, isWaiting: Bool
   ) -> PhaseEnd? {
     if let words, let number = ids.pointee.number(high: words.high, low: words.low) {
       if dialect.end == .call {
-        // An acknowledgement may come behind the phase's end.
+        // An acknowledgement may arrive after the phase's end.
         guard let method = reply?.method else { return nil }
         let isAgain = Method(rawValue: method).endsPhase && !isLate(number)
         recorder.happened(isAgain ? .duplicates : .late, at: MonotonicClock.nanoseconds)
@@ -88,7 +88,7 @@ extension NATSTransport {
     return nil
   }
 
-  /// Reads and verifies a reply, and moves the session's context on.
+  /// Parses and verifies a reply, and advances the session's context.
   @inline(__always)
   private func read(
     _ reply: MessageView, slot: Int, _ state: UnsafeMutablePointer<NATSSlot>
@@ -120,16 +120,16 @@ extension NATSTransport {
     case .next: reply.error?.isEmpty == false ? .handlerError : .next
     case .end: reply.error?.isEmpty == false ? .handlerError : .end
     case .error, .empty: .handlerError
-    // Without an action only an error says that something failed.
+    // Without an action, only an error indicates a failure.
     case .missing: reply.error?.isEmpty == false ? .handlerError : .next
     case .unknown: .malformed
     }
   }
 }
 
-/// The calls of handlers, in a dialect in which each is a map.
+/// Handlers' calls, in a dialect in which each call is a map.
 extension NATSTransport {
-  /// Handles a map of the phase that is under way in a slot; nil when the phase goes on.
+  /// Handles a map of the slot's current phase; nil when the phase continues.
   @inline(__always)
   private func take(
     _ reply: MessageView, slot: Int, _ called: CalledResponses, _ connection: PoolConnection
@@ -138,7 +138,7 @@ extension NATSTransport {
       noteWorkerError(reply)
       return .handlerError
     }
-    // Without a method it is the acknowledgement, or the answer to what begins a session.
+    // A map without a method is an acknowledgement, or the answer to a request that begins a session.
     guard let number = reply.method else { return slots[slot].phaseIndex < firstPhase ? .next : nil }
     let method = Method(rawValue: number)
     if method == .end {
@@ -170,14 +170,14 @@ extension NATSTransport {
     }
     guard fits else {
       noteProtocolError(
-        "the answer to a read is longer than the broker takes, or too many answers wait for it")
+        "the answer to a read is longer than the broker accepts, or too many answers are waiting for it")
       return .malformed
     }
     return nil
   }
 }
 
-/// Keeps what was seen first of each way to fail. Only the first one allocates.
+/// Keeps the first evidence of each kind of failure. Only the first one allocates.
 extension NATSTransport {
   private static var mostErrorBytes: Int { 300 }
 
@@ -208,7 +208,7 @@ extension NATSTransport {
   }
 }
 
-/// Where the time of a phase goes; nothing of this runs in a load that is not decomposed.
+/// Phase decomposition; none of this runs unless the load is decomposed.
 extension NATSTransport {
   /// Keeps the stamps of a reply until the driver asks for them.
   @inline(never)
@@ -216,7 +216,7 @@ extension NATSTransport {
     stamps[slot] = reply.header(WorkerStamps.header).flatMap(WorkerStamps.init) ?? WorkerStamps(read: 0)
   }
 
-  /// See `TransportSpec.partNames`. The attempts before the one that was answered are in the first part.
+  /// See `TransportSpec.partNames`. Unanswered attempts before the answered one count towards the first part.
   func partEnds(slot: Int, done: UInt64) -> SIMD4<UInt64>? {
     guard let stamp = stamps?[slot], stamp.packed != 0 else { return nil }
     return SIMD4(stamp.read, stamp.begun, stamp.ended, stamp.packed)

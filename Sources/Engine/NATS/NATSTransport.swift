@@ -5,13 +5,12 @@ import NATS
 import Nylon
 import Scenario
 
-/// The way to a pool of workers, for one load thread.
+/// The transport to a pool of workers, for one load thread.
 ///
-/// All on the load thread: requests are patched templates, published with the place of their
-/// session in the reply subject; one write for all that waits; replies are drained from
-/// one inbox, and verified: the subject tells the slot, the request's id whether it is its answer.
+/// Everything happens on the load thread. Requests are patched templates, published with the session's slot
+/// in the reply subject; one write sends all pending requests. Replies arrive in one inbox and are verified:
+/// the subject identifies the slot, and the request's id shows whether the reply is its answer.
 final class NATSTransport: SessionTransport {
-  /// Ends of phases for the driver.
   let completions: CompletionRing
   let slots: UnsafeMutablePointer<NATSSlot>
   let slotCount: Int
@@ -19,15 +18,15 @@ final class NATSTransport: SessionTransport {
   let connections: UnsafeMutablePointer<PoolConnection>
   let connectionCount: Int
   let contexts: ContextStates
-  /// Those of the steps that begin a session, then those of its phases.
+  /// The subjects of the steps that begin a session, then those of its phases.
   let subjects: [String]
-  /// The place of the first phase among the subjects.
+  /// The index of the first phase among the subjects.
   let firstPhase: Int32
-  /// Nil for a lean host.
+  /// nil for a lean host.
   let nylonHost: NylonHost?
-  /// The place of the phase whose END drops the upstream; -1 when it is not run.
+  /// The index of the request filter, whose END drops the upstream; -1 when that phase is not run.
   let requestFilterIndex: Int32
-  /// The responses of sessions, in a dialect whose handlers change them by calls.
+  /// The responses of sessions in a dialect whose handlers change them by calls; nil in other dialects.
   let called: CalledResponses?
   let encoder = ReplyEncoder()
   let recorder: ThreadRecorder
@@ -35,27 +34,27 @@ final class NATSTransport: SessionTransport {
   let epoll: Int32
   /// Unix time minus monotonic time, nanoseconds.
   let unixOffset: UInt64
-  /// When the last request was started: near enough for the `timestamp`, of whole milliseconds, of one
-  /// that is sent again.
+  /// When the last request was started: accurate enough for the millisecond `timestamp` of a request that is
+  /// sent again.
   private var recentTime = MonotonicClock.nanoseconds
-  /// Makes the requests' ids. In raw memory, where no access is checked.
+  /// Generates the requests' ids. In raw memory, which avoids exclusivity checks.
   let ids = UnsafeMutablePointer<UUIDv7>.allocate(capacity: 1)
-  /// The requests that timed out, of the last million: each one's number, and one more, at the place that its last
-  /// bits name. A reply that comes too late is told from a duplicate by it. The kernel gives its pages when they are
-  /// first written to.
+  /// The timed-out requests among the last million: each one's number plus one, at the index given by its low
+  /// bits. It distinguishes a late reply from a duplicate. The kernel allocates its pages when they are first
+  /// written.
   private let timedOut = calloc(1 << 20, 4).assumingMemoryBound(to: UInt32.self)
   private var unflushed = 0
-  /// What was seen first of each way to fail.
+  /// The first evidence of each kind of failure.
   var evidence = FailureEvidence()
-  /// What tells most about the dialect of maps that belong to another one.
+  /// The most specific sign so far of maps from another dialect.
   var clearestSign: ForeignSign?
-  /// What each slot's worker said of its times, in a decomposed load only.
+  /// The times that each slot's worker reported; nil unless the load is decomposed.
   let stamps: UnsafeMutablePointer<WorkerStamps>?
-  /// Publishes between two writes, at most: a burst must not wait for its own end, or generator, broker and
-  /// workers would take turns instead of working side by side.
+  /// The maximum number of requests between two writes. A burst must not wait for its own end: generator,
+  /// broker and workers would take turns instead of working in parallel.
   private static var mostUnflushed: Int { 64 }
 
-  /// The transports of all load threads of an order, connected.
+  /// Creates the connected transports of all load threads of an order.
   static func make(
     order: LoadOrder, spec: NATSSpec, dialect: Dialect, area: RecordingArea
   ) throws -> [NATSTransport] {
@@ -108,7 +107,7 @@ final class NATSTransport: SessionTransport {
       for place in 0..<connectionCount {
         made.append(
           try PoolConnection(
-            // The run's own brokers are named in the order in which they are to be tried.
+            // The run's own brokers are listed in the order in which to try them.
             place: place, first: order.brokerPIDs.isEmpty ? thread + place : 0, servers: order.servers,
             security: security,
             subjects: subjects, epoll: epoll, slotCount: count, longestRequest: contexts.longestRequest))
@@ -143,10 +142,10 @@ final class NATSTransport: SessionTransport {
     Glibc.close(epoll)
   }
 
-  /// What the user should know about the connections' life.
+  /// Events of the connections that the user should know about.
   var remarks: [String] { (0..<connectionCount).flatMap { connections[$0].remarks } }
 
-  /// A worker that is too slow is another process.
+  /// False: a worker that is too slow runs in another process.
   var isInProcess: Bool { false }
 
   static let hasRequestIDs = true
@@ -155,7 +154,7 @@ final class NATSTransport: SessionTransport {
     RequestWords(high: slots[slot].requestID.high, low: slots[slot].requestID.low)
   }
 
-  /// Makes one piece of the driver and this transport.
+  /// Specializes the driver for this transport.
   static func run(_ driver: LoadDriver<NATSTransport>) { driver.run() }
 
   @inline(__always)
@@ -177,7 +176,7 @@ final class NATSTransport: SessionTransport {
       state.pointee.number = ids.pointee.nextNumber
       state.pointee.requestID = ids.pointee.next(timestampMilliseconds: unixMilliseconds)
     } else {
-      // A retry is the same request: the worker may know its id.
+      // A retry is the same request with the same id, which the worker may already know.
       timedOut[Int(state.pointee.number & 0xf_ffff)] = 0
     }
     state.pointee.isWaiting = true
@@ -186,7 +185,7 @@ final class NATSTransport: SessionTransport {
     if unflushed >= Self.mostUnflushed { flush() }
   }
 
-  /// The connection of a slot.
+  /// The index of a slot's connection.
   @inline(__always)
   func place(ofSlot slot: Int) -> Int { connectionCount == 1 ? 0 : slot % connectionCount }
 
@@ -207,8 +206,8 @@ final class NATSTransport: SessionTransport {
     if nylonHost != nil { unsubscribe(slot) }
   }
 
-  /// Whether what comes now for a request that is over comes late, and not again. Of requests longer ago than a
-  /// million that is likely.
+  /// Whether a reply to an ended request is late rather than a duplicate. For requests more than a million
+  /// ago, late is assumed.
   func isLate(_ number: UInt32) -> Bool {
     ids.pointee.nextNumber &- number > 1 << 20 || timedOut[Int(number & 0xf_ffff)] == number &+ 1
   }
@@ -220,10 +219,10 @@ final class NATSTransport: SessionTransport {
     return false
   }
 
-  /// The place of the descriptor that only wakes.
+  /// The epoll event data of the descriptor that only wakes the thread.
   private static let wakePlace = UInt64.max
 
-  /// An eventfd that ends a `poll` when it is written to.
+  /// Creates an eventfd that ends a `poll` when it is written to.
   func makeWakeDescriptor() -> Int32 { kernel_eventfd_watched(epoll, Self.wakePlace) }
 
   @inline(__always)
@@ -238,14 +237,14 @@ final class NATSTransport: SessionTransport {
       }
     }
     let now = MonotonicClock.nanoseconds
-    // 0 is not at all.
+    // 0 means no wait.
     let wait = reads ? 0 : Nap.end(before: time, now: now).map { $0 &- now } ?? 0
     withUnsafeTemporaryAllocation(of: UInt64.self, capacity: 64) { places in
       withUnsafeTemporaryAllocation(of: UInt32.self, capacity: 64) { events in
         let count = kernel_epoll_wait_ns(epoll, places.baseAddress, events.baseAddress, 64, wait)
         guard count > 0 else { return }
         for ready in 0..<Int(count) where places[ready] != Self.wakePlace {
-          // A connection that is moving has a second socket.
+          // A connection that is moving to another broker has a second socket.
           let socket = Int(places[ready])
           let place = socket < connectionCount ? socket : socket - connectionCount
           connections[place].handle(events[ready], at: socket, self)
@@ -256,21 +255,21 @@ final class NATSTransport: SessionTransport {
   }
 }
 
-/// What the transport knows of the session in a slot.
+/// The transport's state of a slot's session.
 struct NATSSlot {
-  /// The session's id, or the last one's.
+  /// The id of the current session, or of the last one.
   var lastSID: UInt32
   var phaseIndex: Int32 = 0
   var requestID: (high: UInt64, low: UInt64) = (0, 0)
-  /// Which of all requests of the load thread it is.
+  /// The sequence number of the request on this load thread.
   var number: UInt32 = 0
-  /// Which of `ContextStates` the session is in.
+  /// The index of the session's context in `ContextStates`.
   var context: Int32 = 0
-  /// Where the bytes of its request end in what was written to its connection.
+  /// The offset after the request's last byte in its connection's output.
   var end: UInt64 = 0
   let token: UInt64
-  /// A phase is under way: its answer is waited for.
+  /// Whether a phase is pending.
   var isWaiting = false
-  /// It is in its connection's list of requests that found no room.
+  /// Whether the request is in its connection's ring of requests that found no room.
   var isPostponed = false
 }

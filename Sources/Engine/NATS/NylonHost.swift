@@ -3,28 +3,28 @@ import Glibc
 import NATS
 import Nylon
 
-/// What Nylon's own host (b1b1305) sends that a lean one does not. A session begins with a message to the lifecycle
-/// subject and an `initialize` request to each phase's subject in turn; each phase has a subscription of its own, on
-/// the session's reply subject, which its request names in `headers.reply` and nowhere else.
+/// The additional messages of Nylon's own host (b1b1305), compared with a lean one. A session begins with a
+/// message to the lifecycle subject and an `initialize` request to each phase's subject in turn. Each phase
+/// has its own subscription to the session's reply subject, which the request names only in `headers.reply`.
 ///
-/// All is packed before the load, and copied and patched under it.
+/// All messages are packed before the load, then copied and patched during it.
 final class NylonHost {
-  /// The subscription of slot 0's phases; those of the other slots follow, all of as many digits.
+  /// The subscription id of slot 0's phases; those of the other slots follow, with the same number of digits.
   static let firstSubscription = 1_000_000
   private static let subscriptionDigits = 7
-  /// Digits of a session's id in a reply subject, zeros in front, so that all subjects have one length.
+  /// Digits of the session id in a reply subject, zero-padded so that all subjects have the same length.
   private static let sessionDigits = 10
 
-  /// A reply subject of the length of all.
+  /// A reply subject, with the length that all have.
   let sampleReply: String
   private let replyBytes: Int
-  /// The map of every `initialize` message.
+  /// The packed map of every `initialize` message.
   let initialize: PackedRequest
-  /// `PUB`, the lifecycle subject.
+  /// `PUB` and the lifecycle subject.
   let lifecycleHead: UnsafeRawBufferPointer
-  /// `SUB`, the reply subject, the subscription, CR LF.
+  /// `SUB`, the reply subject, the subscription id, CR LF.
   private let subscription: UnsafeRawBufferPointer
-  /// `UNSUB`, the subscription, CR LF.
+  /// `UNSUB`, the subscription id, CR LF.
   private let unsubscription: UnsafeRawBufferPointer
 
   init(_ subject: Subject, plugin: String, headers: [KeyValue]) throws {
@@ -56,7 +56,7 @@ final class NylonHost {
   var subscriptionBytes: Int { subscription.count }
   var unsubscriptionBytes: Int { unsubscription.count }
 
-  /// Writes the subscription to a session's reply subject; the subject, where it lies there.
+  /// Writes the subscription to a session's reply subject; returns the subject in the written bytes.
   func writeSubscription(
     slot: Int, sessionID: UInt32, at place: UnsafeMutableRawPointer
   ) -> UnsafeRawBufferPointer {
@@ -76,14 +76,14 @@ final class NylonHost {
 }
 
 extension UnsafeMutableRawPointer {
-  /// Copies bytes; where they end.
+  /// Copies bytes and returns the address after them.
   @discardableResult
   fileprivate func copyBytes(_ bytes: UnsafeRawBufferPointer) -> UnsafeMutableRawPointer {
     if let start = bytes.baseAddress { memcpy(self, start, bytes.count) }
     return self + bytes.count
   }
 
-  /// Writes so many of a number's last digits, which end before an offset.
+  /// Writes the last `digits` digits of a number, ending before offset `end`.
   fileprivate func writeDecimal(_ number: Int, digits: Int, endsAt end: Int) {
     var rest = number
     var offset = end
@@ -96,7 +96,7 @@ extension UnsafeMutableRawPointer {
 }
 
 extension PoolConnection {
-  /// As the lean `put`.
+  /// Publishes a slot's request; the counterpart of the lean `put`.
   @inline(never)
   func put(_ slot: Int, _ transport: NATSTransport, as host: NylonHost) -> Bool {
     let asked = transport.slots + slot
@@ -108,7 +108,7 @@ extension PoolConnection {
     return true
   }
 
-  /// Subscribes to the session's reply subject and publishes the phase's request, without a reply subject.
+  /// Subscribes to the session's reply subject and publishes the phase's request without a reply subject.
   private func putPhase(_ slot: Int, _ transport: NATSTransport, _ host: NylonHost) -> Bool {
     let asked = transport.slots + slot
     let step = Int(asked.pointee.phaseIndex)
@@ -129,8 +129,8 @@ extension PoolConnection {
     return true
   }
 
-  /// Publishes the `initialize` request of a step to a phase's subject, the first of a session behind the message to
-  /// the lifecycle subject.
+  /// Publishes the `initialize` request of a step to a phase's subject. The first one of a session is
+  /// preceded by the message to the lifecycle subject.
   private func putInitialize(_ slot: Int, _ transport: NATSTransport, _ host: NylonHost) -> Bool {
     let asked = transport.slots + slot
     let request = host.initialize
@@ -156,8 +156,8 @@ extension PoolConnection {
       timestampMilliseconds: transport.unixMilliseconds)
   }
 
-  /// Ends the subscription of a slot's phase. Changes nothing of this view, so that it may be called while what came
-  /// is handled.
+  /// Unsubscribes from the replies of a slot's phase. Does not mutate this view, so it may be called while
+  /// input is handled.
   func unsubscribe(_ slot: Int, _ host: NylonHost) {
     // Subscriptions end with their connection.
     guard wire.isConnected else { return }
@@ -172,8 +172,7 @@ extension PoolConnection {
 }
 
 extension NATSTransport {
-  /// Handles a message that did not come to the inbox: of the subscription of a slot's phase, or nothing that was
-  /// asked for.
+  /// Handles a message that did not come to the inbox: a reply to a slot's phase, or an unexpected message.
   @inline(never)
   func receiveElsewhere(_ piece: WirePiece, over connection: PoolConnection) {
     let slot = piece.sid - NylonHost.firstSubscription
@@ -183,7 +182,7 @@ extension NATSTransport {
     if wasWaiting, !slots[slot].isWaiting { connection.unsubscribe(slot, nylonHost) }
   }
 
-  /// The phase of a slot is given up, and with it its subscription.
+  /// Unsubscribes from the replies of a phase that is given up.
   @inline(never)
   func unsubscribe(_ slot: Int) {
     guard let nylonHost, slots[slot].phaseIndex >= firstPhase else { return }

@@ -4,22 +4,22 @@ import NATS
 import Nylon
 import Scenario
 
-/// One connection of a load thread to the broker: a socket that never blocks and a buffer each way.
+/// One connection of a load thread to the broker: a non-blocking socket with a buffer in each direction.
 ///
-/// A request is copied into the buffer and patched there; one write takes all that waits. What
-/// came is parsed and handled where it lies. A request that finds no room waits in a ring of slots
-/// and is written when there is some.
+/// A request is copied into the output buffer and patched there; one write sends all pending requests. Input
+/// is parsed and handled in place. The slot of a request that finds no room waits in a ring until there is
+/// room.
 ///
-/// When the connection breaks, requests that the kernel had not taken whole go out again on the
-/// next one; the others get no answer and time out, or are retried by their policy.
+/// When the connection breaks, requests that the kernel had not fully accepted are sent again on the next
+/// one; the others get no answer and time out, or are retried by their policy.
 struct PoolConnection {
-  /// The id of the one subscription of a connection.
+  /// The id of a connection's only subscription.
   static let subscription = 1
 
   private(set) var wire: WireConnection
-  /// The connection that is to come, or the one of before; nil but for a while in a broker's lame duck mode.
+  /// The new or the previous connection during a broker's lame duck mode; nil at all other times.
   private var move: UnsafeMutablePointer<ConnectionMove>?
-  /// The slots whose requests found no room, in a ring of `slotCount` places.
+  /// The slots whose requests found no room, a ring of `slotCount` places.
   private let postponed: UnsafeMutablePointer<Int32>
   private var postponedHead = 0
   private var postponedCount = 0
@@ -27,23 +27,23 @@ struct PoolConnection {
   private let slotCount: Int
   /// `PUB subject inbox.` of each phase.
   let heads: UnsafeMutableBufferPointer<UnsafeRawBufferPointer>
-  /// What the subjects of its replies have before their token: the inbox, which no other connection has, and a dot.
+  /// The prefix of reply subjects before the token: the connection's unique inbox and a dot.
   let inbox: UnsafeRawBufferPointer
   static let tokenBytes = 8
-  /// A reply subject of the length of all.
+  /// A reply subject, with the length that all have.
   static let sampleReply = newInbox() + String(repeating: "0", count: tokenBytes)
-  /// Publications that found no room, behind one another.
+  /// Consecutive publications that found no room.
   let backlog: UnsafeMutablePointer<GrowingBytes>
-  /// Bytes of them, at most: a worker may ask for much more than the broker takes.
+  /// The maximum size of the backlog in bytes: a worker may request much more than the broker accepts.
   private static let mostBacklogBytes = 256 << 20
 
-  /// A connection, made.
+  /// Creates a connection and connects it.
   ///
   /// - Parameters:
-  ///   - place: its place among those of the load thread.
-  ///   - first: which of the servers it tries first, so that connections spread over them.
-  ///   - servers: the brokers' URLs. May hold secrets.
-  ///   - longestRequest: bytes of the longest request that sessions begin with.
+  ///   - place: the index among the connections of the load thread.
+  ///   - first: the index of the server to try first, so that connections spread over the servers.
+  ///   - servers: the brokers' URLs. May contain secrets.
+  ///   - longestRequest: the size of the longest request of the initial context, in bytes.
   init(
     place: Int, first: Int, servers: [String], security: WireSecurity, subjects: [String], epoll: Int32,
     slotCount: Int, longestRequest: Int
@@ -73,7 +73,7 @@ struct PoolConnection {
       defer { close() }
       throw BrokerError(
         server: servers.map(Redaction.redactedURL).joined(separator: ", "),
-        why: "a request has \(longestRequest) bytes, it takes \(wire.longestPayload) at most",
+        why: "a request has \(longestRequest) bytes, but it accepts at most \(wire.longestPayload)",
         remedy: "Lower `request.body_bytes`, or raise `max_payload` of the broker.")
     }
   }
@@ -89,13 +89,13 @@ struct PoolConnection {
     backlog.deallocate()
   }
 
-  /// Unique by 71 random bits, as the prefix of a NUID is. Each byte of it crosses the broker four times a request.
+  /// Unique by 71 random bits, like a NUID's prefix. Each byte crosses the broker four times per request.
   private static func newInbox() -> String {
     let characters = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
     return "_INBOX.\(String((0..<12).compactMap { _ in characters.randomElement() }))."
   }
 
-  /// What the user should know about the connection's life; empty when it was an ordinary one.
+  /// Events of the connection that the user should know about; empty when there were none.
   var remarks: [String] {
     func times(_ count: UInt64) -> String { count == 1 ? "once" : "\(count) times" }
     let lost =
@@ -115,19 +115,19 @@ struct PoolConnection {
     postpone(slot, transport)
   }
 
-  /// Whether something waits for room.
+  /// Whether requests or publications are waiting for room.
   @inline(__always)
   private var holdsBack: Bool { postponedCount > 0 || backlog.pointee.count > 0 }
 
-  /// Publishes a message on a phase's subject, without a reply subject; false when it is longer than the broker takes,
-  /// or too much waits for it already.
-  /// Changes nothing of this view, so that it may be called while what came is handled.
+  /// Publishes a message on a phase's subject without a reply subject; false when it exceeds the broker's
+  /// maximum payload or the backlog is full. Does not mutate this view, so it may be called while input is
+  /// handled.
   @inline(never)
   func publish(_ payload: UnsafeRawBufferPointer, phaseIndex: Int) -> Bool {
     guard payload.count <= wire.longestPayload else { return false }
-    // Who asked for it did so over a connection that is gone.
+    // The connection over which this message was requested is gone.
     guard wire.isConnected else { return true }
-    // Behind `PUB `.
+    // Skip `PUB `.
     let subject = UnsafeRawBufferPointer(rebasing: headWithoutInbox(phaseIndex)[4...])
     let most = WirePublication.byteCount(subject: subject.count, payload: payload.count)
     if backlog.pointee.count == 0, let place = wire.reserve(most) {
@@ -145,8 +145,8 @@ struct PoolConnection {
     UnsafeRawBufferPointer(rebasing: heads[phaseIndex].dropLast(inbox.count + 1))
   }
 
-  /// Puts a slot's request into the buffer; false when it has no room. One that is longer than the
-  /// broker takes ends here: the broker would end the connection.
+  /// Puts a slot's request into the buffer; false when there is no room. A request that exceeds the maximum
+  /// payload ends its phase here, because the broker would close the connection.
   @inline(__always)
   private func put(_ slot: Int, _ transport: NATSTransport) -> Bool {
     if let host = transport.nylonHost { return put(slot, transport, as: host) }
@@ -174,7 +174,7 @@ struct PoolConnection {
     return true
   }
 
-  /// Keeps a slot's request until there is room, or a connection.
+  /// Queues a slot's request until there is room or a connection.
   @inline(never)
   mutating func postpone(_ slot: Int, _ transport: NATSTransport) {
     guard !transport.slots[slot].isPostponed else { return }
@@ -184,7 +184,7 @@ struct PoolConnection {
     postponedCount += 1
   }
 
-  /// Puts what waited into the buffer, as far as there is room.
+  /// Puts queued requests into the buffer, as far as there is room.
   private mutating func resume(_ transport: NATSTransport) {
     if backlog.pointee.count > 0 {
       guard wire.put(backlog.pointee.bytes) else { return }
@@ -192,7 +192,7 @@ struct PoolConnection {
     }
     while postponedCount > 0 {
       let slot = Int(postponed[postponedHead])
-      // Given up meanwhile: nobody waits for it any more.
+      // Skip a request that was given up meanwhile.
       if transport.slots[slot].isWaiting, !put(slot, transport) { return }
       transport.slots[slot].isPostponed = false
       postponedHead = (postponedHead + 1) % slotCount
@@ -207,7 +207,7 @@ struct PoolConnection {
     write(transport)
   }
 
-  /// Writes until nothing is left or the kernel takes no more.
+  /// Writes until nothing is pending or the kernel's send buffer is full.
   mutating func write(_ transport: NATSTransport) {
     while true {
       if wire.isConnected, holdsBack { resume(transport) }
@@ -225,7 +225,7 @@ struct PoolConnection {
     }
   }
 
-  /// The connection is over: what the kernel had not taken whole goes out again on the next one.
+  /// Handles a lost connection: the next one resends requests that the kernel had not fully accepted.
   mutating func lose(_ transport: NATSTransport) {
     if let begun = move, !begun.pointee.isLeft {
       forget(begun)
@@ -242,7 +242,7 @@ struct PoolConnection {
 
   // MARK: Replies
 
-  /// Something happened at the socket that has this place in the epoll set.
+  /// Handles epoll events of the socket that has this place in the epoll set.
   mutating func handle(_ events: UInt32, at socket: Int, _ transport: NATSTransport) {
     if socket != wire.place { return handleMove(events, at: socket, transport) }
     guard wire.isConnected else {
@@ -256,8 +256,8 @@ struct PoolConnection {
     if events & ~UInt32(KERNEL_WRITABLE) != 0, wire.isConnected { read(transport) }
   }
 
-  /// Reads once, or over TLS until nothing is left that epoll does not know of, and handles what came. What a broker
-  /// sends without end is read on by the next `poll`.
+  /// Reads once, or over TLS until OpenSSL holds no more data that epoll does not report, and handles the
+  /// input. When the broker sends without end, the next `poll` continues.
   private mutating func read(_ transport: NATSTransport) {
     for _ in 0..<WireConnection.mostFills {
       let count = wire.fill()
@@ -270,7 +270,7 @@ struct PoolConnection {
     }
   }
 
-  /// Handles all pieces that are whole.
+  /// Handles all complete messages.
   mutating func handleInput(_ transport: NATSTransport) {
     while let piece = wire.nextMessage() { deliver(piece, to: inbox, transport) }
     if wire.isBroken { lose(transport) }
@@ -292,13 +292,13 @@ struct PoolConnection {
     }
   }
 
-  /// The last part of a slot's reply subject: 8 hexadecimal digits, as they lie in memory.
+  /// The last part of a slot's reply subject: 8 hexadecimal digits, in memory order.
   static func token(ofSlot slot: Int) -> UInt64 {
     let digits = String(1 << (4 * tokenBytes) + slot, radix: 16).utf8.dropFirst()
     return digits.reversed().reduce(0) { $0 << 8 | UInt64($1) }.littleEndian
   }
 
-  /// The slot that a reply's subject tells; nil when it is not one of the inbox.
+  /// The slot that a reply's subject identifies; nil when the subject does not belong to the inbox.
   @inline(__always)
   private func slot(in subject: UnsafeRawBufferPointer, of inbox: UnsafeRawBufferPointer) -> Int? {
     guard subject.count == inbox.count + Self.tokenBytes, let start = subject.baseAddress,
@@ -317,31 +317,31 @@ struct PoolConnection {
   }
 }
 
-/// A connection beside the one in use, while requests move from a broker that is ending to another one.
+/// The second connection while requests move from a broker that is shutting down to another one.
 private struct ConnectionMove {
   let wire: WireConnection
-  /// The inbox of its replies.
+  /// The prefix of its reply subjects.
   let inbox: UnsafeRawBufferPointer
-  /// Whether it is the one of before: it stays for the answers to what was sent over it.
+  /// Whether it is the previous connection, which is kept for the answers to requests sent over it.
   var isLeft = false
-  /// Where the bytes end that were written to it.
+  /// The number of bytes written up to the move.
   var end: UInt64 = 0
   var nextLook: UInt64 = 0
 
-  /// Between two looks whether answers are still awaited, nanoseconds: each goes through all slots.
+  /// The interval between checks for pending answers, nanoseconds; each check scans all slots.
   static let lookNanoseconds: UInt64 = 5_000_000
 }
 
-/// A broker in lame duck mode tells its clients so, and closes their connections a while later. Requests then go over a
-/// connection to another broker, with an inbox of its own; answers still come over both.
+/// A broker in lame duck mode announces it to its clients and closes their connections a while later.
+/// Requests then use a connection to another broker, with its own inbox; answers still arrive over both.
 ///
-/// Nylon's own host stays until it is cut off, as its client does.
+/// Nylon's own host stays until it is disconnected, as its client does.
 extension PoolConnection {
-  /// Whether it is connected, and no move to another broker is under way.
+  /// Whether the connection is up and no move to another broker is in progress.
   @inline(__always)
   var isSteady: Bool { wire.isConnected && move == nil }
 
-  /// Does what is due when it is not steady.
+  /// Advances a reconnect or a move to another broker.
   @inline(never)
   mutating func care(_ transport: NATSTransport) {
     if !wire.isConnected { wire.checkTime() }
@@ -385,12 +385,12 @@ extension PoolConnection {
     if other.owesPongs { sendRest(other, transport) }
   }
 
-  /// The connection to another broker is made: requests go there from now on.
+  /// Switches to the new connection: requests use it from now on.
   private mutating func takeOver(_ move: UnsafeMutablePointer<ConnectionMove>, _ transport: NATSTransport) {
     let (old, new) = (wire, move.pointee.wire)
     let end = old.written &+ UInt64(old.unsentBytes)
     new.countWritten(from: end)
-    // The bytes of both inboxes change places, also at the end of what requests begin with.
+    // Swap the bytes of both inboxes, including the copies at the end of each request head.
     let inboxOfOld = RequestAnswers.keep(inbox)
     for place in [inbox] + heads.map({ UnsafeRawBufferPointer(rebasing: $0.suffix(inbox.count)) }) {
       UnsafeMutableRawBufferPointer(mutating: place).copyMemory(from: move.pointee.inbox)
@@ -406,7 +406,7 @@ extension PoolConnection {
     if wire.holdsMore { read(transport) }
   }
 
-  /// Sends what waits in the connection of before.
+  /// Sends the pending bytes of the previous connection.
   private mutating func sendRest(_ old: WireConnection, _ transport: NATSTransport) {
     switch old.send() {
     case .nothing, .all: old.wantRoom(false)
@@ -415,7 +415,7 @@ extension PoolConnection {
     }
   }
 
-  /// The connection of before is over, or nothing is awaited from it: what it had not sent goes out over the new one.
+  /// Drops the previous connection; requests that it had not fully sent go out over the new one.
   private mutating func endMove(_ transport: NATSTransport) {
     guard let move else { return }
     let sent = move.pointee.wire.written
@@ -437,7 +437,7 @@ extension PoolConnection {
     stride(from: place, to: transport.slotCount, by: transport.connectionCount)
   }
 
-  /// Whether the answer to a slot's request is to come over the connection of before.
+  /// Whether the answer to a slot's request is expected over the previous connection.
   private func isAwaited(_ slot: NATSSlot, over move: UnsafeMutablePointer<ConnectionMove>) -> Bool {
     slot.isWaiting && !slot.isPostponed && slot.end <= move.pointee.end
   }

@@ -3,29 +3,29 @@ import NATS
 import Nylon
 import Scenario
 
-/// Gives workers the plugin's configuration before the first request, where their dialect has the place for it, and
-/// waits until they have taken it.
+/// Sends workers the plugin's configuration before the first request, where their dialect supports it, and
+/// waits until they have accepted it.
 struct WorkerInitialization {
   let order: LoadOrder
   let spec: NATSSpec
   let dialect: DialectTraits
 
-  /// All of this package's workers must answer within this time; those of the real SDK may not answer at all.
+  /// The time limit for this package's own workers to answer; those of the real SDK may not answer at all.
   private static let longestMilliseconds: UInt64 = 5000
-  /// Of workers that ran already nobody knows how many there are: so long without an answer ends it.
+  /// The number of workers that were already running is unknown: this long without an answer ends the wait.
   private static let silenceMilliseconds: UInt64 = 300
-  /// Messages for each worker on subjects where the broker picks one of the group for each: that one of `n` workers
-  /// gets none of `32 n` has a chance of under e^-32.
+  /// Messages per worker on subjects where the broker picks one worker of the group for each message: the
+  /// chance that a given one of `n` workers gets none of `32 n` is below e^-32.
   private static let messagesEach = 32
-  /// Workers that the messages reach when nobody knows how many there are.
+  /// The number of workers to assume when it is unknown.
   private static let assumedWorkers = 16
 
-  /// Sends the configuration when there is one; what the user should know about it.
+  /// Sends the configuration, if there is one; returns warnings for the user.
   ///
   /// - Throws: ``BrokerError`` without a broker, ``SecurityFileError`` for a file that cannot be used,
   ///   ``LoadFailure`` when a worker refuses the configuration.
   func run() throws -> [String] {
-    // Nylon's own host gives each session's workers a configuration of its own making.
+    // Nylon's own host sends each session's workers a configuration that it builds itself.
     guard !spec.configJSON.isEmpty, order.target.host == .lean else { return [] }
     let talk = try WorkerTalk(order: order, spec: spec)
     defer { talk.close() }
@@ -45,7 +45,7 @@ struct WorkerInitialization {
     ).encoded()
   }
 
-  /// Whether the workers are ours, which answer an `initialize` message.
+  /// Whether the workers are this package's own, which answer an `initialize` message.
   private var workersAnswer: Bool { spec.workers?.isOwn == true }
 
   private func collect(_ talk: WorkerTalk) throws {
@@ -65,7 +65,7 @@ struct WorkerInitialization {
     }
   }
 
-  /// Sends the configuration so often that every worker of the group gets it: the broker picks one for each message.
+  /// Sends enough messages to reach every worker of the group, because the broker picks one per message.
   private func sendToGroup(_ talk: WorkerTalk) throws -> [String] {
     let known = order.workerPIDs.count
     let count =
@@ -84,8 +84,8 @@ struct WorkerInitialization {
     }
     guard known == 0 else { return [] }
     return [
-      "the plugin's `config:` went to the queue group \(count) times, and how many workers there are is not known: "
-        + "of more than \(Self.assumedWorkers) some may be without it"
+      "the plugin's `config:` was sent to the queue group \(count) times, but the number of workers is not "
+        + "known: with more than \(Self.assumedWorkers), some may not have it"
     ]
   }
 
@@ -104,7 +104,7 @@ struct WorkerInitialization {
   }
 }
 
-/// A connection for what is said to workers before and after a load: one message at a time, nothing of it measured.
+/// A connection for messages to workers before and after a load: one message at a time, none of it measured.
 package struct WorkerTalk {
   package let inbox: String
   package let subject: Subject
@@ -134,11 +134,11 @@ package struct WorkerTalk {
 
   package enum Reply {
     case payload([UInt8])
-    /// Nobody is subscribed.
+    /// The subject has no subscribers.
     case nobody
   }
 
-  /// The next reply; nil when none comes until a monotonic time, or the connection is over.
+  /// The next reply; nil when none arrives by a monotonic time, or when the connection is over.
   package func next(until end: UInt64) -> Reply? {
     while true {
       if let piece = wire.nextMessage() {
@@ -152,7 +152,7 @@ package struct WorkerTalk {
     }
   }
 
-  /// The request for a phase, as a host of the dialect sends it, and what the handler's reads are answered from.
+  /// The request for a phase as a host of the dialect sends it, and the responses for the handler's reads.
   package func question(
     _ phase: Phase, _ dialect: DialectTraits, order: LoadOrder
   ) -> (message: WorkerMessage, id: (high: UInt64, low: UInt64), responses: CalledResponses) {
@@ -167,7 +167,7 @@ package struct WorkerTalk {
     return (message, id, CalledResponses(order.request, content: content))
   }
 
-  /// Answers a read where the dialect has its reads answered, so that the worker does not wait for ever.
+  /// Answers a read where the dialect has answers to reads, so that the worker does not wait forever.
   package func answer(
     _ method: Nylon.Method, _ map: MessageView, on subject: String, from responses: CalledResponses
   ) {

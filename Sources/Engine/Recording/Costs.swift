@@ -1,18 +1,18 @@
-// What a measurement cost beside CPU time: memory, context switches, and what the broker counted.
+// The costs of a measurement other than CPU time: memory, context switches, and the broker's counters.
 
 /// Memory and context switches of one side of a measurement: the load process, the broker, or all
-/// workers together. What was not measured is nil.
+/// workers together. A value that was not measured is nil.
 package struct ProcessCosts: Codable, Sendable, Equatable {
   /// Resident memory when the measured time began and ended, bytes.
   package var residentStartBytes, residentEndBytes: UInt64?
-  /// Times that a thread gave up its core to wait for something, during the measured time.
+  /// The number of times a thread gave up its core to wait, during the measured time.
   package var voluntarySwitches: UInt64?
-  /// Times that the kernel took a core from a thread that wanted to go on.
+  /// The number of times the kernel preempted a thread that was still runnable.
   package var involuntarySwitches: UInt64?
 }
 
 extension ProcessCosts {
-  /// What lies between two readings; nil when there was none at all.
+  /// The difference of two readings; nil when there are none.
   init?(from first: ProcessReading?, to last: ProcessReading?) {
     guard first != nil || last != nil else { return nil }
     residentStartBytes = first?.residentBytes
@@ -24,15 +24,15 @@ extension ProcessCosts {
   }
 }
 
-/// Memory, in bytes, and context switches of some processes at one moment; nil when they cannot be read.
+/// Memory in bytes and context switches of some processes at one moment; nil when they cannot be read.
 package typealias ProcessReading = (residentBytes: UInt64?, switches: ContextSwitches?)
 
-/// Context switches up to a moment, voluntary ones and those that the kernel forced, by thread id, or by the
-/// process's where it keeps one count for all.
+/// Voluntary and involuntary context switches up to a moment, by thread id, or by process id where
+/// one count covers all threads.
 ///
-/// The kernel keeps them for each thread, and forgets them with it. So two readings are compared thread
-/// by thread: one that began in between counts from 0, one that ended in between does not count at all. The sum
-/// never falls, and is too small by what ended threads did.
+/// The kernel counts per thread and drops a thread's count when it ends. So readings are compared by thread:
+/// one that began in between counts from 0, and one that ended in between does not count. The sum never
+/// decreases, but lacks what ended threads did.
 package typealias ContextSwitches = [Int32: SIMD2<UInt64>]
 
 extension ContextSwitches {
@@ -40,21 +40,21 @@ extension ContextSwitches {
   func since(_ earlier: ContextSwitches) -> SIMD2<UInt64> {
     reduce(into: .zero) { sum, thread in
       let before = earlier[thread.key] ?? .zero
-      // An id that a new thread has got again: its counts are all new.
+      // The id was reused by a new thread, whose counts are all new.
       sum &+= all(thread.value .>= before) ? thread.value &- before : thread.value
     }
   }
 }
 
-/// What a broker's own monitoring says of it.
+/// The figures of a broker's own monitoring.
 package struct BrokerStatistics: Decodable, Sendable, Equatable {
   package var version: String
-  /// What the broker calls itself since it was started; another one after each start.
+  /// The broker's id, which changes with each start.
   package var serverID: String?
-  /// Clients that were cut off because they read too slowly.
+  /// Clients that were disconnected because they read too slowly.
   package var slowConsumers: UInt64
   package var inMessages, outMessages, inBytes, outBytes: UInt64
-  /// Clients and subscriptions now, the broker's own included.
+  /// Current clients and subscriptions, including the broker's own.
   package var connections, subscriptions: UInt64
 
   enum CodingKeys: String, CodingKey {
@@ -69,22 +69,22 @@ package struct BrokerStatistics: Decodable, Sendable, Equatable {
   }
 }
 
-/// What the broker's own monitoring said of the measured time.
+/// The broker's activity during the measured time, from its own monitoring.
 package struct BrokerActivity: Codable, Sendable, Equatable {
-  /// Messages that came in and went out.
+  /// Messages received and sent by the broker.
   package var inMessages, outMessages: UInt64
-  /// Bytes that came in and went out.
+  /// Bytes received and sent by the broker.
   package var inBytes, outBytes: UInt64
-  /// Clients that were cut off in this time because they read too slowly.
+  /// Clients disconnected during the measured time because they read too slowly.
   package var slowConsumers: UInt64
-  /// Subscriptions, the broker's own included, and clients connected at the end.
+  /// Subscriptions, including the broker's own, and connected clients at the end.
   package var subscriptions, connections: UInt64
-  /// Most bytes seen waiting for clients that had not read them yet; nil when it was never seen.
+  /// The most bytes seen pending for clients that had not read them yet; nil when there was no sample.
   package var pendingMostBytes: UInt64?
-  /// How often it was looked at what waits.
+  /// The number of samples of the pending bytes.
   package var pendingLooks: Int
 
-  /// What is worth a warning on the measurement.
+  /// Warnings for the measurement.
   package var warnings: [String] {
     guard slowConsumers > 0 else { return [] }
     return [
@@ -95,7 +95,7 @@ package struct BrokerActivity: Codable, Sendable, Equatable {
 }
 
 extension BrokerActivity {
-  /// What lies between two readings; nil when the broker was started anew in between.
+  /// The difference of two readings; nil when the broker was restarted in between.
   package init?(
     from first: BrokerStatistics, to last: BrokerStatistics, pendingMostBytes: UInt64?, pendingLooks: Int
   ) {
@@ -112,7 +112,7 @@ extension BrokerActivity {
 }
 
 extension BrokerActivity {
-  /// What several brokers did together; nil where there is none.
+  /// The sum of several brokers' activity; nil when there are none.
   package init?(sumOf all: [BrokerActivity]) {
     guard var sum = all.first else { return nil }
     for one in all.dropFirst() {
@@ -130,21 +130,21 @@ extension BrokerActivity {
   }
 }
 
-/// What one broker of a cluster did in the measured time. What its monitoring did not say is nil.
+/// The activity of one broker of a cluster in the measured time. A value that was not reported is nil.
 package struct NodeActivity: Codable, Sendable, Equatable {
-  /// From 1.
+  /// The broker's number, from 1.
   package var node: Int
-  /// Clients that were connected at the end.
+  /// Clients connected at the end.
   package var connections: UInt64?
-  /// Messages that came in, from clients and from other brokers.
+  /// Messages received from clients and from other brokers.
   package var inMessages: UInt64?
-  /// Messages that went out, to clients and to other brokers.
+  /// Messages sent to clients and to other brokers.
   package var outMessages: UInt64?
-  /// Messages that its clients were delivered, those of the generator left out.
+  /// Messages delivered to its clients, except for the generator.
   package var workerDeliveries: UInt64?
-  /// Messages that the generator's connections to it were delivered.
+  /// Messages delivered to the generator's connections to it.
   package var generatorDeliveries: UInt64?
-  /// Clients that were cut off because they read too slowly.
+  /// Clients that were disconnected because they read too slowly.
   package var slowConsumers: UInt64?
 
   package init(

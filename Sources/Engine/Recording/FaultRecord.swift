@@ -1,17 +1,17 @@
-// What was done to a target under load, and what a load thread keeps of each window, so that what came of it is known.
+// The faults injected into a target under load, and the per-window records that show their effect.
 import Scenario
 
-/// A fault as it was done in one measurement.
+/// A fault as it was injected in one measurement.
 package struct FaultRecord: Codable, Sendable, Equatable {
-  /// Which of the target's faults it is, 1 for the first.
+  /// The index among the target's faults, 1 for the first.
   package var number: Int
-  /// What was done to whom, such as `worker 2 killed`.
+  /// The action and its target, such as `worker 2 killed`.
   package var words: String
-  /// When it began, seconds from the start of the measured time; nil when it was not done.
+  /// When it began, seconds from the start of the measured time; nil when it was not injected.
   package var begunSeconds: Double?
   /// When it was over, such as when a broker answered again; nil when it lasted until the end.
   package var overSeconds: Double?
-  /// Why it, or its end, could not be done; nil when it was done.
+  /// Why the fault could not be injected or ended; nil when it succeeded.
   package var error: String?
 
   package init(
@@ -23,11 +23,11 @@ package struct FaultRecord: Codable, Sendable, Equatable {
 }
 
 extension Measurement {
-  /// Whether something was done to the target under load, so that what failed is an answer and speaks against nothing.
+  /// Whether faults were injected under load, so that failures do not invalidate the measurement.
   package var hasFaults: Bool { faults != nil }
 }
 
-/// What one load thread keeps of a window, beside the histogram of what ended in it.
+/// One load thread's record of a window, in addition to its histogram.
 struct WindowRecord {
   private static let gapPlace = Counter.outcomes.count
   private static let troublePlace = gapPlace + MemoryLayout<Stall>.size / 8
@@ -46,48 +46,48 @@ struct WindowRecord {
     }
   }
 
-  /// When an attempt failed first, or a connection was lost, monotonic nanoseconds; 0 when nothing was.
+  /// The time of the first failed attempt or lost connection, monotonic nanoseconds; 0 when there was none.
   var firstTrouble: UInt64 {
     get { words[Self.troublePlace] }
     nonmutating set { words[Self.troublePlace] = newValue }
   }
 
-  /// Requests that ended in the window and not well.
+  /// Requests that failed in the window.
   var failed: UInt64 { Counter.ends.dropFirst().reduce(0) { $0 &+ value($1) } }
 }
 
 extension ThreadRecorder {
-  /// A time without an answer is kept in a load with faults when it is longer, nanoseconds.
+  /// The minimum length of a gap that a load with faults records, nanoseconds.
   static let leastGap: UInt64 = 1_000_000
 
-  /// The start of the first window and the length of each, monotonic nanoseconds, in words that the counters of scope
-  /// 0 leave free.
+  /// The start of the first window and the length of each, monotonic nanoseconds. Stored in words that the
+  /// counters of scope 0 leave free.
   var windowClock: UnsafeMutablePointer<(start: UInt64, length: UInt64)> {
     UnsafeMutableRawPointer(counters + RecordingLayout.counterWords - 6)
       .assumingMemoryBound(to: (start: UInt64, length: UInt64).self)
   }
 
-  /// The window of a time, `windows` for the drain's; nil before the measured time.
+  /// The index of a time's window, `windows` for the drain; nil before the measured time.
   func window(at time: UInt64) -> Int? {
     let clock = windowClock.pointee
     guard clock.length > 0, time >= clock.start else { return nil }
     return Int(min((time - clock.start) / clock.length, UInt64(windows)))
   }
 
-  /// Counts something that happened to the request and is no end of it.
+  /// Counts an event of the request that does not end it.
   func happened(_ counter: Counter, at time: UInt64) {
     add(counter, scope: 0)
     if let place = window(at: time) { record(window: place).add(counter) }
   }
 
-  /// Something went wrong: an attempt failed, or a connection was lost.
+  /// Records a failed attempt or a lost connection.
   func noteTrouble(at time: UInt64) {
     guard let place = window(at: time) else { return }
     let record = record(window: place)
     if record.firstTrouble == 0 || time < record.firstTrouble { record.firstTrouble = time }
   }
 
-  /// Nothing was answered for some time.
+  /// Records a time without an answer.
   func noteGap(_ gap: Stall) {
     guard gap.end > 0, let place = window(at: gap.end - 1) else { return }
     let record = record(window: place)

@@ -1,9 +1,9 @@
 import CZlib
 import Foundation
 
-/// Why text is not an encoded histogram of this suite.
+/// The reason why text is not an encoded histogram of this suite.
 struct HistogramCodingError: Error, CustomStringConvertible {
-  /// What is wrong, and with which value.
+  /// The problem, including the offending value.
   var problem: String
 
   init(_ problem: String) { self.problem = problem }
@@ -20,19 +20,19 @@ private enum Layout {
   static let headerBytes = 40
   static let bytesPerCounter = 9
   static let greatestPlainBytes = headerBytes + HistogramGeometry.counterCount * bytesPerCounter
-  /// More than zlib can make of the greatest plain form.
+  /// More than zlib can produce from the largest plain form.
   static let greatestEncodedBytes = 2 * greatestPlainBytes
 }
 
 extension LatencyHistogram {
   /// The counters in HdrHistogram's V2 compressed encoding, base64.
   ///
-  /// Holds counts only: the exact sum, least and greatest are not part of the format.
+  /// Contains only the counts: the format has no exact sum, least or greatest value.
   package func hdrBase64() -> String {
     let plain = plainEncoding()
     var length = compressBound(uLong(plain.count))
     var packed = [UInt8](repeating: 0, count: Int(length))
-    // `compress2` into `compressBound` bytes fails only without memory.
+    // `compress2` into `compressBound` bytes fails only when memory runs out.
     let status = compress2(&packed, &length, plain, uLong(plain.count), Z_DEFAULT_COMPRESSION)
     precondition(status == Z_OK, "zlib could not compress \(plain.count) bytes: status \(status)")
     let head = bigEndian(Layout.compressedCookie) + bigEndian(UInt32(length))
@@ -41,8 +41,8 @@ extension LatencyHistogram {
 
   /// Reads counters from HdrHistogram's V2 compressed encoding, base64.
   ///
-  /// Sum, least and greatest are what the counters tell, so exact to 3 digits only. Throws
-  /// `HistogramCodingError`; no input makes it crash or take more than some hundred kilobytes.
+  /// Sum, least and greatest value are derived from the counters, so they are exact to 3 digits only. Throws
+  /// `HistogramCodingError`; no input makes it crash or use more than some hundred kilobytes.
   package init(hdrBase64 text: String) throws {
     guard text.utf8.count <= Layout.greatestEncodedBytes * 2 else {
       throw HistogramCodingError("it is \(text.utf8.count) characters long")
@@ -83,13 +83,13 @@ extension LatencyHistogram {
       }
       let start = index
       while counters[index] == 0 { index += 1 }
-      // One zero is a zero; more are their number, negative.
+      // A single zero is encoded as 0; a run of zeros as its negative length.
       bytes.appendZigZag(index - start == 1 ? 0 : -Int64(index - start))
     }
     return bytes
   }
 
-  /// Reads what `init(hdrBase64:)` unpacks.
+  /// Parses the decompressed form that `init(hdrBase64:)` produces.
   package init(plain: [UInt8]) throws {
     var reader = ByteReader(bytes: plain)
     let cookie = try reader.read(UInt32.self)
@@ -153,7 +153,7 @@ private struct ByteReader {
     return bytes[place]
   }
 
-  /// Zigzag LEB128; the ninth byte, if there is one, holds 8 bits.
+  /// Reads a zigzag LEB128 number; the ninth byte, if there is one, holds 8 bits.
   mutating func readZigZag() throws -> Int64 {
     var bits: UInt64 = 0
     for place in 0..<Layout.bytesPerCounter {
@@ -183,19 +183,19 @@ extension [UInt8] {
 }
 
 extension LatencyHistogram: Codable {
-  /// What is stored of a histogram of times.
+  /// The stored form of a histogram of times.
   private struct Stored: Codable {
     /// The counters in HdrHistogram's V2 compressed encoding, base64; their values are nanoseconds.
     let hdr: String
     /// Values in the histogram.
     let count: UInt64
-    /// Their exact sum; exact least and greatest value, 0 without values.
+    /// The exact sum of the values, and the exact least and greatest value, 0 without values.
     let sum_ns, least_ns, greatest_ns: UInt64
     /// Values over 60 s, which are counted as 60 s.
     let clamped: UInt64
   }
 
-  /// Throws `DecodingError.dataCorrupted` when the counters and the figures beside them disagree.
+  /// Throws `DecodingError.dataCorrupted` when the counters contradict the other figures.
   package init(from decoder: any Decoder) throws {
     let stored = try Stored(from: decoder)
     func fail(_ problem: String) -> DecodingError {
@@ -224,9 +224,9 @@ extension LatencyHistogram: Codable {
     ).encode(to: encoder)
   }
 
-  /// What the figures beside the counters say against them; nil when they agree.
+  /// Describes how the other figures contradict the counters; nil when they agree.
   ///
-  /// - Parameter places: of the counters, from the first that is not 0 to the last.
+  /// - Parameter places: the range from the first non-zero counter to the last.
   private func disagreement(with places: Range<Int>) -> String? {
     guard let first = places.first, let last = places.last else {
       return sumNanoseconds | leastNanoseconds | greatestNanoseconds | clampedCount == 0
@@ -242,7 +242,7 @@ extension LatencyHistogram: Codable {
     guard clampedCount <= counters[last],
       clampedCount == 0 || greatestNanoseconds > HistogramGeometry.highestNanoseconds
     else { return "a histogram says that \(clampedCount) values are over 60 s, and its counters do not" }
-    // The sum is kept in 64 bits, so a product over them says nothing.
+    // The sum wraps at 64 bits, so a product that overflows proves nothing.
     let (atLeast, leastOverflows) = leastNanoseconds.multipliedReportingOverflow(by: count)
     let (atMost, greatestOverflows) = greatestNanoseconds.multipliedReportingOverflow(by: count)
     if !leastOverflows, !greatestOverflows, !(atLeast...atMost).contains(sumNanoseconds) {

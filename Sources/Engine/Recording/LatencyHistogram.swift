@@ -1,8 +1,8 @@
-/// Latencies as counts: merged, asked for percentiles, stored.
+/// A histogram of latencies that can be merged, queried for percentiles, and stored.
 ///
 /// 3 significant digits, 1 ns to 60 s; sum, least and greatest are exact.
 package struct LatencyHistogram: Sendable, Equatable {
-  /// A counter for each place of `HistogramGeometry`; empty until something is recorded.
+  /// One counter for each index of `HistogramGeometry`; empty until something is recorded.
   package internal(set) var counters: [UInt64] = []
   package internal(set) var count: UInt64 = 0
   /// Sum of all values, nanoseconds.
@@ -16,13 +16,12 @@ package struct LatencyHistogram: Sendable, Equatable {
 
   package init() {}
 
-  /// True when nothing was recorded.
   package var isEmpty: Bool { count == 0 }
 
-  /// The places of the counters from the first that is not 0 to the last.
+  /// The range from the first non-zero counter to the last.
   ///
-  /// Of the counters alone: a look at a load under way may find least and greatest of another moment. In unoptimised code
-  /// a loop over a sequence takes ten times as long as these, and reports ask thousands of histograms.
+  /// Derived from the counters alone: under load, least and greatest may be of another moment. In unoptimised
+  /// code a loop over a sequence takes ten times as long, and reports query thousands of histograms.
   package var filled: Range<Int> {
     counters.withUnsafeBufferPointer { counters in
       var (start, end) = (0, counters.count)
@@ -44,7 +43,7 @@ package struct LatencyHistogram: Sendable, Equatable {
     sumNanoseconds &+= nanoseconds &* times
   }
 
-  /// Adds all of another histogram.
+  /// Adds all values of another histogram.
   package mutating func merge(_ other: LatencyHistogram) {
     other.counters.withUnsafeBufferPointer {
       add(
@@ -53,8 +52,8 @@ package struct LatencyHistogram: Sendable, Equatable {
     }
   }
 
-  /// Adds all of a histogram in raw memory, whatever lies there: a process may have died amid a record, and a plugin may
-  /// have written over it. What does not fit the counters is taken from them.
+  /// Adds a histogram in raw memory, which may be invalid: a process may have died while recording, or a
+  /// plugin may have overwritten it. Figures that contradict the counters are derived from them.
   package mutating func merge(_ raw: RawHistogram) {
     add(
       UnsafeBufferPointer(start: raw.words + 4, count: HistogramGeometry.usedCounterCount),
@@ -84,14 +83,14 @@ package struct LatencyHistogram: Sendable, Equatable {
     let (least, greatest) = (Self.fitting(least, first), Self.fitting(greatest, last))
     widen(least: least, greatest: greatest)
     count &+= added
-    // The sum is kept in 64 bits, so a product over them bounds nothing.
+    // The sum wraps at 64 bits, so a product that overflows bounds nothing.
     let (atLeast, leastOverflows) = least.multipliedReportingOverflow(by: added)
     let (atMost, greatestOverflows) = greatest.multipliedReportingOverflow(by: added)
     sumNanoseconds &+= leastOverflows || greatestOverflows ? sum : min(max(sum, atLeast), atMost)
     clampedCount &+= greatest > HistogramGeometry.highestNanoseconds ? min(clamped, lastCount) : 0
   }
 
-  /// An exact value where it has that counter, else the greatest that has it.
+  /// Returns an exact value if it belongs to that counter, otherwise the greatest value that does.
   private static func fitting(_ value: UInt64, _ index: Int) -> UInt64 {
     let highest = HistogramGeometry.highestNanoseconds
     return HistogramGeometry.index(of: min(value, highest)) == index
@@ -105,11 +104,11 @@ package struct LatencyHistogram: Sendable, Equatable {
 
   /// The value at a percentile (0-100), nanoseconds; nil when empty.
   ///
-  /// The highest value of the counter in which the percentile lies, at most the exact greatest
-  /// (HdrHistogram's rule). Whether enough samples lie beyond it is `isPrintable`'s question.
+  /// The highest value of the counter that contains the percentile, limited to the exact greatest value
+  /// (HdrHistogram's rule). Use `isPrintable` to check that enough samples lie beyond it.
   package func value(atPercentile percentile: Double) -> UInt64? {
     guard count > 0 else { return nil }
-    // Two steps less, so that 99.9 % of 10,000 is rank 9,990 though its product is a little more.
+    // Two ulps less, so that 99.9 % of 10,000 is rank 9,990 although the product is slightly larger.
     let product = min(max(percentile, 0), 100) * Double(count) / 100
     let rank = max(1, UInt64(min((product - 2 * product.ulp).rounded(.up), 0x1p63)))
     var seen: UInt64 = 0
@@ -127,7 +126,7 @@ package struct LatencyHistogram: Sendable, Equatable {
     Double(count) * (1 - percentile / 100) >= 10 - 1e-9
   }
 
-  /// `value(atPercentile:)` when it may be printed, else nil: an empty cell.
+  /// `value(atPercentile:)` if it may be printed, otherwise nil: an empty cell.
   package func printableValue(atPercentile percentile: Double) -> UInt64? {
     isPrintable(percentile: percentile) ? value(atPercentile: percentile) : nil
   }
@@ -144,7 +143,7 @@ package struct LatencyHistogram: Sendable, Equatable {
   }
 }
 
-/// Where a value lies in a histogram: HdrHistogram's layout for 3 significant digits,
+/// The mapping from values to counters: HdrHistogram's layout for 3 significant digits,
 /// 1 ns to 60 s (Gil Tene, http://hdrhistogram.org).
 ///
 /// The counts are one flat array of 27 half-buckets of 1,024 counters. A value below 2,048
@@ -152,15 +151,15 @@ package struct LatencyHistogram: Sendable, Equatable {
 package enum HistogramGeometry {
   /// Significant decimal digits.
   static let significantDigits = 3
-  /// Smallest value that is told apart, nanoseconds.
+  /// The smallest value that can be distinguished, nanoseconds.
   static let lowestNanoseconds: UInt64 = 1
-  /// Greatest value that is recorded, nanoseconds; a greater one is recorded as this.
+  /// The greatest value that can be recorded, nanoseconds; a greater one is recorded as this.
   static let highestNanoseconds: UInt64 = 60_000_000_000
   static let counterCount = 27 * 1024
-  /// Counters of values that are recorded; those behind them stay 0.
+  /// The number of counters in use; those after them stay 0.
   static let usedCounterCount = index(of: highestNanoseconds) + 1
 
-  /// The counter of a value; the value must be at most `highestNanoseconds`.
+  /// The counter of a value, which must be at most `highestNanoseconds`.
   @inline(__always)
   package static func index(of value: UInt64) -> Int {
     let bucket = 53 &- (value | 2047).leadingZeroBitCount
@@ -168,31 +167,31 @@ package enum HistogramGeometry {
     return (bucket &<< 10) &+ sub
   }
 
-  /// The smallest value that has this counter.
+  /// The smallest value of this counter.
   package static func lowestValue(at index: Int) -> UInt64 {
     let bucket = max(0, (index >> 10) - 1)
     return UInt64(index - (bucket << 10)) << UInt64(bucket)
   }
 
-  /// The greatest value that has this counter.
+  /// The greatest value of this counter.
   package static func highestValue(at index: Int) -> UInt64 {
     let bucket = max(0, (index >> 10) - 1)
     return lowestValue(at: index) + (1 << UInt64(bucket)) - 1
   }
 }
 
-/// A histogram in memory that somebody else owns: what the hot path records into.
+/// A histogram in memory owned elsewhere, which the hot path records into.
 ///
-/// One writer; readers in other processes may look at any time and see counters that are
-/// each whole. Layout, in 8-byte words: sum, least, greatest, clamped, then the counters.
+/// One writer; readers in other processes may read at any time and see each counter whole. Layout, in 8-byte
+/// words: sum, least, greatest, clamped, then the counters.
 package struct RawHistogram: @unchecked Sendable {
-  // @unchecked: a view on memory that outlives it; each histogram has one writing thread,
-  // and readers tolerate counters of different age.
+  // @unchecked: a view of memory that outlives it; each histogram has one writing thread, and readers
+  // tolerate counters of different ages.
 
   package static let wordCount = 4 + HistogramGeometry.counterCount
   package let words: UnsafeMutablePointer<UInt64>
 
-  /// A view on `wordCount` words, which must be zero or hold a histogram.
+  /// A view of `wordCount` words, which must be zero or contain a histogram.
   package init(words: UnsafeMutablePointer<UInt64>) { self.words = words }
 
   /// Adds one value in nanoseconds. Does not allocate.
@@ -204,7 +203,7 @@ package struct RawHistogram: @unchecked Sendable {
       words[3] &+= 1
     }
     words[0] &+= nanoseconds
-    // Least is kept inverted, so that zeroed memory is an empty histogram.
+    // The least value is stored inverted, so that zeroed memory is an empty histogram.
     if ~nanoseconds > words[1] { words[1] = ~nanoseconds }
     if nanoseconds > words[2] { words[2] = nanoseconds }
     words[4 &+ HistogramGeometry.index(of: value)] &+= 1

@@ -1,23 +1,22 @@
 import Nylon
 
-/// How much room a load has for notes of the phase requests that it sends.
+/// The capacity of a load's ledger of phase requests.
 package struct LedgerLayout: Codable, Sendable, Equatable {
   package var threads: Int
   package var entriesPerThread: Int
 
   /// Bytes before the first thread's block, and before the entries of each block.
   fileprivate static let headBytes = 64
-  /// Entries of all threads together, at most: 96 MiB.
+  /// The maximum number of entries of all threads together: 96 MiB.
   static let mostEntries = 1 << 22
-  /// An open load's arrivals are random: so many standard deviations more than on average are foreseen.
+  /// Random arrivals of an open load: the capacity allows for this many standard deviations above the mean.
   private static let deviations = 8.0
 
   package init(threads: Int, entriesPerThread: Int) {
     (self.threads, self.entriesPerThread) = (threads, entriesPerThread)
   }
 
-  /// Room for all phase requests of an open load, and of a closed one, of which nobody knows the rate, as much as there
-  /// may be.
+  /// Room for all phase requests of an open load; for a closed one, whose rate is unknown, the maximum.
   package init(_ order: LoadOrder) {
     threads = order.effectiveThreads
     let seconds = order.warmupSeconds + order.measureSeconds
@@ -42,16 +41,16 @@ package struct LedgerLayout: Codable, Sendable, Equatable {
   package var byteCount: Int { Self.headBytes + threads * blockBytes }
 }
 
-/// A phase request that the host sent, as the ledger of its load holds it.
+/// A phase request that the host sent, as recorded in the ledger.
 package struct LedgerEntry: Equatable, Sendable, BitwiseCopyable {
   package var id: RequestWords
-  /// The raw value of a `Counter`: how it ended, and `sent` as long as that is not known.
+  /// The raw value of a `Counter`: the request's outcome, or `sent` until it is known.
   var endNumber: UInt8
   /// The phase's number.
   package var phase: UInt8
-  /// Times that it was sent.
+  /// The number of times that the request was sent.
   package var attempts: UInt16
-  /// Whether its session was wanted within the measured time.
+  /// Whether the session's intended time was within the measured time.
   package var isMeasured: Bool
 
   package init(
@@ -67,25 +66,25 @@ package struct LedgerEntry: Equatable, Sendable, BitwiseCopyable {
   }
 }
 
-/// A view on the memory of `LedgerLayout`, which a load process and its orchestrator share, so that what was sent is
-/// known also when the load process dies.
+/// A view of the memory of a `LedgerLayout`, which a load process and its orchestrator share, so that sent
+/// requests are known even when the load process dies.
 package struct LedgerArea: @unchecked Sendable {
-  // @unchecked: memory that outlives every view; each word has one writer, and is read after the load.
+  // @unchecked: memory that outlives every view; each word has one writer and is read after the load.
   package let layout: LedgerLayout
   private let memory: UnsafeMutableRawPointer
 
-  /// A view on `layout.byteCount` zeroed bytes, aligned to 8.
+  /// A view of `layout.byteCount` zeroed bytes, aligned to 8.
   package init(layout: LedgerLayout, memory: UnsafeMutableRawPointer) {
     (self.layout, self.memory) = (layout, memory)
   }
 
-  /// When the first request could be sent, monotonic nanoseconds; 0 before the load.
+  /// The earliest time at which a request could be sent, monotonic nanoseconds; 0 before the load.
   package var began: UInt64 {
     get { memory.load(as: UInt64.self) }
     nonmutating set { memory.storeBytes(of: newValue, as: UInt64.self) }
   }
 
-  /// When the load was over and all ends were noted; 0 until then, and when the load process died.
+  /// When the load was over and all outcomes were recorded; 0 until then, and when the load process died.
   package var ended: UInt64 {
     get { memory.load(fromByteOffset: 8, as: UInt64.self) }
     nonmutating set { memory.storeBytes(of: newValue, toByteOffset: 8, as: UInt64.self) }
@@ -95,12 +94,12 @@ package struct LedgerArea: @unchecked Sendable {
     memory + LedgerLayout.headBytes + thread * layout.blockBytes
   }
 
-  /// The part of a load thread with so many slots. To be deallocated.
+  /// The ledger of a load thread with `slots` slots. The caller deallocates it.
   func thread(_ thread: Int, slots: Int) -> ThreadLedger {
     ThreadLedger(block: block(thread), capacity: layout.entriesPerThread, slots: slots)
   }
 
-  /// What all threads noted, in no order.
+  /// The entries of all threads, in no particular order.
   package var entries: [LedgerEntry] {
     (0..<layout.threads).flatMap { thread in
       let block = block(thread)
@@ -109,22 +108,22 @@ package struct LedgerArea: @unchecked Sendable {
     }
   }
 
-  /// Requests that found no room.
+  /// Requests that found no room in the ledger.
   package var unnoted: UInt64 {
     (0..<layout.threads).reduce(0) { $0 &+ block($1).load(fromByteOffset: 8, as: UInt64.self) }
   }
 }
 
-/// A load thread's notes. Noting allocates nothing.
+/// A load thread's ledger. Recording does not allocate.
 ///
-/// The way of a good answer does not pass here: that a request was answered well is noted when its slot sends the next
-/// one, or when the load is over.
+/// A successful answer does not touch the ledger: success is recorded when the slot sends its next request,
+/// or when the load is over.
 struct ThreadLedger: @unchecked Sendable {
   // @unchecked: one thread writes.
   private let block: UnsafeMutableRawPointer
   private let entries: UnsafeMutablePointer<LedgerEntry>
   private let capacity: Int
-  /// The entry of each slot's request whose end is still to be noted, -1 without one.
+  /// The index of each slot's unsettled entry; -1 without one.
   private let places: UnsafeMutablePointer<Int32>
   private let slots: Int
 
@@ -145,7 +144,7 @@ struct ThreadLedger: @unchecked Sendable {
     (block + offset).assumingMemoryBound(to: UInt64.self)
   }
 
-  /// A slot sends a request.
+  /// Records that a slot sends a request.
   func begin(slot: Int, _ id: RequestWords, phase: Phase, isMeasured: Bool) {
     settle(slot)
     let place = Int(count(at: 0).pointee)
@@ -158,12 +157,12 @@ struct ThreadLedger: @unchecked Sendable {
     places[slot] = Int32(place)
   }
 
-  /// The request of a slot was sent once more.
+  /// Records that a slot's request was sent again.
   func retry(slot: Int, attempt: Int) {
     if places[slot] >= 0 { entries[Int(places[slot])].attempts = UInt16(clamping: attempt) }
   }
 
-  /// The request of a slot ended, and not well.
+  /// Records that a slot's request failed.
   func fail(slot: Int, _ end: Counter, isMeasured: Bool) {
     guard places[slot] >= 0 else { return }
     entries[Int(places[slot])].end = end
@@ -171,44 +170,44 @@ struct ThreadLedger: @unchecked Sendable {
     places[slot] = -1
   }
 
-  /// The slot's last request, if it did not fail, was answered well: a slot goes on only then.
+  /// Marks the slot's last request as successful if it did not fail: a slot sends the next one only then.
   func settle(_ slot: Int) {
     guard places[slot] >= 0 else { return }
     entries[Int(places[slot])].end = .ok
     places[slot] = -1
   }
 
-  /// The load is over.
+  /// Settles all slots when the load is over.
   func settleAll() { for slot in 0..<slots { settle(slot) } }
 }
 
-/// What became of the phase requests of a load, by what the host says and by what the handlers saw: each request has an
-/// id, and a retry keeps it.
+/// The outcomes of a load's phase requests, as reported by the host and as seen by the handlers. Each request
+/// has an id, which a retry keeps.
 package struct Accounting: Codable, Sendable, Equatable {
-  /// Why nothing is known, or not of all requests; nil when the accounting is whole.
+  /// Why nothing is known, or not of all requests; nil when the accounting is complete.
   package var gap: String?
-  /// The requests that the host noted, of the warm-up too.
+  /// The requests that the host recorded, including those of the warm-up.
   package var requests: [AccountedRequests] = []
-  /// Requests that the host sent and had no room to note.
+  /// Requests that the host sent but had no room to record.
   package var unnoted: UInt64 = 0
-  /// Requests that handlers saw: their notes.
+  /// Handlers' records: one for each time that a handler saw a request.
   package var handled: UInt64 = 0
-  /// Of these, those of requests that the host did not send, while the load ran.
+  /// Of these, records of requests that the host did not send, made while the load ran.
   package var unknown: UInt64 = 0
-  /// Of these, those before and after the load, by which workers are asked what they speak.
+  /// Of these, records made before and after the load, when workers are asked for their dialect.
   package var outside: UInt64 = 0
 
   package init(gap: String? = nil) { self.gap = gap }
 }
 
-/// Phase requests that ended in the same way, by how often handlers saw them.
+/// Phase requests with the same outcome, by how often handlers saw them.
 package struct AccountedRequests: Codable, Sendable, Equatable {
   /// The phase.
   package var phase: String
-  /// Whether their sessions were wanted within the measured time.
+  /// Whether the sessions' intended times were within the measured time.
   package var measured: Bool
-  /// How the host says that they ended: `ok`, `handlerErrors`, `timeouts` or `lost`; `sent` where the load process died
-  /// before it knew.
+  /// The outcome that the host recorded: `ok`, `handlerErrors`, `timeouts` or `lost`; `sent` when the load
+  /// process died before it was known.
   package var end: String
   /// Requests that no handler saw.
   package var never: UInt64 = 0
@@ -216,9 +215,9 @@ package struct AccountedRequests: Codable, Sendable, Equatable {
   package var once: UInt64 = 0
   /// Requests that handlers saw twice.
   package var twice: UInt64 = 0
-  /// Requests that handlers saw more often.
+  /// Requests that handlers saw more than twice.
   package var more: UInt64 = 0
-  /// Times that handlers saw these requests.
+  /// The number of times that handlers saw these requests.
   package var handled: UInt64 = 0
   /// Attempts after the first.
   package var retries: UInt64 = 0
@@ -227,7 +226,7 @@ package struct AccountedRequests: Codable, Sendable, Equatable {
     (self.phase, self.measured, self.end) = (phase, measured, "\(end)")
   }
 
-  /// Adds a request that handlers saw so many times.
+  /// Adds a request that handlers saw `seen` times.
   package mutating func add(seen: UInt32, retries: UInt64) {
     switch seen {
     case 0: never += 1

@@ -1,7 +1,7 @@
 import Nylon
 import Scenario
 
-/// What a load thread counts, for whole sessions and for each phase. The order is that of the words in
+/// The counters of a load thread, for whole sessions and for each phase. Their order is that of the words in
 /// shared memory and of the columns in summary.csv: a new counter goes before `okInWindow`.
 package enum Counter: Int, CaseIterable, Sendable {
   // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
@@ -13,33 +13,33 @@ package enum Counter: Int, CaseIterable, Sendable {
 
   /// The counters of `OutcomeCounts`, which are columns of summary.csv.
   package static let outcomes = Array(allCases.prefix { $0 != .okInWindow })
-  /// The ways in which a request ends; together they are `sent`.
+  /// The ways in which a request ends; they add up to `sent`.
   package static let ends: [Counter] = [.ok, .handlerErrors, .timeouts, .rejected, .shed, .lost]
 
   package var meaning: String {
     switch self {
-    case .sent: "requests that the schedule wanted within the measured time"
+    case .sent: "requests scheduled within the measured time"
     case .ok: "answered, with the right content"
     case .handlerErrors: "answered with an error, or with wrong content"
     case .timeouts: "not answered within the timeout"
     case .rejected: "refused by the host because all places were taken"
     case .shed: "dropped by the host because all places were taken"
     case .lost: "no answer when the drain ended, no worker subscribed, or the connection or plugin died"
-    case .late: "replies that came after their timeout"
-    case .duplicates: "replies that came again"
-    case .unexpected: "replies to nothing that was asked"
+    case .late: "replies that arrived after their timeout"
+    case .duplicates: "duplicate replies"
+    case .unexpected: "replies that belong to no request"
     case .protocolErrors: "messages that broke the protocol: unknown methods, malformed maps"
     case .noResponders: "\"no responders\" answers of the broker; also in `lost` unless a retry succeeded"
     case .retries: "attempts after the first"
     case .wrongContent: "answers that differ from the scenario's `verify:`; also in `handler_errors`"
-    case .okInWindow: "answers that came within the measured time, whenever they were asked for"
+    case .okInWindow: "answers that arrived within the measured time, whenever they were requested"
     case .withoutStamps: "replies without the worker's stamps"
-    case .impossibleStamps: "replies whose stamps cannot be true"
+    case .impossibleStamps: "replies with impossible stamps"
     }
   }
 }
 
-/// How requests ended. `sent` closes: it is the sum of the six ends.
+/// The outcomes of requests. The counts close when `sent` is the sum of the six outcomes.
 @dynamicMemberLookup
 package struct OutcomeCounts: Codable, Sendable, Equatable {
   private var values = [UInt64](repeating: 0, count: Counter.outcomes.count)
@@ -52,7 +52,7 @@ package struct OutcomeCounts: Codable, Sendable, Equatable {
     set { values[counter.rawValue] = newValue }
   }
 
-  /// Short forms, such as `counts.sent`, for the code that tells these counters apart; a new one does without.
+  /// Short forms, such as `counts.sent`, for code that names these counters; a new counter does not need one.
   package struct ShortForms {
     package let sent = Counter.sent, ok = Counter.ok, handlerErrors = Counter.handlerErrors
     package let timeouts = Counter.timeouts, rejected = Counter.rejected
@@ -71,17 +71,17 @@ package struct OutcomeCounts: Codable, Sendable, Equatable {
     for place in values.indices { values[place] &+= other.values[place] }
   }
 
-  /// The sum of the six ends.
+  /// The sum of the six outcomes.
   package var ended: UInt64 { Counter.ends.reduce(0) { $0 &+ self[$1] } }
   package var closes: Bool { self[.sent] == ended }
-  /// More than any load counts, and little enough that no sum of such counts overflows: ten million requests a second
-  /// for twenty days.
+  /// More than any load counts, and small enough that no sum of such counts overflows: ten million requests
+  /// per second for twenty days.
   package static let most: UInt64 = 1 << 44
 
   package init(from decoder: any Decoder) throws {
     let named = try [String: UInt64](from: decoder)
     for counter in Counter.outcomes {
-      // A run of before a counter lacks it; without the others its counts do not close.
+      // Older runs lack newer counters; without the others, counts do not close.
       guard let value = named["\(counter)"] ?? (counter.rawValue > Counter.wrongContent.rawValue ? 0 : nil)
       else {
         throw DecodingError.keyNotFound(
@@ -98,10 +98,10 @@ package struct OutcomeCounts: Codable, Sendable, Equatable {
 
 /// Counts and times of whole sessions, or of one phase.
 package struct ScopeMeasurement: Codable, Sendable, Equatable {
-  /// `request` for the session, else the phase's subject fragment.
+  /// `request` for the session, otherwise the phase's subject fragment.
   package var scope: String
   package var counts: OutcomeCounts
-  /// Answers (ok) that came within the measured time, whenever they were asked: the throughput.
+  /// Answers (ok) that arrived within the measured time, whenever they were requested: the throughput.
   package var okInWindow: UInt64
   /// Response time: done - intended.
   package var response: LatencyHistogram
@@ -113,34 +113,34 @@ package struct ScopeMeasurement: Codable, Sendable, Equatable {
   package var decomposition: Decomposition?
 }
 
-/// One interval of a measurement: sessions that ended in it.
+/// One interval of a measurement, with the sessions that ended in it.
 package struct MeasurementWindow: Codable, Sendable, Equatable {
   /// Seconds from the start of the measured time.
   package var startSeconds: Double
   /// Length, seconds.
   package var durationSeconds: Double
-  /// Sessions that ended in it with an answer (ok) or without one (timeout).
+  /// Sessions that ended in the interval with an answer (ok) or without one (timeout).
   package var completed: UInt64
-  /// Percentiles of their response time, nanoseconds; nil when too few samples lie beyond.
+  /// Percentiles of the response time, nanoseconds; nil when too few samples lie beyond.
   package var p50Nanoseconds, p99Nanoseconds: UInt64?
-  /// Greatest response time, nanoseconds; nil when nothing ended.
+  /// The greatest response time, nanoseconds; nil when nothing ended.
   package var maxNanoseconds: UInt64?
   /// CPU time of the load process, the broker and all workers in it, nanoseconds; nil when not measured.
   package var cpuGeneratorNanoseconds, cpuBrokerNanoseconds, cpuWorkersNanoseconds: UInt64?
-  /// Resident memory of the load process at its end, bytes; nil when not measured.
+  /// Resident memory of the load process at the interval's end, bytes; nil when not measured.
   package var residentGeneratorBytes: UInt64?
-  /// Sessions that ended in it and not well, and those of them that timed out; nil in runs that did not keep it.
+  /// Sessions that failed in the interval, and those that timed out; nil in runs that did not keep them.
   package var failed, timeouts: UInt64?
-  /// What ended or happened in it, and in the last one also in the drain; nil in loads without faults.
+  /// Outcomes and events in the interval, the last one including the drain; nil in loads without faults.
   package var counts: OutcomeCounts?
-  /// The longest time over 1 ms without an answer, while requests were in flight, that ended in it, nanoseconds; nil when
-  /// there was none, and in loads without faults.
+  /// The longest time over 1 ms without an answer, while requests were in flight, that ended in the interval,
+  /// nanoseconds; nil when there was none, and in loads without faults.
   package var longestGapNanoseconds: UInt64?
-  /// When an attempt failed first in it, also one that was retried, or a connection was lost, seconds from the start of the
-  /// measured time; nil when nothing was, and in loads without faults.
+  /// The time of the first failed attempt, including retried ones, or lost connection in the interval,
+  /// seconds from the start of the measured time; nil when there was none, and in loads without faults.
   package var firstTroubleSeconds: Double?
 
-  /// Sessions that were answered well in it, per second; nil where that is not known.
+  /// Sessions answered without error in the interval, per second; nil when unknown.
   package var answeredPerSecond: Double? {
     guard durationSeconds > 0, let timeouts else { return nil }
     return (Double(completed) - Double(timeouts)) / durationSeconds
@@ -153,86 +153,85 @@ package struct Measurement: Codable, Sendable, Equatable {
   /// `ffi` or `nats`.
   package var transport: String
   package var handler: String
-  /// Such as `closed-64`.
+  /// The load's label, such as `closed-64`.
   package var load: String
-  /// Requests per second asked of an open load, on average of a ramp; nil in a closed one.
+  /// The rate of an open load, or the average rate of a ramp, in requests per second; nil in a closed load.
   package var offeredRatePerSecond: Double?
-  /// Sessions in flight of a closed load, or the most of an open one.
+  /// Sessions in flight of a closed load, or the maximum of an open one.
   package var concurrency: Int
-  /// Workers of the pool; nil where there is none or it is not ours.
+  /// Workers of the pool; nil when there is no pool or the run did not start its workers.
   package var workers: Int?
-  /// Body bytes of the request.
+  /// The size of the request's body, bytes.
   package var payloadBytes: Int
   /// 1 for the first replicate.
   package var replicate: Int
   /// Seconds of the measured time.
   package var durationSeconds: Double
-  /// `request` first, then each phase in order, then `initialize` where there is one.
+  /// `request` first, then each phase in order, then `initialize` if the host sends such requests.
   package var scopes: [ScopeMeasurement] = []
   /// The measured time in equal intervals.
   package var windows: [MeasurementWindow] = []
-  /// CPU time of the load process, the broker and all workers during the measured time, nanoseconds; nil when not
-  /// measured.
+  /// CPU time of the load process, the broker and all workers during the measured time, nanoseconds; nil when
+  /// not measured.
   package var cpuGeneratorNanoseconds, cpuBrokerNanoseconds, cpuWorkersNanoseconds: UInt64?
   /// Bytes allocated by the load threads during the measured time (jemalloc); nil when not measured.
   package var allocatedBytes: UInt64?
-  /// Memory and context switches of the load process, of the broker, when it is ours, and of all workers together,
-  /// when they are ours; nil when not measured.
+  /// Memory and context switches of the load process, of the broker and of all workers together, if the run
+  /// started them; nil when not measured.
   package var generator, broker, workerProcesses: ProcessCosts?
-  /// What the broker's own monitoring said; nil where it is not known.
+  /// The activity that the broker's monitoring reported; nil when unknown.
   package var brokerActivity: BrokerActivity?
-  /// What the monitoring of each broker of a cluster said, in order; nil where there is no cluster of the run's own.
+  /// The activity of each broker of a cluster, in order; nil when the run started no cluster.
   package var nodes: [NodeActivity]?
-  /// Share of CPU time that the hypervisor took during the measured time, 0-1; nil when unknown.
+  /// The share of CPU time that the hypervisor stole during the measured time, 0-1; nil when unknown.
   package var stealShare: Double?
   /// Empty when the measurement is valid.
   package var invalidReasons: [InvalidReason] = []
-  /// Things to know that do not make it invalid.
+  /// Remarks that do not make the measurement invalid.
   package var warnings: [String] = []
-  /// The generator's NATS client: `native`, or `libnats` in runs of before; nil for FFI, and where it is not
-  /// known.
+  /// The generator's NATS client: `native`, or `libnats` in older runs; nil for FFI, and when unknown.
   package var client: String?
-  /// NATS connections of the generator; nil for FFI, and where it is not known.
+  /// NATS connections of the generator; nil for FFI, and when unknown.
   package var connections: Int?
-  /// What the workers spoke; nil for FFI, and where it is not known.
+  /// The dialect that the workers spoke; nil for FFI, and when unknown.
   package var dialect: Dialect?
-  /// The longest time of the measured time in which requests were in flight and none was answered; nil
-  /// when there was none that counts.
+  /// The longest time within the measured time in which requests were in flight and none was answered; nil
+  /// when no such time was long enough to count.
   package var stall: MeasuredStall?
-  /// What was seen first of each way to fail; nil when nothing failed, and where it is not known.
+  /// The first evidence of each kind of failure; nil when nothing failed, and when unknown.
   package var evidence: FailureEvidence?
-  /// The rising rate of the load; nil of other loads.
+  /// The rising rate of the load; nil for other loads.
   package var ramp: Ramp?
-  /// What the host and the handlers say of the same requests; nil where it was not asked for.
+  /// The host's and the handlers' accounts of the same requests; nil when not requested.
   package var accounting: Accounting?
-  /// Whether a search for a rate made it, which the scenario does not name; nil means no.
+  /// Whether a rate search made the measurement, whose load the scenario does not name; nil means no.
   package var search: Bool?
   /// Whether it is the long load of a soak; nil means no.
   package var soak: Bool?
-  /// What was done to the target under load; nil of a load without faults.
+  /// The faults injected under load; nil for a load without faults.
   package var faults: [FaultRecord]?
   package var isOfSearch: Bool { search == true }
 
-  /// What this package's own NATS client is called.
+  /// The name of this package's own NATS client.
   package static let nativeClient = "native"
 
-  /// The name of what is recorded of the `initialize` requests that a host sends before a session's phases.
+  /// The scope name of the `initialize` requests that a host sends before a session's phases.
   package static let initializeScope = "initialize"
 
-  /// Whether a record is that of a phase of the target's own plugin: one that its requests pass first has its name before
-  /// the phase's.
+  /// Whether a scope is a phase of the target's own plugin; the scope of a preceding plugin has its name
+  /// before the phase's.
   package static func isOwnPhase(_ scope: String) -> Bool {
     scope != "request" && scope != initializeScope && !scope.contains(".")
   }
 
-  /// Whether the workers send a map for each call, so that several maps a phase are as they should be.
+  /// Whether the workers send a map for each call, so that several maps per phase are normal.
   package var hasCallMaps: Bool { dialect?.traits.end == .call }
   package var request: ScopeMeasurement? { scopes.first { $0.scope == "request" } }
-  /// Whether nothing speaks against the measurement.
+  /// Whether there is no reason to reject the measurement.
   package var isValid: Bool { invalidReasons.isEmpty }
-  /// Whether it says nothing about the target.
+  /// Whether the measurement says nothing about the target.
   package var isBroken: Bool { invalidReasons.contains { $0.code.level == .broken } }
-  /// Whether it must be measured again, through no fault of the target.
+  /// Whether the measurement must be repeated, through no fault of the target.
   package var isDisturbed: Bool { invalidReasons.contains { $0.code.level == .disturbed } }
   package func has(_ code: InvalidReason.Code) -> Bool { invalidReasons.contains { $0.code == code } }
   /// Answered requests per second within the measured time; nil when nothing was measured.
@@ -243,15 +242,15 @@ package struct Measurement: Codable, Sendable, Equatable {
 }
 
 extension Measurement {
-  /// What a load of this order cannot have recorded; nil when there is nothing like that. A plugin shares the memory of
-  /// its load process, and may have written over the record.
+  /// Describes figures that a load of this order cannot have recorded; nil when there are none. A plugin
+  /// shares the load process's memory and may have overwritten the record.
   package func damage(order: LoadOrder) -> String? {
     guard target == order.target.name, load == order.load.label, replicate == order.replicate,
       scopes.map(\.scope) == order.layout.scopes
     else { return "it is the record of another load" }
-    // A load thread may be late at its end.
+    // A load thread may finish late.
     guard durationSeconds >= 0, durationSeconds <= order.measureSeconds + 1 else {
-      return "the measured time is \(durationSeconds) s, of \(order.measureSeconds) s that were asked for"
+      return "the measured time is \(durationSeconds) s instead of \(order.measureSeconds) s"
     }
     return scopes.lazy.compactMap(\.damage).first
   }
@@ -268,11 +267,11 @@ extension ScopeMeasurement {
     if let figure = figures.first(where: { $0.value > OutcomeCounts.most }) {
       return "\(scope) has \(figure.value) \(figure.name)"
     }
-    return counts.closes ? nil : "\(scope) has \(counts.sent) sent, and \(counts.ended) that ended"
+    return counts.closes ? nil : "\(scope) has \(counts.sent) sent, but \(counts.ended) that ended"
   }
 }
 
-/// What was seen first of each way to fail. Counts say how often something failed; this says how.
+/// The first evidence of each kind of failure. The counts say how often something failed; this says how.
 package struct FailureEvidence: Codable, Sendable, Equatable {
   /// The first error text that a worker sent.
   package var workerError: String?
@@ -280,20 +279,20 @@ package struct FailureEvidence: Codable, Sendable, Equatable {
   package var contentDifference: String?
   /// The subject of the first request for which the broker found no subscriber.
   package var subjectWithoutSubscriber: String?
-  /// What a map of another dialect looked like, and which dialect has such maps.
+  /// The form of a map of another dialect, and the dialect that has such maps.
   package var otherDialect: String?
-  /// Maps of another dialect, those during the warm-up and the drain included.
+  /// Maps of another dialect, including those during the warm-up and the drain.
   package var otherDialectMaps: UInt64 = 0
-  /// What a worker that was asked after the load speaks, when it is another dialect than the target's.
+  /// The dialect that a worker reported after the load, if it differs from the target's; nil otherwise.
   package var spokenDialect: Dialect?
-  /// The first message that breaks the protocol, in words.
+  /// The first message that violates the protocol, in words.
   var protocolError: String?
 
   package init() {}
 
   package var isEmpty: Bool { self == FailureEvidence() }
 
-  /// Adds what another load thread saw.
+  /// Merges the evidence of another load thread.
   package mutating func add(_ other: FailureEvidence) {
     workerError = workerError ?? other.workerError
     contentDifference = contentDifference ?? other.contentDifference
@@ -304,12 +303,12 @@ package struct FailureEvidence: Codable, Sendable, Equatable {
     protocolError = protocolError ?? other.protocolError
   }
 
-  /// How many maps came in another dialect and how that shows; nil when none came.
+  /// The number of maps in another dialect and their form; nil when there are none.
   package var otherDialectClause: String? {
-    otherDialect.map { "\(otherDialectMaps) maps came in another dialect: one \($0)" }
+    otherDialect.map { "\(otherDialectMaps) maps arrived in another dialect: one \($0)" }
   }
 
-  /// One clause for each thing that was seen.
+  /// One clause for each piece of evidence.
   package var clauses: [String] {
     [
       otherDialectClause,
@@ -322,20 +321,20 @@ package struct FailureEvidence: Codable, Sendable, Equatable {
   }
 }
 
-/// A stall as a measurement keeps it.
+/// A stall, as a measurement stores it.
 package struct MeasuredStall: Codable, Sendable, Equatable {
   /// Seconds from the start of the measured time.
   package var startSeconds: Double
   /// Length, seconds.
   package var seconds: Double
-  /// The service time of the slowest phase that was answered before it, nanoseconds.
+  /// The service time of the slowest phase answered before the stall, nanoseconds.
   package var slowestBeforeNanoseconds: UInt64
 }
 
-/// Why a measurement is invalid.
+/// The reason why a measurement is invalid.
 package struct InvalidReason: Codable, Sendable, Equatable, Hashable {
   package var code: Code
-  /// The figures behind it, in words.
+  /// The figures behind the reason, in words.
   package var detail: String
 
   package init(code: Code, detail: String) {
@@ -364,15 +363,15 @@ package struct InvalidReason: Codable, Sendable, Equatable, Hashable {
     case interrupted
     case failed
 
-    /// How much a reason speaks against.
+    /// The scope of what a reason invalidates.
     package enum Level: Sendable {
-      /// The replicate: it is shown and never used.
+      /// The replicate: it is shown but never used.
       case broken
-      /// The replicate, through no fault of the target: it is measured again.
+      /// The replicate, through no fault of the target: it is repeated.
       case disturbed
       /// The condition, when its replicates agree.
       case condition
-      /// Single figures only; runs of before 2026-11-27 marked the whole measurement.
+      /// Single figures only; runs before 2026-11-27 marked the whole measurement.
       case figure
     }
 

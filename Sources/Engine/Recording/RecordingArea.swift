@@ -1,44 +1,44 @@
 import Foundation
 import Synchronization
 
-/// What a load records, laid out in memory that the load process and the orchestrator share.
+/// The layout of a load's records in memory that the load process and the orchestrator share.
 ///
-/// The load threads write, one block each; the orchestrator reads it for the progress line,
-/// and when the load process died, so that nothing measured is lost. Words of 8 bytes:
-/// a header, then a block for each thread: counters of each scope, records of each window, then histograms.
+/// Each load thread writes its own block. The orchestrator reads them for the progress line, and after the
+/// load process died, so that no measured data is lost. Words of 8 bytes: a header, then a block for each
+/// thread with the counters of each scope, the records of each window, and the histograms.
 package struct RecordingLayout: Codable, Sendable, Equatable {
   package var threads: Int
   /// `request`, then each phase.
   package var scopes: [String]
   /// Equal intervals of the measured time; one more holds what ended in the drain.
   package var windows: Int
-  /// Parts that the time of each phase is cut into; empty unless the load is decomposed.
+  /// The names of the parts of each phase's time; empty unless the load is decomposed.
   package var parts: [String] = []
 
   static let headerWords = 64
-  /// Words of counters of one scope.
+  /// The words for the counters of one scope.
   static let counterWords = 32
-  /// Words of the windows' records of one thread, and of the drain's.
+  /// The words for one thread's window records, including that of the drain.
   var windowWords: Int { WindowRecord.wordCount * (windows + 1) }
-  /// Histograms of one thread: the request's response per window, and three of each scope.
+  /// The histograms of one thread: the request's response time per window, and three for each scope.
   var plainHistogramsPerThread: Int { windows + 3 * scopes.count }
-  /// And one for each part of each phase.
+  /// The same with one histogram for each part of each phase.
   var histogramsPerThread: Int { plainHistogramsPerThread + parts.count * (scopes.count - 1) }
-  /// Words of one thread's block.
+  /// The words of one thread's block.
   var wordsPerThread: Int {
     Self.counterWords * scopes.count + windowWords + RawHistogram.wordCount * histogramsPerThread
   }
   package var byteCount: Int { 8 * (Self.headerWords + threads * wordsPerThread) }
 }
 
-/// Where a load stands: connecting or loading the plugin, under load but not recorded, recorded, waiting for answers,
-/// all recorded.
+/// The state of a load: connecting or loading the plugin; under load but not recording; recording; waiting
+/// for answers; everything recorded.
 package enum LoadState: UInt64, Sendable {
   // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
   case preparing, warmup, measuring, draining, done
 }
 
-/// A call into a plugin, as the shared memory notes it, so that one that does not come back can be named.
+/// A call into a plugin, noted in shared memory so that a call that does not return can be named.
 package enum HostCall: UInt64, Sendable {
   // swift-format-ignore: AllPublicDeclarationsHaveDocumentation
   case none, load, initialize, register, event, close, shutdown
@@ -56,15 +56,14 @@ package enum HostCall: UInt64, Sendable {
   }
 }
 
-/// A view on the shared memory of `RecordingLayout`.
+/// A view of the shared memory of a `RecordingLayout`.
 package struct RecordingArea: @unchecked Sendable {
   // @unchecked: memory that outlives every view; each word has one writer.
 
-  /// How the memory is laid out.
   package let layout: RecordingLayout
   private let words: UnsafeMutablePointer<UInt64>
 
-  /// A view on `layout.byteCount` zeroed bytes, aligned to 8.
+  /// A view of `layout.byteCount` zeroed bytes, aligned to 8.
   package init(layout: RecordingLayout, memory: UnsafeMutableRawPointer) {
     self.layout = layout
     words = memory.assumingMemoryBound(to: UInt64.self)
@@ -87,25 +86,25 @@ package struct RecordingArea: @unchecked Sendable {
     nonmutating set { header[2].store(newValue, ordering: .relaxed) }
   }
 
-  /// Monotonic time at which it ends; earlier than planned after an interruption.
+  /// Monotonic time at which it ends, nanoseconds; earlier than planned after an interruption.
   package var measureEnd: UInt64 {
     get { header[3].load(ordering: .relaxed) }
     nonmutating set { header[3].store(newValue, ordering: .relaxed) }
   }
 
-  /// The call that is under way outside of the load: on the way to it, or behind it.
+  /// The current call before or after the load.
   package var call: HostCall {
     get { HostCall(rawValue: header[4].load(ordering: .relaxed)) ?? .none }
     nonmutating set { header[4].store(newValue.rawValue, ordering: .relaxed) }
   }
 
-  /// The call that is under way, under load that of the first thread.
+  /// The current call; under load, that of the first thread.
   package var callUnderWay: HostCall {
     let outside = call
     return outside == .none ? threadRecorder(0).call : outside
   }
 
-  /// The header is written and read under load, by threads and by processes, so that no access may be left out.
+  // Atomic, because threads and processes access the header under load.
   private var header: UnsafeMutablePointer<Atomic<UInt64>> {
     UnsafeMutableRawPointer(words).assumingMemoryBound(to: Atomic<UInt64>.self)
   }
@@ -123,18 +122,18 @@ package struct Stall: Sendable, Equatable {
   package var start: UInt64
   /// The first answer after it, or the end of the measured time.
   package var end: UInt64
-  /// The service time of the slowest phase that was answered before it.
+  /// The service time of the slowest phase answered before the stall.
   var slowestBefore: UInt64
 
-  /// A stall is over this share of the measured time long ...
+  /// A stall is longer than this share of the measured time ...
   static let leastShare = 0.1
-  /// ... and over so many times as long as the slowest answer before.
+  /// ... and longer than this multiple of the slowest answer before it.
   static let leastTimesSlowest: UInt64 = 5
 
   /// Its length, nanoseconds.
   package var nanoseconds: UInt64 { end > start ? end - start : 0 }
 
-  /// What two threads saw at the same time; nil when one of them got answers.
+  /// The stall that two threads have in common; nil when one of them got answers.
   func intersection(_ other: Stall) -> Stall? {
     let both = Stall(
       start: max(start, other.start), end: min(end, other.end),
@@ -145,16 +144,16 @@ package struct Stall: Sendable, Equatable {
 
 /// One load thread's counters and histograms. Recording does not allocate.
 struct ThreadRecorder: @unchecked Sendable {
-  // @unchecked: one thread writes; readers tolerate counters of different age.
+  // @unchecked: one thread writes; readers tolerate counters of different ages.
 
   /// The counters, `counterWords` for each scope.
   package let counters: UnsafeMutablePointer<UInt64>
   private let windowRecords: UnsafeMutablePointer<UInt64>
-  /// The first histogram's words.
+  /// The words of the histograms.
   package let histograms: UnsafeMutablePointer<UInt64>
-  /// Equal intervals of the measured time.
+  /// The number of equal intervals of the measured time.
   package let windows: Int
-  /// Parts of each phase; 0 unless the load is decomposed.
+  /// The number of parts of each phase; 0 unless the load is decomposed.
   let partCount: Int
   private let firstPart: Int
 
@@ -167,13 +166,13 @@ struct ThreadRecorder: @unchecked Sendable {
     firstPart = layout.plainHistogramsPerThread
   }
 
-  /// The longest stall that this thread saw, of no length when it saw none, in the last words of scope 0, which the
-  /// counters leave free.
+  /// The longest stall that this thread saw, with length 0 when there was none. Stored in the last words of
+  /// scope 0, which the counters leave free.
   var stall: UnsafeMutablePointer<Stall> {
     UnsafeMutableRawPointer(counters + RecordingLayout.counterWords - 3).assumingMemoryBound(to: Stall.self)
   }
 
-  /// What this thread has called of its plugin, in the word before the stall's.
+  /// The thread's current call into its plugin. Stored in the word before the stall.
   var call: HostCall {
     get { HostCall(rawValue: counters[RecordingLayout.counterWords - 4]) ?? .none }
     nonmutating set { counters[RecordingLayout.counterWords - 4] = newValue.rawValue }
@@ -189,7 +188,7 @@ struct ThreadRecorder: @unchecked Sendable {
     counters[scope * RecordingLayout.counterWords + counter.rawValue]
   }
 
-  /// What is kept of a window; `windows` is the drain's.
+  /// The record of a window; `windows` is the drain's.
   func record(window: Int) -> WindowRecord {
     WindowRecord(words: windowRecords + window &* WindowRecord.wordCount)
   }
@@ -197,14 +196,14 @@ struct ThreadRecorder: @unchecked Sendable {
   /// The response histogram of requests that ended in a window; `windows` is the drain's.
   @inline(__always)
   func response(window: Int) -> RawHistogram { histogram(window) }
-  /// That of a phase, scope 1 the first; scope 0 is of requests that ended in the drain.
+  /// The response histogram of a phase, scope 1 the first; scope 0 holds requests that ended in the drain.
   @inline(__always)
   func response(scope: Int) -> RawHistogram { histogram(windows &+ 3 &* scope) }
   @inline(__always)
   func service(scope: Int) -> RawHistogram { histogram(windows &+ 3 &* scope &+ 1) }
   @inline(__always)
   func lag(scope: Int) -> RawHistogram { histogram(windows &+ 3 &* scope &+ 2) }
-  /// The histogram of a part, from 0, of a phase.
+  /// The histogram of a phase's part, counted from 0.
   @inline(__always)
   func part(_ part: Int, scope: Int) -> RawHistogram {
     histogram(firstPart &+ (scope &- 1) &* partCount &+ part)
@@ -218,28 +217,28 @@ struct ThreadRecorder: @unchecked Sendable {
   /// All counters of a scope.
   package func counts(scope: Int) -> OutcomeCounts {
     var counts = OutcomeCounts()
-    // What was sent comes last: where the thread still runs, no more may have ended.
+    // Read `sent` last: while the thread still runs, `sent` must not be less than the outcomes.
     for counter in Counter.outcomes.reversed() { counts[counter] = value(counter, scope: scope) }
     return counts
   }
 }
 
-/// The clock of everything that is measured: CLOCK_MONOTONIC.
+/// The clock of all measurements: CLOCK_MONOTONIC.
 ///
-/// Read here and not through a function of C, which Swift does not inline: that call would cost a tenth of the
+/// Read here and not through a C function, which Swift cannot inline: the call would cost a tenth of the
 /// read, twice for each phase.
 package enum MonotonicClock {
   /// Unix time, nanoseconds.
   static var unixNanoseconds: UInt64 { UInt64(Date().timeIntervalSince1970 * 1e9) }
 
-  /// Since a moment that another thread may have seen: the clocks of two cores are not the same to the nanosecond, so it
-  /// may lie a little ahead.
+  /// The time since a moment that another thread may have recorded, or 0: the clocks of two cores may differ
+  /// by nanoseconds, so the moment may lie slightly in the future.
   static func nanoseconds(since moment: UInt64) -> UInt64 {
     let now = nanoseconds
     return now - min(now, moment)
   }
 
-  /// Now, nanoseconds.
+  /// The current time, nanoseconds.
   @inline(__always)
   package static var nanoseconds: UInt64 {
     var now = timespec()
@@ -251,25 +250,25 @@ package enum MonotonicClock {
 
 /// One part of the service time of a phase.
 package struct PhasePart: Codable, Sendable, Equatable {
-  /// What it is called in files, such as `handler`.
+  /// The part's name in files, such as `handler`.
   package var name: String
-  /// How long it took in each phase request.
+  /// The time spent in the part in each phase request.
   package var time: LatencyHistogram
 }
 
 /// The service time of a phase in parts.
 ///
-/// The parts of one phase request add up to its service time, to the nanosecond. Only answered ones (ok)
-/// are cut up, so as many values are in each part as were answered, without those counted here.
+/// The parts of one phase request add up to its service time, to the nanosecond. Only answered requests (ok)
+/// are decomposed, so each part has as many values as there were answers, except for those counted here.
 package struct Decomposition: Codable, Sendable, Equatable {
-  /// The parts in their order in time.
+  /// The parts in chronological order.
   package var parts: [PhasePart]
-  /// Answers that brought no stamps: the worker knows nothing of them.
+  /// Answers without stamps, because the worker does not support them.
   package var withoutStamps: UInt64 = 0
-  /// Answers whose stamps did not lie between sent and done: another machine, another clock.
+  /// Answers whose stamps did not lie between sent and done, for example from another machine's clock.
   package var impossibleStamps: UInt64 = 0
 
-  /// The sum of the parts' means, nanoseconds; nil when nothing was cut up.
+  /// The sum of the parts' means, nanoseconds; nil when nothing was decomposed.
   package var meanNanoseconds: Double? {
     let means = parts.compactMap(\.time.meanNanoseconds)
     return means.isEmpty ? nil : means.reduce(0, +)
@@ -277,7 +276,7 @@ package struct Decomposition: Codable, Sendable, Equatable {
 }
 
 extension Measurement {
-  /// What is worth a warning about answers that could not be cut up.
+  /// Warnings about answers that could not be decomposed.
   package var decompositionWarnings: [String] {
     let all = scopes.compactMap(\.decomposition)
     func warning(_ count: KeyPath<Decomposition, UInt64>, _ words: String) -> String? {
@@ -287,12 +286,12 @@ extension Measurement {
     return [
       warning(
         \.withoutStamps,
-        "no stamps of the worker, so it is not known where their time went; decompose: wants workers that stamp, "
-          + "such as nylon-worker"),
+        "no stamps from the worker, so it is not known where their time went; decompose: needs workers that "
+          + "stamp, such as nylon-worker"),
       warning(
         \.impossibleStamps,
-        "stamps that do not lie between sent and done, so they are not used; decompose: wants workers on the same "
-          + "machine, with the same monotonic clock"),
+        "stamps that do not lie between sent and done, so they are not used; decompose: needs workers on the "
+          + "same machine, with the same monotonic clock"),
     ].compactMap { $0 }
   }
 }

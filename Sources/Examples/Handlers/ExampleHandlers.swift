@@ -2,9 +2,10 @@ import Glibc
 import NylonPlugin
 import Synchronization
 
-/// The example plugin: `noop`, `authz`, `echo`, `work`, `api`, `wait`, `crash` and `pause`, the same for both transports.
+/// The example handlers `noop`, `authz`, `echo`, `work`, `api`, `wait`, `crash` and `pause`, shared by both
+/// transports.
 package enum ExampleHandlers {
-  /// A plugin with all of them.
+  /// A plugin with all of these handlers.
   package static func makePlugin() -> Plugin {
     struct Configuration: Decodable {
       var work_us: Int?
@@ -31,7 +32,7 @@ package enum ExampleHandlers {
   private static let waitMicroseconds = Atomic(1000)
   private static let crashRequests = Atomic(0)
 
-  /// Does nothing, in four phases: what the way to a handler costs by itself.
+  /// Does nothing, in four phases: measures the cost of calling a handler.
   private static func addNoop(to phase: PhaseHandler) {
     phase.requestFilter { $0.next() }
     phase.responseFilter { $0.next() }
@@ -61,7 +62,7 @@ package enum ExampleHandlers {
     }
   }
 
-  /// Reads the response's body and sets it again: what bytes cost.
+  /// Reads the response's body and sets it again: measures the cost of passing bytes.
   private static func addEcho(to phase: PhaseHandler) {
     phase.responseBodyFilter { ctx in
       try ctx.response.setBody(try ctx.response.body)
@@ -69,12 +70,12 @@ package enum ExampleHandlers {
     }
   }
 
-  /// Burns CPU in the request filter: what a handler costs that has something to do. Microseconds
-  /// from the header `x-work-us`, else from `work_us` of the configuration, else 100.
+  /// Burns CPU in the request filter, like a handler with real work. Microseconds from the header
+  /// `x-work-us`, else from `work_us` of the configuration, else 100.
   private static func addWork(to phase: PhaseHandler) {
     phase.requestFilter { ctx in
       let asked = try number("x-work-us", of: ctx) ?? workMicroseconds.load(ordering: .relaxed)
-      // CLOCK_MONOTONIC, whatever its name.
+      // SuspendingClock reads CLOCK_MONOTONIC.
       let end = SuspendingClock.now + .microseconds(clamped(asked))
       while SuspendingClock.now < end {}
       ctx.next()
@@ -82,7 +83,7 @@ package enum ExampleHandlers {
   }
 
   /// Uses every call that the guide lists under "Identical API": reads path, headers and body, sets
-  /// status, header and a JSON body, goes on; ends requests for `/deny` with 403.
+  /// status, header and a JSON body, and continues; ends requests for `/deny` with 403.
   private static func addAPI(to phase: PhaseHandler) {
     phase.requestFilter { ctx in
       let request = ctx.request
@@ -94,7 +95,7 @@ package enum ExampleHandlers {
       try ctx.response.setJSON(["denied": true])
       ctx.end()
     }
-    // The answer of a request that was denied comes through the other phases too.
+    // The answer to a denied request passes through the other phases too.
     phase.responseFilter { ctx in
       guard try ctx.response.status != 403 else { return ctx.next() }
       try ctx.response.setStatus(201)
@@ -112,7 +113,7 @@ package enum ExampleHandlers {
     }
   }
 
-  /// Waits in the request filter without using the CPU, as a handler does that asks a database.
+  /// Waits in the request filter without using the CPU, like a handler that queries a database.
   /// Microseconds from the header `x-wait-us`, else from `wait_us` of the configuration, else 1000.
   private static func addWait(to phase: PhaseHandler) {
     phase.requestFilter { ctx in
@@ -122,8 +123,8 @@ package enum ExampleHandlers {
     }
   }
 
-  /// Crashes its process in the request filter: what a broken handler does to its host. The
-  /// header `x-crash-after` says at which request; 1 when it is not there.
+  /// Crashes its process in the request filter, at the request whose number the header
+  /// `x-crash-after` gives, by default the first.
   private static func addCrash(to phase: PhaseHandler) {
     phase.requestFilter { ctx in
       let last = try number("x-crash-after", of: ctx) ?? 1
@@ -132,8 +133,8 @@ package enum ExampleHandlers {
     }
   }
 
-  /// Sets a header, waits for `wait_us` of the configuration, and goes on, in the request filter, without a read: its
-  /// phase ends long after its first call.
+  /// Sets a header, waits for `wait_us` of the configuration, and continues, in the request filter and
+  /// without a read: its phase ends long after its first call.
   private static func addPause(to phase: PhaseHandler) {
     phase.requestFilter { ctx in
       try ctx.response.setHeader("X-Paused", "yes")
@@ -164,7 +165,7 @@ package final class AccessLog: Sendable {
 
   private let state = Mutex<(lines: [Line], count: Int)>(([], 0))
 
-  /// Adds a line; the oldest one goes.
+  /// Adds a line; a full log drops its oldest line.
   func append(_ line: Line) {
     state.withLock { state in
       if state.count < Self.capacity {

@@ -1,5 +1,5 @@
-/* The smallest plugin: answers NEXT inside event_stream, and nothing else. What the engine
- * measures with it is the engine itself. */
+/* The smallest plugin: it answers NEXT inside event_stream and does nothing else, so the engine
+ * measures itself with it. */
 #include "../small_plugin.h"
 
 NYLON_EXPORT bool register_session_stream(uint32_t sid, const char *entry, uint32_t length,

@@ -4,10 +4,10 @@ import CNylonABI
 import ExampleHandlers
 import NylonPlugin
 
-/// Made at the first call of any symbol.
+/// Created at the first call of any symbol.
 private let server = FFIServer(plugin: ExampleHandlers.makePlugin())
 
-/// Takes the configuration, once after loading.
+/// Receives the configuration, once after loading.
 @_cdecl("initialize")
 public func pluginInitialize(_ json: UnsafePointer<CChar>?, _ length: Int32) {
   server.initialize(json, length)
@@ -29,7 +29,7 @@ public func pluginEventStream(_ event: UnsafePointer<NylonFfiBuffer>?) { server.
 @_cdecl("close_session_stream")
 public func pluginCloseSessionStream(_ sessionID: UInt32) { server.closeSessionStream(sessionID) }
 
-/// Frees what the plugin gave away.
+/// Frees a payload that the plugin passed to the host.
 @_cdecl("plugin_free")
 public func pluginFree(_ pointer: UnsafeMutablePointer<UInt8>?) { server.free(pointer) }
 

@@ -1,14 +1,14 @@
-/* The smallest plugin that answers from a thread of its own, as real SDKs do: one queue, one thread.
- * What the engine measures with it is the engine, and one hand-over to another thread and back. For one
- * host thread: phases are written without a lock. */
+/* The smallest plugin that answers from its own thread, as real SDKs do: one queue, one thread. With it
+ * the engine measures itself and one hand-over to another thread and back. It supports one host thread,
+ * since phases are written without a lock. */
 #include "../small_plugin.h"
 
 #include <pthread.h>
 
 enum { turns = 4000 };
 
-/* Phases to be answered: written by the host's thread, read by ours. A host has at most so many
- * phases under way as it has sessions, so the ring does not overflow. */
+/* Pending phases: written by the host's thread, read by the plugin's. A host has at most one phase
+ * in flight per session, so the ring does not overflow. */
 static struct {
   uint32_t sid;
   uint8_t phase;
@@ -25,7 +25,7 @@ static void relax(void) {
 #endif
 }
 
-/* Waits until there is something to answer: awake for a while, then asleep. */
+/* Waits until a phase is pending: first spinning, then asleep. */
 static bool wait_for_more(uint32_t place) {
   for (int turn = 0; turn < turns; turn++) {
     if (atomic_load_explicit(&written, memory_order_acquire) != place) return true;

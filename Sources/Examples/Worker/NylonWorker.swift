@@ -11,12 +11,12 @@ struct NylonWorker: ParsableCommand {
     abstract: "Serves the example handlers noop, authz, echo, work, api, wait, crash and pause through NATS.",
     discussion: """
       Workers of one group share the requests; start as many as you like. Stops on SIGTERM \
-      or SIGINT, after it has answered what it has, and on SIGUSR1 without that.
+      or SIGINT after answering pending requests, and on SIGUSR1 without answering them.
 
       Secrets come from the environment only: NATS_TOKEN, NATS_USER, NATS_PASSWORD. \
       NATS_SERVERS, NATS_NO_RANDOMIZE, NATS_GROUP, NATS_CREDS, NATS_NKEY, NATS_CA, NATS_CERT, NATS_KEY, \
-      NYLON_PLUGIN_CONFIG and NYLON_DIALECT hold where the option is not given. TLS is used for tls:// URLs, \
-      where one of its files or NATS_TLS=1 is given, and where the broker requires it.
+      NYLON_PLUGIN_CONFIG and NYLON_DIALECT apply if the option is not given. TLS is used for tls:// URLs, \
+      if one of its files or NATS_TLS=1 is given, and if the broker requires it.
 
       Examples:
         nylon-worker --name my-plugin
@@ -29,17 +29,17 @@ struct NylonWorker: ParsableCommand {
       used, 69 no broker answers, or it refuses the worker.
       """)
 
-  @Option(help: "The plugin's name, as Nylon's configuration has it.")
+  @Option(help: "The plugin's name in Nylon's configuration.")
   var name: String
   @Option(
     help: """
-      Broker URLs, comma separated; tried from a random one on, with NATS_NO_RANDOMIZE=1 from the first. (default: \
-      nats://127.0.0.1:4222)
+      Broker URLs, comma separated; the worker starts with a random one, or with NATS_NO_RANDOMIZE=1 with the \
+      first. (default: nats://127.0.0.1:4222)
       """)
   var servers: String?
   @Option(help: "The queue group. (default: default)")
   var group: String?
-  @Option(help: "What the subjects begin with.")
+  @Option(help: "The prefix of the subjects.")
   var prefix = "nylon.plugin"
   @Option(
     help: """
@@ -56,7 +56,7 @@ struct NylonWorker: ParsableCommand {
   @Option(help: "A file with an nkey's seed (SU…).")
   var nkeyFile: String?
   @Option(
-    help: "Authorities to check the broker's certificate against, not the system's; switches TLS on.")
+    help: "Authorities to check the broker's certificate against, instead of the system's; enables TLS.")
   var tlsCa: String?
   @Option(help: "The worker's certificate; needs --tls-key.")
   var tlsCert: String?
@@ -84,7 +84,7 @@ struct NylonWorker: ParsableCommand {
     settings.maxWorkers = maxWorkers
     let json = config ?? environment["NYLON_PLUGIN_CONFIG"] ?? ""
     settings.pluginConfiguration = PluginConfiguration(json: Array(json.utf8))
-    // An identity of the command line replaces the environment's, whichever kind that is.
+    // Credentials of the command line replace those of the environment, whichever kind they are.
     if credsFile != nil || nkeyFile != nil {
       settings.credentialsFile = credsFile
       settings.nkeySeedFile = nkeyFile

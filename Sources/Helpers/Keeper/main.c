@@ -1,11 +1,11 @@
-// The keeper: starts one program and sees to it that nothing of it is left behind.
+// The keeper: starts one program and ensures that none of its processes is left behind.
 //
 //   nylon-keeper --lifeline FD --status FD -- PROGRAM [ARGUMENT ...]
 //
-// nylon-bench may be killed with SIGKILL at any moment, so nothing that it would do at
-// its end can be relied on. It holds the other end of the lifeline, and nobody else
-// does: when the lifeline closes, the keeper ends the program and all its descendants,
-// daemons included, first politely and then not.
+// nylon-bench may be killed with SIGKILL at any moment, so its own cleanup cannot be relied
+// on. Only nylon-bench holds the other end of the lifeline: when the lifeline closes, the
+// keeper ends the program and all its descendants, daemons included, first with SIGTERM and
+// then with SIGKILL.
 //
 // The keeper may be killed too, so there are two of them, parent and child. The child keeps the
 // program. When the child is killed, the kernel kills the program (PR_SET_PDEATHSIG), and the
@@ -16,12 +16,11 @@
 // The keeper waits for the program, so a process id that it signals is never a stale one.
 //
 // Lines on the status descriptor: `started PID`, or `failed ERRNO TEXT` when the program
-// cannot be executed; at the end `exited CODE` or `signaled NUMBER`, told after the
-// descendants are gone.
+// cannot be executed; at the end `exited CODE` or `signaled NUMBER`, written after the
+// descendants have ended.
 //
-// Both are subreapers: a descendant that loses its parent becomes their child. So a process
-// that made itself a daemon is still found, and when they have no children left, nothing
-// descends from them.
+// Both keepers are subreapers: a descendant that loses its parent becomes their child. So a
+// daemon is still found, and when the keepers have no children left, no descendant is left.
 
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -43,7 +42,7 @@ static const int usage_exit = 64;
 static const int failed_exit = 71;
 static const int grace_milliseconds = 300;
 
-/// What the command line asks for.
+/// The parsed command line.
 struct order {
     int lifeline;
     int status;
@@ -58,7 +57,7 @@ static void usage(const char *why) {
     exit(usage_exit);
 }
 
-/// A descriptor that is open, and from now on not passed to the program.
+/// Parses an open descriptor, and keeps the program from inheriting it.
 static int private_descriptor(const char *text) {
     char *end = NULL;
     long value = text ? strtol(text, &end, 10) : -1;
@@ -84,7 +83,7 @@ static struct order parse(int argc, char **argv) {
     return order;
 }
 
-/// Moves the program's arguments away and leaves only our own name in the process title, so
+/// Copies the program's arguments and leaves only the keeper's name in the process title, so
 /// that `pkill -f` with a word of the program's command line does not hit its keeper.
 static char **take_arguments(int argc, char **argv, char **program) {
     int count = (int)(argv + argc - program);
@@ -100,7 +99,7 @@ static char **take_arguments(int argc, char **argv, char **program) {
     return copy;
 }
 
-/// A mask is inherited: who started us may have blocked anything.
+/// A signal mask is inherited, and the parent may have blocked any signal.
 static void unblock_signals(void) {
     sigset_t none;
     sigemptyset(&none);
@@ -119,7 +118,7 @@ static void become_program(char **program, pid_t keeper, int report) {
     _exit(written == (ssize_t)sizeof why ? 127 : failed_exit);
 }
 
-/// Gives up what belongs to the program: its pipes must close when it ends, not when we do.
+/// Closes the program's descriptors: its pipes must close when it ends, not when the keeper does.
 static void release_descriptors(const int *kept, size_t count) {
     int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
     int last = 2;
@@ -136,14 +135,14 @@ static void release_descriptors(const int *kept, size_t count) {
 
 // MARK: Descendants
 
-/// How the program ended, once it has.
+/// The program's exit status, once it has ended.
 struct ending {
     pid_t child;
     bool ended;
     int status;
 };
 
-/// Reaps all children that have ended, adopted ones too. False when none is left.
+/// Reaps all children that have ended, including adopted ones. False when none is left.
 static bool reap(struct ending *ending) {
     int status = 0;
     pid_t pid;
@@ -166,7 +165,7 @@ static pid_t parent_of(pid_t pid) {
     size_t length = fread(text, 1, sizeof text - 1, file);
     fclose(file);
     text[length] = 0;
-    const char *behind_name = strrchr(text, ')');  // the name may hold anything, brackets too
+    const char *behind_name = strrchr(text, ')');  // the name may contain parentheses itself
     int parent = 0;
     if (!behind_name || sscanf(behind_name + 1, " %*c %d", &parent) != 1) return 0;
     return parent;
@@ -176,7 +175,7 @@ static void signal_descendants(int number) {
     DIR *folder = opendir("/proc");
     struct dirent *entry;
     while (folder && (entry = readdir(folder))) {
-        pid_t pid = (pid_t)atoi(entry->d_name);  // 0 where the name is no number
+        pid_t pid = (pid_t)atoi(entry->d_name);  // 0 if the name is not a number
         pid_t above = pid;
         do {
             above = above > 1 ? parent_of(above) : 0;
@@ -186,7 +185,7 @@ static void signal_descendants(int number) {
     if (folder) closedir(folder);
 }
 
-/// Reaps for at most so long; false when nothing is left.
+/// Reaps for at most `milliseconds`; false when no child is left.
 static bool reap_for(struct ending *ending, int milliseconds) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -205,22 +204,22 @@ static void signal_all(const struct ending *ending, int number) {
     signal_descendants(number);
 }
 
-/// Ends the program and all its descendants: SIGTERM, after a grace SIGKILL. Gives up
+/// Ends the program and all its descendants: SIGTERM, then SIGKILL after a grace period. Gives up
 /// after some seconds on a process that even SIGKILL does not end (one that hangs in the kernel).
 static void end_descendants(struct ending *ending) {
     if (!reap(ending)) return;
     signal_all(ending, SIGTERM);
-    signal_all(ending, SIGCONT);  // one that is stopped would not see the SIGTERM
+    signal_all(ending, SIGCONT);  // a stopped process would not see the SIGTERM
     if (!reap_for(ending, grace_milliseconds)) return;
     for (int round = 0; round < 100; round++) {
-        signal_all(ending, SIGKILL);  // again and again: one may have forked meanwhile
+        signal_all(ending, SIGKILL);  // repeatedly: a process may have forked meanwhile
         if (!reap_for(ending, 50)) return;
     }
 }
 
 // MARK: The keeper's life
 
-/// Carries out one order. Whoever is to end must not stay stopped, or it would never see the signal.
+/// Carries out one order. A stopped process would never see SIGTERM, so it is continued.
 static void carry_out(char order, pid_t child) {
     switch (order) {
     case 'S': kill(-child, SIGSTOP); break;
@@ -233,7 +232,7 @@ static void carry_out(char order, pid_t child) {
     }
 }
 
-/// Carries out the orders that came; false when the lifeline is closed.
+/// Carries out the received orders; false when the lifeline is closed.
 static bool obey(int lifeline, pid_t child) {
     char bytes[64];
     ssize_t count = read(lifeline, bytes, sizeof bytes);
@@ -242,7 +241,7 @@ static bool obey(int lifeline, pid_t child) {
     return true;
 }
 
-/// Tells whether the program runs; the pipe closes by itself when it does.
+/// Reports whether the program started; exec closes the pipe without a byte if it did.
 static void tell_start(int report, int status, pid_t child) {
     int why = 0;
     if (read(report, &why, sizeof why) == (ssize_t)sizeof why) {
@@ -252,7 +251,7 @@ static void tell_start(int report, int status, pid_t child) {
     }
 }
 
-/// Waits until the program ends or is to end; then ends what is left of it.
+/// Waits until the program ends or its end is requested; then ends all remaining processes.
 static void keep(const struct order *order, pid_t child, int signals, int report) {
     struct ending ending = {.child = child};
     struct pollfd watched[] = {{order->lifeline, POLLIN, 0}, {signals, POLLIN, 0}, {report, POLLIN, 0}};
@@ -278,7 +277,7 @@ static void keep(const struct order *order, pid_t child, int signals, int report
     }
 }
 
-/// Starts the program and keeps it; returns when nothing is left of it.
+/// Starts the program and keeps it; returns when no process of it is left.
 static int keep_program(const struct order *order, int signals) {
     int report[2] = {-1, -1};
     pid_t keeper = getpid(), child = -1;
@@ -294,8 +293,8 @@ static int keep_program(const struct order *order, int signals) {
     return 0;
 }
 
-/// The parent of two keepers: ends what the other leaves behind when it is killed. A signal may end this one at once,
-/// since the other then ends everything.
+/// The parent keeper: ends the processes that the child keeper leaves behind when it is killed. A signal
+/// may end the parent at once, since the child then ends everything.
 static int stand_by(pid_t keeper, int status) {
     unblock_signals();
     release_descriptors(&status, 1);
@@ -312,14 +311,14 @@ int main(int argc, char **argv) {
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     pid_t parent = getpid(), keeper = fork();
     if (keeper > 0) return stand_by(keeper, order.status);
-    signal(SIGPIPE, SIG_IGN);  // the one who reads our status may be gone
+    signal(SIGPIPE, SIG_IGN);  // the reader of the status may be gone
     sigset_t handled;
     sigemptyset(&handled);
     const int numbers[] = {SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGQUIT};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) sigaddset(&handled, numbers[i]);
     sigprocmask(SIG_SETMASK, &handled, NULL);
     if (keeper == 0) {
-        prctl(PR_SET_CHILD_SUBREAPER, 1);  // fork does not hand it on
+        prctl(PR_SET_CHILD_SUBREAPER, 1);  // not inherited across fork
         prctl(PR_SET_PDEATHSIG, SIGTERM);
         if (getppid() != parent) return failed_exit;  // it died before the line above could see it
     }

@@ -1,8 +1,8 @@
-/// Bytes that wait, in a ring: a burst is read and written with few system calls, and never moved.
+/// Pending bytes in a ring buffer: a burst is read and written with few system calls, and never moved.
 struct ByteQueue: ~Copyable {
-  /// The most that is read at a time.
+  /// The maximum size of one read.
   private static let chunkBytes = 64 << 10
-  /// The memory that is kept when nothing waits.
+  /// The memory that an empty queue keeps.
   private static let keptBytes = 256 << 10
 
   private let mostBytes: Int
@@ -10,12 +10,12 @@ struct ByteQueue: ~Copyable {
   private var head = 0
   private(set) var count = 0
 
-  /// For so many bytes, and those of one read more.
+  /// A queue for `bytes` bytes, and those of one more read.
   init(bytes: Int) { mostBytes = bytes + Self.chunkBytes }
 
   deinit { storage.deallocate() }
 
-  /// Room behind the last byte, to read into; `append` says how much of it was used.
+  /// Free space after the last byte, to read into; `append` tells how much of it was used.
   mutating func room() -> UnsafeMutableRawBufferPointer {
     let needed = count + Self.chunkBytes
     if needed > storage.count { grow(to: max(needed, min(mostBytes, 2 * storage.count))) }
@@ -37,7 +37,7 @@ struct ByteQueue: ~Copyable {
 
   mutating func append(_ bytes: Int) { count += bytes }
 
-  /// The first of so many bytes: all of them, or those up to the end of the ring.
+  /// The first `bytes` bytes, or those up to the end of the ring.
   func first(_ bytes: Int) -> UnsafeRawBufferPointer {
     UnsafeRawBufferPointer(rebasing: storage[head...].prefix(bytes))
   }
@@ -63,7 +63,7 @@ struct Queue<Element> {
 
   mutating func removeFirst() {
     head += 1
-    // What is gone is given back when it is half of all, so that each element moves once or so.
+    // Removed elements are released when they are half of all, so that each element moves about once.
     guard head == elements.count || head > 1000 && 2 * head > elements.count else { return }
     elements.removeSubrange(..<head)
     head = 0

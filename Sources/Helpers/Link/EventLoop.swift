@@ -3,17 +3,16 @@ import CLinux
 
 func monotonicNanoseconds() -> Int64 { Int64(kernel_now_ns()) }
 
-/// libevent's loop, with timers of nanoseconds: its own are of milliseconds, or cost a system call each turn.
+/// libevent's loop with nanosecond timers: its own have milliseconds, or cost a system call per iteration.
 final class EventLoop {
   typealias Callback = @convention(c) (Int32, Int16, UnsafeMutableRawPointer?) -> Void
 
   let base: OpaquePointer
   private let timer: Int32
-  /// Who sleeps, the first to be woken first.
+  /// The sleeping forwarders, by wake-up time.
   private var sleepers: [(wakesAt: Int64, forwarder: Forwarder)] = []
-  /// What the timer is set to.
   private var armedAt = Int64.max
-  /// Who is woken in the next turn, which comes at once, and in this one.
+  /// The forwarders to wake in the next iteration, which follows at once, and in the current one.
   private var pollers: [Forwarder] = []
   private var turn: [Forwarder] = []
 
@@ -23,14 +22,14 @@ final class EventLoop {
     }
     self.base = base
     self.timer = timer
-    // The timer is never read, so it would be readable for ever: only the moment counts at which it becomes so.
+    // The timer is never read and stays readable, so the event is edge-triggered.
     let onTimer = event(timer, EV_READ | EV_PERSIST | EV_ET, for: self) { _, _, context in
       EventLoop.object(context, EventLoop.self)?.wakeSleepers()
     }
     event_add(onTimer, nil)
   }
 
-  /// An event of a descriptor. Its callback is handed the object, which has to outlive the event.
+  /// Creates an event for a descriptor. Its callback receives the object, which must outlive the event.
   func event(
     _ descriptor: Int32, _ what: Int32, for object: AnyObject, _ callback: Callback
   ) -> OpaquePointer {
@@ -41,7 +40,7 @@ final class EventLoop {
     return event
   }
 
-  /// The object that a callback was handed.
+  /// The object that was passed to a callback.
   static func object<Object: AnyObject>(_ context: UnsafeMutableRawPointer?, _: Object.Type) -> Object? {
     context.map { Unmanaged<Object>.fromOpaque($0).takeUnretainedValue() }
   }
@@ -54,10 +53,10 @@ final class EventLoop {
     }
   }
 
-  /// Wakes a forwarder in the loop's next turn; the loop looks for bytes to read before.
+  /// Wakes a forwarder in the loop's next iteration, after the loop has checked for bytes to read.
   func poll(_ forwarder: Forwarder) { pollers.append(forwarder) }
 
-  /// Wakes a forwarder at a time.
+  /// Wakes a forwarder at a time (monotonic clock, ns).
   func sleep(_ forwarder: Forwarder, until wakesAt: Int64) {
     var place = sleepers.count
     while place > 0, sleepers[place - 1].wakesAt > wakesAt { place -= 1 }

@@ -1,13 +1,13 @@
 import CEvent
 import Glibc
 
-/// One end of a forwarded connection: what it reads goes, when it is due, to its partner.
+/// One end of a forwarded connection: it passes the bytes that it reads to its partner when they are due.
 ///
-/// The order of bytes is kept, as TCP keeps it: what is due earlier than what came before it waits.
-/// An end of the stream and a reset cross the link as bytes do, so they arrive behind them.
+/// The order of bytes is kept, as in TCP: bytes that are due earlier than those before them wait.
+/// An end of stream and a reset cross the link like bytes, so they arrive after them.
 final class Forwarder {
-  /// The most memory under way in one direction of a connection: the link's window. When it is full
-  /// nothing more is read, so the sender's own window fills and it waits.
+  /// The most memory in transit in one direction of a connection: the link's window. When it is full,
+  /// nothing more is read, so the sender's own window fills and the sender waits.
   private static let windowBytes = 16 << 20
   /// A burst is read and written in one go, so that one wake-up serves it.
   private static let readsPerBurst = 4
@@ -22,13 +22,13 @@ final class Forwarder {
 
   private let relay: Relay
   private let direction: Direction
-  /// The other end, until both are closed; set before any byte.
+  /// The other end, until both are closed; set before any byte is read.
   var partner: Forwarder?
-  /// -1 when it is closed.
+  /// -1 when closed.
   private var socket: Int32
   private var onReadable: OpaquePointer?
   private var onWritable: OpaquePointer?
-  /// What its partner has not taken yet: first the bytes that are due, then those of the parcels.
+  /// The bytes that the partner has not taken yet: first `dueBytes` that are due, then those of the parcels.
   private var bytes = ByteQueue(bytes: windowBytes)
   private var dueBytes = 0
   private var parcels = Queue<Parcel>()
@@ -37,14 +37,14 @@ final class Forwarder {
   private var pollsSince: Int64?
   private var isOpen = false
   private var isReading = false
-  /// Whether nothing more comes from it.
+  /// Whether nothing more can be read from it.
   private var hasEnded = false
-  /// Whether nothing more can be written to it: ended by us, or broken.
+  /// Whether its stream has been shut down for writing.
   private var isFinished = false
   private var isBroken = false
-  /// Whether its socket takes no more for now.
+  /// Whether its socket accepts no more bytes for now.
   private var isBlocked = false
-  /// Whether something that came was swallowed.
+  /// Whether received bytes, or the end of the stream, were dropped in a silence.
   private(set) var hasHole = false
 
   private var isClosed: Bool { socket < 0 }
@@ -70,9 +70,9 @@ final class Forwarder {
     if let onWritable { event_free(onWritable) }
   }
 
-  // MARK: Begin
+  // MARK: Connecting
 
-  /// Waits until the socket is connected, or is not.
+  /// Waits until the connection of the socket is established or has failed.
   func awaitConnection() {
     var most = timeval(tv_sec: Self.connectSeconds, tv_usec: 0)
     event_add(onWritable, &most)
@@ -95,7 +95,7 @@ final class Forwarder {
     }
   }
 
-  /// Begins to give on, once both ends are connected.
+  /// Starts forwarding, once both ends are connected.
   private func open() {
     isOpen = true
     setReading(true)
@@ -108,7 +108,7 @@ final class Forwarder {
     _ = reads ? event_add(onReadable, nil) : event_del(onReadable)
   }
 
-  // MARK: What comes
+  // MARK: Reading
 
   private func read() {
     var reads = 0
@@ -131,7 +131,7 @@ final class Forwarder {
     if isClosed { partner?.deliver() }
   }
 
-  /// Sends what has been read.
+  /// Queues bytes that have been read, or drops them in a silence.
   private func take(_ count: Int) {
     if relay.isSilent {
       hasHole = true
@@ -154,9 +154,9 @@ final class Forwarder {
     parcels.append(Parcel(freight: freight, due: lastDue))
   }
 
-  // MARK: What goes
+  // MARK: Forwarding
 
-  /// Looks again at what is due, as the loop was asked to.
+  /// Delivers the due bytes; called by the loop at the requested time.
   func wake() {
     isSleeping = false
     if let since = pollsSince { relay.hasPolled(since: since) }
@@ -164,7 +164,7 @@ final class Forwarder {
     deliver()
   }
 
-  /// Gives the partner all that is due, and sees to it that the rest is looked at in time.
+  /// Writes all due bytes to the partner, and schedules a wake-up for the rest.
   private func deliver() {
     guard let partner, isOpen else { return }
     var now = monotonicNanoseconds()
@@ -204,32 +204,31 @@ final class Forwarder {
     }
   }
 
-  /// Gives the connection up before it has come about: nothing will come from its upstream. Who connected learns of
-  /// it as of everything else: not in a silence.
+  /// Gives up a connection whose upstream could not be reached. In a silence the client does not learn of it.
   func refuse() {
     partner?.close()
     if relay.isSilent { hasHole = true } else { abort() }
   }
 
-  /// Resets both ends at once; what is under way is gone.
+  /// Resets both ends at once; bytes in transit are lost.
   func cut() {
     let partner = partner
     abort()
     partner?.abort()
   }
 
-  // MARK: As the partner
+  // MARK: Writing, called by the partner
 
-  /// Whether it can be given something; when it is gone, everything, which is then dropped.
+  /// Whether it accepts bytes; an end that is closed or broken accepts and drops everything.
   private var takes: Bool { !isBlocked || isClosed || isBroken }
 
-  /// Writes what fits, and says how much that was.
+  /// Writes as many bytes as fit, and returns their count.
   private func write(_ bytes: UnsafeRawBufferPointer) -> Int {
     if isClosed || isBroken { return bytes.count }
     let count = Glibc.write(socket, bytes.baseAddress, bytes.count)
     if count == bytes.count { return count }
     if count < 0, errno != EAGAIN, errno != EINTR {
-      // What it sent before it broke may still be there to be read.
+      // Bytes that it sent before it broke may still be readable.
       isBroken = true
       event_active(onReadable, EV_READ, 0)
       return bytes.count
@@ -239,7 +238,7 @@ final class Forwarder {
     return max(0, count)
   }
 
-  /// Ends the stream behind what has been written.
+  /// Ends the stream after the bytes written so far.
   private func finish() {
     guard !isClosed else { return }
     isFinished = true
@@ -247,7 +246,7 @@ final class Forwarder {
     if hasEnded { close() }
   }
 
-  /// Closes at once, with a reset, as an end does that broke.
+  /// Closes at once, with a reset.
   private func abort() {
     guard !isClosed else { return }
     var atOnce = linger(l_onoff: 1, l_linger: 0)
@@ -264,7 +263,7 @@ final class Forwarder {
     Glibc.close(socket)
     socket = -1
     guard let partner, partner.isClosed else { return }
-    // The two hold each other until then.
+    // The two ends retain each other until both are closed.
     relay.forget(self, partner)
     partner.partner = nil
     self.partner = nil

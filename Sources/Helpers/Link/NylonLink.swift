@@ -1,4 +1,4 @@
-// A network that is not there: forwards bytes with the delay, jitter and bandwidth of a link.
+// Simulates a network: forwards bytes with the delay, jitter and bandwidth of a link.
 import ArgumentParser
 import CEvent
 import CLinux
@@ -19,13 +19,13 @@ struct NylonLink: ParsableCommand {
       ends that, and resets the connections that lost something.
       """)
 
-  @Option(help: "Where connections go, HOST:PORT; may be given several times.")
+  @Option(help: "The destination of connections, HOST:PORT; may be given several times.")
   var to: [String] = []
 
-  @Option(help: "What each byte is held back, each way, in microseconds.")
+  @Option(help: "The delay of each byte, each way, in microseconds.")
   var delayUs: Double = 0
 
-  @Option(help: "Half the width of what the delay varies by, evenly spread, in microseconds.")
+  @Option(help: "The largest deviation from the delay, evenly distributed, in microseconds.")
   var jitterUs: Double = 0
 
   @Option(help: "Bits per second, each way; without it there is no limit.")
@@ -53,9 +53,9 @@ struct NylonLink: ParsableCommand {
         delay: Int64(delayUs * 1000), jitter: Int64(jitterUs * 1000), perByte: bitsPerSecond.map { 8e9 / $0 },
         seed: seed)
     }
-    // A connection that is gone is told by the write's error.
+    // A write to a closed connection returns an error instead.
     signal(SIGPIPE, SIG_IGN)
-    // One loop, so that all connections share the link's two directions without a lock.
+    // A single loop lets all connections share the link's two directions without a lock.
     let loop = EventLoop()
     let relay = Relay(
       loop: loop, outward: direction(seed: seed), homeward: direction(seed: seed &+ 0x5bd1_e995))
@@ -74,13 +74,13 @@ struct NylonLink: ParsableCommand {
     throw ExitCode.failure
   }
 
-  /// What a line on standard input does.
+  /// The faults by their lines on standard input.
   private static let faults: [(line: String, apply: @Sendable (Relay) -> Void)] = [
     ("reset", { $0.reset() }), ("silence off", { $0.silence(false) }), ("silence on", { $0.silence(true) }),
   ]
 
-  /// Reads the lines on a thread of its own, since a loop can wait for a pipe, but not for every kind of file. The
-  /// thread tells the loop the place of each fault.
+  /// Reads the lines on a separate thread, since the loop can wait for a pipe but not for every kind of file. The
+  /// thread sends the loop the index of each fault.
   private static func obey(for relay: Relay) throws {
     var ends: [Int32] = [-1, -1]
     guard clinux_pipe(&ends) == 0 else { throw SystemError(errno: errno) }

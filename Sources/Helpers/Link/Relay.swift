@@ -1,17 +1,17 @@
 import Glibc
 
-/// One direction of the link, shared by all its connections: says when bytes arrive at the far end.
+/// One direction of the link, shared by all its connections: computes when bytes arrive at the far end.
 /// Belongs to one event loop.
 final class Direction {
-  /// What each byte is held back, ns.
+  /// ns.
   private let delay: Int64
-  /// The delay is spread evenly from so much less to so much more, ns.
+  /// The largest deviation from the delay, evenly distributed, ns.
   private let jitter: Int64
-  /// What a byte takes on the wire, ns; nil when the bandwidth has no limit.
+  /// The time to send a byte, ns; nil when the bandwidth has no limit.
   private let perByte: Double?
-  /// When the wire has sent what it was given.
+  /// When all earlier bytes have been sent (monotonic clock, ns).
   private var wireFreeAt: Double = 0
-  /// The state of the jitter's random numbers, so that a seed gives the same again.
+  /// The state of the jitter's random numbers, so that a seed repeats them.
   private var random: [UInt16]
 
   init(delay: Int64, jitter: Int64, perByte: Double?, seed: UInt64) {
@@ -21,7 +21,7 @@ final class Direction {
     random = [0x330e, UInt16(truncatingIfNeeded: seed), UInt16(truncatingIfNeeded: seed >> 16)]
   }
 
-  /// When bytes that come now are due at the far end, ns of the monotonic clock.
+  /// When bytes that arrive now are due at the far end, ns of the monotonic clock.
   func due(bytes: Int) -> Int64 {
     var sent = monotonicNanoseconds()
     if let perByte {
@@ -35,12 +35,12 @@ final class Direction {
 /// The two directions of the link, and the connections across it. Belongs to one event loop.
 final class Relay {
   let loop: EventLoop
-  /// From who connected to the upstream, and back.
+  /// From the client to the upstream, and back.
   private let outward: Direction
   private let homeward: Direction
   /// The near ends of the connections.
   private var nearEnds: [ObjectIdentifier: (end: Forwarder, route: Route)] = [:]
-  /// Whether all bytes are swallowed.
+  /// Whether all bytes are dropped.
   private(set) var isSilent = false
 
   init(loop: EventLoop, outward: Direction, homeward: Direction) {
@@ -56,8 +56,8 @@ final class Relay {
     for (end, _) in nearEnds.values { end.cut() }
   }
 
-  /// Swallows all bytes, ends of streams too, both ways, or no longer. A connection that lost something is reset then:
-  /// its stream has a hole, and TCP would never have gone on behind one.
+  /// Starts or stops dropping all bytes and ends of streams, both ways. At the end, connections that lost
+  /// bytes are reset: their streams have gaps, which TCP would never deliver.
   func silence(_ on: Bool) {
     isSilent = on
     guard !on else { return }
@@ -66,17 +66,17 @@ final class Relay {
 
   // MARK: Waking in time
 
-  /// A sleeping thread wakes some tens of µs after its timer. So it is woken so much early, and polls
-  /// until the time has come, ns.
+  /// A sleeping thread wakes some tens of µs after its timer. It is therefore woken this much early, and
+  /// polls until the time has come.
   private static let earlyNanoseconds: Int64 = 100_000
-  /// The share of time that may be polled away: under load it would take the CPU from what is
-  /// measured, and waits in queues are longer than a late timer there.
+  /// The share of time that may be spent polling: under load, polling would take CPU from the measured
+  /// processes, and there queueing delays are longer than a timer's lateness.
   private static let pollingShare = 0.25
   private static let greatestAllowance: Double = 10_000_000
   private var allowance: Double = 0
   private var allowanceTime: Int64 = 0
 
-  /// When to wake for something that is due: early while polling is allowed.
+  /// When to wake for bytes that are due: early while polling is allowed.
   func wakingTime(for due: Int64, now: Int64) -> Int64 {
     let earned = Double(now - allowanceTime) * Self.pollingShare
     allowance = min(Self.greatestAllowance, allowance + earned)
@@ -84,7 +84,7 @@ final class Relay {
     return allowance > 0 ? due - Self.earlyNanoseconds : due
   }
 
-  /// Counts the time that was polled away since a moment.
+  /// Deducts the time spent polling since a moment.
   func hasPolled(since before: Int64) {
     allowance -= Double(monotonicNanoseconds() - before)
   }
@@ -99,7 +99,7 @@ final class Relay {
     near.partner = far
     far.partner = near
     nearEnds[ObjectIdentifier(near)] = (near, route)
-    // Read from at once, or it would not be known when it goes before its upstream is there.
+    // Reading starts at once, to notice a client that leaves before its upstream is connected.
     near.setReading(true)
     switch upstream {
     case .success: far.awaitConnection()
@@ -107,14 +107,14 @@ final class Relay {
     }
   }
 
-  /// Gives a client up whose upstream takes no connection.
+  /// Gives up a client whose upstream does not accept the connection.
   func refuse(_ near: Forwarder?, _ error: any Error) {
     guard let near, let route = nearEnds[ObjectIdentifier(near)]?.route else { return }
     say("nylon-link: \(route.name) takes no connection: \(error)")
     near.refuse()
   }
 
-  /// Two ends whose connection is over, both ways.
+  /// Releases the two ends of a closed connection.
   func forget(_ ends: Forwarder...) {
     for end in ends { nearEnds[ObjectIdentifier(end)] = nil }
   }

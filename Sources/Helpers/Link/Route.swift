@@ -1,7 +1,7 @@
 import CEvent
 import Glibc
 
-/// Why something could not be done, in the system's words.
+/// A failure, in the system's words.
 struct SystemError: Error, CustomStringConvertible {
   let description: String
 
@@ -52,7 +52,7 @@ final class Route {
     port = UInt16(bigEndian: here.sin_port)
   }
 
-  /// Accepts nothing for a second: where descriptors have run out, trying on would take all of the CPU.
+  /// Pauses accepting for a second: when descriptors have run out, retrying would use all of the CPU.
   private static func pause(_ listener: OpaquePointer?) {
     evconnlistener_disable(listener)
     var pause = timeval(tv_sec: 1, tv_usec: 0)
@@ -64,7 +64,7 @@ final class Route {
 
   private func accept(_ client: Int32) { relay.forward(client, along: self) }
 
-  /// A socket whose connection to the upstream is on its way.
+  /// Starts connecting to the upstream, and returns the socket.
   func connect() throws -> Int32 {
     let descriptor = newSocket(address.withUnsafeBytes { Int32($0.load(as: sa_family_t.self)) })
     let status = address.withUnsafeBytes { bytes in

@@ -1,4 +1,5 @@
-/* Before libevent's headers, which ask for _GNU_SOURCE: the system's types have to be those of the other modules. */
+/* Included before libevent's headers, which define _GNU_SOURCE, so that the system's types are those of the
+ * other modules. */
 #include <sys/types.h>
 
 #include <event2/event.h>

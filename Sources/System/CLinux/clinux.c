@@ -76,7 +76,7 @@ int kernel_eventfd_watched(int epoll_fd, uint64_t user_data) {
 
 void kernel_eventfd_wake(int fd) {
   const uint64_t one = 1;
-  /* A counter that is full has been written to. */
+  /* The write fails only if the counter is full, and then the reader is woken anyway. */
   if (write(fd, &one, sizeof one) < 0) return;
 }
 
@@ -101,7 +101,7 @@ void kernel_timer_set(int fd, uint64_t at_ns) {
 int clinux_memory_file(const char *name, const void *bytes, size_t count) {
   int fd = memfd_create(name, MFD_CLOEXEC);
   if (fd < 0 || count == 0) return fd;
-  // Memory takes all at once, or there is no room for it.
+  // A memory file takes all bytes in one write, unless memory runs out.
   ssize_t written = pwrite(fd, bytes, count, 0);
   if (written == (ssize_t)count) return fd;
   int why = written < 0 ? errno : ENOSPC;
@@ -138,7 +138,7 @@ int clinux_spawn(const char *path, char *const arguments[], char *const environm
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSID);
   size_t made = 0;
   for (; !failure && made < count; made++) {
-    // The copies lie above all targets, so that no dup2 overwrites one that is still needed.
+    // The copies are above all target descriptors, so that no dup2 overwrites one that is still needed.
     copies[made] = fcntl(descriptors[made], F_DUPFD_CLOEXEC, (int)count);
     failure = copies[made] < 0
                   ? errno
@@ -165,7 +165,7 @@ int clinux_jitter(int place, uint64_t duration_ns, uint64_t threshold_ns, Clinux
   for (int core = 0; core < CPU_SETSIZE; core++) {
     if (CPU_ISSET(core, &allowed) && place-- == 0) CPU_SET(core, &one);
   }
-  // Where there is no such core, the set is empty, and that is refused.
+  // If there is no such core, the set is empty, and the call fails.
   if (sched_setaffinity(0, sizeof one, &one) < 0) return -1;
   *result = (ClinuxJitter){0};
   uint64_t start = kernel_now_ns(), last = start;
@@ -186,13 +186,13 @@ static atomic_int trap_descriptor = -1;
 static struct sigaction before[NSIG];
 static sigset_t trapped;
 
-/* A signal handler may do next to nothing: this one writes the signal's number to a descriptor, and the
- * thread that reads it does the rest outside of signal context. */
+/* A signal handler may call few functions: this one writes the signal's number to a descriptor, and the
+ * thread that reads it does the rest outside the handler. */
 static void note(int number) {
   int saved = errno;
   unsigned char byte = (unsigned char)number;
   ssize_t ignored = write(atomic_load(&trap_descriptor), &byte, 1);
-  (void)ignored; // full or closed: the trap is known to be sprung already
+  (void)ignored; // full or closed: a signal has already been reported
   errno = saved;
 }
 
@@ -214,7 +214,7 @@ int clinux_trap(int descriptor, const int *signals, size_t count) {
     }
     sigaddset(&trapped, signals[i]);
   }
-  // Who started us may have blocked them, and a blocked signal is never noted.
+  // The parent process may have blocked them, and a blocked signal is never delivered.
   pthread_sigmask(SIG_UNBLOCK, &trapped, NULL);
   return 0;
 }
