@@ -6,25 +6,25 @@ import Report
 import Results
 import Scenario
 
-/// Runs all measurements of a plan and keeps them in a run folder.
+/// Runs all measurements of a plan and saves them in a run folder.
 final class BenchRun {
   private let plan: Plan
   private let options: RunOptions
   private let progress: ProgressLine
   private let trap: SignalTrap
   private let lab: Workbench
-  /// What is known so far; a command may note in it what the run is for.
+  /// The results so far. A command may add what the run is for.
   var document: RunDocument
   private let folder: RunFolder
   var checks: [ClaimCheck] = []
-  /// Documented promises that are no figures, tried after the measurements.
+  /// Documented promises that are not figures, tested after the measurements.
   var promises: [BehaviourSpec] = []
-  /// What to measure after the plan, when that depends on what was measured; nil ends it.
+  /// Returns the next step after the plan, based on the results so far; nil ends the run.
   var following: (RunDocument) -> Step? = { _ in nil }
-  /// False when the scenario's targets are not loaded: only promises are tried.
+  /// Whether the scenario's targets are measured; false when only promises are tested.
   var measuresTargets = true
 
-  /// Checks what can be checked before a load: plugins, the broker, the results folder.
+  /// Checks what can be checked before a load: the plugins, the broker and the results folder.
   init(plan: Plan, options: RunOptions) throws {
     self.plan = plan
     self.options = options
@@ -45,11 +45,11 @@ final class BenchRun {
       machine: machine, started: started)
     document.warnings = plan.warnings
     document.equivalence = options.equivalence / 100
-    // A disk that is full now may have room when there is something to keep.
+    // Ignore a failure: a disk that is full now may have space when there are results to save.
     try? folder.begin(document)
   }
 
-  /// A run that also searches the highest rate of each target that has an objective.
+  /// Creates a run that also searches for the highest rate of each target with an objective.
   static func searching(plan: Plan, options: RunOptions) throws -> BenchRun {
     let run = try BenchRun(plan: plan, options: options)
     let search = RateSearch(confirms: !options.quick)
@@ -57,7 +57,7 @@ final class BenchRun {
     return run
   }
 
-  /// What was measured is in run.json after each measurement, and in all files after each round and at any end.
+  /// Saves run.json after each measurement, and all files after each round and when the run ends.
   func execute() throws -> RunDocument {
     defer { lab.tearDown() }
     do {
@@ -70,7 +70,7 @@ final class BenchRun {
       try tryPromises()
     } catch {
       progress.clear()
-      // When it cannot be saved either, the error that is told says so.
+      // A failure to save is ignored: the original error is the one to report.
       if (try? end(interrupted: true)) == true {
         Console.error("What was measured before the error is in \(folder.path).")
       }
@@ -83,12 +83,13 @@ final class BenchRun {
     }
     if !options.quiet {
       Console.error("results: \(folder.path)")
-      if plan.text != nil { Console.error("again: nylon-bench run \(folder.path)/\(RunFolder.scenarioName)") }
+      if plan.text != nil { Console.error("rerun: nylon-bench run \(folder.path)/\(RunFolder.scenarioName)") }
     }
     return document
   }
 
-  /// Saves the run as ended. False when it has nothing, and then goes: an empty run folder would only mislead.
+  /// Saves the finished run. Returns false and removes the folder when an interrupted run has no results: an
+  /// empty run folder would only mislead.
   private func end(interrupted: Bool) throws -> Bool {
     if interrupted, isEmpty {
       try? FileManager.default.removeItem(atPath: folder.path)
@@ -100,13 +101,13 @@ final class BenchRun {
     return true
   }
 
-  /// Whether the run has nothing so far: no request that was sent in a measured time, and no promise.
+  /// Whether the run has no results yet: no request sent in a measured time, and no promise tested.
   private var isEmpty: Bool {
     document.behaviours?.isEmpty != false && document.measurements.allSatisfy { $0.counts.sent == 0 }
   }
 
   private func save(onlyRun: Bool = false, isLast: Bool = false) throws {
-    // A run with nothing, of which the next start may fail, must not become the latest.
+    // An empty run must not become the latest one: its next step may fail.
     if isEmpty, !isLast { return }
     document.judge(checks)
     document.claims += Promises.verdicts(promises, results: document.behaviours ?? [])
@@ -114,9 +115,9 @@ final class BenchRun {
   }
 
   private func measureBaseline(steps: Int) throws {
-    // A shorter plan does without: the baseline would take as long.
+    // Skip the baseline for short plans: it would take as long as the plan itself.
     let seconds = Double(steps) * (plan.warmupSeconds + plan.measureSeconds)
-    // Nothing is compared with it where faults befall all targets.
+    // Nothing is compared with the baseline when all targets have faults.
     let isUsed = plan.targets.contains { $0.plannedFaults.isEmpty }
     guard seconds >= 20, isUsed, !options.quick, !trap.isSprung else { return }
     let calibration = Calibration(rounds: 3, seconds: 0.3, program: plan.broker) { [progress] in
@@ -125,7 +126,7 @@ final class BenchRun {
     document.baseline = try calibration.machineBaseline(transports: Set(plan.targets.map(\.transport.name)))
   }
 
-  /// Measures round by round until every question is answered, the rounds are made or the time is spent.
+  /// Measures in rounds until every question is answered, the rounds are done or the budget is spent.
   private func measureRounds(_ rounds: inout Rounds) throws {
     let begun = MonotonicClock.nanoseconds
     var end: Rounds.End?
@@ -153,7 +154,7 @@ final class BenchRun {
     while !trap.isSprung, var next = following(document) {
       let seconds = Double(MonotonicClock.nanoseconds - begun) / 1e9
       if next.isOfSearch, let budget = options.budget, seconds > budget { return }
-      // A target that comes from the document is redacted.
+      // Targets in the document are redacted, so use the plan's target of that name.
       next.target = plan.targets.first { $0.name == next.target.name } ?? next.target
       next.warmupSeconds = plan.warmupSeconds
       if !document.scenario.targets.contains(where: { $0.name == next.target.name }) {
@@ -204,7 +205,7 @@ final class BenchRun {
     }
   }
 
-  /// Keeps in the run, and says once, what a worker that was asked speaks.
+  /// Records the detected dialect of a target's workers in the run, and prints it once.
   private func noteDialect(of measurement: Engine.Measurement) {
     for place in document.scenario.targets.indices
     where document.scenario.targets[place].name == measurement.target {
@@ -219,7 +220,7 @@ final class BenchRun {
     }
   }
 
-  /// Tries the documented promises one after the other; each is saved as soon as it is known.
+  /// Tests the documented promises one after the other and saves each result as soon as it is known.
   private func tryPromises() throws {
     guard !promises.isEmpty else { return }
     try Promises.run(
@@ -238,5 +239,5 @@ final class BenchRun {
   }
 }
 
-/// The sum of all ends is not the number of requests: a defect of nylon-bench.
+/// The outcomes do not add up to the number of requests sent, which is a bug in nylon-bench.
 struct CountsDoNotClose: Error, CustomStringConvertible { let description: String }

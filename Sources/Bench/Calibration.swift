@@ -11,22 +11,22 @@ enum CalibrationPart: String, CaseIterable {
   case steps, ffi, queue, pacing, nats, worker, memory
 }
 
-/// Measures the engine and bare C in turn, in one run.
+/// Measures the engine and bare C programs alternately, in one run.
 struct Calibration {
   var rounds: Int
   let seconds: Double
   var parts = Set(CalibrationPart.allCases)
-  /// The nats-server to start; nil for the machine's.
+  /// The nats-server executable; nil for the installed one.
   var program: String?
   let progress: (String) -> Void
 
-  /// How many short rounds are measured for each of the others.
+  /// The number of short rounds per regular round.
   static let shortRounds = 5
   /// The name of both the plugin and its queue group.
   private static let name = "baseline"
   private static let inFlight = [1, 64, 256]
 
-  /// How late this machine's timers are: the p99 of the overshoot of 100 short sleeps.
+  /// The timer latency of this machine: the p99 overshoot of 100 short sleeps.
   private static func timerOvershootNanoseconds() -> Double {
     let overshoots = (0..<100).map { _ in
       let until = MonotonicClock.nanoseconds + 50_000
@@ -38,7 +38,7 @@ struct Calibration {
 
   func measure() throws -> CalibrationResult {
     var result = CalibrationResult(rounds: rounds, secondsEach: seconds)
-    // The bare loops run on this thread, and the engine's threads have exact timers, too.
+    // The bare loops run on this thread; the engine's threads use exact timers as well.
     kernel_exact_timers()
     if parts.contains(.steps) {
       progress("clock, histogram, timer")
@@ -54,7 +54,7 @@ struct Calibration {
       result.nats = .nats(peers[0])
       result.natsNative = result.nats
       result.natsLibnatsTuned = .libnats("tuned: on an event loop", peers[1])
-      result.natsLibnatsDefaults = .libnats("its defaults: a flusher thread that sleeps 1 ms", peers[2])
+      result.natsLibnatsDefaults = .libnats("default options: a flusher thread that sleeps 1 ms", peers[2])
     }
     if parts.contains(.worker) { result.worker = .worker(try worker()) }
     if parts.contains(.memory) { result.memory = try memory() }
@@ -62,7 +62,7 @@ struct Calibration {
     return result
   }
 
-  /// What bare C does here, for the transports of a plan: a few seconds before its loads.
+  /// Measures bare C for a plan's transports, which takes a few seconds before its loads.
   func machineBaseline(transports: Set<String>) throws -> BaselineFigures {
     let library = try library("NullPlugin")
     func medians(_ sample: () throws -> Sample) rethrows -> (Figure) -> Double {
@@ -83,8 +83,8 @@ struct Calibration {
       measured: UTCSecond(), ffiNanoseconds: try medians { try bareFFI(library) }(.nanoseconds), nats: bare)
   }
 
-  /// More and shorter rounds, for what takes nanoseconds or differs much from one connection to the next: a pause or a
-  /// slower second of the machine then spoils a few pairs and not the figure.
+  /// A copy with more and shorter rounds, for figures of a few nanoseconds or that vary between connections.
+  /// A pause or a slow second of the machine then spoils a few pairs instead of the whole figure.
   private var short: Calibration {
     Calibration(
       rounds: Self.shortRounds * rounds, seconds: seconds / Double(Self.shortRounds), program: program,
@@ -110,7 +110,7 @@ struct Calibration {
     return Double(kernel_now_ns() - start) / Double(records)
   }
 
-  /// Measures programs round by round, A B and then B A, so that drift cancels; the samples of each.
+  /// Measures programs in alternating order, A B then B A, so that drift cancels; returns their samples.
   static func inTurn(
     rounds: Int, _ programs: [() throws -> Sample], onRound: (Int) throws -> Void = { _ in }
   ) throws -> [[Sample]] {
@@ -156,7 +156,8 @@ struct Calibration {
     }
   }
 
-  /// A way to measure the engine with a target's first load; all requests must be answered.
+  /// Returns a closure that measures the engine with a target's first load and throws unless every
+  /// request is answered, or the load is open and some are.
   private func engine(_ target: Target) throws -> () throws -> Engine.Measurement {
     let bench = try Workbench(plan: plan(target))
     return {
@@ -171,7 +172,7 @@ struct Calibration {
     }
   }
 
-  /// What a bare program measured of itself; `failing` is said where it failed.
+  /// Runs a bare program and returns its own measurement; `failing` is the error message if it fails.
   private static func baseline(failing: String, _ measure: (inout BaselineResult) -> Int32) throws -> Sample {
     var result = BaselineResult()
     let status = measure(&result)
@@ -220,7 +221,7 @@ struct Calibration {
     }
   }
 
-  /// A plugin that answers from a thread of its own, through a bare host and through the engine.
+  /// Compares a bare host and the engine with a plugin that replies from its own thread.
   private func queue() throws -> CalibrationRow {
     let library = try library("ThreadedPlugin")
     defer { library.shutdown() }
@@ -235,22 +236,22 @@ struct Calibration {
       }, peer: sampling(target))
   }
 
-  /// How late an open load is at rates at which there is time to sleep, and at 60 % of the highest rate of an open
-  /// load.
+  /// Measures the send lag of open loads at rates that leave time to sleep, and at 60 % of the highest
+  /// rate of an open load.
   private func pacing() throws -> [CalibrationRow] {
     let library = try library("NullPlugin")
     let share = 0.6
     var highest = try throughput(.closed(concurrency: 1))
     return try [1000.0, 100_000].map { rate in try pacing(library, label: "\(Int(rate))/s") { rate } } + [
       short.pacing(library, label: "60 %", share: share) {
-        // The machine's speed changes from one second to the next, and the highest rate with it.
+        // The machine's speed varies from second to second, so measure the highest rate in each round.
         highest = try short.throughput(.open(ratePerSecond: 2 * highest, arrivals: .poisson))
         return (highest * share / 1000).rounded() * 1000
       }
     ]
   }
 
-  /// The requests of one phase that the null plugin answers a second.
+  /// The throughput of the null plugin with one phase, requests per second.
   private func throughput(_ load: LoadShape) throws -> Double {
     try engine(ffiTarget("NullPlugin", load, phases: [.requestFilter]))().throughputPerSecond ?? 0
   }
@@ -282,11 +283,11 @@ struct Calibration {
 
   private typealias BareClient = (UnsafePointer<BaselineLoad>, UnsafeMutablePointer<BaselineResult>) -> Int32
 
-  /// A broker with the bare echo worker behind it.
+  /// A broker with the bare echo worker connected to it.
   private struct BarePool {
     let broker: Broker
     let subject: String
-    /// The bytes that the engine sends, so that the other clients send as many.
+    /// The request as the engine encodes it, so that all clients send the same number of bytes.
     let request: [UInt8]
 
     func client(_ client: BareClient, _ inFlight: Int, _ seconds: Double, to other: String? = nil) throws
@@ -337,8 +338,8 @@ struct Calibration {
     natsTarget(broker, inFlight: inFlight, plugin: "worker", workers: .own)
   }
 
-  /// The rows of the engine, and of libnats driven in two ways, each beside the bare client of the same round. The gate
-  /// asks nothing of libnats, so fewer rounds do.
+  /// The rows of the engine and of libnats in two configurations, each next to the bare client of the same
+  /// round. The gate has no goals for libnats, so fewer rounds are enough.
   private func nats(libnatsRounds: Int) throws -> [[CalibrationRow]] {
     try withBareWorker { pool in
       let rows = try Self.inFlight.map { inFlight in
@@ -360,14 +361,14 @@ struct Calibration {
     }
   }
 
-  /// nylon-worker and the bare echo worker, both asked by the bare client.
+  /// Compares nylon-worker with the bare echo worker, both loaded by the bare client.
   private func worker() throws -> CalibrationRow {
     try withBareWorker { bare in
       let target = workerTarget(bare.broker)
       let pool = try WorkerPool.start(for: target, monitor: bare.broker.monitor)
       defer { pool.stop() }
       let subject = try Subject(plugin: target.plugin).phase(.requestFilter)
-      // Enough that a worker is never idle.
+      // Enough requests in flight that a worker is never idle.
       let inFlight = 256
       return try row(
         "worker", facts: ["in_flight": Double(inFlight)],

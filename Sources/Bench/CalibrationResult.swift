@@ -4,7 +4,7 @@ import Lab
 import Report
 import Results
 
-/// A figure of a program in one round; the raw value is the end of its names in JSON, such as `bare_ns`.
+/// A figure of a program in one round. The raw value is the suffix of its JSON keys, such as `bare_ns`.
 enum Figure: String {
   case nanoseconds = "ns"
   case rate = "rps"
@@ -14,10 +14,10 @@ enum Figure: String {
 
   fileprivate var name: String {
     switch self {
-    case .nanoseconds: "time a phase request"
+    case .nanoseconds: "phase request time"
     case .rate: "phase requests a second"
     case .p50: "response p50"
-    case .lateness: "p99 of how late a request starts"
+    case .lateness: "p99 of a request's late start"
     case .allocated: "bytes allocated"
     }
   }
@@ -33,7 +33,7 @@ enum Figure: String {
 
 typealias Sample = [Figure: Double]
 
-/// A bare program and its peer, measured in turn: a sample of each for every round.
+/// A bare program and its peer, measured alternately, with one sample of each per round.
 struct CalibrationRow {
   var facts: [String: Double] = [:]
   var bare: [Sample]
@@ -49,34 +49,34 @@ struct CalibrationRow {
   func bareMedian(_ figure: Figure) -> Double { Statistics.median(bare.compactMap { $0[figure] }) ?? 0 }
   func peerMedian(_ figure: Figure) -> Double { Statistics.median(peer.compactMap { $0[figure] }) ?? 0 }
 
-  /// The peer's figure over the bare program's: the median over rounds of the ratio within one round, which holds
-  /// better on a shared machine than either figure. Nil without rounds or over 0.
+  /// The median over all rounds of the ratio of the peer to the bare program, which is more stable on a
+  /// shared machine than either figure. Nil without rounds or when the median is not finite.
   func ratio(_ figure: Figure) -> (ratio: Double, interval: Interval?)? {
     let ratios = zip(bare.compactMap { $0[figure] }, peer.compactMap { $0[figure] }).map { $1 / $0 }
     guard let ratio = Statistics.median(ratios), ratio.isFinite else { return nil }
     return (ratio, Statistics.medianInterval(ratios))
   }
 
-  /// The most bytes of a round; nil where a round has no such figure.
+  /// The most bytes allocated in any round; nil when a round lacks the figure.
   var allocatedBytes: Double? {
     let values = peer.compactMap { $0[.allocated] }
     return values.count == peer.count ? values.max() : nil
   }
 }
 
-/// Rows that belong together: how they and their peer are named and shown.
+/// A group of rows, with the titles and keys under which they are shown.
 struct CalibrationSection {
   var title: String
-  /// The figures of both programs; the first one's ratio is the row's.
+  /// The figures of both programs. The ratio of the first figure is the ratio of the row.
   var figures: [Figure]
-  /// A figure of the peer alone, in JSON.
+  /// A figure of the peer only, shown in JSON.
   var alone: Figure?
-  /// What is shown as the bare program and as its peer.
+  /// The column titles of the bare program and its peer.
   var bareName = "bare client"
   var peerName = "engine"
-  /// The start of the peer's names in JSON.
+  /// The prefix of the peer's JSON keys.
   var peerKey = "engine"
-  /// Whether JSON has a list; else an object for the one row.
+  /// Whether the JSON is a list of rows; otherwise it is an object for the only row.
   var isList = true
   var rows: [CalibrationRow]
 
@@ -94,7 +94,7 @@ struct CalibrationSection {
 
   static func pacing(_ rows: [CalibrationRow]) -> Self {
     Self(
-      title: "Open load of the null plugin, one phase", figures: [.lateness], alone: .rate,
+      title: "Open load on the null plugin, one phase", figures: [.lateness], alone: .rate,
       bareName: "clock_nanosleep", rows: rows)
   }
 
@@ -159,21 +159,21 @@ extension CalibrationSection: Encodable {
   }
 }
 
-/// What the engine must reach beside bare C on the same machine, and what it did.
+/// A goal for the engine compared with bare C on the same machine, and the measured result.
 struct CalibrationGoal: Encodable {
   let goal: String
   let measured: Double?
   let mustReach: Double
-  /// What would be as fast as the machine.
+  /// The bound at which the engine would be about as fast as the machine allows.
   let aim: Double
-  /// Whether the figure must stay under the bound, or over it.
+  /// Whether the bound is a maximum; otherwise it is a minimum.
   let isMost: Bool
   let isReached: Bool?
   let isAimReached: Bool?
 }
 
-/// What `calibrate` found; its JSON is promised to scripts. What was not asked for, or could not be measured,
-/// is absent.
+/// The result of `calibrate`. Its JSON format is stable. Parts that were not requested or could not be
+/// measured are absent.
 struct CalibrationResult: Encodable {
   struct Memory: Encodable {
     var inFlight: Int
@@ -183,12 +183,12 @@ struct CalibrationResult: Encodable {
 
   var clockNs: Double?
   var recordNs: Double?
-  /// The p99 of how late a short sleep ends.
+  /// The p99 overshoot of a short sleep.
   var timerOvershootUs: Double?
   var ffi: CalibrationSection?
   var ffiQueue: CalibrationSection?
   var pacing: CalibrationSection?
-  /// The name of the engine's client; its rows have that name too, since there were once two.
+  /// The name of the engine's client. `natsNative` repeats `nats` because there used to be two clients.
   var client = Engine.Measurement.nativeClient
   var nats: CalibrationSection?
   var natsNative: CalibrationSection?
@@ -217,14 +217,14 @@ struct CalibrationResult: Encodable {
       most(goal, measured, bound, aim: aim, isMost: false)
     }
     if let row = ffi?.rows.first {
-      most("FFI: times the bare loop", row.ratio(.nanoseconds)?.ratio, 1.25, aim: 1.1)
+      most("FFI: ratio to bare loop", row.ratio(.nanoseconds)?.ratio, 1.25, aim: 1.1)
       most("FFI: bytes allocated per phase request", row.allocatedBytes, 0, aim: 0)
     }
     if let row = ffiQueue?.rows.first {
-      most("FFI, another thread: times the bare host", row.ratio(.nanoseconds)?.ratio, 1.3, aim: 1.1)
+      most("FFI, another thread: ratio to bare host", row.ratio(.nanoseconds)?.ratio, 1.3, aim: 1.1)
     }
     if let row = pacing?.rows.first(where: { $0.facts["share_of_highest"] != nil }) {
-      let text = "open load at 60 % of the highest rate: send lag, times clock_nanosleep"
+      let text = "open load at 60 % of highest rate: send lag, ratio to clock_nanosleep"
       most(text, row.ratio(.lateness)?.ratio, 1.5, aim: 1.1)
     }
     if let rows = nats?.rows {
@@ -233,7 +233,7 @@ struct CalibrationResult: Encodable {
       }
       let allocated = rows.compactMap(\.allocatedBytes)
       let mostAllocated = allocated.count == rows.count ? allocated.max() : nil
-      most("NATS, 1 in flight: p50, times the bare client's", ratio(1, .p50), 1.15, aim: 1.05)
+      most("NATS, 1 in flight: p50, ratio to bare client", ratio(1, .p50), 1.15, aim: 1.05)
       least("NATS, 64 in flight: share of the bare client's rate", ratio(64, .rate), 0.85, aim: 0.95)
       least("NATS, 256 in flight: share of the bare client's rate", ratio(256, .rate), 0.75, aim: 0.95)
       most("NATS: bytes allocated per phase request", mostAllocated, 0, aim: 0)
@@ -266,21 +266,21 @@ extension CalibrationResult {
     ].compactMap { name, value in value.map { [name, $0] } }
     let sections = [ffi, ffiQueue, pacing, nats, worker, natsLibnatsTuned, natsLibnatsDefaults]
     let tables =
-      [Self.table("What the engine itself costs", ["part", "measured"], costs)]
+      [Self.table("Cost of the engine itself", ["part", "measured"], costs)]
       + sections.compactMap { $0?.table } + [goalTable]
     return tables.filter { !$0.rows.isEmpty }.map { $0.text() + "\n" }.joined()
       + "Medians of \(rounds) rounds of \(secondsEach.formatted()) s, bare and engine in turn; "
-      + "a ratio is the median of the rounds' own.\nThe null plugin, 60 % of its highest rate, and NATS: "
-      + "\(rounds * Calibration.shortRounds) rounds, each as much shorter; libnats: \(rounds) of these."
+      + "a ratio is the median of the rounds' ratios.\nNull plugin, 60 % of its highest rate, and NATS: "
+      + "\(rounds * Calibration.shortRounds) rounds, proportionally shorter; libnats: \(rounds) of these."
   }
 
   private var goalTable: ReportTable {
     Self.table(
-      "What must be reached", ["goal", "verdict", "measured", "must reach", "aim"],
+      "Goals", ["goal", "verdict", "measured", "must reach", "aim"],
       goals.map { goal in
         func bound(_ value: Double) -> String { "\(goal.isMost ? "≤" : "≥") \(Number.text(value) ?? "–")" }
         let verdict = goal.isReached.map {
-          $0 ? (goal.isAimReached == true ? "reached, the aim too" : "reached") : "not reached"
+          $0 ? (goal.isAimReached == true ? "goal and aim reached" : "reached") : "not reached"
         }
         return [
           goal.goal, verdict ?? "not measured", goal.measured.map { shown($0) } ?? "–",

@@ -4,22 +4,22 @@ import Glibc
 import Lab
 import Scenario
 
-/// The command's output: results on standard output, the rest on standard error.
+/// The command's output: results go to standard output, everything else to standard error.
 enum Console {
-  /// A reader of messages that has gone is no reason to stop measuring.
+  /// Writes a message. Errors are ignored: a closed standard error must not stop a measurement.
   static func error(_ text: String) { _ = write(harmless(text) + "\n", to: STDERR_FILENO) }
 
-  /// Writes a result, and throws when standard output does not take all of it.
+  /// Writes a result, and throws when it cannot be written completely.
   static func result(_ text: String) throws {
     let shown = isatty(STDOUT_FILENO) == 1 ? harmless(text) : text
     guard let number = write(shown.hasSuffix("\n") ? shown : shown + "\n", to: STDOUT_FILENO) else { return }
-    // Who reads no further, as `head` does, knows it.
+    // A reader that closed the pipe on purpose, such as `head`, needs no message.
     if number == EPIPE { throw ExitReason.failure }
     throw OutputError(why: String(cString: strerror(number)))
   }
 
-  /// The text without what could command a terminal, but for our own colours: it may hold words of a plugin, a worker,
-  /// a broker or a file.
+  /// Removes terminal control sequences other than the colours used here. The text may quote a plugin, a
+  /// worker, a broker or a file.
   static func harmless(_ text: String) -> String {
     let parts = text.split(separator: "\u{1b}", omittingEmptySubsequences: false)
     let colours = ["[0m", "[1m", "[31m", "[32m", "[33m"]
@@ -39,7 +39,7 @@ enum Console {
     return wanted && noColour.isEmpty && isatty(STDOUT_FILENO) == 1
   }
 
-  /// The number of the error with which a write failed; nil when all was written.
+  /// Writes a text. Returns the errno of a failed write; nil when everything was written.
   fileprivate static func write(_ text: String, to descriptor: Int32) -> Int32? {
     var rest = Array(text.utf8)[...]
     while !rest.isEmpty {
@@ -47,7 +47,7 @@ enum Console {
       if count >= 0 {
         rest = rest.dropFirst(count)
       } else if errno == EAGAIN {
-        // Who started us may have made it so that it does not wait.
+        // The parent process may have set the descriptor to non-blocking.
         var place = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
         poll(&place, 1, -1)
       } else if errno != EINTR {
@@ -58,18 +58,18 @@ enum Console {
   }
 }
 
-/// Standard output does not take a result.
+/// A result could not be written to standard output.
 struct OutputError: Error, CustomStringConvertible {
   let why: String
   var description: String {
-    "standard output cannot be written: \(why). Write to another place; a run has what it measured in its folder."
+    "standard output cannot be written: \(why). Redirect it elsewhere; a run's results are in its folder."
   }
 }
 
-/// A glance at a load, the seconds of its measured time so far (0 before it), and its process.
+/// A snapshot of a load, the elapsed seconds of its measured time (0 before it), and its process ID.
 typealias LoadGlanceAt = (glance: LoadGlance, measuredSeconds: Double, pid: Int32)
 
-/// One line on a terminal: what is measured, rate, p50, p99, errors, time left.
+/// A progress line on a terminal: the current step, rate, p50, p99, errors and time left.
 final class ProgressLine {
   private let isDrawn: Bool
   private let verbose: Bool

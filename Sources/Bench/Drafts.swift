@@ -5,16 +5,16 @@ import Report
 import Results
 import Scenario
 
-/// Scenarios for plugins and workers that a command names without a scenario.
+/// Creates scenarios for plugins and workers that the command line names directly.
 enum Drafts {
-  /// Whether a command's argument is a plugin's library, or one of this package's products, and no text.
+  /// Whether an argument is a plugin library or a product of this package, and not a text file.
   static func isPlugin(_ path: String) -> Bool {
     if path.wholeMatch(of: /.*\.so(?:\.[0-9]+)*$/) != nil { return true }
     if FileManager.default.fileExists(atPath: path) { return (try? PluginLibrary.checkFile(path)) != nil }
     return !path.contains("/") && Executables.library(path) != nil
   }
 
-  /// The plugin as a draft names it: its absolute path, or the name of a product.
+  /// The plugin's name in a draft: an absolute path or the name of a product.
   static func library(_ file: String) throws(LabError) -> String {
     if !FileManager.default.fileExists(atPath: file) {
       if !file.contains("/"), Executables.library(file) != nil { return file }
@@ -23,8 +23,8 @@ enum Drafts {
     return ScenarioDraft.absolute(file)
   }
 
-  /// For one plugin of a Nylon configuration. Where none is named, lists those that it has and throws
-  /// `ExitReason.wrongUsage`.
+  /// Creates a draft for one plugin of a Nylon configuration. When `name` is nil, lists the plugins of the
+  /// configuration and throws `ExitReason.wrongUsage`.
   static func configured(_ path: String, plugin name: String?, handler: String?) throws -> ScenarioDraft {
     let plugins = try ScenarioLoader.plugins(ofNylon: path)
     guard let first = plugins.first else {
@@ -34,7 +34,7 @@ enum Drafts {
     }
     guard let name else {
       Console.error(
-        "\(path) is Nylon's own configuration: say which of its plugins.\n\n\(list(plugins))\n"
+        "\(path) is Nylon's own configuration: choose one of its plugins.\n\n\(list(plugins))\n"
           + "For example: nylon-bench run \(path) --plugin "
           + (plugins.first { $0.obstacle == nil } ?? first).name)
       throw ExitReason.wrongUsage
@@ -59,10 +59,10 @@ enum Drafts {
 
   // MARK: The plan
 
-  /// The draft's plan, with an open load that each of its targets can bear.
+  /// Creates the draft's plan, with an open load at a rate that each of its targets can sustain.
   static func plan(_ draft: ScenarioDraft, handler: String?, _ options: RunOptions) throws -> Plan {
     var draft = draft
-    // It has its place in the list, where --set finds it, before the rate is known.
+    // Insert the load before its rate is known, so that --set can refer to it.
     draft.openRatePerSecond = unknownRate
     var plan = try ScenarioLoader.load(draft, options: options.loader)
     if !options.quiet, handler == nil, let used = draft.subjects.first?.handler {
@@ -77,7 +77,8 @@ enum Drafts {
 
   private static let unknownRate = 1.0
 
-  /// Half of what the slowest target answers with the most requests in flight; nil when that is next to nothing.
+  /// Returns at most half the throughput of the slowest target with the most requests in flight; nil when
+  /// that is below one request per second.
   private static func bearableRate(_ plan: Plan, _ options: RunOptions) throws -> Double? {
     let inFlight = plan.loads.compactMap {
       if case .closed(let concurrency) = $0 { concurrency } else { nil }
@@ -93,7 +94,7 @@ enum Drafts {
       lab.tearDown()
     }
     let rates = try plan.targets.map { target in
-      progress.say("a rate for the open load: \(target.name) with \(most) in flight")
+      progress.say("finding a rate for the open load: \(target.name) with \(most) in flight")
       let load = LoadShape.closed(concurrency: most)
       let measurement = try lab.measure(target: target, load: load, replicate: 1) { _ in !trap.isSprung }
       if trap.isSprung {
@@ -105,11 +106,11 @@ enum Drafts {
     return rates.min().flatMap(rate)
   }
 
-  /// No proxy asks more of a plugin, and beyond it the figures are about the generator's pace.
+  /// No proxy sends more, and higher rates would measure the generator instead of the plugin.
   private static let mostRate = 100_000.0
 
-  /// At most half of a throughput, and 1, 2 or 5 times a power of ten, so that two runs mostly have the same; nil under
-  /// one a second.
+  /// Rounds half a throughput down to 1, 2 or 5 times a power of ten, so that most runs use the same rate;
+  /// nil below one per second.
   static func rate(under throughput: Double) -> Double? {
     let half = min(throughput / 2, mostRate)
     guard half >= 1 else { return nil }

@@ -1,34 +1,34 @@
-// What is done to a target while its load runs, when, and through which part of the lab.
+// Schedules the faults of a target while its load runs, and injects them through the lab.
 import Engine
 import Foundation
 import Lab
 import Scenario
 
-/// Where faults are done.
+/// A place where faults can be injected.
 protocol FaultStage {
-  /// Does what a fault says.
+  /// Injects a fault.
   ///
-  /// - Parameter draw: decides whom it befalls, where the scenario leaves that to chance.
-  /// - Returns: what was done, such as `worker 2 killed`, and what ends it.
+  /// - Parameter draw: a random number that chooses the victim when the scenario does not name one.
+  /// - Returns: a description, such as `worker 2 killed`, and a closure that ends the fault.
   func begin(_ fault: FaultSpec, draw: UInt64) throws -> (words: String, end: () throws -> Void)
 }
 
-/// Does the faults of a target, each at its moment of the measured time, and keeps what was done.
+/// Injects the faults of a target, each at its scheduled time, and records what was done.
 ///
-/// It has no thread of its own: the code that waits for the load calls `doDue`, at the latest at `nextSeconds`.
+/// It has no thread of its own: the code that waits for the load calls `doDue` no later than `nextSeconds`.
 final class FaultDirector {
-  /// A fault's beginning or its end.
+  /// The start or the end of a fault.
   private struct Deed {
     let fault: Int
     let atSeconds: Double
-    /// What ends it; nil for a beginning.
+    /// Ends the fault; nil when this is its start.
     let end: (() throws -> Void)?
   }
 
   private let faults: [FaultSpec]
   private let draws: [UInt64]
   private let stage: any FaultStage
-  /// In the order of their times.
+  /// Sorted by time.
   private var deeds: [Deed]
   private(set) var records: [FaultRecord]
 
@@ -41,8 +41,8 @@ final class FaultDirector {
       .sorted { $0.atSeconds < $1.atSeconds }
   }
 
-  /// The moments of a replicate's faults, and the numbers that decide whom they befall: the same for all targets, so that
-  /// those are told apart by what they make of it.
+  /// Draws the times of a replicate's faults and the numbers that choose their victims. They are the same
+  /// for all targets, so that the targets differ only in how they respond.
   static func draw(
     _ faults: [FaultSpec], seed: UInt64, replicate: Int
   ) -> [(atSeconds: Double, draw: UInt64)] {
@@ -53,12 +53,12 @@ final class FaultDirector {
     }
   }
 
-  /// The time of the next beginning or end, seconds of the measured time; nil when none is left.
+  /// The time of the next start or end, seconds of the measured time; nil when none is left.
   var nextSeconds: Double? { deeds.first?.atSeconds }
 
-  /// Does all that is due.
+  /// Starts and ends all faults that are due.
   ///
-  /// - Parameter clock: seconds of the measured time, now.
+  /// - Parameter clock: returns the current time, seconds of the measured time.
   func doDue(_ clock: () -> Double) {
     while let deed = deeds.first, deed.atSeconds <= clock() {
       deeds.removeFirst()
@@ -66,13 +66,14 @@ final class FaultDirector {
     }
   }
 
-  /// Lets go on what is stopped or silent, once the load has ended; what had not begun was not done.
+  /// Ends the faults that must be ended, such as a stopped process, once the load is over. Faults that had
+  /// not started are recorded as not injected.
   func finish(_ clock: () -> Double) {
     let left = deeds
     deeds = []
     for deed in left {
       if deed.end == nil {
-        records[deed.fault].error = "the load had ended before"
+        records[deed.fault].error = "the load ended before the fault was due"
       } else if faults[deed.fault].what.needsEnd {
         end(deed, clock)
         records[deed.fault].overSeconds = nil
@@ -98,24 +99,24 @@ final class FaultDirector {
       try deed.end?()
       records[deed.fault].overSeconds = clock()
     } catch {
-      records[deed.fault].error = "its end: \(error)"
+      records[deed.fault].error = "ending it failed: \(error)"
     }
   }
 }
 
-/// Why a fault could not be done.
+/// The reason why a fault could not be injected.
 struct FaultError: Error, CustomStringConvertible { let description: String }
 
-/// The lab around one load, as faults reach it.
+/// Injects faults into the processes and links of one load.
 final class LabFaults: FaultStage {
   private let process: ChildProcess
   private let target: Target
   private let pool: WorkerPool?
   private let cluster: BrokerCluster?
   private let link: (LinkPlace) -> Link?
-  /// When the load process was killed, monotonic nanoseconds; nil when it was not.
+  /// When a fault killed the load process, monotonic nanoseconds; nil when none did.
   private(set) var killedHostAt: UInt64?
-  /// Whether the load process stands still on purpose.
+  /// Whether a fault currently stops the load process.
   private(set) var isHostStopped = false
 
   init(
@@ -157,7 +158,7 @@ final class LabFaults: FaultStage {
 
   private func beginPlugin(_ fault: FaultSpec) -> (words: String, end: () throws -> Void) {
     guard fault.what == .stop else {
-      // What a crash does to a host: it is gone, with all that it had in hand.
+      // A crash of the plugin takes down the host with all its requests in flight.
       process.kill()
       killedHostAt = MonotonicClock.nanoseconds
       return (fault.what.words("plugin"), {})
@@ -180,7 +181,7 @@ final class LabFaults: FaultStage {
     return pool
   }
 
-  /// A queue group that no worker has yet.
+  /// A queue group that no worker has joined yet.
   private var nextGroup: String {
     guard case .nats(let spec) = target.transport else { return "next" }
     switches += 1
@@ -216,11 +217,11 @@ final class LabFaults: FaultStage {
 
   private func victims(_ whom: FaultVictim, of pool: WorkerPool, draw: UInt64) throws -> [Int] {
     let running = pool.runningIndices
-    guard !running.isEmpty else { throw FaultError(description: "no worker runs any more") }
+    guard !running.isEmpty else { throw FaultError(description: "no worker is running") }
     guard case .worker(let named) = whom else { return running }
     guard let number = named else { return [running[Int(draw % UInt64(running.count))]] }
     guard running.contains(number) else {
-      throw FaultError(description: "worker \(number + 1) does not run at that moment")
+      throw FaultError(description: "worker \(number + 1) is not running at that moment")
     }
     return [number]
   }
@@ -234,7 +235,7 @@ final class LabFaults: FaultStage {
     let index = try broker(choice, of: cluster, draw: draw)
     let node = cluster.nodes[index]
     guard node.isRunning else {
-      throw FaultError(description: "broker \(index + 1) does not run at that moment")
+      throw FaultError(description: "broker \(index + 1) is not running at that moment")
     }
     let words = fault.what.words(cluster.nodes.count == 1 ? "broker" : "broker \(index + 1)")
     switch fault.what {

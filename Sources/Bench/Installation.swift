@@ -33,7 +33,7 @@ enum ToolVersion {
 }
 
 enum PackageFiles {
-  /// The folder Scenarios/: below the current folder, else above the built command.
+  /// Finds the folder Scenarios/ in or above the current folder, or else in or above the command's folder.
   static func scenarios() throws -> String {
     let current = FileManager.default.currentDirectoryPath
     let above = sequence(first: Executables.ownFolder) { ($0 as NSString).deletingLastPathComponent }
@@ -42,7 +42,7 @@ enum PackageFiles {
     return try found ?? ScenarioCatalog.folder(under: current)
   }
 
-  /// The path of an FFI plugin: as written, or a product of this package.
+  /// The path of an FFI plugin, which may be given as a path or as the name of a product of this package.
   static func plugin(_ file: String) throws(LabError) -> String {
     if file.contains("/") { return file }
     if let path = Executables.library(file) { return path }
@@ -52,14 +52,14 @@ enum PackageFiles {
     throw .missing(
       "The plugin '\(file)'",
       remedy:
-        "It is neither a product of this package (build them: swift build -c release) nor a file; "
-        + "write a path with a slash, such as ./\(file)."
+        "It is neither a file nor a product of this package (build these with: swift build -c release); "
+        + "to name a file, write a path with a slash, such as ./\(file)."
     )
   }
 }
 
 extension Plan {
-  /// The plan without optional targets whose plugin, or whose workers' program, is not there; a warning names each.
+  /// The plan without optional targets whose plugin or worker program is missing, with a warning for each.
   func withoutMissingTargets() throws(ScenarioError) -> Plan {
     var plan = self
     plan.targets = []
@@ -69,18 +69,19 @@ extension Plan {
         continue
       }
       plan.warnings.append(
-        "the target '\(target.name)' is left out: \(part) is not there; scripts/plugins builds what this package has"
+        "the target '\(target.name)' is skipped: \(part) is missing; scripts/plugins builds those of this "
+          + "package"
       )
     }
     guard plan.targets.isEmpty, !targets.isEmpty else { return plan }
     throw ScenarioError(
-      at: .file(file), key: "targets", "are all optional, and of each a part is missing",
-      remedy: "build them: scripts/plugins builds what this package has")
+      at: .file(file), key: "targets", "are all optional, and each lacks its plugin or worker program",
+      remedy: "build these: scripts/plugins builds those of this package")
   }
 }
 
 extension Target {
-  /// The file without which the target cannot be measured, nil when it is there.
+  /// A description of the missing plugin or worker program; nil when nothing is missing.
   fileprivate var missingPart: String? {
     switch transport {
     case .ffi(let spec):

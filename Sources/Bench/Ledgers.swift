@@ -6,8 +6,8 @@ import Nylon
 import Results
 import Scenario
 
-/// The two ledgers of a load: what the host notes of the phase requests that it sends, and what the workers note of those
-/// that their handlers see.
+/// The two ledgers of a load: the phase requests that the host sends, and the ones that the workers'
+/// handlers receive.
 final class Ledgers {
   let layout: LedgerLayout
   private let host: SharedMapping
@@ -19,12 +19,12 @@ final class Ledgers {
     pool = try PoolLedger()
   }
 
-  /// What the load process inherits.
+  /// The descriptor that the load process inherits.
   var hostDescriptor: Int32 { host.descriptor }
-  /// What each worker inherits.
+  /// The descriptor that each worker inherits.
   var poolDescriptor: Int32 { pool.descriptor }
 
-  /// Joins both. Asked when the load process and all workers have ended, since a worker may be late.
+  /// Joins both ledgers. Call it after the load process and all workers have exited: workers may be late.
   func accounting() -> Accounting {
     let area = LedgerArea(layout: layout, memory: host.memory)
     let (began, ended) = (area.began, area.ended)
@@ -36,29 +36,28 @@ final class Ledgers {
   /// Why the requests of a target cannot be accounted for; nil when they can.
   static func obstacle(for target: Target) -> String? {
     guard case .nats(let spec) = target.transport else {
-      return "the plugin runs in the host's process, where what the host counts is all there is"
+      return "the plugin runs in the host's process, so there are no counts but the host's"
     }
     guard let workers = spec.workers else { return "the workers were not started by the run" }
     return workers.isOwn
-      ? nil : "the workers are not those of this package, so that they do not note what their handlers see"
+      ? nil : "the workers are not those of this package, so they do not record what their handlers see"
   }
 }
 
-/// What the workers of a pool note: a nameless file in append mode, to which each of them adds, and which is there when
-/// they are not.
+/// The ledger of a pool's workers: an anonymous file in append mode that all of them write to and that
+/// outlives them.
 private final class PoolLedger {
   let descriptor: Int32
 
   init() throws(LabError) {
     descriptor = clinux_memory_file("nylon-bench-ledger", nil, 0)
     guard descriptor >= 0, fcntl(descriptor, F_SETFL, O_APPEND) == 0 else {
-      throw .system("No memory for the ledger of a pool could be made", errno: errno)
+      throw .system("No memory for the ledger of a pool could be created", errno: errno)
     }
   }
 
   deinit { close(descriptor) }
 
-  /// All records so far.
   var records: [HandledRequest] {
     let bytes = Int(lseek(descriptor, 0, SEEK_END))
     guard bytes > 0 else { return [] }

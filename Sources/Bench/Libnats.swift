@@ -1,9 +1,9 @@
 import CNats
 import Lab
 
-/// A connection of libnats, for what is not measured.
+/// A libnats connection, for traffic that is not measured.
 final class Libnats: @unchecked Sendable {
-  // @unchecked: the pointer is set once, and libnats locks what is behind it.
+  // @unchecked: the pointer is set once, and libnats does its own locking.
 
   struct Message: Sendable {
     var subject: String
@@ -27,7 +27,7 @@ final class Libnats: @unchecked Sendable {
     defer { natsOptions_Destroy(options) }
     natsOptions_SetURL(options, url)
     natsOptions_SetName(options, name)
-    // Otherwise every message waits for a flusher thread that sleeps.
+    // Without this, every message waits for the sleeping flusher thread.
     natsOptions_SetSendAsap(options, true)
     connection = try Self.make("a connection") { natsConnection_Connect(&$0, options) }
   }
@@ -40,7 +40,7 @@ final class Libnats: @unchecked Sendable {
   func close() { natsConnection_Close(connection) }
 
   func publish(_ payload: [UInt8], to subject: String, reply: String? = nil) {
-    // A request without a reply subject is refused, not published.
+    // libnats rejects a request whose reply subject is nil, so publish without one.
     if let reply {
       natsConnection_PublishRequest(connection, subject, reply, payload, Int32(payload.count))
     } else {
@@ -48,10 +48,10 @@ final class Libnats: @unchecked Sendable {
     }
   }
 
-  /// Waits until the broker has seen everything that was sent.
+  /// Waits until the broker has processed everything sent so far.
   func flush() throws { try Self.check("a flush", natsConnection_FlushTimeout(connection, 5000)) }
 
-  /// The answer; nil when none came in time, or nobody subscribes.
+  /// Returns the reply; nil on a timeout or when there are no responders.
   func request(_ subject: String, _ payload: [UInt8], timeoutMilliseconds: Int64) -> Message? {
     var message: OpaquePointer?
     let status = natsConnection_Request(
@@ -60,7 +60,7 @@ final class Libnats: @unchecked Sendable {
     return status == NATS_OK ? Message(message) : nil
   }
 
-  /// Receives a subject's messages, on a thread of libnats, until the connection is closed.
+  /// Subscribes until the connection is closed. The handler runs on a libnats thread.
   func subscribe(
     _ subject: String, group: String? = nil, onMessage: @escaping @Sendable (Message) -> Void
   ) throws {
@@ -69,7 +69,7 @@ final class Libnats: @unchecked Sendable {
       guard let receiver else { return }
       Unmanaged<Receiver>.fromOpaque(receiver).takeUnretainedValue().onMessage(Message(message))
     }
-    // Kept for ever, a few bytes: libnats may deliver while it is being closed.
+    // Leaked on purpose, a few bytes: libnats may still deliver messages while it is closing.
     let receiver = Unmanaged.passRetained(Receiver(onMessage)).toOpaque()
     _ = try Self.make("a subscription") { made in
       if let group {
@@ -80,7 +80,7 @@ final class Libnats: @unchecked Sendable {
     }
   }
 
-  /// A subscription's closure, as libnats can keep it.
+  /// A box for the closure, which libnats holds as a pointer.
   private final class Receiver: Sendable {
     let onMessage: @Sendable (Message) -> Void
     init(_ onMessage: @escaping @Sendable (Message) -> Void) { self.onMessage = onMessage }

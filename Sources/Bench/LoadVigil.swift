@@ -2,14 +2,14 @@ import Engine
 import Foundation
 import Lab
 
-/// Notices from outside what a load process cannot notice itself: that its plugin does not come back from a call which is
-/// no part of the load, or that a signal has stopped the process. What does not come back under load, the process notices.
+/// Detects from outside what a load process cannot detect itself: a plugin call outside the load that does
+/// not return, or a signal that has stopped the process. The process itself detects hangs under load.
 struct LoadVigil {
-  /// How long each may take.
+  /// The time limits of each kind of call.
   struct Limits: Sendable {
-    /// dlopen, with the library's constructors, and initialize: both may read files.
+    /// For dlopen, which runs the library's constructors, and initialize: both may read files.
     var loading = Duration.seconds(10)
-    /// The session with which the handler's name is tried, and shutdown.
+    /// For the session that checks the handler's name, and for shutdown.
     var calling = Duration.seconds(3)
     var stopped = Duration.seconds(2)
   }
@@ -21,9 +21,9 @@ struct LoadVigil {
 
   init(_ limits: Limits) { self.limits = limits }
 
-  /// Looks at a load process; what it hangs in, in words, nil when it does not hang.
+  /// Checks a load process and describes where it hangs; nil when it does not.
   ///
-  /// - Parameter isStopPlanned: whether a fault of the scenario has stopped it.
+  /// - Parameter isStopPlanned: whether a fault of the scenario stopped the process.
   mutating func look(
     at area: RecordingArea, pid: Int32, isStopPlanned: Bool = false, now: Deadline = .now
   ) -> String? {

@@ -2,12 +2,12 @@ import Engine
 import Foundation
 import Lab
 
-/// What runs in a load process: an order comes in on standard input, a measurement goes out as one document. A plugin
-/// that crashes takes only this process down.
+/// The entry point of a load process: it reads an order from standard input and writes one document, the
+/// measurement. A plugin that crashes takes down only this process.
 enum MeasureProcess {
   static func main() throws {
     let descriptor = number(LoadProcess.documentVariable) ?? STDOUT_FILENO
-    // A program that the plugin starts does not inherit it.
+    // Programs that the plugin starts must not inherit the descriptor.
     if descriptor > STDERR_FILENO { _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC) }
     let document = FileHandle(fileDescriptor: descriptor)
     func tell(_ reply: LoadReply) throws { try document.write(contentsOf: try JSONEncoder().encode(reply)) }
@@ -16,13 +16,13 @@ enum MeasureProcess {
     } catch {
       try tell(.failure(LoadFailure(error)))
     }
-    // A plugin's own threads and exit handlers are not waited for: all is measured and sent.
+    // Do not wait for the plugin's threads and exit handlers: the measurement has been sent.
     _exit(0)
   }
 
   private static func load(keep: (Engine.Measurement) throws -> Void) throws {
     let input = FileHandle.standardInput.readDataToEndOfFile()
-    // The plugin does not get the order, either.
+    // The plugin must not be able to read the order either.
     let nothing = open("/dev/null", O_RDONLY)
     dup2(nothing, STDIN_FILENO)
     close(nothing)
@@ -30,9 +30,9 @@ enum MeasureProcess {
     do {
       order = try JSONDecoder().decode(LoadOrder.self, from: input)
     } catch {
-      // The order may hold secrets: what does not fit is not shown.
+      // The order may contain secrets, so the decoding error is not shown.
       throw LoadFailure(
-        kind: .failed, message: "__measure wants a load order on standard input; use: nylon-bench run")
+        kind: .failed, message: "__measure expects a load order on standard input; use: nylon-bench run")
     }
     guard let descriptor = number(LoadProcess.sharedMemoryVariable) else {
       throw LoadFailure(kind: .failed, message: "__measure has no shared memory; use: nylon-bench run")
@@ -58,19 +58,19 @@ enum MeasureProcess {
     return (LedgerArea(layout: layout, memory: mapping.memory), mapping)
   }
 
-  /// The descriptor that a variable of the environment names.
+  /// The file descriptor number in an environment variable.
   static func number(_ variable: String) -> Int32? {
     ProcessInfo.processInfo.environment[variable].flatMap(Int32.init)
   }
 }
 
-/// Reads in the load process, at both ends of the measured time and in between, what the kernel accounts to
-/// the processes that take part. The broker's monitoring is not asked here but by the orchestrator: see `BrokerWatch`.
+/// Samples the kernel's resource accounting of the processes involved, at both ends of the measured time and
+/// in between. It runs in the load process; the orchestrator polls the broker's monitoring (`BrokerWatch`).
 final class ResourceSampler {
   private let order: LoadOrder
   private var isFirst = true
-  /// The workers with all that belongs to them, such as the one behind a shell. Looked up once, before the
-  /// load: it reads what all processes of the machine are.
+  /// The workers and all processes of their sessions, such as a worker started through a shell. Looked up
+  /// once, before the load, because that scans all processes of the machine.
   private let workerProcesses: [Int32]
 
   init(_ order: LoadOrder) {
@@ -78,8 +78,8 @@ final class ResourceSampler {
     workerProcesses = Set(order.workerPIDs.flatMap { [$0] + ProcessClock.members(ofSession: $0) }).sorted()
   }
 
-  /// What was spent until now. Reading takes CPU time itself: at the beginning this process's own CPU time comes
-  /// last, at the end first, so that it is not in it.
+  /// Reads the resources used so far. Sampling itself takes CPU time, so this process's own CPU time is read
+  /// last in the first sample and first in the second, which excludes that cost.
   func sample() -> ResourceSample {
     var sample = ResourceSample()
     if !isFirst { sample.generatorNanoseconds = ProcessClock.cpuNanoseconds(pid: getpid()) }
@@ -94,8 +94,8 @@ final class ResourceSampler {
     return sample
   }
 
-  /// CPU times until now, and this process's memory: what can be read with a few calls, since it is in the measured
-  /// time itself.
+  /// Reads only the CPU times so far and this process's memory, which takes few system calls, because it runs
+  /// within the measured time.
   func sampleBetween() -> ResourceSample {
     var sample = ResourceSample()
     sample.generatorNanoseconds = ProcessClock.cpuNanoseconds(pid: getpid())
@@ -105,15 +105,15 @@ final class ResourceSampler {
     return sample
   }
 
-  /// Nil without processes, and where one's time cannot be read: a pool is not half measured.
+  /// The sum of CPU times; nil without processes or when one cannot be read, since a part would mislead.
   private func sum(_ times: [UInt64?]) -> UInt64? {
     times.isEmpty || times.contains(nil) ? nil : times.reduce(0) { $0 + ($1 ?? 0) }
   }
 }
 
-/// Nameless memory that a load process and the orchestrator share, gone with the last process that has it.
+/// Anonymous memory shared by a load process and the orchestrator, freed when the last of them releases it.
 final class SharedMapping {
-  /// To be handed on; -1 in the process that inherited it.
+  /// The descriptor to pass to a child process; -1 in the process that inherited the memory.
   let descriptor: Int32
   let memory: UnsafeMutableRawPointer
   private let byteCount: Int
@@ -130,7 +130,7 @@ final class SharedMapping {
     self.byteCount = byteCount
   }
 
-  /// The memory that another process made. The descriptor is closed: a plugin does not get it.
+  /// Maps memory that another process created. Closes the descriptor, to keep it from the plugin.
   init(byteCount: Int, inherited made: Int32) throws(LabError) {
     defer { close(made) }
     descriptor = -1
@@ -139,7 +139,7 @@ final class SharedMapping {
   }
 
   private static func map(_ descriptor: Int32, _ byteCount: Int) throws(LabError) -> UnsafeMutableRawPointer {
-    // Populated now, so that recording never waits for a page.
+    // Populate the pages now, so that recording never causes a page fault.
     let memory = mmap(
       nil, byteCount, PROT_READ | PROT_WRITE, MAP_SHARED | Int32(MAP_POPULATE), descriptor, 0)
     guard let memory, memory != MAP_FAILED else {
@@ -156,12 +156,12 @@ final class SharedMapping {
 
 /// The memory that a load process records into.
 ///
-/// A plugin can write anything there, so readers trust no value: sums wrap around, and
-/// ``Engine/Measurement/damage(order:)`` says what cannot be true.
+/// A plugin can overwrite it, so readers trust no value: sums wrap around, and
+/// ``Engine/Measurement/damage(order:)`` reports impossible values.
 final class SharedRecording {
   let area: RecordingArea
   private let mapping: SharedMapping
-  /// To be handed on; -1 in the process that inherited it.
+  /// The descriptor to pass to a child process; -1 in the process that inherited the memory.
   var descriptor: Int32 { mapping.descriptor }
 
   /// New, zeroed memory.
@@ -169,7 +169,7 @@ final class SharedRecording {
     self.init(layout, try SharedMapping(byteCount: layout.byteCount))
   }
 
-  /// The memory that another process made.
+  /// Maps memory that another process created.
   convenience init(layout: RecordingLayout, inherited made: Int32) throws {
     self.init(layout, try SharedMapping(byteCount: layout.byteCount, inherited: made))
   }

@@ -2,20 +2,20 @@ import Engine
 import Results
 import Scenario
 
-/// Searches the highest rate of each target that still keeps its objective: open loads, halving the gap between the
-/// highest rate that was served and the lowest that was not; then both are measured in replicates, until the one surely
-/// keeps it and the other does not.
+/// Searches for the highest rate at which each target meets its objective. Open loads bisect the gap between
+/// the highest rate that met it and the lowest that did not. Both rates are then measured in replicates until
+/// each result is statistically certain.
 struct RateSearch {
-  /// Whether what was found is measured again until there is an interval.
+  /// Whether the rates found are measured again until there is a confidence interval.
   let confirms: Bool
   private static let mostTries = 8
-  /// Rates that fail when they are measured again cost further tries.
+  /// The limit including extra tries, one for each rate that fails when it is measured again.
   private static let mostRates = 14
-  /// A rate whose replicates are disturbed is given up after so many times as many as are needed.
+  /// A rate whose replicates are disturbed is abandoned after this multiple of the replicates needed.
   private static let patience = 3
   private static let fewestPerSecond = 10.0
 
-  /// What to load next; nil when all targets are known.
+  /// Returns the next step; nil when the search is complete for all targets.
   func next(_ document: RunDocument) -> Step? {
     document.scenario.targets.lazy.compactMap { target -> Step? in
       guard let level = target.objective else { return nil }
@@ -30,7 +30,7 @@ struct RateSearch {
   private func next(
     for target: Target, _ level: ServiceLevel, _ mine: [Engine.Measurement], seconds: Double
   ) -> LoadShape? {
-    // A scenario of open loads alone does not say where to begin.
+    // Without a closed load there is no throughput to start from, so measure one first.
     guard mine.contains(where: { $0.offeredRatePerSecond == nil }) else {
       return .closed(concurrency: min(64, target.maxInFlight))
     }
@@ -54,9 +54,9 @@ struct RateSearch {
     }.map { open($0.ratePerSecond) }
   }
 
-  /// The next rate to try, where `highest` was reached in closed loads; nil when it is known well enough, or a
-  /// lower one than `lowest` would be next. A rate of which nothing can be said bounds the search as one that is
-  /// not served.
+  /// Returns the next rate to try, given the `highest` throughput of closed loads; nil when the result is
+  /// precise enough or the next rate would be below `lowest`. A rate without a result bounds the search like
+  /// one that did not meet the objective.
   private static func nextRate(highest: Double, lowest: Double, _ bracket: RateBracket) -> Double? {
     switch (bracket.served?.ratePerSecond, bracket.above?.ratePerSecond) {
     case (nil, nil): round(highest / 2)
@@ -67,7 +67,7 @@ struct RateSearch {
     }
   }
 
-  /// Two significant digits and a half, so that labels can be read.
+  /// Rounds to about two and a half significant digits, so that labels stay readable.
   static func round(_ rate: Double) -> Double {
     var step = 1.0
     while rate / step >= 200 { step *= 10 }
@@ -77,10 +77,10 @@ struct RateSearch {
 
 /// The long loads at the end of a run that has `soak_seconds:`.
 enum Soak {
-  /// The share of the highest rate of closed loads that a target has to bear all the time.
+  /// The load of a soak, as a share of the highest throughput of closed loads.
   private static let share = 0.5
 
-  /// What to load next; nil when every target that was measured under a closed load has had its soak.
+  /// Returns the next soak; nil when every target measured under a closed load has had one.
   static func next(_ document: RunDocument) -> Step? {
     guard let seconds = document.scenario.soakSeconds else { return nil }
     return document.scenario.targets.lazy.compactMap { target -> Step? in

@@ -3,7 +3,7 @@ import Report
 import Results
 import Scenario
 
-/// One target under one load, the unit that a verdict is about.
+/// One target under one load: the unit of a verdict.
 struct Condition: Hashable {
   let target: String
   let load: String
@@ -18,21 +18,21 @@ struct Step: Equatable {
   let load: LoadShape
   let replicate: Int
   var warmupSeconds = 0.0
-  /// Whether it is a step of a search, which the scenario does not name.
+  /// Whether the step belongs to a rate search rather than to the scenario.
   var isOfSearch = false
-  /// The measured time of a soak; nil of other steps.
+  /// The measured time of a soak, seconds; nil for other steps.
   var soakSeconds: Double?
 
   var condition: Condition { Condition(target: target.name, load: load.label) }
 }
 
-/// Something that a run is to answer, and the conditions that the answer needs.
+/// A question that a run answers, with the conditions that the answer depends on.
 struct Question: Equatable {
   let conditions: [Condition]
   let isOpen: Bool
 
-  /// The rows of the comparison, the claims and the expectations of a judged run. An A/A pair checks the
-  /// procedure and is no question, nor is what further subjects of the claims come to.
+  /// The questions of a judged run: comparison rows, claims and expectations. A/A pairs, which check the
+  /// procedure, and comparisons with further subjects of the claims are not included.
   static func all(_ document: RunDocument, checks: [ClaimCheck]) -> [Question] {
     let further = checks.reduce(into: Set<String>()) { $0.formUnion($1.furtherTargets) }
     let comparisons = document.comparisons.filter {
@@ -58,27 +58,27 @@ struct Question: Equatable {
   }
 }
 
-/// Which measurements a run makes in each round, and when it stops.
+/// Decides which measurements a run takes in each round, and when it stops.
 ///
-/// The method: at least so many rounds of all conditions, then looks at all questions; later rounds measure
-/// only what an open question needs, and what was disturbed.
+/// The first rounds, up to the plan's minimum, measure all conditions. Then the questions are evaluated, and
+/// later rounds measure only the conditions of open questions and those that were disturbed.
 struct Rounds {
   enum End: Equatable { case answered, mostRounds, budget }
 
   let plan: Plan
-  /// The time that the measurements may take, seconds; nil without a limit.
+  /// The time limit for all measurements, seconds; nil without a limit.
   var budgetSeconds: Double?
-  /// Rounds that have been made.
+  /// The number of completed rounds.
   private(set) var made = 0
-  /// Measurements of those rounds.
+  /// The number of measurements in the completed rounds.
   private var measurementCount = 0
-  /// What the next round measures; nil for all.
+  /// The conditions of the next round; nil for all.
   private var wanted: Set<Condition>?
-  /// Conditions that are warmed up for twice as long, since their replicates agreed on a trend.
+  /// Conditions whose warm-up was doubled because their replicates agreed on a trend.
   private(set) var warmedLonger: Set<Condition> = []
   private(set) var questions: [Question] = []
 
-  /// Such as `, 4 of 12 questions answered`; empty before the first look.
+  /// A progress text such as `, 4 of 12 questions answered`; empty before the first evaluation.
   var answered: String {
     questions.isEmpty ? "" : ", \(questions.count { !$0.isOpen }) of \(questions.count) questions answered"
   }
@@ -88,7 +88,7 @@ struct Rounds {
     self.budgetSeconds = budgetSeconds
   }
 
-  /// The measurements of the next round: for each load the targets in turn, A B and in the next round B A, so
+  /// The steps of the next round: all targets for each load, with their order reversed every other round so
   /// that drift cancels.
   func nextRound() -> [Step] {
     let round = made + 1
@@ -103,9 +103,9 @@ struct Rounds {
     }.filter { wanted?.contains($0.condition) ?? true }
   }
 
-  /// Looks at what was measured after a round; tells why the run ends, or nil when it goes on.
+  /// Evaluates the results after a round. Returns why the run ends, or nil when it continues.
   ///
-  /// - Parameter elapsedSeconds: since the first measurement began.
+  /// - Parameter elapsedSeconds: seconds since the first measurement started.
   mutating func finishRound(
     _ document: inout RunDocument, checks: [ClaimCheck], elapsedSeconds: Double
   ) -> End? {
@@ -120,7 +120,7 @@ struct Rounds {
       if wanted == [] { return .answered }
       favourLacking(document, elapsedSeconds: elapsedSeconds)
     }
-    // A later round has fewer conditions than the first ones, and takes so much less.
+    // Later rounds have fewer conditions than the first ones and are shorter accordingly.
     let next = secondsEach(elapsedSeconds) * Double(nextRound().count)
     let isSpent = budgetSeconds.map { elapsedSeconds + next > $0 } ?? false
     guard made >= most || isSpent else { return nil }
@@ -133,9 +133,9 @@ struct Rounds {
     questions = Question.all(document, checks: checks)
   }
 
-  /// A condition has nothing to answer with until it has the fewest replicates. Where the time lasts for those that lack
-  /// some, since they were disturbed or are measured anew, and not for all else as well, the next rounds measure them and
-  /// what they are compared with.
+  /// Restricts the next rounds to conditions without the minimum of replicates, and those they are compared
+  /// with, when the remaining time is too short for all wanted conditions. Replicates may be missing because
+  /// they were disturbed or are being measured again, and a condition yields no result without the minimum.
   private mutating func favourLacking(_ document: RunDocument, elapsedSeconds: Double) {
     guard let budgetSeconds, let wanted else { return }
     let roundsOfAll = Double(Statistics.fewestReplicates * wanted.count) * secondsEach(elapsedSeconds)
@@ -144,34 +144,35 @@ struct Rounds {
     self.wanted = lacking
   }
 
-  /// The conditions without so many replicates, and what they are compared with: only replicates of one round are a pair.
+  /// The conditions with fewer than `count` replicates, and those they are compared with: only replicates of
+  /// the same round form a pair.
   private func lacking(_ count: Int, _ document: RunDocument) -> Set<Condition> {
     let groups = MeasurementGroup.all(document).filter { $0.lacksReplicates(count) }
     return Set(groups.map(\.condition).filter { !hopeless.contains($0) }.flatMap(compared))
   }
 
-  /// A condition, and those that its questions are about as well.
+  /// A condition and all conditions that share a question with it.
   private func compared(_ condition: Condition) -> Set<Condition> {
     Set(questions.map(\.conditions).filter { $0.contains(condition) }.joined() + [condition])
   }
 
-  /// What a measurement has taken so far.
+  /// The average time per measurement so far, seconds.
   private func secondsEach(_ elapsedSeconds: Double) -> Double {
     elapsedSeconds / Double(max(1, measurementCount))
   }
 
-  /// A condition that is measured anew gets as many rounds again as give an interval.
+  /// The maximum number of rounds. Conditions that are measured again add enough rounds for an interval.
   private var most: Int {
     plan.mostReplicates + (warmedLonger.isEmpty ? 0 : Statistics.fewestReplicates)
   }
 
-  /// More looks than these would find differences by chance.
+  /// Whether to evaluate after this round. More frequent evaluations would find differences by chance.
   private var isLook: Bool {
     made == most || made == plan.replicates || Comparison.looks.contains(made)
       || made > 12 && made.isMultiple(of: 4)
   }
 
-  /// Conditions of which every replicate is broken: a plugin that always crashes is not tried again and again.
+  /// Conditions whose replicates are all broken, so that a plugin that always crashes is not retried forever.
   private(set) var hopeless: Set<Condition> = []
 
   private mutating func giveUp(_ document: RunDocument) {
@@ -186,16 +187,16 @@ struct Rounds {
     wanted = Set(all).subtracting(hopeless)
   }
 
-  /// Marks the replicates of a condition with a trend as warmed up for too short, once, so that it is measured
-  /// anew with twice the warm-up. Without the time for that the replicates are kept: they show more than a few new
-  /// ones would, and the condition is said to be never steady.
+  /// Marks the replicates of each condition with a trend as warmed up too briefly, once, so that it is
+  /// measured again with twice the warm-up. When there is no time for that, the replicates are kept, since
+  /// they show more than a few new ones would, and the condition is reported as never steady.
   ///
-  /// - Returns: whether there was one.
+  /// - Returns: whether any condition was marked.
   private mutating func lengthenWarmup(_ document: inout RunDocument, elapsedSeconds: Double) -> Bool {
     guard made < plan.mostReplicates, plan.warmupSeconds > 0 else { return false }
     let before = warmedLonger.count
     var left = budgetSeconds.map { $0 - elapsedSeconds } ?? .infinity
-    // What was disturbed comes first, and is asked for again at the next look.
+    // Reserve time for disturbed conditions first; the next evaluation requests them again.
     left -= 2 * secondsEach(elapsedSeconds) * Double(lacking(Statistics.fewestReplicates, document).count)
     for group in MeasurementGroup.all(document) {
       let condition = group.condition
@@ -211,15 +212,15 @@ struct Rounds {
         InvalidReason(
           code: .shortWarmup,
           detail:
-            "warmed up for \(plan.warmupSeconds) s, and then \(trend.detail); measured anew with twice that"))
+            "warmed up for \(plan.warmupSeconds) s, then \(trend.detail); measured again with twice that"))
     }
     return warmedLonger.count > before
   }
 
-  /// Takes back the marks of conditions for whose new replicates the time did not last after all: all replicates
-  /// together show more than the few new ones, and whether the condition was steady is asked of all.
+  /// Removes the marks of conditions that did not get enough new replicates in time: all replicates together
+  /// show more than the few new ones, and decide whether the condition was steady.
   ///
-  /// - Returns: whether there was one.
+  /// - Returns: whether any mark was removed.
   private func useShortWarmups(_ document: inout RunDocument) -> Bool {
     let short = MeasurementGroup.all(document).filter {
       warmedLonger.contains($0.condition) && $0.lacksReplicates(Statistics.fewestReplicates)

@@ -5,29 +5,30 @@ import Nylon
 import Results
 import Scenario
 
-/// What stands around the loads of one run: the broker, plugins' paths, worker pools.
+/// The environment of a run's loads: brokers, network links, plugin paths and worker pools.
 final class Workbench {
   private let plan: Plan
   var glanceInterval = Duration.milliseconds(200)
   var hangLimits = LoadVigil.Limits()
-  /// The program of load processes, nil for the running one, and what is added to their environment.
+  /// The executable of load processes; nil for the running one.
   var loadProgram: String?
+  /// Variables added to the environment of load processes.
   var loadEnvironment = Workbench.quietCrashes
-  /// The brokers that the run has started.
+  /// The brokers started by this run; nil when none are running.
   private(set) var cluster: BrokerCluster?
-  /// The targets of which a load came about.
+  /// The names of targets that have completed at least one load.
   private var startedTargets: Set<String> = []
   private var pluginPaths: [String: String] = [:]
   private(set) var pluginFiles: [PluginFile] = []
-  /// What workers speak that were asked, by the target's name.
+  /// The dialects detected by probing workers, by target name.
   private(set) var detectedDialects: [String: Dialect] = [:]
   private let links: NetworkLinks
-  /// What the network links took of probes, as far as they have been started.
+  /// The probe measurements of the links started so far.
   var linkMeasurements: [LinkMeasurement] { links.measurements }
 
-  /// Checks what can be checked before a load.
+  /// Checks everything that can be checked before the first load.
   ///
-  /// - Parameter asksBrokers: whether brokers that run already are asked, too.
+  /// - Parameter asksBrokers: whether to probe brokers that are already running.
   init(plan: Plan, asksBrokers: Bool = true) throws {
     self.plan = plan
     links = NetworkLinks(seed: plan.seed)
@@ -45,7 +46,7 @@ final class Workbench {
         addPlugin(plugin, path)
       }
       if case .nats(let spec) = target.transport {
-        // A missing or wrong file, a broker that does not answer or refuses us: found before anything is started.
+        // Detect unusable files and unreachable brokers before starting anything.
         try Broker.checkFiles(auth: spec.auth, tls: spec.tls, servers: spec.servers)
         for server in spec.servers where asksBrokers {
           try Broker.probe(url: server, auth: spec.auth, tls: spec.tls)
@@ -73,7 +74,7 @@ final class Workbench {
     cluster = nil
   }
 
-  /// Makes one measurement in a fresh load process, with fresh workers; `onGlance` ends it early with false.
+  /// Takes one measurement in a new load process with new workers. `onGlance` returns false to end it early.
   func measure(
     target: Target, load: LoadShape, replicate: Int, warmupSeconds: Double? = nil,
     soakSeconds: Double? = nil, onGlance: (LoadGlanceAt) -> Bool
@@ -93,8 +94,8 @@ final class Workbench {
     }
   }
 
-  /// Why a replicate broke before its load, by something that had worked before; nil where the error ends the run: what
-  /// has never worked is the user's to correct.
+  /// Returns why a replicate failed before its load started, or nil when the error must end the run.
+  /// The error of a target that has never worked ends the run, since the user must correct its setup.
   private func brokenStart(_ error: any Error, _ target: Target) -> InvalidReason? {
     if let failure = error as? NetworkLinks.Failure {
       return InvalidReason(code: .linkDied, detail: failure.why)
@@ -112,7 +113,7 @@ final class Workbench {
       (try? Broker.probe(url: server, auth: spec.auth, tls: spec.tls, timeout: .seconds(1))) != nil
     }
     if answers, !servers.isEmpty { return InvalidReason(code: .failed, detail: why) }
-    // The next replicate gets another one.
+    // The next replicate starts a new cluster.
     if isOwn { dropCluster() }
     return InvalidReason(code: .brokerDied, detail: "the broker did not answer before the load: \(why)")
   }
@@ -124,8 +125,8 @@ final class Workbench {
     cluster = nil
   }
 
-  /// The run's brokers, started where none are there, or where a death or a fault left them harmed. One that stands still
-  /// through no fault of the scenario is found out by those who need it.
+  /// Returns the run's brokers, starting a new cluster when there is none or a crash or fault damaged it.
+  /// A broker that hangs for any other reason is not detected here; its clients report it.
   private func ownCluster(for spec: NATSSpec) throws -> BrokerCluster {
     let isSound = plan.targets.contains { !$0.plannedFaults.isEmpty } ? cluster?.isWhole : cluster?.isRunning
     if isSound == false { dropCluster() }
@@ -138,7 +139,7 @@ final class Workbench {
     return running
   }
 
-  /// The routes that a fault of some target befalls.
+  /// The cluster routes that are the target of a fault.
   private var faultyRoutes: Set<BrokerRoute> {
     Set(
       plan.targets.flatMap(\.plannedFaults).compactMap { fault in
@@ -146,7 +147,7 @@ final class Workbench {
       })
   }
 
-  /// A replicate without figures.
+  /// Returns an invalid measurement without results.
   private func unmeasured(_ order: LoadOrder, _ reasons: [InvalidReason]) throws -> Engine.Measurement {
     let blank = try SharedRecording(layout: order.layout)
     var measurement = withExtendedLifetime(blank) { LoadResult.measurement(order: order, area: blank.area) }
@@ -200,12 +201,12 @@ final class Workbench {
     return measurement
   }
 
-  /// Where the scenario does not say it: of pools with faults.
+  /// Whether requests are accounted for. Unless the scenario says otherwise, only pools with faults are.
   private func isAccounted(_ target: Target) -> Bool {
     plan.accounting ?? (!target.plannedFaults.isEmpty && target.transport.name == "nats")
   }
 
-  /// Ledgers for a load whose requests are accounted for, and room for them in its order.
+  /// Creates the ledgers for a load that is accounted for, and records their layout in the order.
   private func ledgers(for order: inout LoadOrder) throws -> Ledgers? {
     guard isAccounted(order.target), Ledgers.obstacle(for: order.target) == nil else { return nil }
     let ledgers = try Ledgers(order)
@@ -247,7 +248,7 @@ final class Workbench {
         process.kill()
         return true
       }
-      // A director is woken more often than there is something new to show, and a look reads every window.
+      // The director wakes more often than progress changes, and each glance reads every window.
       guard director == nil || Deadline.now >= nextGlance else { return true }
       nextGlance = .after(glanceInterval * max(1, order.windows / 100))
       let area = shared.area
@@ -256,7 +257,7 @@ final class Workbench {
       return true
     }
     director?.finish { shared.area.measuredSeconds }
-    // Before anything can throw: the watch looks into the shared memory, which goes with this function.
+    // Stop the watch before anything can throw: it reads the shared memory, which this function owns.
     let (activity, nodes) = watch?.finish() ?? (nil, nil)
     var measurement = try measurement(
       of: outcome, hang: hang, faults: director?.records, killed: stage.killedHostAt, order: order,
@@ -266,13 +267,13 @@ final class Workbench {
     return measurement
   }
 
-  /// Mostly the plugin is what crashes: Swift's own long report of it would hide its last words.
+  /// Usually it is the plugin that crashes, and Swift's long backtrace would hide its last output.
   static let quietCrashes =
     ProcessInfo.processInfo.environment["SWIFT_BACKTRACE"] == nil ? ["SWIFT_BACKTRACE": "enable=no"] : [:]
 
   /// - Parameters:
-  ///   - faults: what was done under the load; nil of a load without faults.
-  ///   - killed: when the load process was killed as one of them.
+  ///   - faults: the faults injected during the load; nil for a load without faults.
+  ///   - killed: when a fault killed the load process, monotonic nanoseconds; nil when none did.
   private func measurement(
     of outcome: LoadOutcome, hang: String?, faults: [FaultRecord]?, killed: UInt64?, order: LoadOrder,
     shared: SharedRecording
@@ -293,18 +294,18 @@ final class Workbench {
       return measurement
     case nil: break
     }
-    // The load process died: what it had recorded is still in the shared memory.
+    // The load process died, but the shared memory still holds what it recorded.
     shared.area.measureEnd = min(shared.area.measureEnd, MonotonicClock.nanoseconds)
     var measurement = LoadResult.measurement(order: order, area: shared.area)
     if let damaged = try damaged(measurement, fault, order) { return damaged }
     measurement.faults = faults
     measurement.invalidReasons = [
-      fault ?? InvalidReason(code: .failed, detail: "the load process brought no result that can be read")
+      fault ?? InvalidReason(code: .failed, detail: "the load process returned no readable result")
     ]
     return measurement
   }
 
-  /// The measurement with what was done, and what its figures show against it.
+  /// Adds the injected faults and the findings of the validity checks to a measurement.
   private func assessed(_ measurement: Engine.Measurement, _ faults: [FaultRecord]?) -> Engine.Measurement {
     var measurement = measurement
     measurement.faults = faults
@@ -314,8 +315,8 @@ final class Workbench {
     return measurement
   }
 
-  /// A measurement without figures where those that came cannot be true; nil where they can. What workers do cannot
-  /// reach the record, so there such figures are a defect of ours.
+  /// Returns an empty measurement when the recorded values are impossible, or nil when they are plausible.
+  /// Workers cannot write to the record, so only targets with an in-process plugin are checked.
   private func damaged(
     _ measurement: Engine.Measurement, _ fault: InvalidReason?, _ order: LoadOrder
   ) throws -> Engine.Measurement? {
@@ -324,24 +325,24 @@ final class Workbench {
     }
     let reason = InvalidReason(
       code: .recordingDamaged,
-      detail: "the record cannot be true: \(damage). The plugin has written into memory that is not its own")
+      detail: "the record is damaged: \(damage). The plugin has written to memory that is not its own")
     return try unmeasured(order, [reason] + [fault].compactMap { $0 })
   }
 
-  /// What the end of a load process says against its measurement; nil when it ended as it should.
+  /// Returns why the load process's exit invalidates its measurement; nil when it exited normally.
   ///
-  /// - Parameter call: the call of the plugin that was under way then.
+  /// - Parameter call: the plugin call in progress at that time.
   private static func fault(
     _ outcome: LoadOutcome, hang: String?, order: LoadOrder, call: HostCall
   ) -> InvalidReason? {
     let isInProcess = order.target.inProcess != nil
     func reason(_ code: InvalidReason.Code, _ detail: String) -> InvalidReason {
-      let words = outcome.lastWords.isEmpty ? "it said nothing" : "last words: \(outcome.lastWords)"
+      let words = outcome.lastWords.isEmpty ? "it printed nothing" : "last output: \(outcome.lastWords)"
       return InvalidReason(code: isInProcess ? code : .failed, detail: "\(detail); \(words)")
     }
     if let hang { return reason(.pluginHung, hang) }
     if outcome.ranOver {
-      return reason(.pluginHung, "the load process did not end in time and was ended")
+      return reason(.pluginHung, "the load process did not end in time and was killed")
     }
     if outcome.status == .exited(0), outcome.document != nil { return nil }
     let place = call == .none ? "" : " in `\(call.name)`"
@@ -351,11 +352,11 @@ final class Workbench {
   private func noteDeaths(_ pool: WorkerPool?, order: LoadOrder, in measurement: inout Engine.Measurement) {
     let mayLackBroker = order.target.plannedFaults.contains { $0.whom.mayPartWorkerFromBroker }
     for death in pool?.deaths() ?? [] {
-      let words = "worker \(death.index) \(death.status); last words: \(death.lastWords)"
-      // Most workers give up where they find no broker at their start; a supervisor would start them again.
+      let words = "worker \(death.index) \(death.status); last output: \(death.lastWords)"
+      // Most workers exit when they cannot connect at startup; a supervisor would restart them.
       if mayLackBroker, death.index >= order.workerPIDs.count {
         measurement.warnings.append(
-          "\(words). A fault had started it, perhaps while another held the broker away")
+          "\(words). It was started by a fault, perhaps while another fault made the broker unavailable")
       } else {
         measurement.invalidReasons.append(InvalidReason(code: .workerDied, detail: words))
       }
@@ -367,7 +368,7 @@ final class Workbench {
       measurement.invalidReasons.append(
         InvalidReason(
           code: .brokerDied,
-          detail: "\(name) \(broker.exitStatus?.description ?? "ended"); last words: \(broker.lastWords)"))
+          detail: "\(name) \(broker.exitStatus?.description ?? "ended"); last output: \(broker.lastWords)"))
     }
   }
 
@@ -377,8 +378,8 @@ final class Workbench {
 }
 
 extension Engine.Measurement {
-  /// Forgets the costs of processes of which some came or went with a fault: those that are there at the end of the
-  /// measured time are not those of its start.
+  /// Clears the costs of processes that a fault started or stopped: the processes at the end of the
+  /// measured time are not the ones at its start, so their costs cannot be subtracted.
   fileprivate mutating func forget(
     _ cpuNanoseconds: WritableKeyPath<Self, UInt64?>, _ costs: WritableKeyPath<Self, ProcessCosts?>,
     _ windowCPUNanoseconds: WritableKeyPath<MeasurementWindow, UInt64?>
@@ -390,42 +391,42 @@ extension Engine.Measurement {
 }
 
 extension RecordingArea {
-  /// Seconds of the measured time until now; before it, less than 0 or, before it is known, far less.
+  /// Seconds since the measured time began: negative before it, and -infinity until its start is known.
   fileprivate var measuredSeconds: Double {
     let start = measureStart
     return start > 0 ? (Double(MonotonicClock.nanoseconds) - Double(start)) / 1e9 : -.infinity
   }
 
-  /// Length of the measured time, seconds; 0 before it is known.
+  /// Length of the measured time, seconds; 0 until it is known.
   fileprivate var plannedSeconds: Double { Double(measureEnd - min(measureEnd, measureStart)) / 1e9 }
 }
 
 extension FaultDirector {
-  /// When it must be asked next; nil when nothing is left to do.
+  /// When to call `doDue` next; nil when nothing is left to do.
   fileprivate func wakeTime(in area: RecordingArea) -> Deadline? {
     guard let nextSeconds else { return nil }
     let now = area.measuredSeconds
-    // Until the load says when it will begin.
+    // Poll until the load has set the start of its measured time.
     return .after(now.isFinite ? .seconds(nextSeconds - now) : .milliseconds(10))
   }
 }
 
-/// The network links of one run. A link is started when it is first needed, and then stays: all
-/// targets that ask for the same link to the same brokers share its relay.
+/// The network links of one run. A link is started on first use and kept running: all targets that
+/// need the same link to the same brokers share its relay.
 final class NetworkLinks {
   private struct Key: Hashable {
     let spec: LinkSpec
     let servers: [String]
   }
 
-  /// A link of the target that is measured, and what its relay had cost before the load.
+  /// A link of the current target, with the CPU time its relay had used before the load.
   private struct Use {
     let link: Link
     let cpuBefore: UInt64?
     let since = MonotonicClock.nanoseconds
   }
 
-  /// A relay that ended, or did not pass its probes on, when a link was to be started.
+  /// A link that could not be started: its relay exited, or did not forward its probes.
   struct Failure: Error {
     let why: String
   }
@@ -435,13 +436,13 @@ final class NetworkLinks {
   private let seed: UInt64
   private var links: [Key: Link] = [:]
   private var used: [Use] = []
-  /// What each link took of probes, in the order in which they were started.
+  /// The probe measurements of each link, in the order in which the links were started.
   private(set) var measurements: [LinkMeasurement] = []
 
   init(seed: UInt64) { self.seed = seed }
 
-  /// The URLs that a part uses to reach the brokers: through the target's link on its side, when
-  /// there is one.
+  /// The URLs that one side uses to reach the brokers: those of the target's link on that side, or
+  /// the brokers' own when there is none.
   func urls(to servers: [String], for target: Target, _ side: LinkPlace) throws -> [String] {
     guard let spec = target.wiredLinks.first(where: { $0.between == side }) else { return servers }
     let key = Key(spec: spec, servers: servers)
@@ -451,25 +452,25 @@ final class NetworkLinks {
       link = try Link(spec, to: servers, seed: seed)
     } catch {
       guard error.hasFailed else { throw error }
-      throw Failure(why: "the link \(side.rawValue) did not come about: \(error)")
+      throw Failure(why: "the link \(side.rawValue) could not be started: \(error)")
     }
     links[key] = link
     measurements.append(link.accuracy)
     return link.urls
   }
 
-  /// The relay of a target's link; nil where it has none.
+  /// The target's running link at a place; nil when it has none.
   func link(_ place: LinkPlace, to servers: [String], for target: Target) -> Link? {
     target.wiredLinks.first { $0.between == place }.flatMap { links[Key(spec: $0, servers: servers)] }
   }
 
-  /// Notes what the relays of a target's links have cost until now, before a load.
+  /// Records the CPU time used so far by the relays of a target's links. Called before a load.
   func begin(_ target: Target, to servers: [String]) {
     used = target.wiredLinks.compactMap { links[Key(spec: $0, servers: servers)] }
       .map { Use(link: $0, cpuBefore: $0.cpuNanoseconds) }
   }
 
-  /// Judges a measurement over links: a relay that died makes it invalid, a busy one is told.
+  /// Marks a measurement invalid when one of its relays died, and warns when one was busy.
   func judge(_ measurement: inout Engine.Measurement) {
     for use in used {
       let (link, place) = (use.link, use.link.spec.between.rawValue)
@@ -478,15 +479,15 @@ final class NetworkLinks {
           InvalidReason(
             code: .linkDied,
             detail: "the relay of the link \(place) \(link.exitStatus?.description ?? "ended")"
-              + "; last words: \(link.lastWords)"))
+              + "; last output: \(link.lastWords)"))
         continue
       }
       guard let before = use.cpuBefore, let now = link.cpuNanoseconds, now > before else { continue }
       let share = Double(now - before) / Double(MonotonicClock.nanoseconds - use.since)
       if share > Self.busyShare {
         measurement.warnings.append(
-          "the relay of the link \(place) used \(Int((share * 100).rounded())) % of a core: it may be what "
-            + "bounds the throughput, not the network that it stands for")
+          "the relay of the link \(place) used \(Int((share * 100).rounded())) % of a core: it may limit "
+            + "the throughput, rather than the network that it emulates")
       }
     }
   }

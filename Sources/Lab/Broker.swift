@@ -4,15 +4,15 @@ import NATS
 import Scenario
 import Synchronization
 
-/// A nats-server that the run starts on a free loopback port, and probes of one that the user runs.
+/// A nats-server that the run starts on a free loopback port, and probes of a broker that the user runs.
 ///
-/// Every user of the machine reaches its loopback ports. So a client needs credentials, if need be a token that is made
-/// for this broker, and the monitoring, which asks for none and tells them, lies under a path that nobody can guess.
+/// Every user of the machine can reach its loopback ports. Clients therefore need credentials, if necessary a
+/// token generated for this broker. The monitoring needs none and reveals them, so its path is secret.
 package final class Broker: ProcessHolder {
   package let port: UInt16
   package let monitor: BrokerMonitor
   package let process: ChildProcess
-  /// What it was started with, its ports included.
+  /// The configuration that it was started with, including its ports.
   let setup: BrokerSetup
   private let isEndPlanned = Atomic(false)
 
@@ -20,16 +20,16 @@ package final class Broker: ProcessHolder {
     (self.port, self.monitor, self.process, self.setup) = (port, monitor, process, setup)
   }
 
-  /// The token that was made for it; nil where it has other credentials, or takes everybody. A secret.
+  /// The generated token; nil when the broker has other credentials or accepts everybody. A secret.
   package var token: String? { setup.token }
 
-  /// Starts a broker, on a port of its own choice when none is named, and returns when it answers. Without a
-  /// program it is that of the environment, else the installed one.
+  /// Starts a broker and returns when it answers. Without a port it chooses one; without a program it uses
+  /// the one from the environment, else the installed one.
   ///
-  /// Only clients with the credentials (a token, or user and password) get in. They go to the broker in a nameless file
-  /// in memory: neither its command line nor any folder shows them.
+  /// Only clients with the credentials (a token, or user and password) are accepted. The broker reads them
+  /// from an anonymous file in memory, so neither its command line nor any folder shows them.
   ///
-  /// - Parameter asksForToken: whether a token is made for it where no credentials are given.
+  /// - Parameter asksForToken: Whether to generate a token when no credentials are given.
   package static func start(
     auth: NATSAuth = NATSAuth(), asksForToken: Bool = true, port: UInt16? = nil, program: String? = nil
   ) throws(LabError) -> Broker {
@@ -38,7 +38,7 @@ package final class Broker: ProcessHolder {
     return try start(setup)
   }
 
-  /// Starts it anew on its ports, for the same clients; it must have ended.
+  /// Starts it again on the same ports, for the same clients; it must have ended.
   package func again() throws(LabError) -> Broker { try Self.start(setup) }
 
   static func start(_ setup: BrokerSetup) throws(LabError) -> Broker {
@@ -72,36 +72,36 @@ package final class Broker: ProcessHolder {
     return broker
   }
 
-  /// 128 random bits as hexadecimal digits.
+  /// Returns 128 random bits as hexadecimal digits.
   static func secret() -> String {
     var generator = SystemRandomNumberGenerator()
     return (0..<4).map { _ in String(format: "%08x", UInt32.random(in: 0...UInt32.max, using: &generator)) }
       .joined()
   }
 
-  /// Its URL, with the token that was made for it, if any, and without other credentials. A secret: never print.
+  /// Its URL with the generated token, if any, and without other credentials. A secret: never print it.
   package var url: String { "nats://\(token.map { "\($0)@" } ?? "")127.0.0.1:\(port)" }
 
   package func statistics() throws(LabError) -> BrokerStatistics { try monitor.statistics() }
 }
 
-/// What is done to a broker on purpose: its end is then no death.
+/// Faults injected into a broker. Ending it this way is not a death.
 extension Broker {
-  /// Stops it (SIGSTOP): its connections stay open, and nobody answers.
+  /// Stops the process (SIGSTOP): its connections stay open, but nothing answers.
   package func stopProcess() { process.halt() }
 
   package func continueProcess() { process.goOn() }
 
-  /// Lets it announce its end to its clients, close their connections one by one, and end (lame duck mode).
+  /// Starts lame duck mode: the broker announces its end, closes client connections one by one, and ends.
   package func lameDuck() throws(LabError) {
     guard process.isRunning else {
-      throw .invalid("The broker on port \(port) has ended already", remedy: "Start it again before.")
+      throw .invalid("The broker on port \(port) has already ended", remedy: "Restart it first.")
     }
     isEndPlanned.store(true, ordering: .relaxed)
     process.order(.secondSignal)
   }
 
-  /// Kills it at once.
+  /// Kills it immediately.
   @discardableResult
   package func kill() -> ExitStatus? {
     isEndPlanned.store(true, ordering: .relaxed)
@@ -111,20 +111,20 @@ extension Broker {
   /// Whether it was asked to end.
   var isEnding: Bool { isEndPlanned.load(ordering: .relaxed) }
 
-  /// Whether it ended although nobody asked it to.
+  /// Whether it ended without being asked to.
   package var hasDied: Bool { !process.isRunning && !isEnding }
 }
 
 extension NATSAuth {
-  /// The words that must be seen nowhere.
+  /// Secrets that must not appear in any output.
   var secretWords: [String] { [token, user, password].compactMap { $0 } }
 }
 
 extension Broker {
-  /// Asks a broker whether it is there and takes the credentials (the URL's own, else `auth`), over TLS where that is
-  /// wanted; what it says of itself. The errors name host and port, never what stands before an `@`.
+  /// Connects to a broker with the credentials (the URL's own, else `auth`), over TLS when required, and
+  /// returns its server information. Errors name host and port, never the part before an `@`.
   ///
-  /// - Parameter timeout: for each address of the broker's name.
+  /// - Parameter timeout: The time limit for each address of the broker's name.
   @discardableResult
   package static func probe(
     url: String, auth: NATSAuth = NATSAuth(), tls: NATSTLS = NATSTLS(), timeout: Duration = .seconds(5)
@@ -149,7 +149,7 @@ extension Broker {
     }
   }
 
-  /// The broker of a URL, its name looked up.
+  /// The broker of a URL, with its name resolved.
   static func servers(
     _ url: String, auth: NATSAuth = NATSAuth(), tls: NATSTLS = NATSTLS()
   ) throws(LabError) -> [BrokerServer] {
@@ -166,7 +166,7 @@ extension Broker {
     }
   }
 
-  /// Reads the files of credentials and TLS, so that one that is missing or wrong is found before anything starts.
+  /// Reads the files with credentials and TLS keys, so that a missing or wrong one is found before the start.
   @discardableResult
   package static func checkFiles(
     auth: NATSAuth, tls: NATSTLS, servers: [String]

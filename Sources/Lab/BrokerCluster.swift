@@ -2,13 +2,13 @@ import Foundation
 import NATS
 import Scenario
 
-/// The brokers that a run starts: one, or several with routes between all of them on loopback.
+/// The brokers that a run starts: a single one, or several with loopback routes between all of them.
 ///
-/// Clients of every broker reach those of all others. Each broker is reached under the URL that is given here and tells
-/// clients of no other one, so a link in front of a broker cannot be passed by.
+/// Clients of every broker reach those of all others. A broker advertises no other broker to its clients, so
+/// that they cannot bypass a link in front of it.
 package final class BrokerCluster: Sendable {
   private let state: Guarded<[Broker]>
-  /// What can be cut between two brokers: the relays on the routes for which one was asked.
+  /// The relays on the routes that faults can cut.
   private let relays: [BrokerRoute: Relay]
 
   private init(_ brokers: [Broker], _ relays: [BrokerRoute: Relay]) {
@@ -19,8 +19,8 @@ package final class BrokerCluster: Sendable {
   /// Starts brokers, and returns when each has routes to all others.
   ///
   /// - Parameters:
-  ///   - asksForToken: whether a token, the same for all, is made where no credentials are given.
-  ///   - relayed: routes that go through a relay, so that they can be reset and silenced.
+  ///   - asksForToken: Whether to generate a token, the same for all, when no credentials are given.
+  ///   - relayed: Routes that go through a relay, so that they can be reset and silenced.
   package static func start(
     count: Int = 1, auth: NATSAuth = NATSAuth(), asksForToken: Bool = true,
     limits: BrokerLimits = BrokerLimits(),
@@ -60,27 +60,27 @@ package final class BrokerCluster: Sendable {
     }
   }
 
-  /// The brokers, in order; one that was started again stands in the place of the one before.
+  /// The brokers, in order; a restarted broker replaces the old one.
   package var nodes: [Broker] { state.withLock { $0 } }
-  /// How clients reach them, in order. Secrets: never print.
+  /// The URLs for clients, in order. Secrets: never print them.
   package var urls: [String] { nodes.map(\.url) }
   package var monitors: [BrokerMonitor] { nodes.map(\.monitor) }
   package var pids: [Int32] { nodes.map(\.pid) }
   package var isRunning: Bool { nodes.allSatisfy(\.isRunning) }
-  /// Whether all run, none is stopped, and none is on its way out.
+  /// Whether all brokers run, and none is stopped or ending.
   package var isWhole: Bool {
     nodes.allSatisfy { $0.isRunning && !$0.isEnding && !ProcessClock.isStopped($0.pid) }
   }
-  /// Those that ended although nobody asked them to, from 0.
+  /// The indices of brokers that ended without being asked to.
   package var died: [Int] { nodes.indices.filter { nodes[$0].hasDied } }
 
-  /// Starts one that has ended again, on all its ports, and returns when it answers. The routes come back by
-  /// themselves.
+  /// Restarts an ended broker on all its ports, and returns when it answers. Its routes reconnect on their
+  /// own.
   package func restart(_ index: Int) throws(LabError) {
     let all = nodes
     var setup = all[index].setup
-    // Those that were started later try to reach it once a second, and through the relays; the earlier ones it must
-    // reach itself, and without a relay it need not wait for the later ones.
+    // Brokers started later reconnect to it once a second, through the relays if there are any. It must
+    // connect to the earlier ones itself, and need not wait for the later ones when no relay is between them.
     let known = setup.cluster?.routes ?? []
     let later = all.indices.filter { $0 > index && relays[BrokerRoute(index, $0)] == nil }
     setup.cluster?.routes += later.map { all[$0].clusterPort }.filter { !known.contains($0) }
@@ -88,13 +88,13 @@ package final class BrokerCluster: Sendable {
     state.withLock { $0[index] = broker }
   }
 
-  /// Resets the route between two brokers; they make it again. Does nothing where no relay was asked for.
+  /// Resets the route between two brokers, which then reconnect. Does nothing if the route has no relay.
   package func resetRoute(_ a: Int, _ b: Int) { relays[BrokerRoute(a, b)]?.reset() }
 
-  /// Swallows what the route between two brokers carries, or no longer: see ``Relay/silence(_:)``.
+  /// Starts or stops dropping all bytes on the route between two brokers: see ``Relay/silence(_:)``.
   package func silenceRoute(_ a: Int, _ b: Int, _ on: Bool) { relays[BrokerRoute(a, b)]?.silence(on) }
 
-  /// Ends all of it.
+  /// Ends all brokers and relays.
   package func stop() {
     for broker in nodes { broker.process.askToEnd() }
     for broker in nodes { broker.stop() }
@@ -103,7 +103,7 @@ package final class BrokerCluster: Sendable {
 
   // MARK: Routes
 
-  /// Waits until each running broker has a route to every other one that runs, the relayed ones through their relay.
+  /// Waits until every pair of running brokers has a route, through its relay if there is one.
   package func awaitRoutes(until deadline: Deadline) throws(LabError) {
     guard nodes.count > 1 else { return }
     while let missing = try missingRoute() {
@@ -128,7 +128,7 @@ package final class BrokerCluster: Sendable {
     for (node, _) in running {
       for (other, _) in running where other > node {
         let route = BrokerRoute(node, other)
-        // The later one made the route, so it knows the port that it leads to.
+        // The later broker made the route, so it knows the port that it connected to.
         let found = routes[other, default: []].contains { facts in
           facts.remoteID == ids[node] && (relays[route].map { facts.port == $0.ports[0] } ?? true)
         }
@@ -141,17 +141,17 @@ package final class BrokerCluster: Sendable {
   }
 }
 
-/// The route between two brokers of a cluster, from 0, the lower one first.
+/// The route between two brokers of a cluster, numbered from 0, the lower first.
 package struct BrokerRoute: Hashable, Sendable, CustomStringConvertible {
   package let first, last: Int
 
   package init(_ a: Int, _ b: Int) { (first, last) = (min(a, b), max(a, b)) }
 
-  /// As a scenario names it, from 1.
+  /// The name in a scenario, numbered from 1.
   package var description: String { "\(first + 1)-\(last + 1)" }
 }
 
 extension Broker {
-  /// Where it listens for routes; 0 outside a cluster.
+  /// The port for routes; 0 outside a cluster.
   var clusterPort: UInt16 { setup.cluster?.port ?? 0 }
 }

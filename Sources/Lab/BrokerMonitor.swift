@@ -4,13 +4,13 @@ import NATS
 
 /// A client as the broker's monitoring shows it.
 package struct BrokerClient: Decodable, Sendable, Equatable {
-  /// The broker's number for the connection; a client that connects again gets another.
+  /// The broker's number for the connection; a client that reconnects gets a new one.
   package var id: UInt64
-  /// Messages that were delivered to it.
+  /// Messages delivered to it.
   package var deliveredMessages: UInt64
-  /// Bytes that wait for it because it reads slowly.
+  /// Bytes pending for it because it reads slowly.
   var pendingBytes: UInt64?
-  /// What it calls itself.
+  /// The client's own name for the connection.
   package var name: String?
 
   enum CodingKeys: String, CodingKey {
@@ -38,11 +38,10 @@ package struct BrokerSubscription: Decodable, Sendable, Hashable {
 
 /// A route as a broker's monitoring shows it.
 struct BrokerRouteFacts: Decodable, Sendable {
-  /// The broker's number for it; one that is made again gets another.
+  /// The broker's number for the route; it changes on reconnect.
   var id: UInt64
-  /// The id of the broker at its other end.
+  /// The id of the broker at the other end.
   var remoteID: String
-  /// The port there.
   var port: UInt16
 
   enum CodingKeys: String, CodingKey {
@@ -52,12 +51,12 @@ struct BrokerRouteFacts: Decodable, Sendable {
   }
 }
 
-/// What a broker's monitoring said over HTTP until it closed the connection.
+/// The reply of a broker's monitoring over HTTP, read until it closes the connection.
 package enum MonitorAnswer {
   case body(Data)
-  /// Something else than a success.
+  /// An HTTP status other than success.
   case refusal
-  /// The connection was closed before the answer was whole.
+  /// The connection closed before the reply was complete.
   case none
 
   package init(_ answer: Data) {
@@ -74,19 +73,19 @@ package enum MonitorAnswer {
   }
 }
 
-/// A broker's monitoring over HTTP, on this machine.
+/// A client of a broker's monitoring over HTTP, on this machine.
 package struct BrokerMonitor: Sendable, Equatable {
   package var port: UInt16
-  /// What all paths begin with. A secret, since what lies there is told to everybody.
+  /// The prefix of all paths. A secret, since the monitoring answers anybody.
   var root = ""
-  /// For each question.
+  /// The time limit of each request.
   var timeout = Duration.seconds(3)
 
   package func statistics() throws(LabError) -> BrokerStatistics {
     try decode(BrokerStatistics.self, path: "/varz", until: .after(timeout))
   }
 
-  /// All clients that are connected now, and those of before as far as the broker remembers them.
+  /// The connected clients, and with `withGone` also the closed ones that the broker still remembers.
   package func clients(withGone: Bool = false) throws(LabError) -> [BrokerClient] {
     struct Page: Decodable { var connections: [BrokerClient] }
     let path = "/connz?limit=100000" + (withGone ? "&state=any" : "")
@@ -98,12 +97,12 @@ package struct BrokerMonitor: Sendable, Equatable {
     return try decode(Page.self, path: "/routez", until: .after(timeout)).routes ?? []
   }
 
-  /// Bytes that wait in the broker for clients that read slowly.
+  /// Bytes pending in the broker for clients that read slowly.
   func pendingBytes() throws(LabError) -> UInt64 {
     try clients().reduce(0) { $0 &+ ($1.pendingBytes ?? 0) }
   }
 
-  /// All subscriptions of clients now, or those that a subject may match.
+  /// All current subscriptions of clients, or those that may match a subject.
   package func subscriptions(to subject: String? = nil) throws(LabError) -> [BrokerSubscription] {
     struct Page: Decodable { var subscriptions_list: [BrokerSubscription]? }
     let test = subject?.addingPercentEncoding(withAllowedCharacters: .alphanumerics).map { "&test=\($0)" }
@@ -111,14 +110,14 @@ package struct BrokerMonitor: Sendable, Equatable {
     return try decode(Page.self, path: path, until: .after(timeout)).subscriptions_list ?? []
   }
 
-  /// The ids of the connections that a message on this subject may go to in this queue group;
-  /// they may have subscribed with wildcards.
+  /// The ids of the connections, wildcard subscribers included, that may receive a message on this subject in
+  /// this queue group.
   package func subscribers(of subject: String, group: String) throws(LabError) -> Set<UInt64> {
     let all = try subscriptions(to: subject)
     return Set(all.filter { $0.group == group && Self.covers($0.subject, subject) }.map(\.clientID))
   }
 
-  /// Whether a subscription, with `*` for one word and `>` for all that follow, gets a subject.
+  /// Whether a subscription, with `*` for one token and `>` for all that follow, matches a subject.
   static func covers(_ subscription: String, _ subject: String) -> Bool {
     let words = subject.split(separator: ".")
     let pattern = subscription.split(separator: ".")
@@ -155,7 +154,7 @@ package struct BrokerMonitor: Sendable, Equatable {
     }
   }
 
-  /// All that comes until the broker closes the connection, but not without end.
+  /// Reads everything until the broker closes the connection, up to a limit.
   private func rest(of socket: Descriptor, until deadline: Deadline) throws(TCPSocket.Failure) -> Data {
     let most = 64 << 20
     var all = Data()
@@ -165,7 +164,7 @@ package struct BrokerMonitor: Sendable, Equatable {
       case .end: return all
       case .nothingYet:
         guard !deadline.isPast, socket.waits(for: Int16(POLLIN), until: deadline) else {
-          throw TCPSocket.Failure(why: "it said nothing within the time given")
+          throw TCPSocket.Failure(why: "the request timed out")
         }
       }
     }
@@ -173,12 +172,12 @@ package struct BrokerMonitor: Sendable, Equatable {
   }
 }
 
-/// What one look at a broker's monitoring showed.
+/// A snapshot of a broker's monitoring.
 private struct BrokerLook: Sendable {
   let statistics: BrokerStatistics
-  /// Messages that each client was delivered, those that are gone included; nil where nobody asked.
+  /// Messages delivered to each client, including closed ones; nil when not requested.
   let delivered: [UInt64: UInt64]?
-  /// The clients among them that are the generator's.
+  /// The ids of the generator's clients.
   let generators: Set<UInt64>
 
   init(_ monitor: BrokerMonitor, asksForClients: Bool) throws(LabError) {
@@ -190,7 +189,7 @@ private struct BrokerLook: Sendable {
 }
 
 extension NodeActivity {
-  /// What lies between two looks; of a broker that was started anew in between, what it did since.
+  /// The difference between two snapshots; for a broker restarted in between, its activity since the restart.
   fileprivate init(node: Int, from first: BrokerLook?, to last: BrokerLook?) {
     self.init(node: node, connections: last?.statistics.connections)
     guard let last, let first else { return }
@@ -209,24 +208,24 @@ extension NodeActivity {
   }
 }
 
-/// Asks the monitoring of brokers what they did during the measured time of one load, on a thread of its
-/// own in the orchestrator, so that the load process has nothing to do with it.
+/// Reads the brokers' monitoring during the measured time of one load, on a separate thread of the
+/// orchestrator, so that the load process is not involved.
 ///
-/// What a broker counts is read once at each end of the measured time. What waits in it for clients
-/// that read slowly can only be looked at: ten times in a measurement, and at most twice a second.
+/// A broker's counters are read once at each end of the measured time. Its pending bytes are sampled ten
+/// times per measurement, and at most twice a second.
 package final class BrokerWatch: Sendable {
-  /// What came of a watch: of all brokers together, and of each where there are several.
+  /// The result of a watch: the sum over all brokers, and the single brokers when there are several.
   package typealias Findings = (activity: BrokerActivity?, nodes: [NodeActivity]?)
 
   private let state = Guarded(State())
 
   private struct State {
     var isStopping = false
-    /// What came of the watch; nil until it is over.
+    /// The result of the watch; nil until it is over.
     var findings: Findings?
   }
 
-  /// Watches the brokers while the load of this shared memory is measured, for about so long.
+  /// Watches the brokers while the load that uses this shared memory is measured, for about `seconds`.
   package init(_ monitors: [BrokerMonitor], area: RecordingArea, seconds: Double) {
     let monitors = monitors.map { monitor in
       var monitor = monitor
@@ -242,11 +241,11 @@ package final class BrokerWatch: Sendable {
 
   deinit { state.withLock { $0.isStopping = true } }
 
-  /// Ends the watch when the load is over; nil when the monitoring did not answer at both ends, or the
-  /// load did not come to the end of its measured time. The shared memory must be there until then.
+  /// Ends the watch when the load is over; nil when the monitoring did not answer at both ends, or when the
+  /// load did not complete its measured time. The shared memory must exist until then.
   package func finish() -> Findings {
     state.withLock { $0.isStopping = true }
-    // Each question to the brokers has a deadline of its own, so the thread ends well before this.
+    // Each request to the brokers has its own deadline, so the thread ends well before this one.
     return state.wait(until: .after(.seconds(60))) { $0.findings } ?? (nil, nil)
   }
 
@@ -271,7 +270,7 @@ package final class BrokerWatch: Sendable {
       most = max(most ?? 0, waiting.reduce(0, &+))
       looks += 1
     }
-    // A load that was ended before its time says so in `measureEnd`; one that died does not.
+    // A load that was ended early updates `measureEnd`; one that died does not.
     guard MonotonicClock.nanoseconds >= area.measureEnd else { return (nil, nil) }
     let last = look()
     let each = zip(first, last).compactMap { first, last -> BrokerActivity? in
@@ -288,7 +287,7 @@ package final class BrokerWatch: Sendable {
     return (activity, isCluster ? nodes : nil)
   }
 
-  /// Sleeps until a time that may still change; false when it is to stop before.
+  /// Sleeps until a time that may still change; false when asked to stop earlier.
   private static func sleep(until time: () -> UInt64, unless isStopping: () -> Bool) -> Bool {
     while true {
       let now = MonotonicClock.nanoseconds

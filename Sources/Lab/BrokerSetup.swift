@@ -2,16 +2,16 @@ import Foundation
 import NATS
 import Scenario
 
-/// What a nats-server is started with, and with which it can be started again on the same ports. Holds secrets.
+/// The configuration of a nats-server, with which it can be restarted on the same ports. Holds secrets.
 struct BrokerSetup: Sendable {
-  /// The credentials that clients need beside a token that was made for the broker.
+  /// The credentials that clients need, other than a generated token.
   let auth: NATSAuth
   let token: String?
   let program: String?
-  /// What its monitoring's paths begin with.
+  /// The prefix of its monitoring paths.
   let monitorPath = "/" + Broker.secret()
   var limits = BrokerLimits()
-  /// The broker's own choice where nil.
+  /// Nil lets the broker choose.
   var port, monitorPort: UInt16?
   var cluster: ClusterSetup?
 
@@ -31,13 +31,13 @@ struct BrokerSetup: Sendable {
   func text() throws(LabError) -> String {
     guard auth.credentials == nil, auth.nkey == nil else {
       throw .invalid(
-        "A broker that is started for a run knows no credentials files and no nkeys",
+        "A broker that is started for a run supports neither credentials files nor nkeys",
         remedy: "Name a running broker in servers: or with --server, or use a token.")
     }
     var lines = [
       "listen: \"127.0.0.1:\(Self.port(port))\"", "http: \"127.0.0.1:\(Self.port(monitorPort))\"",
       "http_base_path: \"\(monitorPath)\"",
-      // The shortest that it takes, so that its last clients see their connection closed within a run.
+      // The shortest duration that it accepts, so that its last clients are disconnected within a run.
       "lame_duck_duration: \"30s\"", "lame_duck_grace_period: \"2s\"",
     ]
     if let token = clientAuth.token {
@@ -56,7 +56,7 @@ struct BrokerSetup: Sendable {
 
   static func port(_ port: UInt16?) -> Int { port.map(Int.init) ?? -1 }
 
-  /// A string of the broker's configuration language, every byte written as a number.
+  /// A string in the broker's configuration language, with every byte as an escape.
   private static func quoted(_ text: String) -> String {
     "\"" + text.utf8.map { String(format: "\\x%02x", $0) }.joined() + "\""
   }
@@ -64,16 +64,15 @@ struct BrokerSetup: Sendable {
 
 /// A broker's part in a cluster. Holds secrets.
 struct ClusterSetup: Sendable {
-  /// From 0; the broker is called `node-1` for 0.
+  /// The broker's number from 0; the broker is named `node-1` for 0.
   let node: Int
-  /// What brokers must know to make a route; the same in all of them.
+  /// The credentials for routes; the same in all brokers.
   let user, password: String
-  /// Where it listens for routes; the broker's own choice where nil.
+  /// The port for routes; nil lets the broker choose.
   var port: UInt16?
-  /// The loopback ports of the brokers that it makes routes to: their own, or those of relays in front of them.
+  /// The loopback ports that it connects routes to: those of brokers, or of relays in front of them.
   var routes: [UInt16] = []
-  /// Whether no broker may connect to it that was not told to: a route beside the one through a relay would make
-  /// that one needless.
+  /// Whether to hide it from other brokers, since a direct route would bypass the one through a relay.
   var hidesItself = false
 
   var lines: [String] {
@@ -81,9 +80,9 @@ struct ClusterSetup: Sendable {
     return [
       "server_name: \"node-\(node + 1)\"", "cluster {", "  name: \"nylon-bench\"",
       "  listen: \"127.0.0.1:\(BrokerSetup.port(port))\"",
-      // Clients go to the URLs that they were given, perhaps through a link, and nowhere else.
+      // Clients use only the URLs that they were given, perhaps through a link.
       "  no_advertise: true",
-      // Brokers tell each other of a new one under this address, where nobody listens.
+      // Brokers advertise a new one under this address, where nothing listens.
       hidesItself ? "  advertise: \"127.0.0.1:1\"" : "",
       "  authorization { user: \"\(user)\", password: \"\(password)\", timeout: 5 }",
       "  routes: [\(urls.joined(separator: ", "))]", "}",

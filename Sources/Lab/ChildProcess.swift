@@ -3,13 +3,13 @@ import Foundation
 import Glibc
 import Scenario
 
-/// A process under a keeper: whatever happens to us, even SIGKILL, it ends, and so does all that
-/// descends from it. It also ends when this object does.
+/// A process under a keeper. It ends, with all its descendants, when this process ends for any reason (even
+/// SIGKILL), and when this object is deinitialised.
 ///
-/// All calls may be made from any thread; those that wait block theirs.
+/// All calls are thread-safe; those that wait block the calling thread.
 package final class ChildProcess: Sendable {
   private let lifeline: Descriptor
-  /// Our end of its standard input; nil unless it takes commands there.
+  /// This side of its standard input; nil unless it takes commands there.
   private let commands: Descriptor?
   private let state = Guarded(KeptState())
   private let secrets: Secrets
@@ -35,8 +35,8 @@ package final class ChildProcess: Sendable {
       remedy: "Give the path of a program, or the name of one in PATH.")
   }
 
-  /// Starts the keeper, and the thread that listens to it; our ends of the lifeline and of the commands. When this
-  /// returns, the other ends of all descriptors are the keeper's alone.
+  /// Starts the keeper and the thread that listens to it; returns this side of the lifeline and of the
+  /// commands. On return, only the keeper holds the other ends of all descriptors.
   private static func startKeeper(
     _ launch: Launch, _ state: Guarded<KeptState>
   ) throws(LabError) -> (lifeline: Descriptor, commands: Descriptor?) {
@@ -82,19 +82,19 @@ package final class ChildProcess: Sendable {
     return (lifeline, commands?.0)
   }
 
-  /// The process id; not to be signalled, since it may be another's once the process has ended.
+  /// The process id. Do not signal it: once the process has ended, another one may have it.
   package var pid: Int32 { state.withLock { $0.pid ?? 0 } }
 
-  /// True until the process and all that descends from it have ended.
+  /// True until the process and all its descendants have ended.
   package var isRunning: Bool { !state.withLock { $0.isFinished } }
 
   /// How the process ended; nil while it runs.
   package var exitStatus: ExitStatus? { state.withLock { $0.isFinished ? $0.status : nil } }
 
-  /// What came through the document pipe until now; nil when it was longer than allowed.
+  /// The bytes received through the document pipe so far; nil when they exceeded the limit.
   package var document: [UInt8]? { state.withLock { $0.document } }
 
-  /// The last lines of standard error, or of standard output when there are none; no secrets.
+  /// The last lines of standard error, or of standard output when there are none, without secrets.
   package var lastWords: String {
     let (errors, output) = state.withLock { ($0.errors, $0.output) }
     let words = errors.text(without: secrets)
@@ -104,13 +104,13 @@ package final class ChildProcess: Sendable {
   /// The last lines of standard output, without secrets.
   var outputText: String { state.withLock { $0.output }.text(without: secrets) }
 
-  /// Waits until the process and all that descends from it have ended; nil at the timeout.
+  /// Waits until the process and all its descendants have ended; nil on timeout.
   package func wait(timeout: Duration) -> ExitStatus? {
     state.wait(until: .after(timeout)) { $0.isFinished ? $0.status : nil }
   }
 
-  /// Waits until `find` finds what it looks for in what the process has said (standard error, then
-  /// standard output, unscrubbed). Nil at the deadline, or when the process ends before.
+  /// Waits until `find` succeeds on the process's output (standard error, then standard output, secrets
+  /// included). Nil at the deadline, or when the process ends first.
   func waitForWords<Found>(until deadline: Deadline, find: (String) -> Found?) -> Found? {
     state.wait(until: deadline) { state -> Found?? in
       if let found = find(state.errors.raw) ?? find(state.output.raw) { return found }
@@ -118,8 +118,8 @@ package final class ChildProcess: Sendable {
     } ?? nil
   }
 
-  /// Waits until it has said in whole lines on which `count` ports of 127.0.0.1 it listens, each behind one of
-  /// these words; ends it when it does not.
+  /// Waits until it has announced, in whole lines, `count` ports of 127.0.0.1, each after one of these words.
+  /// Ends it when it does not.
   func announcedPorts(
     _ announcements: [String], count: Int, by name: String, until deadline: Deadline
   ) throws(LabError) -> [UInt16] {
@@ -134,15 +134,15 @@ package final class ChildProcess: Sendable {
     return found
   }
 
-  /// Ends it, since it did not say where it listens; the error that says so.
+  /// Ends a process that did not announce its ports, and returns the error for that.
   func endedSilent(_ name: String) -> LabError {
-    let why = exitStatus.map { "it \($0)" } ?? "it did not say where it listens in time"
+    let why = exitStatus.map { "it \($0)" } ?? "it did not report its port in time"
     terminate()
     return .notReady(name, why: why, lastWords: lastWords)
   }
 
-  /// Asks the process and its group to end (SIGTERM), and kills them when the grace is over.
-  /// Returns when they are gone and reaped; nil only for a process that hangs in the kernel.
+  /// Asks the process and its group to end (SIGTERM), and kills them after the grace period. Returns when
+  /// they have been reaped; nil only for a process that hangs in the kernel.
   @discardableResult
   package func terminate(grace: Duration = .seconds(2)) -> ExitStatus? {
     askToEnd()
@@ -152,14 +152,14 @@ package final class ChildProcess: Sendable {
   /// Sends SIGTERM to the process and its group, and returns at once.
   func askToEnd() { order(.terminate) }
 
-  /// Kills the process and all that descends from it, and waits until they are gone.
+  /// Kills the process and all its descendants, and waits until they have ended.
   @discardableResult
   package func kill() -> ExitStatus? {
     order(.kill)
     return wait(timeout: .seconds(10))
   }
 
-  /// What its keeper does to the process and its group.
+  /// The keeper's actions on the process and its group.
   enum Order: String {
     case terminate = "T"
     case kill = "K"
@@ -170,21 +170,21 @@ package final class ChildProcess: Sendable {
     case secondSignal = "2"
   }
 
-  /// Gives the keeper an order, and returns at once.
+  /// Sends the keeper an order, and returns at once.
   func order(_ order: Order) { lifeline.send(Array(order.rawValue.utf8)) }
 
-  /// Stops the process and its group (SIGSTOP) until `goOn`. It can be ended meanwhile.
+  /// Stops the process and its group (SIGSTOP) until `goOn`. It can be terminated while stopped.
   package func halt() { order(.halt) }
 
-  /// Lets a stopped process go on (SIGCONT).
+  /// Resumes a stopped process (SIGCONT).
   package func goOn() { order(.goOn) }
 
-  /// Writes a line to its standard input, if it takes commands there; false when nobody reads them any more.
+  /// Writes a line to its standard input, if it takes commands there; false when the reader is gone.
   @discardableResult
   func tell(_ command: String) -> Bool { commands?.send(Array("\(command)\n".utf8)) ?? false }
 }
 
-/// What stands for a process of its own, and tells what that tells.
+/// An object that represents a process and forwards the process's properties.
 @dynamicMemberLookup
 package protocol ProcessHolder: Sendable {
   var process: ChildProcess { get }
@@ -195,16 +195,16 @@ extension ProcessHolder {
     process[keyPath: member]
   }
 
-  /// Ends it and waits until it is gone.
+  /// Ends it and waits until it has ended.
   @discardableResult
   package func stop(grace: Duration = .seconds(3)) -> ExitStatus? { process.terminate(grace: grace) }
 
-  /// Kills it at once: a fault, to see what clients do.
+  /// Kills it immediately, as a fault that tests how clients react.
   @discardableResult
   package func kill() -> ExitStatus? { process.kill() }
 }
 
-/// Starts a program with exactly these descriptors, as 0, 1, 2, …
+/// Starts a program with exactly these descriptors, numbered 0, 1, 2, …
 private func spawn(
   _ words: [String], environment: [String: String], passing descriptors: [Int32]
 ) throws(LabError) -> Int32 {
@@ -212,8 +212,8 @@ private func spawn(
   let pairs = merged.map { "\($0.key)=\($0.value)" }
   guard !(words + pairs).contains(where: { $0.utf8.contains(0) }) else {
     throw .invalid(
-      "An argument or an environment value of a program to start holds a NUL byte",
-      remedy: "Take it out; a program cannot be given one.")
+      "An argument or an environment value of a program to start contains a NUL byte",
+      remedy: "Remove it; a program cannot be given one.")
   }
   var arguments = words.map { strdup($0) } + [nil]
   var variables = pairs.map { strdup($0) } + [nil]
@@ -229,21 +229,21 @@ private func spawn(
 package struct Launch: Sendable {
   /// A path, or a name to be found in PATH.
   package var program: String
-  /// Without its own name. They are public: no secrets here.
+  /// The arguments without the program's name. They are publicly visible: no secrets.
   package var arguments: [String] = []
-  /// On top of our own.
+  /// Added to this process's environment.
   package var environment: [String: String] = [:]
-  /// What it reads from standard input; nil is `/dev/null`.
+  /// The content of standard input; nil is `/dev/null`.
   var input: [UInt8]?
-  /// Whether its standard input is a connection to us, over which `tell` writes; `input` does not count then.
+  /// Whether standard input is a connection on which `tell` writes; `input` is then ignored.
   var takesCommands = false
   /// Open descriptors of this process that it inherits as 3, 4, … (as 4, 5, … with `collectsDocument`).
   var descriptors: [Int32] = []
-  /// Whether it gets a pipe as descriptor 3, of which we keep everything that comes.
+  /// Whether it gets a pipe as descriptor 3, whose content is kept as the document.
   var collectsDocument = false
-  /// The most bytes of a document.
+  /// The size limit of a document in bytes.
   var documentLimit = 256 << 20
-  /// What must not be seen in its last words.
+  /// Secrets to remove from its last words.
   var secrets: [String] = []
 }
 
@@ -254,15 +254,15 @@ extension Launch {
 }
 
 package enum ExitStatus: Sendable, Equatable, Codable {
-  /// By itself, with this code.
+  /// The process exited by itself with this code.
   case exited(Int32)
   case signaled(Int32)
-  /// Unknown: its keeper was killed, and the kernel killed the process with it.
+  /// Unknown: its keeper was killed, and the kernel then killed the process.
   case lost
 }
 
 extension ExitStatus: CustomStringConvertible {
-  /// To be put behind a name: `exited with code 3`.
+  /// Text to follow a name: `exited with code 3`.
   package var description: String {
     switch self {
     case .exited(let code): return "exited with code \(code)"
@@ -280,25 +280,24 @@ extension ExitStatus: CustomStringConvertible {
   ]
 }
 
-/// What is known of a process under a keeper.
+/// The known state of a process under a keeper.
 struct KeptState: Sendable {
-  /// Its id, once it runs.
+  /// The process id; nil until it runs.
   var pid: Int32?
   /// Why it could not be executed.
   var startErrno: Int32?
-  /// How it ended, as its keeper told.
+  /// The exit status that the keeper reported.
   var status: ExitStatus?
-  /// True when it has ended, all that descended from it too, and its keeper is reaped.
+  /// True when the process and all its descendants have ended and the keeper has been reaped.
   var isFinished = false
   var output = OutputTail()
-  /// What it said on standard error.
   var errors = OutputTail()
-  /// What came through the document pipe; nil when it was longer than allowed.
+  /// The bytes received through the document pipe; nil when they exceeded the limit.
   var document: [UInt8]? = []
-  /// The part of the keeper's report that has no line end yet.
+  /// The last, still incomplete line of the keeper's report.
   private var report: [UInt8] = []
 
-  /// Takes in a part of the keeper's report.
+  /// Parses a part of the keeper's report.
   mutating func note(_ bytes: [UInt8]) {
     var lines = (report + bytes).split(separator: 10, omittingEmptySubsequences: false)
     report = Array(lines.removeLast())
@@ -316,7 +315,7 @@ struct KeptState: Sendable {
   }
 }
 
-/// The last bytes of what a process said.
+/// The last bytes of a process's output.
 struct OutputTail: Sendable {
   private var bytes: [UInt8] = []
   private var isCut = false
@@ -329,11 +328,11 @@ struct OutputTail: Sendable {
     isCut = true
   }
 
-  /// Everything kept, secrets included: only for finding something in it.
+  /// All kept output, secrets included: use it only to search.
   var raw: String { String(decoding: bytes, as: UTF8.self) }
 
-  /// The last whole lines, without secrets. A cut may go through a secret, so what stands before
-  /// the first line end is dropped, or, where there is none, as much as the longest secret.
+  /// The last whole lines, without secrets. The cut may split a secret, so everything before the first line
+  /// end is dropped, or without a line end, the length of the longest secret.
   func text(without secrets: Secrets) -> String {
     var kept = bytes[...]
     if isCut {
@@ -346,7 +345,7 @@ struct OutputTail: Sendable {
   }
 }
 
-/// A pipe from a kept process or its keeper, and where what comes through it goes.
+/// A pipe from a process or its keeper, and the destination of its data.
 private struct Source: Sendable {
   let descriptor: Descriptor
   var isText = false
@@ -360,20 +359,20 @@ private struct Source: Sendable {
   }
 }
 
-/// Reads what a kept process and its keeper say (the keeper first), on a thread of its own, so that the
-/// process never waits for us; and reaps the keeper.
+/// Reads the output of a process and its keeper (the keeper first) on a separate thread, so that the process
+/// never blocks on it; then reaps the keeper.
 private func pump(_ sources: [Source], of keeper: Int32, into state: Guarded<KeptState>) {
   var open = sources
   while open.first?.descriptor === sources[0].descriptor {
     let ready = TCPSocket.ready(open.map(\.descriptor), milliseconds: -1)
-    // A worker may write a line for each request. Its pipe holds a megabyte, so reading it a hundred
-    // times a second is enough, and takes little of the CPU that is being measured.
+    // A worker may write a line for each request. Its pipe holds a megabyte, so reading a hundred times a
+    // second is enough, and uses little of the CPU that is being measured.
     if ready.contains(where: { open[$0].isText }) { usleep(10_000) }
     for place in ready.reversed() {
       if case .end = open[place].take(into: state) { open.remove(at: place) }
     }
   }
-  // The keeper has ended, and so has all below it: what was said lies in the pipes.
+  // The keeper and all its descendants have ended, so the remaining output is in the pipes.
   for source in open { while case .bytes = source.take(into: state) {} }
   var ignored: Int32 = 0
   while waitpid(keeper, &ignored, 0) < 0 && errno == EINTR {}

@@ -2,52 +2,50 @@ import CLinux
 import Foundation
 import Glibc
 
-/// An open descriptor, closed with its last owner and when a program is executed.
+/// An owned file descriptor, closed with its last owner and on exec.
 final class Descriptor: Sendable {
   let raw: Int32
 
-  /// Takes over an open descriptor.
   init(_ raw: Int32) { self.raw = raw }
 
   deinit { close(raw) }
 
-  /// Takes over what a call of the system has opened, if it has.
+  /// Takes ownership of the result of a system call, or throws when the call failed.
   private convenience init(_ raw: Int32, or failure: String) throws(LabError) {
     guard raw >= 0 else { throw .system(failure, errno: errno) }
     self.init(raw)
   }
 
-  /// A nameless file in memory that holds these bytes, to be read from its start.
+  /// An anonymous file in memory with these bytes, positioned at its start.
   static func memory(_ name: String, holding bytes: [UInt8]) throws(LabError) -> Descriptor {
-    try Descriptor(clinux_memory_file(name, bytes, bytes.count), or: "No memory file could be made")
+    try Descriptor(clinux_memory_file(name, bytes, bytes.count), or: "No memory file could be created")
   }
 
-  /// A nameless file in memory of so many zero bytes. Its length is sealed: who maps memory that another process can
-  /// shorten is ended by a read of it (SIGBUS).
+  /// An anonymous file in memory with `byteCount` zero bytes. Its length is sealed: if another process could
+  /// shorten it, a read of the mapped memory would raise SIGBUS.
   static func memory(_ name: String, byteCount: Int) throws(LabError) -> Descriptor {
     try Descriptor(
-      clinux_fixed_memory(name, byteCount), or: "No memory file of \(byteCount) bytes could be made")
+      clinux_fixed_memory(name, byteCount), or: "No memory file of \(byteCount) bytes could be created")
   }
 
-  /// A pipe of a megabyte, if the system lets us; our own reading end does not block.
+  /// A pipe of a megabyte, if the system allows; the reading end is non-blocking.
   static func pipe() throws(LabError) -> (reading: Descriptor, writing: Descriptor) {
     var ends: [Int32] = [-1, -1]
-    guard clinux_pipe(&ends) == 0 else { throw .system("No pipe could be made", errno: errno) }
+    guard clinux_pipe(&ends) == 0 else { throw .system("No pipe could be created", errno: errno) }
     _ = fcntl(ends[0], F_SETFL, O_NONBLOCK)
     return (Descriptor(ends[0]), Descriptor(ends[1]))
   }
 
-  /// Two connected sockets.
   static func socketPair() throws(LabError) -> (Descriptor, Descriptor) {
     var ends: [Int32] = [-1, -1]
     let type = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
     guard socketpair(AF_UNIX, type, 0, &ends) == 0 else {
-      throw .system("No pair of sockets could be made", errno: errno)
+      throw .system("No pair of sockets could be created", errno: errno)
     }
     return (Descriptor(ends[0]), Descriptor(ends[1]))
   }
 
-  /// A file, to be read.
+  /// Opens a file for reading.
   static func file(_ path: String) throws(LabError) -> Descriptor {
     try Descriptor(open(path, O_RDONLY | O_CLOEXEC), or: "\(path) cannot be opened")
   }
@@ -58,7 +56,7 @@ final class Descriptor: Sendable {
     case end
   }
 
-  /// Reads what is there, up to 64 KiB.
+  /// Reads the available bytes, up to 64 KiB.
   func read() -> Reading {
     while true {
       var count = 0
@@ -73,7 +71,7 @@ final class Descriptor: Sendable {
     }
   }
 
-  /// Sends into a socket; false when nobody is there any more. Raises no SIGPIPE.
+  /// Sends bytes to a socket; false when the peer is gone. Raises no SIGPIPE.
   @discardableResult
   func send(_ bytes: [UInt8], until deadline: Deadline = .after(.seconds(5))) -> Bool {
     var sent = 0
@@ -103,7 +101,7 @@ final class Descriptor: Sendable {
   }
 }
 
-/// A file's text. Foundation takes only the first piece of a file that says it is empty, as those of /proc do.
+/// A file's text. Foundation stops early for files that report size 0, as those of /proc do.
 func fileText(_ path: String) -> String? {
   guard let file = try? Descriptor.file(path) else { return nil }
   var bytes: [UInt8] = []
@@ -111,12 +109,12 @@ func fileText(_ path: String) -> String? {
   return String(decoding: bytes, as: UTF8.self)
 }
 
-/// A socket address as the system has it.
+/// A socket address in the system's representation.
 typealias SocketAddress = (family: Int32, bytes: [UInt8])
 
-/// TCP sockets that do not block, and send at once what they are given.
+/// Non-blocking TCP sockets that send without delay.
 enum TCPSocket {
-  /// Why a connection did not come about.
+  /// The reason why a connection failed.
   struct Failure: Error {
     let why: String
     var errno: Int32 = 0
@@ -124,8 +122,8 @@ enum TCPSocket {
 
   private static func failure(_ number: Int32) -> Failure {
     switch number {
-    case ECONNREFUSED: Failure(why: "the connection is refused, nothing listens there", errno: number)
-    case ETIMEDOUT: Failure(why: "no connection within the time given", errno: number)
+    case ECONNREFUSED: Failure(why: "the connection is refused, nothing is listening there", errno: number)
+    case ETIMEDOUT: Failure(why: "the connection timed out", errno: number)
     default: Failure(why: systemErrorText(number), errno: number)
     }
   }
@@ -135,7 +133,7 @@ enum TCPSocket {
     return Descriptor(socket(family, type, 0))
   }
 
-  /// A connection to an address.
+  /// Connects to an address.
   static func connected(to address: SocketAddress, until deadline: Deadline) throws(Failure) -> Descriptor {
     let socket = opened(address.family)
     let outcome = address.bytes.withUnsafeBytes {
@@ -152,7 +150,7 @@ enum TCPSocket {
     return withoutDelay(socket)
   }
 
-  /// A connection to a port of 127.0.0.1.
+  /// Connects to a port of 127.0.0.1.
   static func connected(to port: UInt16) throws(LabError) -> Descriptor {
     do {
       return try connected(to: loopback(port), until: .after(.seconds(20)))
@@ -161,7 +159,7 @@ enum TCPSocket {
     }
   }
 
-  /// A socket that listens on a free port of 127.0.0.1.
+  /// Listens on a free port of 127.0.0.1.
   static func listening(backlog: Int32 = 16) throws(LabError) -> (Descriptor, port: UInt16) {
     let socket = opened(AF_INET)
     var address = sockaddr_in()
@@ -177,7 +175,7 @@ enum TCPSocket {
     return (socket, UInt16(bigEndian: address.sin_port))
   }
 
-  /// A connection that waits at a listening socket.
+  /// Accepts a pending connection.
   static func accepted(by listener: Descriptor) -> Descriptor? {
     let raw = accept(listener.raw, nil, nil)
     guard raw >= 0 else { return nil }
@@ -186,7 +184,7 @@ enum TCPSocket {
     return withoutDelay(Descriptor(raw))
   }
 
-  /// The places of those sockets that can be read; empty at the timeout.
+  /// The indices of the readable sockets; empty on timeout.
   static func ready(_ sockets: [Descriptor], milliseconds: Int32) -> [Int] {
     var watched = sockets.map { pollfd(fd: $0.raw, events: Int16(POLLIN), revents: 0) }
     guard poll(&watched, nfds_t(watched.count), milliseconds) > 0 else { return [] }
@@ -199,7 +197,7 @@ enum TCPSocket {
     return socket
   }
 
-  /// A port of 127.0.0.1.
+  /// The address of a port of 127.0.0.1.
   static func loopback(_ port: UInt16) -> SocketAddress {
     var address = sockaddr_in()
     address.sin_family = sa_family_t(AF_INET)

@@ -2,23 +2,23 @@ import CLinux
 import Engine
 import Foundation
 
-/// One thing that was looked at to see whether this machine is fit to measure on.
+/// The result of one check of whether this machine is fit for measuring.
 package struct DoctorFinding: Codable, Sendable, Equatable {
   package enum State: String, Codable, Sendable {
-    /// As it should be.
+    /// The check passed.
     case ok
-    /// Figures may suffer.
+    /// Figures may be affected.
     case warn
-    /// Something needed is not there.
+    /// Something required is missing.
     case missing
   }
 
   package var name: String
   package var state: State
   package var detail: String
-  /// What to do about it; nil when there is nothing to do.
+  /// How to fix it; nil when nothing needs fixing.
   package var remedy: String?
-  /// What it does to the machine's grade; nil when it does nothing to it.
+  /// The machine's grade that this finding causes; nil when it does not affect the grade.
   var grade: MachineFitness.Grade?
 
   enum CodingKeys: String, CodingKey { case name, state, detail, remedy }
@@ -34,7 +34,7 @@ package struct DoctorFinding: Codable, Sendable, Equatable {
     self.grade = grade ?? (state == .missing ? .unfit : nil)
   }
 
-  /// As it should be, or a warning with its remedy and grade.
+  /// Creates a finding that passed, or a warning with its remedy and grade.
   fileprivate init(
     _ name: String, _ detail: String, isRight: Bool, remedy: String, grade: MachineFitness.Grade
   ) {
@@ -42,9 +42,9 @@ package struct DoctorFinding: Codable, Sendable, Equatable {
   }
 }
 
-/// Looks whether this machine is fit: what is missing, and what would spoil figures.
+/// Checks whether this machine is fit: missing requirements, and conditions that would spoil figures.
 package enum Doctor {
-  /// Looks at everything; takes about two seconds.
+  /// Runs all checks; takes about two seconds.
   package static func examine(
     optimisedBuild: Bool
   ) -> (findings: [DoctorFinding], fitness: MachineFitness) {
@@ -54,7 +54,7 @@ package enum Doctor {
     return (all, judge(all, jitter))
   }
 
-  /// Looks at the machine alone, before a run; takes about a fifth of a second.
+  /// Checks only the machine, before a run; takes about a fifth of a second.
   package static func fitness(_ facts: MachineFacts) -> MachineFitness {
     let (findings, jitter) = machine(facts, sleeps: 50, jitterMilliseconds: 50)
     return judge(findings, jitter)
@@ -70,7 +70,7 @@ package enum Doctor {
     return (findings(facts, steal: steal) + [timer, self.jitter(jitter), descriptors()], jitter)
   }
 
-  /// The grade that findings give, and why it is not better.
+  /// The grade that follows from the findings, and why it is not better.
   static func judge(
     _ findings: [DoctorFinding], _ jitter: [MachineFitness.CoreJitter]
   ) -> MachineFitness {
@@ -94,7 +94,7 @@ package enum Doctor {
     let wanted =
       [
         (
-          "nats-server", broker, chosen.map { "'\($0.path)' of \($0.by) is no program" } ?? "not in PATH",
+          "nats-server", broker, chosen.map { "'\($0.path)' of \($0.by) is not a program" } ?? "not in PATH",
           chosen.map { "Correct \($0.by), or unset it." } ?? "apt-get install nats-server, or scripts/setup"
         )
       ] + helpers + [
@@ -108,14 +108,14 @@ package enum Doctor {
     }
   }
 
-  /// What follows from facts, and from the share of CPU time that was stolen.
+  /// Findings from the machine's facts and from the share of CPU time that was stolen.
   static func findings(_ facts: MachineFacts, steal: Double?) -> [DoctorFinding] {
     let cores = facts.cores ?? 1
     let usable = "\(cores) usable" + (facts.cpuModel.map { ", \($0)" } ?? "")
     let limited = facts.cgroupCores.flatMap { $0 < Double(cores) ? $0 : nil }.map {
       DoctorFinding(
         "cores", .warn, "\(usable), limited to \($0) by the control group",
-        remedy: "Raise or lift the CPU limit: it stops the load in bursts.", grade: .limited)
+        remedy: "Raise or lift the CPU limit: it throttles the load in bursts.", grade: .limited)
     }
     var resolution = timespec()
     clock_getres(CLOCK_MONOTONIC, &resolution)
@@ -128,18 +128,18 @@ package enum Doctor {
       limited
         ?? DoctorFinding(
           "cores", cores < 4 ? "\(usable): generator, broker and workers share them" : usable,
-          isRight: cores >= 4, remedy: "Use 4 cores or more for figures of NATS throughput.", grade: .limited),
+          isRight: cores >= 4, remedy: "Use 4 cores or more for NATS throughput figures.", grade: .limited),
       DoctorFinding(
         "clock source", isCheap ? clock : "\(clock): reading it is a system call", isRight: isCheap,
         remedy: "Choose tsc in /sys/devices/system/clocksource, if the machine has it.", grade: .limited),
       DoctorFinding(
-        "governor", facts.governor ?? "none to see" + (facts.hypervisor.map { ", under \($0)" } ?? ""),
+        "governor", facts.governor ?? "not visible" + (facts.hypervisor.map { ", under \($0)" } ?? ""),
         isRight: [nil, "performance"].contains(facts.governor),
         remedy: "cpupower frequency-set -g performance", grade: .limited),
       DoctorFinding(
         "load", facts.loadAverage.map { "\($0) over the last minute" } ?? "unknown",
         isRight: facts.loadAverage ?? 0 <= 0.3 * Double(cores),
-        remedy: "Wait for, or end, what else runs here.", grade: .disturbed),
+        remedy: "Stop other processes, or wait for them to end.", grade: .disturbed),
       DoctorFinding(
         "steal", steal.map { String(format: "%.1f %% of CPU time", $0 * 100) } ?? "unknown",
         isRight: steal ?? 0 <= 0.05,
@@ -147,7 +147,7 @@ package enum Doctor {
     ]
   }
 
-  /// How late sleeps of a millisecond end.
+  /// Measures how late sleeps of a millisecond end.
   private static func timer(sleeps: Int) -> DoctorFinding {
     let overshoots = (0..<sleeps).map { _ in
       let wanted = kernel_now_ns() + 1_000_000
@@ -161,10 +161,10 @@ package enum Doctor {
       "timer",
       String(format: "sleeps end %.0f us late at p50, %.0f us at p99; slack ", p50, p99) + "\(slack) ns",
       isRight: p99 <= 1000,
-      remedy: "Wait for what else runs here; uneven arrivals show as send lag.", grade: .disturbed)
+      remedy: "Wait for other processes to end; uneven arrivals appear as send lag.", grade: .disturbed)
   }
 
-  /// The limit of open descriptors.
+  /// Checks the limit on open descriptors.
   private static func descriptors() -> DoctorFinding {
     let line = fileText("/proc/self/limits")?.split(separator: "\n").first { $0.hasPrefix("Max open files") }
     let soft = line?.dropFirst("Max open files".count).split(separator: " ").first
@@ -174,12 +174,12 @@ package enum Doctor {
       grade: .limited)
   }
 
-  /// What the operating system takes from each core in turn while a thread does nothing but read the clock for
-  /// so long. On big machines the first cores stand for all.
+  /// Measures the time that the operating system takes from each core in turn, while a thread only reads the
+  /// clock for `milliseconds`. On big machines only the first cores are measured.
   static func measureJitter(cores: Int, milliseconds: Int64) -> [MachineFitness.CoreJitter] {
     (0..<min(max(cores, 0), 8)).compactMap { core in
       var seen = ClinuxJitter()
-      // A gap of over 10 us between two reads is an interruption.
+      // A gap of more than 10 us between two reads counts as an interruption.
       guard clinux_jitter(Int32(core), UInt64(milliseconds) * 1_000_000, 10_000, &seen) == 0, seen.seen_ns > 0
       else { return nil }
       let seconds = Double(seen.seen_ns) / 1e9
@@ -190,18 +190,18 @@ package enum Doctor {
     }
   }
 
-  /// The finding; it names the worst core.
+  /// The finding about jitter; it names the worst core.
   static func jitter(_ jitter: [MachineFitness.CoreJitter]) -> DoctorFinding {
     guard let worst = jitter.max(by: { $0.lostShare < $1.lostShare }) else {
       return .init("OS jitter", .ok, "could not be measured")
     }
     let share = (worst.lostShare * 1000).rounded() / 10
     let detail =
-      "core \(worst.core) loses \(share) % to \(Int(worst.interruptionsPerSecond.rounded())) interruptions of over "
-      + "10 us a second, the longest \(Int(worst.longestMicroseconds.rounded())) us"
-    // More than 2 % is a disturbance: it is in every latency that is measured here.
+      "core \(worst.core) loses \(share) % to \(Int(worst.interruptionsPerSecond.rounded())) interruptions a "
+      + "second of over 10 us, the longest \(Int(worst.longestMicroseconds.rounded())) us"
+    // More than 2 % is a disturbance, since it is part of every latency measured here.
     return DoctorFinding(
       "OS jitter", detail, isRight: worst.lostShare <= 0.02,
-      remedy: "Wait for, or end, what else runs here; keep interrupts off the cores.", grade: .disturbed)
+      remedy: "Stop other processes, or wait for them; keep interrupts off the cores.", grade: .disturbed)
   }
 }

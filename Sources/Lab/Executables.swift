@@ -1,20 +1,19 @@
 import Foundation
 
-/// Where programs and products of this package are found.
+/// Locates programs and products of this package.
 package enum Executables {
-  /// Folder of the running program, where this package's other products are too.
+  /// The folder of the running program, which also holds this package's other products.
   package static var ownFolder: String { (ownPath as NSString).deletingLastPathComponent }
 
-  /// The running program. When its file was replaced since (by a new build), a path of /proc that
-  /// still leads to it.
+  /// The running program. If its file was replaced (by a new build), a path in /proc that still leads to it.
   package static var ownPath: String {
     let path = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
     guard let path, isExecutable(path) else { return "/proc/\(getpid())/exe" }
     return path
   }
 
-  /// The path of a program: as it is when it has a slash, else beside the running program, else
-  /// in PATH, else where Debian keeps servers.
+  /// The path of a program: unchanged when it contains a slash, else beside the running program, else in
+  /// PATH, else where Debian installs servers.
   package static func find(
     _ name: String, shown: String? = nil, remedy: String
   ) throws(LabError) -> String {
@@ -30,17 +29,17 @@ package enum Executables {
     throw .notExecutable(thing, remedy: remedy)
   }
 
-  /// The variable that names the nats-server to start.
+  /// The environment variable that names the nats-server to start.
   private static let brokerVariable = "NYLON_BENCH_NATS_SERVER"
 
-  /// The nats-server that somebody chose: a scenario by its path, else the environment; nil for the installed one.
+  /// The nats-server that was chosen, by the scenario's path or the environment; nil for the installed one.
   static func chosenBroker(_ path: String?) -> (path: String, by: String)? {
     if let path { return (path, "`broker:`") }
     let named = ProcessInfo.processInfo.environment[brokerVariable] ?? ""
     return named.isEmpty ? nil : (named, brokerVariable)
   }
 
-  /// The nats-server to start: that of a path, else of the environment, else the installed one.
+  /// The nats-server to start: from a path, else from the environment, else the installed one.
   package static func broker(_ path: String? = nil) throws(LabError) -> String {
     guard let chosen = chosenBroker(path) else {
       return try find(
@@ -54,10 +53,10 @@ package enum Executables {
 
   /// A program of this package.
   package static func own(_ name: String) throws(LabError) -> String {
-    try find(name, remedy: "It is built into the folder of nylon-bench: swift build.")
+    try find(name, remedy: "swift build puts it into the folder of nylon-bench.")
   }
 
-  /// The path of a shared library product of this package, nil when it is not built.
+  /// The path of a shared library product of this package; nil when it is not built.
   package static func library(_ product: String) -> String? {
     let path = "\(ownFolder)/lib\(product).so"
     return FileManager.default.fileExists(atPath: path) ? path : nil

@@ -4,19 +4,18 @@ import NATS
 import Scenario
 import Synchronization
 
-/// A network link between two parts on this machine: a relay in front of brokers, which holds every
-/// byte back.
+/// A network link between two parts on this machine: a relay in front of brokers that delays every byte.
 package final class Link: ProcessHolder {
   package let spec: LinkSpec
-  /// URLs that lead to the brokers through the link, in their order. May hold secrets: never print.
+  /// URLs that lead to the brokers through the link, in their order. May hold secrets: never print them.
   package let urls: [String]
-  /// What probes through it took, before any load.
+  /// The measured accuracy of the link, from probes before any load.
   package let accuracy: LinkMeasurement
   private let relay: Relay
   package var process: ChildProcess { relay.process }
 
-  /// Starts a relay in front of brokers, with a port for each of their URLs; its accuracy is measured at
-  /// once, which takes a second and a round trip. The seed is that of the jitter.
+  /// Starts a relay in front of brokers, with a port for each of their URLs. It measures the link's accuracy
+  /// at once, which takes a second and a round trip. The seed is for the jitter.
   package init(
     _ spec: LinkSpec, to servers: [String], seed: UInt64 = 1, probes: Int = 1000
   ) throws(LabError) {
@@ -50,7 +49,7 @@ package final class Link: ProcessHolder {
     throw .brokerUnreachable(address: broker.address.shown, why: why)
   }
 
-  /// A broker's URL with a loopback port in place of its host; scheme and credentials stay.
+  /// A broker's URL with its host replaced by a loopback port; scheme and credentials are kept.
   private static func redirected(_ url: String, _ address: BrokerAddress, to port: UInt16) -> String {
     let text = url.trimmingCharacters(in: .whitespaces)
     let rest = text.range(of: "://").map { text[$0.upperBound...] } ?? text[...]
@@ -58,20 +57,20 @@ package final class Link: ProcessHolder {
     return "\(address.usesTLS ? "tls" : "nats")://\(credentials)127.0.0.1:\(port)"
   }
 
-  /// Resets all connections through it, both ways.
+  /// Resets all connections through the link, in both directions.
   package func reset() { relay.reset() }
 
-  /// Swallows all bytes both ways, or no longer: see ``Relay/silence(_:)``.
+  /// Starts or stops dropping all bytes in both directions: see ``Relay/silence(_:)``.
   package func silence(_ on: Bool) { relay.silence(on) }
 
-  /// CPU time that the relay has used, ns; nil when it is gone.
+  /// CPU time used by the relay, ns; nil when the relay has ended.
   package var cpuNanoseconds: UInt64? { ProcessClock.cpuNanoseconds(pid: process.pid) }
 }
 
-/// A probe: three moments of the monotonic clock, ns.
+/// A probe: three times of the monotonic clock, ns.
 private struct Probe: BitwiseCopyable {
   var sent: UInt64 = 0
-  /// When the echo end had it, and when it sent it back.
+  /// When the echo end received it, and when it sent it back.
   var arrived: UInt64 = 0
   var returned: UInt64 = 0
 
@@ -80,12 +79,12 @@ private struct Probe: BitwiseCopyable {
   func send(to socket: Descriptor) { socket.send(withUnsafeBytes(of: self) { Array($0) }) }
 }
 
-/// Gathers bytes of a socket to whole probes.
+/// Assembles whole probes from a socket's bytes.
 private struct ProbeReader {
   let socket: Descriptor
   var pending: [UInt8] = []
 
-  /// What has come; nil when the other side has closed.
+  /// Reads the probes received so far; nil when the peer has closed.
   mutating func read() -> [Probe]? {
     switch socket.read() {
     case .end: return nil
@@ -102,7 +101,7 @@ private struct ProbeReader {
   }
 }
 
-/// A loopback port that sends every probe back with the times at which it had it, on a thread of its own.
+/// A loopback port that echoes every probe with the times at which it arrived and left, on a separate thread.
 private final class EchoEnd: Sendable {
   let port: UInt16
   private let listener: Descriptor
@@ -113,7 +112,7 @@ private final class EchoEnd: Sendable {
     startThread("link-echo") { [self] in serve() }
   }
 
-  /// Closes it, within a tenth of a second.
+  /// Closes the port within a tenth of a second.
   func stop() { isStopped.store(true, ordering: .relaxed) }
 
   private func serve() {
@@ -138,14 +137,14 @@ private final class EchoEnd: Sendable {
 }
 
 extension Link {
-  /// The times of probes on one way.
+  /// The times of probes over one path.
   private struct Times: Sendable {
     var oneWay = LatencyHistogram()
     var roundTrip = LatencyHistogram()
   }
 
-  /// Sends so many probes through the relay and, in turn, straight to the same echo end, one a millisecond on
-  /// each way.
+  /// Sends probes through the relay and directly to the same echo end, alternating, one per millisecond on
+  /// each path.
   private static func measure(
     _ spec: LinkSpec, _ echo: EchoEnd, relayPort: UInt16, probes: Int
   ) throws(LabError) -> LinkMeasurement {
@@ -164,7 +163,7 @@ extension Link {
         usleep(500)
       }
     }
-    // The thread looks at its end ten times a second.
+    // The thread checks its deadline ten times a second.
     let found = times.wait(until: most.advanced(by: .seconds(1))) { $0 } ?? [Times(), Times()]
     let (direct, relayed) = (found[0], found[1])
     guard found.allSatisfy({ $0.roundTrip.count == probes }) else {
@@ -181,7 +180,7 @@ extension Link {
       directOneWay: DelayFigures(direct.oneWay), directRoundTrip: DelayFigures(direct.roundTrip))
   }
 
-  /// What came back, as far as it did.
+  /// Collects the probes that came back.
   private static func collect(_ sockets: [Descriptor], probes: Int, until deadline: Deadline) -> [Times] {
     var readers = sockets.map { ProbeReader(socket: $0) }
     var times = [Times(), Times()]
@@ -200,37 +199,36 @@ extension Link {
   }
 }
 
-/// What a network link was asked to add, and what it did add when small probes crossed it, before
-/// any load.
+/// The delay that a network link should add, and the delay that small probes measured before any load.
 package struct LinkMeasurement: Codable, Sendable, Equatable {
-  /// Between which parts: `generator-broker` or `broker-workers`.
+  /// The two parts: `generator-broker` or `broker-workers`.
   package var between: String
-  /// What makes the delay: `relay`.
+  /// The means of the delay: `relay`.
   package var method: String
-  /// The delay that was asked for, each way, µs.
+  /// The requested delay each way, µs.
   package var delayMicroseconds: Double
-  /// Half the width of what the delay varies by, µs.
+  /// Half the width of the delay's variation, µs.
   package var jitterMicroseconds: Double
-  /// The bandwidth that was asked for, each way, Mbit/s; nil when it has no limit.
+  /// The requested bandwidth each way, Mbit/s; nil when unlimited.
   package var bandwidthMegabitPerSecond: Double?
   /// Bytes of a probe.
   package var probeBytes: Int
-  /// Probes one way through the link, both ways together.
+  /// Delays one way through the link, over both directions.
   package var oneWay: DelayFigures
-  /// Probes there and back through the link.
+  /// Delays there and back through the link.
   package var roundTrip: DelayFigures
-  /// The same to the same echo without the link: what the machine itself takes one way.
+  /// Delays one way to the same echo end without the link: the machine's own share.
   package var directOneWay: DelayFigures
-  /// The same there and back without the link.
+  /// Delays there and back without the link.
   package var directRoundTrip: DelayFigures
 
-  /// What a probe must take one way at least, without jitter: the delay, and the time on the wire, µs.
+  /// The least time that a probe must take one way without jitter: the delay and the transmission time, µs.
   package var askedOneWayMicroseconds: Double {
     delayMicroseconds + (bandwidthMegabitPerSecond.map { Double(probeBytes) * 8 / $0 } ?? 0)
   }
 }
 
-/// A few figures of delays; nil where there were too few.
+/// Statistics of delays; nil where there were too few.
 package struct DelayFigures: Codable, Sendable, Equatable {
   /// Probes that arrived.
   package var count: UInt64
@@ -238,7 +236,7 @@ package struct DelayFigures: Codable, Sendable, Equatable {
   package var leastMicroseconds: Double?
   /// The median delay.
   package var p50Microseconds: Double?
-  /// The delay at percentile 99; nil with under 10 beyond it.
+  /// The delay at percentile 99; nil with fewer than 10 probes beyond it.
   package var p99Microseconds: Double?
 
   package init(_ histogram: LatencyHistogram) {
@@ -250,10 +248,10 @@ package struct DelayFigures: Codable, Sendable, Equatable {
   }
 }
 
-/// A running `nylon-link`: loopback ports that lead elsewhere, and faults of the way there.
+/// A running `nylon-link`: loopback ports that forward to other places, with injected faults.
 final class Relay: ProcessHolder {
   let process: ChildProcess
-  /// The ports that lead to the places, in their order.
+  /// The ports that forward to the places, in their order.
   let ports: [UInt16]
 
   /// Starts a relay with a port for each place (`host:port`).
@@ -266,10 +264,10 @@ final class Relay: ProcessHolder {
       ["nylon-link forwards "], count: places.count, by: "nylon-link", until: .after(.seconds(10)))
   }
 
-  /// Resets all connections, both ways.
+  /// Resets all connections in both directions.
   func reset() { process.tell("reset") }
 
-  /// Swallows all bytes both ways, or no longer. Connections that lost bytes are reset when it ends: their streams have
-  /// a hole.
+  /// Starts or stops dropping all bytes in both directions. Connections that lost bytes are reset at the end,
+  /// since their streams have a gap.
   func silence(_ on: Bool) { process.tell(on ? "silence on" : "silence off") }
 }

@@ -1,36 +1,36 @@
 import Foundation
 
-/// How a load process ended, and what it brought.
+/// How a load process ended, and its result.
 package struct LoadOutcome: Sendable, Equatable {
   /// The result document; nil when there is none, or it was too long.
   package var document: [UInt8]?
   package var status: ExitStatus
-  /// What it said last, without secrets.
+  /// The last lines of its output, without secrets.
   package var lastWords: String
-  /// True when it ran into its deadline and was ended for that.
+  /// True when it exceeded its deadline and was ended for that.
   package var ranOver: Bool
 }
 
-/// A process that loads: it gets its order on standard input and brings its result as one document.
+/// A process that generates load: it reads its order from standard input and returns one document.
 ///
-/// It writes the document to descriptor 3 (`documentDescriptor`), and has the shared memory, when
-/// there is some, as descriptor 4 (`sharedMemoryDescriptor`); both numbers also stand in its
-/// environment. A plugin that crashes takes only this process down.
+/// It writes the document to descriptor 3 (`documentDescriptor`), and has the shared memory, if any, as
+/// descriptor 4 (`sharedMemoryDescriptor`); its environment also holds both numbers. A plugin that crashes
+/// ends only this process.
 package enum LoadProcess {
   static let documentDescriptor: Int32 = 3
   static let sharedMemoryDescriptor: Int32 = 4
   static let ledgerDescriptor: Int32 = 5
-  /// The environment variable that holds the first number.
+  /// The environment variable with the document's descriptor.
   package static let documentVariable = "NYLON_BENCH_DOCUMENT_FD"
-  /// The one that holds the second number; not set without shared memory.
+  /// The environment variable with the shared memory's descriptor; not set without shared memory.
   package static let sharedMemoryVariable = "NYLON_BENCH_SHARED_FD"
 
-  /// The one that holds the number of the ledger's descriptor; not set without one.
+  /// The environment variable with the ledger's descriptor; not set without a ledger.
   package static let ledgerVariable = "NYLON_BENCH_LEDGER_FD"
 
-  /// Starts a load process: the running program itself unless another is named. The order may hold secrets,
-  /// the arguments may not; `sharedMemory` is the descriptor of the recording, which it inherits, and `ledger` that of
-  /// the memory for notes of its requests, which needs a recording.
+  /// Starts a load process: the running program itself unless another one is named. The order may hold
+  /// secrets, the arguments may not. `sharedMemory` is the inherited descriptor of the recording, and
+  /// `ledger` that of the memory for notes about requests, which needs a recording.
   package static func start(
     order: [UInt8], arguments: [String] = ["__measure"], program: String? = nil,
     sharedMemory: Int32? = nil, ledger: Int32? = nil, environment: [String: String] = [:],
@@ -48,10 +48,10 @@ package enum LoadProcess {
 }
 
 extension ChildProcess {
-  /// Waits for a load process's end, and calls `onPoll` meanwhile, which draws progress, say; false asks the
-  /// process to end (Ctrl-C). It is also ended at the limit.
+  /// Waits for a load process to end. Meanwhile calls `onPoll`, for example to draw progress; false asks the
+  /// process to end (Ctrl-C). The process is also ended at the limit.
   ///
-  /// - Parameter wake: the latest time of the next `onPoll`, beside `interval`; nil for no such time.
+  /// - Parameter wake: The latest time of the next `onPoll`, in addition to `interval`; nil for no such time.
   package func wait(
     limit: Duration, every interval: Duration = .milliseconds(250), wake: () -> Deadline? = { nil },
     onPoll: () -> Bool = { true }
@@ -70,9 +70,9 @@ extension ChildProcess {
   }
 }
 
-/// Nameless memory that processes share by handing on a descriptor; gone with its last holder.
+/// Anonymous memory that processes share by passing a descriptor; freed with its last holder.
 package enum SharedMemory {
-  /// So many zero bytes, never more or fewer; the descriptor is the caller's to close, and closed on exec.
+  /// Creates `byteCount` zero bytes of fixed size. The caller owns the descriptor, which is closed on exec.
   package static func create(byteCount: Int) throws(LabError) -> Int32 {
     let file = try Descriptor.memory("nylon-bench-results", byteCount: byteCount)
     return fcntl(file.raw, F_DUPFD_CLOEXEC, 0)

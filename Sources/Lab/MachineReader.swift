@@ -3,10 +3,11 @@ import Engine
 import Foundation
 
 extension MachineFacts {
-  /// Reads what machine this is; what cannot be read stays nil. To the versions of what the caller links,
-  /// that of `nats-server` is added when there is one, with its path when it was chosen and is not the installed one.
+  /// Reads the machine's facts; those that cannot be read are nil. Adds the version of `nats-server`, if
+  /// there is one, to the caller's library versions, with its path when it was chosen instead of the
+  /// installed one.
   ///
-  /// - Parameter broker: the path of the scenario's nats-server.
+  /// - Parameter broker: The path of the scenario's nats-server.
   package static func read(
     optimisedBuild: Bool, versions: [String: String] = [:], broker: String? = nil
   ) -> MachineFacts {
@@ -21,8 +22,8 @@ extension MachineFacts {
 }
 
 extension Broker {
-  /// Version of the nats-server that would be started; nil when there is none, or it does not say. One that was
-  /// chosen has its path behind it.
+  /// The version of the nats-server that would be started; nil when there is none, or it does not report one.
+  /// A chosen one is followed by its path.
   static func version(of path: String? = nil) -> String? {
     guard let program = try? Executables.broker(path) else { return nil }
     let said = said(by: program)
@@ -33,12 +34,12 @@ extension Broker {
     guard let child = try? ChildProcess.start(Launch(program, ["--version"])),
       child.wait(timeout: .seconds(5)) == .exited(0)
     else { return nil }
-    // It says: nats-server: v2.9.10
+    // The output is: nats-server: v2.9.10
     return child.outputText.components(separatedBy: ": v").last?.trimmed
   }
 }
 
-/// Reads facts of the machine from the files of the kernel, below a root that tests can choose.
+/// Reads the machine's facts from the kernel's files, below a root that tests can choose.
 struct MachineReader {
   let root: String
 
@@ -61,7 +62,7 @@ struct MachineReader {
     return facts
   }
 
-  /// From a list such as `0,4` or `0-1`.
+  /// The count from a list such as `0,4` or `0-1`.
   private func threadsPerCore() -> Int? {
     guard let list = line("/sys/devices/system/cpu/cpu0/topology/thread_siblings_list") else { return nil }
     var count = 0
@@ -84,7 +85,7 @@ struct MachineReader {
     return flags.contains("hypervisor") ? line("/sys/class/dmi/id/sys_vendor") ?? "unknown" : nil
   }
 
-  /// The tightest CPU limit of our control group and those above it, in cores.
+  /// The tightest CPU limit of this process's control group and its ancestors, in cores.
   func cgroupCores() -> Double? {
     let groups = (text("/proc/self/cgroup") ?? "").split(separator: "\n").map {
       $0.split(separator: ":", maxSplits: 2, omittingEmptySubsequences: false)
@@ -92,7 +93,7 @@ struct MachineReader {
     return groups.filter { $0.count == 3 }.flatMap { group -> [Double] in
       let folders = upwards(group[2])
       if group[0] == "0" {
-        // `MAX PERIOD`, where MAX may be the word max.
+        // The format is `MAX PERIOD`, where MAX may be the word max.
         return ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"].flatMap { mount in
           folders.compactMap { folder in
             let words = line("\(mount)\(folder)/cpu.max")?.split(separator: " ") ?? []
@@ -109,13 +110,13 @@ struct MachineReader {
     }.min()
   }
 
-  /// `/a/b` -> `/a/b`, `/a`, and the empty path of the mount itself.
+  /// `/a/b` gives `/a/b`, `/a`, and the empty path of the mount itself.
   private func upwards(_ path: Substring) -> [String] {
     let parts = path.split(separator: "/")
     return (0...parts.count).reversed().map { parts.prefix($0).map { "/" + $0 }.joined() }
   }
 
-  /// How many cores a quota in each period is; nil where there is no quota.
+  /// The number of cores in a quota per period; nil without a quota.
   private func cores(_ quota: (some StringProtocol)?, a period: (some StringProtocol)?) -> Double? {
     guard let quota = quota.flatMap({ Double($0) }), let period = period.flatMap({ Double($0) }), quota > 0,
       period > 0
@@ -142,19 +143,19 @@ struct MachineReader {
 }
 
 extension StringProtocol {
-  /// Without white space at its ends.
+  /// The text without white space at its ends.
   var trimmed: String { trimmingCharacters(in: .whitespacesAndNewlines) }
 }
 
-/// What machine a run was made on. A fact that could not be read is nil.
+/// The machine of a run. A fact that could not be read is nil.
 package struct MachineFacts: Codable, Sendable, Equatable {
   /// The processor's name.
   package var cpuModel: String?
   /// Logical cores that this process may use.
   package var cores: Int?
-  /// 1 without SMT.
+  /// Threads per core; 1 without SMT.
   package var threadsPerCore: Int?
-  /// The kernel's policy for the clock rate, such as `performance`.
+  /// The kernel's CPU frequency governor, such as `performance`.
   package var governor: String?
   /// Kernel clock source, such as `tsc`.
   package var clockSource: String?
@@ -170,46 +171,46 @@ package struct MachineFacts: Codable, Sendable, Equatable {
   package var memoryBytes: UInt64?
   /// One-minute load average when the run began.
   package var loadAverage: Double?
-  /// Whether our own build is optimised.
+  /// Whether this build of nylon-bench is optimised.
   package var optimisedBuild: Bool = false
   /// Versions: `nylon-bench`, `swift`, `nats-server`, `libnats`, `jemalloc`, …
   package var versions: [String: String] = [:]
 
-  /// How fit it was when the run began; nil when nobody looked.
+  /// The machine's fitness when the run began; nil when not checked.
   package var fitness: MachineFitness?
 }
 
-/// How fit a machine is to measure on.
+/// The fitness of a machine for measuring.
 package struct MachineFitness: Codable, Sendable, Equatable {
-  /// From good to bad.
+  /// Grades from good to bad.
   package enum Grade: String, Codable, Sendable, Comparable, CaseIterable {
     /// Nothing was found that would spoil a figure.
     case fit = "A"
-    /// Its own nature limits what can be measured: few cores, a CPU limit, a saving governor.
+    /// Its own properties limit what can be measured: few cores, a CPU limit, a power-saving governor.
     case limited = "B"
-    /// Something else runs, or takes CPU time away, right now.
+    /// Something else is running or takes CPU time away right now.
     case disturbed = "C"
-    /// Figures from here are invalid, or cannot be had.
+    /// Figures from this machine are invalid or cannot be measured.
     case unfit = "D"
 
     package static func < (lhs: Self, rhs: Self) -> Bool { lhs.rawValue < rhs.rawValue }
   }
 
-  /// What the operating system took from a core that was not asked to do anything else.
+  /// The time that the operating system took from an otherwise idle core.
   package struct CoreJitter: Codable, Sendable, Equatable {
-    /// Place among the cores that the process may use, from 0.
+    /// The core's index among those that the process may use, from 0.
     package var core: Int
-    /// Interruptions of over 10 us, a second.
+    /// Interruptions of more than 10 us, per second.
     package var interruptionsPerSecond: Double
-    /// Share of the time that they took, 0-1.
+    /// Share of the time lost to interruptions, 0-1.
     package var lostShare: Double
-    /// The longest, microseconds.
+    /// The longest interruption, microseconds.
     package var longestMicroseconds: Double
   }
 
-  /// The grade, the worst that a reason gives.
+  /// The grade: the worst that any reason gives.
   package var grade: Grade
-  /// Why it is not better, a sentence each.
+  /// Why the grade is not better, one sentence each.
   package var reasons: [String]
   /// Each core's jitter; empty when it could not be measured.
   package var jitter: [CoreJitter]

@@ -1,11 +1,11 @@
 import CLinux
 import Foundation
 
-/// Catches signals such as those of Ctrl-C and Ctrl-\, so that the command can end in order instead of at once.
+/// Catches signals such as those of Ctrl-C and Ctrl-\, so that the command can end in order.
 ///
-/// One trap at a time. The signals have their handlers back when it is no longer used.
+/// There may be one trap at a time. When it is deinitialised, the signals get their old handlers back.
 package final class SignalTrap: Sendable {
-  /// The handler writes a byte for each signal, which nobody reads.
+  /// The handler writes a byte for each signal, which is never read: `isSprung` only checks for readability.
   private let ends: (reading: Descriptor, writing: Descriptor)
 
   /// Catches signals from now on.
@@ -15,12 +15,12 @@ package final class SignalTrap: Sendable {
     guard clinux_trap(ends.writing.raw, signals, signals.count) == 0 else {
       throw .system("Signals cannot be caught", errno: errno)
     }
-    // Not before: an object that has all it needs is taken down when its initialiser throws.
+    // Assigned last: once all properties are set, a throwing initialiser would run the deinitialiser.
     self.ends = ends
   }
 
   deinit { clinux_untrap() }
 
-  /// True once a signal has come.
+  /// True once a signal has arrived.
   package var isSprung: Bool { !TCPSocket.ready([ends.reading], milliseconds: 0).isEmpty }
 }

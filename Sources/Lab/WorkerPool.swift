@@ -2,24 +2,24 @@ import Foundation
 import NATS
 import Scenario
 
-/// A worker that ended although nobody asked it to.
+/// A worker that ended without being asked to.
 package struct WorkerDeath: Sendable, Equatable {
-  /// Which one, from 0.
+  /// The worker's index, from 0.
   package var index: Int
   package var status: ExitStatus
-  /// What it said last, without secrets.
+  /// The last lines of its output, without secrets.
   package var lastWords: String
 }
 
-/// The workers of a pool, started by us. They are numbered from 0; those that are added later go on counting.
+/// The workers of a pool that the run starts, numbered from 0; workers added later continue the numbering.
 package final class WorkerPool: Sendable {
   private struct State {
     var workers: [ChildProcess] = []
-    /// Those that we ended ourselves.
+    /// The workers that the pool ended itself.
     var ended: Set<Int> = []
-    /// Those that are slowed, and by which thread.
+    /// The slowed workers, each with the number of the slowing that is in effect.
     var slowed: [Int: UInt64] = [:]
-    /// How often one was slowed.
+    /// How many times a worker was slowed.
     var slowings: UInt64 = 0
     /// The queue group that new workers join.
     var group: String
@@ -33,27 +33,29 @@ package final class WorkerPool: Sendable {
     state = Guarded(State(group: recipe.pool.group))
   }
 
-  // A thread that slows a worker holds the workers.
+  // A thread that slows a worker keeps a reference to the workers.
   deinit { state.withLock { $0.slowed = [:] } }
 
-  /// Starts the workers that a target's pool asks for, and returns when they are ready. Without `servers`
-  /// they connect to those of the pool.
+  /// Starts the workers for a target's pool, and returns when they are ready. Without `servers` they connect
+  /// to those of the pool.
   ///
-  /// A worker gets `NATS_SERVERS` (separated by commas) and `NATS_GROUP`, `NYLON_PLUGIN` and `NYLON_PREFIX`, of which
-  /// its subjects are made, the credentials, when there are any, as `NATS_TOKEN`, `NATS_USER`, `NATS_PASSWORD`,
-  /// `NATS_CREDS`, `NATS_NKEY`, those of TLS as `NATS_TLS` (`1`), `NATS_CA`, `NATS_CERT`, `NATS_KEY`, and the
-  /// scenario's environment on top. A token that stands in the first URL is in `NATS_TOKEN`, too. A command `nylon-worker`
-  /// is this package's own; it also gets `--name` and `--prefix`.
+  /// A worker gets these environment variables: `NATS_SERVERS` (separated by commas); `NATS_GROUP`;
+  /// `NYLON_PLUGIN` and `NYLON_PREFIX`, which form its subjects; the credentials, if any, as `NATS_TOKEN`,
+  /// `NATS_USER`, `NATS_PASSWORD`, `NATS_CREDS`, `NATS_NKEY`; the TLS settings as `NATS_TLS` (`1`),
+  /// `NATS_CA`, `NATS_CERT`, `NATS_KEY`; and in addition the scenario's environment. A token in the first URL
+  /// is also in `NATS_TOKEN`. The command `nylon-worker` is this package's own worker; it also gets `--name`
+  /// and `--prefix`.
   ///
-  /// Ready means, with brokers whose monitoring is known: they show as many new subscribers in the
-  /// queue group, for each of the target's phases, as there are workers; that holds for workers of any kind.
-  /// Without it: the worker has said "started successfully", as the real SDK and ours do. Another
-  /// worker that does not say so counts as ready when `start_seconds` have passed and it still runs.
+  /// Readiness with brokers whose monitoring is known: for each of the target's phases, the queue group has
+  /// as many new subscribers as there are workers. This works for workers of any kind. Without monitoring, a
+  /// worker is ready when it has printed "started successfully", as the real SDK and `nylon-worker` do.
+  /// Another worker that does not print it is ready when it still runs after `start_seconds`.
   ///
-  /// - Parameter homes: the places in `servers` of those that the workers connect to first, in turn, and `NATS_SERVERS`
-  ///   begins with; `NATS_NO_RANDOMIZE` is `1` then. Nil where that is left to the workers.
-  /// - Parameter ledger: a descriptor that the workers inherit, to which they note what their handlers see, and the
-  ///   variable that tells them its number. It stays open as long as workers may be added.
+  /// - Parameter homes: The indices in `servers` of the brokers that the workers connect to first, in turn,
+  ///   and that come first in `NATS_SERVERS`; `NATS_NO_RANDOMIZE` is then `1`. Nil leaves the choice to the
+  ///   workers.
+  /// - Parameter ledger: A descriptor that the workers inherit, to which they write what their handlers see,
+  ///   and the variable that holds its number. It stays open as long as workers may be added.
   package static func start(
     for target: Target, servers: [String] = [], homes: [Int]? = nil, monitors: [BrokerMonitor],
     ledger: (variable: String, descriptor: Int32)? = nil
@@ -70,7 +72,8 @@ package final class WorkerPool: Sendable {
     try start(for: target, servers: servers, monitors: monitor.map { [$0] } ?? [])
   }
 
-  /// Starts so many workers in a group, and returns when they are ready; ends them where they do not become so.
+  /// Starts `count` workers in a group, and returns when they are ready; ends them when they do not get
+  /// there.
   private func startReady(_ count: Int, in group: String) throws(LabError) {
     let deadline = Deadline.after(.seconds(min(max(recipe.spec.startSeconds, 0.1), 3600)))
     let before = state.withLock { state in
@@ -79,7 +82,7 @@ package final class WorkerPool: Sendable {
       return (group: old, count: state.workers.count)
     }
     do throws(LabError) {
-      // Connections that were there before do not count: another pool's, perhaps on their way out.
+      // Existing connections do not count: they belong to another pool, perhaps one that is shutting down.
       let known = try recipe.subscribers(in: group)
       let new = try add(count)
       if recipe.monitors.isEmpty { return try awaitWords(of: new, until: deadline) }
@@ -96,7 +99,7 @@ package final class WorkerPool: Sendable {
     }
   }
 
-  /// Looks again and again until nothing is missing; a monitoring that does not answer is asked again, too.
+  /// Polls until nothing is missing; also retries when the monitoring does not answer.
   private func wait(
     until deadline: Deadline, missing: () throws(LabError) -> String?
   ) throws(LabError) {
@@ -117,7 +120,7 @@ package final class WorkerPool: Sendable {
     for worker in new.map({ all[$0] }) {
       let isReady = worker.waitForWords(until: deadline) { $0.contains("started successfully") ? true : nil }
       try checkAlive()
-      if isReady == nil && recipe.spec.isOwn { throw notReady("one did not say so in time") }
+      if isReady == nil && recipe.spec.isOwn { throw notReady("one did not report its start in time") }
     }
   }
 
@@ -135,15 +138,15 @@ package final class WorkerPool: Sendable {
   /// Process ids of the workers, in order.
   package var pids: [Int32] { workers.map(\.pid) }
 
-  /// What each said last, without secrets.
+  /// The last lines of each worker's output, without secrets.
   package var lastWords: [String] { workers.map(\.lastWords) }
 
-  /// CPU time of all workers that run, with the processes that they started, ns.
+  /// CPU time of all running workers and the processes that they started, ns.
   package var cpuNanoseconds: UInt64 {
     pids.reduce(0) { $0 &+ (ProcessClock.cpuNanoseconds(session: $1) ?? 0) }
   }
 
-  /// The workers that ended unasked until now.
+  /// The workers that have ended so far without being asked to.
   package func deaths() -> [WorkerDeath] {
     let (workers, asked) = state.withLock { ($0.workers, $0.ended) }
     return workers.enumerated().compactMap { index, worker in
@@ -152,8 +155,8 @@ package final class WorkerPool: Sendable {
     }
   }
 
-  /// Asks all workers to end, gives them time to finish what they have, kills who is left, and waits
-  /// until all are gone. The list is of those that had ended unasked before.
+  /// Asks all workers to drain and end, kills the remaining ones after the grace period, and waits until all
+  /// have ended. Returns the workers that had ended before without being asked to.
   @discardableResult
   package func stop(grace: Duration = .seconds(3)) -> [WorkerDeath] {
     let died = deaths()
@@ -176,32 +179,32 @@ package final class WorkerPool: Sendable {
   }
 }
 
-/// What is done to single workers on purpose. An end that is asked for is no death.
+/// Faults injected into single workers. Ending one this way is not a death.
 extension WorkerPool {
-  /// Half of a slowed worker's time, in which it is stopped.
+  /// Half the period of a slowed worker, during which it is stopped.
   private static let pulseMicroseconds: UInt32 = 5000
 
-  /// Those that run and were not asked to end.
+  /// The indices of the workers that run and were not asked to end.
   package var runningIndices: [Int] {
     let (workers, ended) = state.withLock { ($0.workers, $0.ended) }
     return workers.indices.filter { !ended.contains($0) && workers[$0].isRunning }
   }
 
-  /// Kills one worker, and waits until it is gone.
+  /// Kills one worker, and waits until it has ended.
   package func kill(_ index: Int) { asked(index).kill() }
 
-  /// Asks one to finish what it has and to end (SIGTERM); does not wait.
+  /// Asks one worker to finish its requests and end (SIGTERM); does not wait.
   package func drain(_ index: Int) { asked(index).askToEnd() }
 
-  /// Lets one close its connection with what it has in hand, and end: `nylon-worker` does so on SIGUSR1, which ends
-  /// most other programs.
+  /// Makes one worker close its connection with requests in hand, and end: `nylon-worker` does so on SIGUSR1,
+  /// which ends most other programs.
   package func close(_ index: Int) {
     let worker = asked(index)
     worker.goOn()
     worker.order(.firstSignal)
   }
 
-  /// The worker, which is now expected to end.
+  /// The worker, which is marked as expected to end.
   private func asked(_ index: Int) -> ChildProcess {
     state.withLock { state in
       state.ended.insert(index)
@@ -210,7 +213,7 @@ extension WorkerPool {
     }
   }
 
-  /// Stops one (SIGSTOP): its connection stays open, and it answers nothing.
+  /// Stops one worker (SIGSTOP): its connection stays open, but it answers nothing.
   package func stop(_ index: Int) {
     state.withLock { state in
       state.slowed[index] = nil
@@ -218,7 +221,7 @@ extension WorkerPool {
     }
   }
 
-  /// Lets a stopped or slowed one go on.
+  /// Resumes a stopped or slowed worker.
   package func goOn(_ index: Int) {
     state.withLock { state in
       state.slowed[index] = nil
@@ -226,7 +229,7 @@ extension WorkerPool {
     }
   }
 
-  /// Stops one and lets it go on again, a hundred times a second and half of the time, until `goOn`.
+  /// Stops and resumes one worker a hundred times a second, stopped half of the time, until `goOn`.
   package func slow(_ index: Int) {
     let number = state.withLock { state in
       state.slowings += 1
@@ -234,7 +237,7 @@ extension WorkerPool {
       return state.slowings
     }
     startThread("worker-slower") { [state] in
-      // Under the lock, so that nobody who was let go on is stopped once more.
+      // Under the lock, so that a resumed worker is not stopped once more.
       func pulse(_ order: ChildProcess.Order) -> Bool {
         let goesOn = state.withLock { state in
           guard state.slowed[index] == number else { return false }
@@ -248,7 +251,7 @@ extension WorkerPool {
     }
   }
 
-  /// Starts more workers; does not wait until they are subscribed. Their numbers.
+  /// Starts more workers without waiting until they are subscribed. Returns their indices.
   package func add(_ count: Int) throws(LabError) -> [Int] {
     var new: [Int] = []
     for _ in 0..<count {
@@ -262,8 +265,8 @@ extension WorkerPool {
     return new
   }
 
-  /// Starts workers in another queue group, waits until they are subscribed, and then asks the old ones to finish what
-  /// they have and to end. While both run, both get every request.
+  /// Starts workers in another queue group, waits until they are subscribed, and then asks the old ones to
+  /// drain and end. While both groups run, both receive every request.
   package func switchGroup(to group: String, count: Int) throws(LabError) {
     let old = runningIndices
     try startReady(count, in: group)
@@ -271,7 +274,7 @@ extension WorkerPool {
   }
 }
 
-/// How the workers of a target are started, and how they show that they are subscribed.
+/// How the workers of a target are started, and how their subscriptions are detected.
 private struct WorkerRecipe: Sendable {
   let plugin: String
   let pool: NATSSpec
@@ -282,7 +285,7 @@ private struct WorkerRecipe: Sendable {
   let monitors: [BrokerMonitor]
   let subjects: [String]
   private let ledger: (variable: String, descriptor: Int32)?
-  /// The ledger's descriptor in a worker.
+  /// The descriptor number of the ledger in a worker.
   private static let ledgerDescriptor = 3
 
   init(
@@ -305,7 +308,7 @@ private struct WorkerRecipe: Sendable {
     subjects = target.phases.map { "\(pool.subjectPrefix).\(target.plugin).\($0.subjectFragment)" }
   }
 
-  /// The worker of a number.
+  /// The launch of the worker with this index.
   func launch(_ index: Int, group: String) -> Launch {
     Launch(
       program: program,
@@ -316,7 +319,7 @@ private struct WorkerRecipe: Sendable {
       secrets: pool.secretWords(servers: servers))
   }
 
-  /// All servers, that of the worker's home first.
+  /// All servers, starting with the worker's home.
   private func servers(of index: Int) -> [String] {
     guard let homes, !homes.isEmpty else { return servers }
     return NodeChoice.order(servers, first: homes[index % homes.count])
@@ -345,10 +348,10 @@ private struct WorkerRecipe: Sendable {
     let id: UInt64
   }
 
-  /// For each subject, the connections that subscribe to it in a group. A broker that does not answer has none: it may
-  /// be down on purpose.
+  /// For each subject, the connections that subscribe to it in a group. With several brokers, one that does
+  /// not answer counts as having none: it may be down on purpose.
   func subscribers(in group: String) throws(LabError) -> [Set<Client>] {
-    // Not bounded by the workers' deadline: they may be late while the broker is well.
+    // Not limited by the workers' deadline: they may be late while the broker is well.
     try subjects.map { (subject) throws(LabError) in
       var all: Set<Client> = []
       for (broker, monitor) in monitors.enumerated() {
@@ -365,7 +368,7 @@ private struct WorkerRecipe: Sendable {
 }
 
 extension NATSSpec {
-  /// Every word of the settings, and of the servers' URLs, that must not be seen.
+  /// Every secret in the settings and in the servers' URLs.
   package func secretWords(servers others: [String] = []) -> [String] {
     let addresses = (servers + others).compactMap { try? BrokerAddress($0) }
     return auth.secretWords + addresses.flatMap(\.auth.secretWords)

@@ -1,12 +1,12 @@
-/// The wire dialects of NATS workers. A new one is a case and its row in `traits`.
+/// The wire dialects of NATS workers. A new dialect needs a case and a row in `traits`.
 package enum Dialect: String, Codable, Sendable, CaseIterable {
-  /// This package's own: one answer with `action`; the HTTP context travels with the request.
+  /// This package's own dialect: one answer with `action`; the HTTP context travels with the request.
   case reply
-  /// An early Go SDK: one answer without `action`, and request ids that are texts.
+  /// An early Go SDK: one answer without `action`, and textual request ids.
   case textID = "text-id"
   /// The Go SDK with one answer without `action`.
   case replySDK = "reply-sdk"
-  /// The newest Go SDK: an acknowledgement and a map for each call of the handler.
+  /// The newest Go SDK: an acknowledgement, and one map for each call of the handler.
   case streamSDK = "stream-sdk"
 
   package var traits: DialectTraits {
@@ -20,7 +20,8 @@ package enum Dialect: String, Codable, Sendable, CaseIterable {
     }
   }
 
-  /// The names of the dialects of which something holds, for messages: `dialects reply-sdk and stream-sdk`.
+  /// Returns the names of the dialects that satisfy a condition, for messages: `dialects reply-sdk and
+  /// stream-sdk`.
   package static func names(where holds: (DialectTraits) -> Bool) -> String {
     let names = allCases.filter { holds($0.traits) }.map(\.rawValue)
     guard names.count > 1, let last = names.last else { return "dialect \(names.joined())" }
@@ -28,61 +29,61 @@ package enum Dialect: String, Codable, Sendable, CaseIterable {
   }
 }
 
-/// Everything that differs from dialect to dialect.
+/// The properties in which dialects differ.
 package struct DialectTraits: Sendable, Equatable {
-  /// Where a worker takes its configuration.
+  /// The subjects on which a worker accepts its configuration.
   package enum Configuration: Sendable {
-    /// On the lifecycle subject, which every worker hears.
+    /// The lifecycle subject, which every worker receives.
     case lifecycle
-    /// On the phases' subjects, where one worker of the group takes each message.
+    /// The phase subjects, where one worker of the group receives each message.
     case phases
-    /// On both.
+    /// Both.
     case everywhere
   }
 
-  /// What ends a phase.
+  /// The message that ends a phase.
   package enum End: Sendable {
-    /// The one map that comes, which has an `action`.
+    /// The single answer, which has an `action`.
     case action
-    /// The one map that comes, which has none.
+    /// The single answer, which has no `action`.
     case map
-    /// The map of a call that ends the phase; those of other calls and an acknowledgement come beside it.
+    /// The map of a call that ends the phase, besides an acknowledgement and the maps of other calls.
     case call
   }
 
-  /// How the host learns what a handler changed.
+  /// The way in which the host receives a handler's changes.
   package enum Changes: Sendable {
-    /// Not at all.
+    /// The host does not receive them.
     case lost
-    /// By `data` of the answer; then the HTTP context travels with the request.
+    /// In the answer's `data`; the HTTP context travels with the request.
     case context
-    /// By the maps of calls; then the handler reads the HTTP context by calls.
+    /// In the maps of calls; the handler reads the HTTP context with calls.
     case calls
   }
 
-  /// Whether request ids are texts; else they are 16 bytes.
+  /// Whether request ids are texts; otherwise they are 16 bytes.
   package var idIsText = false
-  /// `method` of a request that starts a phase; nil where requests have none.
+  /// The `method` of a request that starts a phase; nil if requests have none.
   package var startMethod: UInt32?
-  /// Whether a request has its reply subject also in `headers.reply`.
+  /// Whether `headers.reply` repeats the reply subject of a request.
   package var namesReplySubject = false
   package var configuredOn: Configuration
   package var end: End
   package var changes: Changes
 
   package var sendsContext: Bool { changes == .context }
-  /// Whether the answers of a load do not show that the workers speak another dialect: those that take ids of both
-  /// kinds answer just so. One is asked before the load.
+  /// Whether a worker must be probed before the load, because its answers under load would not show that it
+  /// speaks another dialect: workers that accept both kinds of ids answer alike.
   package var isAskedFirst: Bool { idIsText }
 
-  /// How a worker is asked of which nothing is known. No `method`: some refuse it, and the others take its absence
-  /// for the start of a phase.
+  /// The traits of the request that probes an unknown worker. It has no `method`: some workers refuse one,
+  /// and the others take its absence as the start of a phase.
   package static func question(idIsText: Bool) -> DialectTraits {
     DialectTraits(
       idIsText: idIsText, namesReplySubject: true, configuredOn: .lifecycle, end: .action, changes: .context)
   }
 
-  /// Why a map cannot be an answer in this dialect; nil when it can.
+  /// Returns why a map cannot be an answer in this dialect, or nil if it can.
   @inlinable @inline(__always)
   package func foreignSign(in reply: MessageView) -> ForeignSign? {
     if reply.method != nil, end != .call { return .method }
@@ -94,14 +95,14 @@ package struct DialectTraits: Sendable, Equatable {
   }
 }
 
-/// A sign that a map belongs to another dialect than the host's. The more a sign tells, the later it stands.
+/// A sign that a map belongs to another dialect than the host's, in ascending order of significance.
 package enum ForeignSign: Int, Sendable {
   case noAction, sessionID, textID, action, method
 
-  /// Whether the map still answers the request, in a way that the dialect does not have.
+  /// Whether the map still answers the request, although in a form that the dialect does not use.
   package var endsPhase: Bool { self == .noAction || self == .textID }
 
-  /// What the map looks like, and whose maps do.
+  /// A description of the sign and of the dialects that have it.
   package var words: String {
     switch self {
     case .method: "has `method`, as those of \(Dialect.names { $0.end == .call })"

@@ -1,8 +1,8 @@
 import CNylonFlatBuffers
 
-/// A FlatBuffers builder that keeps its memory: the bytes that it gives are valid until the next table. For one thread.
+/// A FlatBuffers builder that reuses its memory: its bytes are valid until the next table. Not thread-safe.
 package final class FlatBufferWriter {
-  /// The most bytes of one table.
+  /// The maximum size of a table in bytes.
   private static let byteCountMost = 1 << 30
 
   let builder: OpaquePointer
@@ -16,11 +16,11 @@ package final class FlatBufferWriter {
 
   deinit { nylon_builder_free(builder) }
 
-  /// The bytes of a table that a new writer builds; none when it cannot, past 1 GiB: no broker carries
-  /// that, and our readers refuse it.
+  /// Returns the bytes of a table built by a new writer, or no bytes if the table exceeds 1 GiB, which no
+  /// broker carries and the readers reject.
   static func bytes(_ build: (FlatBufferWriter) throws -> UnsafeRawBufferPointer) -> [UInt8] {
     let writer = FlatBufferWriter()
-    // Its memory is copied when nothing refers to the writer any more, which could be gone by then.
+    // The bytes lie in the writer's memory, so the writer must outlive the copy.
     return withExtendedLifetime(writer) { (try? [UInt8](build(writer))) ?? [] }
   }
 
@@ -44,7 +44,7 @@ package final class FlatBufferWriter {
     return nylon_builder_pairs(builder)
   }
 
-  /// The finished table; `MessageError.tooLarge` past 1 GiB.
+  /// Finishes the table and returns its bytes; throws `MessageError.tooLarge` past 1 GiB.
   func finished(_ root: UInt32, _ what: String) throws(MessageError) -> UnsafeRawBufferPointer {
     let bytes = nylon_builder_finish(builder, root)
     guard bytes.bytes != nil else {
@@ -54,7 +54,7 @@ package final class FlatBufferWriter {
   }
 }
 
-/// FlatBuffers `NylonHttpHeaders`: what `read_request_headers` and `read_response_headers` answer.
+/// FlatBuffers `NylonHttpHeaders`, the answer to `read_request_headers` and `read_response_headers`.
 package enum HeaderTable {
   package static func encode(_ headers: [KeyValue]) -> [UInt8] {
     FlatBufferWriter.bytes { writer in
@@ -71,13 +71,13 @@ package enum HeaderTable {
   }
 }
 
-/// FlatBuffers `HeaderKeyValue`: what `set_response_header` carries.
+/// FlatBuffers `HeaderKeyValue`, the payload of `set_response_header`.
 package enum HeaderKeyValueCodec {
   package static func encode(key: String, value: String) -> [UInt8] {
     FlatBufferWriter.bytes { try encode(key: key, value: value, with: $0) }
   }
 
-  /// The table with this header, in the writer's memory: valid until its next table.
+  /// Encodes the header in the writer's memory, valid until its next table.
   package static func encode(
     key: String, value: String, with writer: FlatBufferWriter
   ) throws(MessageError) -> UnsafeRawBufferPointer {
@@ -85,7 +85,8 @@ package enum HeaderKeyValueCodec {
     return try writer.finished(writer.pair(key, value), "HeaderKeyValue")
   }
 
-  /// The two parts of the header, inside the bytes; nil when these are none. Allocates nothing.
+  /// Returns the header's name and value as slices of the bytes, or nil if the bytes are invalid. Does not
+  /// allocate.
   package static func decode(
     _ bytes: UnsafeRawBufferPointer
   ) -> (key: UnsafeRawBufferPointer, value: UnsafeRawBufferPointer)? {
@@ -96,10 +97,10 @@ package enum HeaderKeyValueCodec {
 }
 
 extension HTTPContextChange {
-  /// The change as a table. More than 1 GiB gives no bytes: no broker carries that.
+  /// Encodes the change as a table. Returns no bytes past 1 GiB, which no broker carries.
   package func encoded() -> [UInt8] { FlatBufferWriter.bytes(encode) }
 
-  /// The change as a table in the writer's memory: valid until its next table. Nil fields are left out.
+  /// Encodes the change in the writer's memory, valid until its next table. Fields that are nil are omitted.
   package func encode(with writer: FlatBufferWriter) throws(MessageError) -> UnsafeRawBufferPointer {
     nylon_builder_reset(writer.builder)
     let parts = NylonContextParts(
@@ -126,7 +127,7 @@ extension HTTPContextChange {
   }
 }
 
-/// A verified context that is read in place: valid only as long as its bytes. Fields are nil when absent.
+/// A verified context, read in place: valid only as long as its bytes. Absent fields are nil.
 package struct HTTPContextView {
   fileprivate var context = NylonContextView()
 
@@ -149,7 +150,7 @@ package struct HTTPContextView {
   package var responseHeaders: [KeyValue]? { context.response_headers.keyValues }
   package var responseBody: UnsafeRawBufferPointer { context.response_body.raw }
 
-  /// The value of a request header, names compared without regard to case; nil when absent.
+  /// Returns the value of a request header, ignoring case; nil if it is absent.
   package func requestHeader(_ name: String) -> String? {
     var name = name
     return name.withUTF8 { wanted in
@@ -163,21 +164,21 @@ package struct HTTPContextView {
 }
 
 extension UnsafeRawBufferPointer {
-  /// The start as C wants it.
+  /// The start of the bytes as a typed pointer for C.
   var bytePointer: UnsafePointer<UInt8>? { baseAddress?.assumingMemoryBound(to: UInt8.self) }
 }
 
 extension NylonSlice {
-  /// The bytes, empty when absent.
+  /// The bytes; empty if absent.
   var raw: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: bytes, count: count) }
-  /// The text, nil when absent; bytes that are not UTF-8 are repaired.
+  /// The text; nil if absent. Invalid UTF-8 is repaired.
   var text: String? { bytes == nil ? nil : raw.string }
-  /// The bytes, nil when absent.
+  /// The bytes; nil if absent.
   var array: [UInt8]? { bytes == nil ? nil : [UInt8](raw) }
 }
 
 extension NylonPairs {
-  /// The pairs, nil when the field is absent.
+  /// The pairs; nil if the field is absent.
   var keyValues: [KeyValue]? {
     guard vector != nil else { return nil }
     return (0..<count).map { index in

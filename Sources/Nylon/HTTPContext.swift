@@ -1,18 +1,18 @@
-/// A name and its value: a header, a path parameter.
+/// A name and its value, such as a header or a path parameter.
 public struct KeyValue: Codable, Sendable, Hashable {
   /// The name, as written.
   public var key: String
   /// The value, as written.
   public var value: String
 
-  /// A pair.
+  /// Creates a pair from a name and a value.
   public init(key: String, value: String) {
     self.key = key
     self.value = value
   }
 }
 
-/// How header names compare: ASCII letters without regard to case (RFC 9110).
+/// Compares header names, ignoring the case of ASCII letters (RFC 9110).
 package enum HeaderName {
   package static func equal(_ left: UnsafeRawBufferPointer, _ right: UnsafeRawBufferPointer) -> Bool {
     guard left.count == right.count else { return false }
@@ -28,12 +28,12 @@ package enum HeaderName {
   private static func lower(_ byte: UInt8) -> UInt8 { byte &- 65 < 26 ? byte | 0x20 : byte }
 }
 
-/// The HTTP request that a plugin sees.
+/// The HTTP request that a plugin reads.
 package struct HTTPRequest: Codable, Sendable, Hashable {
   package var method: String
   /// The path without the query, such as `/api/users`.
   package var path: String
-  /// The query without `?`, empty when there is none.
+  /// The query without `?`; empty if there is none.
   package var query: String
   /// Path parameters of the route.
   package var params: [KeyValue]
@@ -53,7 +53,7 @@ package struct HTTPRequest: Codable, Sendable, Hashable {
   }
 }
 
-/// The HTTP response that a plugin sees and changes.
+/// The HTTP response that a plugin reads and changes.
 package struct HTTPResponse: Codable, Sendable, Hashable {
   package var status: UInt16
   package var headers: [KeyValue]
@@ -66,7 +66,7 @@ package struct HTTPResponse: Codable, Sendable, Hashable {
   }
 }
 
-/// What a handler changed of the request: a field that is nil stays as it was.
+/// A handler's changes to the request; a field that is nil is unchanged.
 package struct HTTPRequestChange: Sendable, Hashable {
   package var method: String?
   package var path: String?
@@ -76,17 +76,17 @@ package struct HTTPRequestChange: Sendable, Hashable {
   package var body: [UInt8]?
 }
 
-/// What a handler changed of the response: a field that is nil stays as it was.
+/// A handler's changes to the response; a field that is nil is unchanged.
 package struct HTTPResponseChange: Sendable, Hashable {
-  /// The new status, 100-599; on the wire 0 stands for nil.
+  /// The new status, 100-599; nil is 0 on the wire.
   package var status: UInt16?
   package var headers: [KeyValue]?
   package var body: [UInt8]?
 }
 
-/// The `data` of a reply in the `reply` dialect: the same FlatBuffers table as the request's `data`, of which each
-/// field that is present replaces, each that is absent leaves as it was. A headers vector is the full new list; a
-/// body may be empty.
+/// The `data` of a reply in the `reply` dialect, in the same FlatBuffers table as the request's `data`. A
+/// field that is present replaces the old value, and an absent field leaves it unchanged. A headers vector is
+/// the complete new list; a body may be empty.
 package struct HTTPContextChange: Sendable, Hashable {
   package var request: HTTPRequestChange
   package var response: HTTPResponseChange
@@ -98,12 +98,12 @@ package struct HTTPContextChange: Sendable, Hashable {
     self.response = response
   }
 
-  /// Whether it changes nothing; then a reply goes without `data`.
+  /// Whether nothing is changed; the reply then has no `data`.
   package var isEmpty: Bool { self == HTTPContextChange() }
 }
 
 extension HTTPContextChange {
-  /// The change that says every field of a context.
+  /// Creates a change that sets every field of a context.
   init(_ context: HTTPContext) {
     self.init()
     if let it = context.request {
@@ -117,10 +117,10 @@ extension HTTPContextChange {
   }
 }
 
-/// The HTTP request and response as they travel with a phase in the `reply` dialect.
+/// The HTTP request and response that travel with a phase in the `reply` dialect.
 package struct HTTPContext: Sendable, Hashable {
   package var request: HTTPRequest?
-  /// The response, nil before there is one.
+  /// The response; nil before there is one.
   package var response: HTTPResponse?
 
   package init(request: HTTPRequest? = nil, response: HTTPResponse? = nil) {
@@ -128,11 +128,11 @@ package struct HTTPContext: Sendable, Hashable {
     self.response = response
   }
 
-  /// The context as a table, as a change that says every field.
+  /// Encodes the context as a table, as a change that sets every field.
   package func encoded() -> [UInt8] { HTTPContextChange(self).encoded() }
 
-  /// The context after a change. A change of a part that is absent begins with an empty part:
-  /// a request filter that answers by itself makes the response.
+  /// Returns the context with a change applied. A change to an absent part starts from an empty part, so that
+  /// a request filter can create the response.
   package func applying(_ change: HTTPContextChange) -> HTTPContext {
     var context = self
     let (new, answer) = (change.request, change.response)

@@ -1,32 +1,33 @@
-// MessagePack: of what is read, only what our messages have is looked at, the rest is checked and skipped.
+// MessagePack reader and writer. The reader interprets only the types that messages use; it checks and skips
+// the rest.
 import Glibc
 
-/// One value of a message, in place: valid as long as the bytes.
+/// One value of a message, read in place: valid as long as the bytes.
 struct PackedValue {
   enum Kind: UInt8 {
     case null, boolean, unsigned, negative, float, text, binary, array, map, other
   }
 
   var kind: Kind
-  /// The number of `unsigned`, the bits of `negative`, the entries of `map`.
+  /// The number of `unsigned`, the bits of `negative`, or the number of entries of `map`.
   var number: UInt64 = 0
-  /// The content of `text` and `binary`, the keys and values of `map`.
+  /// The content of `text` and `binary`, or the keys and values of `map`.
   var raw = UnsafeRawBufferPointer(start: nil, count: 0)
 
-  /// The bytes of a text, nil for any other type.
+  /// The bytes of a text; nil for any other type.
   @inline(__always)
   var text: UnsafeRawBufferPointer? { kind == .text ? raw : nil }
 
-  /// The bytes of a text or of a binary, nil for any other type. Languages without a
-  /// binary type send bytes as text.
+  /// The bytes of a text or a binary; nil for any other type. Languages without a binary type send bytes as
+  /// text.
   @inline(__always)
   var bytes: UnsafeRawBufferPointer? { kind == .text || kind == .binary ? raw : nil }
 
-  /// The number that is not negative, nil for any other type.
+  /// The number; nil if it is negative or the value has another type.
   @inline(__always)
   var unsigned: UInt64? { kind == .unsigned ? number : nil }
 
-  /// What it is, for error messages; never the value, which may be a secret.
+  /// The type, for error messages; never the content, which may be a secret.
   var kindText: String {
     switch kind {
     case .null: "nil"
@@ -34,7 +35,7 @@ struct PackedValue {
     case .unsigned: "the integer \(number)"
     case .negative: "the integer \(Int64(bitPattern: number))"
     case .float: "a floating-point number"
-    case .text: "a text of \(raw.count) bytes"
+    case .text: "a string of \(raw.count) bytes"
     case .array: "an array"
     case .map: "a map"
     case .binary: "\(raw.count) bytes"
@@ -42,7 +43,7 @@ struct PackedValue {
     }
   }
 
-  /// Of a map: the value of the first entry whose key is that text and whose value is a text.
+  /// Returns the text value of the first entry of a map with a key; nil if it is absent or not a text.
   func text(of name: StaticString) -> UnsafeRawBufferPointer? {
     guard number > 0, var reader = PackedReader(raw) else { return nil }
     for _ in 0..<number {
@@ -52,7 +53,7 @@ struct PackedValue {
     return nil
   }
 
-  /// Of a map: all entries whose key and value are texts.
+  /// The entries of a map whose key and value are texts.
   var texts: [KeyValue] {
     guard number > 0, var reader = PackedReader(raw) else { return [] }
     return (0..<number).compactMap { _ in
@@ -63,16 +64,16 @@ struct PackedValue {
   }
 }
 
-/// Reads values one after the other, each checked as a whole, containers and all that is in them.
+/// Reads one value after another, validating each one completely, including nested containers.
 struct PackedReader {
-  /// Levels of nesting that are let through; our messages have two.
+  /// The maximum nesting depth; messages of the interface need two levels.
   private static let depthMost = 16
 
   private var at: UnsafeRawPointer
   private let end: UnsafeRawPointer
   private var depth = 0
 
-  /// nil when there are no bytes.
+  /// Returns nil if there are no bytes.
   @inline(__always)
   init?(_ bytes: UnsafeRawBufferPointer) {
     guard let start = bytes.baseAddress else { return nil }
@@ -82,20 +83,20 @@ struct PackedReader {
 
   var isAtEnd: Bool { at >= end }
 
-  /// Steps into the map that comes next; its entries, nil when it is none.
+  /// Enters the map that comes next. Returns the number of its entries, or nil if the value is not a map.
   @inline(__always)
   mutating func enterMap() -> Int? {
     guard let type = number(1).map({ UInt8(truncatingIfNeeded: $0) }), Self.isMap(type) else { return nil }
     return entries(type)
   }
 
-  /// The next value; nil when the bytes are not one.
+  /// Reads the next value; returns nil if the bytes are malformed.
   @inline(__always)
   mutating func next() -> PackedValue? {
     guard at < end else { return nil }
     let type = at.load(as: UInt8.self)
     at += 1
-    // Short texts and small numbers are nearly all there is.
+    // Short texts and small numbers are the most frequent values.
     if type & 0xe0 == 0xa0 { return content(.text, Int(type & 0x1f)) }
     if type < 0x80 { return PackedValue(kind: .unsigned, number: UInt64(type)) }
     return nextOther(type)
@@ -136,8 +137,8 @@ struct PackedReader {
 
   private static func isMap(_ type: UInt8) -> Bool { type & 0xf0 == 0x80 || type == 0xde || type == 0xdf }
 
-  /// The entries of a map, the elements of an array. Each of them takes a byte at least, so that a
-  /// hostile count costs nothing.
+  /// Reads the number of entries of a map or elements of an array. Each takes at least one byte, which bounds
+  /// the cost of a hostile count.
   @inline(__always)
   private mutating func entries(_ type: UInt8) -> Int? {
     let count = type < 0xa0 ? Int(type & 0x0f) : number(type & 1 == 0 ? 2 : 4).map { Int($0) }
@@ -152,14 +153,14 @@ struct PackedReader {
     return PackedValue(kind: kind, raw: UnsafeRawBufferPointer(start: at, count: count))
   }
 
-  /// As many bytes as the number before them says.
+  /// Reads the length and as many bytes of content.
   private mutating func sized(
     _ kind: PackedValue.Kind, lengthBytes: Int, more: Int = 0
   ) -> PackedValue? {
     number(lengthBytes).flatMap { content(kind, Int($0) + more) }
   }
 
-  /// The number in so many bytes.
+  /// Reads a big-endian number of `width` bytes.
   @inline(__always)
   private mutating func number(_ width: Int) -> UInt64? {
     guard width <= end - at else { return nil }
@@ -181,7 +182,7 @@ struct PackedReader {
 }
 
 extension UnsafeRawBufferPointer {
-  /// Whether the bytes are this text, without making a String.
+  /// Whether the bytes equal a text, compared without creating a String.
   @inline(__always)
   func equals(_ text: StaticString) -> Bool {
     guard count == text.utf8CodeUnitCount else { return false }
@@ -192,12 +193,12 @@ extension UnsafeRawBufferPointer {
   var string: String { String(decoding: self, as: UTF8.self) }
 }
 
-/// Packs MessagePack into one buffer that is kept from message to message.
+/// Packs MessagePack into a buffer that is reused for each message.
 ///
-/// Ours and not msgpack-c's, which calls a function for each piece of each value: that took a fifth of a
-/// worker's time. In the tests msgpack-c reads what this writes.
+/// It replaces msgpack-c, whose function calls for each piece of each value took a fifth of a worker's time.
+/// The tests read its output with msgpack-c.
 final class MessagePackWriter {
-  /// Where the bytes begin.
+  /// The start of the buffer.
   private(set) var memory: UnsafeMutableRawPointer
   private var capacity = 512
   private(set) var byteCount = 0
@@ -206,22 +207,22 @@ final class MessagePackWriter {
 
   deinit { memory.deallocate() }
 
-  /// The message, as far as it is packed; valid until the next call.
+  /// The bytes packed so far, valid until the next call.
   var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: memory, count: byteCount) }
 
-  /// A copy of what was packed; the writer may be gone when it is used.
+  /// A copy of the packed bytes, which may outlive the writer.
   var copy: [UInt8] { withExtendedLifetime(self) { [UInt8](bytes) } }
 
   // MARK: Messages
 
-  /// Begins the map of a message, of at most 15 entries.
+  /// Begins a message: a map of at most 15 entries.
   @inline(__always)
   func beginMessage() {
     byteCount = 0
     map(0)
   }
 
-  /// One more entry of the message's map; none where there is no value.
+  /// Adds an entry to the message's map unless the value is nil.
   @inline(__always)
   func entry<Value>(_ name: StaticString, _ value: Value?, _ pack: (Value) -> Void) {
     guard let value else { return }
@@ -294,7 +295,7 @@ final class MessagePackWriter {
 
   // MARK: Bytes
 
-  /// A type with the length behind it in 1 (where there is such a type), 2 or 4 bytes.
+  /// Writes a type and a length of 1 (if the type exists), 2 or 4 bytes.
   private func head(_ count: Int, _ one: UInt8?, _ two: UInt8, _ four: UInt8) {
     if let one, count < 0x100 {
       word(one, UInt8(truncatingIfNeeded: count))
@@ -311,7 +312,7 @@ final class MessagePackWriter {
     byteCount &+= 1
   }
 
-  /// A type and a number of one width, whatever the number is.
+  /// Writes a type and a number of fixed width.
   @inline(__always)
   func word<Word: FixedWidthInteger>(_ type: UInt8, _ number: Word) {
     let size = 1 &+ MemoryLayout<Word>.size

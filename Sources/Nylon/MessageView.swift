@@ -1,18 +1,18 @@
-/// How a handler ended its phase.
+/// The outcome of a handler.
 package enum ReplyAction: Sendable, Hashable {
-  /// No `action` in the map: a reply of another dialect.
+  /// The map has no `action`, as in other dialects.
   case missing
   case next
-  /// The plugin's response is the answer.
+  /// The request ends with the plugin's response.
   case end
-  /// The handler failed; `error` says why.
+  /// The handler failed; `error` gives the reason.
   case error
-  /// The worker could not read the request.
+  /// The request was malformed.
   case empty
-  /// A text that has no meaning.
+  /// The text is not a known action.
   case unknown
 
-  /// The text on the wire, nil when the key is left out.
+  /// The text on the wire; nil if the key is omitted.
   var text: StaticString? {
     switch self {
     case .missing: nil
@@ -38,16 +38,16 @@ package enum ReplyAction: Sendable, Hashable {
   }
 }
 
-/// A request's id inside the message that it came with.
+/// A request's id, referencing the bytes of its message.
 package struct RequestIDView {
-  /// The text's or the binary's bytes.
+  /// The bytes of the text or binary.
   package let raw: UnsafeRawBufferPointer
   package let isText: Bool
-  /// The same bytes as a text.
+  /// The same bytes, marked as text.
   package var asText: RequestIDView { RequestIDView(raw: raw, isText: true) }
 
-  /// The two words of an id of 16 bytes or of a UUID's text, most significant first; nil for any other. Sixteen
-  /// bytes may come back as a text: some workers have a text for every id.
+  /// The two words of a 16-byte id or a UUID's text, most significant first; otherwise nil. Sixteen bytes may
+  /// be marked as text, because some workers send every id as text.
   @inlinable @inline(__always)
   package var words: (high: UInt64, low: UInt64)? {
     guard raw.count == 16, let start = raw.baseAddress else { return isText ? UUIDText.id(raw) : nil }
@@ -58,40 +58,40 @@ package struct RequestIDView {
   }
 }
 
-/// A request or a reply of any dialect, read in place without allocating: valid as long as the bytes.
-/// A field is nil where the map has none; of a reply `phase` and `timestamp`, and of a request `action`
-/// and `error`, are not looked at.
+/// A request or reply of any dialect, read in place without allocating: valid as long as the bytes. A field
+/// is nil if the map does not have it. `phase` and `timestamp` of a reply, and `action` and `error` of a
+/// request, are ignored.
 package struct MessageView {
-  /// The request's id, to echo.
+  /// The id of the request, to be echoed.
   package private(set) var requestID: RequestIDView?
   package private(set) var sessionID: UInt32?
   package private(set) var phase: Phase?
   package private(set) var action = ReplyAction.missing
-  /// The call, nil in the dialects without one: in `stream-sdk` a reply without it is the acknowledgement.
+  /// The call; nil in dialects without calls. In `stream-sdk`, a reply without it is the acknowledgement.
   package private(set) var method: UInt32?
-  /// The HTTP context or what changed of it, what a call carries, a read's answer or a configuration.
+  /// The HTTP context or its changes, the payload of a call, the answer to a read, or a configuration.
   package private(set) var data: UnsafeRawBufferPointer?
   /// Unix milliseconds.
   package private(set) var timestampMilliseconds: UInt64?
   package private(set) var error: UnsafeRawBufferPointer?
   private var headers: PackedValue?
 
-  /// The reply in the bytes; nil when they are not exactly one map with the right types.
+  /// Reads a reply; returns nil unless the bytes are exactly one map with valid types.
   package init?(reply bytes: UnsafeRawBufferPointer) {
     guard read(bytes, isRequest: false) else { return nil }
   }
 
-  /// The request in the bytes; throws `MessageError`.
+  /// Reads a request.
   package init(request bytes: UnsafeRawBufferPointer) throws(MessageError) {
     guard read(bytes, isRequest: true) else { throw Self.refusal(of: bytes) }
   }
 
   private init() {}
 
-  /// The value of a message header (`entry`, `reply`, `method`), nil when absent or no text.
+  /// Returns the value of a message header (`entry`, `reply`, `method`); nil if it is absent or not a text.
   package func header(_ name: StaticString) -> UnsafeRawBufferPointer? { headers?.text(of: name) }
 
-  /// All message headers whose name and value are texts.
+  /// The message headers whose name and value are texts.
   var headerList: [KeyValue] { headers?.texts ?? [] }
 
   @inline(__always)
@@ -105,7 +105,7 @@ package struct MessageView {
     return reader.isAtEnd
   }
 
-  /// Puts one value where it belongs; false when it is not what belongs there.
+  /// Stores a value in its field; returns false if the value is invalid.
   @inline(__always)
   private mutating func take(_ key: MessageKey, _ value: PackedValue, isRequest: Bool) -> Bool {
     func put<Field>(_ field: inout Field?, _ value: Field?) -> Bool {
@@ -132,7 +132,8 @@ package struct MessageView {
     }
   }
 
-  /// Why a request was not taken; a wrong value is told only where the whole is a map.
+  /// Returns the reason for rejecting a request; a wrong value is reported only if the bytes are a
+  /// well-formed map.
   @inline(never)
   private static func refusal(of bytes: UnsafeRawBufferPointer) -> MessageError {
     let notAMap = MessageError.notAMap(what: "request")
@@ -157,11 +158,11 @@ private enum MessageKey: String {
   case requestID = "request_id"
   case sessionID = "session_id"
 
-  /// The key of that name, nil for one to skip.
+  /// Creates the key with a name; returns nil for an unknown key, which is skipped.
   @inline(__always)
   init?(_ value: PackedValue) {
     guard let name = value.text else { return nil }
-    // By length first: two comparisons at most.
+    // Switching on the length leaves at most two comparisons.
     switch name.count {
     case 4 where name.equals("data"): self = .data
     case 5 where name.equals("phase"): self = .phase
@@ -177,15 +178,15 @@ private enum MessageKey: String {
     }
   }
 
-  /// What a request must have there instead of a value.
+  /// The requirement that the value of a request violates, for messages.
   func wanted(_ value: PackedValue) -> String {
     switch self {
     case .sessionID where value.unsigned != nil, .method where value.unsigned != nil: "at most 32 bits wide"
     case .phase where value.unsigned != nil: "0 to 4"
     case .version, .sessionID, .phase, .method, .timestamp: "an integer, not negative"
-    case .requestID: "a text or 16 bytes"
+    case .requestID: "a string or 16 bytes"
     case .data: "bytes"
-    case .headers: "a map of texts"
+    case .headers: "a map of strings"
     case .action, .error: "a text"
     }
   }

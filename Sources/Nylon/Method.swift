@@ -1,11 +1,11 @@
-/// What a call between plugin and host is about, by the number that both sides use.
+/// The method of a call between plugin and host, identified by its number on the wire.
 ///
-/// A struct and not an enum: a number that nobody knows is carried, and reported, as it is.
+/// This is a struct rather than an enum, so that unknown numbers can be carried and reported.
 public struct Method: RawRepresentable, Sendable, Hashable, CustomStringConvertible {
   /// The number on the wire.
   public let rawValue: UInt32
 
-  /// The method of that number, known or not.
+  /// Creates the method with a number, known or not.
   @inlinable
   public init(rawValue: UInt32) { self.rawValue = rawValue }
 
@@ -42,16 +42,16 @@ public struct Method: RawRepresentable, Sendable, Hashable, CustomStringConverti
 }
 
 extension Method {
-  /// Whether the host answers it, so that the plugin waits.
+  /// Whether the host answers the call, so that the plugin waits.
   @inlinable
   public var isRead: Bool {
     rawValue == 3 || (107...112).contains(rawValue) || (200...211).contains(rawValue)
   }
 
-  /// Whether the interface has it.
+  /// Whether the interface defines the method.
   package var isKnown: Bool { Self.names[rawValue] != nil }
 
-  /// Whether it ends the phase: `next`, `end`, and the end of a stream.
+  /// Whether the call ends the phase: `next`, `end`, or the end of a stream.
   @inlinable
   public var endsPhase: Bool { rawValue == 1 || rawValue == 2 || rawValue == 105 }
 

@@ -1,12 +1,12 @@
-/// A phase of a proxied request, as the plugin ABI and the NATS subjects number it.
+/// A phase of a proxied request, numbered as in the plugin ABI.
 public enum Phase: UInt8, CaseIterable, Codable, Sendable, Hashable, Comparable {
-  /// No phase: carries the answers to reads, and events.
+  /// No phase; used for answers to reads and for events.
   case zero = 0
   /// Before the upstream is called; may end the request.
   case requestFilter = 1
-  /// The response's headers are there.
+  /// When the response headers are available.
   case responseFilter = 2
-  /// The response's body is there.
+  /// When the response body is available.
   case responseBodyFilter = 3
   /// After the response was sent.
   case logging = 4
@@ -19,18 +19,18 @@ public enum Phase: UInt8, CaseIterable, Codable, Sendable, Hashable, Comparable 
   /// The name in NATS subjects, scenario files and CSV, such as `request_filter`.
   public var subjectFragment: String { Self.names[Int(rawValue)] }
 
-  /// The phase of that name, or nil.
+  /// Creates the phase with a name, or returns nil.
   public init?(subjectFragment: String) {
     guard let number = Self.names.firstIndex(of: subjectFragment) else { return nil }
     self.init(rawValue: UInt8(number))
   }
 
-  /// Orders phases as a session runs them.
+  /// Orders phases as they run in a session.
   public static func < (lhs: Phase, rhs: Phase) -> Bool { lhs.rawValue < rhs.rawValue }
 }
 
 extension Phase: CodingKeyRepresentable {
-  /// Phases are coded by name, as values and as keys.
+  /// Decodes a phase from its name.
   public init(from decoder: any Decoder) throws {
     let name = try String(from: decoder)
     guard let phase = Phase(subjectFragment: name) else {
@@ -43,36 +43,37 @@ extension Phase: CodingKeyRepresentable {
   /// Encodes the name.
   public func encode(to encoder: any Encoder) throws { try subjectFragment.encode(to: encoder) }
 
-  /// The name as a key.
+  /// The name as a coding key.
   public var codingKey: any CodingKey { subjectFragment.codingKey }
 
-  /// The phase of a key.
+  /// Creates the phase named by a coding key, or returns nil.
   public init?<T: CodingKey>(codingKey: T) { self.init(subjectFragment: codingKey.stringValue) }
 }
 
-/// What the host does when a phase fails or times out.
+/// The host's reaction when a phase fails or times out.
 package enum ErrorAction: String, Codable, Sendable, CaseIterable {
-  /// Try again with exponential backoff and the same request id.
+  /// Retry with exponential backoff and the same request id.
   case retry
-  /// Note the error and go on with the session.
+  /// Record the error and continue the session.
   case `continue`
   /// End the session.
   case end
 }
 
-/// Timeout, error action and retries of one phase.
+/// The timeout, error action and retries of one phase.
 package struct PhasePolicy: Codable, Sendable, Hashable {
-  /// Milliseconds until a phase request without an answer is a timeout.
+  /// The timeout of a phase request, in milliseconds.
   package var timeoutMilliseconds: Int
   package var onError: ErrorAction
-  /// Attempts in all, the first included; at least 1. More than 1 has effect only with `retry`.
+  /// The total number of attempts, including the first; at least 1. More than 1 has an effect only with
+  /// `retry`.
   package var attempts: Int
-  /// Milliseconds before the first retry; doubled for each further one.
+  /// The backoff before the first retry, in milliseconds; it doubles for each further retry.
   package var backoffFirstMilliseconds: Int
-  /// The most milliseconds before a retry.
+  /// The maximum backoff before a retry, in milliseconds.
   package var backoffMostMilliseconds: Int
 
-  /// Nylon's "smart defaults": what holds for a phase when nothing is configured.
+  /// Nylon's "smart defaults", which apply to a phase that is not configured.
   package static func standard(for phase: Phase) -> PhasePolicy {
     let (timeout, onError, attempts, first, most): (Int, ErrorAction, Int, Int, Int) =
       switch phase {

@@ -1,11 +1,12 @@
 /// The NATS subjects of one plugin: `{prefix}.{plugin}.{phase}`.
 package struct Subject: Sendable, Hashable {
-  /// What Nylon uses when nothing is configured.
+  /// Nylon's default prefix.
   package static let standardPrefix = "nylon.plugin"
 
   private let stem: String
 
-  /// Of a prefix of one or more tokens, and a plugin's name of one; throws `MessageError.badSubjectToken`.
+  /// Creates the subjects of a plugin from a prefix of one or more tokens and the plugin's name, a single
+  /// token.
   package init(prefix: String = Subject.standardPrefix, plugin: String) throws(MessageError) {
     try Subject.check(prefix, what: "prefix")
     if plugin.contains(".") {
@@ -15,23 +16,23 @@ package struct Subject: Sendable, Hashable {
     stem = "\(prefix).\(plugin)"
   }
 
-  /// The subject on which the phase's requests go.
+  /// The subject of the phase's requests.
   package func phase(_ phase: Phase) -> String { "\(stem).\(phase.subjectFragment)" }
 
   /// The subject of `initialize` and `shutdown`, subscribed without a queue group.
   package var lifecycle: String { "\(stem).lifecycle" }
 
-  /// The subject on which Nylon's own host takes the answers to a session's phases.
+  /// The subject on which Nylon's own host receives the answers to a session's phases.
   package func reply(session: String) -> String { "\(stem).reply.\(session)" }
 
-  /// Checks a prefix, or the name of a queue group: dots are fine, wildcards and spaces are not.
+  /// Validates a prefix or the name of a queue group: dots are allowed, wildcards and white space are not.
   package static func check(_ name: String, what: String) throws(MessageError) {
     let tokens = name.split(separator: ".", omittingEmptySubsequences: false)
     guard let reason = tokens.lazy.compactMap(fault).first else { return }
     throw .badSubjectToken(what: what, value: shown(name), reason: reason)
   }
 
-  /// A name with control characters must not reach a terminal as it is.
+  /// Replaces control characters, which must not reach a terminal, and shortens the name.
   private static func shown(_ name: String) -> String {
     String(name.prefix(80).map { $0.isASCII && !isControl($0) ? $0 : "?" })
   }

@@ -1,16 +1,17 @@
-/// Makes request ids: UUIDs of version 7 (RFC 9562), as two words, without allocating. One maker never gives the same
-/// id twice within 2^32 calls, and its ids of one millisecond rise: the 12 bits after the time and the 20 highest
-/// random bits are a counter, the other 42 come from the seed.
+/// Generates request ids, UUIDs of version 7 (RFC 9562), as two words without allocating. A generator does
+/// not repeat an id within 2^32 calls, and its ids ascend within a millisecond: the 12 bits after the
+/// timestamp and the 20 highest random bits are a counter, and the other 42 bits derive from the seed.
 package struct UUIDv7: Sendable {
   @usableFromInline let seed: UInt64
-  /// The number that the next id has: 0 for the first.
+  /// The counter value of the next id, starting at 0.
   package var nextNumber: UInt32 = 0
 
-  /// A maker; makers that run side by side need different seeds.
+  /// Creates a generator; generators that run in parallel need different seeds.
   package init(seed: UInt64) { self.seed = seed }
 
-  /// Which of this maker's ids it is, from 0; nil when the maker never gave it. Reckoned from
-  /// the seed, nothing is kept of ids given; of 2^32 ids or more the last ones count.
+  /// Returns the position of an id in this generator's sequence, from 0, or nil if the id is not from this
+  /// generator. The position is derived from the seed, without storing ids; after 2^32 ids it refers to the
+  /// most recent ones.
   package func number(high: UInt64, low: UInt64) -> UInt32? {
     guard high & 0xf000 == 0x7000, low >> 62 == 0b10 else { return nil }
     let number = UInt32(truncatingIfNeeded: (high & 0xfff) << 20 | (low >> 42) & 0xf_ffff)
@@ -18,7 +19,7 @@ package struct UUIDv7: Sendable {
     return random(UInt64(number)) == low & 0x3ff_ffff_ffff ? number : nil
   }
 
-  /// The next id, most significant word first.
+  /// Returns the next id, most significant word first.
   @inlinable @inline(__always)
   package mutating func next(timestampMilliseconds: UInt64) -> (high: UInt64, low: UInt64) {
     let counter = UInt64(nextNumber)
@@ -28,7 +29,7 @@ package struct UUIDv7: Sendable {
     return (high, low)
   }
 
-  /// 42 bits of splitmix64: fast, and every seed is a good one.
+  /// Returns 42 bits of splitmix64, which is fast and accepts any seed.
   @inlinable @inline(__always)
   func random(_ number: UInt64) -> UInt64 {
     var word = seed &+ (number &+ 1) &* 0x9e37_79b9_7f4a_7c15
@@ -38,7 +39,7 @@ package struct UUIDv7: Sendable {
   }
 }
 
-/// The text of a UUID: 32 hexadecimal digits, lower-case, with four dashes between.
+/// The text of a UUID: 32 lowercase hexadecimal digits with four dashes.
 package enum UUIDText {
   package static let byteCount = 36
 
@@ -58,7 +59,7 @@ package enum UUIDText {
     }
   }
 
-  /// The id of a text; nil when it is none, or has capital letters.
+  /// Parses the text of a UUID; returns nil if it is invalid or has uppercase letters.
   package static func id(_ text: UnsafeRawBufferPointer) -> (high: UInt64, low: UInt64)? {
     guard text.count == byteCount else { return nil }
     var (high, low): (UInt64, UInt64) = (0, 0)
@@ -74,7 +75,7 @@ package enum UUIDText {
       case 97...102: value = character - 87
       default: return nil
       }
-      // The low word fills from the 17th digit on, which stands behind the third dash.
+      // The low word starts at the 17th digit, which follows the third dash.
       if place < 19 { high = high << 4 | UInt64(value) } else { low = low << 4 | UInt64(value) }
     }
     return (high, low)
@@ -89,15 +90,15 @@ package struct RequestWords: Hashable, Sendable, BitwiseCopyable {
   package init(high: UInt64, low: UInt64) { (self.high, self.low) = (high, low) }
 }
 
-/// A request that a handler is about to see, as a worker notes it in the ledger of its pool: a record of 32 bytes, as
-/// they lie in memory.
+/// A record of 32 bytes, in memory layout, that a worker appends to the ledger of its pool before a handler
+/// runs.
 package struct HandledRequest: Equatable, Sendable, BitwiseCopyable {
   package var id: RequestWords
   /// Monotonic nanoseconds.
   package var time: UInt64
-  /// The worker's process.
+  /// The process id of the worker.
   package var worker: Int32
-  /// The phase's number.
+  /// The number of the phase.
   package var phase: UInt32
 
   package init(id: RequestWords, time: UInt64, worker: Int32, phase: Phase) {
@@ -105,6 +106,6 @@ package struct HandledRequest: Equatable, Sendable, BitwiseCopyable {
   }
 
   package static let byteCount = MemoryLayout<HandledRequest>.stride
-  /// The environment variable that tells a worker the descriptor of the ledger.
+  /// The environment variable that passes the ledger's descriptor to a worker.
   package static let variable = "NYLON_LEDGER_FD"
 }

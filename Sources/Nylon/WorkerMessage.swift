@@ -1,4 +1,4 @@
-/// A request's id, echoed in the reply with its type: a text, by habit a UUID, or bytes, by habit its sixteen.
+/// A request's id, echoed in the reply with its type: text, usually a UUID, or bytes, usually sixteen.
 package struct RequestID: Sendable, Hashable {
   fileprivate let bytes: [UInt8]
   fileprivate let isText: Bool
@@ -8,12 +8,12 @@ package struct RequestID: Sendable, Hashable {
 }
 
 extension RequestID {
-  /// The sixteen bytes of two words, most significant first.
+  /// Creates an id of sixteen bytes from two words, most significant first.
   package init(high: UInt64, low: UInt64) {
     self = .bytes([high, low].flatMap { withUnsafeBytes(of: $0.bigEndian, Array.init) })
   }
 
-  /// The text of a UUID.
+  /// Returns the UUID's text as an id.
   static func uuidText(_ id: (high: UInt64, low: UInt64)) -> RequestID {
     let bytes = [UInt8](unsafeUninitializedCapacity: UUIDText.byteCount) { buffer, count in
       buffer.baseAddress.map { UUIDText.write(id, to: $0) }
@@ -23,28 +23,29 @@ extension RequestID {
   }
 }
 
-/// What the host publishes to a worker, or what a worker answers, in all dialects. What is nil is left out.
+/// A message from the host to a worker or back, in any dialect. Fields that are nil are omitted.
 package struct WorkerMessage: Sendable, Hashable {
-  /// The id of the request, nil in a reply to one that had none that could be read.
+  /// The id of the request; nil in a reply to a request without a readable id.
   package var requestID: RequestID?
-  /// The session: one proxied HTTP request. A reply has none in `reply-sdk`.
+  /// The session: one proxied HTTP request. Absent from replies in `reply-sdk`.
   package var sessionID: UInt32?
-  /// The phase of a request; zero for a read's answer.
+  /// The phase of a request; zero for the answer to a read.
   package var phase: Phase?
-  /// How the phase ended; `missing` in requests, and in replies of the real SDK.
+  /// The outcome of the phase; `missing` in requests, and in replies of the real SDK.
   package var action: ReplyAction
-  /// nil except in `stream-sdk`, where it is the call, and 0 starts a phase.
+  /// The call in `stream-sdk`, where 0 starts a phase; nil in the other dialects.
   package var method: UInt32?
-  /// The HTTP context or what changed of it (`reply`), a read's answer or a call's payload (`stream-sdk`),
-  /// a configuration (`initialize`).
+  /// The HTTP context or its changes (`reply`), the answer to a read or the payload of a call (`stream-sdk`),
+  /// or a configuration (`initialize`).
   package var data: [UInt8]?
   package var error: String?
-  /// When a request was sent, Unix milliseconds.
+  /// When the request was sent, in Unix milliseconds.
   package var timestampMilliseconds: UInt64?
-  /// `entry` names the handler; `reply`, `method`: see the interface. Replies have by habit none.
+  /// The message headers: `entry` names the handler; for `reply` and `method` see the interface. Usually
+  /// empty in replies.
   package var headers: [KeyValue]
 
-  /// The headers by which the host says something itself.
+  /// The names of the headers that the host itself sets.
   package static let hostHeaders: Set<String> = ["entry", "reply", "method", WorkerStamps.question.key]
 
   package init(
@@ -71,33 +72,33 @@ package struct WorkerMessage: Sendable, Hashable {
       timestampMilliseconds: view.timestampMilliseconds, headers: view.headerList)
   }
 
-  /// The reply in the bytes; throws `MessageError`.
+  /// Decodes a reply.
   package init(reply bytes: UnsafeRawBufferPointer) throws(MessageError) {
     guard let view = MessageView(reply: bytes) else { throw .notAMap(what: "response") }
     self.init(view)
   }
 
-  /// The request in the bytes, which has an id and a phase; throws `MessageError`.
+  /// Decodes a request; throws if it has no id or no phase.
   package init(request bytes: UnsafeRawBufferPointer) throws(MessageError) {
     self.init(try MessageView(request: bytes))
     if requestID == nil { throw .missingKey(what: "request", key: "request_id") }
     if phase == nil { throw .missingKey(what: "request", key: "phase") }
   }
 
-  /// The message as MessagePack; throws `MessageError.tooLarge` past 4 GiB of data.
+  /// Encodes the message as MessagePack; throws `MessageError.tooLarge` past 4 GiB of data.
   package func encoded() throws(MessageError) -> [UInt8] {
     let writer = MessagePackWriter()
     try pack(to: writer)
     return writer.copy
   }
 
-  /// Packs the message, and tells where the id, the session and the time begin. Those of a template are
-  /// of one width whatever they are, so that they can be written over.
+  /// Packs the message. Returns the offsets of the id, the session and the timestamp; in a template these
+  /// have a fixed width, so that they can be overwritten.
   @discardableResult
   fileprivate func pack(
     to writer: MessagePackWriter, isTemplate: Bool = false
   ) throws(MessageError) -> (requestID: Int, sessionID: Int, timestamp: Int) {
-    // MessagePack has 32 bits for a length.
+    // MessagePack lengths have at most 32 bits.
     if let data, data.count > UInt32.max {
       throw .tooLarge(
         what: phase == nil ? "response" : "request", byteCount: data.count, byteCountMost: Int(UInt32.max))
@@ -106,21 +107,21 @@ package struct WorkerMessage: Sendable, Hashable {
     writer.beginMessage()
     writer.entry("version", 1) { writer.unsigned($0) }
     writer.entry("request_id", requestID) { id in
-      offsets.requestID = writer.byteCount + 2  // behind the type, 0xc4 or 0xd9, and the length
+      offsets.requestID = writer.byteCount + 2  // after the type, 0xc4 or 0xd9, and the length
       id.bytes.withUnsafeBytes { writer.requestID(RequestIDView(raw: $0, isText: id.isText)) }
     }
     writer.entry("session_id", sessionID) {
-      offsets.sessionID = writer.byteCount + 1  // behind 0xce
+      offsets.sessionID = writer.byteCount + 1  // after 0xce
       if isTemplate { writer.word(0xce, $0) } else { writer.unsigned(UInt64($0)) }
     }
     writer.entry("phase", phase) { writer.unsigned(UInt64($0.rawValue)) }
     writer.entry("action", action.text) { writer.key($0) }
     writer.entry("timestamp", timestampMilliseconds) {
-      offsets.timestamp = writer.byteCount + 1  // behind 0xcf
+      offsets.timestamp = writer.byteCount + 1  // after 0xcf
       if isTemplate { writer.word(0xcf, $0) } else { writer.unsigned($0) }
     }
     writer.entry("method", method) { writer.unsigned(UInt64($0)) }
-    // A request has its headers also when there are none.
+    // A request always has headers, even if they are empty.
     writer.entry("headers", phase == nil && headers.isEmpty ? nil : headers) { writer.headers($0) }
     writer.entry("data", data) { $0.withUnsafeBytes { writer.binary($0) } }
     writer.entry("error", error) { writer.text($0) }
@@ -129,8 +130,8 @@ package struct WorkerMessage: Sendable, Hashable {
 }
 
 extension WorkerMessage {
-  /// The request that starts a phase, as a host of the dialect sends it. `entry` names the handler; `context` and
-  /// `reply`, the subject that the worker is to answer to, go with it where the dialect has them; `headers` come last.
+  /// Creates the request that starts a phase, as a host of the dialect sends it. `entry` names the handler;
+  /// `context` and the reply subject `reply` are included if the dialect uses them; `headers` come last.
   package init(
     _ dialect: DialectTraits, id: (high: UInt64, low: UInt64), sessionID: UInt32, phase: Phase, entry: String,
     context: [UInt8]?, reply: String, timestampMilliseconds: UInt64, headers: [KeyValue] = []
@@ -144,7 +145,7 @@ extension WorkerMessage {
       headers: [KeyValue(key: "entry", value: entry)] + place + headers)
   }
 
-  /// The message that gives workers their configuration, JSON.
+  /// Returns the message that passes a JSON configuration to the workers.
   package static func initialize(
     _ json: [UInt8], id: RequestID, method: UInt32? = nil, timestampMilliseconds: UInt64 = 0,
     headers: [KeyValue]
@@ -156,22 +157,22 @@ extension WorkerMessage {
   }
 }
 
-/// A packed request that the generator copies and patches: nothing but its id, session, time and reply subject
-/// changes.
+/// A packed request that the generator copies and patches: only its id, session, timestamp and reply subject
+/// change.
 package struct RequestTemplate {
   package let bytes: [UInt8]
-  /// Whether the request's id is a UUID's text; else it is 16 bytes.
+  /// Whether the request's id is the text of a UUID; otherwise it is 16 bytes.
   package let idIsText: Bool
-  /// Where in the bytes the request's id is.
+  /// The offset of the request's id.
   package let requestIDOffset: Int
-  /// Where the session's id is: 4 bytes, big-endian.
+  /// The offset of the session's id: 4 bytes, big-endian.
   package let sessionIDOffset: Int
-  /// Where the time is: 8 bytes, big-endian, Unix milliseconds.
+  /// The offset of the timestamp: 8 bytes, big-endian, Unix milliseconds.
   package let timestampOffset: Int
-  /// Where the reply subject is, as long as the one that the template was made with; nil where there is none.
+  /// The offset of the reply subject, whose length must not change; nil if there is none.
   package let replyOffset: Int?
 
-  /// Packs a request of a phase. Throws `MessageError.tooLarge` past 4 GiB of data.
+  /// Packs a phase request. Throws `MessageError.tooLarge` past 4 GiB of data.
   package init(
     _ dialect: DialectTraits = Dialect.reply.traits, phase: Phase, entry: String, context: [UInt8]? = nil,
     reply: String = "", headers: [KeyValue] = []
@@ -182,8 +183,8 @@ package struct RequestTemplate {
         timestampMilliseconds: 0, headers: headers), reply: dialect.namesReplySubject ? reply : nil)
   }
 
-  /// Packs a request that has an id, a session and a time; `reply` is the subject in its headers, nil without one.
-  /// Throws `MessageError.tooLarge` past 4 GiB of data.
+  /// Packs a request that has an id, a session and a timestamp. `reply` is the subject in its headers, or
+  /// nil. Throws `MessageError.tooLarge` past 4 GiB of data.
   package init(_ message: WorkerMessage, reply: String? = nil) throws(MessageError) {
     let writer = MessagePackWriter()
     idIsText = message.requestID?.isText ?? false
@@ -194,26 +195,26 @@ package struct RequestTemplate {
   }
 }
 
-/// Why bytes on the border between host and plugin were refused. `description` says it in words.
+/// An error in the bytes exchanged between host and plugin.
 public enum MessageError: Error, Equatable, Sendable, CustomStringConvertible {
-  /// Not one well-formed MessagePack map with nothing behind it.
+  /// The bytes are not exactly one well-formed MessagePack map.
   case notAMap(what: String)
-  /// A key without which the message has no meaning is missing.
+  /// A required key is missing.
   case missingKey(what: String, key: String)
-  /// A key's value has the wrong type or range.
+  /// The value of a key has the wrong type or is out of range.
   case wrongValue(what: String, key: String, found: String, wanted: String)
-  /// The bytes are not a valid FlatBuffers table of that name.
+  /// The bytes are not a valid FlatBuffers table of the expected type.
   case notATable(what: String, byteCount: Int)
-  /// A message or table would be larger than its format can hold.
+  /// A message or table exceeds the size limit of its format.
   case tooLarge(what: String, byteCount: Int, byteCountMost: Int)
-  /// A NATS subject cannot be made from this.
+  /// The value cannot be a token of a NATS subject.
   case badSubjectToken(what: String, value: String, reason: String)
 
-  /// Object, key, value and remedy in one sentence.
+  /// A sentence that names the object, the key, the value and the remedy.
   public var description: String {
     switch self {
     case .notAMap(let what):
-      "\(what): not a well-formed MessagePack map; send one map with text keys and nothing behind it"
+      "\(what): not a well-formed MessagePack map; send one map with text keys and nothing after it"
     case .missingKey(let what, let key):
       "\(what): '\(key)' is missing; the interface requires it"
     case .wrongValue(let what, let key, let found, let wanted):
@@ -221,7 +222,7 @@ public enum MessageError: Error, Equatable, Sendable, CustomStringConvertible {
     case .notATable(let what, let byteCount):
       "\(what): \(byteCount) bytes are not a valid FlatBuffers table; build it from nylon_plugin.fbs"
     case .tooLarge(let what, let byteCount, let most):
-      "\(what): \(byteCount) bytes are too many; the most is \(most), send a smaller body"
+      "\(what): \(byteCount) bytes are too many; the maximum is \(most), send a smaller body"
     case .badSubjectToken(let what, let value, let reason):
       "NATS subject: \(what) '\(value)' \(reason); use letters, digits, '-' and '_'"
     }

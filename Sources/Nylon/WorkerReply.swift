@@ -1,30 +1,30 @@
-/// A worker's own monotonic times of one request, nanoseconds: they tell where its time went.
+/// A worker's own monotonic timestamps of one request in nanoseconds, which show where its time was spent.
 ///
-/// **Ours.** A request with the message header `nylon-bench-stamps` asks for them; the reply's message
-/// header of the same name has the four times, as decimal numbers with a comma between, in this order.
-/// They mean something only where host and worker share a clock: on one machine.
+/// An extension of this package: a request with the message header `nylon-bench-stamps` asks for them. The
+/// reply has a header of the same name with the four timestamps in this order, as decimal numbers separated
+/// by commas. They can be compared only if host and worker share a clock, that is, run on one machine.
 package struct WorkerStamps: Sendable, Equatable {
   /// When the request was read from the worker's socket.
   package var read: UInt64 = 0
   package var begun: UInt64 = 0
-  /// When the handler had ended.
+  /// When the handler ended.
   package var ended: UInt64 = 0
-  /// When the reply was packed.
+  /// When the reply was encoded.
   package var packed: UInt64 = 0
 
   package static let header: StaticString = "nylon-bench-stamps"
-  /// What asks for the stamps.
+  /// The request header that asks for the timestamps.
   package static let question = KeyValue(key: "nylon-bench-stamps", value: "1")
-  /// Digits that each number is written with, so that the last one can be written over.
+  /// The fixed number of digits of each timestamp, so that the last one can be overwritten.
   static let digits = 20
-  /// Bytes of the header's value as this package writes it.
+  /// The size of the header's value, as this package writes it.
   static let byteCount = 4 * digits + 3
 }
 
 extension WorkerStamps {
   package init(read: UInt64) { self.init(read: read, begun: 0) }
 
-  /// The stamps in a header's value; nil when it has not exactly four numbers in it.
+  /// Parses a header's value; returns nil if it does not consist of exactly four numbers.
   package init?(_ text: UnsafeRawBufferPointer) {
     self.init()
     var place = 0
@@ -34,7 +34,7 @@ extension WorkerStamps {
     (self.read, self.begun, self.ended, self.packed) = (read, begun, ended, packed)
   }
 
-  /// The number at a place, which goes on behind the comma after it, or behind the end.
+  /// Parses the number at `place` and advances `place` past the following comma or past the end.
   @inline(__always)
   private static func number(_ text: UnsafeRawBufferPointer, _ place: inout Int) -> UInt64? {
     let start = place
@@ -51,7 +51,7 @@ extension WorkerStamps {
     return place > start ? number : nil
   }
 
-  /// Writes `byteCount` bytes.
+  /// Writes the header's value, `byteCount` bytes.
   func write(to place: UnsafeMutableRawPointer) {
     for (index, number) in [read, begun, ended, packed].enumerated() {
       let start = place + index * (Self.digits + 1)
@@ -60,7 +60,7 @@ extension WorkerStamps {
     }
   }
 
-  /// Writes a number with all its digits.
+  /// Writes a number with leading zeros.
   static func write(_ number: UInt64, to place: UnsafeMutableRawPointer) {
     var rest = number
     for digit in stride(from: digits - 1, through: 0, by: -1) {
@@ -70,18 +70,18 @@ extension WorkerStamps {
   }
 }
 
-/// Packs what workers answer and call, and what hosts answer to that, into one buffer that is kept: the hot path of
-/// both. Each thread has its own.
+/// Encodes the answers and calls of workers, and the host's answers to these, in a reused buffer: the hot
+/// path of both sides. Each thread has its own encoder.
 package final class ReplyEncoder {
   private let writer = MessagePackWriter()
   private var stampsOffset: Int?
-  /// Whether `data` that is not there is written as nil; else it is left out.
+  /// Whether absent `data` is written as nil; otherwise it is omitted.
   private let writesNilData: Bool
 
   package init(writesNilData: Bool = false) { self.writesNilData = writesNilData }
 
-  /// The message's bytes, valid until the next one. What is nil is left out, and so is an action that is missing;
-  /// the last one of `stamps` is for `stampPacked` to set.
+  /// Encodes a message, valid until the next call. Values that are nil and a missing action are omitted; call
+  /// `stampPacked` to set the last of the `stamps`.
   package func encode(
     requestID: RequestIDView?, sessionID: UInt32?, phase: Phase? = nil, action: ReplyAction = .missing,
     method: UInt32? = nil, data: UnsafeRawBufferPointer? = nil, error: String? = nil,
@@ -110,7 +110,7 @@ package final class ReplyEncoder {
     return writer.bytes
   }
 
-  /// Writes into the answer when it was packed, nanoseconds; the answer of the last `encode` has it then.
+  /// Writes the time of encoding, in nanoseconds, into the answer of the last `encode`.
   package func stampPacked(_ nanoseconds: UInt64) {
     guard let stampsOffset else { return }
     WorkerStamps.write(nanoseconds, to: writer.memory + stampsOffset)

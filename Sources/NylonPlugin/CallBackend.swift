@@ -4,13 +4,13 @@ import Glibc
 import Nylon
 import Synchronization
 
-/// The way of a handler's calls to the host.
+/// Carries a handler's calls to the host.
 protocol CallPort {
   static var transport: Transport { get }
   func send(_ method: Method, _ payload: UnsafeRawBufferPointer, in phase: Phase, of sessionID: UInt32)
 }
 
-/// A phase whose handler's calls go to the host at once, each by itself; a read waits for the host's answer.
+/// A backend that sends each call to the host immediately; a read blocks until the host answers.
 final class CallBackend<Port: CallPort>: PhaseBackend {
   private let mailbox: ReadMailbox
   private let writer = FlatBufferWriter()
@@ -38,7 +38,7 @@ final class CallBackend<Port: CallPort>: PhaseBackend {
     text.withUTF8 { send(method, UnsafeRawBufferPointer($0), in: phase) }
   }
 
-  /// Asks the host and waits; the answer's bytes are valid until the next read.
+  /// Sends a read to the host and waits for the answer, whose bytes are valid until the next read.
   private func read(_ method: Method, _ argument: String = "") throws(PluginError) -> UnsafeRawBufferPointer {
     guard mailbox.expect(sessionID: sessionID, method: method) else {
       throw .sessionClosed(method: method)
@@ -55,7 +55,7 @@ final class CallBackend<Port: CallPort>: PhaseBackend {
 
   func headers(_ method: Method) throws(PluginError) -> [KeyValue] {
     let bytes = try read(method)
-    // A host that has none to tell may answer nothing at all.
+    // A host without headers may send an empty answer.
     if bytes.isEmpty { return [] }
     do {
       return try HeaderTable.decode(bytes)
@@ -97,21 +97,21 @@ final class CallBackend<Port: CallPort>: PhaseBackend {
   func finish(_ method: Method) { send(method) }
 }
 
-/// Where the host's answer to a read meets the handler's thread that waits for it.
+/// Passes the host's answer to the handler thread that waits for it.
 ///
-/// One per thread, as a thread waits for one answer at a time. `awaited` is the whole protocol:
-/// the key of the read that waits, or one of three marks. No lock is held while the host is called,
-/// so it may answer from any thread, or from inside the callback.
+/// Each thread has one mailbox, because a thread waits for only one answer at a time. `awaited` is the whole
+/// protocol: it holds the key of the pending read, or one of three marks. No lock is held during a call to
+/// the host, so the host may answer from any thread, or from inside the callback.
 ///
-/// `@unchecked`: `storage` and `count` belong to the thread that moved `awaited` to `filling`, and to the
-/// reader again from `ready` on.
+/// `@unchecked`: `storage` and `count` belong to the thread that moved `awaited` to `filling`; from `ready`
+/// on they belong to the reader again.
 final class ReadMailbox: @unchecked Sendable {
-  /// Looks before sleep, for a host that answers from another core: longer than an answer takes there, and shorter
-  /// than the two switches that a sleep costs. A thread does not yield meanwhile: that gives the core away for much
-  /// longer.
+  /// The number of polls before the thread sleeps. Polling lasts longer than a host on another core takes to
+  /// answer, and shorter than the two context switches of a sleep. The thread does not yield while polling,
+  /// because a yield gives the core away for much longer.
   static let spins = 4000
 
-  // Reads have numbers from 3 on, so that no key equals a mark, not even for session 0.
+  // Read methods are numbered from 3, so that no key equals a mark, not even for session 0.
   private static let nothing: UInt64 = 0
   private static let filling: UInt64 = 1
   private static let ready: UInt64 = 2
@@ -125,7 +125,7 @@ final class ReadMailbox: @unchecked Sendable {
   private var storage = UnsafeMutableRawBufferPointer.allocate(byteCount: 4096, alignment: 16)
   private var count = 0
 
-  /// `spins`: looks before sleep.
+  /// - Parameter spins: The number of polls before the thread sleeps.
   init(timeoutMilliseconds: Int, spins: Int = ReadMailbox.spins) {
     self.timeoutMilliseconds = timeoutMilliseconds
     self.spins = spins
@@ -137,29 +137,29 @@ final class ReadMailbox: @unchecked Sendable {
     UInt64(sessionID) << 32 | UInt64(method.rawValue)
   }
 
-  /// A phase begins. With the lock held under which sessions are closed, as for `close`.
+  /// Begins a phase. Like `close`, call this with the lock held that guards the sessions.
   func begin() { isClosed.store(false, ordering: .sequentiallyConsistent) }
 
-  /// The session of the phase that runs is closed: releases its reader, and every later one.
+  /// Closes the session of the current phase: releases its reader and fails every later read.
   func close() {
     isClosed.store(true, ordering: .sequentiallyConsistent)
     let key = awaited.load(ordering: .sequentiallyConsistent)
     if key > Self.ready, move(from: key, to: Self.nothing) { wake() }
   }
 
-  /// Takes the step unless another thread was faster.
+  /// Returns false if another thread changed `awaited` first.
   private func move(from old: UInt64, to new: UInt64) -> Bool {
     awaited.compareExchange(expected: old, desired: new, ordering: .sequentiallyConsistent).exchanged
   }
 
-  /// Says what is waited for; before the host is asked, for it may answer at once. False when
-  /// the session is closed: nobody would answer.
+  /// Registers the awaited answer. Call this before sending the read, because the host may answer
+  /// immediately. Returns false if the session is closed and no answer will come.
   func expect(sessionID: UInt32, method: Method) -> Bool {
     awaited.store(Self.key(sessionID, method), ordering: .sequentiallyConsistent)
     return !isClosed.load(ordering: .sequentiallyConsistent)
   }
 
-  /// Takes the host's answer; one that nobody waits for is ignored.
+  /// Stores the host's answer; an answer that no read waits for is ignored.
   func fulfil(sessionID: UInt32, method: Method, data: UnsafeRawBufferPointer) {
     guard method.isRead, move(from: Self.key(sessionID, method), to: Self.filling) else { return }
     if data.count > storage.count {
@@ -176,7 +176,7 @@ final class ReadMailbox: @unchecked Sendable {
     if asleep.load(ordering: .sequentiallyConsistent) { parker.locked { parker.signal() } }
   }
 
-  /// Waits for the answer: a short while awake, then asleep. The bytes are valid until `expect`.
+  /// Polls briefly for the answer, then sleeps until it arrives. The bytes are valid until the next `expect`.
   func answer(to method: Method) throws(PluginError) -> UnsafeRawBufferPointer {
     for _ in 0..<spins {
       if let answer = try outcome(method) { return answer }
@@ -197,7 +197,7 @@ final class ReadMailbox: @unchecked Sendable {
     }
   }
 
-  /// nil as long as there is none.
+  /// Returns nil while there is no answer.
   private func outcome(_ method: Method) throws(PluginError) -> UnsafeRawBufferPointer? {
     switch awaited.load(ordering: .sequentiallyConsistent) {
     case Self.ready: return UnsafeRawBufferPointer(rebasing: storage[..<count])
@@ -206,7 +206,7 @@ final class ReadMailbox: @unchecked Sendable {
     }
   }
 
-  /// The time is over; false when the answer is being written right now, or has come.
+  /// Cancels the read after the timeout. Returns false if the answer is being written or has arrived.
   private func giveUp() -> Bool {
     let key = awaited.load(ordering: .acquiring)
     if key == Self.filling { sched_yield() }

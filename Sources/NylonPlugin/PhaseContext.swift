@@ -1,18 +1,18 @@
 import FoundationEssentials
 import Nylon
 
-/// The way on which a phase reached the plugin.
+/// The transport through which a phase reached the plugin.
 public enum Transport: String, Sendable, CaseIterable {
-  /// In the host's process.
+  /// In the host's process, through C symbols.
   case ffi = "FFI"
-  /// Through a queue group.
+  /// In a worker process, through a NATS queue group.
   case nats = "NATS"
 }
 
-/// What a transport does for a phase. One object serves one phase at a time.
+/// The operations that a transport provides for a phase. An object serves one phase at a time.
 protocol PhaseBackend: AnyObject {
   var transport: Transport { get }
-  /// The argument is a header's name; an absent one's text is empty.
+  /// Reads a text. The argument is a header's name; the text of an absent header is empty.
   func text(_ method: Method, _ argument: String) throws(PluginError) -> String
   func bytes(_ method: Method) throws(PluginError) -> [UInt8]
   func headers(_ method: Method) throws(PluginError) -> [KeyValue]
@@ -23,55 +23,57 @@ protocol PhaseBackend: AnyObject {
   func setBody(_ bytes: [UInt8]) throws(PluginError)
   func streamHeader() throws(PluginError)
   func streamData(_ bytes: [UInt8]) throws(PluginError)
-  /// `next`, `end` or `setResponseStreamEnd`; called once.
+  /// Ends the phase with `next`, `end` or `setResponseStreamEnd`; called once.
   func finish(_ method: Method)
 }
 
-/// One phase of one session, as its handler sees it. Valid until the handler returns.
+/// A phase of a session, as passed to its handler. Valid until the handler returns.
 ///
-/// After `next()` or `end()` the phase is over: further changes are ignored, reads throw.
+/// The phase is over after `next()` or `end()`: later changes are ignored, and reads throw
+/// `PluginError.phaseIsOver`.
 public final class PhaseContext {
   let backend: any PhaseBackend
   private(set) var finishedBy: Method?
 
-  /// The phase that runs.
+  /// The current phase.
   public private(set) var phase = Phase.zero
-  /// The session: one proxied HTTP request.
+  /// The session's identifier. A session is one proxied HTTP request.
   public private(set) var sessionID: UInt32 = 0
 
   init(backend: any PhaseBackend) { self.backend = backend }
 
-  /// Makes it the context of another phase.
+  /// Reuses the context for another phase.
   func begin(phase: Phase, sessionID: UInt32) {
     self.phase = phase
     self.sessionID = sessionID
     finishedBy = nil
   }
 
-  /// The way on which the phase came.
+  /// The transport through which the phase reached the plugin.
   public var transport: Transport { backend.transport }
   /// The HTTP request.
   public var request: PluginRequest { PluginRequest(context: self) }
   /// The HTTP response.
   public var response: PluginResponse { PluginResponse(context: self) }
 
-  /// Goes on. A second call, or one after `end()`, is harmless.
+  /// Ends the phase and lets the request continue. Does nothing if the phase is already over.
   public func next() { finish(.next) }
 
-  /// Ends the request with the response as the plugin made it. A second call, or one after
-  /// `next()`, is harmless.
+  /// Ends the request with the plugin's response. Does nothing if the phase is already over.
   public func end() { finish(.end) }
 
-  /// Short for `response.setHeader`.
+  /// Sets a response header; equivalent to `response.setHeader`.
   public func setResponseHeader(_ name: String, _ value: String) throws(PluginError) {
     try response.setHeader(name, value)
   }
 
-  /// The payload that the route gives its middleware, JSON; empty when there is none. Through
-  /// NATS it does not travel: empty.
+  /// Returns the JSON payload of the route's middleware, or an empty array if there is none. The payload is
+  /// not transmitted through NATS, where the result is always empty.
   public func payload() throws(PluginError) -> [UInt8] { try bytes(.getPayload) }
 
-  /// The payload as a value; nil when there is none.
+  /// Decodes the payload of the route's middleware; returns nil if there is none.
+  ///
+  /// - Throws: `PluginError.badAnswer` if the payload is not valid JSON for `type`.
   public func payload<Value: Decodable>(as type: Value.Type) throws(PluginError) -> Value? {
     let json = try payload()
     if json.isEmpty { return nil }
@@ -87,16 +89,16 @@ public final class PhaseContext {
     backend.finish(method)
   }
 
-  /// The backend for a read, unless the phase is over.
+  /// Returns the backend for a read; throws if the phase is over.
   func reading(_ method: Method) throws(PluginError) -> any PhaseBackend {
     if finishedBy != nil { throw .phaseIsOver(method: method) }
     return backend
   }
 
-  /// The backend for a change, nil when the phase is over.
+  /// The backend for a change; nil if the phase is over.
   var writing: (any PhaseBackend)? { finishedBy == nil ? backend : nil }
 
-  /// Runs a handler and ends the phase if it did not; gives the error that it threw.
+  /// Runs a handler and calls `next()` unless it ended the phase. Returns the error that it threw, if any.
   func run(_ handler: Plugin.Handler?) -> (any Error)? {
     do {
       try handler?(self)
@@ -108,7 +110,7 @@ public final class PhaseContext {
   }
 }
 
-/// Reads for the request and the response.
+/// Reads shared by the request and the response.
 extension PhaseContext {
   func text(_ method: Method, _ argument: String = "") throws(PluginError) -> String {
     try reading(method).text(method, argument)

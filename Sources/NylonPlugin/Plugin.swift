@@ -3,7 +3,7 @@ import Glibc
 import Nylon
 import Synchronization
 
-/// A plugin: handlers by name, written once and served in-process or through NATS.
+/// A plugin: named entries with phase handlers, which can be served in-process or through NATS.
 ///
 /// ```swift
 /// let plugin = Plugin()
@@ -15,12 +15,12 @@ import Synchronization
 /// }
 /// ```
 ///
-/// Add handlers before the plugin is served; later ones are not seen.
+/// Add all handlers before serving the plugin; handlers added later are ignored.
 public final class Plugin: Sendable {
-  /// A handler of one phase. It runs to its end on a thread of the SDK and may block there.
+  /// A handler of one phase. It runs on a thread of the SDK and may block.
   ///
-  /// A handler that returns without `next` or `end` is taken as `next`. One that throws ends the
-  /// phase as an error: see `FFIServer` and `NATSWorker` for what the host then sees.
+  /// If a handler returns without calling `next()` or `end()`, the SDK calls `next()`. If it throws, the
+  /// phase ends with an error; see `FFIServer` and `NATSWorker` for the host's view.
   public typealias Handler = @Sendable (PhaseContext) throws -> Void
 
   private struct State {
@@ -32,11 +32,11 @@ public final class Plugin: Sendable {
 
   private let state = Mutex(State())
 
-  /// A plugin without handlers.
+  /// Creates a plugin without handlers.
   public init() {}
 
-  /// Adds the handlers of an entry; the last one of a name counts. A phase without a handler
-  /// answers `next` at once.
+  /// Adds an entry with its handlers, replacing an entry of the same name. A phase without a handler
+  /// continues with `next` immediately.
   public func addPhaseHandler(_ entry: String, _ build: (PhaseHandler) -> Void) {
     let phase = PhaseHandler()
     build(phase)
@@ -47,22 +47,22 @@ public final class Plugin: Sendable {
     }
   }
 
-  /// Adds what runs once with the configuration, before the first phase.
+  /// Adds a hook that runs with the configuration on each initialization, before the first phase.
   public func onInitialize(_ hook: @escaping @Sendable (PluginConfiguration) throws -> Void) {
     state.withLock { $0.initialize.append(hook) }
   }
 
-  /// Adds what runs once when the host or the worker goes.
+  /// Adds a hook that runs when the host or the worker shuts down.
   public func onShutdown(_ hook: @escaping @Sendable () -> Void) {
     state.withLock { $0.shutdown.append(hook) }
   }
 
-  /// The names of the entries, in the order in which they were added.
+  /// The names of the entries, in the order of their addition.
   public var entries: [String] { state.withLock { $0.entries.map(\.name) } }
 
-  /// Runs the hooks of `onInitialize`; throws what they throw.
+  /// Runs the `onInitialize` hooks in order; rethrows the first error.
   public func initialize(_ configuration: PluginConfiguration) throws {
-    // Outside the lock: a hook may add handlers.
+    // Outside the lock, because a hook may add handlers.
     let hooks = state.withLock { state in
       state.isShutDown = false
       return state.initialize
@@ -70,7 +70,7 @@ public final class Plugin: Sendable {
     for hook in hooks { try hook(configuration) }
   }
 
-  /// Runs the hooks of `onShutdown`; a second call does nothing until the next `initialize`.
+  /// Runs the `onShutdown` hooks. Further calls do nothing until the next `initialize`.
   public func shutdown() {
     let hooks = state.withLock { state in
       defer { state.isShutDown = true }
@@ -79,30 +79,30 @@ public final class Plugin: Sendable {
     for hook in hooks { hook() }
   }
 
-  /// The handlers as they are now.
+  /// Returns a snapshot of the handlers.
   func handlerTable() -> HandlerTable { HandlerTable(state.withLock { $0.entries }) }
 }
 
-/// Takes the handlers of one entry.
+/// Collects the phase handlers of one entry.
 public final class PhaseHandler {
   fileprivate var handlers: [Phase: Plugin.Handler] = [:]
 
-  /// Before the upstream is called; may end the request.
+  /// Sets the handler that runs before the upstream is called; it may end the request.
   public func requestFilter(_ handler: @escaping Plugin.Handler) { handlers[.requestFilter] = handler }
-  /// The response's headers are there.
+  /// Sets the handler that runs when the response headers are available.
   public func responseFilter(_ handler: @escaping Plugin.Handler) { handlers[.responseFilter] = handler }
-  /// The response's body is there.
+  /// Sets the handler that runs when the response body is available.
   public func responseBodyFilter(_ handler: @escaping Plugin.Handler) {
     handlers[.responseBodyFilter] = handler
   }
-  /// After the response was sent.
+  /// Sets the handler that runs after the response was sent.
   public func logging(_ handler: @escaping Plugin.Handler) { handlers[.logging] = handler }
 }
 
-/// Entries, found by the bytes of their names: no String is made on the way of a request.
+/// The handlers, looked up by the UTF-8 bytes of the entry's name to avoid creating a String per request.
 struct HandlerTable: Sendable {
   let names: [[UInt8]]
-  /// Those of all phases of the first entry, then those of the next.
+  /// The handlers of all phases of the first entry, followed by those of the next.
   private let handlers: [Plugin.Handler?]
   private let phaseCount = Phase.allCases.count
 
@@ -111,9 +111,9 @@ struct HandlerTable: Sendable {
     handlers = entries.flatMap { entry in Phase.allCases.map { entry.handlers[$0] } }
   }
 
-  /// The index of the entry, nil when there is none.
+  /// Returns the index of the entry, or nil if there is none.
   func index(of name: UnsafeRawBufferPointer) -> Int? {
-    // A plugin has a handful of entries: a scan beats a hash.
+    // A plugin has only a few entries, so a scan is faster than hashing.
     names.firstIndex { own in
       guard own.count == name.count else { return false }
       guard let start = name.baseAddress else { return true }
@@ -121,26 +121,27 @@ struct HandlerTable: Sendable {
     }
   }
 
-  /// An entry's handler of one phase.
+  /// The entry's handler for a phase, or nil if it has none.
   @inline(__always)
   subscript(_ index: Int, _ phase: Phase) -> Plugin.Handler? {
     handlers[index &* phaseCount &+ Int(phase.rawValue)]
   }
 
-  /// The names, for messages.
+  /// The names as a comma-separated list, for messages.
   var list: String { names.map { String(decoding: $0, as: UTF8.self) }.joined(separator: ", ") }
 }
 
-/// The JSON that a plugin is initialized with.
+/// The JSON configuration of a plugin.
 public struct PluginConfiguration: Sendable {
-  /// The bytes, empty when nothing is configured.
+  /// The JSON text in UTF-8; empty if nothing is configured.
   public let json: [UInt8]
 
-  /// A configuration.
+  /// Creates a configuration from JSON text in UTF-8.
   public init(json: [UInt8] = []) { self.json = json }
 
-  /// The configuration as a value; nil when nothing is configured. Throws
-  /// `PluginError.badConfiguration`.
+  /// Decodes the configuration; returns nil if nothing is configured.
+  ///
+  /// - Throws: `PluginError.badConfiguration` if the JSON is invalid or does not match `type`.
   public func decoded<Value: Decodable>(as type: Value.Type) throws(PluginError) -> Value? {
     if json.isEmpty { return nil }
     do {
@@ -152,19 +153,19 @@ public struct PluginConfiguration: Sendable {
     }
   }
 
-  /// Key and reason without the value, which may be a secret.
+  /// Returns the key and the reason, without the value, which may be a secret.
   private static func reason(_ error: DecodingError) -> String {
     switch error {
     case .typeMismatch(let type, let context):
       "'\(path(context))' is not of type \(type)"
     case .valueNotFound(let type, let context):
-      "'\(path(context))' is null, a \(type) is wanted"
+      "'\(path(context))' is null, expected a \(type)"
     case .keyNotFound(let key, _):
       "'\(key.stringValue)' is missing"
     case .dataCorrupted(let context):
       context.codingPath.isEmpty ? "not JSON" : "'\(path(context))' is not valid"
     @unknown default:
-      "not as wanted"
+      "not valid"
     }
   }
 
@@ -173,28 +174,28 @@ public struct PluginConfiguration: Sendable {
   }
 }
 
-/// What can go wrong inside a handler. `description` names the call and the remedy.
+/// An error of a call in a handler. The description names the call and, where possible, the remedy.
 public enum PluginError: Error, Equatable, Sendable {
   /// The host did not answer a read in time.
   case readTimedOut(method: Method, timeoutMilliseconds: Int)
   /// The session was closed while a read waited for its answer.
   case sessionClosed(method: Method)
-  /// The handler went on after `next` or `end`.
+  /// The handler read after the phase ended with `next()` or `end()`.
   case phaseIsOver(method: Method)
-  /// The host's answer is not what the interface says.
+  /// The host's answer does not have the format that the interface requires.
   case badAnswer(method: Method, wanted: String)
-  /// A status outside 100-599.
+  /// The status is outside 100...599.
   case badStatus(Int)
-  /// A value cannot be made into JSON.
+  /// The value cannot be encoded as JSON.
   case notEncodable(type: String)
-  /// A header or body is larger than a table holds.
+  /// A header is too large for a FlatBuffers table.
   case tooLarge(MessageError)
-  /// The configuration is not what the plugin wants.
+  /// The configuration is invalid or does not match the requested type.
   case badConfiguration(reason: String)
 }
 
 extension PluginError: CustomStringConvertible {
-  /// One sentence.
+  /// A sentence that names the call, the problem and, where possible, the remedy.
   public var description: String {
     switch self {
     case .readTimedOut(let method, let milliseconds):
@@ -208,9 +209,9 @@ extension PluginError: CustomStringConvertible {
     case .tooLarge(let error):
       error.description
     case .badStatus(let status):
-      "set_response_status: \(status) is no HTTP status; use 100 to 599"
+      "set_response_status: \(status) is not an HTTP status; use 100 to 599"
     case .notEncodable(let type):
-      "json: a value of type \(type) cannot be made into JSON; check for NaN and infinity"
+      "json: a value of type \(type) cannot be encoded as JSON; check for NaN and infinity"
     case .badConfiguration(let reason):
       "plugin configuration: \(reason); correct the plugin's `config`"
     }

@@ -1,76 +1,80 @@
 import FoundationEssentials
 import Nylon
 
-/// The HTTP request of a phase. Every property is read from the host when it is asked for.
+/// The HTTP request of a phase. Each access to a property reads its value through the backend.
 public struct PluginRequest {
   let context: PhaseContext
 
-  /// `GET`, `POST`, …
+  /// The HTTP method, such as `GET`.
   public var method: String { get throws(PluginError) { try context.text(.readRequestMethod) } }
   /// The path without the query.
   public var path: String { get throws(PluginError) { try context.text(.readRequestPath) } }
-  /// Path and query. Through NATS it is put together from the two.
+  /// The path and the query. Through NATS, the SDK joins the two.
   public var url: String { get throws(PluginError) { try context.text(.readRequestURL) } }
-  /// The query without `?`.
+  /// The query, without the leading `?`.
   public var query: String { get throws(PluginError) { try context.text(.readRequestQuery) } }
-  /// The host. Through NATS: the `host` header.
+  /// The host. Through NATS, the value of the `host` header.
   public var host: String { get throws(PluginError) { try context.text(.readRequestHost) } }
-  /// The client's address. Through NATS: `x-real-ip`, else the first of `x-forwarded-for`.
+  /// The client's IP address. Through NATS, the value of `x-real-ip`, or else the first address of
+  /// `x-forwarded-for`.
   public var clientIP: String { get throws(PluginError) { try context.text(.readRequestClientIP) } }
 
-  /// Path parameters of the route.
+  /// The path parameters of the route.
   public var params: [String: String] {
     get throws(PluginError) { try context.reading(.readRequestParams).params() }
   }
 
-  /// The first header of that name, without regard to case; nil when absent or empty.
+  /// Returns the value of a header, ignoring case; nil if it is absent or empty.
   public func header(_ name: String) throws(PluginError) -> String? {
     let value = try context.text(.readRequestHeader, name)
     return value.isEmpty ? nil : value
   }
 
-  /// All headers, in order.
+  /// The headers, in order.
   public var headers: [KeyValue] { get throws(PluginError) { try context.headers(.readRequestHeaders) } }
 
   /// The body.
   public var body: [UInt8] { get throws(PluginError) { try context.bytes(.readRequestFullBody) } }
 
-  /// The body's size: `content-length`. Through NATS: the size of the body that travelled.
+  /// The size of the body in bytes, from `content-length`. Through NATS, the size of the transmitted body.
   public var byteCount: Int { get throws(PluginError) { try context.number(.readRequestBytes) } }
 
-  /// When the request came, Unix milliseconds. Through NATS: when the phase's message was made.
+  /// The time at which the request arrived, in milliseconds since the Unix epoch. Through NATS, the time at
+  /// which the phase's message was created.
   public var timestampMilliseconds: Int {
     get throws(PluginError) { try context.number(.readRequestTimestamp) }
   }
 }
 
-/// The HTTP response of a phase. Changes are sent when they are made (FFI) or with the reply (NATS).
+/// The HTTP response of a phase. Changes are sent immediately (FFI) or with the reply (NATS).
 public struct PluginResponse {
   let context: PhaseContext
 
-  /// The status.
+  /// The status code.
   public var status: Int { get throws(PluginError) { try context.number(.readResponseStatus) } }
 
-  /// Sets the status, 100-599.
+  /// Sets the status code.
+  ///
+  /// - Throws: `PluginError.badStatus` if the status is outside 100...599.
   public func setStatus(_ status: Int) throws(PluginError) {
     guard (100...599).contains(status) else { throw .badStatus(status) }
     try context.writing?.setStatus(UInt16(status))
   }
 
-  /// Sets a header; one of that name, without regard to case, is replaced.
+  /// Sets a header, replacing a header of the same name, ignoring case.
   public func setHeader(_ name: String, _ value: String) throws(PluginError) {
     try context.writing?.setHeader(name, value)
   }
 
-  /// Removes all headers of that name, without regard to case.
+  /// Removes all headers of a name, ignoring case.
   public func removeHeader(_ name: String) throws(PluginError) {
     try context.writing?.removeHeader(name)
   }
 
-  /// All headers, in order.
+  /// The headers, in order.
   public var headers: [KeyValue] { get throws(PluginError) { try context.headers(.readResponseHeaders) } }
 
-  /// The first header of that name, without regard to case; nil when absent.
+  /// Returns the first value of a header, ignoring case; nil if it is absent.
   public func header(_ name: String) throws(PluginError) -> String? {
     try headers.first { HeaderName.equal($0.key, name) }?.value
   }
@@ -78,33 +82,37 @@ public struct PluginResponse {
   /// The body.
   public var body: [UInt8] { get throws(PluginError) { try context.bytes(.readResponseFullBody) } }
 
-  /// The body's size.
+  /// The size of the body in bytes.
   public var byteCount: Int { get throws(PluginError) { try context.number(.readResponseBytes) } }
 
-  /// Milliseconds since the request came. Through NATS: since the phase's message was made.
+  /// The time since the request arrived, in milliseconds. Through NATS, the time since the phase's message
+  /// was created.
   public var durationMilliseconds: Int {
     get throws(PluginError) { try context.number(.readResponseDuration) }
   }
 
-  /// The proxy's error text, empty when there was none. Through NATS it does not travel: empty.
+  /// The proxy's error text; empty if there was no error. It is not transmitted through NATS, where it is
+  /// always empty.
   public var error: String { get throws(PluginError) { try context.text(.readResponseError) } }
 
-  /// Sets the body as it is.
+  /// Sets the body without changing any header.
   public func setBody(_ bytes: [UInt8]) throws(PluginError) { try context.writing?.setBody(bytes) }
 
-  /// Sets the body to text, and `Content-Type` to plain text.
+  /// Sets the body to a text and `Content-Type` to `text/plain; charset=utf-8`.
   public func setText(_ text: String) throws(PluginError) {
     try setHeader("Content-Type", "text/plain; charset=utf-8")
     try setBody(Array(text.utf8))
   }
 
-  /// Sets the body to HTML, and `Content-Type` with it.
+  /// Sets the body to HTML and `Content-Type` to `text/html; charset=utf-8`.
   public func setHTML(_ html: String) throws(PluginError) {
     try setHeader("Content-Type", "text/html; charset=utf-8")
     try setBody(Array(html.utf8))
   }
 
-  /// Sets the body to JSON, and `Content-Type` with it.
+  /// Sets the body to a value encoded as JSON and `Content-Type` to `application/json`.
+  ///
+  /// - Throws: `PluginError.notEncodable` if the value cannot be encoded.
   public func setJSON<Value: Encodable>(_ value: Value) throws(PluginError) {
     guard let json = try? JSONEncoder().encode(value) else {
       throw .notEncodable(type: "\(Value.self)")
@@ -113,26 +121,26 @@ public struct PluginResponse {
     try setBody([UInt8](json))
   }
 
-  /// Sets status and `Location`. Call `end()` after it.
+  /// Sets the status and the `Location` header. Call `end()` afterwards.
   public func redirect(_ url: String, status: Int = 302) throws(PluginError) {
     try setStatus(status)
     try setHeader("Location", url)
   }
 
-  /// The response as a stream, instead of one body.
+  /// The response as a stream of chunks instead of one body.
   public var stream: ResponseStream { ResponseStream(context: context) }
 }
 
-/// A response that is sent piece by piece. Through NATS the pieces travel together in the reply.
+/// A response that is sent in chunks. Through NATS, all chunks travel together in the reply.
 public struct ResponseStream {
   let context: PhaseContext
 
-  /// Sends status and headers.
+  /// Sends the status and the headers.
   public func writeHeader() throws(PluginError) { try context.writing?.streamHeader() }
 
-  /// Sends the next piece.
+  /// Sends a chunk.
   public func write(_ bytes: [UInt8]) throws(PluginError) { try context.writing?.streamData(bytes) }
 
-  /// Ends the stream, and the phase as `next()` does.
+  /// Ends the stream and the phase, like `next()`.
   public func end() { context.finish(.setResponseStreamEnd) }
 }

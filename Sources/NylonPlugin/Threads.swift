@@ -1,8 +1,8 @@
 import Glibc
 
-/// A mutex with a condition: what a thread sleeps on.
+/// A mutex with a condition variable, on which a thread sleeps.
 ///
-/// `@unchecked`: the two pointers never change, and what they point at is made for many threads.
+/// `@unchecked`: the two pointers never change, and the objects behind them are thread-safe.
 final class Parker: @unchecked Sendable {
   private let mutex = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
   private let condition = UnsafeMutablePointer<pthread_cond_t>.allocate(capacity: 1)
@@ -11,7 +11,7 @@ final class Parker: @unchecked Sendable {
     pthread_mutex_init(mutex, nil)
     var attributes = pthread_condattr_t()
     pthread_condattr_init(&attributes)
-    // A wall clock that is set back must not make a bounded wait a long one.
+    // With the monotonic clock, setting back the wall clock cannot prolong a timed wait.
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
     pthread_cond_init(condition, &attributes)
     pthread_condattr_destroy(&attributes)
@@ -32,9 +32,9 @@ final class Parker: @unchecked Sendable {
     defer { unlock() }
     return body()
   }
-  /// With the lock held.
+  /// Call with the lock held.
   func wait() { pthread_cond_wait(condition, mutex) }
-  /// With the lock held; false when the time is over.
+  /// Call with the lock held. Returns false after the deadline.
   func wait(untilNanoseconds end: UInt64) -> Bool {
     var deadline = timespec(tv_sec: Int(end / 1_000_000_000), tv_nsec: Int(end % 1_000_000_000))
     return pthread_cond_timedwait(condition, mutex, &deadline) == 0
@@ -47,7 +47,7 @@ final class Parker: @unchecked Sendable {
 struct WorkerThread: Sendable {
   private let handle: pthread_t
 
-  /// Starts a thread; nil when the system gives none.
+  /// Starts a thread; returns nil if the system cannot create one.
   init?(_ body: @escaping @Sendable () -> Void) {
     let box = Unmanaged.passRetained(ThreadBody(run: body))
     var handle = pthread_t()
@@ -66,7 +66,7 @@ struct WorkerThread: Sendable {
     self.handle = handle
   }
 
-  /// Waits for its end; a thread does not wait for itself.
+  /// Waits for the thread to end; does nothing on the thread itself.
   func join() {
     if pthread_equal(handle, pthread_self()) == 0 { pthread_join(handle, nil) }
   }
@@ -78,7 +78,7 @@ private final class ThreadBody: Sendable {
   init(run: @escaping @Sendable () -> Void) { self.run = run }
 }
 
-/// A queue that keeps its memory.
+/// A queue that reuses its memory.
 struct Ring<Element> {
   private var slots: [Element?] = Array(repeating: nil, count: 64)
   private var first = 0
@@ -103,7 +103,7 @@ struct Ring<Element> {
   }
 }
 
-/// A line on standard error, whole: threads and processes share it.
+/// Writes a line to standard error with a single write, because threads and processes share the stream.
 func logLine(_ text: String, from name: String = "NatsPlugin") {
   var line = "[\(name)] \(text)\n"
   line.withUTF8 { bytes in _ = write(STDERR_FILENO, bytes.baseAddress, bytes.count) }

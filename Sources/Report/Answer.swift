@@ -1,4 +1,4 @@
-// The answer of a run: what a terminal shows first, in at most 40 lines of at most 100 columns.
+// The answer of a run: the first output on a terminal, at most 40 lines of at most 100 columns.
 import Engine
 import Foundation
 import Lab
@@ -8,10 +8,10 @@ import Scenario
 package enum Answer {
   static let mostLines = 40
   static let mostColumns = 100
-  /// Those of four targets.
+  /// The number of pairs of four targets.
   private static let mostPairs = 6
 
-  /// - Parameter folder: the run's folder, for where to look next.
+  /// - Parameter folder: The run's folder, shown in the last lines.
   package static func text(_ document: RunDocument, folder: String, colour: Bool) -> String {
     var parts = [head(document)]
     let hasClaims = !document.claims.isEmpty
@@ -19,7 +19,7 @@ package enum Answer {
     let network = hasClaims ? [] : ResultTables.narrowNetwork(document)
     parts += [table(timeParts, colour)]
     for series in network {
-      // The first note says what a column means.
+      // The first note explains a column.
       parts += [table(series, colour).dropLast() + series.notes.dropFirst().flatMap(wrapped) + [""]]
     }
     let findings = findings(document)
@@ -43,16 +43,16 @@ package enum Answer {
     if !document.expectations.isEmpty {
       parts.append(table(ResultTables.expectations(document.expectations), colour))
     }
-    // What does not fit is in the report; the last lines say where that is.
+    // Lines that do not fit are left to the report; the last lines say where that is.
     let last = foot(document, folder)
     let lines = parts.flatMap { $0 } + last
     let kept =
       lines.count <= mostLines ? lines : Array(lines.prefix(mostLines - last.count - 1)) + ["…"] + last
-    // The folder's name is there to be copied.
+    // The folder's name must stay whole, so that it can be copied.
     return (kept.dropLast().map(shortened) + kept.suffix(1)).joined(separator: "\n") + "\n"
   }
 
-  /// The same as the first section of a report.
+  /// The answer as the first section of a report.
   static func section(_ document: RunDocument) -> ReportSection {
     let tables = [figures(document, most: (.max, .max)), claims(document)]
     let about = head(document).filter { !$0.isEmpty }.reduce("") { text, line in
@@ -68,17 +68,17 @@ package enum Answer {
       tables: tables.filter { !$0.rows.isEmpty })
   }
 
-  /// The line, cut where it does not fit.
+  /// Returns the line, truncated if it does not fit.
   static func shortened(_ line: String) -> String {
     // A coloured line is as wide as its table, which fits.
     line.contains("\u{1b}") || ReportTable.width(line) <= mostColumns
       ? line : String(line.prefix(mostColumns - 1)) + "…"
   }
 
-  /// Of more faults of more targets the tables alone say it.
+  /// The limit on sentences about faults; further ones appear only in the tables.
   private static let mostFaults = 6
 
-  /// What ramps, searches for a rate and faults found, a sentence each.
+  /// The findings of ramps, rate searches and faults, one sentence each.
   private static func findings(_ document: RunDocument) -> [String] {
     let courses = RampCourse.all(document)
     return FaultFigures.all(document).prefix(mostFaults).map(\.sentence)
@@ -86,12 +86,12 @@ package enum Answer {
       + courses.map(\.sentence) + (courses.isEmpty ? [] : [RampCourse.caution]) + clusters(document)
   }
 
-  /// A table's lines and an empty one, without its notes.
+  /// A table's lines followed by an empty one, without its notes.
   static func table(_ table: ReportTable, _ colour: Bool) -> [String] {
     guard !table.rows.isEmpty else { return [] }
     var bare = table
     bare.notes = []
-    // A line less where the title can stand above the names of the rows.
+    // Saves a line when the title can move into the empty head of the first column.
     if bare.columns[0].isEmpty { (bare.columns[0], bare.title) = (bare.title, "") }
     return bare.text(colour: colour).split(separator: "\n").map(String.init) + [""]
   }
@@ -103,7 +103,7 @@ package enum Answer {
       if let spec = target.inProcess { plugins.append(fileName(spec.file)) }
       if case .nats(let spec) = target.transport {
         let workers = spec.workers.map { "\($0.count) x \($0.command.map(fileName).joined(separator: " "))" }
-        let pool = (workers ?? "workers of '\(target.plugin)' that ran already", manner(spec))
+        let pool = (workers ?? "already running workers of '\(target.plugin)'", manner(spec))
         if !pools.contains(where: { $0 == pool }) { pools.append(pool) }
       }
     }
@@ -111,7 +111,7 @@ package enum Answer {
     var subjects = plugins.enumerated().map { place, name in
       place > 0 ? name : (plugins.count > 1 ? "plugins " : "plugin ") + name
     }
-    // What all pools speak is said once.
+    // A manner that all pools share is stated once.
     let isShared = Set(pools.map(\.manner)).count == 1
     subjects += pools.enumerated().map { place, pool in
       pool.workers + (isShared && place + 1 < pools.count ? "" : pool.manner)
@@ -119,7 +119,7 @@ package enum Answer {
     let facts = document.machine
     let cores = facts.cores.map { "\($0) cores" }
     let machine = [facts.cpuModel, cores, facts.hypervisor].compactMap { $0 }.joined(separator: ", ")
-    // Two lines at most: what does not fit into the second is cut.
+    // Two lines at most: the second one is truncated.
     let about = lines(
       of: subjects.enumerated().map { place, subject in
         (place == 0 ? "Subjects: " : "") + subject + (place + 1 < subjects.count ? "," : "")
@@ -140,7 +140,7 @@ package enum Answer {
     path.split(separator: "/").last.map(String.init) ?? path
   }
 
-  /// What the workers of a pool speak and how its host uses NATS, such as ` (stream-sdk, host: nylon)`.
+  /// The dialect of a pool's workers and the way its host uses NATS, such as ` (stream-sdk, host: nylon)`.
   private static func manner(_ spec: NATSSpec) -> String {
     let words = [spec.dialect?.rawValue, spec.host == .nylon ? "host: nylon" : nil].compactMap { $0 }
     return words.isEmpty ? "" : " (\(words.joined(separator: ", ")))"
@@ -148,14 +148,14 @@ package enum Answer {
 
   // MARK: Side by side
 
-  /// What a reader asks first, in this order; of each pair the metrics that its load is for.
+  /// The first questions of a reader, in this order, with the metrics that suit each load.
   private static let asked: [(metric: String, name: String, loads: String)] = [
     ("response_p50_us", "unloaded p50", "closed-1 "), ("response_p99_us", "unloaded p99", "closed-1 "),
     ("throughput_rps", "req/s", "closed-"), ("response_p50_us", "p50", "open-"),
     ("response_p99_us", "p99", "open-"), ("cpu_total_us", "CPU per request", "closed-64 "),
   ]
 
-  /// The metrics that a reader asks for; the others explain these.
+  /// The metrics that answer these questions; the others explain them.
   package static let metrics = Set(asked.map(\.metric))
 
   struct Row {
@@ -169,14 +169,14 @@ package enum Answer {
         && !Crossover.isPart(row.a) && !Crossover.isPart(row.b)
     }
     guard let first = rows.first else { return [] }
-    // The canonical run is about its first pair; the others have their claims.
+    // The canonical run is about its first pair; the other pairs belong to claims.
     let pairs = document.claims.isEmpty ? rows.map { [$0.a, $0.b] }.uniqued() : [[first.a, first.b]]
     return askedRows(rows).filter { pairs.contains([$0.row.a, $0.row.b]) }.map { one in
       pairs.count > 1 ? Row(name: "\(one.row.a), \(one.row.b): \(one.name)", row: one.row) : one
     }
   }
 
-  /// The rows that a reader asks for, by what is asked first.
+  /// The rows that answer these questions, in the order of the questions.
   static func askedRows(_ rows: [ComparisonRow]) -> [Row] {
     asked.flatMap { metric, name, loads in
       rows.filter {
@@ -189,8 +189,7 @@ package enum Answer {
     }
   }
 
-  /// The targets side by side, or one by one where there is nothing to compare, or so many pairs that nobody would
-  /// look through them.
+  /// The targets side by side, or one by one when there is nothing to compare or too many pairs to read.
   private static func figures(
     _ document: RunDocument, most: (results: Int, comparisons: Int)
   ) -> ReportTable {
@@ -239,7 +238,7 @@ package enum Answer {
         MeasurementGroup.all(document).filter { !$0.isRamp && !$0.isOfSearch && !$0.hasFaults }.prefix(most)))
   }
 
-  /// What a host reaches that waits in another way for the thread of the first plugin.
+  /// The unloaded latency of hosts that wait for the plugin in another way than the first target's host.
   static func otherHosts(_ document: RunDocument) -> [String] {
     guard !document.claims.isEmpty else { return [] }
     let targets = document.scenario.targets.filter { $0.spin != nil }
@@ -252,7 +251,7 @@ package enum Answer {
     }
   }
 
-  /// What the further subjects of the claims come to, such as a plugin in another language.
+  /// The results of optional targets in claims, such as a plugin in another language.
   static func furtherSubjects(_ document: RunDocument) -> [String] {
     guard !document.claims.isEmpty else { return [] }
     let groups = MeasurementGroup.all(document)
@@ -272,14 +271,14 @@ package enum Answer {
 
   // MARK: The rule of thumb
 
-  /// What a NATS phase costs more, and from which handler time on the difference is under 10 %.
+  /// The extra time of a NATS phase, and the handler time from which on the difference is below 10 %.
   static func ruleOfThumb(_ document: RunDocument) -> [String] {
     guard let crossover = Crossover(document) else { return [] }
     let (unloaded, least) = (crossover.unloaded, crossover.leastMicroseconds)
     var lines = [
       "A phase behind NATS takes \(time(unloaded.middle)) (\(time(unloaded.interval.low)) to "
         + "\(time(unloaded.interval.high))) longer than in process, unloaded.",
-      "So it is under 10 % from a handler time of about \(time(least.middle)) a phase on "
+      "That is under 10 % for handler times above about \(time(least.middle)) a phase "
         + "(\(time(least.low)) to \(time(least.high))).",
     ]
     let points = [("working", crossover.working), ("waiting", crossover.waiting)].compactMap { name, point in
@@ -328,12 +327,12 @@ package enum Answer {
     return lines
   }
 
-  /// The text in lines that fit.
+  /// Wraps the text into lines that fit.
   package static func wrapped(_ text: String) -> [String] {
     lines(of: text.split(separator: " ").map(String.init))
   }
 
-  /// The words in lines that fit.
+  /// Joins the words into lines that fit.
   private static func lines(of words: [String]) -> [String] {
     words.reduce(into: [String]()) { lines, word in
       if let last = lines.last, last.count + 1 + word.count <= mostColumns {
@@ -344,14 +343,14 @@ package enum Answer {
     }
   }
 
-  /// What was counted that is no request's end, such as calls that came again; empty when there was nothing.
+  /// Counted anomalies other than request outcomes, such as duplicate calls; empty when there were none.
   package static func anomalies(_ document: RunDocument) -> [String] {
     let kinds: [(counter: Counter, name: String)] = [
       (.duplicates, "duplicates"), (.late, "late"), (.unexpected, "unexpected"),
-      (.protocolErrors, "against the protocol"),
+      (.protocolErrors, "protocol errors"),
     ]
     let groups = MeasurementGroup.all(document).compactMap { group -> String? in
-      // Several maps a phase are as they should be in some dialects.
+      // Several maps per phase are normal in some dialects.
       let isMany = group.measurements.contains { $0.hasCallMaps }
       let words = kinds.filter { !isMany || $0.counter != .duplicates }.compactMap { kind -> String? in
         let count = group.measurements.reduce(UInt64(0)) { $0 &+ ($1.request?.counts[kind.counter] ?? 0) }
@@ -361,7 +360,7 @@ package enum Answer {
     }
     guard !groups.isEmpty else { return [] }
     let more = groups.count > 2 ? "; \(groups.count - 2) more in summary.csv" : ""
-    return wrapped("Replies or calls that ended nothing: \(groups.prefix(2).joined(separator: "; "))\(more).")
+    return wrapped("Replies or calls ending no phase: \(groups.prefix(2).joined(separator: "; "))\(more).")
   }
 
   private static func foot(_ document: RunDocument, _ folder: String) -> [String] {
@@ -380,25 +379,25 @@ package enum Answer {
     return lines
   }
 
-  /// What would bring more verdicts; nil where there are all.
+  /// How to get more verdicts; nil when there are all.
   private static func remedy(_ document: RunDocument) -> String? {
     guard let rounds = document.rounds else { return nil }
     let fewest = Statistics.fewestReplicates
-    // A run that ends before its first look at the questions knows of none that is open.
+    // A run that ends before its first check of the questions does not know which are open.
     if rounds.made < fewest, rounds.end == "budget", !document.comparisons.isEmpty || !document.claims.isEmpty
     {
-      return "No verdicts: they take \(fewest) rounds or more, for which --budget was too short."
+      return "No verdicts: they need \(fewest) rounds or more, and --budget was too short."
     }
     guard rounds.open > 0 else { return nil }
     return "Inconclusive or unclear: "
       + (rounds.made < fewest
-        ? "a verdict takes \(fewest) rounds or more (--rounds \(fewest)..12, without --quick)."
+        ? "a verdict needs \(fewest) rounds or more (--rounds \(fewest)..12, without --quick)."
         : "more rounds help (--rounds 6..\(max(12, rounds.made) * 2) --budget 20m), or a quieter machine.")
   }
 }
 
 extension [String] {
-  /// The first few, and how many more there are: `a, b and 3 more`.
+  /// The first few elements and the number of the others: `a, b and 3 more`.
   package func listed(atMost shown: Int) -> String {
     prefix(shown).joined(separator: ", ") + (count > shown ? " and \(count - shown) more" : "")
   }

@@ -1,5 +1,4 @@
-// RFC 4180, and a little for spreadsheets: text that they would take for a formula gets an apostrophe in
-// front, inside quotes.
+// CSV (RFC 4180), safe for spreadsheets: text that looks like a formula gets an apostrophe inside its quotes.
 import Engine
 import Results
 import Scenario
@@ -13,11 +12,11 @@ enum CSV {
 
   private static let optional: Set = ["parts.csv", "faults.csv", "accounting.csv"]
 
-  /// The manual's list of columns, which docs/columns.md holds.
+  /// The manual's list of columns, which is part of docs/columns.md.
   static var manual: String {
     let head =
-      "# The columns of the CSV files\n\nAn empty cell is a figure that was not measured, or a percentile beyond "
-      + "which lie under 10 samples. New columns go to the end.\n"
+      "# The columns of the CSV files\n\nAn empty cell is a figure that was not measured, or a percentile "
+      + "with fewer than 10 samples beyond it. New columns are added at the end.\n"
     return ([head] + all.map(\.manual)).joined(separator: "\n")
   }
 
@@ -27,7 +26,7 @@ enum CSV {
     [
       file("summary.csv", "A row per target, load, phase and replicate", SummaryRow.columns, SummaryRow.all),
       file(
-        "percentiles.csv", "A row per percentile; 100 is the exact greatest", PercentileRow.columns,
+        "percentiles.csv", "A row per percentile; 100 is the exact maximum", PercentileRow.columns,
         PercentileRow.all),
       file("timeline.csv", "A row per target, load, replicate and interval", IntervalRow.columns) {
         document in
@@ -39,13 +38,13 @@ enum CSV {
         "comparison.csv", "A row per pair of targets, load and metric", ComparisonRow.columns, \.comparisons),
       file("claims.csv", "A row per claim and condition", ClaimVerdict.columns, \.claims),
       file(
-        "faults.csv", "With `faults:`, a row per target, load, fault and replicate, and over the replicates",
+        "faults.csv", "With `faults:`, a row per target, load, fault and replicate, and over all replicates",
         FaultRow.columns, FaultRow.all),
       file(
         "parts.csv", "With `decompose:`, a row per phase, replicate and part", PartRow.columns, PartRow.all),
       file(
         "accounting.csv",
-        "With `accounting:` or `faults:`, a row per phase, replicate and way in which its requests ended",
+        "With `accounting:` or `faults:`, a row per phase, replicate and way that requests ended",
         AccountingRow.columns, AccountingRow.all),
     ]
   }
@@ -84,8 +83,7 @@ enum CSV {
   }
 }
 
-/// A row of percentiles.csv. Replicate `all` is all valid replicates merged, or all replicates where none is
-/// valid.
+/// A row of percentiles.csv. Replicate `all` merges all valid replicates, or all when none is valid.
 private struct PercentileRow {
   let group: MeasurementGroup
   let scope: String
@@ -139,22 +137,22 @@ private struct IntervalRow {
     .count("replicate", "1 for the first", int: \.measurement.replicate),
     .count("interval", "1 for the first") { UInt64($0.place + 1) },
     .number("start_s", "from the start of the measured time", unit: "s", \.window.startSeconds),
-    .number("duration_s", "its length", unit: "s", \.window.durationSeconds),
-    .count("completed", "requests that ended in it", \.window.completed),
-    .number("completed_rps", "requests that ended in it per second", unit: "req/s", better: .more) {
+    .number("duration_s", "the interval's length", unit: "s", \.window.durationSeconds),
+    .count("completed", "requests that ended in the interval", \.window.completed),
+    .number("completed_rps", "requests per second that ended in the interval", unit: "req/s", better: .more) {
       $0.window.durationSeconds > 0 ? Double($0.window.completed) / $0.window.durationSeconds : nil
     },
     time("response_p50_us", "response time, percentile 50", \.p50Nanoseconds),
     time("response_p99_us", "response time, percentile 99", \.p99Nanoseconds),
-    time("response_max_us", "greatest response time", \.maxNanoseconds),
+    time("response_max_us", "maximum response time", \.maxNanoseconds),
     cpu("cpu_generator_us", "load process", \.cpuGeneratorNanoseconds),
     cpu("cpu_broker_us", "broker", \.cpuBrokerNanoseconds),
     cpu("cpu_workers_us", "workers together", \.cpuWorkersNanoseconds),
     .count(
-      "resident_generator_bytes", "resident memory of the load process at its end", unit: "B", better: .less,
-      \.window.residentGeneratorBytes),
-    .count("failed", "requests that ended in it and not well", better: .less, \.window.failed),
-    .number("offered_rps", "rate that an open load asks for in it", unit: "req/s") { row in
+      "resident_generator_bytes", "resident memory of the load process at the interval's end", unit: "B",
+      better: .less, \.window.residentGeneratorBytes),
+    .count("failed", "requests that failed in the interval, for any reason", better: .less, \.window.failed),
+    .number("offered_rps", "offered rate of an open load in the interval", unit: "req/s") { row in
       row.measurement.offeredPerSecond(in: row.window)
     },
   ]
@@ -168,7 +166,9 @@ private struct IntervalRow {
   private static func cpu(
     _ name: String, _ of: String, _ value: @escaping @Sendable (MeasurementWindow) -> UInt64?
   ) -> Column<IntervalRow> {
-    .number(name, "CPU time of the \(of) per request that ended in it", unit: "us", better: .less) { row in
+    .number(
+      name, "CPU time of the \(of) per request that ended in the interval", unit: "us", better: .less
+    ) { row in
       guard let time = value(row.window), row.window.completed > 0 else { return nil }
       return Double(time) / 1000 / Double(row.window.completed)
     }

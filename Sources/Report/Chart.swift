@@ -4,12 +4,12 @@ import Results
 
 /// Series of points between two axes, or in rows along one axis.
 ///
-/// Every mark carries its values as `data-x` and `data-y`, and says them in its `<title>`. A value that was not measured
-/// is no point, so it is never drawn as 0.
+/// Every mark carries its values as `data-x` and `data-y` and states them in its `<title>`. A value that was
+/// not measured has no point, so it is never drawn as 0.
 struct Chart {
   enum Scale {
     case linear, logarithmic
-    /// HdrHistogram's: each tenth of what is left of the samples takes the same width.
+    /// HdrHistogram's scale: each tenth of the remaining samples takes the same width.
     case percentile
 
     func position(_ value: Double) -> Double {
@@ -22,7 +22,7 @@ struct Chart {
   }
 
   struct Axis {
-    /// With its unit.
+    /// The title, with its unit.
     var title: String
     var scale: Scale
     var low: Double
@@ -30,7 +30,7 @@ struct Chart {
     var ticks: [Double]
     var label: (Double) -> String?
 
-    /// Where a value lies, from 0 at the low end to 1; nil outside of the axis.
+    /// The position of a value, from 0 at the low end to 1; nil outside of the axis.
     func share(_ value: Double) -> Double? {
       let (start, end) = (scale.position(low), scale.position(high))
       let share = (scale.position(value) - start) / (end - start)
@@ -40,13 +40,13 @@ struct Chart {
 
   struct Point {
     var x: Double
-    /// Nil interrupts a line.
+    /// Nil interrupts the line.
     var y: Double?
-    /// A whisker, or the ends of a bar: along `x` in rows, else along `y`.
+    /// The ends of a whisker or bar: along `x` in rows, else along `y`.
     var ends: (low: Double, high: Double)?
-    /// Stands beside the mark, where there is room.
+    /// Text beside the mark, shown if there is room.
     var label: String?
-    /// What is shown when a reader points at it.
+    /// The tooltip of the point.
     var title: String
     var isMarked = true
     var isHollow = false
@@ -56,24 +56,24 @@ struct Chart {
     enum Form { case line, dots, bars }
 
     var name: String
-    /// Colour and shape, from 0; the same for the same thing in all charts of a report.
+    /// Colour and shape, from 0; the same for the same subject in all charts of a report.
     var style: Int
     var form = Form.line
     var isDashed = false
     var points: [Point]
 
-    /// The style of what documents state.
+    /// The style of documented values.
     static let documented = -1
 
     var classes: String {
       (style < 0 ? "doc" : "s\(style % 6)") + (isDashed || style >= 6 ? " dashed" : "")
     }
-    /// A series of an earlier one's colour has another shape.
+    /// Series that share a colour differ in shape.
     var shape: String {
       style < 0 ? Self.star : Self.shapes[(style + style / Self.shapes.count) % Self.shapes.count]
     }
 
-    /// Outlines around the point where a path stands.
+    /// SVG outlines around the current point of a path.
     private static let shapes = [
       "m-4.5 0a4.5 4.5 0 1 0 9 0a4.5 4.5 0 1 0-9 0z", "m-4-4h8v8h-8z", "m0-5.5l5.3 9.2h-10.6z",
       "m0-6l6 6l-6 6l-6-6z", "m0 5.5l5.3-9.2h-10.6z",
@@ -83,28 +83,28 @@ struct Chart {
       "m0-7.5l1.9 5l5.2.3l-4.1 3.2l1.4 5.1l-4.4-2.9l-4.4 2.9l1.4-5.1l-4.1-3.2l5.2-.3z"
   }
 
-  /// What an axis shows; how far it reaches is for the values to say.
+  /// The measure on an axis; the values determine its extent.
   struct Measure: Sendable {
-    /// With its unit.
+    /// The title, with its unit.
     var title: String
-    /// Nil: logarithmic where values lie far apart.
+    /// Nil: logarithmic when the values span a wide range.
     var scale: Scale?
     var label: @Sendable (Double) -> String?
   }
 
   let title: String
   let x: Axis
-  /// Nil in rows.
+  /// Nil for a chart of rows.
   let y: Axis?
-  /// Heads of the rows; a point's `y` is the number of its row.
+  /// The row heads; a point's `y` is the number of its row.
   let rows: [(name: String, note: String)]
   let series: [Series]
-  /// A value of `x` with a line that stands out.
+  /// A value of `x` that is marked with a line.
   let reference: Double?
-  /// Moments of `x` at which something happened, each with a line and its words.
+  /// Events along `x`, each with a line and a text.
   let marks: [(x: Double, words: String)]
 
-  /// A chart whose axes hold all points; nil when there is nothing to draw.
+  /// Creates a chart whose axes contain all points; nil when there is nothing to draw.
   init?(
     _ title: String, _ series: [Series], x: Measure, y: Measure?,
     rows: [(name: String, note: String)] = [], reference: Double? = nil,
@@ -120,7 +120,7 @@ struct Chart {
     (self.x, self.y) = (x, up)
   }
 
-  /// The chart in words, for those who do not see it.
+  /// A text alternative for readers who cannot see the chart.
   private var summary: String {
     guard let y else { return rows.map { "\($0.name): \($0.note)" }.joined(separator: "; ") }
     return series.compactMap { one in
@@ -134,7 +134,7 @@ struct Chart {
 }
 
 extension Chart.Axis {
-  /// An axis that holds all values that can be drawn, a linear one from 0 on; nil without any over 0.
+  /// Creates an axis for all drawable values, a linear one starting at 0; nil without a value above 0.
   init?(holding values: [Double], _ measure: Chart.Measure) {
     let drawable = values.filter { $0 == 0 || (1e-9...1e15).contains($0) }
     let positive = drawable.filter { $0 > 0 }
@@ -149,7 +149,7 @@ extension Chart.Axis {
       ticks = (0...Int((most / step).rounded(.up))).map { step * Double($0) }
     case .logarithmic:
       let steps = (-9...15).flatMap { power in [1.0, 2, 5].map { $0 * pow(10, Double(power)) } }
-      // Marks do not lie on the edge.
+      // Marks must not lie on the edge.
       let start = steps.last { $0 * 1.2 <= least } ?? least
       let end = steps.first { $0 >= most * 1.2 } ?? most * 2
       (low, high) = (start, end)
@@ -191,7 +191,7 @@ extension Chart {
       drawing.open("g", "class=\"event\" data-x=\"\(Number.significant(mark.x, 9) ?? "")\"")
       drawing.title(mark.words)
       drawing.line("reference", (place, place), (top, floor))
-      // One below the other, since they may be near each other.
+      // Staggers the texts, since the marks may be close to each other.
       drawing.text(mark.words, place + 4, top + 12 + 14 * Double(number % 4), "wide")
       drawing.close("g")
     }
@@ -278,9 +278,9 @@ extension Chart {
     drawing.close("g")
   }
 
-  /// Labels of points, each where it covers no mark and no other label, or not at all.
+  /// Places the labels of points so that none covers a mark or another label; omits labels that do not fit.
   private func label(_ drawing: inout Drawing) {
-    // What documents state comes first.
+    // Documented values come first.
     let marks = series.filter { $0.form != .bars }.sorted { $0.style < $1.style }.flatMap { one in
       one.points.filter(\.isMarked).compactMap { point in
         place(point).map { (label: point.label, x: $0.x, y: $0.y) }
@@ -308,7 +308,7 @@ extension Chart {
 }
 
 extension Chart.Series {
-  /// What the series looks like, for a legend in words.
+  /// A description of the series' appearance, for a legend in words.
   var key: String {
     let mark =
       form == .bars
@@ -319,7 +319,7 @@ extension Chart.Series {
   }
 }
 
-/// The text of an SVG.
+/// A builder for the text of an SVG.
 private struct Drawing {
   var svg = ""
 

@@ -1,23 +1,23 @@
 import Results
 
-/// A file that was rendered from a run.
+/// A file rendered from a run.
 package struct RenderedFile: Sendable, Equatable {
   package let name: String
   package let contents: String
 }
 
-/// The formats of `export`; nothing is measured for one.
+/// The formats of `export`, which measures nothing.
 package enum ExportFormat: String, Sendable, CaseIterable {
   case csv, json, markdown, html, hgrm, hlog, openmetrics, readme, results
 
-  /// All files of a run folder but `run.json`; the scenario where no other file has it.
+  /// All files of a run folder except `run.json`; the scenario is included if no other file has it.
   static func folderFiles(_ document: RunDocument) throws -> [RenderedFile] {
     let scenario = document.scenario.text.map { RenderedFile(name: RunFolder.scenarioName, contents: $0) }
     return try [csv, markdown, html, hlog].flatMap { try $0.render(document) } + [scenario].compactMap { $0 }
   }
 
-  /// The files, the one to print first; none for `hgrm` of a run without measurements.
-  /// Throws `RunFolderError` when a run has no JSON form.
+  /// Renders the files, the main one first; none for `hgrm` of a run without measurements. Throws
+  /// `RunFolderError` when a run has no JSON form.
   package func render(_ document: RunDocument) throws -> [RenderedFile] {
     let file: (name: String, contents: String)
     switch self {

@@ -1,15 +1,15 @@
-// What reports say of faults: a sentence for each target, and its figures side by side with the other targets'.
+// Fault reports: a sentence for each target, and a table of its figures beside those of other targets.
 import Engine
 import Results
 
 extension FaultFigures {
-  /// How requests that failed ended, in the order in which they are told.
+  /// The outcomes of failed requests, in the order of the sentence.
   private static let kinds: [(counter: Counter, words: String)] = [
     (.timeouts, "timed out"), (.lost, "lost"), (.handlerErrors, "errors"), (.rejected, "rejected"),
     (.shed, "shed"),
   ]
 
-  /// The kinds of failures that there are.
+  /// The kinds of failures that occurred.
   fileprivate var failures: [(counter: Counter, words: String)] {
     Self.kinds.filter { kind in outcomes.contains { $0.outcome.counts[kind.counter] > 0 } }
   }
@@ -30,23 +30,23 @@ extension FaultFigures {
     Number.time(microseconds: seconds * 1e6) ?? (seconds > 0 ? "never" : "none")
   }
 
-  /// Such as `'retry', worker killed: of 2,000 requests none failed; 3 were retried; the longest time without an answer was
-  /// 5.1 ms; the rate never fell under 95 %.`
+  /// A sentence such as `'retry', worker killed: none of 2,000 requests failed; 3 were retried; the longest
+  /// time without an answer was 5.1 ms; the rate never fell under 95 %.`
   package var sentence: String {
     let name = "'\(target)', \(words)"
-    guard !outcomes.isEmpty else { return "\(name): in no replicate was it done, or can be used." }
+    guard !outcomes.isEmpty else { return "\(name): not injected in any usable replicate." }
     let all = count(.sent)
     let failed = median { Double($0.failed) } ?? 0
     var clauses: [String] = []
     if failures.isEmpty {
-      clauses.append("of \(all) requests none failed")
+      clauses.append("none of \(all) requests failed")
     } else {
       let each = failures.map { "\(count($0.counter)) \($0.words)" }.joined(separator: ", ")
       let until = median(\.failing).flatMap { $0 > 0 && $0.isFinite ? ", none after \(Self.time($0))" : nil }
       clauses.append("\(Self.number(failed)) of \(all) requests failed (\(each))\(until ?? "")")
     }
     if has(.retries) { clauses.append("\(count(.retries)) attempts were retries") }
-    if has(.duplicates) { clauses.append("\(count(.duplicates)) replies came again") }
+    if has(.duplicates) { clauses.append("\(count(.duplicates)) replies were duplicates") }
     if let gap = median(\.gap), gap > 0 {
       clauses.append("the longest time without an answer was \(Self.time(gap))")
     }
@@ -64,7 +64,7 @@ extension FaultFigures {
 }
 
 extension ResultTables {
-  /// More would not fit into a terminal's line.
+  /// The limit that fits a terminal's line.
   private static let mostSideBySide = 3
 
   private struct Line: Sendable {
@@ -94,7 +94,7 @@ extension ResultTables {
   }
 
   private static let interval =
-    "In brackets the interval of the median over replicates, of at least 95 %. Times run from the fault's begin."
+    "In brackets: the interval of the median over replicates, of at least 95 %. Times start with the fault."
 
   private static func lines(of all: [FaultFigures]) -> [Line] {
     func counted(_ name: String, _ value: @escaping @Sendable (FaultOutcome) -> Double) -> Line {
@@ -152,7 +152,7 @@ extension ResultTables {
 }
 
 extension FaultFigures {
-  /// The median and, where it says more, its interval, such as `3 (2 to 4)`; nil where the figure is not known.
+  /// The median and, when it adds information, its interval, such as `3 (2 to 4)`; nil when not known.
   fileprivate func shown(
     _ value: (FaultOutcome) -> Double?, as text: (Double) -> String
   ) -> String? {
@@ -160,7 +160,7 @@ extension FaultFigures {
     let middle = text(summary.median)
     guard let low = summary.low.map(text), let high = summary.high.map(text), low != middle || high != middle
     else { return middle }
-    // The unit is said once where it is the same.
+    // A unit that is the same throughout is written once.
     let unit = middle.lastIndex(of: " ").map { String(middle[$0...]) } ?? ""
     let isShared = !unit.isEmpty && low.hasSuffix(unit) && high.hasSuffix(unit)
     let ends = [low, high].map { isShared ? String($0.dropLast(unit.count)) : $0 }
@@ -169,7 +169,7 @@ extension FaultFigures {
 }
 
 extension ResultTables {
-  /// How often handlers saw the phase requests of the measured time, by how they ended.
+  /// The number of times handlers saw the phase requests of the measured time, by outcome.
   static func accounting(_ document: RunDocument) -> ReportTable {
     struct Row {
       let group: MeasurementGroup
@@ -190,7 +190,7 @@ extension ResultTables {
       count("retries") { $0.retries },
     ]
     return ReportTable(
-      "Accounting: what the host says of phase requests, and how often handlers saw them", columns, rows,
+      "Accounting: the outcomes of phase requests, and how often handlers saw them", columns, rows,
       notes: Accounting.sentences(document))
   }
 }

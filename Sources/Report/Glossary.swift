@@ -1,4 +1,4 @@
-// The words that figures use, defined beside them; where a column has a meaning, it is that.
+// Glossary of the terms in figures. A term that is also a column has the column's meaning.
 import Results
 
 enum Glossary {
@@ -13,7 +13,7 @@ enum Glossary {
 
   static let comparison: [Term] =
     [
-      Term(word: "replicate", meaning: "one measurement of a target under a load, everything started anew"),
+      Term(word: "replicate", meaning: "one measurement of a target under a load, with everything restarted"),
       Term(
         word: "interval",
         meaning: "where the median of all possible replicates lies, with at least 95 % confidence"),
@@ -31,7 +31,7 @@ extension Glossary.Term {
   static let response = Self(
     word: "response time",
     meaning:
-      "from when the schedule wanted a request, in a closed load from when it was sent, until it was done")
+      "from when a request was due, or in a closed load from when it was sent, until it was done")
   static let percentile = Self(
     word: "p99", meaning: "percentile: 99 % of the requests were done within this time; p50 is the median")
   static let rate = column("req/s", "throughput_rps")
@@ -39,12 +39,12 @@ extension Glossary.Term {
     word: "closed-N", meaning: "N requests in flight, each followed by the next; shows the highest throughput"
   )
   static let open = Self(
-    word: "open-N", meaning: "N requests a second, sent when the schedule says; shows latency under load")
+    word: "open-N", meaning: "N requests a second, sent on schedule; shows latency under load")
   static let ramp = Self(
-    word: "ramp-A-B", meaning: "a schedule as of open-N whose rate rises evenly from A to B requests a second"
+    word: "ramp-A-B", meaning: "like open-N, at a rate that rises evenly from A to B requests a second"
   )
   static let window = Self(
-    word: "interval of time", meaning: "the measured time in equal parts, by when requests ended")
+    word: "interval of time", meaning: "an equal part of the measured time; requests count where they end")
 
   static func column(_ word: String, _ name: String) -> Self {
     Self(word: word, meaning: SummaryRow.column(name)?.meaning ?? "")

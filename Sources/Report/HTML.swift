@@ -1,12 +1,12 @@
 import Results
 import Scenario
 
-/// `report.html`: one file, with its style and charts inside, and nothing fetched from elsewhere. It is well-formed as
-/// XML, too.
+/// `report.html`: a self-contained file with its style and charts, which loads nothing else. Also well-formed
+/// XML.
 ///
-/// The first screen is the answer; charts follow, then what the documents say; every other table is folded.
+/// The first screen is the answer, followed by charts and the documents' statements; other tables are folded.
 enum HTMLReport {
-  /// More rows would push the answer off the first screen.
+  /// The limit that keeps the answer on the first screen.
   private static let mostRows = 12
 
   static func render(_ document: RunDocument) -> String {
@@ -34,7 +34,7 @@ enum HTMLReport {
       """
   }
 
-  /// The text without markup, and without characters that HTML and XML forbid or that turn the text around.
+  /// Escapes markup, and removes characters that HTML and XML forbid or that reverse the text direction.
   static func escaped(_ text: String) -> String {
     text.unicodeScalars.map { scalar in
       let isForbidden = scalar.isSteering || scalar.properties.isNoncharacterCodePoint
@@ -46,7 +46,7 @@ enum HTMLReport {
     "&": "&amp;", "<": "&lt;", ">": "&gt;", "\"": "&quot;", "'": "&#39;",
   ]
 
-  /// An element of parts that are markup already.
+  /// An element whose parts are already markup.
   private static func element(_ name: String, kind: String = "", _ parts: [String]) -> String {
     let content = parts.joined()
     guard !content.isEmpty else { return "" }
@@ -57,7 +57,7 @@ enum HTMLReport {
     element(name, kind: kind, [prose(text)])
   }
 
-  /// The text without markup, no line of which ends between a number and its unit.
+  /// Escapes the text and keeps each number on one line with its unit.
   private static func prose(_ text: String) -> String {
     escaped(text).replacing(#/(\d) (ns|µs|ms|s|%)(?!\w)/#) { "\($0.1)\u{a0}\($0.2)" }
   }
@@ -86,14 +86,14 @@ enum HTMLReport {
         [element("h2", text: card.question), element("p", counts), paragraphs(card.sentences)])
     }
     let tables = answer.tables.map { table in
-      // The interval has its place in the charts and below.
+      // Intervals are shown in the charts and below.
       var top =
         document.claims.isEmpty
         ? table : table.keeping { $0 != "interval" || table.title.contains("against") }
       top.rows = Array(top.rows.prefix(mostRows))
       let rest = table.rows.count - top.rows.count
       return element(
-        "div", [render(top), paragraphs(rest > 0 ? ["\(rest) more rows stand below."] : [], kind: "note")])
+        "div", [render(top), paragraphs(rest > 0 ? ["\(rest) more rows are below."] : [], kind: "note")])
     }
     let head = [
       element("p", kind: "run", text: "nylon-bench · \(document.scenario.name) · \(document.started)"),
@@ -123,7 +123,7 @@ enum HTMLReport {
   private static func render(_ figure: ReportFigure) -> String {
     guard !figure.charts.isEmpty else { return "" }
     let series = figure.charts.flatMap(\.series)
-    // A series that looks like an earlier one is of the same target.
+    // Series with the same appearance belong to the same target.
     let keys = series.map(\.key).uniqued().compactMap { key in series.first { $0.key == key } }
     let terms = figure.terms.filter { !$0.meaning.isEmpty }
     let caption = [
@@ -158,7 +158,7 @@ enum HTMLReport {
     }
     let open = [
       ReportTable("Documented figures", place + measured, overall.filter { !$0.documented.isEmpty }),
-      promises("Promises that fail, or are not decided", [.fails, .inconclusive]),
+      promises("Promises that fail or are undecided", [.fails, .inconclusive]),
     ]
     let rest = [
       promises("Promises that hold", [.holds]),
@@ -207,8 +207,8 @@ enum HTMLReport {
       element(
         "p",
         text:
-          "The first command measures again, with seed \(document.seed); the second renders this page from "
-          + "the stored run, without measuring."),
+          "The first command repeats the measurement, with seed \(document.seed); the second renders this "
+          + "page from the stored run, without measuring."),
       element("pre", text: ReportText.shell(document.commandLine)),
       element(
         "pre",
@@ -216,15 +216,15 @@ enum HTMLReport {
           + " > report.html"),
       element(
         "p", kind: "note print",
-        text: "Parts that were folded on the screen may be missing on paper: open them first."),
+        text: "Sections that are collapsed on the screen may be missing in print: expand them first."),
     ]
     return element("section", parts)
   }
 }
 
-/// The style of `report.html`: light and dark, for a screen of any width and for paper.
+/// The style of `report.html`: light and dark, for screens of any width and for print.
 ///
-/// Colours of series are Okabe and Ito's, darkened or lightened until they stand out from the paper.
+/// Series use Okabe and Ito's colours, darkened or lightened for contrast with the background.
 enum HTMLStyle {
   private static let light = """
     :root{--ink:#1d2329;--paper:#fff;--raised:#f5f7f9;--faint:#5b6670;--line:#dde2e7;

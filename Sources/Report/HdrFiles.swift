@@ -1,13 +1,13 @@
-// HdrHistogram's own two text formats, so that its tools can read and plot what was measured.
+// HdrHistogram's two text formats, so that its tools can read and plot the measurements.
 import Engine
 import Foundation
 import Results
 import Scenario
 
 enum HistogramFiles {
-  /// An HdrHistogram log, V2 (format version 1.3): a line per target, load, phase, metric and replicate, with these as
-  /// its tag. Values are nanoseconds; the column of greatest values is in ms. Measurements are laid out one after the
-  /// other from the run's start, since what is between them was not measured.
+  /// An HdrHistogram log, V2 (format version 1.3): one line per target, load, phase, metric and replicate,
+  /// which form its tag. Values are nanoseconds; the column of maximum values is in ms. Measurements follow
+  /// each other from the run's start without gaps, since the time between them was not measured.
   static func log(_ document: RunDocument) -> String {
     func seconds(_ value: Double) -> String { String(format: "%.3f", value) }
     let start = seconds(Double(document.started.epochSeconds))
@@ -47,14 +47,14 @@ enum HistogramFiles {
     }
   }
 
-  /// HdrHistogram's percentile distribution of a histogram, in microseconds, with 5 steps per
-  /// halving of the distance to 100 % (`outputPercentileDistribution` of the Java library).
+  /// HdrHistogram's percentile distribution of a histogram, in microseconds, with 5 steps per halving of the
+  /// distance to 100 % (`outputPercentileDistribution` of the Java library).
   static func percentileDistribution(_ histogram: LatencyHistogram) -> String {
     var lines = ["       Value     Percentile TotalCount 1/(1-Percentile)", ""]
     var seen: UInt64 = 0
     var level = 0.0
     var greatest: UInt64 = 0
-    /// The counters' middles, as the library takes them for mean and deviation.
+    /// The midpoints of the counters, from which the library computes mean and deviation.
     var middles: [(value: Double, count: Double)] = []
     func line(_ share: Double) -> String {
       String(format: "%12.3f %2.12f %10ld", Double(greatest) / 1000, share, Int(seen))
@@ -86,7 +86,7 @@ enum HistogramFiles {
     return lines.joined(separator: "\n") + "\n"
   }
 
-  /// A text without what ends a tag or a part of a file's name.
+  /// The text without characters that end a tag or a part of a file name.
   private static func oneWord(_ text: String) -> String {
     text.unicodeScalars.map { scalar in
       let isEnd =

@@ -1,21 +1,21 @@
-// The first words of a report: which target costs what, which one to use, and whether the documents are right.
+// The headline of a report: the cost of each target, which one to use, and whether the documents are right.
 import Engine
 import Foundation
 import Results
 import Scenario
 
 struct Headline {
-  /// A question with its answer.
+  /// A question and its answer.
   struct Card {
     var question: String
-    /// How many of what, with how it is meant.
+    /// Counts with their tones.
     var counts: [Cell]
     var sentences: [String]
   }
 
-  /// One sentence.
+  /// The answer in one sentence.
   var sentence: String
-  /// What stands behind it.
+  /// The reasons for the answer.
   var reasons: [String]
   var cards: [Card]
 
@@ -30,9 +30,9 @@ struct Headline {
       .compactMap { $0 }
   }
 
-  // MARK: What it costs
+  // MARK: Cost
 
-  /// What both sides are called; FFI and NATS where they differ in that.
+  /// The names of both sides: FFI and NATS when their transports differ.
   private static func names(_ row: ComparisonRow, _ document: RunDocument) -> (a: String, b: String) {
     let transports = [row.a, row.b].map { name in
       document.scenario.targets.first { $0.name == name }?.transport.name
@@ -55,7 +55,7 @@ struct Headline {
     } else if row.verdict == .different, isUnloaded, let extra = ExtraTime(row.a, row.b, document) {
       let way = extra.middle < 0 ? "less" : "more"
       let ends = [extra.interval.low, extra.interval.high].map { abs($0 * phases) }.sorted().map(time)
-      sentence = "On this machine \(b) costs \(time(abs(extra.middle) * phases)) a request \(way) than \(a)."
+      sentence = "On this machine \(b) costs \(time(abs(extra.middle) * phases)) \(way) a request than \(a)."
       reason =
         "Measured with one request of \(Number.text(phases) ?? "") phase\(phases == 1 ? "" : "s") in flight, without "
         + "HTTP: \(ends[0]) to \(ends[1]) \(way), with at least 95 % confidence."
@@ -76,7 +76,7 @@ struct Headline {
     return (sentence, [reason, rate, cost].compactMap { $0 })
   }
 
-  /// Of a run that compares nothing.
+  /// The headline of a run that compares nothing.
   private static func alone(_ document: RunDocument) -> (String, [String]) {
     let all = MeasurementGroup.all(document).filter { $0.median("throughput_rps") ?? 0 > 0 && !$0.isRamp }
     let faults = FaultFigures.all(document).map(\.sentence)
@@ -97,7 +97,7 @@ struct Headline {
       [
         "Under \(best.load)\(all.count > 1 ? ", the most of this run" : ""): response time "
           + (times.isEmpty ? "not known." : times.joined(separator: ", ") + ".")
-      ] + (usable.isEmpty ? ["No condition is valid, so this is no figure to rely on."] : [])
+      ] + (usable.isEmpty ? ["No condition is valid, so do not rely on this figure."] : [])
     )
   }
 
@@ -109,7 +109,7 @@ struct Headline {
     all.filter { $0.count > 0 }.map { Cell("\($0.count) \($0.word)", $0.tone) }
   }
 
-  // MARK: Which one to use
+  // MARK: Choice
 
   private static func choice(_ first: ComparisonRow, _ rows: [ComparisonRow], _ document: RunDocument) -> Card
   {
@@ -151,7 +151,7 @@ struct Headline {
     let worse = figures.filter { $0.verdict == .worse }.map(\.id)
     let disputes = document.claims.count { $0.condition == ClaimVerdict.disagreement }
     let sentences = [
-      figures.isEmpty ? "" : "\(kept) of \(figures.count) documented figures are kept or bettered here.",
+      figures.isEmpty ? "" : "\(kept) of \(figures.count) documented figures are met or exceeded here.",
       worse.isEmpty ? "" : "Worse here than stated: \(worse.joined(separator: ", ")).",
       disputes == 0 ? "" : "The documents contradict each other in \(disputes) figures.",
     ]

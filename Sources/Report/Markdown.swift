@@ -24,12 +24,12 @@ enum MarkdownReport {
     return lines.map { "| " + $0.joined(separator: " | ") + " |" }.joined(separator: "\n")
   }
 
-  /// A text in which nothing is markup, on one line.
+  /// The text on one line, with all markup escaped.
   static func escaped(_ text: String) -> String {
     text.harmless().replacing(scalars: marks)
   }
 
-  /// The same at a line's beginning, where more characters make a list or a rule.
+  /// The same for the beginning of a line, where more characters start a list or a rule.
   private static func paragraph(_ text: String) -> String {
     let isList = text.unicodeScalars.first.map("-+=".unicodeScalars.contains) ?? false
     return (isList ? "\\" : "") + escaped(text)
@@ -50,7 +50,7 @@ enum MarkdownReport {
     return (answer.tables.prefix(1).map(body) + [rule]).joined(separator: "\n\n") + "\n"
   }
 
-  /// A run's section of docs/results.md: where it was measured, then the tables that say most.
+  /// A run's section of docs/results.md: the machine, then the most important tables.
   static func results(_ document: RunDocument) -> String {
     let machine = document.machine
     let facts = [

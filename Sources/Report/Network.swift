@@ -1,24 +1,23 @@
-// What a network between the parts does: the links as they were measured, and the targets behind
-// links, by round trip.
+// Effects of a network between the parts: the measured links, and the targets behind links by round trip.
 import Lab
 import Results
 import Scenario
 
-/// The figures that the guide states for NATS over a network (nats-plugin-quick-start-guide.md, lines
-/// 37 and 38); a test compares them with Scenarios/claims.yaml.
+/// The guide's figures for NATS over a network (nats-plugin-quick-start-guide.md, lines 37 and 38); a test
+/// compares them with Scenarios/claims.yaml.
 enum DocumentedNetwork {
   /// "3-5ms".
   static let latencyMilliseconds = 3.0...5
-  /// "20K req/s", a single number: itself ±10 %.
+  /// "20K req/s", a single number, taken as ±10 %.
   static let throughputPerSecond = 18_000.0...22_000
-  /// "20K req/s" as it stands.
+  /// "20K req/s" as written.
   static let statedPerSecond = 20_000.0
-  /// What Little's law gives for 20K req/s and the middle of 3-5 ms.
+  /// The concurrency that Little's law gives for 20K req/s and the middle of 3-5 ms.
   static let impliedConcurrency = 80
 }
 
 extension ResultTables {
-  /// The network links: what was asked for, and what probes took; no rows without links.
+  /// The network links: the requested delays and the probes' results; no rows without links.
   package static func links(_ document: RunDocument) -> ReportTable {
     let columns: [Column<LinkMeasurement>] = [
       .text("between", \.between), .text("by", \.method), .time("asked one way", \.delayMicroseconds),
@@ -37,24 +36,25 @@ extension ResultTables {
       .time("round trip p50 without", \.directRoundTrip.p50Microseconds),
     ]
     return ReportTable(
-      "Network link: delay asked for, and what probes took before the loads", columns, document.links ?? [],
+      "Network link: requested delay, and probes measured before the loads", columns, document.links ?? [],
       notes: [
-        "relay: a process of nylon-bench holds every byte back, since this version does not use the kernel's network "
-          + "emulation (tc netem), which many kernels lack. It adds what stands under \"p50 over asked\", also "
-          + "to a link of no delay. Under load it competes with the rest for the machine's cores, and then holds "
-          + "bytes back for longer than this table says.",
-        "A probe has \(document.links?.first?.probeBytes ?? 24) bytes and goes to an echo process, through the "
-          + "link and, in turn, straight (\"without\"); a bandwidth's time for it is part of what is asked.",
+        "relay: a process of nylon-bench delays every byte, since this version does not use the kernel's "
+          + "network emulation (tc netem), which many kernels lack. It adds the time under \"p50 over "
+          + "asked\", even to a link without delay. Under load it competes with the other processes for the "
+          + "machine's cores, and then delays bytes for longer than this table shows.",
+        "A probe has \(document.links?.first?.probeBytes ?? 24) bytes and goes to an echo process, "
+          + "alternately through the link and directly (\"without\"); its time at the given bandwidth is "
+          + "part of the delay asked.",
       ])
   }
 
-  /// The targets behind links, a table for each kind: a row per round trip.
+  /// The targets behind links, a table for each kind with a row per round trip.
   package static func network(_ document: RunDocument) -> [ReportTable] {
     let groups = MeasurementGroup.all(document)
     return NetworkSeries.all(document.scenario.targets).map { $0.table(groups) }
   }
 
-  /// Those tables with the one figure of each load that it is for.
+  /// The same tables with only the main figure of each load.
   static func narrowNetwork(_ document: RunDocument) -> [ReportTable] {
     network(document).map { table in
       table.keeping { name in
@@ -79,7 +79,7 @@ struct NetworkSeries {
     }
   }
 
-  /// A target without what may differ within a series.
+  /// A target without the properties that may differ within a series.
   private static func bare(_ target: Target) -> Target {
     var bare = target
     bare.name = ""
@@ -100,7 +100,7 @@ struct NetworkSeries {
     let groups: [MeasurementGroup?]
   }
 
-  /// The table, with what follows from it for the documented figures.
+  /// The table, with conclusions about the documented figures.
   func table(_ groups: [MeasurementGroup]) -> ReportTable {
     let loads = targets[0].loads
     let rows = targets.map { target in
@@ -118,7 +118,7 @@ struct NetworkSeries {
         })
     }
     var notes = [
-      "Round trip is what the link is asked to add to each phase request; its measured accuracy stands in "
+      "Round trip is the time that the link should add to each phase request; its measured accuracy is in "
         + "the table of links. Medians over replicates."
     ]
     if let unloaded = loads.firstIndex(of: .closed(concurrency: 1)) {
@@ -146,12 +146,12 @@ struct NetworkSeries {
       let kept = points.filter { $0.value >= 0.98 * stated }
       let trips = kept.compactMap { Number.text($0.roundTripMilliseconds) }.joined(separator: ", ")
       notes.append(
-        "An open load of 20,000 requests/s (\(unit)) is kept to 98 % at "
+        "At least 98 % of an open load of 20,000 requests/s (\(unit)) is answered at "
           + (kept.isEmpty ? "no round trip here." : "round trips of \(trips) ms."))
     }
     if rows.contains(where: { $0.groups.contains { $0?.isValid == false } }) {
       notes.append(
-        "Measurements that are not valid stand here too, and what is said of them is as weak as they are.")
+        "Invalid measurements are included, and conclusions from them are as weak as they are.")
     }
     let columns: [Column<Row>] = [
       .text("target", \.target.name),
@@ -174,8 +174,7 @@ struct NetworkSeries {
   }
 }
 
-/// A figure over the round trip of the network, from a few measured points; between them it is taken
-/// for straight.
+/// A figure as a function of the network's round trip, interpolated linearly between a few measured points.
 struct NetworkCurve {
   struct Point: Equatable {
     var roundTripMilliseconds: Double
@@ -184,14 +183,14 @@ struct NetworkCurve {
 
   enum Finding: Equatable {
     case unknown
-    /// At no measured round trip: it has passed the range already at the least of them.
+    /// No measured round trip: the figure is beyond the range even at the shortest.
     case passedAtLeast(Point)
-    /// At no measured round trip: it has not come to the range at the greatest of them.
+    /// No measured round trip: the figure has not reached the range even at the longest.
     case notReachedAt(Point)
-    /// From one round trip to another, ms; an end that is open was not found within what was measured.
+    /// A range of round trips in ms; an open end was not found within the measured ones.
     case between(from: Double, opensBelow: Bool, to: Double, opensAbove: Bool)
 
-    /// For which round trips a documented figure would be true; `passed` stands before and after the figure.
+    /// Describes the round trips for which a documented figure would be true; `passed` precedes the figure.
     fileprivate func words(
       unmeasured: String, passed: String, _ already: String, beside: String = "",
       shown: (Double) -> String
@@ -200,7 +199,7 @@ struct NetworkCurve {
         "a round trip of \(Number.text(point.roundTripMilliseconds) ?? "") ms"
       }
       switch self {
-      case .unknown: return "round trips that are not known: nothing was measured \(unmeasured)"
+      case .unknown: return "unknown round trips: nothing was measured \(unmeasured)"
       case .passedAtLeast(let point): return "\(passed) \(shown(point.value)) \(already) \(trip(point))"
       case .notReachedAt(let point):
         return "longer round trips than were measured: still \(shown(point.value)) at \(trip(point))"
@@ -224,7 +223,7 @@ struct NetworkCurve {
     self.points = points.sorted { $0.roundTripMilliseconds < $1.roundTripMilliseconds }
   }
 
-  /// For which round trips a figure that grows with them, or falls, is in a range.
+  /// Finds the round trips for which a growing or falling figure lies in a range.
   func finding(in range: ClosedRange<Double>, isGrowing: Bool) -> Finding {
     guard let first = points.first, let last = points.last else { return .unknown }
     let sign = isGrowing ? 1.0 : -1
@@ -237,7 +236,8 @@ struct NetworkCurve {
       to: to ?? last.roundTripMilliseconds, opensAbove: to == nil)
   }
 
-  /// The least round trip at which the figure, times the sign, has come to a value, ms; nil when it never has.
+  /// The shortest round trip, in ms, at which the figure times the sign reaches a value; nil when there is
+  /// none.
   private func crossing(_ value: Double, _ sign: Double) -> Double? {
     if let first = points.first, first.value * sign >= value { return first.roundTripMilliseconds }
     return zip(points, points.dropFirst()).first { $1.value * sign >= value }.map { a, b in

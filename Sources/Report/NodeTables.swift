@@ -1,15 +1,15 @@
-// What the brokers of a cluster did: how the deliveries spread over them.
+// Tables about the brokers of a cluster: the distribution of deliveries over them.
 import Engine
 import Results
 
 /// One broker of a cluster under one load, over all replicates.
 struct NodeFigures {
   let group: MeasurementGroup
-  /// From 1.
+  /// The broker's number, from 1.
   let node: Int
-  /// What its monitoring said in each replicate.
+  /// The broker's monitoring data in each replicate.
   let activities: [NodeActivity]
-  /// What the workers at all brokers were delivered, in all replicates.
+  /// The messages delivered to workers at all brokers, in all replicates.
   let allDeliveries: UInt64
 
   static func all(_ document: RunDocument) -> [NodeFigures] {
@@ -28,7 +28,7 @@ struct NodeFigures {
     Statistics.median(activities.compactMap { figure($0).map { Double($0) } })
   }
 
-  /// The part of all deliveries to workers that went to those at this broker, 0-1; nil where there were none.
+  /// The share, 0-1, of all deliveries to workers that went through this broker; nil when there were none.
   var share: Double? {
     guard allDeliveries > 0 else { return nil }
     return Double(activities.reduce(UInt64(0)) { $0 &+ ($1.workerDeliveries ?? 0) }) / Double(allDeliveries)
@@ -38,7 +38,7 @@ struct NodeFigures {
 }
 
 extension ResultTables {
-  /// A row for each broker of a cluster; no rows where there is none.
+  /// One row for each broker of a cluster; no rows without a cluster.
   package static func nodes(_ document: RunDocument) -> ReportTable {
     func median(_ head: String, _ figure: @escaping @Sendable (NodeActivity) -> UInt64?) -> Column<
       NodeFigures
@@ -55,15 +55,16 @@ extension ResultTables {
         median("delivered to generator", \.generatorDeliveries), median("slow consumers", \.slowConsumers),
       ], NodeFigures.all(document),
       notes: [
-        "From the monitoring of each broker at both ends of the measured time; medians over replicates. Messages in "
-          + "and out are those of clients and of routes; delivered is what clients were given. A broker that was "
-          + "started again tells what it did since."
+        "From the monitoring of each broker at the start and end of the measured time; medians over "
+          + "replicates. Messages in and out are those of clients and of routes; delivered is what clients "
+          + "were given. A broker that was restarted counts from its restart."
       ])
   }
 }
 
 extension Answer {
-  /// How the deliveries spread over the brokers of a cluster, a sentence for each target; empty without one.
+  /// The distribution of deliveries over a cluster's brokers, one sentence for each target; empty without
+  /// one.
   static func clusters(_ document: RunDocument) -> [String] {
     let figures = NodeFigures.all(document)
     return figures.map(\.group.target).uniqued().compactMap { target -> String? in
@@ -76,7 +77,7 @@ extension Answer {
       let home = first.filter(\.isGenerators).map { String($0.node) }
       let generator = home.isEmpty ? "" : "; the generator's broker: \(home.joined(separator: ", "))"
       return
-        "\(target), \(first[0].group.load): of what the workers were delivered, \(shares.joined(separator: ", "))"
+        "\(target), \(first[0].group.load): of the deliveries to workers, \(shares.joined(separator: ", "))"
         + "\(generator)."
     }
   }

@@ -1,4 +1,4 @@
-// OpenMetrics 1.0, the text that Prometheus and its kin read: the numeric columns of summary.csv in base units, a
+// OpenMetrics 1.0, the text format of Prometheus: the numeric columns of summary.csv in base units, with a
 // sample for each replicate that has a figure.
 import Foundation
 import Results
@@ -13,18 +13,18 @@ enum OpenMetrics {
 
   private typealias Labels = [(name: String, value: String?)]
 
-  /// Samples that have a name, a type and a unit in common.
+  /// Samples that share a name, a type and a unit.
   private struct Family {
     enum Kind: String { case gauge, counter, info }
 
     var name: String
     var kind = Kind.gauge
-    /// Such as `seconds`, with which the name then ends.
+    /// The unit, such as `seconds`, which also ends the name.
     var unit: String?
     var meaning: String
     var samples: [(labels: Labels, value: Double)] = []
 
-    /// Nothing without samples: what was not measured has none.
+    /// The family's lines; empty without samples, since a missing figure has none.
     var text: String {
       let suffix = kind == .gauge ? "" : kind == .counter ? "_total" : "_info"
       let lines = samples.filter(\.value.isFinite).map { labels, value in
@@ -48,7 +48,7 @@ enum OpenMetrics {
     let machine = document.machine
     return [
       info(
-        "nylon_bench_run", "the run that the figures are of",
+        "nylon_bench_run", "the run that the figures belong to",
         [
           [
             ("run_id", document.runID), ("scenario", document.scenario.name),
@@ -56,7 +56,7 @@ enum OpenMetrics {
           ]
         ]),
       info(
-        "nylon_bench_machine", "the machine that it was made on",
+        "nylon_bench_machine", "the machine that the run was made on",
         [
           [
             ("cpu_model", machine.cpuModel), ("cores", machine.cores.map(String.init)),
@@ -66,7 +66,7 @@ enum OpenMetrics {
           ]
         ]),
       info(
-        "nylon_bench_version", "the versions of what took part",
+        "nylon_bench_version", "the versions of the components",
         machine.versions.merging(["nylon-bench": document.toolVersion]) { own, _ in own }.sorted {
           $0.key < $1.key
         }
@@ -82,9 +82,9 @@ enum OpenMetrics {
 
   private static func measured(_ rows: [SummaryRow]) -> [Family] {
     let valid = Family(
-      name: "nylon_bench_valid", meaning: "1 where the measurement may be used, else 0",
+      name: "nylon_bench_valid", meaning: "1 if the measurement is valid, else 0",
       samples: rows.map { (labels($0), $0.measurement.isValid ? 1 : 0) })
-    // The columns of a family need not stand together in the file, the samples here must.
+    // The columns of a family may be apart in the file, but the samples must be adjacent here.
     var families: [Family] = []
     for column in SummaryRow.columns where !column.isText && column.name != "replicate" {
       let (shape, factor, quantile) = series(column)
@@ -109,14 +109,14 @@ enum OpenMetrics {
     ]
   }
 
-  /// What a column is as a family, how many of its units the base unit is, and the quantile that it is of.
+  /// The family of a column, the column's units per base unit, and the quantile of a percentile.
   private static func series(_ column: Column<SummaryRow>) -> (Family, factor: Double, quantile: String?) {
     let units: [String: (suffix: String, unit: String, factor: Double)] = [
       "us": ("_us", "seconds", 1e6), "s": ("_s", "seconds", 1), "%": ("_percent", "ratio", 100),
       "req/s": ("_rps", "requests_per_second", 1), "B": ("_bytes", "bytes", 1),
     ]
     var (name, meaning) = (column.name, column.meaning)
-    // A column of bytes whose unit stands in its name only.
+    // A column of bytes may carry its unit only in its name.
     let base = units[column.unit] ?? units["B"].flatMap { name.hasSuffix($0.suffix) ? $0 : nil }
     if let base, name.hasSuffix(base.suffix) { name.removeLast(base.suffix.count) }
     var quantile: String?
@@ -134,12 +134,12 @@ enum OpenMetrics {
 
   // MARK: The format
 
-  /// Backslashes, quotes and line ends, which labels and meanings cannot have as they are.
+  /// Escapes backslashes, quotes and line ends in labels and meanings.
   private static func escaped(_ text: String) -> String {
     text.harmless(keeping: ["\n"]).replacing(scalars: ["\\": "\\\\", "\"": "\\\"", "\n": "\\n"])
   }
 
-  /// A number that reads back as the same.
+  /// A number that parses back to the same value.
   private static func number(_ value: Double) -> String {
     value.magnitude < 1e15 && value == value.rounded() ? "\(Int64(value))" : "\(value)"
   }

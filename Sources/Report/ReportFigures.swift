@@ -1,16 +1,16 @@
-// The figures of a report: what each chart shows of a run, or why it is left out.
+// The figures of a report: the charts of a run, or the reason why one is missing.
 import Engine
 import Foundation
 import Results
 import Scenario
 
-/// Charts about one question, with what a reader must know of them.
+/// Charts about one question, with notes for the reader.
 struct ReportFigure {
   var title: String
   var paragraphs: [String]
   /// Empty when there is nothing to draw.
   var charts: [Chart]
-  /// Why there is nothing to draw.
+  /// The reason for a missing chart.
   var reason: String
   var terms: [Glossary.Term]
 }
@@ -22,13 +22,13 @@ extension Chart.Measure {
   fileprivate static let rate = Self(title: "requests that ended, req/s") { Number.grouped($0) }
   fileprivate static let failures = Self(title: "requests that failed in an interval") { Number.grouped($0) }
   fileprivate static let percentile = Self(
-    title: "requests that were done within this time, %", scale: .percentile
+    title: "requests that ended within this time, %", scale: .percentile
   ) { Number.text($0) }
 }
 
 /// Builds the figures of one run.
 struct ReportFigures {
-  /// More could not be told apart.
+  /// The limit up to which series can be told apart.
   private static let mostSeries = 12
   private static let mostRows = 16
 
@@ -36,11 +36,11 @@ struct ReportFigures {
   private let groups: [MeasurementGroup]
   private let targets: [String]
   private let comparisons: [Answer.Row]
-  /// The load that says most: one of both compared targets, an open one before a closed one.
+  /// The most informative load: one that both compared targets ran, open before closed.
   private let leadLoad: String
 
   init(_ document: RunDocument) {
-    // A target's twin is there for the noise floor only.
+    // The duplicate of a target only serves the noise floor.
     let twins = document.comparisons.filter { Comparison.isAA($0, document.scenario.targets) }.map(\.b)
     let groups = MeasurementGroup.all(document).filter {
       !Crossover.isPart($0.target) && !twins.contains($0.target) && !$0.isOfSearch
@@ -56,12 +56,12 @@ struct ReportFigures {
     (self.document, self.groups, self.comparisons) = (document, groups, comparisons)
   }
 
-  /// The figures that stand unfolded.
+  /// The figures shown unfolded.
   var leading: [ReportFigure] {
     [percentiles(leadLoad), throughputAndLatency, timeline(leadLoad), replicates, costs]
   }
 
-  /// Those of the loads that no leading figure shows.
+  /// The figures of loads that no leading figure shows.
   var others: [ReportFigure] {
     groups.map(\.load).uniqued().filter { $0 != leadLoad }.flatMap { [percentiles($0), timeline($0)] }
   }
@@ -80,14 +80,14 @@ struct ReportFigures {
     Array(groups.filter { $0.load == load }.prefix(Self.mostSeries))
   }
 
-  /// What a reader must know of the groups of a load.
+  /// Cautions about the groups of a load.
   private func cautions(_ load: String) -> [String] {
     let all = groups.filter { $0.load == load }
     let invalid = all.filter { !$0.isValid }.map(\.target)
     return [
-      invalid.isEmpty ? "" : "Not valid, and shown all the same: \(invalid.joined(separator: ", ")).",
+      invalid.isEmpty ? "" : "Shown although not valid: \(invalid.joined(separator: ", ")).",
       all.count > Self.mostSeries
-        ? "The first \(Self.mostSeries) of \(all.count) targets; tables have all." : "",
+        ? "Only the first \(Self.mostSeries) of \(all.count) targets; the tables have all." : "",
     ]
   }
 }
@@ -96,14 +96,14 @@ struct ReportFigures {
 
 extension ReportFigures {
   private static let named = [50, 90, 99, 99.9, 99.99, 99.999]
-  /// These, with ten steps for each tenth of the samples that are left.
+  /// Percentiles with ten steps for each tenth of the remaining samples.
   private static let steps: [Double] = {
     let even = (0...49).filter { $0 == 0 || $0 % 10 > 0 }
     return (named + even.map { 100 * (1 - pow(10, -Double($0) / 10)) }).sorted()
   }()
 
   private func percentiles(_ load: String) -> ReportFigure {
-    // Over all rates of a ramp a percentile would say where the ramp ends.
+    // Over all rates of a ramp, a percentile would only depend on where the ramp ends.
     let curves = drawn(load).filter { !$0.isRamp }.map { group -> Chart.Series in
       let histogram = group.merged("request", \.response)
       let points = Self.steps.compactMap { percentile -> Chart.Point? in
@@ -126,7 +126,7 @@ extension ReportFigures {
       title: title,
       paragraphs: [
         words.joined(separator: " "),
-        "Lower is faster; replicates are merged. A curve ends where under 10 samples lie beyond.",
+        "Lower is faster; replicates are merged. A curve ends where fewer than 10 samples lie beyond.",
       ] + cautions(load),
       charts: [Chart(title, curves, x: .percentile, y: .responseTime)].compactMap { $0 },
       reason: "no load has enough answered requests for a percentile",
@@ -163,19 +163,20 @@ extension ReportFigures {
     return ReportFigure(
       title: title,
       paragraphs: [
-        "Right and low is good. A mark is one condition: filled for closed loads, hollow for open ones.",
+        "Further right and lower is better. A mark is one condition: filled for closed loads, hollow for "
+          + "open ones.",
         stated.points.isEmpty
           ? ""
-          : "Stars are what the documents state, lines the range: "
+          : "Stars mark the documented figures, lines their ranges: "
             + "\(stated.points.map(\.title).joined(separator: "; ")).",
-        invalid.isEmpty ? "" : "Left out, since not valid: \(invalid.joined(separator: ", ")).",
+        invalid.isEmpty ? "" : "Left out because they are not valid: \(invalid.joined(separator: ", ")).",
       ],
       charts: measured.isEmpty ? [] : [chart].compactMap { $0 },
       reason: "no valid condition has both a throughput and a median response time",
       terms: [.response, .rate, .closed, .open])
   }
 
-  /// The documented pairs of throughput and latency, each once.
+  /// The documented pairs of throughput and latency, without duplicates.
   private var documented: [Chart.Point] {
     var places: Set<[Double]> = []
     return (document.implied ?? []).compactMap { pair in
@@ -191,7 +192,7 @@ extension ReportFigures {
 }
 
 extension ClaimVerdict {
-  /// The ends of a documented range of time, such as `2 to 3` ms; nil of others, and of one value.
+  /// The ends of a documented time range, such as `2 to 3` ms; nil for other claims, and for a single value.
   fileprivate var documentedMicroseconds: (low: Double, high: Double)? {
     var ends = [documentedLow, documentedHigh].compactMap { $0 }
     if ends.isEmpty { ends = documented.components(separatedBy: " to ").compactMap { Double($0) } }
@@ -203,8 +204,8 @@ extension ClaimVerdict {
 // MARK: Over the measured time
 
 extension ReportFigures {
-  /// The replicate of a load with faults that is shown: their moments differ between replicates, so that a median over
-  /// these would show no fault at all. Nil of another load.
+  /// The replicate to show for a load with faults. Fault times differ between replicates, so a median over
+  /// them would hide the fault. Nil for another load.
   private func shownReplicate(_ load: String) -> Int? {
     let faulty = drawn(load).filter(\.hasFaults)
     guard let first = faulty.first else { return nil }
@@ -275,13 +276,13 @@ extension ReportFigures {
       title: "Over the measured time, \(load)",
       paragraphs: [
         (schedule == nil
-          ? "A level line is a steady target."
-          : "A target keeps up where its line is that of the rate asked.")
+          ? "A level line means a steady target."
+          : "A target keeps up where its line matches the rate asked for.")
           + (replicate.map { " Replicate \($0) alone is shown, with a line where each fault began." }
-            ?? " Marks are the median over replicates, whiskers reach from the least to the greatest."),
+            ?? " Marks are the median over replicates, whiskers reach from the minimum to the maximum."),
         tails.isEmpty
           ? "Too few requests ended in an interval for its p99."
-          : "p50 has a full line, p99 rings and dashes.",
+          : "p50 has a solid line, p99 a dashed line with rings.",
       ] + cautions(load),
       charts: [
         Chart(
@@ -320,12 +321,12 @@ extension ReportFigures {
     }
     let rest = comparisons.count - shown.count
     return ReportFigure(
-      title: "How sure the comparison is",
+      title: "Certainty of the comparison",
       paragraphs: [
         "Rings are pairs of replicates of the same round, the diamond is their median, the line its interval of at "
           + "least 95 %. At 1 both targets are equal.",
         "A difference counts when the whole interval lies beyond the noise floor.",
-        rest > 0 ? "\(rest) more rows stand in the table of the comparison." : "",
+        rest > 0 ? "\(rest) more rows are in the table of the comparison." : "",
       ],
       charts: [
         Chart(
@@ -343,7 +344,7 @@ extension ReportFigures {
 }
 
 extension ComparisonRow {
-  /// Such as `2.5 (2.4 to 2.7), different`.
+  /// Text such as `2.5 (2.4 to 2.7), different`.
   fileprivate var ratioWords: String {
     let range = Number.range(ratioLow, ratioHigh).map { " (\($0))" } ?? ""
     return "\(Number.significant(ratio, 3) ?? "–")\(range), \(verdictText)"
@@ -366,7 +367,7 @@ extension ReportFigures {
     for (place, group) in shown.enumerated() {
       var end = 0.0
       var missing: [String] = []
-      // A plugin in process has neither broker nor workers.
+      // An in-process plugin has neither broker nor workers.
       let isPool = group.measurements.contains { $0.transport == "nats" }
       for (number, part) in Self.parts.enumerated() where isPool || number == 0 {
         guard let cost = group.median("cpu_\(part)_us") else {
@@ -382,7 +383,7 @@ extension ReportFigures {
       let lack = missing.isEmpty ? "" : " without \(missing.joined(separator: ", ")), not measured"
       rows.append(("\(group.target), \(group.load)", Headline.time(end) + lack))
     }
-    let title = "CPU time of a request"
+    let title = "CPU time per request"
     let x = Chart.Measure(title: "CPU time per answered request", scale: .linear) {
       Number.time(microseconds: $0)
     }

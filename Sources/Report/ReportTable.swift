@@ -1,7 +1,7 @@
 import Results
 import Scenario
 
-/// A table, the same for the terminal, CSV, Markdown and HTML.
+/// A table that can be rendered for the terminal, CSV, Markdown and HTML.
 package struct ReportTable: Sendable, Equatable {
   package var title: String
   package var columns: [String]
@@ -17,7 +17,7 @@ package struct ReportTable: Sendable, Equatable {
     self.notes = notes
   }
 
-  /// Only the columns of these names.
+  /// Keeps only the columns whose names pass.
   func keeping(_ isKept: (String) -> Bool) -> ReportTable {
     let places = columns.indices.filter { isKept(columns[$0]) }
     var table = self
@@ -27,12 +27,12 @@ package struct ReportTable: Sendable, Equatable {
     return table
   }
 
-  /// How many columns, from the left, are aligned as text.
+  /// The number of columns, from the left, that are aligned as text.
   var textColumns: Int { isText.prefix { $0 }.count }
 
-  /// The table for a terminal, with a line end at its end; `colour` adds ANSI colours.
+  /// The table for a terminal, ending with a line end; `colour` adds ANSI colours.
   package func text(colour: Bool = false) -> String {
-    // Names and messages are the user's, the plugins' and the workers' words.
+    // Names and messages come from users, plugins and workers, so they may contain control characters.
     let heads = columns.map { $0.harmless() }
     let shown = rows.map { $0.map { $0.shown.harmless() } }
     let widths = columns.indices.map { column in
@@ -63,7 +63,7 @@ package struct ReportTable: Sendable, Equatable {
     return (head + body + notes.map { $0.harmless(keeping: ["\n"]) }).joined(separator: "\n") + "\n"
   }
 
-  /// Columns of a terminal that a text takes: two for East Asian wide characters and emoji.
+  /// The number of terminal columns of a text: East Asian wide characters and emoji take two.
   static func width(_ text: String) -> Int {
     text.reduce(0) { sum, character in
       guard let scalar = character.unicodeScalars.first else { return sum }

@@ -1,4 +1,4 @@
-// What report.md and report.html say, in the order in which they say it.
+// The content of report.md and report.html, in reading order.
 import Engine
 import Results
 import Scenario
@@ -7,14 +7,14 @@ struct ReportSection {
   var title: String
   var paragraphs: [String] = []
   var tables: [ReportTable] = []
-  /// Whether HTML shows only its title until a reader opens it.
+  /// Whether HTML shows only the title until a reader opens it.
   var isFolded = true
 
   var isList: Bool { paragraphs.count > 3 }
 }
 
 enum ReportText {
-  /// A command to be copied: a stored run must not slip another one into it.
+  /// A command that is safe to copy: a stored run must not inject another one.
   static func shell(_ words: [String]) -> String {
     words.map { word in
       let isPlain =
@@ -27,7 +27,7 @@ enum ReportText {
   }
 
   static func sections(_ document: RunDocument) -> [ReportSection] {
-    /// A section that is there when it has rows or facts.
+    /// Adds a section if it has rows or facts.
     func section(
       _ title: String, facts: [String] = [], about: [String] = [], tables: [ReportTable] = []
     ) -> [ReportSection] {
@@ -39,7 +39,7 @@ enum ReportText {
       "\($0.metric), \($0.condition), \($0.b) / \($0.a): \($0.verdictText), \($0.why)."
     }
     let claims = document.claims.map {
-      "\($0.id), \($0.condition): \($0.verdict.rawValue), \($0.why). It says: \"\($0.claim)\"."
+      "\($0.id), \($0.condition): \($0.verdict.rawValue), \($0.why). The document says: \"\($0.claim)\"."
     }
     let implied = claims.isEmpty ? [] : document.implied ?? []
     let origins = (document.origins ?? []).map {
@@ -70,12 +70,12 @@ enum ReportText {
     }
     paragraphs += [
       "What is measured: phase requests to a Nylon plugin, each one phase started and ended, in-process (FFI) "
-        + "or through a NATS queue group. A request is one session through its phases, as the proxy does for "
-        + "one HTTP request; HTTP itself is not part of it.",
-      "A closed load keeps so many sessions in flight and sends the next when one ends: it shows the highest "
-        + "throughput, and at concurrency 1 the unloaded time, but it waits when the target is slow, so it "
-        + "does not state latency under load. An open load sends when its schedule says, and its response "
-        + "time counts from then.",
+        + "or through a NATS queue group. A request is one session through its phases, as in the proxy for "
+        + "one HTTP request; HTTP itself is not measured.",
+      "A closed load keeps a number of sessions in flight and sends the next when one ends: it shows the "
+        + "highest throughput, and at concurrency 1 the unloaded time, but it waits when the target is slow, "
+        + "so it does not state latency under load. An open load sends on a schedule, and its response time "
+        + "starts at the scheduled time.",
     ]
     return ReportSection(title: "What this is", paragraphs: paragraphs, isFolded: false)
   }
@@ -87,13 +87,13 @@ enum ReportText {
       case .nats(let spec):
         "pool '\(target.plugin)', handler '\(target.handler)', "
           + (spec.workers.map { "\($0.count) workers '\($0.command.joined(separator: " "))'" }
-            ?? "workers that ran already") + ", over NATS" + (target.host == .nylon ? ", host: nylon" : "")
+            ?? "already running workers") + ", over NATS" + (target.host == .nylon ? ", host: nylon" : "")
           + (target.behind.map { ", behind plugin '\($0.plugin)', handler '\($0.handler)', in-process" } ?? "")
       }
     }
     return [
       "Tested on: \(each.uniqued().joined(separator: "; ")). Per request of all phases, and, where a name ends "
-        + "with -per-phase, per phase request. HTTP is not part of it."
+        + "with -per-phase, per phase request. HTTP is not measured."
     ]
   }
 
@@ -171,7 +171,7 @@ enum ReportText {
       title: "Circumstances",
       paragraphs: [
         "Histograms are HdrHistograms of 3 significant digits from 1 ns to 60 s (histograms.hlog); sum, least "
-          + "and greatest are exact. Everything in this report can be made again from run.json."
+          + "and greatest are exact. Everything in this report can be generated again from run.json."
       ], tables: [table], isFolded: false)
   }
 }

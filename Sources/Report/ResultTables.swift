@@ -8,7 +8,7 @@ private typealias GroupColumn = Column<MeasurementGroup>
 extension GroupColumn {
   fileprivate static let name: [GroupColumn] = [.text("target", \.target), .text("load", \.load)]
 
-  /// The median over replicates of a column of summary.csv, in the unit that reads best.
+  /// The median over replicates of a column of summary.csv, in the most readable unit.
   fileprivate static func median(_ head: String, _ column: String) -> GroupColumn {
     .other(head) { SummaryRow.column(column)?.shown($0.median(column)) }
   }
@@ -47,8 +47,8 @@ package enum ResultTables {
       notes: [
         "A request is a session through all its phases. Each figure is the median over replicates, max the "
           + "greatest; –: not measured, or under 10 samples lie beyond it.",
-        "Response time runs from when the schedule wanted the request, service time from when it was sent; "
-          + "send lag is between the two. Errors are all requests that did not end well.",
+        "Response time starts when the request is scheduled, service time when it is sent; "
+          + "send lag is the time between the two. Errors are all requests that did not succeed.",
       ] + (clients.isEmpty ? [] : ["The generator's NATS client: \(clients.joined(separator: ", "))."]))
   }
 
@@ -85,14 +85,14 @@ package enum ResultTables {
       "Phase requests", columns,
       MeasurementGroup.all(document).flatMap { group in group.stepNames.map { (group, $0) } },
       notes: [
-        "A phase request is one phase, started and ended; initialize is one of the requests with which a session "
-          + "begins where the host is Nylon's own. Medians over replicates."
+        "A phase request is one phase, started and ended; initialize is one of the requests that begin a "
+          + "session under Nylon's own host. Medians over replicates."
       ])
   }
 
   package static func costs(_ document: RunDocument) -> ReportTable {
     ReportTable(
-      "Costs, for each answered request",
+      "Costs per answered request",
       GroupColumn.name + [
         .median("CPU generator", "cpu_generator_us"), .median("CPU broker", "cpu_broker_us"),
         .median("CPU workers", "cpu_workers_us"), .median("bytes allocated", "allocated_bytes"),
@@ -100,13 +100,13 @@ package enum ResultTables {
         .other("stolen CPU") { Number.text($0.median("steal_percent"), digits: 2).map { "\($0) %" } },
       ], MeasurementGroup.all(document),
       notes: [
-        "The generator's process holds an FFI plugin, so its CPU time is also the plugin's. The omission gap "
-          + "is response minus service time: what a generator that waits for replies would not have seen.",
+        "An FFI plugin runs in the generator's process, whose CPU time includes it. The omission gap "
+          + "is response minus service time: the coordinated omission of a generator that waits for replies.",
         "jemalloc replaces malloc in the load process and in every plugin it loads.",
       ])
   }
 
-  /// Both ends of long loads; no rows without one.
+  /// Both ends of long loads; no rows without a long load.
   package static func costsOverLength(_ document: RunDocument) -> ReportTable {
     struct Long {
       let group: MeasurementGroup
@@ -138,8 +138,8 @@ package enum ResultTables {
     return ReportTable(
       "Cost over the run's length", columns, rows.filter { !$0.costs.isEmpty },
       notes: [
-        "The first and the last fifth of the measured time, for each request that ended in it, of measurements "
-          + "of at least \(Int(LengthCosts.leastSeconds)) s; a ratio of 1 is a figure that does not change. "
+        "The first and the last fifth of the measured time, per request that ended in it, for measurements "
+          + "of at least \(Int(LengthCosts.leastSeconds)) s; a ratio of 1 means no change. "
           + "timeline.csv has every interval."
       ])
   }
@@ -156,7 +156,7 @@ package enum ResultTables {
     }
     let sides = ["generator", "broker", "workers"]
     var table = ReportTable(
-      "Memory, and context switches for each answered request",
+      "Memory, and context switches per answered request",
       GroupColumn.name
         + sides.map { side in
           let names = ["resident_\(side)_start_bytes", "resident_\(side)_end_bytes"]
@@ -169,10 +169,10 @@ package enum ResultTables {
           return pair("switches \(side)", names, " + ") { Number.significant($0, 3) }
         }, MeasurementGroup.all(document),
       notes: [
-        "Memory is resident memory at the start and at the end of the measured time; the generator's has its "
-          + "histograms in it, and an FFI plugin. Switches are voluntary (a thread waited) + involuntary (the "
-          + "kernel took the core away), over all threads. Threads of the broker and of workers that ended "
-          + "within the measured time are not counted: the kernel forgets theirs."
+        "Memory is resident memory at the start and at the end of the measured time; the generator's "
+          + "includes its histograms and an FFI plugin. Switches are voluntary (a thread waited) + "
+          + "involuntary (the kernel took the core away), over all threads. Threads of the broker and of "
+          + "workers that ended within the measured time are not counted: the kernel discards their counts."
       ])
     table.rows.removeAll { row in row.dropFirst(2).allSatisfy { $0.text == nil } }
     return table
@@ -194,9 +194,10 @@ package enum ResultTables {
       ],
       MeasurementGroup.all(document).filter { $0.measurements.contains { $0.brokerActivity != nil } },
       notes: [
-        "From /varz at both ends of the measured time. Slow consumers are clients that the broker cut off, over "
-          + "all replicates. Pending bytes wait in the broker for clients that have not read them (/connz); "
-          + "they are looked at ten times in a measurement at most, so a short peak may be missed."
+        "From /varz at the start and end of the measured time. Slow consumers are clients that the broker "
+          + "disconnected, over all replicates. Pending bytes wait in the broker for clients that have not "
+          + "read them (/connz); they are sampled at most ten times in a measurement, so a short peak may be "
+          + "missed."
       ])
   }
 
@@ -220,7 +221,7 @@ package enum ResultTables {
       notes: [
         "different: the interval lies wholly beyond the noise floor, which is the bias of an A/A pair (the same "
           + "target twice) and at least 2 %, and a fifth of the ratios' spread. same: the interval lies within the "
-          + "limit of --equivalence, 10 % unless given. unclear: neither can be said.",
+          + "limit of --equivalence, 10 % unless given. unclear: neither is certain.",
         "p is that of the sign test. The verdict does not use it.",
       ])
   }
@@ -237,7 +238,7 @@ package enum ResultTables {
       notes: [
         "Conditions: a unloaded, b open loop at the documented rate, c closed loop at the concurrency that "
           + "Little's law implies. confirmed: the interval lies in the documented range; better, worse: wholly "
-          + "beside it, or the documented rate cannot be reached; inconclusive: it straddles an end, or the "
+          + "outside it, or the documented rate cannot be reached; inconclusive: it straddles an end, or the "
           + "measurement is invalid."
       ])
   }
@@ -250,9 +251,9 @@ package enum ResultTables {
       .other("plugin work for it") { pair in
         let work = pair.workMicroseconds
         return work.map { $0 <= 0 } == true
-          ? "none: it takes longer already" : Number.time(microseconds: work)
+          ? "none: it already takes longer" : Number.time(microseconds: work)
       },
-      .time("for each phase") { pair in
+      .time("per phase") { pair in
         pair.workMicroseconds.flatMap { $0 <= 0 || pair.phases < 1 ? nil : $0 / Double(pair.phases) }
       },
     ]
@@ -267,7 +268,7 @@ package enum ResultTables {
 
   package static func behaviours(_ results: [BehaviourResult]) -> ReportTable {
     ReportTable(
-      "Documented behaviour, tried",
+      "Documented behaviour, tested",
       [
         .text("test", \.test),
         .toned("verdict", isText: true) { Cell($0.verdict.rawValue, $0.verdict.tone) },
@@ -307,7 +308,7 @@ extension ClaimVerdict.Verdict {
   }
 }
 
-// MARK: The figures compared with bare C on this machine
+// MARK: Figures compared with bare C on this machine
 
 extension ResultTables {
   package static func baseline(_ document: RunDocument) -> ReportTable {
@@ -326,11 +327,12 @@ extension ResultTables {
       notes: [
         "\(when), with bare C: the smallest plugin in a loop, and a bare-socket client with a bare echo worker "
           + "behind the same broker, times the phases of a request. Nothing is subtracted. A figure within "
-          + "\(Number.text(BaselineFigures.nearness) ?? "") times that of bare C is mostly the machine's."
+          + "\(Number.text(BaselineFigures.nearness) ?? "") times that of bare C is mostly due to the "
+          + "machine."
       ])
   }
 
-  /// A sentence for each figure within twice its baseline.
+  /// One sentence for each figure within twice its baseline.
   static func nearBaseline(_ document: RunDocument) -> [String] {
     BaselineRow.all(document).filter(\.isNear).map { row in
       "\(row.group.target), \(row.group.load): \(row.name) is within "
@@ -340,8 +342,8 @@ extension ResultTables {
   }
 }
 
-/// A figure of a target and its baseline: the median of a request that is alone or in an open load, the
-/// throughput of a closed one.
+/// A figure of a target and its baseline: the median for a single request in flight or an open load, the
+/// throughput for a closed one.
 private struct BaselineRow {
   let group: MeasurementGroup
   let column: Column<SummaryRow>
@@ -386,7 +388,7 @@ extension ResultTables {
       notes: rows.isEmpty ? [] : partNotes(document))
   }
 
-  /// The same of whole requests: the means of all phases together.
+  /// The parts of whole requests: the means of all phases together.
   static func requestParts(_ document: RunDocument) -> ReportTable {
     let all = MeasurementGroup.all(document).flatMap { group in
       group.phaseNames.flatMap { parts(group, $0) }.filter { $0.time != nil }
@@ -410,7 +412,7 @@ extension ResultTables {
     let phase: String
     let name: String
     let time: LatencyHistogram?
-    /// Nanoseconds.
+    /// The mean of the part, nanoseconds.
     let mean: Double?
     /// The mean service time of the phase, nanoseconds.
     let whole: Double?
@@ -446,9 +448,9 @@ extension ResultTables {
     let transports = Set(
       document.measurements.filter { $0.scopes.contains { $0.decomposition != nil } }.map(\.transport))
     var notes = [
-      "The parts of a phase request add up to its service time, sent to done. The sum of their means is "
+      "The parts of a phase request add up to its service time, from sent to done. The sum of their means is "
         + "compared with the mean of all answered and timed-out ones; only answered ones have parts. Replicates are "
-        + "merged. The stamps themselves cost time: figures without decompose: are a little lower."
+        + "merged. Taking the timestamps costs time: figures without decompose: are a little lower."
     ]
     if transports.contains("ffi") {
       notes.append(
@@ -467,21 +469,21 @@ extension ResultTables {
   }
 }
 
-// MARK: Whether a request costs more at the end of a long load than at its beginning
+// MARK: Cost per request at the beginning and the end of a long load
 
-/// The first fifth and the last fifth of a measurement.
+/// The first and last fifth of a measurement.
 private struct LengthCosts {
-  /// In a shorter time a ratio says more about the machine than about the load.
+  /// Over a shorter time, a ratio says more about the machine than about the load.
   static let leastSeconds = 60.0
 
   struct Fifth {
-    /// The generator's CPU time per request, microseconds; nil when an interval of it was not measured.
+    /// The generator's CPU time per request, microseconds; nil when an interval was not measured.
     var cost: Double?
-    /// Requests that ended, per second; nil where there was no time.
+    /// Requests that ended, per second; nil without elapsed time.
     var rate: Double?
 
     init(_ windows: some Collection<MeasurementWindow>) {
-      // As floating point: a stored run may hold counts whose sum does not fit.
+      // Floating point, since the sum of a stored run's counts may not fit an integer.
       let completed = windows.reduce(0) { $0 + Double($1.completed) }
       let seconds = windows.reduce(0) { $0 + $1.durationSeconds }
       let times = windows.compactMap(\.cpuGeneratorNanoseconds)
@@ -508,7 +510,7 @@ private struct LengthCosts {
     memory = (start, end, start.flatMap { start in end.map { $0 - start } })
   }
 
-  /// The last over the first; 1 is a figure that does not change.
+  /// The last fifth relative to the first; 1 is a figure that does not change.
   func ratio(_ figure: (Fifth) -> Double?) -> Double? {
     guard let before = figure(first), let after = figure(last), before > 0 else { return nil }
     return after / before
@@ -546,7 +548,7 @@ extension ResultTables {
       notes: curves.map(\.sentence) + SweepCurve.summary(curves))
   }
 
-  /// The rates that were tried for an objective.
+  /// The rates tried for an objective.
   package static func objectives(_ document: RunDocument) -> ReportTable {
     typealias Row = (result: ObjectiveResult, trial: RateTrial)
     let results = ObjectiveResult.all(document)
@@ -568,15 +570,16 @@ extension ResultTables {
       .toned("verdict", verdict),
     ]
     return ReportTable(
-      "The highest rate that keeps an objective", columns, rows,
+      "The highest rate that meets an objective", columns, rows,
       notes: results.map(\.sentence) + [
-        "from, to: the exact interval of the median over replicates, of at least 95 %; a rate holds when all of it does."
+        "from, to: the exact interval of the median over replicates, of at least 95 %; a rate holds if all "
+          + "of it does."
       ])
   }
 }
 
 extension ResultTables {
-  /// A table for each ramp: what was asked step by step, and what came of it.
+  /// One table for each ramp: the requested rate step by step, and the results.
   package static func ramps(_ document: RunDocument) -> [ReportTable] {
     let columns: [Column<RampCourse.Step>] = [
       .other("from, s") { Number.text($0.startSeconds, digits: 2) },

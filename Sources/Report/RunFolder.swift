@@ -3,14 +3,14 @@ import Engine
 import Foundation
 
 package struct RunFolder: Sendable, Equatable {
-  /// The file with the scenario of a run that the command line's arguments described.
+  /// The scenario file of a run that was described by command-line arguments.
   package static let scenarioName = "scenario.yaml"
 
   package let path: String
   package var runID: String { (path as NSString).lastPathComponent }
 
-  /// Makes `directory/<UTC time>-<scenario>/`, with `-2`, `-3`, … when taken. Makes `directory` too. Called before
-  /// measuring, so that a place where nothing can be saved is found then.
+  /// Creates `directory/<UTC time>-<scenario>/`, with `-2`, `-3`, … when taken, and `directory` itself.
+  /// Called before measuring, so that an unwritable place is found early.
   package static func create(
     in directory: String, scenario: String, at time: UTCSecond = UTCSecond()
   ) throws -> RunFolder {
@@ -20,20 +20,20 @@ package struct RunFolder: Sendable, Equatable {
     for attempt in 1...1000 {
       let path = "\(directory)/\(attempt == 1 ? name : "\(name)-\(attempt)")"
       if mkdir(path, 0o755) == 0 { return RunFolder(path: path) }
-      guard errno == EEXIST else { throw AtomicFile.error(errno, path, "cannot be made") }
+      guard errno == EEXIST else { throw AtomicFile.error(errno, path, "cannot be created") }
     }
-    throw AtomicFile.error(EEXIST, "\(directory)/\(name)", "cannot be made")
+    throw AtomicFile.error(EEXIST, "\(directory)/\(name)", "cannot be created")
   }
 
-  /// Writes `run.json` of a run that has only begun, so that the folder can be read however the run ends. `latest` stays
-  /// where it is.
+  /// Writes `run.json` of a run that has just begun, so that the folder can be read however the run ends.
+  /// Does not change `latest`.
   package func begin(_ document: RunDocument) throws {
     try AtomicFile.write(try document.json(), to: "\(path)/run.json")
   }
 
-  /// Writes `run.json`, then, unless only that is wanted, all files made from it; points `latest` beside the folder
-  /// to it. Each file is replaced whole. When `run.json` itself cannot be written, it is put into the temporary folder,
-  /// and the error names that file.
+  /// Writes `run.json` and, unless `onlyRun` is set, all files made from it; points the link `latest` beside
+  /// the folder to it. Each file is replaced atomically. When `run.json` itself cannot be written, it is
+  /// saved to the temporary folder, and the error names that file.
   package func save(_ document: RunDocument, onlyRun: Bool = false) throws {
     let text = try document.json()
     do {
@@ -62,8 +62,8 @@ package struct RunFolder: Sendable, Equatable {
     }
   }
 
-  /// Reads a run: its folder, a link to it such as `results/latest`, its `run.json`, or a folder of runs, of which the
-  /// latest is meant.
+  /// Reads a run from its folder, a link to it such as `results/latest`, its `run.json`, or a folder of runs,
+  /// in which case the latest run is read.
   package static func open(path: String) throws -> (folder: RunFolder, document: RunDocument) {
     var isFolder: ObjCBool = false
     guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
@@ -77,7 +77,7 @@ package struct RunFolder: Sendable, Equatable {
     return (RunFolder(path: resolved.path), document)
   }
 
-  /// More than any run has.
+  /// A limit that no run reaches.
   static let mostBytes = 256 << 20
 
   private static func contents(_ path: String) throws -> Data {
@@ -85,30 +85,30 @@ package struct RunFolder: Sendable, Equatable {
       throw RunFolderError(
         kind: .missing, path: path,
         problem: FileManager.default.fileExists(atPath: path) ? "it cannot be read" : "it is missing",
-        remedy: "name a folder that nylon-bench wrote, and that you may read")
+        remedy: "name a readable folder that nylon-bench wrote")
     }
     var bytes = Data()
     while let more = try? file.read(upToCount: 1 << 20), !more.isEmpty {
       bytes += more
       guard bytes.count <= mostBytes else {
         throw RunFolderError(
-          kind: .invalid, path: path, problem: "it has more than \(mostBytes >> 20) MiB, so it is no run",
+          kind: .invalid, path: path, problem: "it has more than \(mostBytes >> 20) MiB, so it is not a run",
           remedy: "name a folder that nylon-bench wrote")
       }
     }
     return bytes
   }
 
-  /// The `run.json` of a run's folder, or of the latest run in a folder that `--out` named.
+  /// The `run.json` of a run's folder, or of the latest run in a folder given to `--out`.
   private static func runFile(in folder: String) -> String {
     let own = "\(folder)/run.json"
-    // A copy of the folder may have lost the link. The names of runs begin with their time.
+    // A copy of the folder may lack the link. Run names begin with their time, so they sort.
     let names = (try? FileManager.default.contentsOfDirectory(atPath: folder))?.sorted().reversed() ?? []
     let runs = (["latest"] + names).map { "\(folder)/\($0)/run.json" }
     return ([own] + runs).first { FileManager.default.fileExists(atPath: $0) } ?? own
   }
 
-  /// A scenario's name as part of a file's: letters, digits, `.`, `_`, `-`; others become `-`.
+  /// A scenario's name as part of a file name: letters, digits, `.`, `_`, `-`; others become `-`.
   static func safeName(_ name: String) -> String {
     let safe = name.unicodeScalars.prefix(80).map { scalar in
       scalar.isASCII && (scalar.properties.isAlphabetic || "0123456789._-".unicodeScalars.contains(scalar))
@@ -118,27 +118,27 @@ package struct RunFolder: Sendable, Equatable {
   }
 }
 
-/// Files that are there whole or not at all.
+/// Files that are written completely or not at all.
 enum AtomicFile {
   static func write(_ text: String, to path: String) throws {
     try replace(path) { try fill($0, with: Array(text.utf8)) }
   }
 
-  /// Makes a folder, with those above it, where it is not there yet.
+  /// Creates a folder and its missing parents.
   static func makeFolder(_ path: String) throws {
     guard let (code, place) = failure(making: path) else { return }
-    throw error(code, path, place == path ? "cannot be made" : "cannot be made, because of \(place)")
+    throw error(code, path, place == path ? "cannot be created" : "cannot be created, because of \(place)")
   }
 
-  /// What stands before the last name of a path; empty for a name alone. Foundation's own ends the process where that name
-  /// has one character.
+  /// The path without its last component; empty for a single component. Foundation's own function crashes
+  /// when that component has one character.
   static func folder(of path: String) -> String {
     let names = path.split(separator: "/")
     let above = names.dropLast().joined(separator: "/")
     return path.hasPrefix("/") ? "/" + above : above
   }
 
-  /// Why a folder cannot be made, and which of those above it is in the way; nil when it is there.
+  /// Why a folder cannot be made, and the parent at fault; nil when the folder exists.
   private static func failure(making path: String) -> (code: Int32, place: String)? {
     var facts = stat()
     if stat(path, &facts) == 0 { return facts.st_mode & S_IFMT == S_IFDIR ? nil : (ENOTDIR, path) }
@@ -147,7 +147,7 @@ enum AtomicFile {
     return mkdir(path, 0o777) == 0 || errno == EEXIST ? nil : (errno, path)
   }
 
-  /// Refuses a file or a folder where a link is to be.
+  /// Throws when a file or folder occupies the path of a link.
   static func checkLink(_ link: String) throws {
     var facts = stat()
     guard lstat(link, &facts) == 0, facts.st_mode & S_IFMT != S_IFLNK else { return }
@@ -160,11 +160,11 @@ enum AtomicFile {
   static func link(_ link: String, to target: String) throws {
     try checkLink(link)
     try replace(link) {
-      guard symlink(target, $0) == 0 else { throw error(errno, link, "cannot be made") }
+      guard symlink(target, $0) == 0 else { throw error(errno, link, "cannot be created") }
     }
   }
 
-  /// Has a file made beside the path and renames it; on failure nothing of it stays, and what was there is untouched.
+  /// Creates the file beside the path and renames it. On failure nothing remains, and the old file is kept.
   private static func replace(_ path: String, by make: (String) throws -> Void) throws {
     let temporary = "\(path).\(getpid()).part"
     unlink(temporary)
@@ -184,13 +184,13 @@ enum AtomicFile {
       problem: "\(problem): \(String(cString: strerror(code)))",
       remedy: isFull
         ? "free some space, or choose a folder on another disk with --out"
-        : "choose a folder that can be written with --out")
+        : "choose a writable folder with --out")
   }
 
   private static func fill(_ path: String, with bytes: [UInt8]) throws {
-    // What lies there by now is somebody else's, such as a link to another file.
+    // A file that already exists here belongs to somebody else, such as a link to another file.
     let file = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o644)
-    guard file >= 0 else { throw error(errno, path, "cannot be made") }
+    guard file >= 0 else { throw error(errno, path, "cannot be created") }
     defer { close(file) }
     var rest = bytes[...]
     while !rest.isEmpty {

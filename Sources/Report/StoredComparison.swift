@@ -1,13 +1,13 @@
-// Two stored runs side by side: what a terminal shows of them, in at most 40 lines of at most 100 columns.
+// A comparison of two stored runs: the terminal output, at most 40 lines of at most 100 columns.
 import Engine
 import Results
 
 package struct StoredComparison: Sendable {
   let older, newer: RunDocument
   let rows: [ComparisonRow]
-  /// Nil where nothing is to be decided.
+  /// Nil without a gate.
   let gate: Gate?
-  /// What differs between the runs and does not matter to what is shown, a sentence each.
+  /// Differences between the runs that do not affect the comparison, one sentence each.
   let notes: [String]
 
   package init(
@@ -20,7 +20,7 @@ package struct StoredComparison: Sendable {
   private static let mostReasons = 5
   private static let longestName = 16
 
-  /// The answer first, then what it rests on.
+  /// The answer first, followed by its evidence.
   package func answer(colour: Bool) -> String {
     let table = gate.map { judged($0.byVerdict) } ?? figures(Answer.askedRows(rows))
     var shown = table
@@ -73,8 +73,8 @@ package struct StoredComparison: Sendable {
       return count == 1
         ? "PASSED: the one condition is not \(limit)." : "PASSED: none of \(count) conditions is \(limit)."
     case .regressed:
-      return "REGRESSED: \(some(.regressed)) \(verb(.regressed)) \(limit), or fails anew."
-    case .unclear: return "UNCLEAR: \(some(.unclear)) may be \(limit); nothing surely is."
+      return "REGRESSED: \(some(.regressed)) \(verb(.regressed)) \(limit), or newly fails."
+    case .unclear: return "UNCLEAR: \(some(.unclear)) may be \(limit); none certainly is."
     case .invalid where count == 0: return "NOT JUDGED: the runs have no condition in common."
     case .invalid: return "NOT JUDGED: \(some(.invalid)) cannot be used; nothing else regressed."
     }
@@ -127,7 +127,7 @@ package struct StoredComparison: Sendable {
     name.count <= longestName ? name : "\(name.prefix(longestName - 1))…"
   }
 
-  // MARK: What is to be known
+  // MARK: Notes
 
   private var foot: [String] {
     var lines = [
@@ -138,7 +138,7 @@ package struct StoredComparison: Sendable {
       let machine = gate.rows.compactMap { Number.significant($0.machine, 3) }.uniqued()
       lines.append(
         machine.isEmpty
-          ? "Bare C was not measured beside both runs (under 20 s there is none): a slower machine looks like a "
+          ? "Bare C was not measured with both runs (not in runs under 20 s): a slower machine looks like a "
             + "regression."
           : "Bare C on this machine took \(machine.joined(separator: ", ")) times as long as during the older run."
       )

@@ -1,14 +1,14 @@
-// Who says what of the same requests: the host's ledger and the handlers' are joined by the requests' ids.
+// Accounting of requests: joins the host's ledger with the handlers' ledgers by request id.
 import Engine
 import Nylon
 
 extension Accounting {
   /// - Parameters:
-  ///   - sent: what the host noted.
-  ///   - handled: what the handlers noted.
-  ///   - load: when the host sent, monotonic nanoseconds; nil when the load process died, so that the host's notes may
-  ///     lack the last requests.
-  ///   - unnoted: requests that the host had no room to note.
+  ///   - sent: The requests that the host noted.
+  ///   - handled: The requests that the handlers noted.
+  ///   - load: When the host sent its load, in monotonic nanoseconds; nil when the load process died, so that
+  ///     the host's notes may lack the last requests.
+  ///   - unnoted: The number of requests that the host had no room to note.
   package init(
     sent: [LedgerEntry], handled: [HandledRequest], load: ClosedRange<UInt64>?, unnoted: UInt64 = 0
   ) {
@@ -29,9 +29,9 @@ extension Accounting {
     self.handled = UInt64(handled.count)
     requests = Self.grouped(sent, seen)
     if unnoted > 0 {
-      gap = "\(Number.grouped(Double(unnoted)) ?? "") requests found no room in the host's ledger"
+      gap = "\(Number.grouped(Double(unnoted)) ?? "") requests did not fit into the host's ledger"
     } else if load == nil {
-      gap = "the load process died before it had noted all ends"
+      gap = "the load process died before it had recorded how all requests ended"
     }
   }
 
@@ -55,22 +55,22 @@ extension Accounting {
     }.map(\.value)
   }
 
-  /// Contradictions, each a defect of nylon-bench: a request that was answered well although no handler saw it, a request
-  /// that a handler saw although nobody sent it, sums that differ.
+  /// Contradictions, each of which is a defect of nylon-bench: requests answered well that no handler saw,
+  /// requests seen by a handler that nobody sent, and sums that differ.
   package var defects: [String] {
     let unseen = requests.filter { $0.end == "\(Counter.ok)" }.reduce(0) { $0 &+ $1.never }
     let counted = requests.reduce(unknown &+ outside) { $0 &+ $1.handled }
     return [
-      unseen > 0 ? "\(unseen) requests were answered well, and no handler saw them" : nil,
+      unseen > 0 ? "\(unseen) requests were answered successfully, but no handler saw them" : nil,
       unknown > 0 && unnoted == 0 ? "handlers saw \(unknown) requests that the host did not send" : nil,
-      counted != handled ? "handlers noted \(handled) requests, of which \(counted) are accounted for" : nil,
+      counted != handled ? "handlers recorded \(handled) requests; \(counted) are accounted for" : nil,
     ].compactMap { $0 }
   }
 
-  /// What cannot be as `defects`, or where the ledger says something else than the counters of the same load.
+  /// The contradictions of `defects`, and differences between the ledger and the counters of the same load.
   package func defects(of measurement: Measurement) -> [String] {
     guard gap == nil else { return defects }
-    // A session that cannot be opened is a handler error without a request, and one that never found a place is lost.
+    // A session that cannot be opened is a handler error without a request; one without a free slot is lost.
     let compared: [Counter] = [.ok, .timeouts]
     return defects
       + measurement.scopes.dropFirst().flatMap { scope -> [String] in
@@ -79,12 +79,13 @@ extension Accounting {
             .reduce(0) { $0 &+ $1.count }
           let counted = scope.counts[end]
           guard Measurement.isOwnPhase(scope.scope), noted != counted else { return nil }
-          return "\(scope.scope): the host counted \(counted) \(RunKeys.stored("\(end)")) and noted \(noted)"
+          return "\(scope.scope): the host counted \(counted) \(RunKeys.stored("\(end)")) and recorded "
+            + "\(noted)"
         }
       }
   }
 
-  /// The requests of the measured time in one sentence.
+  /// One sentence about the requests of the measured time.
   package var words: String {
     guard !requests.isEmpty else { return "nothing is known, since \(gap ?? "no request was sent")" }
     let mine = requests.filter(\.measured)
@@ -132,7 +133,7 @@ extension Accounting {
     return sum
   }
 
-  /// A sentence for each target and load that was accounted for.
+  /// One sentence for each target and load with accounting.
   package static func sentences(_ document: RunDocument) -> [String] {
     MeasurementGroup.all(document).compactMap { group in
       sum(group.measurements.compactMap(\.accounting)).map { "\(group.target) \(group.load): \($0.words)." }
@@ -166,15 +167,15 @@ package struct AccountingRow {
     },
     .text(
       "end",
-      "how the host says that they ended: `ok`, `handler_errors`, `timeouts`, `lost`; `sent` where the load process died "
-        + "before it knew"
+      "how the requests ended, as the host knows it: `ok`, `handler_errors`, `timeouts`, `lost`; `sent` if "
+        + "the load process died before it knew"
     ) { RunKeys.stored($0.requests.end) },
-    .count("requests", "phase requests that the host sent and that ended so", \.requests.count),
-    .count("never", "those that no handler saw", better: .less, \.requests.never),
-    .count("once", "those that a handler saw once", \.requests.once),
-    .count("twice", "those that handlers saw twice", better: .less, \.requests.twice),
-    .count("more", "those that handlers saw more often", better: .less, \.requests.more),
-    .count("handled", "times that handlers saw them", \.requests.handled),
+    .count("requests", "phase requests that the host sent and that ended this way", \.requests.count),
+    .count("never", "requests that no handler saw", better: .less, \.requests.never),
+    .count("once", "requests that handlers saw once", \.requests.once),
+    .count("twice", "requests that handlers saw twice", better: .less, \.requests.twice),
+    .count("more", "requests that handlers saw more than twice", better: .less, \.requests.more),
+    .count("handled", "how often handlers saw them in all", \.requests.handled),
     .count("retries", "attempts after the first", better: .less, \.requests.retries),
   ]
 

@@ -1,13 +1,13 @@
 import Engine
 
-/// What bare C does on the run's machine, measured before its loads: the least time and the highest rate that
-/// the machine allows.
+/// The speed of bare C on the run's machine, measured before its loads: the lowest time and the highest rate
+/// that the machine allows.
 package struct BaselineFigures: Codable, Sendable, Equatable {
-  /// Request-reply of one phase through a bare socket, with a bare echo worker.
+  /// Request-reply for one phase over a bare socket, with a bare echo worker.
   package struct Bare: Codable, Sendable, Equatable {
     /// Requests in flight.
     package var inFlight: Int
-    /// Requests that were answered a second.
+    /// Requests answered per second.
     package var ratePerSecond: Double
     /// The median response time.
     package var p50Microseconds: Double
@@ -19,11 +19,11 @@ package struct BaselineFigures: Codable, Sendable, Equatable {
     }
   }
 
-  /// When it was measured.
+  /// When the baseline was measured.
   package var measured: UTCSecond
-  /// Nanoseconds per phase request of the smallest plugin in a bare C loop.
+  /// Nanoseconds per phase request of the smallest plugin, called in a bare C loop.
   package var ffiNanoseconds: Double
-  /// The bare-socket client, a row per number in flight.
+  /// The bare-socket client, one row per number of requests in flight.
   package var nats: [Bare]
 
   package init(measured: UTCSecond, ffiNanoseconds: Double, nats: [Bare]) {
@@ -32,11 +32,11 @@ package struct BaselineFigures: Codable, Sendable, Equatable {
     self.nats = nats
   }
 
-  /// A figure within so many times its baseline says more about the machine than about the target.
+  /// A figure within this factor of its baseline says more about the machine than about the target.
   package static let nearness = 2.0
 
-  /// The least median response time of a request that is alone, microseconds, its phases one after the other; or
-  /// the most requests a second at the measurement's concurrency, or the next higher one that was measured.
+  /// The lowest median response time of a lone request, in microseconds, with its phases one after the other;
+  /// or the highest request rate at the measurement's concurrency, or at the next higher measured one.
   package func figure(of one: Measurement, phases: Int, isTime: Bool) -> Double? {
     guard phases > 0, ffiNanoseconds > 0 || one.transport != "ffi" else { return nil }
     if one.transport == "ffi" {

@@ -1,14 +1,14 @@
-// Documented claims: what tests each one, and what it came to.
+// Documented claims: the conditions that test each claim, and its verdict.
 import Engine
 import Scenario
 
-/// A documented figure, and where its measurements are.
+/// A documented figure and the measurements that test it.
 package struct ClaimCheck: Sendable, Equatable {
   struct Condition: Sendable, Equatable {
     var circumstance: ClaimSpec.Circumstance
     var target: String
     var load: String
-    /// The target that it is compared with under the same load; nil for a figure of its own.
+    /// The target that it is compared with under the same load; nil for a claim about one target.
     var against: String?
 
     var label: String {
@@ -17,21 +17,22 @@ package struct ClaimCheck: Sendable, Equatable {
   }
 
   var spec: ClaimSpec
-  /// Whether single phases are measured, not sessions of all phases.
+  /// Whether single phases are measured instead of sessions of all phases.
   var isPerPhase = false
   var conditions: [Condition]
-  /// Those of further subjects, such as a plugin in another language: each gets a verdict, and none decides the claim.
+  /// Conditions of optional targets, such as a plugin in another language. Their verdicts do not decide the
+  /// claim.
   var further: [Condition] = []
   package var furtherTargets: Set<String> { Set(further.map(\.target)) }
-  /// Whether the document names none of the circumstances, such as round trips of a network: then the claim is
-  /// true when it is for one of them.
+  /// Whether the document leaves the circumstances open, such as a network's round trip. The claim is then
+  /// true when it is true for one of the targets.
   var isOverRange = false
-  /// Why it was not measured, and what to install; nil when it was.
+  /// Why the claim was not measured, and what to install; nil when it was measured.
   var notMeasured: String?
 
   var id: String { isPerPhase ? "\(spec.id)-per-phase" : spec.id }
 
-  /// What it is about, such as `ffi latency`; claims of the same subject whose ranges lie apart disagree.
+  /// The subject, such as `ffi latency`. Claims about the same subject whose ranges do not overlap disagree.
   var subject: String? { subject(spec.target) }
 
   func subject(_ role: ClaimSpec.Role?) -> String? {
@@ -53,7 +54,7 @@ package struct ClaimCheck: Sendable, Equatable {
 
   var isRate: Bool { spec.metric == "throughput_rps" && spec.relation == nil }
 
-  /// How many of the column's units the claim's unit is; nil when the unit does not fit the column.
+  /// The number of the column's units in one unit of the claim; nil when the units do not match.
   var unitFactor: Double? {
     if spec.relation == .change { return spec.unit == .percent ? 1 : nil }
     return switch column?.unit {
@@ -75,7 +76,8 @@ package struct ClaimCheck: Sendable, Equatable {
 }
 
 extension ClaimCheck {
-  /// A check for each claim and each way in which the plan measures its transport: sessions and single phases.
+  /// Returns the checks for each claim: one for sessions and one for single phases, where the plan measures
+  /// them.
   package static func all(_ specs: [ClaimSpec], plan: Plan) -> [ClaimCheck] {
     specs.flatMap { spec -> [ClaimCheck] in
       let targets = targets(for: spec.target, in: plan)
@@ -87,7 +89,7 @@ extension ClaimCheck {
     }
   }
 
-  /// A broker behind a link is one on another machine.
+  /// A broker behind a link stands for one on another machine.
   private static func targets(for role: ClaimSpec.Role, in plan: Plan) -> [Target] {
     let all = plan.targets.filter { target in
       switch role {
@@ -96,14 +98,14 @@ extension ClaimCheck {
       case .natsNet: target.transport.name == "nats" && !target.links.isEmpty
       }
     }
-    // A target that stands there again, with another handler or under another host, is there for a comparison.
+    // A repeated target, with another handler or under another host, serves a comparison only.
     return all.indices.filter { place in
       all[place].handler == all[0].handler && all[place].spin == all[0].spin
         && !all[..<place].contains { Comparison.isSame($0, all[place]) }
     }.map { all[$0] }
   }
 
-  /// Those that decide a claim, and those that the run could do without, such as a plugin in another language.
+  /// Separates the targets that decide a claim from the optional ones, such as a plugin in another language.
   private static func split(_ targets: [Target]) -> (deciding: [Target], further: [Target]) {
     let deciding = targets.filter { !$0.isOptional }
     return deciding.isEmpty ? (targets, []) : (deciding, targets.filter(\.isOptional))
@@ -134,31 +136,32 @@ extension ClaimCheck {
         },
       isOverRange: targets.count > 1,
       notMeasured: isAlone
-        ? "the scenario has no \(spec.against?.rawValue ?? "") target of the same phases" : nil)
+        ? "the scenario has no \(spec.against?.rawValue ?? "") target with the same phases" : nil)
   }
 }
 
-/// What a claim came to under one condition, or overall: a row of claims.csv; one about behaviour has no figures.
+/// The verdict on a claim under one condition, or overall: a row of claims.csv. Claims about behaviour have
+/// no figures.
 package struct ClaimVerdict: Codable, Sendable, Equatable {
-  /// What became of a documented figure or promise.
+  /// The verdict on a documented figure or promise.
   package enum Verdict: String, Codable, Sendable, CaseIterable {
     /// The interval lies in the documented range.
     case confirmed
-    /// The interval lies wholly on the good side of it.
+    /// The interval lies wholly on the good side of the range.
     case better
     /// The interval lies wholly on the bad side, or the documented rate cannot be reached.
     case worse
     /// The interval straddles an end of the range, or the measurement is invalid.
     case inconclusive
-    /// The promise was seen to be kept.
+    /// The promise was kept.
     case holds
-    /// The promise was seen to be broken, or documents disagree.
+    /// The promise was broken, or documents disagree.
     case fails
     /// Nothing was measured; the reason says why.
     case notMeasured = "not_measured"
   }
 
-  /// The conditions of the row that counts for a gate, and of one about documents that disagree.
+  /// The condition of the row that counts for a gate, and of a row about documents that disagree.
   package static let overall = "overall"
   package static let disagreement = "disagreement"
 
@@ -167,11 +170,11 @@ package struct ClaimVerdict: Codable, Sendable, Equatable {
   package var line: Int
   package var claim: String
   package var documented: String
-  /// The ends of the documented range, in `unit`; nil where it has no such end, and in runs that kept only the text.
+  /// The ends of the documented range, in `unit`; nil for an open end, and in runs that kept only the text.
   package var documentedLow, documentedHigh: Double?
   package var unit: String
   package var condition: String
-  /// The target that the row is about; nil where it is about more than one, and in runs that kept only the condition.
+  /// The target of the row; nil when the row is about several, and in runs that kept only the condition.
   package var target: String?
   package var measured: Double?
   package var low: Double?
@@ -184,15 +187,16 @@ package struct ClaimVerdict: Codable, Sendable, Equatable {
   /// The documented range with its unit, as reports show it: `90 to 110 µs`.
   package var stated: String { "\(documented) \(unit == "us" ? "µs" : unit)" }
 
-  /// Whether it is about a target; of runs without `target` by the condition, which ends with its name.
+  /// Whether the row is about this target. In runs without `target` the condition ends with the target's
+  /// name.
   package func isAbout(_ name: String) -> Bool {
     target.map { $0 == name } ?? condition.hasSuffix(" \(name)")
   }
 
   package static let columns: [Column<ClaimVerdict>] = [
-    .text("id", "the claim's name; of a disagreement both, with `~` between", \.id),
+    .text("id", "the claim's name; for a disagreement both names, joined by `~`", \.id),
     .text("document", "the document's file name", \.document),
-    .count("line", "the line there, from 1", int: \.line),
+    .count("line", "the line in the document, from 1", int: \.line),
     .text("claim", "the document's words", \.claim),
     .text("documented", "the documented range, in `unit`", \.documented),
     .text("unit", "the unit of all figures of the row", \.unit),
@@ -205,7 +209,7 @@ package struct ClaimVerdict: Codable, Sendable, Equatable {
   ]
 }
 
-/// What the test of a promise saw.
+/// The findings of the test of a promise.
 package struct BehaviourResult: Codable, Sendable, Equatable {
   /// The test's name.
   package var test: String
@@ -213,9 +217,9 @@ package struct BehaviourResult: Codable, Sendable, Equatable {
   package var verdict: ClaimVerdict.Verdict
   /// The rule and the figures behind the verdict.
   package var why: String
-  /// Heads of `rows`; empty when there is no table.
+  /// The column heads of `rows`; empty when there is no table.
   package var columns: [String]
-  /// The rows of a table of what was seen.
+  /// The rows of a table of the findings.
   package var rows: [[String]]
 
   /// The runner fills in the test's name.
@@ -234,7 +238,7 @@ extension ClaimVerdict {
   }
 }
 
-/// A documented latency and the throughput stated beside it, with one measured target.
+/// A documented latency and the throughput stated beside it, for one measured target.
 package struct ImpliedPair: Codable, Sendable, Equatable {
   /// The claim's id.
   package var claim: String
@@ -243,19 +247,19 @@ package struct ImpliedPair: Codable, Sendable, Equatable {
   package var latencyMicroseconds: Double
   /// The documented throughput, requests a second.
   package var ratePerSecond: Double
-  /// The median response time of the target unloaded; nil without one.
+  /// The median response time of the target without load; nil when not measured.
   package var unloadedMicroseconds: Double?
-  /// Phases of a request of the target.
+  /// The number of phases in a request of the target.
   package var phases: Int
 
-  /// Requests in flight that the pair implies (Little 1961: throughput x time).
+  /// The number of requests in flight that the pair implies (Little 1961: throughput x time).
   package var inFlight: Double { ratePerSecond * latencyMicroseconds / 1e6 }
 
-  /// Work of the plugin, in all phases of an unloaded request, that would make the documented latency true; 0 or
-  /// less where the request already takes that long.
+  /// The plugin's work, over all phases of an unloaded request, that would make the documented latency true;
+  /// 0 or less when the request already takes that long.
   package var workMicroseconds: Double? { unloadedMicroseconds.map { latencyMicroseconds - $0 } }
 
-  /// The pairs that claims state, for each target that is measured for them.
+  /// The pairs that claims state, for each target measured for them.
   package static func pairs(_ checks: [ClaimCheck], measurements: [Measurement]) -> [ImpliedPair] {
     checks.flatMap { check -> [ImpliedPair] in
       guard check.spec.metric == "response_p50_us", check.spec.relation == nil, let low = check.spec.low,

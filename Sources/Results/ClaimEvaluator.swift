@@ -1,11 +1,12 @@
-// Verdicts on documented claims, by the method's table.
+// Verdicts on documented claims, according to the table in the method document.
 import Engine
 import func Foundation.exp
 import Scenario
 
-/// Judges claims on measurements. Pure: the same measurements give the same verdicts.
+/// Judges claims by measurements. Pure: the same measurements always give the same verdicts.
 package enum ClaimEvaluator {
-  /// A row for each condition of each claim, then its overall row; at the end those of documents that disagree.
+  /// Returns a row for each condition of each claim, its overall row, and finally rows for documents that
+  /// disagree.
   package static func verdicts(_ checks: [ClaimCheck], measurements: [Measurement]) -> [ClaimVerdict] {
     checks.flatMap { rows($0, measurements) } + disagreements(checks)
   }
@@ -42,11 +43,11 @@ package enum ClaimEvaluator {
     check.isRate ? byRate(check, all) : byCircumstance(all)
   }
 
-  /// The rate was seen if any valid measurement saw it; it cannot be reached when the open load at
-  /// that rate says so. A closed loop that is slower only says that its concurrency is too small.
+  /// A rate is reached if any valid measurement reached it, and out of reach if the open load at that rate
+  /// was saturated. A slower closed loop only shows that its concurrency is too small.
   ///
-  /// An open load at the documented rate shows that it is reached, not how much more would be: the closed loop must
-  /// say that, or another run's closed loop would say `better`.
+  /// An open load at the documented rate shows that the rate is reached, but not how much more is possible.
+  /// Only the closed loop shows that; otherwise another run's closed loop would give `better`.
   private static func byRate(_ check: ClaimCheck, _ all: [Judged]) -> ClaimVerdict {
     let rows = all.map(\.row)
     for verdict in [ClaimVerdict.Verdict.better, .confirmed] {
@@ -76,7 +77,7 @@ package enum ClaimEvaluator {
       offered.isEmpty ? "the documented rate itself was not offered" : "by \(unclear.condition)")
   }
 
-  /// Each target of the range is judged by itself: the claim is true when it is for one of them.
+  /// Judges each target of the range by itself: the claim is true when it is true for one of them.
   private static func overRange(_ check: ClaimCheck, _ all: [Judged]) -> ClaimVerdict {
     let targets = check.conditions.map(\.target).uniqued()
     let each = targets.compactMap { target -> (target: String, row: ClaimVerdict)? in
@@ -94,7 +95,7 @@ package enum ClaimEvaluator {
       result.verdict = .inconclusive
       (result.measured, result.low, result.high) = (nil, nil, nil)
     }
-    result.why = "the document names no circumstances; \(words)"
+    result.why = "the document names no conditions; \(words)"
     return result
   }
 
@@ -109,7 +110,7 @@ package enum ClaimEvaluator {
 }
 
 extension ClaimCheck {
-  /// Under load (b) decides where there is such a condition, else (a), else (c), else (d).
+  /// Under load, (b) decides if there is such a condition, else (a), else (c), else (d).
   fileprivate static func deciding<Each>(
     _ all: [Each], _ circumstance: (Each) -> ClaimSpec.Circumstance
   ) -> [Each] {
@@ -117,7 +118,7 @@ extension ClaimCheck {
     return order.map { one in all.filter { circumstance($0) == one } }.first { !$0.isEmpty } ?? all
   }
 
-  /// The conditions that the overall verdict follows from.
+  /// The conditions that decide the overall verdict.
   private var deciding: [Condition] {
     if isRate { return conditions }
     guard isOverRange else { return Self.deciding(conditions, \.circumstance) }
@@ -126,8 +127,7 @@ extension ClaimCheck {
     }
   }
 
-  /// The targets and loads of which more replicates could decide the claim; empty when it is decided, or was
-  /// not measured.
+  /// The targets and loads for which more replicates could decide the claim; empty when it is decided.
   package func undecided(in verdicts: [ClaimVerdict]) -> [(target: String, load: String)] {
     let mine = verdicts.filter { $0.id == id }
     guard mine.contains(where: { $0.isOverall && $0.verdict == .inconclusive }) else { return [] }
@@ -148,11 +148,11 @@ extension ClaimVerdict {
   }
 }
 
-/// One claim under one condition, by the replicates of that measurement.
+/// One claim under one condition, judged by the replicates of that measurement.
 private struct ConditionTest {
   var check: ClaimCheck
   var condition: ClaimCheck.Condition
-  /// How many of the column's units the claim's unit is.
+  /// The number of the column's units in one unit of the claim.
   var factor: Double
   var mine: MeasurementGroup
   var other: MeasurementGroup?
@@ -183,9 +183,10 @@ private struct ConditionTest {
     return row
   }
 
-  /// The figures of replicates in the claim's unit; of a comparison those of pairs of the same round.
+  /// The figures of the replicates in the claim's unit; for a comparison, those of pairs from the same round.
   ///
-  /// - Parameter lean: -1 for the least that they may be in conditions that never got steady, 1 for the most.
+  /// - Parameter lean: The direction in which conditions that never became steady may be off: -1 for the
+  ///   lowest possible figures, 1 for the highest.
   private func values(
     _ metric: String, _ replicates: (MeasurementGroup) -> [Measurement], lean: Double = 0
   ) -> [Double] {
@@ -202,7 +203,7 @@ private struct ConditionTest {
     }
   }
 
-  /// The interval of the median, with room for what may change in a condition that never got steady.
+  /// The interval of the median, widened by the possible drift of a condition that never became steady.
   private func interval(
     _ metric: String, _ replicates: (MeasurementGroup) -> [Measurement]
   ) -> Interval? {
@@ -212,8 +213,8 @@ private struct ConditionTest {
     return Interval(low: low, high: high)
   }
 
-  /// The verdict where it is firm: the same over used and over all whole replicates, and by response and by
-  /// service time.
+  /// The verdict, provided that it is firm: the same over used and over all whole replicates, and by response
+  /// and by service time.
   private func firm(count: Int) -> (ClaimVerdict.Verdict, String) {
     let groups = [mine, other].compactMap { $0 }
     let invalid = groups.compactMap(\.invalidCodes).first.map { codes in
@@ -226,17 +227,17 @@ private struct ConditionTest {
     let interval = self.interval(spec.metric, \.sound)
     if mine.isSaturated, check.isRate || condition.circumstance == .documentedRate {
       let isReached = interval.map { judge($0).0 != .worse } ?? false
-      // A rate that is answered to over 98 % of its documented value is within the range all the same.
+      // A throughput above 98 % of the documented value is still within the range.
       if !(check.isRate && isReached), mine.whole.count >= Statistics.fewestReplicates {
         return (.worse, "the documented rate cannot be reached")
       }
     } else if groups.contains(where: \.isSaturated) {
-      return (.inconclusive, "the offered rate is out of reach, so this is no latency at that rate")
+      return (.inconclusive, "the offered rate is not reached, so this is not the latency at that rate")
     }
     guard let interval else {
       if let (verdict, reason) = disturbed { return (verdict, reason + allowance(drift)) }
       if let invalid { return (.inconclusive, invalid) }
-      return (.inconclusive, "\(count) replicates, and \(Statistics.fewestReplicates) give an interval")
+      return (.inconclusive, "\(count) replicates, but an interval needs \(Statistics.fewestReplicates)")
     }
     let (verdict, reason) = judge(interval)
     if verdict == .inconclusive, let invalid { return (verdict, invalid) }
@@ -252,8 +253,7 @@ private struct ConditionTest {
     return (verdict, "\(reason)\(allowance(drift)); median of \(count) \(what)")
   }
 
-  /// The verdict of all replicates where too few were undisturbed for an interval, and each of those says the same; nil
-  /// where it is not so.
+  /// The verdict of all replicates when too few were undisturbed for an interval but each of these agrees.
   private var disturbed: (ClaimVerdict.Verdict, String)? {
     let ends = [-1, 1].map { values(spec.metric, \.sound, lean: $0) }
     let sound = zip(ends[0], ends[1]).map { Interval(low: $0, high: $1) }
@@ -266,7 +266,7 @@ private struct ConditionTest {
       sound.allSatisfy({ judge($0).0 == verdict })
     else { return nil }
     let count = sound.count
-    return (verdict, "\(count) replicates were undisturbed: each of them and the interval of all say so")
+    return (verdict, "\(count) replicates were undisturbed: each of them, and the interval of all, agree")
   }
 
   private func judge(_ interval: Interval) -> (ClaimVerdict.Verdict, String) {
@@ -289,7 +289,7 @@ private struct ConditionTest {
     if left > 0 { parts.append("\(left) replicates not used") }
     if let column = check.column {
       parts += groups.compactMap { group in
-        group.lateText(column).map { "\($0) of \(group.target)'s figure is the generator's lateness" }
+        group.lateText(column).map { "\($0) of \(group.target)'s figure is the generator's send lag" }
       }
       parts += groups.compactMap { $0.modesText(column).map { "two modes: \($0)" } }
     }
@@ -314,8 +314,8 @@ private struct ConditionTest {
 }
 
 extension ClaimEvaluator {
-  /// A row for each pair of claims about the same subject whose ranges have no value in common, and
-  /// for each difference or change that a document's own two figures do not give.
+  /// Returns a row for each pair of claims about the same subject whose ranges do not overlap, and for each
+  /// stated difference or change that contradicts a document's own two figures.
   private static func disagreements(_ checks: [ClaimCheck]) -> [ClaimVerdict] {
     checks.indices.flatMap { first in
       checks.indices.dropFirst(first + 1).compactMap { between(checks[first], checks[$0]) }
@@ -328,11 +328,11 @@ extension ClaimEvaluator {
       let rangeA = a.range, let rangeB = b.range, !rangeA.overlaps(rangeB)
     else { return nil }
     return a.row(
-      ClaimVerdict.disagreement, .fails, "\(a.saying), \(b.saying); both cannot be true",
+      ClaimVerdict.disagreement, .fails, "\(a.saying), \(b.saying); they cannot both be true",
       id: "\(a.id)~\(b.id)", claim: "the documents agree about \(subject)")
   }
 
-  /// A claim such as "+2-3 ms", compared with what each document's own two figures give.
+  /// Compares a claim such as "+2-3 ms" with the result of each document's own two figures.
   private static func implied(_ claim: ClaimCheck, _ checks: [ClaimCheck]) -> [ClaimVerdict] {
     guard let relation = claim.spec.relation, let subject = claim.subject,
       let against = claim.subject(claim.spec.against), let said = claim.range, let factor = claim.unitFactor
@@ -365,10 +365,10 @@ extension ClaimEvaluator {
 
 extension ClaimCheck {
   fileprivate var figure: String { "\(documented) \(spec.unit.rawValue)" }
-  /// Such as `guide.md:38 says 2 to 3 ms`.
+  /// A citation such as `guide.md:38 says 2 to 3 ms`.
   fileprivate var saying: String { "\(spec.document):\(spec.line) says \(figure)" }
 
-  /// The documented range in the column's unit; nil without a range, or when the unit does not fit.
+  /// The documented range in the column's unit; nil without a range, or when the units do not match.
   fileprivate var range: ClosedRange<Double>? {
     guard let factor = unitFactor, spec.low != nil || spec.high != nil else { return nil }
     return (spec.low.map { $0 * factor } ?? -.infinity)...(spec.high.map { $0 * factor } ?? .infinity)

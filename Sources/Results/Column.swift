@@ -1,18 +1,18 @@
 import Scenario
 
-/// A column of a file or of a report's table, described once: what it is called, what its values are, and how
-/// to read one from a row. Headers, cells, `expect:`, claims, comparisons and the manual all read this.
+/// A column of a file or of a report's table, described once: its name, the meaning of its values, and how to
+/// read one from a row. Headers, cells, `expect:`, claims, comparisons and the manual all use this.
 package struct Column<Row>: Sendable {
   package enum Better: String, Sendable { case less, more, neither }
 
   package var name: String
-  /// Whether it holds text and not figures.
+  /// Whether the column holds text instead of figures.
   package var isText = false
-  /// Such as `us`, `req/s` or `B`; empty without one.
+  /// The unit, such as `us`, `req/s` or `B`; empty without one.
   package var unit = ""
   package var better = Better.neither
   package var meaning = ""
-  /// The value of a numeric column; nil where there is none.
+  /// Returns the value of a numeric column, nil when missing.
   package var figure: @Sendable (Row) -> Double? = { _ in nil }
   package var cell: @Sendable (Row) -> Cell
 
@@ -57,7 +57,7 @@ package struct Column<Row>: Sendable {
       name: name, meaning: meaning, figure: value, cell: { Cell(Number.significant(value($0), digits)) })
   }
 
-  // Columns of reports, whose figures have the unit that reads best.
+  // Columns of reports, whose figures use the most readable unit.
 
   /// Microseconds as `12.3 µs` or `4.56 ms`.
   package static func time(_ name: String, _ value: @escaping @Sendable (Row) -> Double?) -> Column {
@@ -69,19 +69,19 @@ package struct Column<Row>: Sendable {
     Column(name: name, figure: value) { Cell(Number.grouped(value($0))) }
   }
 
-  /// A text that stands among the numbers.
+  /// A text column among numeric ones.
   package static func other(_ name: String, _ value: @escaping @Sendable (Row) -> String?) -> Column {
     Column(name: name) { Cell(value($0)) }
   }
 
-  /// A cell with a tone; `isText` as for `text`.
+  /// A column of cells with a tone; `isText` as for `text`.
   package static func toned(
     _ name: String, isText: Bool = false, _ cell: @escaping @Sendable (Row) -> Cell
   ) -> Column {
     Column(name: name, isText: isText, cell: cell)
   }
 
-  /// A figure of this column in the unit that reads best.
+  /// A figure of this column in the most readable unit.
   package func shown(_ value: Double?) -> String? {
     unit == "us" ? Number.time(microseconds: value) : Number.grouped(value)
   }
@@ -89,7 +89,7 @@ package struct Column<Row>: Sendable {
 
 /// A cell of a table; a missing value is shown as "–".
 package struct Cell: Sendable, Equatable {
-  /// How a cell is meant; only the terminal and HTML show it.
+  /// The meaning of a cell; only the terminal and HTML show it.
   package enum Tone: String, Sendable {
     case plain
     case good
@@ -106,7 +106,7 @@ package struct Cell: Sendable, Equatable {
     self.tone = tone
   }
 
-  /// The text on one line, without what could command a terminal.
+  /// The text on one line, without characters that could control a terminal.
   package var shown: String {
     guard let text, !text.isEmpty else { return "–" }
     return text.harmless()

@@ -1,5 +1,5 @@
-// Targets compared with each other: the ratio of paired replicates, its interval, and a verdict that holds however
-// the replicates and the time are looked at.
+// Comparisons of targets: the ratio of paired replicates, its interval, and a verdict that holds for every
+// choice of replicates and of time (response or service).
 import Engine
 import Foundation
 import Lab
@@ -26,22 +26,22 @@ package struct ComparisonRow: Codable, Sendable, Equatable {
   package var aValue: Double?
   package var bValue: Double?
   package var unit: String
-  /// Median of b / a over pairs of replicates; nil when there is none.
+  /// Median of b / a over pairs of replicates; nil without a pair.
   package var ratio: Double?
-  /// Lower end of its interval of at least 95 %; nil with under 6 pairs.
+  /// Lower end of the ratio's interval of at least 95 %; nil with fewer than 6 pairs.
   package var ratioLow: Double?
   package var ratioHigh: Double?
   /// The sign test's two-sided p that the ratio is 1; nil without a pair, and between two runs.
   package var pValue: Double?
-  /// What a difference must exceed: 0.03 is 3 %; nil when there is no ratio.
+  /// The size that a difference must exceed: 0.03 is 3 %; nil without a ratio.
   package var noiseFloor: Double?
   package var verdict: Verdict
   package var why: String
-  /// How far from 1 the interval's farther end is where the verdict is `same`: 0.03 is 3 %.
+  /// The distance from 1 of the interval's farther end when the verdict is `same`: 0.03 is 3 %.
   package var sameWithin: Double?
-  /// Pairs of replicates that the interval is over; nil in runs that did not keep it.
+  /// Pairs of replicates behind the interval; nil in runs that did not keep it.
   package var pairs: Int?
-  /// What a gate makes of it; nil where none was asked for.
+  /// The gate's verdict on this row; nil without a gate.
   package var gate: GateRow?
 
   /// `different`, `same within 3 %`, `unclear`.
@@ -50,7 +50,7 @@ package struct ComparisonRow: Codable, Sendable, Equatable {
     return "same within \(Number.percent(sameWithin) ?? "?")"
   }
 
-  /// Whether `b` is different from `a` and worse.
+  /// Whether `b` differs from `a` and is worse.
   package var isRegression: Bool {
     guard verdict == .different, let ratio else { return false }
     return SummaryRow.column(metric)?.better == .more ? ratio < 1 : ratio > 1
@@ -83,16 +83,17 @@ package struct ComparisonRow: Codable, Sendable, Equatable {
 }
 
 package enum Comparison {
-  /// How far two targets may be apart and still be called the same, unless the command says otherwise.
+  /// The greatest difference between two targets that still count as the same, unless the command sets one.
   package static let equivalence = 0.1
-  /// A difference must exceed this, whatever the A/A pair shows.
+  /// A difference must exceed this, regardless of the A/A pair.
   static let leastFloor = 0.02
-  /// The rounds after which a run looks at its questions. More looks would find more differences by chance.
+  /// The rounds after which a run checks its questions. More checks would find more differences by chance.
   package static let looks = [6, 8, 10, 12]
 
-  /// A row for each pair of targets with the same phases, each load that both had, and each metric that one of them
-  /// has. The FFI target of a mixed pair is `a`, else the one written first. Pools over different network links are no
-  /// pair: a table by round trip has them. A target's twin, for the noise floor, is compared with its first only.
+  /// A row for each pair of targets with the same phases, each load that both had, and each metric that
+  /// either has. Side `a` is the FFI target of a mixed pair, else the target written first. Pools over
+  /// different network links are not paired: a table by round trip shows them. The duplicate of a target,
+  /// which gives the noise floor, is compared only with its original.
   package static func rows(
     measurements: [Measurement], targets: [Target], equivalence: Double = equivalence
   ) -> [ComparisonRow] {
@@ -101,7 +102,7 @@ package enum Comparison {
       let all = sides(comparable, targets, load)
       return all.indices.flatMap { place in
         SummaryRow.compared.compactMap { metric in
-          // An A/A pair is judged like any other, so its own bias is not its floor.
+          // An A/A pair is judged like any other, so its own bias does not count towards its floor.
           let others = all.indices.filter { $0 != place }.map { all[$0] }
           return all[place].row(metric, bias: bias(metric, others), equivalence: equivalence)
         }
@@ -109,10 +110,10 @@ package enum Comparison {
     }
   }
 
-  /// Two stored runs, target by target of the same name and load by load: `a` is the older side.
+  /// Compares two stored runs by target name and by load: `a` is the older side.
   ///
-  /// The runs' replicates are not pairs, so the interval is that of the shift between two samples; what
-  /// drifted between the runs is in it. Names of the sides are `run:target`.
+  /// Replicates of two runs are not paired, so the interval is that of the shift between two samples,
+  /// including any drift between the runs. The sides are named `run:target`.
   package static func rows(
     _ a: RunDocument, _ b: RunDocument, equivalence: Double = equivalence
   ) -> [ComparisonRow] {
@@ -128,7 +129,7 @@ package enum Comparison {
     }
   }
 
-  /// The pairs of targets that both had a load.
+  /// The pairs of targets that both ran under a load.
   private static func sides(_ measurements: [Measurement], _ targets: [Target], _ load: String) -> [Sides] {
     targetPairs(targets).map { a, b in
       let groups = [a, b].map { MeasurementGroup($0.name, load, of: measurements) }
@@ -136,7 +137,7 @@ package enum Comparison {
     }.filter { !$0.a.measurements.isEmpty && !$0.b.measurements.isEmpty }
   }
 
-  /// The greatest bias that the A/A pairs among these show.
+  /// The greatest bias of the A/A pairs among these.
   private static func bias(_ metric: Column<SummaryRow>, _ all: [Sides]) -> Double {
     all.filter(\.isAA).compactMap { $0.bias(metric) }.max() ?? 0
   }
@@ -145,7 +146,7 @@ package enum Comparison {
     one == other ? nil : "\(what) differs: \(one ?? "unknown") and \(other ?? "unknown")"
   }
 
-  /// What differs between the machines of two runs, a sentence each.
+  /// The differences between the machines of two runs, one sentence each.
   static func machineCautions(_ a: RunDocument, _ b: RunDocument) -> [String] {
     [
       difference("the CPU", a.machine.cpuModel, b.machine.cpuModel),
@@ -153,7 +154,7 @@ package enum Comparison {
     ].compactMap { $0 }
   }
 
-  /// What differs between two runs beside what they measured, a sentence each.
+  /// Differences between two runs other than their results, one sentence each.
   package static func cautions(_ a: RunDocument, _ b: RunDocument) -> [String] {
     var found = machineCautions(a, b)
     func check(_ what: String, _ one: String?, _ other: String?) {
@@ -187,7 +188,7 @@ package enum Comparison {
     }
   }
 
-  /// Whether two targets are the same thing twice, an A/A pair.
+  /// Whether two targets are identical, an A/A pair.
   static func isSame(_ a: Target, _ b: Target) -> Bool {
     var twin = b
     twin.name = a.name
@@ -203,17 +204,17 @@ package enum Comparison {
 }
 
 extension Measurement {
-  /// Whether its figures are those of one rate, which the scenario asks for.
+  /// Whether its figures belong to a single rate that the scenario asks for.
   var isComparable: Bool { ramp == nil && !isOfSearch && !hasFaults }
 }
 
-/// What replicates say of a ratio, with the margin that it must exceed.
+/// The call that replicates support about a ratio, given the margin that it must exceed.
 enum RatioCall: Equatable {
   case more, less, same, unclear
 
   /// - Parameters:
-  ///   - interval: of the logarithm of the ratio.
-  ///   - margin: a logarithm too; a difference must exceed it.
+  ///   - interval: The interval of the ratio's logarithm.
+  ///   - margin: The logarithm that a difference must exceed.
   init(_ interval: Interval, margin: Double, equivalence: Double) {
     self =
       interval.low > margin
@@ -221,9 +222,9 @@ enum RatioCall: Equatable {
       : interval.high < -margin ? .less : exp(interval.farthest) - 1 <= equivalence ? .same : .unclear
   }
 
-  /// A verdict though too few replicates were undisturbed for an interval: that of all replicates says so, and so does
-  /// each undisturbed one. Disturbances of equal targets are equal by chance, so that the interval of all is right about
-  /// those. Nil where it is not so.
+  /// Calls a ratio when too few replicates were undisturbed for an interval: all replicates together and each
+  /// undisturbed one must agree. Equal targets are disturbed equally, apart from chance, so the interval of
+  /// all replicates is right for them. Nil when they disagree.
   init?(fewUndisturbed: LogRatios, all: LogRatios, margin: Double, equivalence: Double) {
     guard fewUndisturbed.values.count >= Statistics.fewestUndisturbed, let interval = all.interval else {
       return nil
@@ -231,7 +232,7 @@ enum RatioCall: Equatable {
     let call = RatioCall(interval, margin: margin, equivalence: equivalence)
     let agree = fewUndisturbed.values.allSatisfy { value in
       let one = Interval(low: value, high: value)
-      // One replicate alone may exceed the margin by chance.
+      // A single replicate may exceed the margin by chance.
       return call == .same
         ? exp(one.farthest) - 1 <= equivalence
         : RatioCall(one, margin: margin, equivalence: equivalence) == call
@@ -249,26 +250,26 @@ enum RatioCall: Equatable {
   }
 }
 
-/// The logarithms of ratios, and their interval.
+/// The logarithms of ratios and their interval.
 struct LogRatios {
   var values: [Double]
   var interval: Interval?
   var median: Double? { Statistics.median(values) }
 
-  /// The median distance from the median.
+  /// The median absolute deviation from the median.
   private var deviation: Double {
     let middle = median ?? 0
     return Statistics.median(values.map { abs($0 - middle) }) ?? 0
   }
 
-  /// What a difference must exceed: the bias of an A/A pair, 2 %, or a fifth of the spread.
+  /// The size that a difference must exceed: the bias of an A/A pair, 2 %, or a fifth of the spread.
   ///
-  /// Without the last, four looks at widely spread replicates would call 6 % of equal targets different.
+  /// Without the spread, four checks of widely spread replicates would call 6 % of equal targets different.
   func margin(bias: Double) -> Double {
     max(log(1 + bias), log(1 + Comparison.leastFloor), 0.2 * deviation)
   }
 
-  /// How many rounds would likely decide; nil when over 100 would not.
+  /// The number of rounds that would probably decide; nil when more than 100.
   func roundsToDecide(margin: Double, equivalence: Double) -> Int? {
     // The standard error of a normal sample's median is 1.25 sigma / sqrt(n), and sigma is 1.48 deviations.
     let width = 1.96 * 1.2533 * 1.4826 * deviation
@@ -281,29 +282,29 @@ struct LogRatios {
 }
 
 extension LogRatios {
-  /// Of pairs of the same round: the differences of their logarithms.
+  /// Creates the ratios of pairs from the same round, given as differences of logarithms.
   init(differences: [Double]) {
     self.init(values: differences, interval: Statistics.medianInterval(differences))
   }
 }
 
-/// The replicates of two targets under one load; in a run, those of the same round are a pair.
+/// The replicates of two targets under one load; within a run, those of the same round form a pair.
 private struct Sides {
   var a: MeasurementGroup
   var b: MeasurementGroup
-  /// Whether it is one target twice.
+  /// Whether both sides are the same target.
   var isAA = false
-  /// The runs that they are of; nil for sides of one run.
+  /// The ids of the two runs; nil for sides of one run.
   var runs: (a: String, b: String)?
 
   private var names: [String] {
     runs.map { ["\($0.a):\(a.target)", "\($0.b):\(b.target)"] } ?? [a.target, b.target]
   }
 
-  /// The logarithms of b / a, of replicates whose figure is not 0.
+  /// The logarithms of b / a, over replicates whose figure is not 0.
   private func ratios(_ metric: String, _ a: [Measurement], _ b: [Measurement]) -> LogRatios {
     guard runs == nil else {
-      // All differences.
+      // All pairwise differences.
       let logs = [a, b].map { $0.compactMap { $0.figure(metric) }.filter { $0 > 0 }.map { log($0) } }
       return LogRatios(
         values: logs[0].flatMap { x in logs[1].map { $0 - x } },
@@ -315,7 +316,7 @@ private struct Sides {
       })
   }
 
-  /// The distance from 1 that the interval surely exceeds; nil without one.
+  /// The distance from 1 that the interval certainly exceeds; nil without an interval.
   func bias(_ metric: Column<SummaryRow>) -> Double? {
     ratios(metric.name, a.sound, b.sound).interval.map { exp($0.nearest) - 1 }
   }
@@ -353,14 +354,14 @@ private struct Sides {
     return row
   }
 
-  /// Why nothing can be said of either side.
+  /// Why neither side can be judged.
   private var invalid: String? {
     let codes = [a, b].compactMap(\.invalidCodes).uniqued()
     return codes.isEmpty ? nil : "invalid: " + codes.joined(separator: ", ")
   }
 
-  /// The verdict where it is the same over used and over all whole replicates, and by response and by service
-  /// time, with the interval that it follows from; `unclear` where one of them disagrees, which is named.
+  /// The verdict and its interval, provided that it is the same over used and over all whole replicates, and
+  /// by response and by service time; `unclear`, naming the disagreement, otherwise.
   private func firm(
     _ ratios: LogRatios, _ metric: Column<SummaryRow>, margin: Double, equivalence: Double
   ) -> (RatioCall, why: String, interval: Interval?) {
@@ -388,10 +389,10 @@ private struct Sides {
       if let invalid { return (.unclear, invalid, nil) }
       let what =
         runs == nil ? "\(ratios.values.count) pairs of replicates" : "under 6 replicates on one side"
-      return (.unclear, "\(what), and \(Statistics.fewestReplicates) give an interval", nil)
+      return (.unclear, "\(what), but an interval needs \(Statistics.fewestReplicates)", nil)
     }
     let call = RatioCall(interval, margin: margin, equivalence: equivalence)
-    // How far a condition that never got steady is from another is not known well enough to call them the same.
+    // The drift of a condition that never became steady is not known well enough to call the two the same.
     if call.verdict != .different, let invalid { return (.unclear, invalid, nil) }
     if call == .unclear {
       let rounds = ratios.roundsToDecide(margin: margin, equivalence: equivalence)
@@ -415,14 +416,13 @@ private struct Sides {
     return said(call, by: call == .same ? "the interval lies" : "the whole interval lies", interval)
   }
 
-  /// The verdict though too few replicates were undisturbed for an interval, with the interval of all; nil where it is
-  /// not firm.
+  /// The verdict and interval of all replicates when too few were undisturbed; nil when it is not firm.
   private func disturbed(
     _ ratios: LogRatios, _ metric: Column<SummaryRow>, margin: Double, drift: Double, equivalence: Double
   ) -> (RatioCall, Interval)? {
     guard runs == nil else { return nil }
     let all = self.ratios(metric.name, a.warm, b.warm)
-    // A ratio that may be off by the drift exceeds a margin surely where it exceeds both together.
+    // A ratio that may be off by the drift certainly exceeds the margin only when it exceeds both together.
     let surely = margin + drift
     guard let interval = all.interval,
       let call = RatioCall(fewUndisturbed: ratios, all: all, margin: surely, equivalence: equivalence),
@@ -440,7 +440,7 @@ private struct Sides {
     }
     notes += sides.filter { $0.1.isSaturated }.map { "\($0.0) does not reach the rate" }
     notes += sides.compactMap { name, group in
-      group.lateText(metric).map { "\($0) of \(name)'s is the generator's lateness" }
+      group.lateText(metric).map { "\($0) of \(name)'s is the generator's send lag" }
     }
     let left = [a, b].reduce(0) { $0 + $1.measurements.count - $1.sound.count }
     if left > 0 { notes.append("\(left) replicates not used") }
@@ -448,20 +448,20 @@ private struct Sides {
   }
 }
 
-/// What a verdict says of a condition that never got steady; empty of a steady one.
+/// The note in a verdict about a condition that never became steady; empty for a steady one.
 func allowance(_ driftLogarithm: Double) -> String {
   guard driftLogarithm > 0, let share = Number.percent(exp(driftLogarithm) - 1, digits: 0) else { return "" }
-  return ", also with figures \(share) off: never_steady, and twice the change within the measured time"
+  return ", even with figures \(share) off (never_steady: twice the change within the measured time)"
 }
 
 extension Column<SummaryRow> {
-  /// The column of the service time at the same percentile; nil where there is none.
+  /// The column of the service time at the same percentile; nil when there is none.
   var serviceTime: String? {
     let service = name.replacing("response_", with: "service_")
     return service != name && SummaryRow.column(service) != nil ? service : nil
   }
 
-  /// The percentile of a column such as `response_p999_us`; nil of others.
+  /// The percentile of a column such as `response_p999_us`; nil for other columns.
   package var percentile: Double? {
     let words = name.split(separator: "_")
     guard words.count == 3, words[1].hasPrefix("p") else { return nil }

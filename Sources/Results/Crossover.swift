@@ -1,12 +1,12 @@
 import Foundation
 import Scenario
 
-/// How much longer a phase takes in one target than in another, unloaded, in microseconds, over pairs of replicates.
+/// The unloaded extra time of a phase in one target over another, in microseconds, over pairs of replicates.
 package struct ExtraTime {
   package var middle: Double
   package var interval: Interval
 
-  /// Nil without an interval.
+  /// Returns nil without an interval.
   package init?(_ a: String, _ b: String, _ document: RunDocument) {
     let sides = [a, b].map { MeasurementGroup($0, "closed-1", of: document.measurements) }
     let phases = Double(document.scenario.targets.first { $0.name == a }?.phases.count ?? 1)
@@ -20,25 +20,26 @@ package struct ExtraTime {
   }
 }
 
-/// From which handler time on a phase behind NATS takes less than a tenth longer than in process.
+/// The handler time above which a phase over NATS takes less than a tenth longer than in process.
 ///
-/// It is looked for with a handler that works: first at ten times what a phase takes longer unloaded, then at ten times
-/// what it takes longer there, until both are about the same. In the end a handler that waits as long is measured: it
-/// lets the cores sleep, and waking them costs both transports.
+/// The search uses a handler that works (uses the CPU). It starts at ten times the extra time without load,
+/// then continues at ten times the extra time measured there, until both are about the same. Finally it
+/// measures a handler that waits for the same time: waiting lets cores sleep, and waking them costs both
+/// transports.
 package struct Crossover {
-  /// The share of the handler's time that no longer matters.
+  /// The share of the handler's time below which the difference no longer matters.
   package static let share = 0.1
   private static let mostSteps = 3
-  /// Handler times closer than this are the same.
+  /// Handler times within this share of each other count as equal.
   private static let closeEnough = 0.25
-  /// More rounds than these do not save a measurement that is disturbed again and again.
+  /// The limit on rounds: more do not save a measurement that is disturbed again and again.
   private static let mostRounds = 8
 
-  /// What a phase takes longer with a handler of a given time.
+  /// The extra time of a phase with a handler of a given time.
   package struct Point {
     var handler: String
     package var handlerMicroseconds: Double
-    /// Nil until there are replicates enough.
+    /// Nil until there are enough replicates.
     package var extra: ExtraTime?
     fileprivate var measured: Int
   }
@@ -46,7 +47,7 @@ package struct Crossover {
   package var unloaded: ExtraTime
   private var points: [Point]
 
-  /// Nil without an interval of the targets `ffi` and `nats` unloaded.
+  /// Returns nil without an interval for the targets `ffi` and `nats` without load.
   package init?(_ document: RunDocument) {
     guard let unloaded = ExtraTime("ffi", "nats", document) else { return nil }
     self.unloaded = unloaded
@@ -61,11 +62,11 @@ package struct Crossover {
     }
   }
 
-  /// The measurement that the crossover is taken from; nil before there is one.
+  /// The measurement that gives the crossover; nil until there is one.
   package var working: Point? { points.last { $0.handler == "work" && $0.extra != nil } }
   package var waiting: Point? { points.last { $0.handler == "wait" && $0.extra != nil } }
 
-  /// The handler time from which on the difference is under the share, in handlers that work and in those that wait;
+  /// The handler time above which the difference is below the share, for working and for waiting handlers;
   /// microseconds.
   package var leastMicroseconds: (middle: Double, low: Double, high: Double) {
     let measured = [working, waiting].compactMap { $0?.extra }.max { $0.middle < $1.middle }
@@ -77,12 +78,12 @@ package struct Crossover {
     "\(side)-\(handler)-\(Int(microseconds))us-crossover"
   }
 
-  /// Whether targets of this name are measured for this, and compared with nothing else.
+  /// Whether targets of this name belong to the crossover search and to no other comparison.
   package static func isPart(_ name: String) -> Bool { name.hasSuffix("-crossover") }
 
-  /// What to measure next; nil when the crossover is known, or nothing can be known of it.
+  /// Returns the next measurement; nil when the crossover is known or cannot be determined.
   ///
-  /// - Parameter targets: the plan's, with `ffi` and `nats` of the example plugin.
+  /// - Parameter targets: The plan's targets, with `ffi` and `nats` running the example plugin.
   package static func next(_ document: RunDocument, targets: [Target]) -> (target: Target, replicate: Int)? {
     guard let known = Crossover(document), let point = known.nextPoint,
       point.measured < 2 * mostRounds
@@ -102,13 +103,13 @@ package struct Crossover {
     if let open = points.first(where: { $0.extra == nil }) { return open }
     let steps = points.filter { $0.handler == "work" }
     let time = ((working?.extra ?? unloaded).middle / Self.share).rounded()
-    // A difference that is nearly nothing at some handler time says nothing of shorter ones.
+    // A difference of nearly zero at one handler time says nothing about shorter ones.
     let isFound =
       steps.last.map { abs(time / $0.handlerMicroseconds - 1) <= Self.closeEnough || time < 50 } ?? false
     if !isFound, steps.count < Self.mostSteps {
       return Point(handler: "work", handlerMicroseconds: time, measured: 0)
     }
-    // What a transport adds is not the same while the processor has nothing to do.
+    // The cost of a transport changes when the processor is idle.
     let waits = points.filter { $0.handler == "wait" }
     guard let last = waits.last, let extra = last.extra else {
       return steps.last.map {
@@ -129,7 +130,7 @@ extension Target {
     var wait_us: Int
   }
 
-  /// How long the example plugin's handlers `work` and `wait` take, by its configuration; nil of other targets.
+  /// The configured duration of the example plugin's handlers `work` and `wait`; nil for other targets.
   var crossoverMicroseconds: Double? {
     get {
       guard Crossover.isPart(name) else { return nil }

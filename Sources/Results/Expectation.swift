@@ -1,37 +1,37 @@
 import Engine
 import Scenario
 
-/// What became of a line of `expect:`.
+/// The outcome of a line of `expect:`.
 package struct ExpectationResult: Codable, Sendable, Equatable {
   /// Whether a condition of `expect:` is met.
   package enum Verdict: String, Codable, Sendable, CaseIterable {
-    /// The condition is true, of valid measurements.
+    /// The condition is true for valid measurements.
     case met
-    /// It is false.
+    /// The condition is false.
     case notMet = "not_met"
-    /// Nothing can be said: no figure, or a good one of an invalid measurement.
+    /// No verdict is possible: there is no figure, or a good one from an invalid measurement.
     case unmeasured
   }
 
-  /// The condition as the scenario has it.
+  /// The condition as written in the scenario.
   package var text: String
-  /// The median over replicates, in the column's unit, or of ratios of the same replicate; nil without a figure.
+  /// The median over replicates, in the column's unit, or of ratios within replicates; nil without a figure.
   package var measured: Double?
   package var verdict: Verdict
   /// The figures behind the verdict.
   package var why: String
-  /// Whether further replicates could change the verdict: the bound lies within the figure's interval; nil in runs
-  /// that did not keep it.
+  /// Whether further replicates could change the verdict: the bound lies within the figure's interval; nil in
+  /// runs that did not keep it.
   private var straddles: Bool?
   package var isOpen: Bool { straddles == true }
 
-  /// A condition that is not a line of `expect:`.
+  /// Creates the result of a condition that is not a line of `expect:`.
   init(_ text: String, _ verdict: Verdict, measured: Double?, why: String) {
     (self.text, self.verdict, self.measured, self.why) = (text, verdict, measured, why)
   }
 
-  /// Judges a condition on rows of phase `request`. A bad figure of an invalid measurement is not met; a good one is
-  /// `unmeasured`, since a figure that may not be believed proves nothing good.
+  /// Judges a condition on rows of phase `request`. A bad figure of an invalid measurement is not met. A good
+  /// one is `unmeasured`, since an unreliable figure proves nothing.
   package init(_ expectation: Expectation, measurements: [Measurement]) {
     text = expectation.text
     let metric = expectation.metric

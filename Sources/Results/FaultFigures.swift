@@ -1,58 +1,59 @@
-// What came of the faults of a load: pure functions of what was recorded.
+// The effects of a load's faults, as pure functions of the recorded windows.
 import Engine
 import Foundation
 import Scenario
 import struct Engine.Measurement
 
-/// What one fault did in one measurement.
+/// The effect of one fault in one measurement.
 package struct FaultOutcome: Sendable {
-  /// Whether the rate came back.
+  /// Whether the request rate recovered.
   package enum Recovery: String, Sendable {
-    /// It never fell under 95 %.
+    /// The rate never fell below 95 %.
     case atOnce = "at once"
     case later
     case never
   }
 
   package let record: FaultRecord
-  /// Requests that ended, and what else happened, from the window of its begin to that of the next fault, or the end.
+  /// Requests and other events from the window in which the fault began to that of the next fault, or the
+  /// end.
   package let counts: OutcomeCounts
-  /// Seconds from its begin to that of the next fault, or the end.
+  /// Seconds from the fault's start to that of the next fault, or the end.
   package let spanSeconds: Double
   package let longestGapSeconds: Double?
-  /// The median over the span's windows of their median response time, and the greatest; a request that timed out counts
-  /// with the time that it had waited for.
+  /// The median and the maximum of the response times of the span's windows. A request that timed out counts
+  /// with the time that it had waited.
   package let p50Microseconds, mostMicroseconds: Double?
-  /// From its begin to the first attempt that failed, or connection that was lost; nil when none was.
+  /// Seconds from the fault's start to the first failed attempt or lost connection; nil when there was none.
   package let detectedSeconds: Double?
-  /// From its begin to the end of the last window in which a request failed; nil when none failed.
+  /// Seconds from the fault's start to the end of the last window with a failure; nil when none failed.
   package let failingSeconds: Double?
-  /// Requests answered well a second before it; nil where too little was measured before.
+  /// Successful answers per second before the fault; nil when the time before it was too short.
   package let ratePerSecondBefore: Double?
-  /// Nil where the span is too short, or the rate before is not known.
+  /// Nil when the span is too short or the rate before is not known.
   package let recovery: Recovery?
-  /// From its begin to the start of the first half second in which at least 95 % of the rate before is answered, and
-  /// after which no half second of the span falls under that; 0 when none ever does, nil when it never comes back, and
-  /// where that is not known.
+  /// Seconds from the fault's start to the first half second from which on every half second of the span has
+  /// at least 95 % of the rate before it. 0 when the rate never fell below that, nil when it never recovered
+  /// or when this is not known.
   package let recoveredSeconds: Double?
 
   package var failed: UInt64 { counts.ended - counts[.ok] }
 
-  // For medians: what never came is later than everything, what there was none of is before everything.
+  // For medians: an event that never happened sorts last, an absent failure sorts first.
   package var detection: Double { detectedSeconds ?? .infinity }
   package var failing: Double { failingSeconds ?? -.infinity }
   package var gap: Double { longestGapSeconds ?? -.infinity }
-  /// Nil where it is not known.
+  /// Nil when not known.
   package var comeback: Double? { recovery == nil ? nil : recoveredSeconds ?? .infinity }
 
   /// The share of the rate before a fault that counts as recovered.
   static let recoveredShare = 0.95
-  /// A rate is looked at over so long, since in a window of 100 ms few requests decide.
+  /// The period over which a rate is computed; a window of 100 ms holds too few requests.
   static let rateSeconds = 0.5
-  /// The rate before is that of at most so many seconds, and at least of `rateSeconds`.
+  /// The rate before a fault is that of at most these seconds, and at least of `rateSeconds`.
   static let mostSecondsBefore = 2.0
 
-  /// The outcomes of a measurement's faults, in the order in which they began; those that were not done are left out.
+  /// The outcomes of a measurement's injected faults, in the order in which they began.
   package static func all(_ measurement: Measurement) -> [FaultOutcome] {
     let done = (measurement.faults ?? []).filter { $0.begunSeconds != nil }
       .sorted { ($0.begunSeconds ?? 0) < ($1.begunSeconds ?? 0) }
@@ -71,8 +72,8 @@ package struct FaultOutcome: Sendable {
   }
 
   /// - Parameters:
-  ///   - span: the windows from its begin on.
-  ///   - from: the first window of the time before it.
+  ///   - span: The windows from the fault's start on.
+  ///   - from: The first window of the time before the fault.
   private init(
     _ record: FaultRecord, _ windows: [MeasurementWindow], span: Range<Int>, from: Int, until end: Double
   ) {
@@ -96,7 +97,7 @@ package struct FaultOutcome: Sendable {
       (recovery, recoveredSeconds) = (nil, nil)
       return
     }
-    // The half second after the last one that is low is the first behind which none is.
+    // The rate has recovered after the last low half second.
     let halves = span.lowerBound...(span.upperBound - rates.count)
     switch halves.last(where: { rates.isLow($0, against: rate) }) {
     case nil: (recovery, recoveredSeconds) = (.atOnce, 0)
@@ -106,12 +107,12 @@ package struct FaultOutcome: Sendable {
   }
 }
 
-/// The rate of good answers, half second by half second.
+/// The rate of successful answers per half second.
 private struct FaultRates {
-  /// Requests answered well in each window, and after the last one.
+  /// Successful answers in each window. Those after the last window are in `drained`.
   private let answers: [Double]
   private let drained: Double
-  /// Length of a window, seconds, and how many make half a second.
+  /// The length of a window in seconds; `count` windows make half a second.
   let step: Double
   let count: Int
 
@@ -127,10 +128,10 @@ private struct FaultRates {
     places.reduce(0) { $0 + answers[$1] } / (Double(places.count) * step)
   }
 
-  /// Whether under 95 % of a rate was answered in the half second that begins with a window.
+  /// Whether fewer than 95 % of a rate was answered in the half second that begins with a window.
   ///
-  /// What the next window has over the rate counts, too, up to as much as the rate has in a window: a pause of the machine
-  /// for some milliseconds at the end of a half second only makes answers late, and is not the fault.
+  /// The next window's excess over the rate counts too, up to a full window at that rate: a pause of the
+  /// machine for some milliseconds at the end of a half second only delays answers, and is not the fault.
   func isLow(_ first: Int, against rate: Double) -> Bool {
     let end = first + count
     let own = (first..<end).reduce(0) { $0 + answers[$1] }
@@ -139,18 +140,18 @@ private struct FaultRates {
   }
 }
 
-/// One fault of a target, over the replicates.
+/// One fault of a target over all replicates.
 package struct FaultFigures: Sendable {
   package let target: String
   package let load: String
-  /// Which of the target's faults, 1 for the first.
+  /// The number of the fault within the target, from 1.
   package let number: Int
-  /// What was done, such as `worker killed`.
+  /// The action, such as `worker killed`.
   package let words: String
-  /// By replicate, of those that are used.
+  /// The outcomes by replicate, over the used replicates.
   package let outcomes: [(replicate: Int, outcome: FaultOutcome)]
 
-  /// Those of a run, target by target and fault by fault.
+  /// The faults of a run, ordered by target and fault.
   package static func all(_ document: RunDocument) -> [FaultFigures] {
     MeasurementGroup.all(document).filter(\.hasFaults).flatMap { group -> [FaultFigures] in
       let specs = document.scenario.targets.first { $0.name == group.target }?.plannedFaults ?? []
@@ -169,7 +170,7 @@ package struct FaultFigures: Sendable {
     }
   }
 
-  /// The median over the replicates of which the figure is known, and its interval of at least 95 %.
+  /// The median, over the replicates in which the figure is known, and its interval of at least 95 %.
   package func summary(
     _ value: (FaultOutcome) -> Double?
   ) -> (median: Double, low: Double?, high: Double?)? {
@@ -182,13 +183,13 @@ package struct FaultFigures: Sendable {
 
 /// A row of faults.csv.
 package struct FaultRow: Sendable {
-  /// Whose figures they are.
+  /// The statistic that a row shows.
   package enum Kind: String, Sendable { case median, low, high }
 
   let figures: FaultFigures
-  /// Of one replicate; nil where it is over all.
+  /// The outcome of one replicate; nil for a row over all replicates.
   let one: (replicate: Int, outcome: FaultOutcome)?
-  /// Which figure over all replicates; nil of one replicate.
+  /// The statistic over all replicates; nil for a row of one replicate.
   let kind: Kind?
 
   package static func all(_ document: RunDocument) -> [FaultRow] {
@@ -200,7 +201,7 @@ package struct FaultRow: Sendable {
     }
   }
 
-  /// A figure of the row; nil where it is not known, or what is timed never came.
+  /// A figure of the row; nil when it is not known, or when the timed event never happened.
   fileprivate func figure(_ value: (FaultOutcome) -> Double?) -> Double? {
     let summary = kind == nil ? nil : figures.summary(value)
     let figure =
@@ -220,20 +221,20 @@ package struct FaultRow: Sendable {
       .text("target", "the target's name", \.figures.target),
       .text("load", "such as `open-500-uniform`", \.figures.load),
       .count("fault", "which of the target's faults, 1 for the first", int: \.figures.number),
-      .text("what", "what was done to whom; of a replicate to whom it befell") {
+      .text("what", "the injected fault; for a replicate, with its actual target") {
         $0.one?.outcome.record.words ?? $0.figures.words
       },
       .text(
         "replicate",
-        "its number; `median` over the replicates that are used, and `low` and `high`, the ends of its interval of at "
-          + "least 95 %"
+        "its number, or `median` over the replicates used, or `low` and `high`, the ends of the median's "
+          + "interval of at least 95 %"
       ) { row in row.kind?.rawValue ?? row.one.map { String($0.replicate) } },
-      seconds("begun_s", "when it began, from the start of the measured time", \.record.begunSeconds),
+      seconds("begun_s", "when the fault began, from the start of the measured time", \.record.begunSeconds),
       seconds(
-        "over_s", "when it was over: continued, replaced, started again; empty when it stayed",
+        "over_s", "when the fault ended: continued, replaced, restarted; empty if it never ended",
         \.record.overSeconds),
-      seconds("span_s", "from its begin to that of the next fault, or the end", \.spanSeconds),
-      .number("before_rps", "answered well before it, in at most 2 s", unit: "req/s") {
+      seconds("span_s", "from its beginning to that of the next fault, or to the end", \.spanSeconds),
+      .number("before_rps", "successful answers before the fault, over at most 2 s", unit: "req/s") {
         $0.figure(\.ratePerSecondBefore)
       },
     ]
@@ -245,35 +246,36 @@ package struct FaultRow: Sendable {
         counter == .sent ? "requests that ended in the span" : "in the span: \(counter.meaning)",
         better: counter == .sent || counter == .ok ? .neither : .less
       ) { Double($0.counts[counter]) }
-    } + [count("failed", "requests that ended in the span and not well") { Double($0.failed) }]
+    } + [count("failed", "requests that failed in the span, for any reason") { Double($0.failed) }]
 
   private static let times: [Column<FaultRow>] =
     [
       seconds(
         "longest_gap_s",
-        "longest time over 1 ms without an answer, while requests were in flight; empty without one",
+        "longest time over 1 ms without an answer while requests were in flight; empty if there was none",
         \.gap),
       seconds(
         "detected_s",
-        "from its begin to the first attempt that failed, also one that was retried, or connection that was lost; "
-          + "empty when nothing failed", \.detection),
+        "from its beginning to the first attempt that failed, even if it was retried, or the first "
+          + "connection that was lost; empty if nothing failed", \.detection),
       seconds(
         "failing_s",
-        "from its begin to the end of the last interval in which a request failed; empty when none did",
+        "from its beginning to the end of the last interval in which a request failed; empty if none did",
         \.failing),
       seconds(
         "recovered_s",
-        "from its begin to the first half second in which 95 % of `before_rps` is answered again, and after which no "
-          + "half second falls under that; 0 when none ever does, empty when it does not come back",
+        "from its beginning to the first half second in which 95 % of `before_rps` is answered again, and "
+          + "after which no half second falls below that; 0 if none ever does, empty if the rate does not "
+          + "recover",
         \.comeback),
-      .text("recovered", "`at once`, `later` or `never`; empty where it is not known") { row in
+      .text("recovered", "`at once`, `later` or `never`; empty if it is not known") { row in
         row.one?.outcome.recovery?.rawValue
       },
       .number(
         "response_p50_us", "median over the span's intervals of their median response time", unit: "us",
         better: .less
       ) { $0.figure(\.p50Microseconds) },
-      .number("response_max_us", "greatest response time in the span", unit: "us", better: .less) {
+      .number("response_max_us", "maximum response time in the span", unit: "us", better: .less) {
         $0.figure(\.mostMicroseconds)
       },
     ]

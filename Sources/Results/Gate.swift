@@ -1,17 +1,17 @@
-// Whether a newer run is worse than an older one: what a build passes or fails by.
+// Gates: whether a newer run is worse than an older one, which decides whether a build passes or fails.
 import Engine
 import Foundation
 import Lab
 import Scenario
 import struct Engine.Measurement
 
-/// What a gate makes of one condition that both runs have.
+/// The gate's verdict on one condition that both runs have.
 package struct GateRow: Codable, Sendable, Equatable {
-  /// How a gate decides on a condition; the first of these that a condition has decides for the whole run.
+  /// The verdict on a condition. The first of these that any condition has decides for the whole run.
   package enum Verdict: String, Codable, Sendable, CaseIterable {
-    /// Worse by more than the margin and surely worse at all, or the condition fails in a way in which it did not.
+    /// Worse by more than the margin and certainly worse, or the condition fails in a new way.
     case regressed
-    /// One of the runs has no figure that may be used.
+    /// One of the runs has no usable figure.
     case invalid
     /// The interval is too wide for either, or the verdict is not firm.
     case unclear
@@ -23,47 +23,48 @@ package struct GateRow: Codable, Sendable, Equatable {
   package var target: String
   /// The load's label.
   package var load: String
-  /// A column of summary.csv: the median response time, or the throughput of a closed load with several in flight.
+  /// A column of summary.csv: the median response time, or the throughput of a closed load with several in
+  /// flight.
   package var metric: String
   /// The older run's median over replicates, in the column's unit; nil when missing.
   package var older: Double?
   /// The newer run's median over replicates, in the column's unit; nil when missing.
   package var newer: Double?
-  /// How much worse the newer run is: 0.3 is 30 %, of a throughput that each request takes 30 % longer; a negative
-  /// figure is better.
+  /// How much worse the newer run is: 0.3 is 30 %, for a throughput 30 % more time per request. Negative is
+  /// better.
   package var worse: Double?
   /// The lower end of its interval of at least 95 %.
   package var worseLow: Double?
   /// The upper end of its interval of at least 95 %.
   package var worseHigh: Double?
-  /// What bare C took on the machine during the newer run, times that during the older one; nil when it was not
-  /// measured beside both.
+  /// The time of bare C on the machine during the newer run, divided by that during the older one; nil when
+  /// it was not measured with both.
   package var machine: Double?
-  /// What the gate decides.
+  /// The gate's verdict.
   package var verdict: Verdict
-  /// What the verdict follows from.
+  /// The reason for the verdict.
   package var why: String
 }
 
 /// The conditions that two stored runs have in common, judged by how much worse the newer one may be.
 ///
-/// Replicates of one run do not see what differs from run to run, such as a neighbour on the same hardware: a difference
-/// of some percent between two runs of the same is mostly firm. So a gate asks by how much, judges medians and
-/// throughputs and no tails, and excuses what bare C on the machine did, too.
+/// The replicates of one run do not show differences between runs, such as a neighbour on the same hardware:
+/// a difference of a few percent between two runs of the same code is often firm. A gate therefore asks how
+/// large the difference is, judges medians and throughputs but no tails, and excuses slowdowns of bare C.
 package struct Gate: Sendable {
-  /// How much worse a figure may be unless the command says otherwise.
+  /// The margin unless the command sets another.
   package static let standardMargin = 0.1
-  /// An interval that reaches over so many times the margin is too wide to pass anything.
+  /// An interval wider than this many margins is too wide to pass.
   static let widest = 2.0
-  /// Fewer failed requests than this share are no regression.
+  /// A share of failed requests below this is no regression.
   static let failedShare = 0.001
 
   package let margin: Double
   package let rows: [GateRow]
-  /// Conditions of one of the runs alone, such as `ffi closed-1`.
+  /// Conditions that only one of the runs has, such as `ffi closed-1`.
   package let onlyOlder, onlyNewer: [String]
 
-  /// - Parameter comparisons: the rows of both runs' comparison.
+  /// - Parameter comparisons: The rows of the comparison of both runs.
   package init(_ a: RunDocument, _ b: RunDocument, comparisons: [ComparisonRow], margin: Double) {
     self.margin = margin
     let sides = [a, b].map { run in
@@ -88,15 +89,15 @@ package struct Gate: Sendable {
 
   package func count(_ verdict: GateRow.Verdict) -> Int { rows.count { $0.verdict == verdict } }
 
-  /// The verdict that decides. Nothing in common is nothing judged.
+  /// The deciding verdict. With no condition in common nothing is judged.
   package var verdict: GateRow.Verdict { GateRow.Verdict.allCases.first { count($0) > 0 } ?? .invalid }
 
-  /// The rows, those that decide first.
+  /// The rows, the deciding ones first.
   package var byVerdict: [GateRow] {
     GateRow.Verdict.allCases.flatMap { verdict in rows.filter { $0.verdict == verdict } }
   }
 
-  /// The comparison's rows, those that were judged with their verdict.
+  /// The comparison's rows, with the gate's verdict on those that were judged.
   package func attached(to comparisons: [ComparisonRow], _ a: RunDocument, _ b: RunDocument)
     -> [ComparisonRow]
   {
@@ -117,7 +118,8 @@ package struct Gate: Sendable {
     }
   }
 
-  /// What makes a gate senseless, a sentence each: another machine, or other requests. What is tested may differ.
+  /// Reasons why a gate makes no sense, one sentence each: another machine or other requests. The tested code
+  /// may differ.
   package static func obstacles(_ a: RunDocument, _ b: RunDocument) -> [String] {
     var found = Comparison.machineCautions(a, b)
     if a.scenario.request != b.scenario.request { found.append("the request of the scenario differs") }
@@ -138,7 +140,7 @@ extension ComparisonRow {
   fileprivate var names: [String] { [a, b] }
 }
 
-/// One condition of both runs.
+/// One condition as measured in both runs.
 private struct GateJudge {
   let older, newer: MeasurementGroup
   let baselines: (older: BaselineFigures?, newer: BaselineFigures?)
@@ -148,13 +150,13 @@ private struct GateJudge {
     ["\(a.runID):\(older.target)", "\(b.runID):\(newer.target)"]
   }
 
-  /// Where neither run reaches an open load's rate, requests pile up, and the throughput is what is left to judge.
+  /// When neither run reaches an open load's rate, requests queue up, and only the throughput can be judged.
   private var isRate: Bool {
     guard let first = older.measurements.first else { return false }
     return first.offeredRatePerSecond == nil ? first.concurrency > 1 : older.isSaturated && newer.isSaturated
   }
 
-  /// - Parameter comparisons: those of this condition.
+  /// - Parameter comparisons: The rows of this condition.
   func row(_ comparisons: [ComparisonRow]) -> GateRow {
     let metric = isRate ? "throughput_rps" : "response_p50_us"
     let compared = comparisons.first { $0.metric == metric }
@@ -178,18 +180,18 @@ private struct GateJudge {
     }
     guard invalid.isEmpty else { return (.invalid, invalid.joined(separator: ", ")) }
     if newer.isSaturated, !older.isSaturated {
-      return (.regressed, "under 98 % of the rate is answered, which the older run reached")
+      return (.regressed, "under 98 % of the rate is answered; the older run reached it")
     }
     let failed = [older, newer].map(\.failedShare)
     if failed[1] > Gate.failedShare, failed[1] > 2 * failed[0] {
       let shares = failed.map { Number.percent($0, digits: 2) ?? "?" }
       return (.regressed, "\(shares[1]) of the requests fail, \(shares[0]) in the older run")
     }
-    if older.isSaturated, !newer.isSaturated { return (.kept, "the rate is reached, and was not before") }
+    if older.isSaturated, !newer.isSaturated { return (.kept, "the rate is reached, unlike before") }
     let fewest = Statistics.fewestReplicates
     guard let worse = row.worse, let high = row.worseHigh else {
       let counts = "\(older.sound.count) and \(newer.sound.count) usable replicates"
-      return (.unclear, "\(counts), and \(fewest) in each run give an interval")
+      return (.unclear, "\(counts), but an interval needs \(fewest) in each run")
     }
     let limit = Number.percent(margin) ?? "?"
     if worse <= margin {
@@ -197,7 +199,7 @@ private struct GateJudge {
         ? (.kept, "not over \(limit) worse")
         : (
           .unclear,
-          "the interval reaches so far that over \(limit) would not have been seen; measure more rounds"
+          "the interval is so wide that a change of over \(limit) may be missed; measure more rounds"
         )
     }
     guard let compared, compared.verdict == .different else {
@@ -206,14 +208,14 @@ private struct GateJudge {
     if let machine, (1 + worse) / machine <= 1 + margin {
       return (
         .unclear,
-        "bare C took \(Number.significant(machine, 3) ?? "?") times as long as during the older run, too: a slower "
-          + "machine explains it"
+        "bare C also took \(Number.significant(machine, 3) ?? "?") times as long as during the older run: a "
+          + "slower machine explains it"
       )
     }
     return (.regressed, "over \(limit) worse, and \(compared.why)")
   }
 
-  /// How many times as long bare C took during the newer run; nil where one of the runs has no such figure.
+  /// The time of bare C during the newer run relative to the older one; nil when either run lacks the figure.
   private var machine: Double? {
     guard let mine = older.measurements.first, let other = newer.measurements.first else { return nil }
     let phases = older.phaseNames.count
@@ -225,7 +227,7 @@ private struct GateJudge {
 }
 
 extension MeasurementGroup {
-  /// The share of the requests that did not end well.
+  /// The share of the requests that did not succeed.
   fileprivate var failedShare: Double {
     let all = used.compactMap { $0.request?.counts }
     let sent = all.reduce(0) { $0 + Double($1.sent) }

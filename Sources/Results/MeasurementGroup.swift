@@ -2,7 +2,7 @@ import Engine
 import func Foundation.log
 
 extension ScopeMeasurement {
-  /// Its three histograms by name.
+  /// The three histograms by name.
   package static let times: [(name: String, of: @Sendable (ScopeMeasurement) -> LatencyHistogram)] = [
     ("response", \.response), ("service", \.service), ("send_lag", \.sendLag),
   ]
@@ -12,7 +12,7 @@ extension ScopeMeasurement {
 package struct MeasurementGroup {
   package var target: String
   package var load: String
-  /// In the order in which they were measured; not empty.
+  /// The replicates in the order in which they were measured; not empty.
   package var measurements: [Measurement]
 
   package init(_ target: String, _ load: String, of all: [Measurement]) {
@@ -28,65 +28,67 @@ package struct MeasurementGroup {
 
   package var scopeNames: [String] { measurements.flatMap { $0.scopes.map(\.scope) }.uniqued() }
 
-  /// What a session consists of: its phases, and what begins it where something does.
+  /// The steps of a session: its phases, and the step that opens it if there is one.
   package var stepNames: [String] { scopeNames.filter { $0 != "request" } }
 
-  /// Those of the target itself: a plugin that its requests pass first has its name before the phase's.
+  /// The phases of the target itself. The phases of a plugin that requests pass first have its name in front.
   package var phaseNames: [String] {
     stepNames.filter(Measurement.isOwnPhase)
   }
 
-  /// The replicates that show what happened to them: all that are not broken.
+  /// The replicates that are not broken, disturbed ones included.
   var whole: [Measurement] { measurements.filter { !$0.isBroken } }
 
   package var isRamp: Bool { measurements.contains { $0.ramp != nil } }
 
-  /// Whether something was done to the target under the load.
+  /// Whether faults were injected under this load.
   package var hasFaults: Bool { measurements.contains(where: \.hasFaults) }
 
-  /// Whether only a search for a rate asked for it.
+  /// Whether only a search for a rate asked for this condition.
   package var isOfSearch: Bool { measurements.allSatisfy(\.isOfSearch) }
 
-  /// Whether most replicates stayed under the offered rate: it is out of reach, which is an answer.
+  /// Whether most replicates stayed below the offered rate. The rate is then out of reach, which is a result.
   package var isSaturated: Bool {
     let whole = whole
     return whole.count { $0.has(.saturated) } * 2 > whole.count
   }
 
-  /// Whether replicates were lost to disturbances or breaks, so that there are fewer than wanted.
+  /// Whether disturbed or broken replicates left fewer than wanted.
   package func lacksReplicates(_ wanted: Int) -> Bool { sound.count < wanted }
 
-  /// The replicates that figures are taken from: neither broken nor disturbed.
+  /// The usable replicates: neither broken nor disturbed.
   package var sound: [Measurement] {
     let isSaturated = isSaturated
     return whole.filter { !$0.isDisturbed && (isSaturated || !$0.has(.saturated)) }
   }
 
-  /// The whole replicates without those that were measured anew after a longer warm-up.
+  /// The whole replicates without those that were repeated after a longer warm-up.
   var warm: [Measurement] { whole.filter { !$0.has(.shortWarmup) } }
 
-  /// The sound replicates; where there is none, all, so that what was measured is shown.
+  /// The sound replicates, or all when there is none, so that a report still shows what was measured.
   package var used: [Measurement] {
     let sound = sound
     return sound.isEmpty ? measurements : sound
   }
 
-  /// Why nothing firm can be said of the condition, by code; nil when figures may be used.
+  /// The codes of the reasons why the condition is invalid; nil when its figures may be used.
   var invalidCodes: String? {
     let sound = sound
     if sound.isEmpty { return measurements.map(\.invalidCodes).uniqued().sorted().joined(separator: ", ") }
     return sound.contains { $0.has(.neverSteady) } ? InvalidReason.Code.neverSteady.rawValue : nil
   }
 
-  /// A trend within one or two replicates on a shared machine is noise.
+  /// A trend in only one or two replicates on a shared machine is noise.
   static let fewestForTrend = 3
 
   /// A trend that the replicates share: the warm-up was too short.
   ///
-  /// The windows of one replicate depend on each other near a target's highest rate, where requests wait for those
-  /// before them, so that few replicates alone reach a small p. They must also agree on the direction.
-  /// Nil under a rate out of reach, where waiting requests pile up and response times must rise, and under a rate that
-  /// rises itself, and where faults change what the target does.
+  /// Near a target's highest rate, requests queue behind earlier ones, so the windows of one replicate depend
+  /// on each other and a few replicates alone reach a small p. The replicates must therefore also agree on
+  /// the direction.
+  ///
+  /// Nil when the rate is out of reach (requests queue up and response times must rise), for a ramp, and
+  /// under faults, which change the target's behaviour.
   package var trend: InvalidReason? {
     let sound = sound
     guard !isSaturated, !isRamp, !hasFaults, sound.count >= Self.fewestForTrend else { return nil }
@@ -115,40 +117,41 @@ package struct MeasurementGroup {
     }
   }
 
-  /// How far the figures of a condition that never got steady may lie from a steady one's, either way, as a logarithm:
-  /// twice the greatest change within the measured time. 0 of a steady condition, nil where nothing can be said.
+  /// The possible distance, as a logarithm in either direction, between the figures of a condition that never
+  /// became steady and a steady one's: twice the greatest change within the measured time. 0 for a steady
+  /// condition, nil when unknown.
   var driftLogarithm: Double? {
     guard let invalidCodes else { return 0 }
     guard invalidCodes == InvalidReason.Code.neverSteady.rawValue else { return nil }
     let series = [windows(\.p50Nanoseconds), windows(\.p99Nanoseconds), rates]
     let changes = series.compactMap { Statistics.trend($0)?.relativeChange }
     guard let greatest = changes.map({ abs($0) }).max() else { return nil }
-    // A change is given as a share of the middle.
+    // A change is given as a share of the median.
     let half = max(greatest, Validity.trendShare) / 2
     return half < 1 ? 2 * log((1 + half) / (1 - half)) : .infinity
   }
 
-  /// Of all of these together; nil where nothing can be said of one of them.
+  /// The sum over these groups; nil when one of them is unknown.
   static func driftLogarithm(of groups: [MeasurementGroup]) -> Double? {
     let each = groups.map(\.driftLogarithm)
     return each.contains(nil) ? nil : each.compactMap { $0 }.reduce(0, +)
   }
 
-  /// Whether it never got steady, and is not invalid beside that.
+  /// Whether the condition never became steady but is otherwise valid.
   package var isDrifting: Bool { driftLogarithm.map { $0 > 0 } ?? false }
 
-  /// How much of a response time's percentile is the generator's lateness, 0 to 1; nil when it is not late.
+  /// The share of a response time percentile due to a late generator, 0 to 1; nil when it is not late.
   func lateShare(percentile: Double) -> Double? {
     Validity.lateShare(
       percentile: percentile, lag: merged("request", \.sendLag), response: merged("request", \.response))
   }
 
-  /// The histograms of the used replicates as one.
+  /// The merged histogram of the used replicates.
   package func merged(_ scope: String, _ time: (ScopeMeasurement) -> LatencyHistogram) -> LatencyHistogram {
     .merged(used.flatMap(\.scopes).filter { $0.scope == scope }.map(time))
   }
 
-  /// The median over the used replicates that have this figure; nil when none has.
+  /// The median over the used replicates that have this figure; nil when none has it.
   package func median(_ column: String, scope: String = "request") -> Double? {
     Statistics.median(figures(column, scope: scope))
   }
@@ -157,7 +160,7 @@ package struct MeasurementGroup {
     used.compactMap { $0.figure(column, scope: scope) }
   }
 
-  /// A metric of replicates beside another's of the same round, where both have it.
+  /// Pairs a metric of replicates with another group's of the same round, where both have it.
   package static func pairs(
     _ metric: String, _ mine: [Measurement], _ others: [Measurement], otherMetric: String? = nil
   ) -> [(mine: Double, other: Double)] {
@@ -169,22 +172,21 @@ package struct MeasurementGroup {
     }
   }
 
-  /// Such as `4 µs (3) and 9 µs (3)` where the figures fall into two modes, with how many lie around each; nil
-  /// where they do not.
+  /// Text such as `4 µs (3) and 9 µs (3)` for figures with two modes and the number of values around each.
   func modesText(_ column: Column<SummaryRow>) -> String? {
     Statistics.modes(figures(column.name)).map { modes in
       modes.map { "\(column.shown($0.value) ?? "?") (\($0.count))" }.joined(separator: " and ")
     }
   }
 
-  /// How much of a percentile of the response time is the generator's lateness, such as `50 %`; nil of other
-  /// columns, and where it is not late.
+  /// The share of a response time percentile that is due to a late generator, such as `50 %`; nil for other
+  /// columns, and when it is not late.
   func lateText(_ column: Column<SummaryRow>) -> String? {
     guard column.name.hasPrefix("response_"), let percentile = column.percentile else { return nil }
     return lateShare(percentile: percentile).flatMap { Number.percent($0, digits: 0) }
   }
 
-  /// Requests of all replicates that did not end well.
+  /// The number of requests over all replicates that did not succeed.
   package func failures(scope: String = "request") -> UInt64 {
     measurements.flatMap(\.scopes).filter { $0.scope == scope }.reduce(0) {
       $0 + $1.counts.ended - $1.counts.ok
@@ -193,7 +195,7 @@ package struct MeasurementGroup {
 
   package var isValid: Bool { invalidCodes == nil }
 
-  /// `yes`, or what befell which replicates.
+  /// `yes`, or the problems with the replicates that had them.
   package var validity: String {
     if let invalidCodes { return "NO: \(invalidCodes)" }
     if isSaturated { return "saturated" }

@@ -2,7 +2,7 @@ import Foundation
 
 /// Numbers as text, the same in every locale.
 package enum Number {
-  /// At most so many decimals, without zeros at the end; a value that is not finite is nil.
+  /// A number with at most `digits` decimals, without trailing zeros; nil for a value that is not finite.
   package static func text(_ value: Double?, digits: Int = 3) -> String? {
     guard let value, value.isFinite else { return nil }
     var text = String(format: "%.\(digits)f", value)
@@ -13,7 +13,7 @@ package enum Number {
     return text == "-0" ? "0" : text
   }
 
-  /// So many significant digits, without exponent, such as `0.1234` or `1235` for 4.
+  /// A number with this many significant digits, without exponent, such as `0.1234` or `1235` for 4.
   package static func significant(_ value: Double?, _ digits: Int = 4) -> String? {
     guard let value, value.isFinite else { return nil }
     guard value != 0 else { return "0" }
@@ -21,7 +21,7 @@ package enum Number {
     return text(value, digits: min(12, max(0, digits - 1 - magnitude)))
   }
 
-  /// Microseconds in the unit that reads best, such as `12.3 µs`, `4.56 ms` or `1.2 s`.
+  /// A time in the most readable unit, such as `12.3 µs`, `4.56 ms` or `1.2 s`.
   package static func time(microseconds: Double?) -> String? {
     guard let value = microseconds, value.isFinite else { return nil }
     if value >= 999_500 { return significant(value / 1e6, 3).map { "\($0) s" } }
@@ -34,7 +34,7 @@ package enum Number {
     text(share.map { $0 * 100 }, digits: digits).map { "\($0) %" }
   }
 
-  /// `low to high` with 3 significant digits; nil when one is missing.
+  /// `low to high` with 3 significant digits; nil when either is missing.
   package static func range(_ low: Double?, _ high: Double?) -> String? {
     significant(low, 3).flatMap { low in significant(high, 3).map { "\(low) to \($0)" } }
   }

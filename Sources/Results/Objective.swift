@@ -1,19 +1,19 @@
-// The highest rate that keeps a service level: what was tried, and how sure it is.
+// The highest rate that keeps a service level: the rates that were tried, and how certain the answer is.
 import Engine
 import Foundation
 import Scenario
 import struct Engine.Measurement
 
 extension ServiceLevel {
-  /// Reads a service level as the command line has it; nil when it is something else.
+  /// Parses a service level of the command line; nil when the text is not one.
   package init?(_ text: String) { self.init(text, columns: SummaryRow.numericColumns) }
 
-  /// Such as `response_p99_us < 5 ms`.
+  /// The condition, such as `response_p99_us < 5 ms`.
   package var text: String {
     "\(metric) <\(orEqual == true ? "=" : "") \(Number.time(microseconds: microseconds) ?? "?")"
   }
 
-  /// Such as `5 ms at p99`.
+  /// A short form, such as `5 ms at p99`.
   var words: String {
     guard metric.hasPrefix("response_p"), let percentile = SummaryRow.column(metric)?.percentile else {
       return text
@@ -21,29 +21,29 @@ extension ServiceLevel {
     return "\(Number.time(microseconds: microseconds) ?? "?") at p\(Number.text(percentile) ?? "?")"
   }
 
-  /// Whether a measurement of an open load served its rate; nil when it cannot be said.
+  /// Whether an open load kept the service level at its rate; nil when this is not known.
   ///
-  /// A late generator makes response times longer, never shorter, since they count from when the
-  /// schedule wanted a request: what is served all the same is served.
+  /// Response times count from the scheduled send time, so a late generator makes them longer, never shorter.
+  /// A service level that is kept despite lateness is kept.
   package func isServed(_ measurement: Measurement) -> Bool? {
     let codes = Set(measurement.invalidReasons.map(\.code))
-    // What disturbed a replicate may also have kept it from its rate.
+    // The disturbance of a replicate may also have kept it from reaching its rate.
     if codes.contains(.saturated), !measurement.isDisturbed { return false }
     guard let figure = measurement.figure(metric) else { return nil }
     let isUnder = holds(figure)
     let service = SummaryRow.column(metric)?.serviceTime.flatMap { measurement.figure($0) }
-    // What the service time keeps and the response time does not may be the generator's lateness.
+    // If only the service time keeps the level, the generator's lateness may be the reason.
     if !isUnder, let service, holds(service) { return nil }
     guard codes.allSatisfy({ $0.level == .condition || $0.level == .figure }) else { return nil }
     return isUnder || codes.isEmpty ? isUnder : nil
   }
 
-  /// Samples that show a percentile: ten lie beyond it, with a fifth more for arrivals by chance.
+  /// The number of samples that a percentile needs: ten beyond it, plus a fifth for random arrivals.
   package var fewestSamples: Double {
     SummaryRow.column(metric)?.percentile.map { 12 / (1 - $0 / 100) } ?? 0
   }
 
-  /// Why ``isServed(_:)`` cannot be said, in words.
+  /// The reason why ``isServed(_:)`` is nil, in words.
   fileprivate func doubt(_ measurement: Measurement) -> String {
     guard measurement.invalidReasons.isEmpty else { return measurement.invalidCodes }
     return measurement.figure(metric) == nil
@@ -51,25 +51,25 @@ extension ServiceLevel {
   }
 }
 
-/// What the replicates of a rate say of a service level.
+/// The replicates of one rate, judged by a service level.
 package struct RateTrial: Codable, Sendable, Equatable {
   /// Requests per second.
   package var ratePerSecond: Double
   /// Replicates that keep the service level.
   package var held: Int
-  /// Replicates of which it can be said whether they keep it.
+  /// Replicates for which it is known whether they keep the service level.
   package var said: Int
   /// All replicates.
   package var measured: Int
-  /// Replicates in which the rate itself was not reached.
+  /// Replicates that did not reach the rate itself.
   package var unreached: Int
-  /// The metric's median over replicates, microseconds; nil where there is none.
+  /// The metric's median over replicates, microseconds; nil when there is none.
   package var median: Double?
   /// The lower end of the median's interval, microseconds; nil with too few replicates.
   package var low: Double?
   /// The upper end of the median's interval, microseconds; nil with too few replicates.
   package var high: Double?
-  /// Why nothing can be said of the other replicates, such as `steal`; nil where something can be said of all.
+  /// Why the other replicates are not judged, such as `steal`; nil when all are.
   package var doubt: String?
 
   init(_ rate: Double, _ replicates: [Measurement], _ level: ServiceLevel) {
@@ -86,20 +86,20 @@ package struct RateTrial: Codable, Sendable, Equatable {
     doubt = doubts.isEmpty ? nil : doubts.joined(separator: ", ")
   }
 
-  /// Whether there are replicates enough for an interval.
+  /// Whether there are enough replicates for an interval.
   package var isDecided: Bool { said >= Statistics.fewestReplicates }
 
-  /// Whether the rate keeps the service level as far as is known: of enough replicates, when the upper end of the median's
-  /// exact interval does; of fewer, when all do.
+  /// Whether the rate keeps the service level, as far as is known. With enough replicates, the upper end of
+  /// the median's exact interval decides; with fewer, all must keep it.
   package var isServed: Bool {
     let allowed = Statistics.medianRank(said).map { $0 - 1 } ?? 0
     return said > 0 && said - held <= allowed
   }
 
-  /// Whether the median keeps the service level, though its interval may not.
+  /// Whether the median keeps the service level although its interval may not.
   package var isUnsure: Bool { !isServed && held * 2 >= said }
 
-  /// Such as `33,000 does not: 2 of 6`, of a rate that is not served.
+  /// Text such as `33,000 does not: 2 of 6`, for a rate that does not keep the service level.
   fileprivate var unservedText: String {
     let rate = Number.grouped(ratePerSecond) ?? "?"
     guard said > 0 else { return "nothing can be said of \(rate): \(doubt ?? "no replicate")" }
@@ -109,18 +109,18 @@ package struct RateTrial: Codable, Sendable, Equatable {
   }
 }
 
-/// What is known of a target's rates under a service level, for the search and for its answer.
+/// The known rates of a target under a service level, for the search and for its answer.
 package struct RateBracket: Sendable {
-  /// Rates within this factor are taken for the same.
+  /// Rates within this factor of each other count as equal.
   package static let closeEnough = 1.05
 
-  /// The open loads that were measured, the lowest rate first.
+  /// The measured open loads, ordered by rate.
   package let trials: [RateTrial]
-  /// The highest rate that closed loads reached; nil without one.
+  /// The highest rate that closed loads reached; nil without a closed load.
   package let reached: Double?
   /// The highest rate that keeps the service level.
   package let served: RateTrial?
-  /// The lowest rate over it: it does not keep the service level, or nothing can be said of it.
+  /// The next measured rate above `served`: it does not keep the service level, or is undecided.
   package let above: RateTrial?
 
   package init(_ measurements: [Measurement], _ target: String, _ level: ServiceLevel) {
@@ -141,33 +141,33 @@ package struct RateBracket: Sendable {
   }
 }
 
-/// The highest rate at which a target keeps its service level, as far as it was searched.
+/// The result of the search for the highest rate at which a target keeps its service level.
 package struct ObjectiveResult: Codable, Sendable, Equatable {
-  /// What a search for the highest rate came to.
+  /// The outcome of a search for the highest rate.
   package enum Verdict: String, Codable, Sendable, CaseIterable {
-    /// `rate` keeps it in enough replicates, and `above` does not.
+    /// `rate` keeps the service level in enough replicates, and `above` does not.
     case held
-    /// `rate` keeps it in enough replicates, and is as much as closed loads reach.
+    /// `rate` keeps it in enough replicates, and closed loads reach no higher rate.
     case unbounded
-    /// `rate` keeps it in enough replicates, and what a higher rate does is not known.
+    /// `rate` keeps it in enough replicates, and nothing is known about a higher rate.
     case atLeast = "at_least"
     /// `rate` keeps it in too few replicates to be sure.
     case unconfirmed
-    /// No rate that was tried keeps it.
+    /// No tried rate keeps it.
     case notHeld = "not_held"
-    /// No rate was tried, or nothing can be said of any.
+    /// No rate was tried, or none could be judged.
     case notSearched = "not_searched"
   }
 
   /// The target's name.
   package var target: String
-  /// What must hold.
+  /// The service level to keep.
   package var objective: ServiceLevel
-  /// What the search came to.
+  /// The outcome of the search.
   package var verdict: Verdict
-  /// The highest rate that keeps it; nil without one.
+  /// The highest rate that keeps the service level; nil without one.
   package var rate: RateTrial?
-  /// The lowest rate over it: it does not keep it, or nothing can be said of it. Nil without one.
+  /// The next higher measured rate: it does not keep the service level, or is undecided. Nil without one.
   package var above: RateTrial?
 
   init(_ target: String, _ level: ServiceLevel, _ measurements: [Measurement]) {
@@ -190,7 +190,7 @@ package struct ObjectiveResult: Codable, Sendable, Equatable {
     }
   }
 
-  /// Of each target that has an objective.
+  /// The results of all targets that have an objective.
   package static func all(_ document: RunDocument) -> [ObjectiveResult] {
     document.scenario.targets.compactMap { target in
       (target.objective ?? document.serviceLevel).map {
@@ -199,7 +199,8 @@ package struct ObjectiveResult: Codable, Sendable, Equatable {
     }
   }
 
-  /// Such as `'nats' holds 5 ms at p99 up to 31,000 requests/s (6 of 6 replicates; 33,000 does not: 2 of 6).`
+  /// A sentence such as `'nats' holds 5 ms at p99 up to 31,000 requests/s (6 of 6 replicates; 33,000 does
+  /// not: 2 of 6).`
   package var sentence: String {
     let shown = rate.flatMap { Number.grouped($0.ratePerSecond) } ?? "?"
     let held = rate.map { "\($0.held) of \($0.said)" + ($0.said == 1 ? " replicate" : " replicates") }

@@ -1,18 +1,19 @@
-// What a target made of a rate that rises.
+// Ramps: how a target follows a rising request rate.
 import Engine
 import Scenario
 import struct Engine.Measurement
 
 extension Measurement {
-  /// The rate that an open load asks for in a window, on average; nil in a closed one.
+  /// The average rate that an open load asks for in a window; nil for a closed load.
   package func offeredPerSecond(in window: MeasurementWindow) -> Double? {
     ramp.map { $0.ratePerSecond(at: window.startSeconds + window.durationSeconds / 2) }
       ?? offeredRatePerSecond
   }
 
-  /// Whether the answers of each window of a ramp keep up with the rate, as far as chance can tell.
+  /// Whether the answers in each window of a ramp keep up with the rate, allowing for chance.
   fileprivate func followed(_ ramp: Ramp) -> [Bool] {
-    // Answers come a response time after they were asked for, at a lower rate: that of a target without a queue.
+    // Answers belong to requests sent one response time earlier, at a lower rate. The lowest median response
+    // time stands for a target without queueing.
     let least = windows.compactMap(\.p50Nanoseconds).min().map { Double($0) / 1e9 } ?? 0
     let risePerSecond = (ramp.toPerSecond - ramp.fromPerSecond) / ramp.overSeconds
     return windows.map { window in
@@ -26,8 +27,8 @@ extension Measurement {
     }
   }
 
-  /// The rate up to which the answers follow that of a ramp: its last one, or the mean of the last window before they
-  /// fall behind; 0 where they do from the beginning. Nil of other loads, and of runs that did not keep what it takes.
+  /// The rate up to which the answers follow a ramp: its last rate, or the mean rate of the last window
+  /// before they fall behind; 0 when they never follow. Nil for other loads and for runs without the data.
   package var followedPerSecond: Double? {
     guard let ramp, !windows.isEmpty, windows.allSatisfy({ $0.timeouts != nil }) else { return nil }
     let followed = followed(ramp)
@@ -44,10 +45,10 @@ package struct RampCourse: Sendable {
   package struct Step: Sendable {
     package var startSeconds: Double
     package var askedPerSecond: Double
-    /// Requests that were answered well; nil where that is not known.
+    /// Successful answers per second; nil when not known.
     package var reachedPerSecond: Double?
     package var p50Microseconds, p99Microseconds: Double?
-    /// Requests that did not end well.
+    /// Requests that did not succeed.
     package var failed: Double?
   }
 
@@ -56,10 +57,10 @@ package struct RampCourse: Sendable {
   package var ramp: Ramp
   package var steps: [Step]
   package var replicates: Int
-  /// The rate up to which the answers follow, the median over replicates; nil where that is not known.
+  /// The rate up to which the answers follow the ramp, the median over replicates; nil when not known.
   package var followedPerSecond: Double?
 
-  /// Why no verdict follows from it.
+  /// Why the ramp gives no verdict.
   package static let caution =
     "A ramp shows where to look: measure with an open load at that rate before relying on it."
 
@@ -67,7 +68,7 @@ package struct RampCourse: Sendable {
     MeasurementGroup.all(document).compactMap(RampCourse.init)
   }
 
-  /// Nil of another load, and where nothing was recorded.
+  /// Returns nil for another load, and when nothing was recorded.
   init?(_ group: MeasurementGroup) {
     let used = group.used
     guard let ramp = used.first?.ramp, let count = used.map(\.windows.count).max(), count > 0 else {
@@ -91,7 +92,7 @@ package struct RampCourse: Sendable {
     }
   }
 
-  /// Such as `nats follows the schedule up to 32,000 requests/s, of 50,000`.
+  /// A sentence such as `nats follows the schedule up to 32,000 requests/s, of 50,000`.
   package var sentence: String {
     let last = Number.grouped(ramp.toPerSecond) ?? "?"
     guard let followedPerSecond, let shown = Number.grouped(followedPerSecond) else {

@@ -5,21 +5,21 @@ import Lab
 import Scenario
 import struct Engine.Measurement
 
-/// All that one command measured: `run.json`. Every other file can be made from it.
+/// All data that one command measured: `run.json`. Every other file can be made from it.
 package struct RunDocument: Codable, Sendable, Equatable {
   /// The version of this layout that nylon-bench writes and reads.
   static let currentSchema = 1
 
-  /// The version of this layout. New fields do not change it: a run of before lacks them.
+  /// The version of this layout. New fields do not change it: an older run lacks them.
   package var schema = Self.currentSchema
-  /// The run's name, which is also its folder's.
+  /// The name of the run and of its folder.
   package var runID: String
   /// Version of nylon-bench; those of the libraries are in `machine.versions`.
   package var toolVersion: String
-  /// The command and its arguments, without secrets, as `scenario`.
+  /// The command and its arguments, without secrets, as in `scenario`.
   package var commandLine: [String]
   package var scenario: Plan
-  /// SHA-256 of the scenario's text, lower-case hexadecimal; nil when it had none.
+  /// SHA-256 of the scenario's text, lower-case hexadecimal; nil when there was no text.
   package var scenarioSHA256: String?
   package var plugins: [PluginFile]
   /// The seed of arrivals, bodies and ids.
@@ -27,7 +27,7 @@ package struct RunDocument: Codable, Sendable, Equatable {
   package var machine: MachineFacts
   /// When the run began.
   package var started: UTCSecond
-  /// When it ended; nil while it runs.
+  /// When the run ended; nil while it runs.
   package var ended: UTCSecond?
   /// Whether the run was interrupted, so that measurements are missing.
   package var interrupted = false
@@ -35,23 +35,24 @@ package struct RunDocument: Codable, Sendable, Equatable {
   package var measurements: [Measurement] = []
   package var comparisons: [ComparisonRow] = []
   package var claims: [ClaimVerdict] = []
-  /// Documented latencies with the throughput stated beside them; nil, as `origins`, in runs that judge no claims.
+  /// Documented latencies with the throughput stated beside them; nil, like `origins`, in runs without
+  /// claims.
   package var implied: [ImpliedPair]?
   package var origins: [ClaimOrigin]?
-  /// What bare C does on this machine; nil when it was not measured.
+  /// The speed of bare C on this machine; nil when not measured.
   package var baseline: BaselineFigures?
-  /// What was tried for the claims about behaviour, in detail; nil when none was.
+  /// The detailed results of the claims about behaviour; nil when none was tested.
   package var behaviours: [BehaviourResult]?
-  /// The bound that a sweep's search set for a latency; nil without one.
+  /// The latency bound of a sweep's search; nil without one.
   package var serviceLevel: ServiceLevel?
-  /// What became of the objectives of the targets; nil when none has one.
+  /// The results for the objectives of the targets; nil when none has one.
   package var objectives: [ObjectiveResult]?
   package var expectations: [ExpectationResult] = []
-  /// How many rounds were made and why no more; nil in runs that knew no rounds.
+  /// How many rounds were made and why the run ended; nil in runs without rounds.
   package var rounds: RoundsMade?
-  /// How far two targets may be apart and still be called the same, 0.1 is 10 %; nil for the default.
+  /// The greatest difference at which two targets still count as the same, 0.1 is 10 %; nil for the default.
   package var equivalence: Double?
-  /// Things to know about the run as a whole.
+  /// Warnings about the run as a whole.
   package var warnings: [String] = []
   /// Network links between the parts, measured before the loads; nil when there were none.
   package var links: [LinkMeasurement]?
@@ -61,7 +62,7 @@ package struct RunDocument: Codable, Sendable, Equatable {
     case ended, interrupted, measurements, comparisons, claims, implied, origins, behaviours, serviceLevel,
       objectives
     case expectations, rounds, equivalence, warnings, links
-    // The promised key.
+    // The key `floor` is part of the promised format.
     case baseline = "floor"
   }
 
@@ -81,7 +82,7 @@ package struct RunDocument: Codable, Sendable, Equatable {
     self.started = started
   }
 
-  /// Whether figures of every condition may be used.
+  /// Whether the figures of every condition may be used.
   package var isValid: Bool { MeasurementGroup.all(self).allSatisfy { $0.isValid || $0.isOfSearch } }
 
   package mutating func mark(_ target: String, _ load: String, _ reason: InvalidReason) {
@@ -96,8 +97,8 @@ package struct RunDocument: Codable, Sendable, Equatable {
     measurements.indices.filter { measurements[$0].target == target && measurements[$0].load == load }
   }
 
-  /// Says of each condition whether it was steady, and fills in comparisons, expectations, documented figures
-  /// and what their pairs of latency and throughput imply.
+  /// Marks the conditions that never became steady, and fills in comparisons, expectations, objectives,
+  /// claims and the pairs of latency and throughput that claims imply.
   package mutating func judge(_ checks: [ClaimCheck] = []) {
     for place in measurements.indices {
       measurements[place].invalidReasons.removeAll { $0.code == .neverSteady }
@@ -119,15 +120,15 @@ package struct RunDocument: Codable, Sendable, Equatable {
   }
 }
 
-/// How many rounds a run made and why it ended then.
+/// The number of rounds that a run made and why it ended.
 package struct RoundsMade: Codable, Sendable, Equatable {
   /// Rounds that were made.
   package var made: Int
-  /// Questions that were still open, of all.
+  /// Questions that were still open.
   package var open: Int
-  /// The rows of the comparison, the claims and the lines of `expect:`.
+  /// All questions: the rows of the comparison, the claims and the lines of `expect:`.
   package var questions: Int
-  /// `answered`, `mostRounds` or `budget`; nil when it was interrupted.
+  /// `answered`, `mostRounds` or `budget`; nil when the run was interrupted.
   package var end: String?
 
   package init(made: Int, open: Int, questions: Int, end: String?) {
@@ -142,7 +143,7 @@ package struct RoundsMade: Codable, Sendable, Equatable {
 package struct PluginFile: Codable, Sendable, Equatable {
   /// The plugin's name in `plugins:`.
   package var name: String
-  /// The file's path, or its name where it is a product of nylon-bench.
+  /// The file's path, or only its name for a product of nylon-bench.
   package var file: String
   /// SHA-256 of its bytes, lower-case hexadecimal; nil when it could not be read.
   package var sha256: String?
@@ -156,11 +157,11 @@ extension PluginFile {
 
 /// Why a run folder could not be read or written.
 package struct RunFolderError: Error, Sendable, Equatable, CustomStringConvertible {
-  /// What the exit code follows from.
+  /// The kind of error, which decides the exit code.
   package enum Kind: String, Sendable {
     /// There is no such run, or it may not be read.
     case missing
-    /// It is there and is not a run that this version reads.
+    /// It exists but is not a run that this version can read.
     case invalid
     case unwritable
     case full
@@ -181,7 +182,7 @@ package struct RunFolderError: Error, Sendable, Equatable, CustomStringConvertib
   package var description: String { "\(path): \(problem); \(remedy)" }
 }
 
-/// A moment in whole seconds UTC, so that it is the same after it was stored and read again.
+/// A moment in whole seconds UTC, so that it survives storing and reading unchanged.
 package struct UTCSecond: Codable, Sendable, Equatable, CustomStringConvertible {
   /// Seconds since 1970-01-01T00:00:00Z.
   package var epochSeconds: Int
@@ -192,7 +193,7 @@ package struct UTCSecond: Codable, Sendable, Equatable, CustomStringConvertible 
     Date(timeIntervalSince1970: Double(epochSeconds)).formatted(.iso8601)
   }
 
-  /// Such as `20261122T050420Z`, for names of folders.
+  /// A form such as `20261122T050420Z`, for folder names.
   package var compact: String { description.filter { $0 != "-" && $0 != ":" } }
 
   package init(from decoder: any Decoder) throws {

@@ -1,11 +1,11 @@
-// How a run becomes JSON: sorted, indented, keys in snake_case. Foundation's own snake_case
-// cannot be read back (`runID` comes back as `runId`), so the way back is spelled out here.
+// The JSON form of a run: sorted, indented, keys in snake_case. Foundation's own snake_case does not
+// round-trip (`runID` comes back as `runId`), so the decoding of keys is spelled out here.
 import Engine
 import Foundation
 
 /// JSON for scripts: every command spells keys as run.json does.
 package enum RunJSON {
-  /// Any value as JSON text, sorted and indented, with a line end at its end.
+  /// Returns any value as JSON text, sorted and indented, with a final line end.
   package static func text(_ value: some Encodable) throws -> String {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
@@ -25,11 +25,11 @@ extension RunDocument {
     } catch {
       throw RunFolderError(
         kind: .invalid, path: runID, problem: "the run cannot be written as JSON: \(error)",
-        remedy: "report this; it is an error of nylon-bench")
+        remedy: "report this; it is an error in nylon-bench")
     }
   }
 
-  /// Reads JSON text; `path` is what errors call it.
+  /// Parses JSON text; errors name it by `path`.
   package init(json data: Data, path: String) throws {
     let decoder = JSONDecoder()
     decoder.keyDecodingStrategy = .custom { path in
@@ -61,7 +61,7 @@ extension RunDocument {
     }
   }
 
-  /// Refuses counts so great that sums could overflow, and whole requests that do not add up.
+  /// Rejects counts so large that sums could overflow, and whole requests that do not add up.
   private static func problem(of scope: ScopeMeasurement) -> String? {
     let counts = scope.counts
     let all = [
@@ -90,8 +90,8 @@ extension RunDocument {
       guard context.codingPath.isEmpty else {
         return "\(place(context)) is wrong: \(context.debugDescription)"
       }
-      // Foundation does not say where, nor which of the two it is.
-      return "it is not whole JSON, or a number in it is negative, too great or not whole"
+      // Foundation reports neither the place nor which of the two errors it is.
+      return "it is not complete JSON, or a number in it is negative, too large or not an integer"
     @unknown default: return "it cannot be read: \(error)"
     }
   }
@@ -106,7 +106,7 @@ private struct RunKey: CodingKey {
 }
 
 enum RunKeys {
-  /// Words that properties write in capitals.
+  /// Words that property names spell in capitals.
   private static let capitals: Set<String> = ["id", "ip", "json", "url", "sha256", "tls", "http"]
 
   /// `runID` -> `run_id`, `scenarioSHA256` -> `scenario_sha256`; a name with `_` or `-` stays.
@@ -122,11 +122,11 @@ enum RunKeys {
     }.joined()
   }
 
-  /// The property of a stored key, whose path from the document's root is given. Foundation leaves the keys
-  /// of dictionaries alone, but for those whose keys are no texts: `policies`.
+  /// The property name for a stored key, given the path from the document's root. Foundation leaves the keys
+  /// of dictionaries unchanged, except where they are not strings: `policies`.
   static func property(_ path: [String]) -> String {
     let key = path.last ?? ""
-    // Histograms name their own keys.
+    // Histograms have their own key names.
     if path.dropLast().last == "policies" || key.hasSuffix("_ns") || key.hasPrefix("_") { return key }
     return key.split(separator: "_").enumerated().map { place, word in
       place == 0

@@ -1,24 +1,24 @@
-// Whether a target is the same at the end of a long load as at its beginning.
+// Soak tests: whether a target behaves the same at the end of a long load as at its beginning.
 import Engine
 import struct Engine.Measurement
 
-/// A long load of a target at an even rate, and what was checked of it.
+/// A long load of a target at a constant rate, and the checks on it.
 package struct SoakResult: Sendable {
   package let target: String
   package let load: String
   let seconds: Double
-  /// What must hold, as conditions of `expect:` do.
+  /// The conditions that must hold, in the form of `expect:` conditions.
   package let checks: [ExpectationResult]
 
-  /// The share of the measured time that is looked at on either side: five minutes of thirty.
+  /// The share of the measured time to compare at either end: five minutes of thirty.
   static let endShare = 1.0 / 6
-  /// Intervals of a long load's measured time, ten on either side.
+  /// The number of windows of a long load's measured time, ten of them at either end.
   package static let windows = 60
-  /// Memory is flat when it grows by no more than this, bytes, or by `grownShare` of what it was.
+  /// Memory is constant when it grows by no more than this, in bytes, or by `grownShare` of its first size.
   static let grownBytes = 8.0 * 1_048_576
   static let grownShare = 0.05
 
-  /// Those of a run, in the order in which they were measured.
+  /// The soak results of a run, in the order in which they were measured.
   package static func all(_ document: RunDocument) -> [SoakResult] {
     document.measurements.filter { $0.soak == true }.map(SoakResult.init)
   }
@@ -28,7 +28,7 @@ package struct SoakResult: Sendable {
     checks = Self.memory(one) + [Self.counts(one)] + Self.figures(one)
   }
 
-  /// Such as `'nats' at open-9500 for 1800 s: 6 of 6 checks hold.`
+  /// A sentence such as `'nats' at open-9500 for 1800 s: 6 of 6 checks hold.`
   package var sentence: String {
     let held = checks.count { $0.verdict == .met }
     return "'\(target)' at \(load) for \(Number.text(seconds, digits: 1) ?? "?") s: "
@@ -38,7 +38,7 @@ package struct SoakResult: Sendable {
   private static func check(
     _ one: Measurement, _ what: String, holds: Bool?, measured: Double? = nil, why: String
   ) -> ExpectationResult {
-    // A good figure that may not be believed proves nothing good.
+    // A good figure from an invalid measurement proves nothing.
     let verdict: ExpectationResult.Verdict =
       switch holds {
       case false?: .notMet
@@ -75,7 +75,7 @@ package struct SoakResult: Sendable {
     }
   }
 
-  /// Whether rate and times of the last sixth may be those of the first.
+  /// Compares the rate and times of the last sixth with those of the first.
   private static func figures(_ one: Measurement) -> [ExpectationResult] {
     let figures: [(name: String, value: (MeasurementWindow) -> Double?, shown: (Double) -> String)] = [
       ("req/s", \.answeredPerSecond, { Number.grouped($0) ?? "?" }),
@@ -84,7 +84,7 @@ package struct SoakResult: Sendable {
     ]
     let count = Int((Double(one.windows.count) * endShare).rounded())
     return figures.map { name, value, shown in
-      let what = "\(name) of the last sixth is that of the first"
+      let what = "\(name) of the last sixth equals the first"
       let ends = [one.windows.prefix(count), one.windows.suffix(count)].map { Array($0).compactMap(value) }
       guard let first = Statistics.medianInterval(ends[0]), let last = Statistics.medianInterval(ends[1]),
         let median = Statistics.median(ends[1])

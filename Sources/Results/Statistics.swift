@@ -1,13 +1,13 @@
-// What figures over replicates, and the windows of one measurement, can honestly be said to be. Pure functions.
+// Statistics over replicates and over the windows of one measurement. Pure functions.
 import Engine
 import Foundation
 
-/// A range that a figure lies in, in the figure's unit.
+/// A range that contains a figure, in the figure's unit.
 package struct Interval: Sendable, Equatable {
   package let low: Double
   package let high: Double
 
-  /// How far its farther end is from 0, and its nearer one: 0 when it contains 0.
+  /// The distance from 0 of the farther end, and of the nearer one: 0 when the interval contains 0.
   var farthest: Double { max(abs(low), abs(high)) }
   var nearest: Double { max(low, -high, 0) }
 
@@ -17,7 +17,8 @@ package struct Interval: Sendable, Equatable {
 package enum Statistics {
   /// The fewest replicates that give an interval: the range of six values covers their median with 96.9 %.
   package static let fewestReplicates = 6
-  /// The fewest undisturbed replicates that all must agree with the interval of all, where there is none of their own.
+  /// The fewest undisturbed replicates that must all agree with the interval of all replicates, when they
+  /// have no interval of their own.
   static let fewestUndisturbed = 3
 
   /// The median; the mean of the middle two for an even number; nil when empty.
@@ -28,18 +29,20 @@ package enum Statistics {
     return sorted.count % 2 == 1 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2
   }
 
-  /// The exact, distribution-free interval of the median with at least 95 %: two order statistics
-  /// (Conover, Practical Nonparametric Statistics, 3.2). Nil with under 6 values.
+  /// The exact, distribution-free interval of the median with at least 95 %: two order statistics (Conover,
+  /// Practical Nonparametric Statistics, 3.2). Nil with fewer than 6 values.
   package static func medianInterval(_ values: [Double]) -> Interval? {
     guard values.allSatisfy(\.isFinite), let rank = medianRank(values.count) else { return nil }
     let sorted = values.sorted()
     return Interval(low: sorted[rank - 1], high: sorted[values.count - rank])
   }
 
-  /// The rank, from either end, of the values that enclose the median of so many; nil with under 6.
+  /// The rank, from either end, of the values that enclose the median of `count` values; nil for fewer than
+  /// 6.
   ///
-  /// A run looks after 6, 8, 10 and 12 rounds. An odd number, after a disturbance, has the rank of the next lower
-  /// look, and over 12 values 99 % are asked for, so that more looks do not find differences by chance.
+  /// A run checks its results after 6, 8, 10 and 12 rounds. An odd number, after a disturbance, has the rank
+  /// of the next lower check. More than 12 values need 99 %, so that more checks find no differences by
+  /// chance.
   static func medianRank(_ count: Int) -> Int? {
     switch count {
     case ..<fewestReplicates: return nil
@@ -53,7 +56,7 @@ package enum Statistics {
     }
   }
 
-  /// The two-sided probability that of so many fair coins at most so many fall on the rarer side.
+  /// The two-sided probability that at most `rare` of `count` fair coins fall on the rarer side.
   static func signProbability(of count: Int, atMost rare: Int) -> Double {
     guard count > 0, rare * 2 < count else { return 1 }
     var term = pow(0.5, Double(count))
@@ -65,8 +68,8 @@ package enum Statistics {
     return min(1, 2 * sum)
   }
 
-  /// The exact sign test's two-sided p that the median of the values is 0 (Arbuthnott 1710); values of 0
-  /// count for neither side. Nil when empty.
+  /// The exact sign test's two-sided p that the median of the values is 0 (Arbuthnott 1710); values of 0 are
+  /// left out. Nil without values.
   package static func signTest(_ values: [Double]) -> Double? {
     guard !values.isEmpty else { return nil }
     let above = values.count { $0 > 0 }
@@ -75,7 +78,7 @@ package enum Statistics {
   }
 
   /// The interval, with at least 95 %, of the shift from `a` to `b`: order statistics of all differences
-  /// (Moses 1953; Hollander and Wolfe, 4.3). Nil when a side has under 6 values.
+  /// (Moses 1953; Hollander and Wolfe, 4.3). Nil when a side has fewer than 6 values.
   package static func shiftInterval(from a: [Double], to b: [Double]) -> Interval? {
     guard min(a.count, b.count) >= fewestReplicates, (a + b).allSatisfy(\.isFinite) else { return nil }
     let shares = mannWhitneyShares(a.count, b.count)
@@ -91,8 +94,8 @@ package enum Statistics {
     return Interval(low: differences[rank - 1], high: differences[differences.count - rank])
   }
 
-  /// How probable each value of Mann and Whitney's U is when both sides are alike (1947): its generating
-  /// function is the Gaussian binomial.
+  /// The probability of each value of Mann and Whitney's U (1947) when both sides have the same distribution;
+  /// its generating function is the Gaussian binomial.
   private static func mannWhitneyShares(_ first: Int, _ second: Int) -> [Double] {
     var ways = [Double](repeating: 0, count: first * second + 1)
     ways[0] = 1
@@ -106,10 +109,10 @@ package enum Statistics {
     return ways.map { $0 / all }
   }
 
-  /// The medians of two modes and how many values lie around each, the lower first; nil for one mode.
+  /// The medians of two modes and the number of values around each, the lower first; nil for one mode.
   ///
-  /// Two modes are two groups of at least a quarter of the values and two each, apart by a factor of at
-  /// least 1.3 and by over three times the wider group's own factor. A heuristic to warn with, not a test.
+  /// Two modes are two groups with at least a quarter of the values and two values each, a factor of at least
+  /// 1.3 apart and more than three times the wider group's own factor. A heuristic for warnings, not a test.
   static func modes(_ values: [Double]) -> [(value: Double, count: Int)]? {
     let sorted = values.filter { $0 > 0 && $0.isFinite }.sorted().map { log($0) }
     let least = max(2, sorted.count / 4)
@@ -126,7 +129,7 @@ package enum Statistics {
   }
 }
 
-// MARK: Whether a series has a trend
+// MARK: Trends in a series
 
 package struct Trend: Sendable, Equatable {
   /// Two-sided probability of such an ordering without a trend.
@@ -134,17 +137,17 @@ package struct Trend: Sendable, Equatable {
   /// Change from the first to the last value along Theil and Sen's slope, relative to the median:
   /// 0.1 is a rise by 10 %; nil when the median is 0.
   package var relativeChange: Double?
-  /// Whether the series agree on its direction: the interval of the median of their own changes is on one side of
-  /// 0, or with too few series for an interval, all of them are.
+  /// Whether the series agree on the trend's direction: the interval of the median of their own changes lies
+  /// on one side of 0, or, with too few series for an interval, all changes do.
   package var isShared: Bool
 }
 
 extension Statistics {
-  /// Mann and Kendall's test for a trend that several series of equal steps share, with the median of Theil and
-  /// Sen's slopes: the scores and their variances add up (Hirsch and Slack 1984).
+  /// Mann and Kendall's test for a trend that several series of equal steps share, with the median of Theil
+  /// and Sen's slopes: the scores and their variances add up (Hirsch and Slack 1984).
   ///
-  /// Normal approximation with correction for ties and continuity. Series of under 4 values or with one that is not
-  /// finite are left out; nil when none remains.
+  /// Uses the normal approximation with corrections for ties and continuity. Series with fewer than 4 values
+  /// or with a value that is not finite are left out; nil when none remains.
   package static func trend(_ series: [[Double]]) -> Trend? {
     let used = series.filter { $0.count >= 4 && $0.allSatisfy(\.isFinite) }
     guard !used.isEmpty else { return nil }
@@ -176,7 +179,7 @@ extension Statistics {
   /// P(Z > z) of a standard normal Z.
   fileprivate static func normalTail(_ z: Double) -> Double { erfc(z / 2.0.squareRoot()) / 2 }
 
-  /// How many values are equal to each other, for each value that occurs more than once.
+  /// The number of equal values, for each value that occurs more than once.
   private static func tieSizes(_ values: [Double]) -> [Int] {
     var sizes: [Double: Int] = [:]
     for value in values { sizes[value, default: 0] += 1 }
@@ -189,14 +192,14 @@ extension Statistics {
   }
 }
 
-// MARK: Whether a sequence of choices is round-robin, even or random
+// MARK: Sequences of choices: round-robin, even or random
 
 package struct ChiSquare: Sendable, Equatable {
   package let statistic: Double
   package let degrees: Int
 
-  /// Probability of a statistic at least as great when the hypothesis is true: the finite sum of Abramowitz and
-  /// Stegun, 26.4.4 and 26.4.5.
+  /// The probability of a statistic at least this large under the hypothesis: the finite sum of Abramowitz
+  /// and Stegun, 26.4.4 and 26.4.5.
   package var pValue: Double {
     guard statistic > 0 else { return 1 }
     let isOdd = degrees % 2 == 1
@@ -211,16 +214,16 @@ package struct ChiSquare: Sendable, Equatable {
 }
 
 extension Statistics {
-  /// The share of steps, 0 to 1, that go on in the cyclic order that fits best: 1 is round-robin, in
-  /// whatever order. A random choice of n gives about 1/n, a little more for the choice of the order.
+  /// The share of steps, 0 to 1, that follow the best-fitting cyclic order: 1 is round-robin in any order. A
+  /// random choice of n gives about 1/n, a little more because the order is fitted.
   ///
-  /// Nil with under 2 choices, for n under 2 or over 8, or when a number is not of 0 ..< n.
+  /// Nil with fewer than 2 choices, for n below 2 or above 8, or when a number is outside 0 ..< n.
   package static func roundRobinShare(_ choices: [Int], of n: Int) -> Double? {
     guard choices.count >= 2, (2...8).contains(n), let counts = transitions(choices, of: n) else {
       return nil
     }
     var best = 0
-    // A cyclic order is 0 and then the others in some order.
+    // A cyclic order starts at 0, followed by the others in any order.
     func extend(_ last: Int, _ used: Int, _ sum: Int) {
       if used == (1 << n) - 1 {
         best = max(best, sum + counts[last * n])
@@ -234,18 +237,18 @@ extension Statistics {
     return Double(best) / Double(choices.count - 1)
   }
 
-  /// Pearson's test (1900) that all are chosen equally often; nil where under 5 are expected of each, which its
-  /// approximation needs (Cochran 1954).
+  /// Pearson's test (1900) that all are chosen equally often; nil when the expected count of each is below 5,
+  /// the minimum for the approximation (Cochran 1954).
   package static func evenCounts(_ counts: [Int]) -> ChiSquare? {
     let total = counts.reduce(0, +)
     guard counts.count >= 2, total >= 5 * counts.count, counts.allSatisfy({ $0 >= 0 }) else { return nil }
     return ChiSquare(statistic: pearson(counts), degrees: counts.count - 1)
   }
 
-  /// Good's serial test (1953) that each choice is independent of the one before and all are equally
-  /// likely: Pearson's statistic of the n² kinds of steps, taken in a circle, less that of the n counts.
+  /// Good's serial test (1953) that each choice is independent of the one before and all are equally likely:
+  /// Pearson's statistic of the n² kinds of steps, taken in a circle, minus that of the n counts.
   ///
-  /// Nil when a number is not of 0 ..< n, for n under 2, or with under 5 n² choices.
+  /// Nil when a number is outside 0 ..< n, for n below 2, or with fewer than 5 n² choices.
   package static func independentChoices(_ choices: [Int], of n: Int) -> ChiSquare? {
     guard n >= 2, choices.count >= 5 * n * n, var pairs = transitions(choices, of: n),
       let first = choices.first, let last = choices.last
@@ -256,7 +259,7 @@ extension Statistics {
     return ChiSquare(statistic: max(0, pearson(pairs) - pearson(counts)), degrees: n * n - n)
   }
 
-  /// How often each number was followed by each other, row by row; nil when one is out of range.
+  /// The number of times each number followed each other one, row by row; nil when one is out of range.
   private static func transitions(_ choices: [Int], of n: Int) -> [Int]? {
     guard choices.allSatisfy((0..<n).contains) else { return nil }
     var counts = [Int](repeating: 0, count: n * n)

@@ -1,8 +1,8 @@
-// The columns of summary.csv: the one list that the file, `expect:`, claims, comparisons, tables and the manual
-// read.
+// The columns of summary.csv: the one list for the file, `expect:`, claims, comparisons, tables and the
+// manual.
 import Engine
 
-/// A row of summary.csv: a scope of a measurement.
+/// A row of summary.csv: one scope of a measurement.
 package struct SummaryRow {
   let runID: String
   let scenario: String
@@ -19,7 +19,7 @@ package struct SummaryRow {
     }
   }
 
-  /// All columns in the promised order; new ones go to the end. The column of a new counter is added there by itself.
+  /// All columns in the promised order; new ones are appended. A new counter adds its column automatically.
   package static let columns: [Column<SummaryRow>] =
     identity + outcomes[...Counter.duplicates.rawValue] + figures
     + outcomes[Counter.unexpected.rawValue...Counter.wrongContent.rawValue] + later + processes + monitoring
@@ -37,8 +37,8 @@ package struct SummaryRow {
         + "a session", \.scope.scope),
     .text("load", "such as `closed-64` or `open-44000`", \.measurement.load),
     .number(
-      "offered_rps", "rate that an open load asks for", unit: "req/s", \.measurement.offeredRatePerSecond),
-    .count("concurrency", "sessions in flight, at most", int: \.measurement.concurrency),
+      "offered_rps", "offered rate of an open load", unit: "req/s", \.measurement.offeredRatePerSecond),
+    .count("concurrency", "maximum sessions in flight", int: \.measurement.concurrency),
     .count("workers", "workers that the run started", int: \.measurement.workers),
     .count("payload_bytes", "bytes of the request's body", int: \.measurement.payloadBytes),
     .count("replicate", "1 for the first", int: \.measurement.replicate),
@@ -47,15 +47,16 @@ package struct SummaryRow {
 
   private static let figures: [Column<SummaryRow>] = [
     .number(
-      "throughput_rps", "answered well within the measured time", unit: "req/s", better: .more, \.throughput),
-    .number("response_min_us", "least response time", unit: "us", better: .less) {
+      "throughput_rps", "successful answers in the measured time", unit: "req/s", better: .more,
+      \.throughput),
+    .number("response_min_us", "minimum response time", unit: "us", better: .less) {
       $0.extreme(\.leastNanoseconds)
     },
     .percentile("response_p50_us", "response time", 50, \.response),
     .percentile("response_p90_us", "response time", 90, \.response),
     .percentile("response_p99_us", "response time", 99, \.response),
     .percentile("response_p999_us", "response time", 99.9, \.response),
-    .number("response_max_us", "greatest response time", unit: "us", better: .less) {
+    .number("response_max_us", "maximum response time", unit: "us", better: .less) {
       $0.extreme(\.greatestNanoseconds)
     },
     .number("response_mean_us", "mean response time", unit: "us", better: .less) {
@@ -63,8 +64,8 @@ package struct SummaryRow {
     },
     .percentile("service_p50_us", "service time", 50, \.service),
     .percentile("service_p99_us", "service time", 99, \.service),
-    .percentile("send_lag_p99_us", "how late the generator sends", 99, \.sendLag),
-    .cpu("cpu_generator_us", "load process, with an FFI plugin in it", \.cpuGeneratorNanoseconds),
+    .percentile("send_lag_p99_us", "send lag: how late the generator sends", 99, \.sendLag),
+    .cpu("cpu_generator_us", "load process, including an FFI plugin", \.cpuGeneratorNanoseconds),
     .cpu("cpu_broker_us", "broker", \.cpuBrokerNanoseconds),
     .cpu("cpu_workers_us", "workers together", \.cpuWorkersNanoseconds),
     .number(
@@ -73,7 +74,7 @@ package struct SummaryRow {
       $0.perRequest($0.measurement.allocatedBytes)
     },
     .text("valid", "`true` or `false`") { $0.measurement.isValid ? "true" : "false" },
-    .text("invalid_reason", "why not, with `;` between reasons") {
+    .text("invalid_reason", "why it is not valid; reasons are separated by `;`") {
       $0.measurement.invalidReasons.map(\.code.rawValue).joined(separator: ";")
     },
   ]
@@ -83,7 +84,7 @@ package struct SummaryRow {
       $0.measurement.stealShare.map { $0 * 100 }
     },
     .number(
-      "omission_gap_p99_us", "response less service time, percentile 99", unit: "us", better: .less,
+      "omission_gap_p99_us", "response time minus service time, percentile 99", unit: "us", better: .less,
       \.omissionGap),
   ]
 
@@ -121,7 +122,7 @@ package struct SummaryRow {
     .rate("broker_out_bytes", unit: "B", "bytes from the broker per request", \.brokerActivity?.outBytes),
     .whole("broker_slow_consumers", "", "clients that the broker cut off", \.brokerActivity?.slowConsumers),
     .whole(
-      "broker_pending_most_bytes", "B", "most bytes that waited in the broker for one client",
+      "broker_pending_most_bytes", "B", "most bytes that were pending in the broker for one client",
       \.brokerActivity?.pendingMostBytes),
     .whole("broker_subscriptions", "", "subscriptions at the broker", \.brokerActivity?.subscriptions),
     .text("client", "the generator's NATS client", \.measurement.client),
@@ -129,15 +130,15 @@ package struct SummaryRow {
   ]
 
   private static let late: [Column<SummaryRow>] = [
-    .cpu("cpu_total_us", "load process, broker and workers together; empty where one of them is not known") {
+    .cpu("cpu_total_us", "load process, broker and workers together; empty if one of them is not known") {
       guard $0.transport == "nats" else { return $0.cpuGeneratorNanoseconds }
       let parts = [$0.cpuGeneratorNanoseconds, $0.cpuBrokerNanoseconds, $0.cpuWorkersNanoseconds]
       return parts.contains(nil) ? nil : parts.compactMap { $0 }.reduce(0, +)
     },
     .text(
       "late_figures",
-      "percentiles of the response time of which over 10 % is the generator's lateness, and its share, such as "
-        + "`p99 0.33`"
+      "response-time percentiles of which over 10 % is the generator's lateness, each with that share, such "
+        + "as `p99 0.33`"
     ) { row in
       [("p50", 50.0), ("p90", 90), ("p99", 99), ("p999", 99.9)].compactMap { name, percentile in
         Validity.lateShare(percentile: percentile, lag: row.scope.sendLag, response: row.scope.response).map {
@@ -147,13 +148,13 @@ package struct SummaryRow {
     },
     .number(
       "followed_rps",
-      "rate up to which the answers follow that of a ramp; 0 where they do not from its beginning",
+      "rate up to which the answers keep up with a ramp; 0 if they fall behind from its beginning",
       unit: "req/s",
       better: .more
     ) { $0.scope.scope == "request" ? $0.measurement.followedPerSecond : nil },
   ]
 
-  /// The columns by which targets are compared, in the order of comparison.csv.
+  /// The columns that comparisons use, in the order of comparison.csv.
   static let compared = [
     "response_p50_us", "response_p99_us", "service_p50_us", "throughput_rps", "cpu_generator_us",
     "cpu_total_us", "allocated_bytes",
@@ -161,7 +162,7 @@ package struct SummaryRow {
 
   package static let numericColumns = columns.filter { !$0.isText }.map(\.name)
 
-  /// The columns that count something within the measured time.
+  /// The columns that count events within the measured time.
   package static let counters = Set(outcomes.map(\.name))
 
   private static let byName = Dictionary(uniqueKeysWithValues: columns.map { ($0.name, $0) })
@@ -191,14 +192,14 @@ package struct SummaryRow {
     return response - service
   }
 
-  /// A cost of the whole measured time, shared out to its requests; phases have no costs of their own.
+  /// A cost of the whole measured time, divided by its requests; phases have no costs of their own.
   fileprivate func perRequest(_ total: UInt64?, unit: Double = 1) -> Double? {
     guard scope.scope == "request", let total, scope.okInWindow > 0 else { return nil }
     return Double(total) / unit / Double(scope.okInWindow)
   }
 }
 
-// Columns that differ only in what they are of.
+// Columns that differ only in their subject.
 extension Column<SummaryRow> {
   fileprivate static func percentile(
     _ name: String, _ what: String, _ percentile: Double,
@@ -235,7 +236,7 @@ extension Column<SummaryRow> {
 }
 
 extension LatencyHistogram {
-  /// A percentile in microseconds when enough samples lie beyond it.
+  /// A percentile in microseconds; nil when too few samples lie beyond it.
   package func printableMicroseconds(_ percentile: Double) -> Double? {
     printableValue(atPercentile: percentile).map { Double($0) / 1000 }
   }
@@ -246,7 +247,7 @@ extension LatencyHistogram {
 }
 
 extension Measurement {
-  /// A numeric column of summary.csv in the row of a phase; nil when missing.
+  /// A numeric column of summary.csv in the row of a scope; nil when missing.
   package func figure(_ column: String, scope: String = "request") -> Double? {
     scopes.first { $0.scope == scope }.flatMap {
       SummaryRow.column(column)?.figure(SummaryRow(runID: "", scenario: "", measurement: self, scope: $0))

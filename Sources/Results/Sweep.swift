@@ -1,9 +1,9 @@
-// Latency against throughput: what a target does as more and more is in flight.
+// Sweeps: latency against throughput as the number of requests in flight grows.
 import Engine
 import Lab
 import Scenario
 
-/// One target's closed loads, by requests in flight.
+/// One target's closed loads, ordered by requests in flight.
 package struct SweepCurve: Sendable {
   package struct Point: Sendable {
     package var concurrency: Int
@@ -11,17 +11,17 @@ package struct SweepCurve: Sendable {
     package var meanMicroseconds: Double
     package var group: MeasurementGroup
 
-    /// The generator's CPU time per request, microseconds; nil when it was not measured.
+    /// The generator's CPU time per request, microseconds; nil when not measured.
     var cost: Double? { group.median("cpu_generator_us").flatMap { $0 > 0 ? $0 : nil } }
   }
 
   package var target: String
-  /// By requests in flight, the fewest first.
+  /// The points, ordered by requests in flight.
   package var points: [Point]
 
-  /// Workers of the pool; nil where the run started none.
+  /// Workers of the pool; nil when the run started none.
   package var workers: Int? { points.first?.group.measurements.first?.workers }
-  /// NATS connections of the generator; nil for FFI, and where it is not known.
+  /// NATS connections of the generator; nil for FFI, and when not known.
   package var connections: Int? { points.first?.group.measurements.first?.connections }
 
   static let fewest = 3
@@ -42,7 +42,7 @@ package struct SweepCurve: Sendable {
     return Point(concurrency: concurrency, ratePerSecond: rate, meanMicroseconds: mean, group: group)
   }
 
-  /// Where one more in flight begins to cost more time than it brings throughput: the greatest power,
+  /// The load beyond which one more request in flight adds more time than throughput: the maximum power,
   /// throughput / response time (Kleinrock 1979).
   package var knee: Point? {
     points.max { $0.ratePerSecond / $0.meanMicroseconds < $1.ratePerSecond / $1.meanMicroseconds }
@@ -50,7 +50,7 @@ package struct SweepCurve: Sendable {
 
   package var highest: Point? { points.max { $0.ratePerSecond < $1.ratePerSecond } }
 
-  /// The generator's CPU time per request with the most in flight, over that of the cheapest load.
+  /// The generator's CPU time per request at the most requests in flight, relative to the cheapest load.
   package var costGrowth: Double? {
     let costs = points.compactMap(\.cost)
     guard costs.count == points.count, let last = costs.last, let least = costs.min() else { return nil }
@@ -75,7 +75,7 @@ package struct SweepCurve: Sendable {
     return "\(target): \(parts.joined(separator: "; "))."
   }
 
-  /// What curves of pools with different numbers of workers or of connections say together, one sentence.
+  /// One sentence that compares curves of pools with different numbers of workers or connections.
   package static func summary(_ all: [SweepCurve]) -> [String] {
     let curves = all.filter { $0.workers != nil || $0.connections != nil }
     let combinations = Set(curves.map { [$0.workers, $0.connections] }).count
@@ -94,7 +94,7 @@ package struct SweepCurve: Sendable {
     ]
   }
 
-  /// What a request costs the generator; nil when that was not measured everywhere.
+  /// The generator's cost per request; nil when it was not measured everywhere.
   private static func cost(_ curves: [SweepCurve]) -> String? {
     func range(_ values: [Double], _ text: (Double) -> String?) -> String? {
       guard let low = values.min().flatMap(text), let high = values.max().flatMap(text) else { return nil }

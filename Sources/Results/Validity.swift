@@ -1,27 +1,27 @@
-// Whether a measurement may be believed: the rules that make it invalid or disturbed, which of its figures are
-// late, and what is worth a warning.
+// The validity of a measurement: rules that make it invalid or disturbed, late figures, and warnings.
 import Engine
 
 package enum Validity {
-  /// A percentile of the response time is late when that of the send lag is over this share of it.
+  /// A percentile of the response time is late when that of the send lag exceeds this share of it.
   static let lagShare = 0.1
-  /// A send lag under this is not told from the clock's own reading, nanoseconds.
+  /// A send lag below this, in nanoseconds, cannot be distinguished from the cost of reading the clock.
   static let resolutionNanoseconds = 100.0
   /// An open load must reach this share of its rate.
   static let reachedShare = 0.98
-  /// The greatest share of CPU time that the hypervisor may take.
+  /// The greatest share of CPU time that the hypervisor may steal.
   static let stealShare = 0.05
-  /// Little's law is kept when the deviation is at most this.
+  /// Little's law holds when the deviation is at most this.
   static let littleShare = 0.05
-  /// A trend counts when its p is under this ...
+  /// A trend counts when its p is below this ...
   static let trendProbability = 0.01
-  /// ... and it changes the figure by over this share from the first to the last window.
+  /// ... and it changes the figure by more than this share from the first to the last window.
   static let trendShare = 0.1
-  /// Replies that came again, over this share of the phases, are a dialect with several maps a phase.
+  /// Duplicate replies above this share of the phases indicate a dialect with several maps per phase.
   static let duplicateShare = 0.01
 
-  /// What the measurement's own figures show against it, and what is worth knowing about it. What only the caller
-  /// knows (`broker_died`, `worker_died`, `plugin_crashed`, `interrupted`, `failed`) is the caller's.
+  /// Returns the reasons for invalidity and the warnings that follow from the measurement's own figures. The
+  /// caller adds those that it alone knows (`broker_died`, `worker_died`, `plugin_crashed`, `interrupted`,
+  /// `failed`).
   package static func assess(
     _ measurement: Measurement, optimisedBuild: Bool
   ) -> (reasons: [InvalidReason], warnings: [String]) {
@@ -37,19 +37,19 @@ package enum Validity {
     reasons += (measurement.faults ?? []).compactMap { fault in
       fault.error.map {
         InvalidReason(
-          code: .faultFailed, detail: "fault \(fault.number), '\(fault.words)', could not be done: \($0)")
+          code: .faultFailed, detail: "fault \(fault.number), '\(fault.words)', could not be injected: \($0)")
       }
     }
     guard let request = measurement.request else { return (reasons, []) }
     if measurement.durationSeconds > 0, request.counts.ok == 0, request.okInWindow == 0,
       !measurement.failsByItsFaults
     {
-      // Nothing else can be said of answers that are not there.
+      // Without answers there is nothing else to report.
       reasons.append(FailureWords.noAnswers(measurement))
       return (reasons + [otherDialect(measurement)].compactMap { $0 }, [])
     }
     reasons += [otherDialect(measurement)].compactMap { $0 }
-    // What fails under a fault is what was asked for.
+    // Failures under a fault are expected.
     if measurement.hasFaults { return (reasons, FailureWords.warnings(measurement)) }
     reasons += [stall(measurement), saturation(request, measurement)].compactMap { $0 }
     return (
@@ -59,12 +59,12 @@ package enum Validity {
     )
   }
 
-  /// Answers in another dialect: the time to the first of several maps is not the time of the phase.
+  /// Detects answers in another dialect: the time to the first of several maps is not the time of the phase.
   private static func otherDialect(_ measurement: Measurement) -> InvalidReason? {
     guard measurement.transport == "nats", let counts = measurement.request?.counts else { return nil }
     let phases = measurement.scopes.dropFirst().reduce(UInt64(0)) { $0 + $1.counts.sent }
     let most = duplicateShare * Double(max(phases, 1))
-    // A retried request may rightly be answered more than once, and so may one to an old and a new pool.
+    // A retried request may be answered more than once, and so may one that goes to an old and a new pool.
     let isOften = measurement.hasCallMaps || measurement.hasFaults
     let duplicates = isOften ? 0 : counts.duplicates - min(counts.duplicates, counts.retries)
     let foreign = measurement.evidence?.otherDialectMaps ?? 0
@@ -78,10 +78,10 @@ package enum Validity {
     }
     let seen =
       measurement.evidence?.otherDialectClause
-      ?? "\(duplicates) replies came again for \(phases) phases (over 1 %)"
+      ?? "\(duplicates) duplicate replies for \(phases) phases (over 1 %)"
     return InvalidReason(
       code: .wrongDialect,
-      detail: "\(seen); the time to a phase's end is not known then. Write the dialect that the workers "
+      detail: "\(seen); the time to a phase's end is then unknown. Write the dialect that the workers "
         + "speak as the target's `dialect:`")
   }
 
@@ -94,30 +94,30 @@ package enum Validity {
       detail: "from \(decimal(stall.startSeconds, 2)) s of the measured time on, requests were in flight and "
         + "none was answered for \(decimal(stall.seconds, 2)) s (over 10 % of the measured time); the slowest "
         + "answer before took \(slowest ?? "?"). Find out what \(what) waited "
-        + "for; a load that stands still for part of its time has no throughput and no latency")
+        + "for; a load that stands still for part of its time has no meaningful throughput or latency")
   }
 
-  /// Compares the answers with what the schedule asked for within the measured time, since Poisson arrivals
-  /// are never exactly as many as the rate says; where fewer were sent than chance explains (4 standard
-  /// deviations), the generator itself fell short, and the rate is the measure.
+  /// Compares the answers with the requests sent within the measured time, since the number of Poisson
+  /// arrivals varies. When fewer were sent than chance explains (4 standard deviations), the generator itself
+  /// fell short, and the nominal rate is used instead.
   private static func saturation(_ request: ScopeMeasurement, _ measurement: Measurement) -> InvalidReason? {
-    // A ramp is there to find where answers fall behind, so that is no fault of it.
+    // The purpose of a ramp is to find where answers fall behind, so falling behind is no defect.
     guard let rate = measurement.offeredRatePerSecond, measurement.ramp == nil else { return nil }
     let expected = rate * measurement.durationSeconds
     let sent = Double(request.counts.sent)
     let asked = sent < expected - 4 * expected.squareRoot() - 1 ? expected : sent
     let answered = Double(request.okInWindow + request.counts.handlerErrors)
     guard asked > 0, answered < reachedShare * asked else { return nil }
-    // Those in flight at both ends make the answers differ from the questions by chance.
+    // Requests in flight at either end make the answers differ from the requests by chance.
     let inFlight = asked / measurement.durationSeconds * (request.response.meanNanoseconds ?? 0) / 1e9
     guard asked - answered > 1 + 3 * (2 * inFlight).squareRoot() else { return nil }
     return InvalidReason(
       code: .saturated,
       detail: "answered \(percent(answered / asked)) of the offered rate (under 98 %): "
-        + "where most replicates do, the rate is too high for the target or for the generator")
+        + "if most replicates do, the rate is too high for the target or for the generator")
   }
 
-  /// How much of a response time's percentile is the generator's lateness, 0 to 1; nil when it is not late.
+  /// The share of a response time percentile due to a late generator, 0 to 1; nil when it is not late.
   static func lateShare(
     percentile: Double, lag: LatencyHistogram, response: LatencyHistogram
   ) -> Double? {
@@ -133,7 +133,7 @@ package enum Validity {
       measurement.concurrency > 0,
       let mean = request.response.meanNanoseconds
     else { return nil }
-    // Throughput x mean response time is how many are in flight (Little 1961).
+    // Throughput x mean response time is the number of requests in flight (Little 1961).
     let perSecond = Double(request.counts.ended) / measurement.durationSeconds
     let deviation = perSecond * mean / 1e9 / Double(measurement.concurrency) - 1
     guard abs(deviation) > littleShare else { return nil }
@@ -164,15 +164,15 @@ package enum Validity {
 }
 
 extension Measurement {
-  /// Whether a load without any good answer may be one that its faults made so: where they began at once, before
-  /// anything could be answered.
+  /// Whether faults may explain a load without any successful answer: they began before any answer could
+  /// come.
   fileprivate var failsByItsFaults: Bool {
     let first = faults?.compactMap(\.begunSeconds).min()
     return first.map { $0 < windows.first?.durationSeconds ?? 0 } ?? false
   }
 }
 
-/// Says of requests that were not answered well what became of them, what was seen, and what to do.
+/// Describes requests that did not succeed: their outcome, the evidence, and a remedy.
 enum FailureWords {
   static func noAnswers(_ measurement: Measurement) -> InvalidReason {
     let sent = measurement.request?.counts.sent ?? 0
@@ -180,11 +180,11 @@ enum FailureWords {
     let seen = clauses.isEmpty ? "" : ": " + clauses.joined(separator: "; ")
     return InvalidReason(
       code: .noAnswers,
-      detail: (sent == 0 ? "no request was sent and answered" : "none of \(sent) requests was answered well")
+      detail: (sent == 0 ? "no request was sent and answered" : "none of \(sent) requests succeeded")
         + "\(seen). \(remedy(measurement))")
   }
 
-  /// What failed beside the requests that were answered well.
+  /// The failures besides successful requests.
   static func warnings(_ measurement: Measurement) -> [String] {
     guard let counts = measurement.request?.counts else { return [] }
     let failed = counts.ended - counts.ok
@@ -192,8 +192,8 @@ enum FailureWords {
     let clauses = (isOverload ? [] : endings(measurement)) + (measurement.evidence?.clauses ?? [])
     let again =
       measurement.transport == "ffi"
-      ? "calls ended a phase that had ended already: the plugin calls Next or End twice"
-      : "replies came again for requests that were answered already"
+      ? "calls ended a phase that had already ended: the plugin calls Next or End twice"
+      : "duplicate replies came for requests that were already answered"
     return [
       clauses.isEmpty
         ? nil : "\(failed) of \(counts.sent) requests failed: \(clauses.joined(separator: "; "))",
@@ -201,19 +201,19 @@ enum FailureWords {
     ].compactMap { $0 }
   }
 
-  /// `request_filter: timeouts 64, handler errors 3`, one for each phase in which something failed.
+  /// Text such as `request_filter: timeouts 64, handler errors 3`, one for each phase with failures.
   private static func endings(_ measurement: Measurement) -> [String] {
     let phases = measurement.scopes.dropFirst().compactMap { scope -> String? in
       let kinds = kinds(scope.counts)
       return kinds.isEmpty ? nil : "\(scope.scope): \(kinds.joined(separator: ", "))"
     }
-    // A whole session can be wrong though each of its phases was answered.
+    // A whole session can have wrong content although each of its phases was answered.
     let wrong = measurement.request.map { $0.counts.wrongContent } ?? 0
     return phases + (wrong > 0 ? ["\(wrong) responses differ from `verify:`"] : [])
   }
 
   private static func kinds(_ counts: OutcomeCounts) -> [String] {
-    // Those without a responder are among the lost ones.
+    // Requests without a responder are also counted as lost.
     let lost = counts.lost - min(counts.lost, counts.noResponders)
     let all: [(count: UInt64, name: String)] = [
       (counts.timeouts, "timeouts"), (lost, "unanswered at the end"),
@@ -229,7 +229,7 @@ enum FailureWords {
     if let spoken = evidence.spokenDialect { return "Write `dialect: \(spoken.rawValue)`." }
     if evidence.otherDialect != nil { return "Write the dialect that the workers speak as `dialect:`." }
     if evidence.contentDifference != nil { return "Correct `verify:`, or the handler." }
-    if evidence.workerError != nil { return "Correct what the worker complains of." }
+    if evidence.workerError != nil { return "Correct the error that the worker reports." }
     if evidence.subjectWithoutSubscriber != nil {
       return "Start the workers, and compare the plugin's name and `subject_prefix:` with theirs."
     }
@@ -237,13 +237,13 @@ enum FailureWords {
     let isSilent = counts.timeouts + counts.lost > 0 || counts.sent == 0
     if measurement.transport == "ffi" {
       return isSilent
-        ? "The plugin must call back with NEXT (1), END (2) or 105 for each phase; see that it does, and for "
+        ? "The plugin must call back with NEXT (1), END (2) or 105 for each phase; check that it does, and "
           + "how long the handler runs."
-        : "The plugin refuses sessions of this handler: see what register_session_stream answers."
+        : "The plugin refuses sessions of this handler: check what register_session_stream returns."
     }
     return isSilent
-      ? "Workers must publish a reply to each request's reply subject: see their log, and whether they wait "
-        + "for something."
-      : "See the log of the workers."
+      ? "Workers must publish a reply to each request's reply subject: check their log, and whether they "
+        + "wait for something."
+      : "Check the log of the workers."
   }
 }

@@ -1,19 +1,20 @@
 import Foundation
 import Nylon
 
-/// One mapping of a file while it is read. A method that reads a key returns nil both when it is absent and when its
-/// value is wrong, which has then been noted.
+/// A mapping of a file while it is read. A method that reads a key returns nil if the key is absent, and also
+/// if its value is wrong; in that case it has reported the problem.
 struct Block {
   let value: YAMLValue
-  /// The path as `--set` writes it, empty at the top.
+  /// The path as `--set` writes it; empty at the top level.
   let path: String
   let problems: ProblemCollector
-  /// The folder that relative paths start from.
+  /// The folder against which relative paths are resolved.
   let folder: String
-  /// True in Nylon's own file, which may be newer: keys that are not known are warnings.
+  /// Whether unknown keys are only warnings, as in Nylon's own file, which may be newer.
   let isLenient: Bool
 
-  /// A block with these keys; other keys are noted. Nil, and noted, when the value is not a mapping.
+  /// Creates a block with the keys in `rows` and reports all other keys. Returns nil and reports a problem if
+  /// the value is not a mapping.
   init?(
     _ value: YAMLValue, path: String, rows: [Row], in problems: ProblemCollector, folder: String = "",
     isLenient: Bool = false
@@ -50,16 +51,16 @@ struct Block {
     if let next = unknown.dropFirst(Self.mostUnknown).first {
       problems.add(
         severity, at: next.place, key: path,
-        "has \(unknown.count - Self.mostUnknown) further keys, from here on, that are none of this block's",
+        "has \(unknown.count - Self.mostUnknown) more unknown keys, starting here",
         remedy: "Allowed: \(names.joined(separator: ", "))")
     }
   }
 
-  /// Keys of a block that are told one by one. A file with more is of another kind, and each takes a search for the
-  /// name that was meant.
+  /// The maximum number of unknown keys to report one by one. A file with more is of another kind, and each
+  /// report takes a search for the intended name.
   private static let mostUnknown = 20
 
-  /// The unit of the suggested key, or the block that the key belongs to, or all that is allowed.
+  /// Returns the unit of the suggested key, or the block that the key belongs to, or all allowed keys.
   private static func remedy(for key: String, suggestion: String?, allowed: [String]) -> String {
     if let unit = suggestion.flatMap(KeyUnit.of) { return "It is in \(unit.name)" }
     let home = Schema.tables.first { $0.rows.contains { $0.name == key && $0.removed == nil } }
@@ -69,16 +70,17 @@ struct Block {
 
   func childPath(_ key: String) -> String { path.isEmpty ? key : "\(path).\(key)" }
 
-  /// The value of a key, nil when absent or empty.
+  /// Returns the value of a key; nil if it is absent or empty.
   func get(_ key: String) -> YAMLValue? { value[key] }
 
-  /// An absolute path as it is; a relative one from the folder of the file that names it.
+  /// Resolves a relative path against the folder of the file that names it; returns an absolute path
+  /// unchanged.
   func resolve(_ path: String) -> String {
     if path.hasPrefix("/") { return path }
     return URL(fileURLWithPath: folder).appendingPathComponent(path).standardized.path
   }
 
-  /// A key's value with its place, or nothing at the block's place when the key is absent.
+  /// Returns a key's value with its place; if the key is absent, an empty value at the block's place.
   private func item(_ key: String) -> Item {
     Item(value: get(key) ?? .empty(at: value.place), path: childPath(key), problems: problems)
   }
@@ -87,14 +89,14 @@ struct Block {
     item(key).fail(message, suggestion: suggestion, remedy: remedy)
   }
 
-  /// Notes an error at a key's value, which is then none.
+  /// Reports an error of a key's value and returns nil.
   func refuse<Value>(
     _ key: String, _ message: String, suggestion: String? = nil, remedy: String? = nil
   ) -> Value? {
     item(key).refuse(message, suggestion: suggestion, remedy: remedy)
   }
 
-  /// Notes a name that is not among those of another block.
+  /// Reports a name that is not defined in another block.
   func checkReference(_ key: String, to what: String, among names: [String]) {
     guard let name = get(key)?.text, !names.contains(name) else { return }
     fail(
@@ -102,10 +104,10 @@ struct Block {
       remedy: names.isEmpty ? "There are none" : "Known: \(names.joined(separator: ", "))")
   }
 
-  /// Notes which of two keys is missing that are given together.
+  /// Reports a missing key of two that must be given together.
   func checkPair(_ first: String, _ second: String, _ why: String) {
     if (get(first) == nil) != (get(second) == nil) {
-      fail(get(first) == nil ? first : second, "is missing", remedy: "\(why) are given together")
+      fail(get(first) == nil ? first : second, "is missing", remedy: "\(why) must be given together")
     }
   }
 
@@ -113,7 +115,7 @@ struct Block {
     problems.add(.warning, at: get(key)?.place ?? value.place, key: childPath(key), message)
   }
 
-  /// A scalar's text for a message; nil for lists, mappings and whatever may be secret.
+  /// Returns the text of a scalar for a message; nil for lists, mappings and possible secrets.
   static func printable(_ value: YAMLValue, path: String) -> String? {
     guard let text = value.text, !Redaction.mentionsSecret(path: path) else { return nil }
     let shown = Redaction.redactedURL(text).replacingOccurrences(of: "\n", with: " ")
@@ -122,15 +124,15 @@ struct Block {
 
   // MARK: Reading
 
-  /// The text of a key; a list or a mapping is an error, and so are NUL and line ends.
+  /// Reads the text of a key. A list, a mapping, NUL and line breaks are errors.
   func text(_ key: String) -> String? {
     guard let child = get(key) else { return nil }
     guard let text = child.text else { return refuse(key, "is \(child.kind), not text") }
     let isClean = text.unicodeScalars.allSatisfy { $0.value >= 32 && $0.value != 127 }
-    return isClean ? text : refuse(key, "holds a control character")
+    return isClean ? text : refuse(key, "contains a control character")
   }
 
-  /// The text of a key that must be there and not empty.
+  /// Reads the text of a key that must be present and not empty.
   func required(_ key: String, _ remedy: String) -> String? {
     Kind.text.required(remedy).read(self, key)
   }
@@ -151,12 +153,12 @@ struct Block {
         suggestion: Suggestion.nearest(to: text, among: names))
   }
 
-  /// The items of a list; anything else is an error.
+  /// Reads the items of a list; any other value is an error.
   func items(_ key: String, of what: String) -> [Item]? {
     guard let child = get(key) else { return nil }
     guard let items = child.items else {
       return refuse(
-        key, "is \(child.kind), not a list", remedy: "write a list of \(what), each behind '- '")
+        key, "is \(child.kind), not a list", remedy: "write a list of \(what), each after '- '")
     }
     return items.enumerated().map { index, item in
       Item(value: item, path: childPath("\(key).\(index)"), problems: problems)
@@ -175,8 +177,9 @@ struct Block {
       child, path: childPath(key), rows: rows, in: problems, folder: folder, isLenient: isLenient)
   }
 
-  /// The names and texts of a free mapping, in order; an empty value is empty text. A list of values `repeats` the
-  /// name. `fault` says what is wrong with a name, or with its text, which is nil for a list or a mapping.
+  /// Reads the names and texts of a free mapping, in order; an empty value is empty text. With `repeats`, a
+  /// list of values repeats the name. `fault` returns the problem of a name or its text, which is nil for a
+  /// list or a mapping.
   func pairs(
     _ key: String, repeats: Bool = false, fault: (_ name: String, _ text: String?) -> String?
   ) -> [KeyValue]? {
@@ -205,7 +208,7 @@ struct Block {
       return refuse(key, "is \(child.kind); \(wanted)")
     }
     guard plain else {
-      return refuse(key, "is quoted, so it is text; \(wanted)", remedy: "leave the quotes out")
+      return refuse(key, "is quoted, so it is text; \(wanted)", remedy: "remove the quotes")
     }
     if let number = Self.parse(text), range.contains(number) { return number }
     return refuse(key, wanted, remedy: Self.unitRemedy(text, key: key, unit: unit))
@@ -219,7 +222,7 @@ struct Block {
       ?? refuse(key, "must be a whole number from \(range.lowerBound) to \(range.upperBound)")
   }
 
-  /// A decimal number as YAML writes it; no infinity, no hexadecimal.
+  /// Parses a decimal number as YAML writes it; infinity and hexadecimal are not accepted.
   static func parse(_ text: String) -> Double? {
     let digits = text.replacingOccurrences(of: "_", with: "")
     guard let first = digits.first, "+-.0123456789".contains(first),
@@ -228,12 +231,12 @@ struct Block {
     return number
   }
 
-  /// A number without a trailing `.0`.
+  /// Formats a number without a trailing `.0`.
   static func short(_ number: Double) -> String {
     number == number.rounded() && abs(number) < 1e15 ? String(Int(number)) : String(number)
   }
 
-  /// For `5s` or `44K`: says where the unit is and what to write instead.
+  /// For text such as `5s` or `44K`: explains that the key's name has the unit, and suggests a value.
   private static func unitRemedy(_ text: String, key: String, unit: KeyUnit?) -> String? {
     let digits = text.prefix(while: { $0.isNumber || "+-._".contains($0) })
     let suffix = text.dropFirst(digits.count).trimmingCharacters(in: .whitespaces).lowercased()
@@ -242,7 +245,7 @@ struct Block {
       return ["k": 1000.0, "m": 1e6][suffix].map { "write \(short(number * $0))" }
     }
     let note = "the unit is in the key's name, \(unit.name)"
-    guard let factor = unit.suffixes[suffix] else { return "\(note); write a number alone" }
+    guard let factor = unit.suffixes[suffix] else { return "\(note); write only a number" }
     return "\(note): write \(key): \(short((number * factor * 1e9).rounded() / 1e9))"
   }
 }
@@ -259,19 +262,19 @@ struct Item {
       remedy: remedy)
   }
 
-  /// Notes an error of the item, which is then none.
+  /// Reports an error of the item and returns nil.
   func refuse<Value>(_ message: String, suggestion: String? = nil, remedy: String? = nil) -> Value? {
     fail(message, suggestion: suggestion, remedy: remedy)
     return nil
   }
 }
 
-/// The unit that a key's name ends with.
+/// A unit at the end of a key's name.
 struct KeyUnit {
   let ending: String
   /// The unit in words, such as `seconds`.
   let name: String
-  /// What a suffix of a number is worth in the unit.
+  /// The factors that convert numbers with a suffix to the unit.
   let suffixes: [String: Double]
 
   private static let seconds: [String: Double] = [
@@ -295,7 +298,7 @@ struct KeyUnit {
       suffixes: ["b": 1, "k": 1000, "kb": 1000, "kib": 1024, "m": 1e6, "mb": 1e6, "mib": 1_048_576]),
   ]
 
-  /// The unit of a key such as `measure_seconds` or `backoff_ms_max`; nil when its name has none.
+  /// Returns the unit of a key such as `measure_seconds` or `backoff_ms_max`; nil if its name has none.
   static func of(_ key: String) -> KeyUnit? {
     units.first { (key + "_").contains($0.ending + "_") }
   }

@@ -1,9 +1,10 @@
-// What the documents say, as Scenarios/claims.yaml states it: figures, behaviour, and where figures come from.
+// The claims of the documents, listed in Scenarios/claims.yaml: figures, behaviour, and the origins of
+// figures.
 
-/// One documented figure, and how it is tested: of one target, or of one compared with another under the same
-/// load, as a difference ("+2-3 ms") or a change in percent ("-30 %").
+/// A documented figure and the way to test it: the figure of one target, or its comparison with another
+/// target under the same load, as a difference ("+2-3 ms") or a change in percent ("-30 %").
 package struct ClaimSpec: Sendable, Equatable {
-  /// Which side of the range is good.
+  /// The direction in which the figure improves.
   package enum Better: String, Sendable, CaseIterable { case lower, higher }
 
   /// The unit that the document uses.
@@ -14,7 +15,7 @@ package struct ClaimSpec: Sendable, Equatable {
     case percent = "%"
   }
 
-  /// What is measured to test the claim.
+  /// The target that is measured to test the claim.
   package enum Role: String, Sendable, CaseIterable {
     case ffi
     /// Workers behind a broker on this machine.
@@ -23,7 +24,7 @@ package struct ClaimSpec: Sendable, Equatable {
     case natsNet = "nats-net"
   }
 
-  /// The circumstances of a test, in the order in which they are listed.
+  /// The circumstances of a test, in order.
   package enum Circumstance: String, Sendable, CaseIterable {
     case unloaded = "a"
     /// Open loop at the documented throughput.
@@ -34,70 +35,70 @@ package struct ClaimSpec: Sendable, Equatable {
     case sameLoad = "d"
   }
 
-  /// How a figure is compared with another target's.
+  /// The way in which a figure is compared with another target's.
   package enum Relation: String, Sendable {
-    /// This target's figure less the other's, in the claim's unit.
+    /// This target's figure minus the other's, in the claim's unit.
     case difference
-    /// How much more or less than the other's it is, percent.
+    /// The change relative to the other target's figure, in percent.
     case change
   }
 
-  /// A circumstance, and the label of the load that makes it, such as `open-44000`.
+  /// A circumstance and the label of the load that creates it, such as `open-44000`.
   package struct Condition: Sendable, Equatable {
     package var circumstance: Circumstance
     package var load: String
   }
 
-  /// The claim's name in claims.csv; unique.
+  /// The claim's unique name in claims.csv.
   package var id: String
-  /// The document's file name, the line in it from 1, other lines that say the same, and its words.
+  /// The document's file name; then the line of the claim, from 1, other lines that repeat it, and its words.
   package var document: String
   package var line: Int
   package var alsoLines: [Int] = []
   package var words: String
-  /// The lower end of the documented range, in `unit`; nil when it has none. One of the two is there.
+  /// The lower end of the documented range, in `unit`; nil if it has none. At least one end is present.
   package var low: Double?
   package var high: Double?
   package var unit: Unit
-  /// The column of summary.csv that tests it, such as `response_p50_us`.
+  /// The column of summary.csv that is compared with the claim, such as `response_p50_us`.
   package var metric: String
   package var better: Better
   package var target: Role
-  /// What the target is compared with, and how; nil for a figure of its own.
+  /// The target of the comparison, and its kind; both are nil for a single figure.
   package var against: Role?
   package var relation: Relation?
-  /// The throughput that the document states beside a latency, requests a second; nil when none.
+  /// The throughput that the document states for a latency, in requests per second; nil if it states none.
   package var documentedRatePerSecond: Double?
   /// In the order a, b, c, d.
   package var conditions: [Condition] = []
-  /// Why it is not measured; nil when it is.
+  /// The reason why the claim is not measured; nil if it is.
   package var notMeasured: String?
 }
 
-/// One documented statement about behaviour, and the test that tries it.
+/// A documented statement about behaviour and the test that checks it.
 package struct BehaviourSpec: Sendable, Equatable {
-  /// Its name in claims.csv; unique among all claims.
+  /// The unique name in claims.csv, among all claims and behaviours.
   package var id: String
   package var document: String
   package var line: Int
   package var words: String
-  /// The test's name; nil when it is not measured.
+  /// The test's name; nil if the behaviour is not measured.
   package var test: String?
-  /// Why it is not measured and what to install; nil when it is.
+  /// The reason why it is not measured and what to install; nil if it is.
   package var notMeasured: String?
 }
 
-/// Something known about where a documented figure comes from.
+/// A known fact about the origin of a documented figure.
 package struct ClaimOrigin: Codable, Sendable, Equatable {
-  /// Ids of the claims and behaviours that it is about.
+  /// The ids of the claims and behaviours that it concerns.
   package var about: [String]
-  /// What is known, in a sentence or two.
+  /// The fact, in a sentence or two.
   package var fact: String
-  /// Where that stands.
+  /// The place where the fact is documented.
   package var source: String
 }
 
-/// What `claims.yaml` says, each in the order written.
+/// The contents of `claims.yaml`, in the order of the file.
 package struct ClaimsFile {
   static let keys = [
     "id", "document", "line", "also_lines", "words", "documented", "unit", "metric", "better", "target",
@@ -105,14 +106,15 @@ package struct ClaimsFile {
   ]
   static let behaviourKeys = ["id", "document", "line", "words", "test", "not_measured"]
 
-  /// How far a single documented number reaches on both sides: 10 %.
+  /// The relative tolerance around a single documented number: 10 %.
   package static let tolerance = 0.1
 
   package let claims: [ClaimSpec]
   package let origins: [ClaimOrigin]
   package let behaviours: [BehaviourSpec]
 
-  /// Throws everything that was found wrong. `tests` are those of behaviour that there are; nil checks no names.
+  /// Reads a claims file; throws all problems found. `tests` are the names of the existing behaviour tests;
+  /// with nil, names are not checked.
   package init(path: String, metrics: [String], tests: Set<String>? = nil) throws(ScenarioError) {
     let problems = ProblemCollector()
     let tree = try SourceFile(path: path).tree(what: "a list of claims")
@@ -145,7 +147,7 @@ package struct ClaimsFile {
       let about = (block.items("about", of: "ids of claims and behaviours") ?? []).compactMap(\.value.text)
       for id in about where !ids.contains(id) {
         block.fail(
-          "about", "names '\(id)', which is the id of no claim and no behaviour",
+          "about", "names '\(id)', which is not the id of a claim or a behaviour",
           suggestion: Suggestion.nearest(to: id, among: ids.sorted()))
       }
       guard let fact = block.required("fact", "say what is known"),
@@ -155,7 +157,7 @@ package struct ClaimsFile {
     }
   }
 
-  /// Where a document says something: an entry's id, the document, the line and its words.
+  /// Reads the source of a statement: an entry's id, the document, the line and its words.
   private static func place(_ block: Block) -> (id: String, document: String, line: Int, words: String)? {
     let id = block.required("id", "write a short name, such as ffi-latency or round-robin")
     let document = block.required("document", "write the document's file name")
@@ -172,7 +174,7 @@ package struct ClaimsFile {
     let test = block.text("test")
     let reason = block.text("not_measured")
     if (test == nil) == (reason == nil) {
-      block.fail("test", "one of test and not_measured must be there, and only one")
+      block.fail("test", "exactly one of test and not_measured must be given")
     }
     if let test, let tests, !tests.contains(test) {
       block.fail(
@@ -212,12 +214,12 @@ package struct ClaimsFile {
       notMeasured: block.text("not_measured"))
   }
 
-  /// `minus: ffi` or `relative_to: ffi`.
+  /// Reads `minus: ffi` or `relative_to: ffi`.
   private static func comparison(_ block: Block) -> (ClaimSpec.Role?, ClaimSpec.Relation?) {
     let difference = block.choice("minus", of: ClaimSpec.Role.self)
     let change = block.choice("relative_to", of: ClaimSpec.Role.self)
     if difference != nil, change != nil {
-      block.fail("relative_to", "cannot stand beside minus:", remedy: "write one of the two")
+      block.fail("relative_to", "cannot be combined with minus:", remedy: "write one of the two")
     }
     return difference.map { ($0, .difference) } ?? change.map { ($0, .change) } ?? (nil, nil)
   }
@@ -229,7 +231,7 @@ package struct ClaimsFile {
     return lines
   }
 
-  /// A number, which stands for itself ± 10 %, a list of the range's two ends, or one end alone.
+  /// Reads a number, which stands for ± 10 % around it, a list of the two ends of a range, or a single end.
   private static func documented(_ block: Block) -> (low: Double?, high: Double?)? {
     guard let value = block.get("documented") else {
       return block.refuse(
@@ -250,7 +252,7 @@ package struct ClaimsFile {
         "documented", "needs most: or least:, and not both", remedy: "write [low, high] for both")
     }
     guard let number = block.number("documented", in: -1e9...1e9), number != 0 else { return nil }
-    // Rounded so that 0.8 ± 10 % reads 0.72 to 0.88, not 0.7200000000000001.
+    // Rounded so that 0.8 ± 10 % is shown as 0.72 to 0.88, not 0.7200000000000001.
     func tidy(_ value: Double) -> Double { (value * 1e9).rounded() / 1e9 }
     let ends = [tidy(number * (1 - tolerance)), tidy(number * (1 + tolerance))].sorted()
     return (ends[0], ends[1])

@@ -1,20 +1,20 @@
 import Foundation
 
-/// One line of `expect:`, such as `nats.open-5000.response_p99_us < 5000`, or of two figures,
+/// A line of `expect:`, such as `nats.open-5000.response_p99_us < 5000`, or with two figures:
 /// `nats.closed-64.throughput_rps / ffi.closed-64.throughput_rps > 0.2`.
 package struct Expectation: Codable, Sendable, Equatable {
-  /// The line as it is written.
+  /// The line as written.
   package var text: String
   package var target: String
-  /// Load label, such as `open-5000`.
+  /// The load's label, such as `open-5000`.
   package var load: String
   /// A numeric column of summary.csv (phase `request`).
   package var metric: String
-  /// What the figure is divided by; nil for a figure of its own.
+  /// The figure by which the first one is divided; nil for a single figure.
   package var divisor: Figure?
   /// `<`, `<=`, `>`, `>=` or `==`.
   package var comparison: String
-  /// The bound, in the column's unit; of two figures the bound of their ratio.
+  /// The bound, in the column's unit; with two figures, the bound of their ratio.
   package var bound: Double
 
   /// A figure of a run: the metric is a numeric column of summary.csv.
@@ -29,7 +29,7 @@ package struct Expectation: Codable, Sendable, Equatable {
 /// Reads `expect:`.
 struct ExpectationReader {
   let targets: [Target]
-  /// The names of all targets as written, also of those that have errors.
+  /// The names of all targets as written, including those with errors.
   let knownNames: Set<String>
   /// The numeric columns of summary.csv, which a line may name.
   let metrics: [String]
@@ -44,7 +44,7 @@ struct ExpectationReader {
   private static let form = "write for example \"nats.open-5000.response_p99_us < 5000\""
 
   private func expectation(_ text: String, _ line: Item) -> Expectation? {
-    // Longest first.
+    // Longer operators first, because `<` also matches `<=`.
     guard let comparison = ["<=", ">=", "==", "<", ">"].first(where: text.contains),
       let range = text.range(of: comparison)
     else { return line.refuse("has no comparison; allowed: < <= > >= ==", remedy: Self.form) }
@@ -68,7 +68,7 @@ struct ExpectationReader {
       comparison: comparison, bound: bound)
   }
 
-  /// `target.load.metric`; what is wrong with it is noted.
+  /// Reads `target.load.metric`; reports its problems.
   private func figure(_ text: String, _ line: Item) -> Expectation.Figure? {
     let parts = text.split(separator: ".", omittingEmptySubsequences: false).map(String.init)
     guard parts.count >= 3 else {
@@ -85,7 +85,7 @@ struct ExpectationReader {
     let target = targets.first { $0.name == name }
     guard target != nil || knownNames.contains(name) else {
       return line.refuse(
-        "names the target '\(name)', which is not there",
+        "names the target '\(name)', which does not exist",
         suggestion: Suggestion.nearest(to: name, among: knownNames.sorted()))
     }
     if let labels = target?.loads.map(\.label), !labels.contains(load) {
@@ -96,21 +96,21 @@ struct ExpectationReader {
     }
     if case .ramp? = target?.loads.first(where: { $0.label == load }), ServiceLevel.isLatency(metric) {
       return line.refuse(
-        "names \(metric) of a ramp, which is of all its rates together",
-        remedy: "name followed_rps, or measure the rate that counts with mode: open")
+        "names \(metric) of a ramp, which covers all its rates together",
+        remedy: "name followed_rps, or measure the rate of interest with mode: open")
     }
     return Expectation.Figure(target: name, load: load, metric: metric)
   }
 }
 
-/// What must hold of a latency for a rate to count as served: the bound of a column of summary.csv, written as a line of
-/// `expect:` without its target and load.
+/// The latency limit under which a rate counts as served: a bound of a column of summary.csv, written as in
+/// `expect:` without target and load.
 package struct ServiceLevel: Codable, Sendable, Equatable {
-  /// Such as `response_p99_us`.
+  /// The column of summary.csv, such as `response_p99_us`.
   package var metric: String
-  /// The bound.
+  /// The bound, in microseconds.
   package var microseconds: Double
-  /// Whether the bound itself is good enough; nil means no.
+  /// Whether a latency equal to the bound is acceptable; nil means no.
   package var orEqual: Bool?
 
   package init(metric: String, microseconds: Double, orEqual: Bool? = nil) {
@@ -121,7 +121,7 @@ package struct ServiceLevel: Codable, Sendable, Equatable {
     figure < microseconds || (orEqual == true && figure == microseconds)
   }
 
-  /// Whether a column of summary.csv is a time that an open load should keep.
+  /// Whether a column of summary.csv is a latency that an objective may bound.
   static func isLatency(_ column: String) -> Bool {
     column.hasSuffix("_us") && (column.hasPrefix("response_") || column.hasPrefix("service_"))
   }
@@ -131,9 +131,10 @@ extension ServiceLevel {
   private static let short = ["p50": "50", "p90": "90", "p99": "99", "p99.9": "999", "p999": "999"]
   private static let units = [("us", 1.0), ("µs", 1), ("ms", 1000), ("s", 1_000_000)]
 
-  /// Reads `response_p99_us < 5000`, and the short form with a unit, `p99<5ms`; nil when it is neither.
+  /// Parses `response_p99_us < 5000`, or the short form with a unit, `p99<5ms`; returns nil for any other
+  /// text.
   ///
-  /// - Parameter columns: the numeric columns of summary.csv.
+  /// - Parameter columns: The numeric columns of summary.csv.
   package init?(_ text: String, columns: [String]) {
     let comparison = text.contains("<=") ? "<=" : "<"
     let sides = text.lowercased().components(separatedBy: comparison).map {
@@ -150,7 +151,7 @@ extension ServiceLevel {
       metric: metric, microseconds: value * factor, orEqual: comparison == "<=" ? true : nil)
   }
 
-  /// The `objective:` of a block; what is wrong with it is noted.
+  /// Reads the `objective:` of a block; reports its problems.
   static func read(_ block: Block, columns: [String]) -> ServiceLevel? {
     guard let text = block.text("objective") else { return nil }
     return ServiceLevel(text, columns: columns)

@@ -1,29 +1,29 @@
-// The faults of a scenario: what is done to which part under load, and which of that is possible with which target.
+// The faults of a scenario: their kinds, the parts that they affect, and the checks against a target.
 
-/// What a fault does.
+/// The kind of a fault.
 package enum FaultKind: String, Codable, Sendable, CaseIterable {
-  /// Ended at once (SIGKILL).
+  /// The process is killed (SIGKILL).
   case kill
-  /// Stopped (SIGSTOP), and continued after `for_seconds`.
+  /// The process is stopped (SIGSTOP) and continued after `for_seconds`.
   case stop
-  /// Stopped and continued 100 times a second, half of the time.
+  /// The process is stopped and continued 100 times a second, half of the time.
   case slow
-  /// Asked to finish what it has and to end (SIGTERM).
+  /// The worker is asked to finish pending requests and exit (SIGTERM).
   case drain
-  /// Its connection is closed without draining, and it ends.
+  /// The worker closes its connection without draining, and exits.
   case close
   /// More workers are started.
   case add
-  /// Other workers are started in another queue group, and the first ones drained.
+  /// Other workers are started in another queue group, and the previous ones are drained.
   case switchPool = "switch"
-  /// The broker asks its clients to go elsewhere, and ends.
+  /// The broker asks its clients to reconnect elsewhere, and exits.
   case lameDuck = "lame_duck"
   /// Connections are reset.
   case reset
-  /// Bytes vanish, and connections stay.
+  /// Bytes are lost, while connections stay open.
   case silence
 
-  /// The parts that it can be done to.
+  /// The parts to which the fault can be applied.
   var parts: [FaultVictim.Part] {
     switch self {
     case .kill, .stop: [.worker, .broker, .plugin]
@@ -34,21 +34,21 @@ package enum FaultKind: String, Codable, Sendable, CaseIterable {
     }
   }
 
-  /// Whether it must end again: what stays stopped or silent until the end is better killed.
+  /// Whether the fault requires an end: to stop or silence a part until the end of the load, kill it instead.
   package var needsEnd: Bool { [.stop, .slow, .silence].contains(self) }
 
-  /// Whether something can follow it: a worker in the place of one that ended, a broker that is started again.
+  /// Whether the fault can be undone: a worker that ended is replaced, a broker is started again.
   func mayEnd(_ victim: FaultVictim) -> Bool {
     needsEnd || [.drain, .close, .add, .lameDuck].contains(self) || self == .kill && victim != .plugin
   }
 
-  /// Whether processes come or go with it.
+  /// Whether processes start or end with the fault.
   package var changesProcesses: Bool { !needsEnd && self != .reset }
 
-  /// Whether it starts workers, so that it has a number of them.
+  /// Whether the fault starts workers, so that it has a count.
   var startsWorkers: Bool { self == .add || self == .switchPool }
 
-  /// Such as `worker killed`.
+  /// Returns a description such as `worker killed`.
   package func words(_ victim: String) -> String {
     switch self {
     case .kill: "\(victim) killed"
@@ -65,25 +65,25 @@ package enum FaultKind: String, Codable, Sendable, CaseIterable {
   }
 }
 
-/// Whom a fault befalls; `worker 2` in a scenario is number 1 here.
+/// The target of a fault; `worker 2` in a scenario is number 1 here.
 package enum FaultVictim: Sendable, Equatable {
-  /// One worker; nil: a random one.
+  /// One worker; nil for a random one.
   case worker(Int?)
   case workers, pool, plugin
   case broker(BrokerChoice)
   case link(LinkPlace)
-  /// Between two brokers of the cluster.
+  /// The route between two brokers of the cluster.
   case route(Int, Int)
 
-  /// Which broker of a cluster.
+  /// The choice of a broker in a cluster.
   package enum BrokerChoice: Sendable, Equatable {
     case any
-    /// The one that the generator is connected to, and one of the others.
+    /// The broker that the generator is connected to, or one of the others.
     case own, other
     case number(Int)
   }
 
-  /// What kinds of parts there are.
+  /// The kinds of parts.
   package enum Part: String { case worker, broker, plugin, pool, link, route }
 
   package var part: Part {
@@ -97,7 +97,7 @@ package enum FaultVictim: Sendable, Equatable {
     }
   }
 
-  /// Whether a worker that starts meanwhile may find no broker.
+  /// Whether a worker that starts during the fault may be unable to reach a broker.
   package var mayPartWorkerFromBroker: Bool {
     switch self {
     case .broker, .link(.brokerWorkers): true
@@ -105,7 +105,7 @@ package enum FaultVictim: Sendable, Equatable {
     }
   }
 
-  /// The greatest number of a broker that it names, from 0.
+  /// The highest index of a broker that the fault requires, from 0.
   var mostBroker: Int {
     switch self {
     case .broker(.number(let number)): number
@@ -121,7 +121,7 @@ package enum FaultVictim: Sendable, Equatable {
 }
 
 extension FaultVictim: CustomStringConvertible {
-  /// As a scenario has it.
+  /// The notation in a scenario.
   package var description: String {
     switch self {
     case .worker(let number): number.map { "worker \($0 + 1)" } ?? "worker"
@@ -137,7 +137,7 @@ extension FaultVictim: CustomStringConvertible {
     }
   }
 
-  /// Reads what a scenario has; nil when it is none of `allowed`.
+  /// Parses the notation of a scenario; returns nil if it is none of `allowed`.
   package init?(_ text: String) {
     let words = text.split(separator: " ").map(String.init)
     let last = words.count == 2 ? words[1] : nil
@@ -175,7 +175,7 @@ extension FaultVictim: Codable {
     let container = try decoder.singleValueContainer()
     let text = try container.decode(String.self)
     guard let victim = FaultVictim(text) else {
-      throw DecodingError.dataCorruptedError(in: container, debugDescription: "'\(text)' can have no fault")
+      throw DecodingError.dataCorruptedError(in: container, debugDescription: "'\(text)' cannot have a fault")
     }
     self = victim
   }
@@ -186,15 +186,16 @@ extension FaultVictim: Codable {
   }
 }
 
-/// One entry of `faults:`.
+/// An entry of `faults:`.
 package struct FaultSpec: Codable, Sendable, Equatable {
   package var what: FaultKind
   package var whom: FaultVictim
-  /// The earliest and the latest moment, seconds of the measured time; equal where the moment is not random.
+  /// The earliest and the latest time of the fault, in seconds of the measured time; equal if the time is not
+  /// random.
   package var fromSeconds, toSeconds: Double
-  /// How long it lasts; nil when it stays so.
+  /// The duration in seconds; nil if the fault is permanent.
   package var forSeconds: Double?
-  /// How many workers are started, by `add` and `switch`.
+  /// The number of workers that `add` and `switch` start.
   package var count = 1
 
   package init(
@@ -207,13 +208,13 @@ package struct FaultSpec: Codable, Sendable, Equatable {
 
   package var atSeconds: ClosedRange<Double> { fromSeconds...max(fromSeconds, toSeconds) }
 
-  /// What is done to whom, such as `worker killed`, as tables call it.
+  /// The fault and its target, such as `worker killed`, for tables.
   package var words: String {
     let victim = count > 1 && what == .add ? "\(count) workers" : whom.description
     return what.words(victim) + (forSeconds.map { " for \(Block.short($0)) s" } ?? "")
   }
 
-  /// The same in a measured time that is so many times as long.
+  /// Returns the fault with all times scaled to another measured time.
   func scaled(by factor: Double) -> FaultSpec {
     var fault = self
     (fault.fromSeconds, fault.toSeconds) = (fromSeconds * factor, toSeconds * factor)
@@ -223,10 +224,10 @@ package struct FaultSpec: Codable, Sendable, Equatable {
 }
 
 extension Target {
-  /// What is done to it under load; empty where nothing is.
+  /// The faults injected under load; empty if there are none.
   package var plannedFaults: [FaultSpec] { faults ?? [] }
 
-  /// The links on its way, with those that are there for a fault only.
+  /// The links to the target, including those that are needed only for a fault.
   package var wiredLinks: [LinkSpec] {
     let places = plannedFaults.compactMap { fault in
       if case .link(let place) = fault.whom { place } else { nil }
@@ -238,7 +239,7 @@ extension Target {
   }
 }
 
-/// A fault as it is written.
+/// A fault as written.
 struct FaultReader {
   var moments: ClosedRange<Double>?
   var what: FaultKind?
@@ -246,7 +247,7 @@ struct FaultReader {
   var forSeconds: Double?
   var count: Int?
 
-  /// A fault and where it is written, for messages about it.
+  /// A fault and the block that defines it, for messages.
   typealias Placed = (fault: FaultReader, block: Block)
 
   private static let secondRange = 0.0...3600.0
@@ -257,29 +258,29 @@ struct FaultReader {
       Key(
         "at_seconds", \.moments,
         .moments(secondRange).required("write the second of the measured time, such as at_seconds: 2"),
-        "the second of the measured time; `A..B` is a random moment between them, another one in each round, by the "
-          + "seed"
+        "when, in seconds of the measured time; `A..B` is a random moment in that range, different in each "
+          + "round and determined by `seed`"
       ).also("at", "when"),
       Key(
         "what", \.what,
         .choice.required("write \(FaultKind.allCases.map(\.rawValue).joined(separator: ", "))"),
-        "what is done, see below"
+        "the kind of fault; see below"
       ).also("kind", "action", "do"),
       Key(
-        "whom", \.whom, .victim.required("write for example whom: worker"), "to whom"
+        "whom", \.whom, .victim.required("write for example whom: worker"), "the part to inject it into"
       ).also("target", "victim", "who"),
       Key(
         "for_seconds", \.forSeconds, .number(0.01...secondRange.upperBound),
-        "how long: then what was stopped goes on, a worker that ended is replaced, a broker is started again on its "
-          + "port, added workers are drained, a silence ends",
-        default: "until the end; `stop`, `slow` and `silence` need it"
+        "how long the fault lasts. After that, what was stopped continues, a worker that ended is replaced, "
+          + "a broker is restarted on its port, added workers are drained, a silence ends",
+        default: "until the end; required for `stop`, `slow` and `silence`"
       ).also("for", "duration"),
       Key(
         "count", \.count, .whole(1...256), "how many workers `add` and `switch` start",
         default: "`add`: 1; `switch`: as many as there are"),
     ])
 
-  /// The faults of a scenario or a target; nil when it has no `faults:`, and empty when there are to be none.
+  /// Reads the faults of a scenario or a target; nil if it has no `faults:`, and empty for an empty list.
   static func faults(of block: Block) -> [Placed]? {
     guard block.get("faults") != nil else { return nil }
     let blocks = block.blocks(
@@ -292,7 +293,7 @@ struct FaultReader {
     }
   }
 
-  /// Notes what is wrong with it whatever the target is.
+  /// Reports problems that do not depend on the target.
   private func checkAlone(_ block: Block) {
     guard let what, let whom else { return }
     guard what.parts.contains(whom.part) else {
@@ -300,17 +301,19 @@ struct FaultReader {
         "\(kind.rawValue) \(kind.parts.map(\.rawValue).joined(separator: "|"))"
       }
       return block.fail(
-        "whom", "cannot be with what: \(what.rawValue)", remedy: "allowed: \(pairs.joined(separator: ", "))")
+        "whom", "cannot be combined with what: \(what.rawValue)",
+        remedy: "allowed: \(pairs.joined(separator: ", "))")
     }
     if what == .add, whom != .worker(nil) {
-      block.fail("whom", "must be worker: nobody has a number before it is added")
+      block.fail("whom", "must be worker: a worker has no number before it is added")
     }
     if forSeconds == nil, what.needsEnd {
       block.fail("for_seconds", "is missing", remedy: "write how long, such as for_seconds: 1")
     }
     if forSeconds != nil, !what.mayEnd(whom) {
       block.fail(
-        "for_seconds", "cannot be with \(what.rawValue) \(whom): nothing follows it", remedy: "leave it out")
+        "for_seconds", "cannot be combined with \(what.rawValue) \(whom): this fault has no end",
+        remedy: "leave it out")
     }
     if count != nil, !what.startsWorkers {
       block.fail("count", "is for add and switch only", remedy: "leave it out")
@@ -318,27 +321,27 @@ struct FaultReader {
   }
 }
 
-/// What a target's faults are checked with.
+/// Checks faults against a target.
 struct FaultCheck {
   let target: Target
   /// The target's block, for messages about the whole.
   let block: Block
   let measureSeconds: Double
-  /// How many brokers the run starts for it.
+  /// The number of brokers that the run starts.
   let brokers: Int
 
-  /// The faults that the target can have; what it cannot have is noted.
+  /// Returns the faults that are possible for the target; reports all others.
   func faults(_ all: [FaultReader.Placed]) -> [FaultSpec] {
     if !all.isEmpty {
       for load in target.loads where !load.isEven {
         block.fail(
-          "faults", "need open loads, and '\(target.name)' has \(load.label)",
+          "faults", "need open loads, but '\(target.name)' has \(load.label)",
           remedy:
-            "give it loads: [{mode: open, rate_per_second: 500}], or faults: [] where nothing is to befall it"
+            "give it loads: [{mode: open, rate_per_second: 500}], or faults: [] for none"
         )
       }
     }
-    // A worker that another fault starts has a number, too.
+    // Workers started by other faults also have numbers.
     let started = all.reduce(0) { $0 + ($1.fault.count ?? 1) }
     return all.compactMap { fault($0.fault, $0.block, workersStarted: started) }
   }
@@ -347,8 +350,8 @@ struct FaultCheck {
     guard let what = written.what, let whom = written.whom, let moments = written.moments else { return nil }
     if let why = obstacle(whom, workersStarted: workersStarted) {
       place.fail(
-        "whom", "is no part of target '\(target.name)': \(why)",
-        remedy: "give the target faults: of its own; faults: [] is none")
+        "whom", "is not a part of target '\(target.name)': \(why)",
+        remedy: "give the target its own faults:; faults: [] is none")
       return nil
     }
     let end = moments.upperBound + (written.forSeconds ?? 0)
@@ -365,12 +368,12 @@ struct FaultCheck {
     return FaultSpec(what, whom, atSeconds: moments, forSeconds: written.forSeconds, count: count)
   }
 
-  /// Why the target has no such part; nil when it has it.
+  /// Returns why the target has no such part; nil if it has the part.
   private func obstacle(_ victim: FaultVictim, workersStarted: Int) -> String? {
     guard case .nats(let spec) = target.transport else {
       return victim == .plugin ? nil : "it is loaded in-process; its only part is plugin"
     }
-    let runsAlready = "run already, and are not the run's to end"
+    let runsAlready = "are already running, so the run cannot end them"
     switch victim {
     case .plugin: return target.behind == nil ? "it is reached over NATS; a plugin is in-process" : nil
     case .worker(let number):
@@ -391,12 +394,12 @@ struct FaultCheck {
 }
 
 extension LoadShape {
-  /// Whether its rate is the same all the time and whatever the answers are.
+  /// Whether the rate is constant and independent of the answers.
   fileprivate var isEven: Bool { if case .open = self { true } else { false } }
 }
 
 extension Kind<ClosedRange<Double>> {
-  /// A moment, or a range of moments such as `2..3`.
+  /// A time, or a range of times such as `2..3`.
   static func moments(_ range: ClosedRange<Double>) -> Kind {
     let ends = "\(Block.short(range.lowerBound)) to \(Block.short(range.upperBound))"
     return Kind(allowed: "\(ends), or `A..B`") { block, key in
@@ -427,7 +430,7 @@ extension Kind<FaultVictim> {
       ]
       return FaultVictim(text)
         ?? block.refuse(
-          key, "is not a part that a fault can befall",
+          key, "is not a possible target of a fault",
           suggestion: Suggestion.nearest(to: text, among: names),
           remedy: "Allowed: \(FaultVictim.allowed.replacing("`", with: ""))")
     }

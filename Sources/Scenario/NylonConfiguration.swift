@@ -6,10 +6,11 @@ import Nylon
 struct NylonConfiguration {
   private(set) var messaging: [Messaging] = []
   private(set) var plugins: [Plugin] = []
-  /// The entries that Nylon's own file calls, by plugin: those of middleware, then those of services.
+  /// The entries that Nylon's own file refers to, by plugin: those of middleware, then those of services.
   private(set) var entries: [String: [String]] = [:]
 
-  /// Notes the entries that Nylon's own file calls: middleware names its `plugin`, a service its plugin's `name`.
+  /// Records the entries that Nylon's own file refers to: middleware has the key `plugin` for its plugin, and
+  /// a service has `name`.
   mutating func noteEntries(of root: YAMLValue) {
     for key in ["plugin", "name"] { noteEntries(in: root, of: key) }
   }
@@ -21,7 +22,7 @@ struct NylonConfiguration {
     for child in value.items ?? value.entries?.map(\.value) ?? [] { noteEntries(in: child, of: key) }
   }
 
-  /// Adds the entries of both blocks; names must be unique in the sum.
+  /// Adds the entries of both blocks; names must be unique across all calls.
   mutating func read(_ root: Block) {
     func isNew(_ name: String, among known: [String], what: String, _ block: Block) -> Bool {
       guard known.contains(name) else { return !name.isEmpty }
@@ -41,39 +42,39 @@ struct NylonConfiguration {
     }
   }
 
-  /// Notes plugins that refer to a broker that is not there.
+  /// Reports plugins that refer to an undefined broker.
   func checkReferences() {
     for plugin in plugins where plugin.kind == .messaging {
       plugin.block?.checkReference("messaging", to: "messaging:", among: messaging.map(\.name))
     }
   }
 
-  /// Top-level keys of Nylon's file that say nothing about plugins.
+  /// Top-level keys of Nylon's file that do not concern plugins.
   static let otherTopLevelKeys = [
     "runtime", "pingora", "proxy", "services", "routes", "middleware_groups", "header_selector", "tls",
     "acme", "config_dir", "http", "https", "metrics", "websocket", "websocket_adapter", "logging", "log",
   ]
 
-  /// What Nylon's host makes of the limits of a broker and of a plugin.
+  /// How Nylon's host applies the limits of a broker and of a plugin.
   private static let onlyOnInitialize =
     "is applied by Nylon's host to `initialize` messages only; nylon-bench applies it to every phase request"
 
-  /// Whether a block is switched on, as it is unless it says otherwise.
+  /// Whether a block is enabled, which is the default.
   @Sendable private static func isEnabled(_ block: YAMLValue) -> Bool {
     block["enabled"]?.text?.lowercased() != "false"
   }
 
-  /// One entry of `messaging:`: a broker and how it is used.
+  /// An entry of `messaging:`, which configures a broker and its use.
   struct Messaging {
     enum Broker: String, CaseIterable { case nats }
 
-    /// Where it is written, for messages.
+    /// The block that defines the broker, for messages.
     var block: Block?
     var name = ""
     var type = Broker.nats
     var servers: [String] = []
     var subjectPrefix = "nylon.plugin"
-    /// Timeout and retries of all phases of its plugins, unless a phase has its own.
+    /// The timeout and retries of all phases of its plugins, unless a phase has its own.
     var policy = PolicyOverride()
     var maxInFlight = 1024
     var overflow = OverflowPolicy.queue
@@ -103,8 +104,8 @@ struct NylonConfiguration {
           ) { (try? Subject.check($0, what: "prefix")) != nil },
           "first part of the subjects"
         ).also("prefix").inHost(
-          "is put before the whole subject by Nylon's host and in place of '\(Subject.standardPrefix)' by the SDK's "
-            + "workers, so that they do not meet; nylon-bench does as the workers do"
+          "is put before the whole subject by Nylon's host but replaces '\(Subject.standardPrefix)' in the "
+            + "SDK's workers, so their subjects differ; nylon-bench does as the workers do"
         ) { $0.text != Subject.standardPrefix },
         Key(
           "request_timeout_ms", \.policy.timeoutMilliseconds, .whole(PolicyOverride.timeoutRange),
@@ -112,25 +113,25 @@ struct NylonConfiguration {
         ).inHost(onlyOnInitialize),
         Key(
           "max_inflight", \.maxInFlight, .whole(TargetReader.inFlightRange),
-          "most requests in flight of each of its plugins"
+          "maximum requests in flight for each of its plugins"
         ).inHost(onlyOnInitialize),
         Key(
-          "overflow_policy", \.overflow, .choice, "what happens to a request beyond that, as of a target"
+          "overflow_policy", \.overflow, .choice, "what happens to requests over that, as for a target"
         ).inHost(onlyOnInitialize),
         Key(
-          "retry", \.policy, PolicyOverride.retryKeys, "how a phase is tried again", default: "the phase's"
+          "retry", \.policy, PolicyOverride.retryKeys, "how a phase is retried", default: "the phase's"
         ).inHost(
-          "reaches a phase in Nylon's host only where the plugin's `per_phase` names the phase; in nylon-bench it "
-            + "holds for all phases"),
+          "applies in Nylon's host only to phases that the plugin's `per_phase` names; in nylon-bench it "
+            + "applies to all phases"),
         Key(
           "default_headers", \.defaultHeaders, .params,
-          "headers that every message to the workers carries, beside those that nylon-bench sets itself, which win"
+          "headers added to every message to the workers; those that nylon-bench sets itself take precedence"
         ),
         Key("tls", \.tls, NATSTLS.keys, "TLS to the broker", default: "off").inHost(
-          "is read by Nylon's host and never used; nylon-bench uses it", when: isEnabled),
+          "is read by Nylon's host but never used; nylon-bench uses it", when: isEnabled),
         Key(
-          "auth", \.auth, NATSAuth.keys, "the credentials that the broker is given", default: "off"
-        ).secret.inHost("is read by Nylon's host and never used; nylon-bench uses it", when: isEnabled),
+          "auth", \.auth, NATSAuth.keys, "credentials for the broker", default: "off"
+        ).secret.inHost("is read by Nylon's host but never used; nylon-bench uses it", when: isEnabled),
       ]
     ) { block, messaging in
       messaging.defaultHeaders.removeAll { header in
@@ -144,7 +145,7 @@ struct NylonConfiguration {
     }
   }
 
-  /// A checked broker URL, with `nats://` put before a bare host; what is wrong goes to `fail`.
+  /// Returns a validated broker URL, with `nats://` added to a bare host. Passes problems to `fail`.
   static func server(_ text: String, fail: (_ message: String) -> Void) -> String? {
     let full = text.contains("://") ? text : "nats://" + text
     let scheme = full.prefix { $0 != ":" }.lowercased()
@@ -152,10 +153,10 @@ struct NylonConfiguration {
     let faults = [
       (
         !["nats", "tls"].contains(scheme),
-        "has the scheme '\(scheme)'; brokers are reached by nats:// or tls://"
+        "has the scheme '\(scheme)'; a broker's URL begins with nats:// or tls://"
       ),
-      (text.contains(","), "holds a comma; give each server its own item"),
-      (text.contains(where: \.isWhitespace), "holds a space"),
+      (text.contains(","), "contains a comma; write each server as an item of its own"),
+      (text.contains(where: \.isWhitespace), "contains a space"),
       (
         parts?.host?.isEmpty != false,
         "names no host, or has a character in its user part that must be %-encoded"
@@ -176,20 +177,20 @@ struct NylonConfiguration {
     }
   }
 
-  /// One entry of `plugins:`.
+  /// An entry of `plugins:`.
   struct Plugin {
     enum Kind: Equatable {
       case ffi, messaging
-      /// A type that nylon-bench does not load, such as `wasm`; only in Nylon's own file.
+      /// A type that nylon-bench does not load, such as `wasm`; occurs only in Nylon's own file.
       case other(String)
-      /// Wrong in a way that has been noted.
+      /// Invalid; the problem has been reported.
       case broken
 
-      /// The word that rows have for it.
+      /// The name of the kind in rows.
       var way: String? { self == .ffi ? "FFI" : self == .messaging ? "NATS" : nil }
     }
 
-    /// Where it is written, for messages.
+    /// The block that defines the plugin, for messages.
     var block: Block?
     var kind = Kind.broken
     var name = ""
@@ -198,12 +199,12 @@ struct NylonConfiguration {
     var messaging: String?
     var group = "default"
     var entryPoint: String?
-    /// Its own limits, where they are not its broker's.
+    /// The plugin's own limits; nil for those of its broker.
     var maxInFlight: Int?
     var overflow: OverflowPolicy?
     var perPhase: [Phase: PolicyOverride] = [:]
 
-    /// The products of this package that `file` may name without a path.
+    /// The products of this package, which `file` may name without a path.
     private static let products = ["ExamplePlugin", "NullPlugin", "ThreadedPlugin"]
 
     static let keys = Keys<Plugin>(
@@ -214,7 +215,7 @@ struct NylonConfiguration {
           "name that targets refer to; over NATS also part of the subjects",
           allowed: "unique; over NATS without dots, spaces, `*` and `>`"),
         Key(
-          "type", "how it is reached", default: "`messaging` when `messaging:` is set",
+          "type", "how the plugin is reached", default: "`messaging` when `messaging:` is set",
           allowed: "`ffi`, `messaging`"),
         Key(
           "file", \.file, .text.required("name the shared library, or a product such as ExamplePlugin"),
@@ -223,8 +224,8 @@ struct NylonConfiguration {
         ).only("FFI").also("path"),
         Key(
           "config", \.configJSON, .json,
-          "the plugin's configuration, given to it as JSON: `initialize` of an FFI plugin, the `initialize` "
-            + "message of workers", default: "none"),
+          "the plugin's configuration, passed as JSON to `initialize` of an FFI plugin, or in the "
+            + "`initialize` message to workers", default: "none"),
         Key(
           "messaging", \.messaging, .text.required("name an entry of messaging:"), "an entry of `messaging:`"
         ).only("NATS"),
@@ -235,11 +236,11 @@ struct NylonConfiguration {
           "entry_point", \.entryPoint, .text, "the handler, unless the target names one"
         ).also("handler"),
         Key(
-          "max_inflight", \.maxInFlight, .whole(TargetReader.inFlightRange), "most requests in flight",
+          "max_inflight", \.maxInFlight, .whole(TargetReader.inFlightRange), "maximum requests in flight",
           default: "the broker's"
         ).only("NATS").inHost(onlyOnInitialize),
         Key(
-          "overflow_policy", \.overflow, .choice, "what happens to a request beyond that, as of a target",
+          "overflow_policy", \.overflow, .choice, "what happens to requests over that, as for a target",
           default: "the broker's"
         ).only("NATS").inHost(onlyOnInitialize),
         Key(
@@ -266,7 +267,7 @@ struct NylonConfiguration {
       let way = plugin.kind.way
       keys.read(block, into: &plugin, type: way ?? "") { row in
         guard !block.isLenient, way != nil, let type else { return nil }
-        return "is for plugins of type \(row.only == "FFI" ? "ffi" : "messaging"), this one is \(type)"
+        return "is for plugins of type \(row.only == "FFI" ? "ffi" : "messaging"); this one is \(type)"
       }
       switch plugin.kind {
       case .ffi: plugin.resolveFile(block)
@@ -282,8 +283,8 @@ struct NylonConfiguration {
           block.isLenient ? .warning : .error,
           at: block.get("per_phase")?[phase.subjectFragment]?.place ?? block.value.place,
           key: block.childPath("per_phase.\(phase.subjectFragment)"),
-          "asks for retries, which an in-process plugin does not get; a failed phase ends the session",
-          remedy: "leave them out")
+          "asks for retries, which an in-process plugin does not have; a failed phase ends the session",
+          remedy: "remove them")
       }
       if file.isEmpty || Self.products.contains(file) { return }
       if !file.contains("/"), !file.contains("."),
@@ -293,7 +294,7 @@ struct NylonConfiguration {
       }
       let written = file
       file = block.resolve(written)
-      // Nylon itself takes a relative path from the folder that it is started in.
+      // Nylon resolves a relative path against the folder in which it is started.
       let files = FileManager.default
       if block.isLenient, !files.fileExists(atPath: file), files.fileExists(atPath: written) {
         file = ScenarioDraft.absolute(written)
@@ -307,8 +308,8 @@ struct NylonConfiguration {
       }
     }
 
-    /// Notes a name that NATS subjects cannot have; in Nylon's own file it is an error only when a target names
-    /// the plugin.
+    /// Reports a name that cannot be part of NATS subjects. In Nylon's own file, this is an error only if a
+    /// target uses the plugin.
     func checkName(isTarget: Bool = false) {
       guard let block, !name.isEmpty else { return }
       do throws(MessageError) {
@@ -340,7 +341,7 @@ extension Kind<[String]> {
 }
 
 extension Kind<String> {
-  /// A free mapping, as JSON text.
+  /// A mapping with arbitrary keys, as JSON.
   static var json: Kind {
     Kind(allowed: "a mapping") { block, key in
       block.get(key).flatMap {
@@ -354,8 +355,8 @@ extension NATSTLS {
   static let keys = Keys<NATSTLS>(
     "tls", home: "tls: of an entry of messaging:", of: NATSTLS(),
     [
-      Key("enabled", \.enabled, .flag, "whether TLS is used", default: "`true` when the block is there"),
-      Key("ca_file", \.caFile, .path, "the authorities' certificates", default: "the system's"),
+      Key("enabled", \.enabled, .flag, "whether TLS is used", default: "`true` when the block is present"),
+      Key("ca_file", \.caFile, .path, "certificates of the trusted authorities", default: "the system's"),
       Key("cert_file", \.certFile, .path, "the client's certificate; together with `key_file`"),
       Key("key_file", \.keyFile, .path, "the client's key; together with `cert_file`"),
     ]
@@ -370,7 +371,7 @@ extension NATSAuth {
     "auth", home: "auth: of an entry of messaging:", of: NATSAuth(),
     [
       Key(
-        "enabled", "whether the broker is given the credentials", default: "`true` when the block is there",
+        "enabled", "whether the broker gets the credentials", default: "`true` when the block is present",
         allowed: "`true`, `false`"),
       Key("token", \.token, .text, "a token").secret,
       Key("user", \.user, .text, "a user name; together with `password`").secret,
@@ -380,7 +381,7 @@ extension NATSAuth {
       ).secret,
       Key(
         "credentials_file", \.credentials, .path,
-        "the same as `credentials`, by the name that Nylon has for it"
+        "the same as `credentials`, under Nylon's own name for it"
       ).secret,
       Key("nkey", \.nkey, .path, "a file with a user's seed").secret,
     ]
@@ -400,11 +401,11 @@ extension NATSAuth {
   }
 }
 
-/// The part of a phase's policy that a configuration sets; nil parts fall to the next layer.
+/// The parts of a phase's policy that a configuration sets; nil parts come from the next layer.
 struct PolicyOverride: Equatable {
   var timeoutMilliseconds: Int?
   var onError: ErrorAction?
-  /// Attempts in all, the first included.
+  /// The total number of attempts, including the first.
   var attempts: Int?
   var backoffFirst: Int?
   var backoffMost: Int?
@@ -419,16 +420,16 @@ struct PolicyOverride: Equatable {
         default: "the broker's"),
       Key(
         "on_error", \.onError, .choice,
-        "what follows a failure. `retry`: the same request again; `continue`: go on with the session; "
+        "what happens after a failure. `retry`: the same request again; `continue`: go on with the session; "
           + "`end`: fail the session", default: "the phase's"),
-      Key("retry", \.self, retryKeys, "how the phase is tried again", default: "the broker's"),
+      Key("retry", \.self, retryKeys, "how the phase is retried", default: "the broker's"),
     ])
 
   static let retryKeys = Keys<PolicyOverride>(
     "retry", home: "retry:", of: PolicyOverride(),
     [
       Key(
-        "max", \.attempts, .whole(1...100), "attempts in all, the first included", default: "the phase's"
+        "max", \.attempts, .whole(1...100), "total attempts, including the first", default: "the phase's"
       ).also("attempts"),
       Key(
         "backoff_ms_initial", \.backoffFirst, .whole(0...60_000), "wait before the second attempt",
@@ -451,7 +452,8 @@ struct PolicyOverride: Equatable {
       Key(phase.subjectFragment, \.[policy: phase], keys, "the policy of the phase")
     })
 
-  /// Puts the set parts over a policy. Where only one end of the backoff is set, the other gives way.
+  /// Returns a policy with the set parts replaced. If only one end of the backoff is set, the other is
+  /// adjusted to it.
   func over(_ base: PhasePolicy) -> PhasePolicy {
     var policy = base
     policy.timeoutMilliseconds = timeoutMilliseconds ?? base.timeoutMilliseconds
@@ -475,15 +477,15 @@ extension [Phase: PolicyOverride] {
 /// A plugin of a Nylon configuration, for commands that need no scenario.
 package struct ConfiguredPlugin: Sendable, Equatable {
   package var name: String
-  /// `ffi`, `messaging`, or a type that cannot be loaded.
+  /// `ffi`, `messaging`, or an unsupported type.
   package var type: String
-  /// Its file, or its subject and its brokers, without secrets; empty where it has neither.
+  /// The plugin's file, or its subject and brokers without secrets; empty if it has neither.
   package var place = ""
-  /// The handlers that the configuration names: its `entry_point`, then what middleware and services call.
+  /// The handlers that the configuration names: `entry_point`, then those used by middleware and services.
   package var handlers: [String]
-  /// The most requests in flight that the configuration allows; nil where it does not say.
+  /// The maximum number of requests in flight that the configuration allows; nil if it sets none.
   package var maxInFlight: Int?
-  /// Why it cannot be measured as it stands; nil when it can.
+  /// The reason why the plugin cannot be measured as configured; nil if it can.
   package var obstacle: String?
 }
 

@@ -1,29 +1,29 @@
 import Foundation
 import Nylon
 
-/// A validated scenario, all defaults filled in. Everything downstream takes this value; nothing reads YAML again.
+/// A validated scenario with all defaults filled in. All later stages use this value; none reads YAML again.
 package struct Plan: Codable, Sendable, Equatable {
-  /// Also part of the run folder's name.
+  /// The scenario's name, which is also part of the run folder's name.
   package var name: String
-  /// The first comment line of the file, without `#`; what the scenario is for.
+  /// The purpose of the scenario: the first comment line of the file, without `#`.
   package var summary = ""
-  /// The file's path; empty for a scenario that arguments made.
+  /// The file's path; empty for a scenario made from arguments.
   package var file = ""
-  /// The text of a scenario that the command line's arguments made, without secrets; nil for a file.
+  /// The text of a scenario made from command-line arguments, without secrets; nil for a file.
   package var text: String?
   package var targets: [Target]
   package var request = RequestSpec()
-  /// The phases of a session, in order; a target may have its own.
+  /// The phases of a session, in order; a target may have its own phases.
   package var phases = Phase.session
-  /// The loads, in order; a target may have its own.
+  /// The loads, in order; a target may have its own loads.
   package var loads: [LoadShape]
   package var warmupSeconds = 1.0
   package var measureSeconds = 5.0
   package var drainSeconds = 2.0
-  /// The fewest rounds: replicates of each condition.
+  /// The minimum number of rounds, that is, replicates of each condition.
   package var replicates = 6
-  /// The most rounds, of which those after the fewest are made for open questions only; nil in runs that
-  /// knew no such rounds.
+  /// The maximum number of rounds; rounds beyond the minimum are run only for undecided questions. Nil in
+  /// runs without such rounds.
   var mostRounds: Int? = 12
   package var mostReplicates: Int { max(replicates, mostRounds ?? replicates) }
   package static let standardRounds = 6...12
@@ -41,35 +41,36 @@ package struct Plan: Codable, Sendable, Equatable {
   }
   package var threads = 1
   package var connections = 1
-  /// The nats-server that the run starts where a target names no servers; nil for the machine's.
+  /// The nats-server to start if a target names no servers; nil for the machine's.
   package var broker: String?
-  /// Whether that nats-server takes only clients with a token that is made for the run; nil, which is true, in runs
-  /// that knew no such token.
+  /// Whether that nats-server accepts only clients with a token generated for the run; nil means true, in
+  /// runs without such tokens.
   var brokerToken: Bool?
   package var asksForToken: Bool {
     get { brokerToken ?? true }
     set { brokerToken = newValue }
   }
-  /// How many of those nats-servers are started, as a cluster; nil, as in older runs, means one.
+  /// The number of those nats-servers, which form a cluster; nil, as in older runs, means one.
   var brokers: Int?
   package var brokerCount: Int {
     get { brokers ?? 1 }
     set { brokers = newValue == 1 ? nil : newValue }
   }
-  /// Bytes that those nats-servers keep for a client that reads slowly; nil for their own default.
+  /// The maximum pending bytes of those nats-servers for a slow client; nil for their own default.
   var brokerMaxPendingBytes: Int?
-  /// How long a write of those nats-servers to a client may take; nil for their own default.
+  /// The write deadline of those nats-servers for a client, in seconds; nil for their own default.
   var brokerWriteDeadlineSeconds: Double?
   package var brokerLimits: BrokerLimits {
     BrokerLimits(maxPendingBytes: brokerMaxPendingBytes, writeDeadlineSeconds: brokerWriteDeadlineSeconds)
   }
   package var seed: UInt64 = 1
-  /// Whether the phase requests are accounted for; nil: of targets with faults.
+  /// Whether the phase requests are accounted for; nil: only those of targets with faults.
   package var accounting: Bool?
-  /// How long each target bears half its highest rate after the rounds; nil: not at all.
+  /// The duration of the soak, in seconds: after the rounds each target runs at half its highest rate; nil
+  /// for no soak.
   package var soakSeconds: Double?
   package var expectations: [Expectation] = []
-  /// What the loader found odd but not wrong; holds no secrets.
+  /// Warnings of the loader about suspicious settings; they contain no secrets.
   package var warnings: [String] = []
 
   static let keys = Keys<Plan>(
@@ -77,92 +78,94 @@ package struct Plan: Codable, Sendable, Equatable {
     [
       Key(
         "name", "name in results and of the run folder", default: "the file's name",
-        allowed: "1-64 of `a-z 0-9 -`, no dash first, last or twice"),
+        allowed: "1-64 of `a-z 0-9 -`, no leading, trailing or double dash"),
       Key(
         "config", "path of Nylon's own configuration, whose `plugins:` and `messaging:` are used",
         allowed: "a path"),
       Key(
         "plugins", "Nylon's own block, written here; added to that of `config`",
-        allowed: "see below; names are unique in the sum"),
+        allowed: "see below; names are unique across both"),
       Key(
         "messaging", "Nylon's own block, written here; added to that of `config`",
-        allowed: "see below; names are unique in the sum"),
-      Key("targets", "what is loaded", default: "required", allowed: "see below; at least one"),
+        allowed: "see below; names are unique across both"),
+      Key("targets", "what to put under load", default: "required", allowed: "see below; at least one"),
       Key("request", \.request, RequestSpec.keys, "the HTTP request that each session carries"),
       Key(
         "response", \.request, RequestSpec.responseKeys,
-        "the upstream's answer, before any plugin changed it"),
+        "the upstream's response, before any plugin changes it"),
       Key("phases", \.phases, .phases, "phases of a session", default: "all four"),
       Key(
         "loads", "the loads of all targets", default: "required unless each target has its own",
         allowed: "see below"),
-      Key("warmup_seconds", \.warmupSeconds, .number(0...600), "load that is not recorded"),
+      Key("warmup_seconds", \.warmupSeconds, .number(0...600), "warm-up, which is not recorded"),
       Key(
-        "measure_seconds", \.measureSeconds, .number(0.01...3600), "load that is recorded"
+        "measure_seconds", \.measureSeconds, .number(0.01...3600), "length of the measured time"
       ).also("duration"),
-      Key("drain_seconds", \.drainSeconds, .number(0...600), "waiting for answers after the load"),
+      Key(
+        "drain_seconds", \.drainSeconds, .number(0...600),
+        "how long to wait for outstanding answers after the load"),
       Key(
         "rounds", \.rounds, .rounds,
-        "the fewest and the most rounds, such as `6..12`; in each round every measurement is made once, in a fresh "
-          + "load process; those after the fewest measure what is not decided yet"),
+        "minimum and maximum number of rounds, such as `6..12`; each round makes every measurement once, in "
+          + "a fresh load process; rounds after the minimum measure only what is not decided yet"),
       Key(
         "replicates", \.fixedRounds, .whole(1...1000),
-        "so many rounds, whatever is decided: `N` is `rounds: N..N`",
+        "fixed number of rounds, whatever is decided: `N` means `rounds: N..N`",
         default: "none"
       ).also("repeats", "repeat", "runs"),
       Key("threads", \.threads, .whole(1...64), "load threads of the generator"),
       Key(
         "connections", \.connections, .whole(1...1024),
-        "NATS connections of the generator, shared out to its threads"),
+        "NATS connections of the generator, distributed over its threads"),
       Key(
-        "broker", \.broker, .path, "the nats-server that is started where `servers` is empty",
+        "broker", \.broker, .path, "path of the nats-server to start where `servers` is empty",
         default: "that of `NYLON_BENCH_NATS_SERVER`, else the installed one"),
       Key(
         "broker_token", \.brokerToken, .flag,
-        "whether that nats-server takes only clients with a token that is made for the run. `false` is for workers that "
-          + "can be given none; every user of the machine can then read the messages",
+        "whether that nats-server accepts only clients with a token generated for the run. `false` is for "
+          + "workers that cannot be given a token; every user of the machine can then read the messages",
         default: "`true`"),
       Key(
         "brokers", \.brokers, .whole(1...NodeChoice.most),
-        "how many nats-servers are started there, as a cluster with routes between all of them; see \"Clusters\"",
+        "how many nats-servers to start, as a cluster with routes between all of them; see \"Clusters\"",
         default: "1"),
       Key(
         "broker_max_pending_bytes", \.brokerMaxPendingBytes, .whole(65_536...1_073_741_824),
-        "bytes that those nats-servers keep for a client that reads slowly, `max_pending`; with more it is cut off as "
-          + "a slow consumer", default: "nats-server's: 67108864"),
+        "`max_pending` of those nats-servers: bytes that wait for a client that reads slowly, before it is "
+          + "cut off as a slow consumer", default: "nats-server's: 67108864"),
       Key(
         "broker_write_deadline_seconds", \.brokerWriteDeadlineSeconds, .number(0.1...600),
-        "how long a write of those nats-servers to a client may take, `write_deadline`; then it is cut off as a slow "
-          + "consumer", default: "nats-server's: 10"),
+        "`write_deadline` of those nats-servers: how long a write to a client may take, before it is cut off "
+          + "as a slow consumer", default: "nats-server's: 10"),
       Key("seed", \.seed, .seed, "seed of arrivals, bodies and ids"),
       Key(
         "accounting", \.accounting, .flag,
-        "whether each phase request is accounted for: the host notes what it sent and `nylon-worker` what its handlers "
-          + "saw, and both are joined, see \"Accounting\"",
+        "whether each phase request is accounted for: the host records what it sent, `nylon-worker` records "
+          + "what its handlers saw, and the two records are matched; see \"Accounting\"",
         default: "`true` for pools with `faults`, else `false`"),
       Key(
         "soak_seconds", \.soakSeconds, .number(1...86_400),
-        "after the rounds each target bears half the highest rate that its closed loads reached, for so long, and the "
-          + "run checks that it stays the same; see \"Soak\"", default: "none"),
+        "after the rounds, each target runs this long at half the highest rate that its closed loads "
+          + "reached, and the run checks that its figures stay the same; see \"Soak\"", default: "none"),
       Key(
         "decompose", "`true`: measure where the time of each phase goes; see \"Where the time goes\"",
         default: "`false`", allowed: "`true`, `false`"),
       Key(
-        "faults", "what is done to workers, brokers, links or the plugin under load; see \"Faults\"",
+        "faults", "faults injected into workers, brokers, links or the plugin under load; see \"Faults\"",
         allowed: "see below"),
       Key(
         "objective",
-        "a latency under a bound, such as `response_p99_us < 5000`: after the rounds the highest rate that keeps it is "
-          + "searched, see \"Objectives\"", allowed: "see below"
+        "a latency bound, such as `response_p99_us < 5000`: after the rounds, the run searches for the "
+          + "highest rate that meets it; see \"Objectives\"", allowed: "see below"
       ).also("slo"),
       Key("expect", "conditions that the results must meet, else exit code 80", allowed: "see below"),
     ])
 
-  /// The plan of `--quick`, whose figures show that everything works, not how fast anything is.
+  /// Returns the plan of `--quick`, whose figures show that everything works, not how fast anything is.
   package func quick() -> Plan {
     var plan = self
     plan.warmupSeconds = min(warmupSeconds, 0.3)
-    // What a fault does takes its time, which does not shrink with the load's.
+    // Faults take a fixed time, which does not shrink with that of the load.
     plan.measureSeconds = min(measureSeconds, targets.contains { !$0.plannedFaults.isEmpty } ? 3 : 1)
     plan.drainSeconds = min(drainSeconds, 1)
     plan.soakSeconds = soakSeconds.map { min($0, 6) }
@@ -178,7 +181,7 @@ package struct Plan: Codable, Sendable, Equatable {
   }
 }
 
-/// What a nats-server that the run starts lets a client that reads slowly leave unread.
+/// The limits of a nats-server started by the run for clients that read slowly; nil for its own defaults.
 package struct BrokerLimits: Sendable, Equatable {
   package var maxPendingBytes: Int?
   package var writeDeadlineSeconds: Double?
@@ -201,7 +204,7 @@ extension Plan {
 }
 
 extension Kind<ClosedRange<Int>> {
-  /// A range of whole numbers, such as `6..12`; one number is both ends.
+  /// A range of whole numbers, such as `6..12`; a single number is both ends.
   static var rounds: Kind {
     Kind(allowed: "`LEAST..MOST`, 1 to 1000", show: { "`\($0.lowerBound)..\($0.upperBound)`" }) {
       block, key in
@@ -216,7 +219,7 @@ extension Kind<ClosedRange<Int>> {
 }
 
 extension Kind<[Phase]> {
-  /// Some of a session's phases, in a session's order.
+  /// A subset of a session's phases, in session order.
   static var phases: Kind {
     let names = Phase.session.map(\.subjectFragment)
     let allowed = names.joined(separator: ", ")
@@ -246,14 +249,14 @@ extension Kind<[Phase]> {
   }
 }
 
-/// The request that a session carries and the upstream's answer. Its rows say what the fields mean.
+/// The request of a session and the upstream's answer. The rows of `keys` explain the fields.
 package struct RequestSpec: Codable, Sendable, Equatable {
   package var method = "GET"
   package var path = "/"
   package var params: [KeyValue] = []
   package var headers: [KeyValue] = []
   package var bodyBytes = 0
-  /// Chunks that the response's body comes in over FFI; nil, as in older runs, means one.
+  /// The number of chunks of the response's body over FFI; nil, as in older runs, means one.
   package var bodyChunks: Int?
   package var clientIP = "127.0.0.1"
   /// The upstream's status.
@@ -273,7 +276,7 @@ package struct RequestSpec: Codable, Sendable, Equatable {
           "begins with `/`, no spaces, no `#`", fault: "must begin with '/' and have no spaces and no '#'"
         ) {
           $0.hasPrefix("/") && !$0.contains { $0.isWhitespace || $0 == "#" }
-        }, "path, and behind `?` the query"),
+        }, "path and, after `?`, the query"),
       Key("params", \.params, .params, "path parameters of the route"),
       Key(
         "headers", \.headers, .headers,
@@ -284,8 +287,8 @@ package struct RequestSpec: Codable, Sendable, Equatable {
       ).also("body", "payload_bytes"),
       Key(
         "body_chunks", \.bodyChunks, .whole(1...1024),
-        "chunks that the response's body comes in. Over FFI `response_body_filter` runs once for each, and reads and "
-          + "sets that chunk, as in Nylon; over NATS it runs once, with the whole body",
+        "number of chunks of the response's body. Over FFI `response_body_filter` runs once for each, and "
+          + "reads and sets that chunk, as in Nylon; over NATS it runs once, with the whole body",
         default: "1"),
       Key(
         "client_ip", \.clientIP,
@@ -301,10 +304,10 @@ package struct RequestSpec: Codable, Sendable, Equatable {
     "response", home: "response:", of: RequestSpec(),
     [
       Key("status", \.responseStatus, .whole(100...599), "the upstream's status"),
-      Key("headers", \.responseHeaders, .headers, "the upstream's headers, as those of the request"),
+      Key("headers", \.responseHeaders, .headers, "the upstream's headers, as for the request"),
     ])
 
-  /// Whether a text is a token of HTTP: a method or a header's name.
+  /// Whether a text is an HTTP token, as methods and header names are.
   @Sendable fileprivate static func isToken(_ text: String) -> Bool {
     !text.isEmpty && text.utf8.count <= 256
       && text.unicodeScalars.allSatisfy { scalar in
@@ -316,7 +319,7 @@ package struct RequestSpec: Codable, Sendable, Equatable {
 }
 
 extension RequestSpec {
-  /// The request and the upstream's answer, with that body.
+  /// Returns the request and the upstream's answer, both with the given body.
   package func messages(body: [UInt8]) -> (request: HTTPRequest, response: HTTPResponse) {
     let parts = path.split(separator: "?", maxSplits: 1, omittingEmptySubsequences: false)
     let request = HTTPRequest(
@@ -346,21 +349,21 @@ extension Kind<[KeyValue]> {
 
   @Sendable private static func fault(_ name: String, _ text: String?) -> String? {
     let isClean = text?.unicodeScalars.allSatisfy { $0.value >= 32 && $0.value != 127 || $0 == "\t" }
-    return isClean == false ? "holds a control character" : nil
+    return isClean == false ? "contains a control character" : nil
   }
 }
 
-/// How requests are sent.
+/// The pattern in which requests are sent.
 package enum LoadShape: Codable, Sendable, Hashable {
-  /// So many sessions at once, each followed by the next.
+  /// A closed load: a fixed number of concurrent sessions, each followed by the next.
   case closed(concurrency: Int)
-  /// So many sessions a second, sent when the schedule says and not when an answer comes.
+  /// An open load: sessions are sent at a fixed rate by the schedule, independently of the answers.
   case open(ratePerSecond: Double, arrivals: Arrivals)
-  /// An open load whose rate rises evenly over its measured time.
+  /// An open load whose rate rises linearly during its measured time.
   case ramp(Ramp)
 
-  /// The name in CSV and tables: `closed-64`, `open-44000`, `ramp-1000-50000`; with uniform arrivals
-  /// `open-44000-uniform`.
+  /// The name in CSV and tables, such as `closed-64`, `open-44000` or `ramp-1000-50000`; with uniform
+  /// arrivals `open-44000-uniform`.
   package var label: String {
     switch self {
     case .closed(let concurrency): "closed-\(concurrency)"
@@ -370,13 +373,13 @@ package enum LoadShape: Codable, Sendable, Hashable {
     }
   }
 
-  /// Whether the schedule says when a request is sent, and not the answer before.
+  /// Whether requests are sent by a schedule and not after the previous answer.
   package var isOpen: Bool { if case .closed = self { false } else { true } }
 
-  /// The measured time, where the load says it and not the scenario.
+  /// The measured time, if the load rather than the scenario sets it.
   package var overSeconds: Double? { if case .ramp(let ramp) = self { ramp.overSeconds } else { nil } }
 
-  /// The load of a short look: a ramp in less time.
+  /// Returns the load for a quick run, with a shortened ramp.
   fileprivate func within(seconds: Double) -> LoadShape {
     guard case .ramp(var ramp) = self else { return self }
     ramp.overSeconds = min(ramp.overSeconds, seconds)
@@ -384,15 +387,15 @@ package enum LoadShape: Codable, Sendable, Hashable {
   }
 }
 
-/// A rate that rises evenly.
+/// A rate that rises linearly.
 package struct Ramp: Codable, Sendable, Hashable {
-  /// Requests per second at its beginning.
+  /// The initial rate, in requests per second.
   package var fromPerSecond: Double
-  /// Requests per second at its end.
+  /// The final rate, in requests per second.
   package var toPerSecond: Double
-  /// How long the rate rises.
+  /// The duration of the ramp, in seconds.
   package var overSeconds: Double
-  /// How its arrivals are spaced.
+  /// The spacing of its arrivals.
   package var arrivals: Arrivals
 
   package init(
@@ -402,29 +405,29 @@ package struct Ramp: Codable, Sendable, Hashable {
     (self.overSeconds, self.arrivals) = (overSeconds, arrivals)
   }
 
-  /// The rate after so many seconds; before the ramp its first rate, and after it its last.
+  /// Returns the rate at a time; before the ramp its initial rate, and after it its final rate.
   package func ratePerSecond(at seconds: Double) -> Double {
     fromPerSecond + (toPerSecond - fromPerSecond) * min(max(seconds / overSeconds, 0), 1)
   }
 }
 
-/// How the arrivals of an open load are spaced.
+/// The spacing of the arrivals of an open load.
 package enum Arrivals: String, Codable, Sendable, CaseIterable {
-  /// Exponential gaps: independent clients.
+  /// Exponential gaps, as of independent clients.
   case poisson
   /// Equal gaps.
   case uniform
 
-  /// The end of a load's label.
+  /// The suffix of a load's label.
   fileprivate var suffix: String { self == .poisson ? "" : "-uniform" }
 }
 
-/// A load as it is written; its mode says which of the keys it has.
+/// A load as written; its mode determines the keys that it may have.
 struct LoadReader {
   enum Mode: String, CaseIterable {
     case closed, open, ramp
 
-    /// What a load of the mode has, for messages about keys that it has not.
+    /// The keys of the mode, for messages about keys that it does not have.
     var has: String {
       switch self {
       case .closed: "a closed load has a concurrency"
@@ -434,7 +437,7 @@ struct LoadReader {
     }
   }
 
-  /// A load and where it is written, for messages about it.
+  /// A load and the block that defines it, for messages.
   typealias Placed = (load: LoadShape, block: Block)
 
   var concurrency: Int?
@@ -451,8 +454,8 @@ struct LoadReader {
     [
       Key(
         "mode",
-        "`closed`: so many sessions at once, each followed by the next. `open`: so many a second, "
-          + "sent when the schedule says. `ramp`: as `open`, at a rate that rises evenly",
+        "`closed`: a fixed number of sessions in flight, each followed by the next. `open`: a fixed rate, "
+          + "sent on schedule. `ramp`: like `open`, at a rate that rises evenly",
         default: "required", allowed: Kind<Mode>.choice.allowed
       ).also("type"),
       Key(
@@ -483,7 +486,7 @@ struct LoadReader {
       ),
     ])
 
-  /// The loads of a scenario or a target; nil when it has no `loads:`. Labels must be unique.
+  /// Reads the loads of a scenario or a target; nil if it has no `loads:`. Labels must be unique.
   static func loads(of block: Block) -> [Placed]? {
     guard let value = block.get("loads") else { return nil }
     if value.items?.isEmpty == true { block.fail("loads", "is empty", remedy: "write at least one load") }
@@ -506,7 +509,7 @@ struct LoadReader {
     }
     if ["sweep", "search"].contains(text) {
       return block.refuse(
-        "mode", "is not a load of this version; allowed: closed, open, ramp",
+        "mode", "is not a kind of load; allowed: closed, open, ramp",
         remedy: "the command 'nylon-bench sweep' searches for the knee")
     }
     guard let mode = block.choice("mode", of: Mode.self) else { return nil }

@@ -1,18 +1,18 @@
-/// One thing that is wrong, or odd, in a file. Never holds a secret: values of credentials are left out and URLs have
-/// no user part.
+/// An error or a warning about a file. It never holds a secret: values of credentials are omitted, and URLs
+/// have no user part.
 package struct ScenarioProblem: Sendable, Hashable, CustomStringConvertible {
   package enum Severity: Sendable {
     case error
-    /// The file can be used, though something in it has no effect or looks like a slip.
+    /// The file can be used, but something in it has no effect or is probably a mistake.
     case warning
   }
 
-  /// Where the value was written.
+  /// The place where the value was written.
   package enum Place: Sendable, Hashable, CustomStringConvertible {
     case file(String)
-    /// A line and a column, both from 1, of a file.
+    /// A line and a column of a file, both from 1.
     case position(file: String, line: Int, column: Int)
-    /// An argument of the command line, such as `--set loads.0.concurrency=8`, without secrets.
+    /// A command-line argument, such as `--set loads.0.concurrency=8`, without secrets.
     case argument(String)
 
     package var description: String {
@@ -26,19 +26,19 @@ package struct ScenarioProblem: Sendable, Hashable, CustomStringConvertible {
 
   var severity = Severity.error
   let place: Place
-  /// The key as `--set` names it, such as `targets.1.workers.count`; empty for the whole file.
+  /// The key in the form of `--set`, such as `targets.1.workers.count`; empty for the whole file.
   var key = ""
-  /// The value as written, nil when there is none or when it may be a secret.
+  /// The value as written; nil if there is none or if it may be a secret.
   var value: String?
-  /// What is wrong and what is allowed.
+  /// The problem and the allowed values.
   let message: String
-  /// The nearest right name, nil when nothing is near.
+  /// The most similar valid name; nil if none is similar.
   var suggestion: String?
-  /// What to do about it, nil when the message says it.
+  /// The advice to the user; nil if the message already says it.
   var remedy: String?
 
-  /// One line: place, key, value, what is wrong, the nearest name, the remedy. Control characters of the file, which
-  /// could steer a terminal, are `?`.
+  /// One line with the place, key, value, problem, most similar name and remedy. Control characters, which
+  /// could manipulate a terminal, are replaced by `?`.
   package var description: String {
     var text = "\(place): "
     if severity == .warning { text += "warning: " }
@@ -54,9 +54,9 @@ package struct ScenarioProblem: Sendable, Hashable, CustomStringConvertible {
   }
 }
 
-/// All that is wrong with a file, found in one pass. The command's exit code for it is 65.
+/// All problems of a file, found in one pass. The command exits with code 65.
 package struct ScenarioError: Error, Sendable, Equatable, CustomStringConvertible {
-  /// The problems, in the order of the file; at least one is an error.
+  /// The problems, in file order; at least one is an error.
   package var problems: [ScenarioProblem]
 
   package init(problems: [ScenarioProblem]) { self.problems = problems }
@@ -73,7 +73,7 @@ package struct ScenarioError: Error, Sendable, Equatable, CustomStringConvertibl
   package var description: String { problems.map(\.description).joined(separator: "\n") }
 }
 
-/// Collects problems while a file is read, so that one pass shows them all.
+/// Collects problems while a file is read, so that one pass reports all of them.
 final class ProblemCollector {
   private(set) var problems: [ScenarioProblem] = []
   private var known: Set<ScenarioProblem> = []
@@ -81,7 +81,7 @@ final class ProblemCollector {
   var hasErrors: Bool { problems.contains { $0.severity == .error } }
   var warnings: [ScenarioProblem] { problems.filter { $0.severity == .warning } }
 
-  /// The problems in the order of the file; those of arguments and whole files first, as found.
+  /// The problems in file order; those of arguments and whole files come first, in the order found.
   var sorted: [ScenarioProblem] {
     func rank(_ problem: ScenarioProblem) -> (String, Int, Int) {
       guard case .position(let file, let line, let column) = problem.place else { return ("", 0, 0) }
@@ -97,7 +97,7 @@ final class ProblemCollector {
     if known.insert(problem).inserted { problems.append(problem) }
   }
 
-  /// Notes a problem of one value of the tree.
+  /// Adds a problem of a value in the tree.
   func add(
     _ severity: ScenarioProblem.Severity = .error, at place: ScenarioProblem.Place, key: String,
     value: String? = nil, _ message: String, suggestion: String? = nil, remedy: String? = nil
@@ -109,15 +109,15 @@ final class ProblemCollector {
   }
 }
 
-/// Finds the name that was probably meant.
+/// Finds the name that the user probably meant.
 enum Suggestion {
-  /// Endings that name a unit; a key with another one is the same key in the wrong unit.
+  /// Suffixes that name a unit; keys that differ only in them are the same key in another unit.
   private static let unitEndings = [
     "_milliseconds", "_per_second", "_seconds", "_secs", "_sec", "_bytes", "_rps", "_ms", "_us", "_ns", "_kb",
     "_s",
   ]
 
-  /// The nearest of `names`: the same but for case, dashes or unit, or few typos away.
+  /// Returns the most similar name: equal except for case, dashes or unit, or within a few typos.
   static func nearest(to name: String, among names: [String]) -> String? {
     let wanted = normal(name)
     if let same = names.first(where: { normal($0) == wanted }) { return same }
@@ -128,7 +128,7 @@ enum Suggestion {
     return best.flatMap { $0.distance <= limit && $0.distance < $0.name.count ? $0.name : nil }
   }
 
-  /// Lower case, with underscores.
+  /// Returns the name in lowercase with underscores.
   static func normal(_ name: String) -> String {
     String(name.lowercased().map { $0 == "-" ? "_" : $0 })
   }
@@ -138,11 +138,12 @@ enum Suggestion {
     return String(name.dropLast(ending.count))
   }
 
-  /// Insertions, deletions, changes and swaps of neighbours between two names (long ones are cut).
+  /// Counts the insertions, deletions, substitutions and transpositions between two names, of which long ones
+  /// are truncated.
   static func distance(_ first: String, _ second: String) -> Int {
     let left = Array(first.unicodeScalars.prefix(64))
     let right = Array(second.unicodeScalars.prefix(64))
-    // The first row and the first column hold the distances from nothing.
+    // The first row and column hold the distances from the empty name.
     var rows = (0...left.count).map { row in (0...right.count).map { row == 0 ? $0 : row } }
     for row in rows.indices.dropFirst() {
       for column in rows[row].indices.dropFirst() {

@@ -2,13 +2,13 @@ import Foundation
 import NATS
 import Nylon
 
-/// Keeps secrets out of messages, logs and run folders: the one place of the project that does.
+/// Keeps secrets out of messages, logs and run folders; all redaction is in this type.
 package enum Redaction {
   static let mask = "***"
 
-  /// A URL, or text with URLs, without user, password, token and query: `nats://***@host:4222`. All up to the last
-  /// `@` of a word is taken for a secret, so that a password with `/` or `@` in it does not show either. Nor does what
-  /// ``withoutNamed(_:)`` hides.
+  /// Redacts user, password, token and query in a URL or in text with URLs: `nats://***@host:4222`.
+  /// Everything before the last `@` of a word is treated as secret, which covers a password with `/` or `@`.
+  /// Also applies ``withoutNamed(_:)``.
   package static func redactedURL(_ text: String) -> String {
     var result = ""
     var rest = text[...]
@@ -20,12 +20,12 @@ package enum Redaction {
     return withoutNamed(result)
   }
 
-  /// As ``redactedURL(_:)``, but without a `://` an `@` is no secret in a path or a header.
+  /// Like ``redactedURL(_:)``, but without a `://` an `@` in a path or a header is not treated as secret.
   fileprivate static func prose(_ text: String) -> String {
     text.contains("://") ? redactedURL(text) : withoutNamed(text)
   }
 
-  /// The text without what a name calls a secret, as in `/login?token=x&page=1`, and without what follows `Bearer`.
+  /// Redacts values with secret names, as in `/login?token=x&page=1`, and the word after `Bearer`.
   private static func withoutNamed(_ text: String) -> String {
     var result = ""
     var rest = text[...]
@@ -42,8 +42,8 @@ package enum Redaction {
     return result.replacing(#/(?i)\b(bearer)\s+[^\s"',;]+/#) { "\($0.1) \(mask)" }
   }
 
-  /// True when a value of that name is a secret: a secret key of the schema, or, in headers, environments,
-  /// commands and plugin configurations, a name such as `NATS_TOKEN` or `api_key`.
+  /// Whether a name denotes a secret: a secret key of the schema or, in headers, environments, commands and
+  /// plugin configurations, a name such as `NATS_TOKEN` or `api_key`.
   package static func isSecret(name: String) -> Bool {
     let plain = name.lowercased().filter(\.isLetter)
     return Schema.secrets.contains(plain) || ["key", "cookie", "sig"].contains(plain)
@@ -56,8 +56,8 @@ package enum Redaction {
     "signature", "pwd", "jwt",
   ]
 
-  /// An argument as it may be stored: neither a password in a URL, nor a secret that was `--set`, nor one in a
-  /// command such as that of `--workers`.
+  /// Redacts an argument for storage: passwords in URLs, secrets set with `--set`, and secrets in commands
+  /// such as that of `--workers`.
   package static func argument(_ text: String) -> String {
     let first = text.prefix { !$0.isWhitespace }
     if first.count < text.count, !first.contains("="), let words = Kind<[String]>.words(of: text) {
@@ -66,7 +66,7 @@ package enum Redaction {
     return text.contains("=") ? assignment(text) : redactedURL(text)
   }
 
-  /// `path.to.key=value` with the value masked when the path, or the value's own keys, name a secret.
+  /// Redacts `path.to.key=value`: the value is masked if the path or keys within the value name a secret.
   package static func assignment(_ text: String) -> String {
     guard let equals = text.firstIndex(of: "=") else {
       return mentionsSecret(text) ? mask : redactedURL(text)
@@ -77,7 +77,7 @@ package enum Redaction {
     return redactedURL(path) + "=" + (hidden ? mask : redactedURL(value))
   }
 
-  /// True when a dotted path leads to, or into, a secret.
+  /// Whether a dotted path leads to a secret or into one.
   static func mentionsSecret(path: String) -> Bool { path != "seed" && mentionsSecret(path) }
 
   private static func mentionsSecret(_ text: String) -> Bool {
@@ -85,7 +85,7 @@ package enum Redaction {
       .contains { isSecret(name: String($0)) }
   }
 
-  /// A command with secrets in its arguments masked: `--token x`, `--token=x`, URLs.
+  /// Redacts secrets in a command's arguments: `--token x`, `--token=x`, URLs.
   static func command(_ words: [String]) -> [String] {
     var hideNext = false
     return words.map { word in
@@ -97,7 +97,8 @@ package enum Redaction {
     }
   }
 
-  /// JSON text with the values of secret keys masked, keys sorted; the mask alone when it is not JSON.
+  /// Redacts the values of secret keys in JSON and sorts the keys; returns only the mask if the text is not
+  /// JSON.
   fileprivate static func json(_ text: String) -> String {
     if text.isEmpty { return "" }
     guard let value = try? JSONSerialization.jsonObject(with: Data(text.utf8), options: .fragmentsAllowed),
@@ -118,7 +119,7 @@ package enum Redaction {
     }
   }
 
-  /// Headers and parameters with the values of secret names masked.
+  /// Redacts the values of headers and parameters with secret names.
   fileprivate static func pairs(_ pairs: [KeyValue]) -> [KeyValue] {
     pairs.map { pair in
       let value = isSecret(name: pair.key) ? mask : prose(pair.value)
@@ -136,8 +137,8 @@ package enum Redaction {
 }
 
 extension Plan {
-  /// A copy fit for run.json: credentials, user parts of URLs, and secrets in environments, commands,
-  /// headers and plugin configurations are `***`.
+  /// Returns a copy for run.json, in which credentials, user parts of URLs, and secrets in environments,
+  /// commands, headers and plugin configurations are `***`.
   package func redacted() -> Plan {
     var plan = self
     plan.targets = targets.map { $0.redacted() }
@@ -151,7 +152,7 @@ extension Plan {
 }
 
 extension Target {
-  /// As that of a plan.
+  /// Returns a redacted copy, as for a plan.
   package func redacted() -> Target {
     var target = self
     target.verify.responseHeaders = Redaction.pairs(verify.responseHeaders)
@@ -183,7 +184,7 @@ extension Target {
 }
 
 extension Unicode.Scalar {
-  /// Whether it could command a terminal, end a line, or turn the direction in which a line is read.
+  /// Whether the character could control a terminal, end a line, or change the direction of a line.
   package var isSteering: Bool {
     switch properties.generalCategory {
     case .control, .lineSeparator, .paragraphSeparator: true
@@ -193,35 +194,35 @@ extension Unicode.Scalar {
 }
 
 extension String {
-  /// The text with `substitute` for each character that could steer a terminal, those in `kept` apart.
+  /// Replaces each character that could manipulate a terminal with `substitute`, except for those in `kept`.
   package func harmless(
     keeping kept: Set<Unicode.Scalar> = [], else substitute: Unicode.Scalar = " "
   ) -> String {
     String(UnicodeScalarView(unicodeScalars.map { $0.isSteering && !kept.contains($0) ? substitute : $0 }))
   }
 
-  /// The text with each of these characters replaced, wherever it stands: a `Character` may be one of them with marks
-  /// on it, which no comparison of characters finds.
+  /// Replaces each of these scalars, also within a `Character` with combining marks, which a comparison of
+  /// characters would miss.
   package func replacing(scalars marks: [Unicode.Scalar: String]) -> String {
     unicodeScalars.map { marks[$0] ?? String($0) }.joined()
   }
 }
 
-/// Takes secrets out of text that goes to people or files.
+/// Removes secrets from text that is shown or written to files.
 package struct Secrets: Sendable {
-  /// What is replaced, the longest first.
+  /// The words to replace, longest first.
   private let words: [String]
-  /// Length of the longest secret, bytes.
+  /// The length of the longest secret in UTF-8 bytes.
   package var longest: Int { words.first?.utf8.count ?? 0 }
 
-  /// Takes these words, and their percent-encoded forms, out of texts.
+  /// Creates a filter for these secrets and their percent-encoded forms.
   package init(_ secrets: [String]) {
     let encoded = secrets.compactMap { $0.addingPercentEncoding(withAllowedCharacters: .alphanumerics) }
     words = Set(secrets + encoded).subtracting([""])
       .sorted { ($0.utf8.count, $0) > ($1.utf8.count, $1) }
   }
 
-  /// The text without the secrets, and without what stands before the `@` of any URL.
+  /// Replaces the secrets, and the user part of any URL, in a text.
   package func scrub(_ text: String) -> String {
     words.reduce(text) { $0.replacingOccurrences(of: $1, with: "***") }
       .replacingOccurrences(of: "://[^/@\\s]+@", with: "://***@", options: .regularExpression)

@@ -1,13 +1,14 @@
 import Foundation
 
-/// A scenario for plugins and workers that a command line names: text that the one reader of scenarios reads.
+/// A scenario for plugins and workers named on the command line, as text for the scenario reader.
 package struct ScenarioDraft: Sendable, Equatable {
-  /// A target, and where its plugin is.
+  /// A target and the location of its plugin.
   package struct Subject: Sendable, Equatable {
     package enum Way: Sendable, Equatable {
       /// A shared library, or a product of this package.
       case library(file: String)
-      /// Workers in a queue group. Without a command they run already, at brokers whose URLs may hold secrets.
+      /// Workers in a queue group. Without a command they are already running, at brokers whose URLs may hold
+      /// secrets.
       case workers(command: [String], servers: [String])
       /// An entry of Nylon's own file.
       case configured
@@ -19,28 +20,29 @@ package struct ScenarioDraft: Sendable, Equatable {
     package var way: Way
   }
 
-  /// The handler that is called where neither a command nor a configuration names one.
+  /// The default handler, used if neither a command nor a configuration names one.
   package static let standardHandler = "authz"
 
   package var name: String
   package var summary: String
-  /// What the user typed, for messages about the text; without secrets.
+  /// The user's arguments, without secrets, for messages about the text.
   package var origin: String
-  /// The path of Nylon's own file, whose plugins the subjects are.
+  /// The path of Nylon's own file, if the subjects are its plugins.
   package var configuration: String?
   package var subjects: [Subject]
-  /// The rate of an open load that all subjects can bear; nil where none is known.
+  /// The rate of an open load that all subjects can sustain; nil if unknown.
   package var openRatePerSecond: Double?
-  /// The most requests in flight that each subject's configuration allows.
+  /// The maximum number of requests in flight that the configuration of every subject allows.
   package var maxInFlight = 64
-  /// The folder that the text is written to, from which paths within it start; nil where all paths are absolute.
+  /// The folder of the written file, against which its paths are resolved; nil if all paths are absolute.
   package var folder: String?
 }
 
-// MARK: For what it is
+// MARK: Creating drafts
 
 extension ScenarioDraft {
-  /// For a plugin's shared library, by its absolute path, or for a product of this package.
+  /// Creates a draft for a plugin's shared library, given by its absolute path, or for a product of this
+  /// package.
   package static func library(_ file: String, handler: String?) -> ScenarioDraft {
     let name = pluginName(of: file)
     return ScenarioDraft(
@@ -48,13 +50,13 @@ extension ScenarioDraft {
       subjects: [library(file, target: name, plugin: name, handler)])
   }
 
-  /// For a library and a pool with the same handlers. Without a `command` that starts the workers they run already, at
-  /// these `servers`.
+  /// Creates a draft for a library and a pool with the same handlers. Without a `command`, the workers are
+  /// already running at the brokers `servers`.
   package static func sideBySide(
     library file: String, pool: String, command: [String], servers: [String], handler: String?
   ) -> ScenarioDraft {
     let name = pluginName(of: file)
-    // The text may be read from another folder: its paths are absolute, also that of a script.
+    // The text may be read from another folder, so all its paths are absolute, including that of a script.
     let words = command.enumerated().map { place, word in
       let isPath = place == 0 ? word.contains("/") : word.contains { "./".contains($0) } && isFile(word)
       return isPath ? absolute(word) : word
@@ -71,7 +73,8 @@ extension ScenarioDraft {
       ])
   }
 
-  /// For plugins of a Nylon configuration. Without a `handler` each has the first that the configuration names.
+  /// Creates a draft for plugins of a Nylon configuration. Without a `handler`, each uses the first one that
+  /// the configuration names.
   package static func configured(
     _ plugins: [ConfiguredPlugin], of path: String, handler: String?
   ) -> ScenarioDraft {
@@ -89,7 +92,7 @@ extension ScenarioDraft {
       }, maxInFlight: min(64, plugins.compactMap(\.maxInFlight).min() ?? 64))
   }
 
-  /// For the example plugin and the example workers.
+  /// A draft for the example plugin and the example workers.
   package static let example = ScenarioDraft(
     name: "my-scenario", summary: "FFI and NATS side by side, with the example plugin and workers.",
     origin: "the example",
@@ -100,7 +103,7 @@ extension ScenarioDraft {
         way: .workers(command: [WorkersSpec.ownName], servers: [])),
     ], openRatePerSecond: 1000)
 
-  /// The draft as it is written to a file: named after it, with paths that start from its folder.
+  /// Returns the draft for a file: named after the file, with paths relative to its folder.
   package func written(to path: String) -> ScenarioDraft {
     let file = URL(fileURLWithPath: Self.absolute(path))
     var draft = self
@@ -109,7 +112,7 @@ extension ScenarioDraft {
     return draft
   }
 
-  /// A path from the root; a relative one starts from the current folder.
+  /// Returns an absolute path; a relative path is resolved against the current folder.
   package static func absolute(_ path: String) -> String {
     let here = URL(fileURLWithPath: FileManager.default.currentDirectoryPath)
     return (path.hasPrefix("/") ? URL(fileURLWithPath: path) : here.appendingPathComponent(path)).standardized
@@ -121,7 +124,8 @@ extension ScenarioDraft {
     return FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) && !isFolder.boolValue
   }
 
-  /// The words of a command, split as in `workers.command`. An error does not show it, since it may hold a secret.
+  /// Splits a command into words as in `workers.command`. An error does not show the command, which may hold
+  /// a secret.
   package static func words(
     of command: String, option: String
   ) throws(ScenarioError) -> [String] {
@@ -143,7 +147,7 @@ extension ScenarioDraft {
       target: target, plugin: plugin, handler: handler ?? standardHandler, way: .library(file: file))
   }
 
-  /// Such as `mine` for `/tmp/libmine.so.1`.
+  /// Returns the plugin's name, such as `mine` for `/tmp/libmine.so.1`.
   static func pluginName(of file: String) -> String {
     let name = URL(fileURLWithPath: file).lastPathComponent
     let stem =
@@ -152,7 +156,7 @@ extension ScenarioDraft {
     return targetName(String(stem.hasPrefix("lib") && stem.count > 3 ? stem.dropFirst(3) : stem))
   }
 
-  /// The name with what a target's name may not have replaced.
+  /// Replaces the characters that a target's name may not have.
   private static func targetName(_ text: String) -> String {
     let name = text.unicodeScalars.prefix(Target.longestName).map { scalar in
       scalar.isASCII
@@ -166,10 +170,10 @@ extension ScenarioDraft {
 // MARK: The text
 
 extension ScenarioDraft {
-  /// The text without secrets: those of brokers' URLs and of the workers' command are `***`.
+  /// The text without secrets: those in broker URLs and in the workers' command are `***`.
   package func storedText() -> String { text(isStored: true) }
 
-  /// The text as it is loaded. Brokers that run already are named by `--server`, and not here.
+  /// The text to load. Brokers that are already running are passed by `--server` and do not appear in it.
   package func text(isStored: Bool = false) -> String {
     let blocks = [
       head, plugins, messaging(isStored: isStored), targets(isStored: isStored), load,
@@ -177,7 +181,7 @@ extension ScenarioDraft {
     return blocks.filter { !$0.isEmpty }.joined(separator: "\n\n") + "\n"
   }
 
-  /// The targets' command and servers, of those that are workers in a queue group.
+  /// The commands and servers of the targets that are workers in a queue group.
   private var pools: [(command: [String], servers: [String])] {
     subjects.compactMap { subject in
       if case .workers(let command, let servers) = subject.way { (command, servers) } else { nil }
@@ -187,7 +191,7 @@ extension ScenarioDraft {
   private var head: String {
     """
     # \(Self.comment(summary))
-    # A line that begins with '#' and no space behind it is a key to be switched on: delete the '#'.
+    # A line that begins with '#' and no space is an optional key: delete the '#' to enable it.
     # docs/scenario.md has all keys; 'nylon-bench validate' names every mistake by line.
     name: \(name)
     """
@@ -196,7 +200,7 @@ extension ScenarioDraft {
   private var plugins: String {
     if let configuration {
       return """
-        # Nylon's own file, of which plugins: and messaging: are used.
+        # Nylon's own file; only its plugins: and messaging: are used.
         config: \(Self.yaml(shown(configuration)))
         """
     }
@@ -216,7 +220,7 @@ extension ScenarioDraft {
         """
     }
     let spare = """
-        # A pool of workers behind NATS, to compare with: switch on all lines of it.
+        # A pool of workers behind NATS for comparison: enable all of its lines.
         #- {name: pool, messaging: default}
       """
     return (["plugins:"] + entries + (pools.isEmpty ? [spare] : [])).joined(separator: "\n")
@@ -240,7 +244,7 @@ extension ScenarioDraft {
       [
         "  - name: \(Self.yaml(subject.target))",
         "    plugin: \(Self.yaml(subject.plugin))",
-        "    # The entry that the plugin or the worker is asked for.",
+        "    # The handler's name in the plugin or the worker.",
         "    handler: \(Self.yaml(subject.handler))",
         keys(of: subject, isStored: isStored),
         "    # What the response must have after the last phase.",
@@ -257,19 +261,19 @@ extension ScenarioDraft {
     return (["targets:"] + entries + spare).joined(separator: "\n")
   }
 
-  /// The keys that only a target of this kind has.
+  /// Returns the keys that only this kind of target has.
   private func keys(of subject: Subject, isStored: Bool) -> String {
     switch subject.way {
     case .library:
       """
-          # Stay awake while the plugin works, also with one request in flight.
+          # Stay awake while the plugin works, even with one request in flight.
           #spin: "on"
-          # Give the plugin its bytes back by plugin_free, as Nylon's branch sdk-mvp does.
+          # Return the plugin's bytes with plugin_free, as Nylon's branch sdk-mvp does.
           #payloads: host
       """
     case .workers(let command, _) where command.isEmpty:
       """
-          # The workers run already; these would be started.
+          # The workers are already running; this would start others.
           #workers: {count: 2, command: \(WorkersSpec.ownName)}
       """
     case .workers(let command, _):
@@ -302,15 +306,15 @@ extension ScenarioDraft {
       #phases: [request_filter, response_filter, response_body_filter, logging]
 
       loads:
-        # `closed`: so many requests in flight, each followed by the next. One shows the unloaded latency.
+        # `closed`: N requests in flight, each followed by the next. One shows the unloaded latency.
       \(closed)
-        # `open`: so many requests a second, whether or not answers come. Take half of what the last one reaches.
+        # `open`: N requests a second, whether or not answers come. Use half of the last closed load's rate.
       \(open)
 
       warmup_seconds: 0.3
       measure_seconds: 1
       drain_seconds: 1
-      # At least 6; then only what is not decided yet.
+      # At least 6 rounds; later ones measure only what is not decided yet.
       rounds: 6..12
       #expect: ["\(subjects.first?.target ?? "").closed-1.response_p99_us < 1000"]
       """
@@ -321,7 +325,7 @@ extension ScenarioDraft {
     return "./" + path.dropFirst(folder.count + 1)
   }
 
-  /// A text as a value: plain where nothing in it means anything to YAML, else in quotes.
+  /// Formats a text as a YAML value: plain if it has no special meaning, otherwise quoted.
   private static func yaml(_ text: String) -> String {
     let value = YAMLValue(content: .scalar(text: text, plain: true), place: .argument(""))
     let isPlain =
@@ -332,6 +336,6 @@ extension ScenarioDraft {
     return isPlain ? text : YAMLValue.quoted(text)
   }
 
-  /// A text in one line.
+  /// Formats a text as a single line.
   private static func comment(_ text: String) -> String { text.harmless(else: "?") }
 }

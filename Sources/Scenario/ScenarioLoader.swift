@@ -1,9 +1,9 @@
 import Foundation
 import Nylon
 
-/// Turns a scenario file into a validated ``Plan``: the only reader of scenarios.
+/// Turns a scenario file into a validated ``Plan``. It is the only reader of scenarios.
 package struct ScenarioLoader: Sendable {
-  /// What the command line says over the file.
+  /// Command-line options that take precedence over the file.
   package struct Options: Sendable, Equatable {
     /// The numeric columns of summary.csv, which `expect:` and claims may name.
     package var metrics: [String]
@@ -11,15 +11,15 @@ package struct ScenarioLoader: Sendable {
     package var overrides: [String] = []
     /// `--seed`; nil leaves the file's.
     package var seed: UInt64?
-    /// `--quick`: see ``Plan/quick()``. It comes after everything else.
+    /// `--quick`: see ``Plan/quick()``. Applied after all other options.
     package var quick = false
-    /// `--server`: one broker URL, or several joined by commas, in place of all `servers:`.
+    /// `--server`: one broker URL, or several separated by commas, to replace all `servers:`.
     package var server: String?
 
     package init(metrics: [String]) { self.metrics = metrics }
   }
 
-  /// Reads, checks and completes a scenario; throws everything that was found wrong in one pass.
+  /// Reads, validates and completes a scenario. Throws all problems that one pass finds.
   package static func load(path: String, options: Options) throws(ScenarioError) -> Plan {
     try load(SourceFile(path: path), options: options)
   }
@@ -39,7 +39,7 @@ package struct ScenarioLoader: Sendable {
     return plan
   }
 
-  /// The plan as far as it could be read; the problems are noted in the collector.
+  /// Reads as much of the plan as possible; problems are added to the collector.
   private static func read(
     _ file: SourceFile, options: Options, problems: ProblemCollector
   ) throws(ScenarioError) -> Plan? {
@@ -69,7 +69,7 @@ package struct ScenarioLoader: Sendable {
     return options.quick ? plan.quick() : plan
   }
 
-  /// Says so when a file is of another kind, rather than that all its keys are wrong.
+  /// Reports a file of another kind as such, rather than reporting all its keys.
   private static func refuseOtherKinds(_ tree: YAMLValue, _ file: SourceFile) throws(ScenarioError) {
     let names = Set((tree.entries ?? []).map(\.key))
     guard names.isDisjoint(with: ["targets", "loads", "config"]) else { return }
@@ -96,7 +96,7 @@ package struct ScenarioLoader: Sendable {
     return name
   }
 
-  /// A name fit for a folder: lower case letters, digits, single dashes between.
+  /// Returns a valid folder name: lowercase letters, digits, and single dashes between them.
   static func slug(_ text: String) -> String {
     let words = text.lowercased().split(whereSeparator: { !($0.isASCII && ($0.isLetter || $0.isNumber)) })
     let joined = String(words.joined(separator: "-").prefix(64))
@@ -121,7 +121,7 @@ package struct ScenarioLoader: Sendable {
     return configuration
   }
 
-  /// Reads Nylon's own file: only `plugins:` and `messaging:` count, other keys are its own affair.
+  /// Reads Nylon's own file. Only `plugins:` and `messaging:` are used; other keys concern only Nylon.
   private static func readNylon(
     _ file: SourceFile, into configuration: inout NylonConfiguration, problems: ProblemCollector
   ) throws(ScenarioError) {
@@ -132,7 +132,7 @@ package struct ScenarioLoader: Sendable {
     configuration.noteEntries(of: tree)
   }
 
-  /// The plugins of Nylon's own file, in its order.
+  /// Returns the plugins of Nylon's own file, in file order.
   package static func plugins(ofNylon path: String) throws(ScenarioError) -> [ConfiguredPlugin] {
     let problems = ProblemCollector()
     let configuration = try nylon(SourceFile(path: path), problems: problems)
@@ -163,10 +163,10 @@ package struct ScenarioLoader: Sendable {
     }
   }
 
-  /// What a broker accepts in one message unless it is set otherwise, bytes.
+  /// The default maximum payload of a broker, in bytes.
   private static let brokerPayloadBytes = 1_048_576
 
-  /// Notes what is allowed but probably not meant.
+  /// Adds warnings about settings that are allowed but probably unintended.
   private static func warn(of plan: Plan, _ root: Block) {
     for (index, target) in plan.targets.enumerated() {
       guard case .nats(let spec) = target.transport else { continue }
@@ -192,8 +192,8 @@ package struct ScenarioLoader: Sendable {
 }
 
 extension ScenarioLoader {
-  /// Notes a body with which a request is longer than a broker takes: an error with one that the run starts, whose
-  /// limit is known.
+  /// Reports a body that makes a request exceed the broker's maximum payload. It is an error if the run
+  /// starts the broker, whose limit is known, and a warning otherwise.
   private static func checkSize(of plan: Plan, _ target: Target, _ spec: NATSSpec, _ root: Block) {
     let bodies = plan.request.bodyBytes * 2
     var bytes = bodies
@@ -221,7 +221,7 @@ extension ScenarioLoader {
   }
 }
 
-/// What a file is and what was found in it.
+/// The kind of a file and the results of its validation.
 package struct ValidationSummary: Sendable {
   package enum Kind: String, Sendable {
     case scenario
@@ -239,7 +239,7 @@ package struct ValidationSummary: Sendable {
 }
 
 extension ScenarioLoader {
-  /// Checks a file of any kind without running anything.
+  /// Validates a file of any kind without running anything.
   package static func validate(
     path: String, options: Options
   ) throws(ScenarioError) -> ValidationSummary {
@@ -260,8 +260,8 @@ extension ScenarioLoader {
     try kind(of: SourceFile(path: path))
   }
 
-  /// What a file's top-level keys make it: `targets` or `loads` a scenario, `claims` a claims file, `plugins`,
-  /// `messaging` or any other key of Nylon a configuration.
+  /// Determines a file's kind from its top-level keys: `targets` or `loads` for a scenario, `claims` for a
+  /// claims file, and `plugins`, `messaging` or any other key of Nylon for a configuration.
   private static func kind(of file: SourceFile) throws(ScenarioError) -> ValidationSummary.Kind {
     let keys = Set((try file.tree(what: "a scenario or a Nylon configuration").entries ?? []).map(\.key))
     let ofNylon = Set(NylonConfiguration.otherTopLevelKeys + ["plugins", "messaging"])
@@ -322,12 +322,12 @@ extension ScenarioLoader {
   }
 }
 
-/// One `--set path.to.key=VALUE`, which changes the tree before it is validated.
+/// An argument `--set path.to.key=VALUE`, which changes the tree before it is validated.
 private struct Override {
   let place: ScenarioProblem.Place
   let problems: ProblemCollector
 
-  /// The tree with all arguments applied, in order; wrong arguments are noted and left out.
+  /// Returns the tree with all arguments applied in order; invalid arguments are reported and skipped.
   static func apply(_ arguments: [String], to root: YAMLValue, _ problems: ProblemCollector) -> YAMLValue {
     arguments.reduce(root) { root, argument in
       let place = ScenarioProblem.Place.argument("--set \(Redaction.assignment(argument))")
@@ -335,7 +335,7 @@ private struct Override {
     }
   }
 
-  /// The argument as an empty value; a message about it names that path.
+  /// Returns an empty item for messages about the argument at a path.
   private func item(_ path: [String] = []) -> Item {
     Item(value: .empty(at: place), path: path.joined(separator: "."), problems: problems)
   }
@@ -374,7 +374,7 @@ private struct Override {
       }
       if let next = rest.first, Int(next) != nil {
         return item(done + [name]).refuse(
-          "is not there, so it has no items to number",
+          "does not exist, so it has no items",
           suggestion: Suggestion.nearest(to: name, among: entries.map(\.key)))
       }
       guard let child = child(in: YAMLValue(content: .mapping([]), place: place)) else { return nil }

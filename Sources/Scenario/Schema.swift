@@ -1,33 +1,34 @@
 import NATS
 import Nylon
 
-/// What is said of one key: once, for the reader, its messages, the redaction and the manual.
+/// The description of one key, shared by the reader, its messages, the redaction and the manual.
 struct Row: Sendable {
   var name: String
   var meaning = ""
-  /// What holds without the key, as the manual says it.
+  /// The default, as shown in the manual.
   var standard = "none"
-  /// The values that the key takes, as the manual says it.
+  /// The allowed values, as shown in the manual.
   var allowed = ""
-  /// The one type of plugin or target that has the key; empty when all have it.
+  /// The one type of plugin or target that has the key; empty if all types have it.
   var only = ""
-  /// What other tools call it.
+  /// The names of the key in other tools.
   var synonyms: [String] = []
   /// Whether the value must never be shown.
   var isSecret = false
-  /// For a key of earlier versions: what became of it.
+  /// For a key of earlier versions: the explanation of its removal.
   var removed: String?
 }
 
-/// How the value of a key is read, and which values it takes; nil as `Block` has it.
+/// The parser of a key's value and the values it allows. Like `Block`, `read` returns nil for an absent or
+/// wrong value.
 struct Kind<Value>: Sendable {
   var allowed = ""
   var isRequired = false
-  /// A value as the manual shows it.
+  /// Formats a value for the manual.
   var show: @Sendable (Value) -> String = { "`\($0)`" }
   let read: @Sendable (_ block: Block, _ key: String) -> Value?
 
-  /// The same, where a missing or empty value is an error.
+  /// Returns a kind for which a missing or empty value is an error.
   func required(_ remedy: String) -> Kind {
     Kind(allowed: allowed, isRequired: true, show: show) { [read] block, key in
       if let value = block.get(key), value.text != "" { return read(block, key) }
@@ -36,21 +37,23 @@ struct Kind<Value>: Sendable {
   }
 }
 
-/// A row together with the field that its value fills.
+/// A row and the field that its value sets.
 struct Key<Root>: Sendable {
   private(set) var row: Row
-  /// The field's own default as the manual shows it; nil where the row has the words for it.
+  /// The field's default, formatted for the manual; nil if the row states the default.
   fileprivate var standard: @Sendable (Root) -> String? = { _ in nil }
   fileprivate var read: @Sendable (Block, inout Root) -> Void = { _, _ in }
-  /// What Nylon's own host makes of the key, where that is less than its documents say and than is done here.
+  /// What Nylon's own host does with the key, if it does less than its documents say and than nylon-bench
+  /// does.
   fileprivate var hostRemark: (words: String, concerns: @Sendable (YAMLValue) -> Bool)?
 
-  /// A key whose value the reader of the block takes itself, because it depends on more than the block.
+  /// Creates a key that the reader of the block reads itself, because its value depends on more than the
+  /// block.
   init(_ name: String, _ meaning: String, default standard: String = "none", allowed: String = "") {
     row = Row(name: name, meaning: meaning, standard: standard, allowed: allowed)
   }
 
-  /// A key whose field has a default.
+  /// Creates a key for a field with a default.
   init<Value>(
     _ name: String, _ field: WritableKeyPath<Root, Value> & Sendable, _ kind: Kind<Value>, _ meaning: String,
     default standard: String? = nil, allowed: String? = nil
@@ -62,7 +65,7 @@ struct Key<Root>: Sendable {
     }
   }
 
-  /// A key whose field is nil without it.
+  /// Creates a key for a field that is nil without it.
   init<Value>(
     _ name: String, _ field: WritableKeyPath<Root, Value?> & Sendable, _ kind: Kind<Value>, _ meaning: String,
     default standard: String = "none", allowed: String? = nil
@@ -74,7 +77,7 @@ struct Key<Root>: Sendable {
     }
   }
 
-  /// A key whose value is a block that fills a field.
+  /// Creates a key for a block that sets the parts of a field.
   init<Value>(
     _ name: String, _ field: WritableKeyPath<Root, Value> & Sendable, _ keys: Keys<Value>, _ meaning: String,
     default standard: String = "see below"
@@ -85,17 +88,17 @@ struct Key<Root>: Sendable {
     }
   }
 
-  /// A key of earlier versions.
+  /// Creates a key of earlier versions, which is reported as removed.
   init(removed name: String, _ fate: String) { row = Row(name: name, removed: fate) }
 
-  /// The key with another value in its row: `only`, `isSecret` or `synonyms`.
+  /// Returns the key with a changed part of its row: `only`, `isSecret` or `synonyms`.
   func with<Value>(_ part: WritableKeyPath<Row, Value>, _ value: Value) -> Key {
     var key = self
     key.row[keyPath: part] = value
     return key
   }
 
-  /// The key with a warning for those who bring the configuration of a real host.
+  /// Returns the key with a warning that is shown when the configuration of a real host uses it.
   func inHost(
     _ words: String, when concerns: @escaping @Sendable (YAMLValue) -> Bool = { _ in true }
   ) -> Key {
@@ -124,7 +127,8 @@ struct Keys<Root>: Sendable {
 
   var rows: [Row] { table.rows }
 
-  /// Keys that fill a value like `initial`, which has the defaults; `check` has the rules between keys.
+  /// Creates keys that fill a value like `initial`, which holds the defaults; `check` has the rules between
+  /// keys.
   init(
     _ name: String, home: String, of initial: Root, _ keys: [Key<Root>],
     check: @escaping @Sendable (Block, inout Root) -> Void = { _, _ in }
@@ -135,7 +139,8 @@ struct Keys<Root>: Sendable {
     self.check = check
   }
 
-  /// Reads the keys of a block. Those that only another type has are not read, and `refusal` says why.
+  /// Reads the keys of a block. A key of another type is not read, and `refusal` returns the error message
+  /// for it.
   func read(
     _ block: Block, into root: inout Root, type: String? = nil, refusal: (Row) -> String? = { _ in nil }
   ) {
@@ -151,19 +156,20 @@ struct Keys<Root>: Sendable {
   }
 }
 
-/// All keys of a scenario and of Nylon's own blocks. A key's row stands beside the type whose field it fills;
-/// the checks, the defaults, the suggestions, the redaction and the manual's tables follow from the row.
+/// All keys of a scenario and of Nylon's own blocks. A key's row is declared in the type whose field it sets;
+/// the checks, the defaults, the suggestions, the redaction and the manual's tables are derived from the row.
 enum Schema {
   /// The keys of one block, for messages and the manual.
   struct Table: Sendable {
-    /// The name in the manual's marks.
+    /// The name in the manual's markers.
     let name: String
-    /// What a message calls the block, as in "it is a key of a target".
+    /// The block's name in messages, as in "it is a key of a target".
     let home: String
     let rows: [Row]
   }
 
-  /// The tables in the manual's order. A key that stands in the wrong block belongs to the first that has it.
+  /// The tables in the manual's order. For a key in the wrong block, messages name the first table that has
+  /// it.
   static let tables = [
     Plan.keys.table, TargetReader.keys.table, LoadReader.keys.table, WorkersSpec.keys.table,
     PrecedingPlugin.keys.table, LinkSpec.keys.table, NodeChoice.keys.table, FaultReader.keys.table,
@@ -173,7 +179,7 @@ enum Schema {
     NATSTLS.keys.table, NATSAuth.keys.table,
   ]
 
-  /// The names whose values are secrets.
+  /// The names of the keys whose values are secrets.
   static let secrets = Set(tables.flatMap(\.rows).filter(\.isSecret).map(\.name))
 }
 
@@ -194,7 +200,7 @@ extension Kind where Value: FixedWidthInteger & Sendable {
 }
 
 extension Kind<UInt64> {
-  /// Any whole number of 64 bits, more than a `Double` holds.
+  /// Any 64-bit unsigned integer, which a `Double` could not hold exactly.
   static var seed: Kind {
     Kind(allowed: "0 to \(UInt64.max)", show: { "\($0)" }) { block, key in
       block.text(key).flatMap {
@@ -218,14 +224,14 @@ extension Kind where Value: RawRepresentable & CaseIterable & SendableMetatype, 
 extension Kind<String> {
   static var text: Kind { Kind { $0.text($1) } }
 
-  /// A path, made absolute from the folder of the file that names it.
+  /// A path, made absolute relative to the folder of the file that names it.
   static var path: Kind {
     Kind(allowed: "a path") { block, key in
       block.text(key).flatMap { $0.isEmpty ? nil : block.resolve($0) }
     }
   }
 
-  /// Text that must pass a test.
+  /// Text that must satisfy a condition.
   static func text(
     _ allowed: String, fault: String, remedy: String? = nil, if isRight: @escaping @Sendable (String) -> Bool
   ) -> Kind {

@@ -1,22 +1,22 @@
 import Foundation
 
-/// A YAML file as text: only a regular file, only so large, only UTF-8; or the text of a draft.
+/// The text of a YAML file, which must be a regular file of limited size in UTF-8, or of a draft.
 struct SourceFile {
-  /// The most bytes of a scenario, a configuration or a claims file.
+  /// The maximum size of a scenario, a configuration or a claims file, in bytes.
   private static let maximumBytes = 1 << 20
 
   let path: String
   /// The text, without a byte order mark.
   let text: String
-  /// The folder that relative paths of the file start from.
+  /// The folder against which relative paths in the file are resolved.
   let folder: String
-  /// Whether it is a draft, of which no line means anything to the user; its path is what the user typed.
+  /// Whether it is a draft, whose line numbers mean nothing to the user; its path is the user's arguments.
   let isDraft: Bool
 
-  /// The name without folder and ending.
+  /// The file name without folder and extension.
   var stem: String { URL(fileURLWithPath: path).deletingPathExtension().lastPathComponent }
 
-  /// The first comment line, without `#`; empty when the file does not begin with a comment.
+  /// The first comment line, without `#`; empty if the file does not begin with a comment.
   var summary: String {
     let lines = text.split(whereSeparator: \.isNewline).lazy.map { $0.trimmingCharacters(in: .whitespaces) }
     let comments = lines.filter { !$0.isEmpty }.prefix { $0.hasPrefix("#") }
@@ -24,7 +24,7 @@ struct SourceFile {
       .first { !$0.isEmpty } ?? ""
   }
 
-  /// What a draft comes to, as if it were a file.
+  /// Creates the text of a draft as if it were a file.
   init(_ draft: ScenarioDraft) {
     path = draft.origin
     text = draft.text()
@@ -55,7 +55,7 @@ struct SourceFile {
       throw fault("cannot be read: permission denied", remedy: "check its permissions")
     }
     guard data.count <= Self.maximumBytes else {
-      throw fault("is over \(Self.maximumBytes) bytes, the most that is read")
+      throw fault("is over \(Self.maximumBytes) bytes, the maximum size")
     }
     if data.starts(with: [0x7F, 0x45, 0x4C, 0x46]) {
       throw fault(
@@ -66,7 +66,7 @@ struct SourceFile {
     self.text = text.hasPrefix("\u{FEFF}") ? String(text.unicodeScalars.dropFirst()) : text
   }
 
-  /// The tree of the file; an empty file or one that is not a mapping is an error.
+  /// Parses the file; an empty file or one that is not a mapping is an error.
   func tree(what: String) throws(ScenarioError) -> YAMLValue {
     func place(_ line: Int, _ column: Int) -> ScenarioProblem.Place {
       isDraft ? .argument(path) : .position(file: path, line: line, column: column)
@@ -88,7 +88,7 @@ struct SourceFile {
       remedy: "\(what) begins with keys such as 'name:'; docs/scenario.md shows one")
   }
 
-  /// A file of a similar name beside the one that is not there.
+  /// Returns a file with a similar name in the same folder.
   private static func neighbour(of path: String) -> String? {
     let url = URL(fileURLWithPath: path)
     let folder = url.deletingLastPathComponent()
@@ -100,17 +100,17 @@ struct SourceFile {
   }
 }
 
-/// The scenarios of a folder: what `nylon-bench scenarios` lists.
+/// The scenarios of a folder, as listed by `nylon-bench scenarios`.
 package enum ScenarioCatalog {
   package struct Entry: Sendable, Equatable, Codable {
-    /// The file's name without `.yaml`; the name to give on the command line.
+    /// The file's name without `.yaml`, which is also its name on the command line.
     package var name: String
     package var file: String
-    /// The first comment line; empty when there is none.
+    /// The first comment line; empty if there is none.
     package var summary: String
   }
 
-  /// The folder `Scenarios` in `root`, or in the nearest folder above it.
+  /// Returns the folder `Scenarios` in `root` or in its nearest parent folder that has one.
   package static func folder(under root: String) throws(ScenarioError) -> String {
     let folders = sequence(first: URL(fileURLWithPath: root).standardized) {
       $0.path == "/" ? nil : $0.deletingLastPathComponent().standardized
@@ -125,7 +125,7 @@ package enum ScenarioCatalog {
       remedy: "go to the folder of nylon-bench, or name a scenario by its path")
   }
 
-  /// The scenarios of a folder by name; `claims.yaml` and files that cannot be read are left out.
+  /// Returns the scenarios of a folder by name, without `claims.yaml` and unreadable files.
   package static func entries(in folder: String) throws(ScenarioError) -> [Entry] {
     guard let names = try? FileManager.default.contentsOfDirectory(atPath: folder) else {
       throw ScenarioError(at: .file(folder), "cannot be read as a folder", remedy: "check the path")

@@ -1,7 +1,7 @@
 import NATS
 import Nylon
 
-/// One thing that is loaded: a plugin or a pool, with its handler.
+/// A plugin or a pool under load, with its handler.
 package struct Target: Codable, Sendable, Equatable {
   package var name: String
   /// The plugin's name in `plugins:`.
@@ -9,29 +9,30 @@ package struct Target: Codable, Sendable, Equatable {
   /// The handler's name: `entry` of `register_session_stream`, `headers.entry` over NATS.
   package var handler: String
   package var transport: TransportSpec
-  /// The phases of a session, the plan's unless the target has its own.
+  /// The phases of a session; those of the plan unless the target has its own.
   package var phases = Phase.session
-  /// The loads, the plan's unless the target has its own.
+  /// The loads; those of the plan unless the target has its own.
   package var loads: [LoadShape]
-  /// How each phase is timed and retried; has an entry for each of the four phases.
+  /// The timeout and retries of each phase; has an entry for each of the four phases.
   package var policies = Target.standardPolicies
-  /// The most sessions in flight in an open load.
+  /// The maximum number of sessions in flight in an open load.
   package var maxInFlight = 1024
-  /// What happens to a request when the most sessions are in flight.
+  /// The handling of a request when the maximum number of sessions is in flight.
   package var overflow = OverflowPolicy.queue
-  /// What an answered session must have done to the response.
+  /// The required response after an answered session.
   package var verify = Verification()
-  /// NATS connections of the generator for this target; nil: the plan's.
+  /// The number of NATS connections of the generator for this target; nil for the plan's.
   package var connections: Int?
-  /// Whether the run measures where the time of each phase goes; nil, as in older runs, means no.
+  /// Whether the run measures how the time of each phase is spent; nil, as in older runs, means no.
   package var decompose: Bool?
-  /// Whether the run does without it when its plugin, or the program of its workers, is not there; nil means no.
+  /// Whether the run skips the target when its plugin or the program of its workers is missing; nil means no.
   package var optional: Bool?
-  /// The plugin in the host's own process that each phase passes before it goes to the pool; nil where there is none.
+  /// The plugin in the host's own process that each phase passes before it goes to the pool; nil for none.
   package var behind: PrecedingPlugin?
-  /// What the highest rate is searched for, the scenario's unless the target has its own; nil where none is searched.
+  /// The objective of the search for the highest rate; the scenario's unless the target has its own. Nil for
+  /// no search.
   package var objective: ServiceLevel?
-  /// What is done to it under load, the scenario's unless the target has its own; nil where nothing is.
+  /// The faults injected under load; the scenario's unless the target has its own. Nil for none.
   package var faults: [FaultSpec]?
 
   static let longestName = 64
@@ -39,44 +40,45 @@ package struct Target: Codable, Sendable, Equatable {
   package var isDecomposed: Bool { decompose == true }
   package var isOptional: Bool { optional == true }
 
-  /// Nylon's defaults for all four phases.
+  /// Nylon's default policies for all four phases.
   package static let standardPolicies: [Phase: PhasePolicy] = Dictionary(
     uniqueKeysWithValues: Phase.session.map { ($0, PhasePolicy.standard(for: $0)) })
 
-  /// The plugin that the host loads into its own process for it; nil where there is none.
+  /// The plugin that the host loads into its own process for the target; nil if there is none.
   package var inProcess: FFISpec? { if case .ffi(let spec) = transport { spec } else { behind?.spec } }
 
-  /// The network links on the way to it; empty when there are none.
+  /// The network links to the target; empty if there are none.
   package var links: [LinkSpec] {
     if case .nats(let pool) = transport { pool.links ?? [] } else { [] }
   }
 
-  /// Which of the run's brokers each side connects to first.
+  /// The brokers of the run that each side connects to first.
   package var nodes: NodeChoice {
     if case .nats(let pool) = transport { pool.nodes ?? NodeChoice() } else { NodeChoice() }
   }
 
-  /// How its host uses NATS; `lean` also of a plugin in this process.
+  /// How the target's host uses NATS; `lean` also for an in-process plugin.
   package var host: NATSHost {
     if case .nats(let pool) = transport { pool.host ?? .lean } else { .lean }
   }
 
-  /// What `host: nylon` cannot do without, for messages.
+  /// The requirement of `host: nylon`, for messages.
   package static let nylonHostNeeds =
     "needs workers that answer to the subject in `headers.reply`, those of "
     + Dialect.names(where: \.namesReplySubject)
 
-  /// How its host waits for the answer to a phase.
+  /// Returns how the target's host waits for the answer to a phase.
   package func policy(of phase: Phase) -> PhasePolicy {
     var policy = policies[phase] ?? .standard(for: phase)
     guard host == .nylon else { return policy }
-    // It sends nothing again: a retry is one more wait. When the last one is over, the session goes on.
+    // Nylon's host never resends: a retry only prolongs the wait. After the last one, the session continues.
     if policy.onError == .retry { policy.timeoutMilliseconds *= policy.attempts }
     policy.onError = .continue
     return policy
   }
 
-  /// The least that the links on its way add to a phase request, without jitter, ms; nil without a link.
+  /// The minimum round-trip delay of the links to the target, without jitter, in milliseconds; nil without a
+  /// link.
   package var roundTripMilliseconds: Double? {
     links.isEmpty ? nil : links.reduce(0) { $0 + 2 * $1.delayMilliseconds }
   }
@@ -94,16 +96,16 @@ extension Target {
   }
 }
 
-/// A plugin in the host's own process whose phases come before those of a pool, in the same request.
+/// A plugin in the host's own process whose phases precede those of a pool in the same request.
 package struct PrecedingPlugin: Codable, Sendable, Equatable {
-  /// Its name in `plugins:`.
+  /// The plugin's name in `plugins:`.
   package var plugin: String
   package var handler: String
   package var spec: FFISpec
-  /// How each phase is timed; has an entry for each of the four phases.
+  /// The timeout of each phase; has an entry for each of the four phases.
   package var policies: [Phase: PhasePolicy]
 
-  /// What the record of one of its phases is called.
+  /// Returns the scope name for the records of a phase.
   package func scope(_ phase: Phase) -> String { "\(plugin).\(phase.subjectFragment)" }
 
   static let keys = Keys<Void>(
@@ -115,23 +117,23 @@ package struct PrecedingPlugin: Codable, Sendable, Equatable {
 }
 
 extension PrecedingPlugin {
-  /// The plugin of a target in process; nil of another one.
+  /// Creates the plugin of an in-process target; returns nil for any other target.
   package init?(_ target: Target) {
     guard case .ffi(let spec) = target.transport else { return nil }
     self.init(plugin: target.plugin, handler: target.handler, spec: spec, policies: target.policies)
   }
 }
 
-/// What happens to a request when `max_in_flight` sessions are in flight.
+/// The handling of a request when `max_in_flight` sessions are in flight.
 package enum OverflowPolicy: String, Codable, Sendable, CaseIterable {
-  /// It waits; its intended time stands.
+  /// The request waits; its intended time is unchanged.
   case queue
-  /// It fails at once, counted under this name.
+  /// The request fails immediately and is counted under this name.
   case reject, shed
 }
 
-/// What the response must look like after a session's last phase; empty parts are not checked. Its rows say
-/// what the fields mean.
+/// The required response after a session's last phase; empty parts are not checked. The rows of `keys`
+/// explain the fields.
 package struct Verification: Codable, Sendable, Equatable {
   package var status: UInt16?
   package var responseHeaders: [KeyValue]
@@ -173,14 +175,14 @@ package struct Verification: Codable, Sendable, Equatable {
 }
 
 extension Verification {
-  /// Why the response cannot be verified in a dialect; nil when it can, or when nothing is asked for.
+  /// Returns why the response cannot be verified in a dialect; nil if it can, or if nothing is required.
   package func obstacle(in dialect: Dialect) -> String? {
     guard !isEmpty, dialect.traits.changes == .lost else { return nil }
     return "cannot be checked with dialect: \(dialect.rawValue), whose replies do not carry the response"
   }
 }
 
-/// The way to a target.
+/// The transport to a target.
 package enum TransportSpec: Codable, Sendable, Equatable {
   /// A plugin in the host's own process.
   case ffi(FFISpec)
@@ -193,14 +195,14 @@ package enum TransportSpec: Codable, Sendable, Equatable {
 
 /// A plugin in the host's own process.
 package struct FFISpec: Codable, Sendable, Equatable {
-  /// A path, or the name of a product of this package (such as `ExamplePlugin`).
+  /// A path, or the name of a product of this package, such as `ExamplePlugin`.
   package var file: String
-  /// The plugin's configuration, JSON text, given to `initialize`; empty when none.
+  /// The plugin's configuration as JSON, passed to `initialize`; empty for none.
   package var configJSON: String
   package var dispatch: Dispatch
-  /// Who owns the bytes that the plugin hands over; nil, as in older runs, means the plugin.
+  /// The owner of the bytes that the plugin passes to the callback; nil, as in older runs, means the plugin.
   package var payloads: PayloadOwner?
-  /// How the host waits for a callback; nil means `auto`. In older runs hosts stayed awake, whatever is here.
+  /// How the host waits for a callback; nil means `auto`. In older runs the host always stayed awake.
   package var spin: Spin?
 
   package init(
@@ -215,71 +217,71 @@ package struct FFISpec: Codable, Sendable, Equatable {
   }
 }
 
-/// Where the host handles what a plugin calls.
+/// Where the host handles a plugin's calls.
 package enum Dispatch: String, Codable, Sendable, CaseIterable {
-  /// Copied and handed to the thread that owns the session, as the real host does.
+  /// Copied and passed to the thread that owns the session, as in the real host.
   case queued
   /// Handled inside the callback, on the plugin's thread.
   case inline
 }
 
-/// Who owns the bytes that a plugin hands to the callback.
+/// The owner of the bytes that a plugin passes to the callback.
 package enum PayloadOwner: String, Codable, Sendable, CaseIterable {
-  /// They are valid during the callback only.
+  /// The plugin; the bytes are valid only during the callback.
   case plugin
-  /// The host gives them back with `plugin_free`.
+  /// The host, which returns them with `plugin_free`.
   case host
 }
 
 extension Target {
-  /// How the host waits for a plugin's thread; nil of a target behind NATS.
+  /// How the host waits for a plugin's thread; nil for a target behind NATS.
   package var spin: Spin? { if case .ffi(let spec) = transport { spec.spin ?? .auto } else { nil } }
 }
 
-/// What a load thread does while it waits for a callback from another thread.
+/// How a load thread waits for a callback from another thread.
 package enum Spin: String, Codable, Sendable, CaseIterable {
-  /// It sleeps at once.
+  /// It sleeps immediately.
   case off
-  /// With one session in flight it sleeps at once, as the real host does. With more it stays awake, as a host does
-  /// that has the other sessions' work to do.
+  /// With one session in flight it sleeps immediately, as the real host does. With more sessions it stays
+  /// awake, like a host that has work for the other sessions.
   case auto
-  /// It stays awake for as long as falling asleep and waking up would cost.
+  /// It stays awake for as long as falling asleep and waking up would take.
   case on
 }
 
 /// A pool of workers behind a broker.
 package struct NATSSpec: Codable, Sendable, Equatable {
-  /// Broker URLs; empty means that a broker is started. May hold secrets: never print.
+  /// The broker URLs; if empty, the run starts a broker. May hold secrets: never print.
   package var servers: [String] = []
-  /// What the subjects of all messages begin with.
+  /// The prefix of all subjects.
   package var subjectPrefix = "nylon.plugin"
   /// The queue group of the workers.
   package var group = "default"
-  /// What the workers speak; nil when one is asked before the first load.
+  /// The dialect of the workers; nil if one is probed before the first load.
   package var dialect: Dialect? = .reply
   /// How the host uses NATS; nil, as in older runs, means `lean`.
   package var host: NATSHost?
-  /// How long `nylon` waits for the answer to an `initialize` request; nil: 500.
+  /// The timeout of `nylon` for the answer to an `initialize` request, in milliseconds; nil means 500.
   package var initializeTimeoutMilliseconds: Int?
-  /// How the generator proves who it is. Secret: never print.
+  /// The credentials of the generator. Secret: never print.
   package var auth = NATSAuth()
   package var tls = NATSTLS()
-  /// The workers to start; nil when they run already.
+  /// The workers to start; nil if they are already running.
   package var workers: WorkersSpec?
-  /// The plugin's configuration, JSON text, for the `initialize` message; empty when none.
+  /// The plugin's configuration as JSON, for the `initialize` message; empty for none.
   package var configJSON = ""
-  /// The network links that are put between the parts, at most one on each side of the broker; nil
-  /// when there are none.
+  /// The simulated network links, at most one on each side of the broker; nil for none.
   package var links: [LinkSpec]?
-  /// Which brokers each side connects to first; nil, as in older runs, where the target does not say.
+  /// The brokers that each side connects to first; nil, as in older runs, if the target does not specify
+  /// them.
   package var nodes: NodeChoice?
-  /// Headers that every message to the workers carries, beside those of the interface; nil when there are none.
+  /// Additional headers of every message to the workers, besides those of the interface; nil for none.
   package var defaultHeaders: [KeyValue]?
 }
 
 /// How a host uses NATS.
 package enum NATSHost: String, Codable, Sendable, CaseIterable {
-  /// One subscription for all answers, and a reply subject with each request.
+  /// One subscription for all answers, and a reply subject for each request.
   case lean
   /// As Nylon's own host does, at b1b1305.
   case nylon
@@ -291,16 +293,16 @@ extension NATSSpec {
   }
 }
 
-/// Workers that the run starts for a pool. Its rows say what the fields mean.
+/// Workers that the run starts for a pool. The rows of `keys` explain the fields.
 package struct WorkersSpec: Codable, Sendable, Equatable {
   package var count: Int
   package var command: [String]
   package var environment: [String: String] = [:]
   package var startSeconds = 10.0
 
-  /// The name of this package's own worker.
+  /// The name of this package's own worker program.
   package static let ownName = "nylon-worker"
-  /// One of this package's own.
+  /// One worker of this package.
   package static let own = WorkersSpec(count: 1, command: [ownName])
   package var isOwn: Bool { command.first == Self.ownName }
   static let none = WorkersSpec(count: 1, command: [])
@@ -312,29 +314,29 @@ package struct WorkersSpec: Codable, Sendable, Equatable {
       Key(
         "command", \.command, .command,
         "program and arguments: one line, split as a shell does without expanding anything, or a list. "
-          + "`nylon-worker` alone is this package's own; a program with `/` in it starts from the scenario's "
-          + "folder; any other is found in `PATH`", default: "none: they run already"),
+          + "`nylon-worker` alone is this package's own; a program with `/` in it is relative to the "
+          + "scenario's folder; any other is looked up in `PATH`", default: "none: they are already running"),
       Key(
         "environment", \.environment, .environment, "extra environment variables", default: "none"
       ).also("env"),
       Key(
-        "start_seconds", \.startSeconds, .number(0.1...600), "how long a worker may take until it answers"),
+        "start_seconds", \.startSeconds, .number(0.1...600), "how long a worker may take to answer"),
     ])
 }
 
 extension Kind<[String]> {
-  /// A command's words; a program with a `/` in it is found from the scenario's folder.
+  /// The words of a command; a program with a `/` is resolved against the scenario's folder.
   static var command: Kind {
     Kind(allowed: "a line or a list") { block, key in
       guard let value = block.get(key) else { return nil }
       var words: [String]
       if let items = value.items {
         words = items.compactMap(\.text)
-        if words.count != items.count { block.fail(key, "holds something that is not text") }
+        if words.count != items.count { block.fail(key, "contains an item that is not text") }
       } else {
         guard let text = block.text(key) else { return nil }
         guard let split = Kind.words(of: text) else {
-          // The command itself is left out: it may hold a secret, and its quotes are not closed.
+          // The command is not shown: it may hold a secret, and its quotes are not closed.
           block.problems.add(
             at: value.place, key: block.childPath(key),
             "has a quote that is not closed, or ends with '\\'",
@@ -344,14 +346,14 @@ extension Kind<[String]> {
         words = split
       }
       guard let program = words.first, !program.isEmpty else {
-        return block.refuse(key, "is empty", remedy: "leave it out when the workers run already")
+        return block.refuse(key, "is empty", remedy: "leave it out if the workers are already running")
       }
       if program.contains("/") { words[0] = block.resolve(program) }
       return words
     }
   }
 
-  /// Splits a command as a shell would, without expanding anything; nil when a quote is not closed or a
+  /// Splits a command as a shell does, without expansions; returns nil if a quote is not closed or a
   /// backslash ends the text.
   static func words(of text: String) -> [String]? {
     var words: [String] = []
@@ -394,8 +396,8 @@ extension Kind<[String: String]> {
   }
 }
 
-/// A network link that is put between two parts on this machine, as if they were on two. Its rows say what the
-/// fields mean.
+/// A simulated network link between two parts on this machine, as if they ran on two. The rows of `keys`
+/// explain the fields.
 package struct LinkSpec: Codable, Sendable, Equatable, Hashable {
   package var between = LinkPlace.generatorBroker
   package var delayMilliseconds: Double
@@ -408,14 +410,14 @@ package struct LinkSpec: Codable, Sendable, Equatable, Hashable {
       Key(
         "between", \.between,
         .choice.required("write \(LinkPlace.allCases.map(\.rawValue).joined(separator: " or "))"),
-        "where it is; `broker-workers` needs workers that the run starts"),
+        "where the link is; `broker-workers` needs workers that the run starts"),
       Key(
         "delay_ms", \.delayMilliseconds,
         .number(0...10_000).required("write the delay of one way, such as delay_ms: 0.5"),
         "how long each byte is held back, **each way**: a round trip takes twice that"),
       Key(
         "jitter_ms", \.jitterMilliseconds, .number(0...10_000),
-        "the delay is spread evenly from so much less to so much more", allowed: "0 to `delay_ms`"),
+        "how far the delay varies in either direction, evenly distributed", allowed: "0 to `delay_ms`"),
       Key(
         "bandwidth_mbit_per_second", \.bandwidthMegabitPerSecond, .number(1...100_000),
         "bandwidth each way, shared by all connections of the link", default: "no limit"),
@@ -424,21 +426,21 @@ package struct LinkSpec: Codable, Sendable, Equatable, Hashable {
     if block.get("delay_ms") != nil, link.jitterMilliseconds > link.delayMilliseconds {
       block.fail(
         "jitter_ms", "is over \(block.childPath("delay_ms")) (\(Block.short(link.delayMilliseconds)))",
-        remedy: "the delay varies by so much both ways, and cannot be less than nothing")
+        remedy: "the delay varies by jitter_ms in either direction and cannot be negative")
     }
   }
 }
 
-/// Between which parts a network link lies.
+/// The parts that a network link connects.
 package enum LinkPlace: String, Codable, Sendable, CaseIterable {
-  /// Between the generator, which stands for the proxy, and the broker.
+  /// Between the generator, which represents the proxy, and the broker.
   case generatorBroker = "generator-broker"
   /// Between the broker and the workers.
   case brokerWorkers = "broker-workers"
 }
 
 extension Kind<[LinkSpec]> {
-  /// One link, or a list with one for each side of the broker.
+  /// A single link, or a list with one link for each side of the broker.
   static var links: Kind {
     Kind(allowed: "see below") { target, key in
       let keys = LinkSpec.keys
@@ -456,7 +458,7 @@ extension Kind<[LinkSpec]> {
         }
         if link.between == .brokerWorkers, target.get("workers")?["command"] == nil {
           block.fail(
-            "between", "cannot be broker-workers: the workers run already, and have their own connections",
+            "between", "cannot be broker-workers: the workers already run and have their own connections",
             remedy: "start them here with workers: {command: …}, or write generator-broker")
         }
         links.append(link)
@@ -466,11 +468,11 @@ extension Kind<[LinkSpec]> {
   }
 }
 
-/// Targets with other numbers of workers and of connections: every combination, each with a name of its own.
+/// Variants of targets in all combinations of numbers of workers and connections, each with its own name.
 package struct TargetVariants: Sendable {
-  /// Workers of a pool that the run starts, beside the target's own number.
+  /// Additional numbers of workers of a pool that the run starts.
   package var workers: [Int]
-  /// NATS connections of the generator, beside the target's own number.
+  /// Additional numbers of NATS connections of the generator.
   package var connections: [Int]
 
   package init(workers: [Int] = [], connections: [Int] = []) {
@@ -478,14 +480,14 @@ package struct TargetVariants: Sendable {
     self.connections = connections
   }
 
-  /// Each target as it is, followed by its variants, whose names say what differs: `nats-4w`, `nats-2c`,
-  /// `nats-4w-2c`. A plugin has none, and a pool that runs already keeps its workers. `planned` are the
-  /// connections of a target that does not say how many it has.
+  /// Returns each target followed by its variants, whose names show the difference: `nats-4w`, `nats-2c`,
+  /// `nats-4w-2c`. A plugin has no variants, and a pool that is already running keeps its workers. `planned`
+  /// is the number of connections of a target that does not set one.
   package func applied(to targets: [Target], connections planned: Int) -> [Target] {
     var names = Set(targets.map(\.name))
     return targets.flatMap { target -> [Target] in
       guard case .nats(var spec) = target.transport else { return [target] }
-      // Nil is a number that stays.
+      // nil keeps the target's own number.
       let counts = [nil] + (spec.workers.map { Self.others(workers, than: $0.count) } ?? [])
       let lines = [nil] + Self.others(connections, than: target.connections ?? planned)
       let pairs = counts.flatMap { count in lines.map { (workers: count, connections: $0) } }
@@ -507,8 +509,8 @@ package struct TargetVariants: Sendable {
     Set(numbers).subtracting([own]).sorted()
   }
 
-  /// The name with its suffix. A base that makes it too long is cut; a number follows where another target
-  /// has the name.
+  /// Appends a suffix to a name. A base that makes the name too long is truncated, and a number is appended
+  /// if another target has the name.
   private static func name(_ base: String, _ suffix: String, without taken: Set<String>) -> String {
     var number = 1
     while true {
@@ -520,12 +522,12 @@ package struct TargetVariants: Sendable {
   }
 }
 
-/// Which of a run's brokers the generator and the workers connect to first. They know all others, and go there when
-/// theirs is lost. Its rows say what the fields mean.
+/// The brokers of a run that the generator and the workers connect to first. All of them know the other
+/// brokers and fail over to these. The rows of `keys` explain the fields.
 package struct NodeChoice: Codable, Sendable, Equatable {
   /// The broker that the generator connects to first, from 1.
   package var generator = 1
-  /// The brokers that the workers connect to first, from 1, in turn; nil: all.
+  /// The brokers that the workers connect to first, from 1, assigned in turn; nil for all.
   package var workers: [Int]?
 
   package init(generator: Int = 1, workers: [Int]? = nil) {
@@ -547,17 +549,17 @@ package struct NodeChoice: Codable, Sendable, Equatable {
         default: "all, in turn"),
     ])
 
-  /// The places, from 0, in a list of so many brokers that the workers begin with, in turn.
+  /// Returns the indices, from 0, of the brokers that the workers connect to first, assigned in turn.
   package func homes(of brokers: Int) -> [Int] { workers?.map { $0 - 1 } ?? Array(0..<brokers) }
 
-  /// A list with the item at this place first, and those behind it next.
+  /// Rotates a list so that the item at an index comes first.
   package static func order<Item>(_ items: [Item], first: Int) -> [Item] {
     items.isEmpty ? [] : Array(items[(first % items.count)...] + items[..<(first % items.count)])
   }
 }
 
 extension Kind<[Int]> {
-  /// Numbers of brokers: one, or a list.
+  /// Broker numbers: a single one, or a list.
   static var nodes: Kind {
     Kind(allowed: "1 to \(NodeChoice.most), or a list") { block, key in
       guard let value = block.get(key) else { return nil }

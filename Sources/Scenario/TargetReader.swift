@@ -1,6 +1,6 @@
 import Nylon
 
-/// A target as it is written. What is nil here comes from its plugin, its broker or the scenario.
+/// A target as written. Fields that are nil come from its plugin, its broker or the scenario.
 struct TargetReader {
   var verify = Verification()
   var phases: [Phase]?
@@ -35,13 +35,13 @@ struct TargetReader {
         "verify", \.verify, Verification.keys, "what the response must look like after a session",
         default: "nothing"),
       Key(
-        "max_in_flight", \.maxInFlight, .whole(inFlightRange), "most sessions in flight",
+        "max_in_flight", \.maxInFlight, .whole(inFlightRange), "maximum sessions in flight",
         default:
           "NATS: `max_inflight` of the plugin, else of the broker; FFI: 1024, or the highest concurrency of its loads"
       ),
       Key(
         "overflow_policy", \.overflow, .choice,
-        "what happens to a request when all places are taken. `queue`: it waits, its intended time stands; "
+        "what happens to a request when all places are taken. `queue`: it waits and keeps its intended time; "
           + "`reject`, `shed`: it fails at once",
         default: "NATS: that of the plugin, else of the broker; FFI: `queue`"),
       Key("decompose", \.decompose, .flag, "instead of the scenario's", default: "the scenario's"),
@@ -54,11 +54,11 @@ struct TargetReader {
         allowed: "as the scenario's `faults`"),
       Key(
         "optional", \.optional, .flag,
-        "whether the run does without the target, with a warning, when the file of its plugin or the program of its "
-          + "workers is not there", default: "`false`"),
+        "whether the run skips the target, with a warning, when the file of its plugin or the program of its "
+          + "workers does not exist", default: "`false`"),
       Key(
         "timeout_ms", \.timeout, .whole(PolicyOverride.timeoutRange),
-        "timeout of every phase, over everything else", default: "see \"Timeouts and retries\""),
+        "timeout of every phase; overrides everything else", default: "see \"Timeouts and retries\""),
       Key(
         "dispatch", \.dispatch, .choice,
         "where a plugin's calls are handled. `queued`: by the session's thread, as Nylon does; `inline`: "
@@ -66,22 +66,22 @@ struct TargetReader {
       ).only("FFI"),
       Key(
         "payloads", \.payloads, .choice,
-        "who owns the bytes that the plugin hands to the callback. `plugin`: they are valid during the callback "
-          + "only, as with the SDK before bdc0788; `host`: the host gives them back with `plugin_free` after it "
-          + "has used them, as with the SDK from bdc0788 (sdk-mvp) on. A plugin that leaks some 80 bytes with "
-          + "each SetHeader needs `host`; `host` with an older SDK is a double free"
+        "who owns the bytes that the plugin passes to the callback. `plugin`: they are valid during the "
+          + "callback only, as with the SDK before bdc0788; `host`: the host frees them with `plugin_free` "
+          + "after it has used them, as with the SDK from bdc0788 (sdk-mvp) on. A plugin that leaks about 80 "
+          + "bytes with each SetHeader needs `host`; `host` with an older SDK is a double free"
       ).only("FFI"),
       Key(
         "spin", \.spin, .choice,
         "how a load thread waits for a callback from another thread. `off`: asleep; `on`: awake for the first 60 µs, "
           + "as long as falling asleep and waking cost; `auto`: asleep with one session in flight, as Nylon does, and "
           + "awake with more, since a host under load has the other sessions' work to do. In an open load it is awake "
-          + "for the last 60 µs before a request is due, with each"
+          + "for the last 60 µs before a request is due, with any setting"
       ).only("FFI"),
       Key(
         "dialect", \.dialect, .choice,
-        "what the workers speak; `detect` asks one of them before the first load. `verify` cannot be used where "
-          + "what handlers change does not come back: `text-id`, `reply-sdk`",
+        "what the workers speak; `detect` asks one of them before the first load. `verify` cannot be used "
+          + "with `text-id` and `reply-sdk`, whose replies do not carry what handlers change",
         default: "`reply` for `nylon-worker`, `detect` for other workers"
       ).only("NATS"),
       Key(
@@ -92,22 +92,23 @@ struct TargetReader {
       ).only("NATS"),
       Key(
         "workers", \.workers, .block(WorkersSpec.keys, from: .none), "workers to start",
-        default: "none: they run already"
+        default: "none: they are already running"
       ).only("NATS"),
       Key(
-        "link", \.links, .links, "a network that is put between the parts",
+        "link", \.links, .links, "a simulated network between the parts",
         default: "none: all on this machine"
       ).only("NATS"),
       Key(
         "behind",
-        "a plugin in the host's own process that each request passes first, phase by phase, as with two plugins on a "
-          + "route. Each has its own timeouts and retries, and sees the response as the upstream sent it",
+        "a plugin in the host's own process that handles each request first, phase by phase, as with two "
+          + "plugins on a route. Each has its own timeouts and retries, and sees the response as the "
+          + "upstream sent it",
         allowed: "see below"
       ).only("NATS"),
       Key(
         "nodes", \.nodes, .block(NodeChoice.keys, from: NodeChoice()),
         "which of the run's `brokers` each side connects to first",
-        default: "the generator the first, the workers spread over all"
+        default: "the generator to the first, the workers spread over all"
       ).only("NATS"),
       Key(removed: "client", "the NATS connection is nylon-bench's own"),
       Key(removed: "flush", "nylon-bench's own NATS connection always writes at once"),
@@ -115,13 +116,13 @@ struct TargetReader {
 
   static let inFlightRange = 1...65_536
 
-  /// What the workers of a pool speak; nil when one of them is asked, by `detect` or by default.
+  /// The dialect of a pool's workers; nil if one of them is probed, because of `detect` or by default.
   var spokenDialect: Dialect? { dialect.map(\.dialect) ?? (workers.isOwn ? .reply : nil) }
 }
 
-/// What `dialect:` may say: a dialect, or that a worker is asked.
+/// The value of `dialect:`: a dialect, or `detect`.
 struct WrittenDialect: RawRepresentable, CaseIterable, Sendable {
-  /// nil when a worker is asked.
+  /// nil for `detect`.
   let dialect: Dialect?
 
   private static let question = "detect"
@@ -138,7 +139,7 @@ struct WrittenDialect: RawRepresentable, CaseIterable, Sendable {
   static var allCases: [WrittenDialect] { (Dialect.allCases + [nil]).map(WrittenDialect.init(dialect:)) }
 }
 
-/// Reads `targets:` with the plugins and brokers that are configured.
+/// Reads `targets:`, using the configured plugins and brokers.
 struct TargetsReader {
   let configuration: NylonConfiguration
   /// The scenario's own loads, faults, phases, `decompose:` and `objective:`.
@@ -150,15 +151,15 @@ struct TargetsReader {
   let objective: ServiceLevel?
   /// The numeric columns of summary.csv, which an objective may name.
   let metrics: [String]
-  /// `--server`: replaces the servers of every broker.
+  /// `--server`: replaces the servers of every broker; nil if not given.
   let server: [String]?
-  /// How many brokers the run starts.
+  /// The number of brokers that the run starts.
   let brokers: Int
 
-  /// The targets; their names are unique.
+  /// Reads the targets and checks that their names are unique.
   func targets(of root: Block) -> [Target] {
     if root.get("targets") == nil {
-      root.fail("targets", "is missing", remedy: "list what is loaded: {name: ffi, plugin: …, handler: …}")
+      root.fail("targets", "is missing", remedy: "list what to load: {name: ffi, plugin: …, handler: …}")
     } else if root.get("targets")?.items?.isEmpty == true {
       root.fail("targets", "is empty", remedy: "list at least one target")
     }
@@ -211,13 +212,13 @@ struct TargetsReader {
     target.faults = planned.isEmpty ? nil : planned
     if target.objective != nil, !planned.isEmpty {
       block.fail(
-        "objective", "cannot be searched for '\(name)' while faults befall it",
-        remedy: "leave out one of the two")
+        "objective", "cannot be searched for '\(name)' while it has faults",
+        remedy: "remove one of the two")
     }
     return target
   }
 
-  /// The plugin that comes before a pool; what is wrong with it is noted.
+  /// Reads the plugin that precedes a pool; reports its problems.
   private func preceding(_ block: Block) -> PrecedingPlugin? {
     guard let block = block.block("behind", rows: PrecedingPlugin.keys.rows), let plugin = plugin(block)
     else {
@@ -234,11 +235,11 @@ struct TargetsReader {
       policies: policies(plugin, nil, TargetReader()))
   }
 
-  /// Notes what a target cannot be asked together with `behind:`.
+  /// Reports options that cannot be combined with `behind:`.
   private func checkPreceded(_ target: Target, _ block: Block) {
     if target.isDecomposed {
       block.fail(
-        "behind", "cannot be decomposed: its phases have parts of another kind",
+        "behind", "cannot be decomposed: its phases consist of other parts",
         remedy: "write decompose: false for this target")
     }
     if target.host == .nylon {
@@ -246,7 +247,7 @@ struct TargetsReader {
     }
   }
 
-  /// What the generator cannot do is refused, not measured by halves.
+  /// Reports options that the generator cannot fully support, rather than measuring something else.
   private func check(_ written: TargetReader, _ plugin: NylonConfiguration.Plugin, _ block: Block) {
     if let why = written.dialect?.dialect.flatMap(written.verify.obstacle) {
       block.fail("verify", why, remedy: "leave verify out")
@@ -254,7 +255,7 @@ struct TargetsReader {
     guard written.host == .nylon else { return }
     if let dialect = written.spokenDialect, !dialect.traits.namesReplySubject {
       block.fail(
-        "host", "\(Target.nylonHostNeeds), and the target's dialect is \(dialect.rawValue)",
+        "host", "\(Target.nylonHostNeeds), but the target's dialect is \(dialect.rawValue)",
         remedy: "write dialect: stream-sdk, and start nylon-worker with --dialect stream-sdk")
     }
     if !plugin.configJSON.isEmpty {
@@ -308,14 +309,14 @@ struct TargetsReader {
           file: plugin.file, configJSON: plugin.configJSON, dispatch: written.dispatch,
           payloads: written.payloads, spin: written.spin))
     case .messaging:
-      guard let broker else { return nil }  // Noted by checkReferences.
+      guard let broker else { return nil }  // Reported by checkReferences.
       plugin.checkName(isTarget: true)
       let servers = server ?? broker.servers
       let listed = broker.block?.get("servers")?.items ?? []
       if servers.isEmpty, listed.isEmpty, block.get("workers")?["command"] == nil {
         block.fail(
           "workers",
-          "are not started here, and with no servers the run starts a broker, where nobody would answer",
+          "are not started here, and without servers the run starts a broker that has no workers",
           remedy: "give workers a command, such as nylon-worker, or name the servers they are at")
       }
       if servers.isEmpty, listed.isEmpty { checkOwnBroker(broker) }
@@ -336,40 +337,41 @@ struct TargetsReader {
     }
   }
 
-  /// Notes brokers that are not there.
+  /// Reports brokers that do not exist.
   private func check(_ nodes: NodeChoice, _ block: Block, isOwn: Bool) {
     guard isOwn else {
       return block.fail(
-        "nodes", "is for brokers that the run starts, and the target's broker has servers",
+        "nodes", "is for brokers that the run starts, but the target's broker has servers",
         remedy: "leave nodes out: the order of servers: says where the generator begins")
     }
     guard let wrong = ([nodes.generator] + (nodes.workers ?? [])).first(where: { $0 > brokers }) else {
       return
     }
     block.fail(
-      "nodes", "names broker \(wrong), and brokers is \(brokers)",
-      remedy: "write brokers: \(wrong) at the scenario's left margin, or name one of those that are started")
+      "nodes", "names broker \(wrong), but brokers is \(brokers)",
+      remedy: "write brokers: \(wrong) at the scenario's left margin, or name one that the run starts")
   }
 
-  /// Notes what a broker that the run starts cannot do.
+  /// Reports settings that a broker started by the run does not support.
   private func checkOwnBroker(_ broker: NylonConfiguration.Messaging) {
     let remedy = "name a running broker in servers: or with --server"
     if broker.auth.credentials != nil || broker.auth.nkey != nil {
       broker.block?.fail(
         "auth",
-        "holds a file, and the broker that is started for a run knows no nkeys and no credentials files",
+        "names a file, but the broker that a run starts supports neither nkeys nor credentials files",
         remedy: "\(remedy), or use a token")
     }
     if broker.tls.enabled {
       broker.block?.fail(
-        "tls", "is on, and the broker that is started for a run speaks no TLS",
-        remedy: "\(remedy), or leave tls out")
+        "tls", "is on, but the broker that a run starts does not support TLS",
+        remedy: "\(remedy), or remove tls")
     }
   }
 
-  /// The policies of all four phases: the target's timeout over the plugin's per_phase over its
-  /// broker's over the defaults. In-process there is no retry: a failed phase ends the session. Nylon's own host has
-  /// the broker's retries for phases that `per_phase` names only, and its timeout for no phase.
+  /// Returns the policies of all four phases. In order of precedence: the target's timeout, the plugin's
+  /// `per_phase`, its broker's policy, the defaults. There are no retries in-process: a failed phase ends the
+  /// session. Nylon's own host applies the broker's retries only to phases that `per_phase` names, and its
+  /// timeout to none.
   private func policies(
     _ plugin: NylonConfiguration.Plugin, _ broker: NylonConfiguration.Messaging?, _ written: TargetReader
   ) -> [Phase: PhasePolicy] {

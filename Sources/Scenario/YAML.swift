@@ -1,7 +1,7 @@
 import Foundation
 import Yams
 
-/// A YAML value that knows where it was written: a line of a file, or an argument of the command line.
+/// A YAML value with the place where it was written: a line of a file, or a command-line argument.
 struct YAMLValue {
   /// A key and its value.
   struct Entry {
@@ -11,7 +11,7 @@ struct YAMLValue {
   }
 
   enum Content {
-    /// The text as written; `plain` is false when it was quoted or a block.
+    /// The text as written; `plain` is false if it was quoted or a block scalar.
     case scalar(text: String, plain: Bool)
     case sequence([YAMLValue])
     case mapping([Entry])
@@ -24,7 +24,7 @@ struct YAMLValue {
     YAMLValue(content: .scalar(text: "", plain: true), place: place)
   }
 
-  /// True for an empty value, `~` and `null`: the same as leaving the key out.
+  /// Whether the value is empty, `~` or `null`, which is equivalent to omitting the key.
   var isNull: Bool {
     guard case .scalar(let text, true) = content else { return false }
     return ["", "~", "null", "Null", "NULL"].contains(text)
@@ -34,17 +34,17 @@ struct YAMLValue {
 
   var items: [YAMLValue]? { if case .sequence(let items) = content { items } else { nil } }
 
-  /// The text of a scalar, nil for null, lists and mappings.
+  /// The text of a scalar; nil for null, lists and mappings.
   var text: String? {
     if !isNull, case .scalar(let text, _) = content { text } else { nil }
   }
 
-  /// The value of a key, nil when absent or null.
+  /// The value of a key; nil if it is absent or null.
   subscript(key: String) -> YAMLValue? {
     entries?.first { $0.key == key }.flatMap { $0.value.isNull ? nil : $0.value }
   }
 
-  /// What the value is, for messages: `a list`, `a mapping`, `text`.
+  /// The kind of the value for messages, such as `a list` or `a mapping`.
   var kind: String {
     switch content {
     case .scalar: isNull ? "empty" : "a single value"
@@ -53,8 +53,8 @@ struct YAMLValue {
     }
   }
 
-  /// The value as JSON text, keys in the order written: what `initialize` of a plugin gets as its
-  /// configuration. Plain words follow YAML's core schema; quoted ones are text.
+  /// The value as JSON, with keys in the order of the file, as passed to `initialize` of a plugin. Plain
+  /// scalars follow YAML's core schema; quoted ones are strings.
   var json: String {
     switch content {
     case .mapping(let entries):
@@ -78,7 +78,7 @@ struct YAMLValue {
     return Block.parse(text).map(Block.short)
   }
 
-  /// Text in double quotes, as JSON and YAML have it.
+  /// Returns the text in double quotes, valid in JSON and YAML.
   static func quoted(_ text: String) -> String {
     let encoder = JSONEncoder()
     encoder.outputFormatting = .withoutEscapingSlashes
@@ -87,16 +87,16 @@ struct YAMLValue {
   }
 }
 
-/// Turns YAML text into a tree with places, within limits that no ordinary file reaches.
+/// Parses YAML into a tree with places, within limits that no ordinary file reaches.
 struct YAMLReader {
-  /// The most levels of nesting.
+  /// The maximum nesting depth.
   static let maximumDepth = 64
-  /// The most values, aliases expanded.
+  /// The maximum number of values, with aliases expanded.
   static let maximumValues = 100_000
-  /// The most that aliases may multiply the file, estimated before parsing.
+  /// The maximum expansion by aliases, estimated before parsing.
   static let maximumExpansion = 1_000_000.0
 
-  /// A fault and its place; thrown inside this module only.
+  /// A fault and its position; thrown only inside this module.
   struct Fault: Error {
     let position: (Int, Int)?
     let message: String
@@ -108,11 +108,11 @@ struct YAMLReader {
     }
   }
 
-  /// Gives the place of a line and a column.
+  /// Returns the place of a line and a column.
   let place: (_ line: Int, _ column: Int) -> ScenarioProblem.Place
   var count = 0
 
-  /// The tree of the text's single document, nil when there is nothing but comments.
+  /// Parses a single document; returns nil if there are only comments.
   mutating func read(_ text: String) throws(Fault) -> YAMLValue? {
     try Self.checkNesting(text)
     try Self.checkAliases(text)
@@ -135,7 +135,7 @@ struct YAMLReader {
       throw Fault(mark, "is nested more than \(Self.maximumDepth) levels deep")
     }
     if count > Self.maximumValues {
-      throw Fault(mark, "holds more than \(Self.maximumValues) values, aliases expanded")
+      throw Fault(mark, "contains more than \(Self.maximumValues) values, aliases expanded")
     }
     let here = place(mark?.line ?? 1, mark?.column ?? 1)
     switch node {
@@ -148,11 +148,11 @@ struct YAMLReader {
     case .mapping(let mapping):
       return YAMLValue(content: .mapping(try convert(mapping, depth: depth)), place: here)
     case .alias:
-      throw Fault(mark, "holds an alias that leads nowhere")
+      throw Fault(mark, "contains an alias without an anchor")
     }
   }
 
-  /// The entries of a mapping, `<<` merged in behind the keys that are written out.
+  /// Converts the entries of a mapping; entries merged with `<<` follow the explicit keys.
   private mutating func convert(
     _ mapping: Node.Mapping, depth: Int
   ) throws(Fault) -> [YAMLValue.Entry] {
@@ -175,7 +175,7 @@ struct YAMLReader {
     return entries
   }
 
-  /// Stops text whose brackets would nest so deep that a parser's stack could end.
+  /// Rejects text nested so deeply that it could overflow the parser's stack.
   private static func checkNesting(_ text: String) throws(Fault) {
     var depth = 0
     var line = 1
@@ -199,7 +199,7 @@ struct YAMLReader {
     }
   }
 
-  /// Stops a "billion laughs": what aliases can multiply is bounded by the product of their uses.
+  /// Rejects a "billion laughs" attack: the expansion by aliases is at most the product of their uses.
   private static func checkAliases(_ text: String) throws(Fault) {
     var anchors: Set<Substring> = []
     var uses: [Substring: Double] = [:]
@@ -215,7 +215,7 @@ struct YAMLReader {
     }
   }
 
-  /// What the YAML library found, in nylon-bench's words. The text itself is never quoted: it may hold secrets.
+  /// Translates an error of the YAML library. The text itself is never quoted, because it may hold secrets.
   private static func fault(_ error: YamlError, _ text: String) -> Fault {
     switch error {
     case .scanner(_, let problem, let mark, _), .parser(_, let problem, let mark, _):
@@ -236,9 +236,9 @@ struct YAMLReader {
         "the key \(keys.map { "'\($0)'" }.joined(separator: ", ")) is given twice in one block",
         remedy: "keep one")
     case .reader:
-      return Fault(nil, "holds a character that YAML does not allow, such as a control character")
+      return Fault(nil, "contains a character that YAML does not allow, such as a control character")
     case .memory:
-      return Fault(nil, "is nested too deep, or too large")
+      return Fault(nil, "is nested too deeply, or too large")
     case .no, .writer, .emitter, .representer, .dataCouldNotBeDecoded:
       return Fault(nil, "cannot be read as YAML")
     }

@@ -1,4 +1,4 @@
-// The command. What it does is in Bench.
+// The executable; the implementation is in the Bench module.
 import Bench
 
 NylonBench.main()

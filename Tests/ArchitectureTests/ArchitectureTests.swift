@@ -19,7 +19,7 @@ import Testing
     }
   }()
 
-  /// What is not ours: the language, the system, and the two packages that Package.swift explains.
+  /// Modules from outside the package that every room may import.
   private static let foreign: Set<String> = [
     "Foundation", "FoundationEssentials", "Glibc", "Synchronization",
   ]
@@ -78,7 +78,7 @@ import Testing
     }
   }
 
-  @Test("A C room includes headers of its own and of its row")
+  @Test("A C room includes only its own headers and those of its row")
   func includes() throws {
     let rooms = try Self.rooms()
     var ownerOfHeader: [String: String] = [:]
@@ -114,7 +114,7 @@ import Testing
   }
 
   @Test(
-    "Nothing links the plugins: they are reached by path, as a user's are",
+    "Nothing links the plugins: they are loaded by path, like a user's",
     arguments: [
       "ExamplePlugin", "NullPlugin", "ThreadedPlugin",
     ])

@@ -8,7 +8,7 @@ import Testing
 
 @testable import Bench
 
-@Suite("What stands around a load and ends between two of them is a result") struct BrokenStartTests {
+@Suite("A broker, worker or link that ends between two loads is a result") struct BrokenStartTests {
   private func bench(_ target: Target, seed: UInt64 = 1) throws -> Workbench {
     let plan = Plan(
       "broken", target, request: RequestSpec(to: "/"), loads: target.loads, warmupSeconds: 0,

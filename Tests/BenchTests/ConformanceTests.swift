@@ -39,7 +39,7 @@ import Testing
     #expect(try trial([], result: false).phase(1).result == .hangs)
   }
 
-  @Test("A process that ends or hangs is told with what it was in the middle of, and earlier phases stand")
+  @Test("A process that ends or hangs is reported with its step, and results of earlier phases are kept")
   func interruptions() throws {
     let first: [TrialNote] = [.begin(.phase(1)), .call(call(1)), .end(true)]
     let end = Trial.End.died("was ended by SIGSEGV (signal 11)")
@@ -80,9 +80,10 @@ import Testing
     #expect(
       try trial([call(77, fault: "a"), call(78, fault: "b"), call(77, fault: "a")]).payloads
         == .deviates("a; b"))
-    #expect(try trial([call(1, thread: 4)]).threads.seen == "from 1 of its own")
+    #expect(try trial([call(1, thread: 4)]).threads.seen == "from 1 of its threads")
     #expect(
-      try trial([call(1, thread: 4), call(1)]).threads.seen == "inside event_stream and from 1 of its own")
+      try trial([call(1, thread: 4), call(1)]).threads.seen == "inside event_stream and from 1 of its threads"
+    )
   }
 
   @Test("Each method has the payload that the interface says")
@@ -110,7 +111,7 @@ import Testing
     #expect(Growth(filled) == Growth(bytes: 150_000, sessions: 30_000) && Growth([filled[0]]) == nil)
     #expect(Growth(bytes: 500_000, sessions: 10_000).mayBeLeak)
     #expect(!Growth(bytes: 300_000, sessions: 10_000).mayBeLeak)
-    #expect("\(Growth(bytes: -5, sessions: 10))".hasPrefix("0 B stay of each of 10 "))
+    #expect("\(Growth(bytes: -5, sessions: 10))".hasPrefix("0 B left per session over 10 "))
   }
 
   // MARK: A pool's answers
@@ -124,7 +125,7 @@ import Testing
     return exchange
   }
 
-  @Test("An answer has the request's id in its type, and comes once")
+  @Test("An answer has the request's id in its type, and arrives once")
   func answers() throws {
     let good = WorkerMessage(requestID: id, sessionID: 5, action: .next)
     let one = try exchange(.reply, [good])
@@ -133,7 +134,8 @@ import Testing
     #expect(try exchange(.reply, []).finding == .hangs("no answer"))
     for id in [nil, RequestID.text("0"), .bytes(Array(1..<17))] {
       let other = try exchange(.reply, [WorkerMessage(requestID: id, sessionID: 5, action: .next)])
-      #expect(other.finding.result == .deviates && other.finding.seen.hasPrefix("request_id comes back"))
+      let seen = "request_id \(id == nil ? "is missing" : "has another value or type")"
+      #expect(other.finding.result == .deviates && other.finding.seen.hasPrefix(seen))
     }
     let failed = try exchange(
       .reply, [WorkerMessage(requestID: id, sessionID: 5, action: .error, error: "no")])
@@ -150,13 +152,13 @@ import Testing
     let session = try exchange(.reply, [WorkerMessage(requestID: id, sessionID: 6, action: .next)])
     #expect(session.faults == ["session_id is not the request's"])
     let table = try exchange(.reply, [WorkerMessage(requestID: id, sessionID: 5, action: .next, data: [1])])
-    #expect(table.faults == ["data: 1 bytes are no NylonHttpContext"])
+    #expect(table.faults == ["data: 1 bytes are not a NylonHttpContext"])
     var torn = try exchange(.reply, [])
     [UInt8(0xc0)].withUnsafeBytes { torn.take($0) }
     #expect(torn.end == 0 && torn.finding.result == .deviates)
   }
 
-  @Test("In stream-sdk the phase ends with a call, and only an acknowledgement may come behind it")
+  @Test("In stream-sdk a call ends the phase, and only an acknowledgement may follow it")
   func callMaps() throws {
     func map(_ method: UInt32?, _ data: [UInt8]? = nil) -> WorkerMessage {
       WorkerMessage(requestID: id, sessionID: 5, method: method, data: data)

@@ -16,7 +16,7 @@ struct DraftTests {
   @Test("Where next to nothing is answered there is no open load", arguments: [0, 0.5, 1.9])
   func noRate(throughput: Double) { #expect(Drafts.rate(under: throughput) == nil) }
 
-  @Test("A plugin is told from a scenario by its name, or by what the file is")
+  @Test("A plugin is distinguished from a scenario by its name, or by its contents")
   func plugins() throws {
     let folder = NSTemporaryDirectory() + "draft-tests-" + UUID().uuidString
     try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
@@ -37,8 +37,10 @@ struct DraftTests {
       (["run", "my.yaml", "--handler", ""], "--handler is empty"),
       (["compare", "--ffi", "./mine.so"], "name both"), (["compare", "--nats", "mine"], "name both"),
       (["compare", "--workers", "./w"], "name both"),
-      (["compare", "--ffi", "./mine.so", "--nats", "mine"], "--server says where"),
-      (["compare", "my.yaml", "--ffi", "./mine.so", "--nats", "mine"], "leave out my.yaml, or them"),
+      (["compare", "--ffi", "./mine.so", "--nats", "mine"], "their broker with --server"),
+      (
+        ["compare", "my.yaml", "--ffi", "./mine.so", "--nats", "mine"], "leave out my.yaml, or these options"
+      ),
       (["compare"], "name a scenario, two runs, or your own"),
     ])
   func usage(arguments: [String], words: String) {

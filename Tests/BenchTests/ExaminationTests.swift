@@ -54,7 +54,7 @@ extension Conformance {
     let found = try conform("\(builtCommands)/lib\(plugin).so", handler: handler)
     found.expectOK(rules: Self.rules)
     #expect(found.payloads == .plugin)
-    let own = plugin == "NullPlugin" ? "inside event_stream" : "of its own"
+    let own = plugin == "NullPlugin" ? "inside event_stream" : "of its threads"
     #expect(found.seen("threads").contains(own), "\(found.seen("threads"))")
     #expect(found.seen("empty reads").contains("reads nothing") == (handler == "noop"))
   }
@@ -75,7 +75,7 @@ extension Conformance {
     try conform(plugin, handler: "authz").expectOK(rules: Self.rules)
   }
 
-  /// A plugin that breaks a rule, or keeps all in a way of its own.
+  /// A plugin that breaks one rule, or keeps all rules in an unusual way.
   struct Case: CustomTestStringConvertible {
     var testDescription: String
     var plugin: CPlugin
@@ -140,7 +140,7 @@ extension Conformance {
           "wrong entry": (.deviates, "is accepted"),
           "response_filter": (.deviates, "ended 2 times: next, next"),
           "session ids": (.deviates, "set_response_full_body for session"),
-          "methods, payloads": (.deviates, "set_response_header: 1 bytes are no HeaderKeyValue; "),
+          "methods, payloads": (.deviates, "set_response_header: 1 bytes are not a HeaderKeyValue; "),
           "order of calls": (.deviates, "set_response_full_body after next in request_filter"),
           "after close": (.deviates, "next after close_session_stream"),
         ]),
@@ -195,13 +195,13 @@ extension Conformance {
           static char *volatile lost;
           if (event->phase == 1) { lost = malloc(160); memset(lost, 1, 160); }
           answer(event, 1);
-          """, breaks: ["memory": (.deviates, "B stay of each of")]),
+          """, breaks: ["memory": (.deviates, "B left per session over")]),
       Case(
         "bytes that the host gives back",
         event: """
           if (event->phase == 1) set_header(event, malloc(160));
           answer(event, 1);
-          """, payloads: .host, ownership: "B stay of each of"),
+          """, payloads: .host, ownership: "B left per session over"),
       Case(
         "bytes that the plugin frees itself",
         event: """
@@ -286,9 +286,12 @@ extension Conformance {
       ("twice", ["after the end": "a second answer", "wrong entry": "accepted"]),
       (
         "retyped",
-        ["request_filter": "another type", "id as 16 bytes": "another type", "wrong entry": "another type"]
+        [
+          "request_filter": "another value or type", "id as 16 bytes": "another value or type",
+          "wrong entry": "another value or type",
+        ]
       ),
-      ("malformed", ["keys and types": "2 bytes are no NylonHttpContext", "wrong entry": "accepted"]),
+      ("malformed", ["keys and types": "2 bytes are not a NylonHttpContext", "wrong entry": "accepted"]),
       ("mute", ["dialect": "no answer within"]),
       ("error", ["entry": "the user store is empty"]),
       ("stream-bare", ["wrong entry": "accepted"]), ("stream-late", ["wrong entry": "accepted"]),

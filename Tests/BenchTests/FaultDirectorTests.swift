@@ -81,13 +81,14 @@ struct FaultDirectorTests {
     #expect(director.nextSeconds == nil)
   }
 
-  @Test("says what could not be done, and goes on with the others")
+  @Test("reports a fault that could not be injected, and continues with the others")
   func fails() {
     let stage = NotingStage()
     stage.fails = ["worker killed", "end of worker 2 stopped for 1 s"]
     let director = FaultDirector([stop, kill], seed: 1, replicate: 1, stage: stage)
     play(director, stage)
-    #expect(director.records[0].begunSeconds == 2 && director.records[0].error == "its end: it would not")
+    #expect(
+      director.records[0].begunSeconds == 2 && director.records[0].error == "ending it failed: it would not")
     #expect(director.records[1].begunSeconds == nil && director.records[1].error == "it cannot")
   }
 

@@ -8,7 +8,7 @@ import Testing
 
 @testable import Bench
 
-@Suite("A plugin that does not come back outside of the load") struct HangTests {
+@Suite("A plugin whose call does not return outside the load") struct HangTests {
   struct Case: Sendable, CustomTestStringConvertible {
     let testDescription: String
     let plugin: CPlugin
@@ -64,7 +64,7 @@ import Testing
 
   @Test("One that crashes in shutdown is said to crash there, and what was measured is kept")
   func crashes() throws {
-    let measurement = try measure(CPlugin(shutdown: "abort();"))
+    let measurement = try measure(CPlugin(shutdown: "abort();"), timeoutMilliseconds: 10_000)
     let reason = try #require(measurement.invalidReasons.first { $0.code == .pluginCrashed })
     #expect(reason.detail.contains("was ended by SIGABRT (signal 6) in `shutdown`"), "\(reason)")
     #expect(measurement.counts.areAllRight && measurement.cpuGeneratorNanoseconds != nil)
@@ -72,17 +72,17 @@ import Testing
 }
 
 /// One measurement of a plugin, in a load process.
-func measure(_ plugin: CPlugin) throws -> Engine.Measurement {
+func measure(_ plugin: CPlugin, timeoutMilliseconds: Int = 100) throws -> Engine.Measurement {
   let folder = NSTemporaryDirectory() + "/nylon-bench-hang-\(UUID().uuidString)"
   try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
   defer { try? FileManager.default.removeItem(atPath: folder) }
   var target = Target(
     "given", plugin: "given", handler: "main", .ffi(FFISpec(file: try plugin.build(in: folder))),
     loads: [.closed(concurrency: 1)])
-  for phase in target.phases { target.policies[phase]?.timeoutMilliseconds = 100 }
+  for phase in target.phases { target.policies[phase]?.timeoutMilliseconds = timeoutMilliseconds }
   let plan = Plan(
     "hang", target, request: RequestSpec(to: "/"), loads: target.loads, warmupSeconds: 0, measureSeconds: 0.1,
-    drainSeconds: 0.1)
+    drainSeconds: Double(timeoutMilliseconds) / 1000)
   let bench = try Workbench(plan: plan)
   defer { bench.tearDown() }
   bench.loadProgram = builtCommands + "/nylon-bench"

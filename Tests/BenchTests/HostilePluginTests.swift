@@ -49,7 +49,7 @@ import Testing
     #expect(measurement.counts.areAllRight)
   }
 
-  @Test("A program that a plugin starts inherits no descriptor of ours")
+  @Test("A program that a plugin starts inherits none of the load process's descriptors")
   func inherited() throws {
     let measurement = try measure(
       CPlugin(

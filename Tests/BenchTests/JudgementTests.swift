@@ -100,6 +100,6 @@ struct JudgementTests {
     #expect(verdict([(100, 0.9), (110, 0.9)]) == .inconclusive)
     #expect(verdict([(100, 0.9), (190, 1)]) == .holds)
     #expect(verdict([(100, nil), (120, nil)]) == .inconclusive)
-    #expect(ScalingPromises.bound(points([(1, 0.9)])).contains("others on this machine"))
+    #expect(ScalingPromises.bound(points([(1, 0.9)])).contains("other processes on this machine"))
   }
 }

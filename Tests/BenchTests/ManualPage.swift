@@ -40,7 +40,7 @@ struct ManualPage: Decodable {
     }
   }
 
-  /// Options of so many commands are told once.
+  /// Options that at least this many commands share are described once.
   private static let fewestCommands = 5
 
   init(dump: String) throws { self = try JSONDecoder().decode(Self.self, from: Data(dump.utf8)) }

@@ -47,7 +47,7 @@ struct PromiseTests {
     #expect(results.map(\.verdict) == [.holds, .holds, .fails], "\(results.map(\.why))")
   }
 
-  @Test("A plain subscriber only listens, one in the group takes requests away")
+  @Test("A plain subscriber only listens; one in the group receives requests instead of the workers")
   func listeners() throws {
     let results = results(["wildcard-subscriber", "queue-group-check"])
     #expect(results.map(\.verdict) == [.holds, .fails], "\(results.map(\.why))")
@@ -138,7 +138,7 @@ struct PromiseTests {
     #expect(Set(ExampleHandlers.makePlugin().entries) == tried)
   }
 
-  @Test("A pool that the scenario does not start is replaced by the package's own, and the reader is told")
+  @Test("A pool that the scenario does not start is replaced by the package's own, and the output says so")
   func standardPool() throws {
     var target = PromiseBench.standardPool
     target.transport = .nats(NATSSpec(servers: ["nats://127.0.0.1:1"]))

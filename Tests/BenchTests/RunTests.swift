@@ -253,7 +253,7 @@ struct RoundTests {
     }
   }
 
-  @Test("The time left counts the rest of this measurement and all that come after it")
+  @Test("The time left includes the rest of this measurement and all later ones")
   func timeLeft() {
     let progress = ProgressLine(isDrawn: false, verbose: false)
     progress.begin(place: 0, of: 3, secondsEach: 30, "ffi closed-1", now: 0)
@@ -367,7 +367,7 @@ struct ObjectiveSearchTests {
     )
   }
 
-  @Test("tries no rate that is too low for the samples that a percentile takes")
+  @Test("tries no rate that gives too few samples for a percentile")
   func samples() throws {
     let level = ServiceLevel(metric: "response_p99_us", microseconds: 1000)
     let run = search(objective: level) { _, _ in false }
@@ -458,7 +458,7 @@ struct ClaimCheckTests {
     #expect(
       ClaimCheck.all([spec(.ffi, notMeasured: "needs X")], plan: only)[0].notMeasured == "needs X")
     let alone = ClaimCheck.all([spec(.ffi, against: .nats)], plan: plan([target("ffi")]))
-    #expect(alone[0].notMeasured?.contains("no nats target of the same phases") == true)
+    #expect(alone[0].notMeasured?.contains("no nats target with the same phases") == true)
   }
 
   @Test(
@@ -557,7 +557,7 @@ struct CalibrationTests {
       peer: peer.map { [.rate: $0, .p50: 100 * p50, .allocated: 0] })
   }
 
-  @Test("A ratio is the median of the rounds' own, and one without figures is none")
+  @Test("A ratio is the median of the rounds' ratios; without figures there is none")
   func ratio() {
     // The machine was slower by half in the last round, for both.
     #expect(row(64, bare: [100, 100, 50], peer: [90, 80, 45]).ratio(.rate)?.ratio == 0.9)

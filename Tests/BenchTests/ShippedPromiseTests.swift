@@ -11,7 +11,7 @@ struct ShippedPromiseTests {
     URL(fileURLWithPath: #filePath).deletingLastPathComponent()
     .deletingLastPathComponent().deletingLastPathComponent().path + "/Scenarios/claims.yaml"
 
-  @Test("Every statement names a test that there is, and every test is named by a statement")
+  @Test("Every statement names an existing test, and every test is named by a statement")
   func names() throws {
     let specs = try ClaimsFile(
       path: Self.file, metrics: SummaryRow.numericColumns, tests: Promises.names
@@ -24,7 +24,7 @@ struct ShippedPromiseTests {
     }
   }
 
-  @Test("Statements stand in the order of their documents")
+  @Test("Statements are in the order of their documents")
   func order() throws {
     let specs = try ClaimsFile(path: Self.file, metrics: SummaryRow.numericColumns).behaviours
     for document in Set(specs.map(\.document)) {

@@ -86,7 +86,7 @@ extension EndToEnd {
       #expect(sum(\.once, accounting.requests.filter { $0.measured && $0.end == "ok" }) > 0)
     }
 
-    @Test("With workers that take no notes it says that nothing is known")
+    @Test("With workers that keep no ledger it says that nothing is known")
     func foreign() throws {
       let worker = try ForeignWorker.build(in: sandbox)
       let finished = try sandbox.run(ForeignWorker.scenario(worker, "next") + "\naccounting: true\n")

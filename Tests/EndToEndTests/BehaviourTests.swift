@@ -84,7 +84,7 @@ extension EndToEnd {
       #expect(sandbox.processes().isEmpty)
     }
 
-    @Test("A test that there is not is named, with the nearest one", .tags(.besideOthers))
+    @Test("An unknown test is named, with the nearest one", .tags(.besideOthers))
     func unknownTest() throws {
       let finished = try start(["round-robbin"]).finish()
       #expect(finished.code == 65)

@@ -13,7 +13,7 @@ extension EndToEnd {
 
     init() throws { sandbox = try Sandbox() }
 
-    /// A pool behind so many brokers, under an open load, with more keys at the margin and at the target.
+    /// A pool behind a number of brokers, under an open load, with more keys at the margin and at the target.
     private func pool(
       brokers: Int = 3, workers: Int = 3, seconds: Double = 2, onError: String = "retry", target: String = "",
       margin: String = ""
@@ -61,7 +61,7 @@ extension EndToEnd {
       #expect(nodes[0].workerDeliveries == 0 && nodes[1].workerDeliveries ?? 0 > 0)
     }
 
-    @Test("The generator's broker is killed, and another one; the rest goes on")
+    @Test("The generator's broker and another one are killed; the rest continues")
     func killed() throws {
       let (one, _) = try measure(
         pool(
@@ -77,7 +77,7 @@ extension EndToEnd {
       #expect(one.warnings.contains { $0.contains("lost and made again") })
     }
 
-    @Test("A broker in lame duck mode is left before it ends, and nothing is lost")
+    @Test("Clients leave a broker in lame duck mode before it ends, and nothing is lost")
     func lameDuck() throws {
       // With retries: a request on a route is lost when the last worker at its end takes its subscription back just then.
       let (one, _) = try measure(
@@ -90,7 +90,7 @@ extension EndToEnd {
       #expect(!one.warnings.contains { $0.contains("lost and made again") })
     }
 
-    @Test("A route is reset, and silenced; requests that cross it are asked again")
+    @Test("A route is reset and silenced; requests that cross it are retried")
     func routes() throws {
       let (one, _) = try measure(
         pool(
@@ -121,7 +121,7 @@ extension EndToEnd {
       #expect(one.nodes == nil)
     }
 
-    @Test("A worker that stands still under large bodies is cut off as a slow consumer")
+    @Test("A worker that is stopped under large bodies is disconnected as a slow consumer")
     func slowConsumer() throws {
       let (one, _) = try measure(
         pool(

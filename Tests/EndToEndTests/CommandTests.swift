@@ -160,7 +160,7 @@ extension EndToEnd {
       }
     }
 
-    @Test("doctor names what it looked at, also as JSON")
+    @Test("doctor names what it checked, also as JSON")
     func doctor() throws {
       let finished = try sandbox.bench("doctor")
       #expect(finished.code == 0)
@@ -174,7 +174,7 @@ extension EndToEnd {
       }
     }
 
-    @Test("A result that standard output does not take is an error", arguments: [">/dev/full", ">&-"])
+    @Test("A result that cannot be written to standard output is an error", arguments: [">/dev/full", ">&-"])
     func unwritten(redirection: String) throws {
       let command = try Sandbox.command("nylon-bench")
       let finished = try sandbox.start(

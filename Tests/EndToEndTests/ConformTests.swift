@@ -28,11 +28,11 @@ extension EndToEnd {
         good.out.hasPrefix("conforms: 19 ok\nIn a scenario's target: handler: authz, payloads: plugin\n"))
       #expect(good.out.split(separator: "\n").allSatisfy { $0.count <= 100 }, "\(good.out)")
       #expect(bad.code == 80 && bad.out.hasPrefix("1 of 19 rules deviates: wrong entry\n"), "\(bad.out)")
-      #expect(!bad.out.contains(" ok ") && bad.out.contains("register_session_stream returns false"))
+      #expect(!bad.out.contains(" ok ") && bad.out.contains("return false from register_session_stream"))
       #expect(bad.out.split(separator: "\n").allSatisfy { $0.count <= 100 }, "\(bad.out)")
     }
 
-    @Test("What is no plugin, is not there, or does not have the handler, ends with the promised code")
+    @Test("A file that is not a plugin, is missing, or lacks the handler ends with the documented code")
     func codes() throws {
       let text = try sandbox.write("not a library", as: "text.so")
       let cases: [([String], Int32, String)] = [
@@ -75,7 +75,7 @@ extension EndToEnd {
       #expect(sandbox.processes().allSatisfy { !Sandbox.commandLine($0).contains("__conform") })
     }
 
-    @Test("A pool is asked, and what is not spoken or not there is told")
+    @Test("A pool is examined, and a wrong dialect or a missing pool is reported")
     func pool() throws {
       let broker = try RunningBroker(in: sandbox, port: try FreePort.find())
       defer { broker.stop() }

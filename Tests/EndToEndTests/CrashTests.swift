@@ -27,7 +27,7 @@ extension EndToEnd {
       return document
     }
 
-    @Test("A plugin that crashes under load: what was measured is kept, and the run goes on")
+    @Test("A plugin crashes under load: the measured data is kept, and the run continues")
     func crash() throws {
       let document = try expectReport(
         CPlugin(

@@ -5,7 +5,7 @@ import Report
 import Testing
 
 extension EndToEnd {
-  @Suite("However it ends, nothing is left behind and nothing is told") struct EndingTests {
+  @Suite("However it ends, nothing is left behind and no secret is shown") struct EndingTests {
     let sandbox: Sandbox
 
     init() throws { sandbox = try Sandbox() }

@@ -63,7 +63,7 @@ extension EndToEnd {
       #expect(try file("report.html").contains("class=\"event\""))
     }
 
-    @Test("A worker that is stopped lets its share of the requests time out, and is back when it goes on")
+    @Test("The share of a stopped worker times out, and the worker answers again once it continues")
     func stoppedWorker() throws {
       let one = try measure(pool("[{at_seconds: 0.5, what: stop, whom: worker, for_seconds: 0.6}]"))
       let counts = try #require(one.request?.counts)
@@ -84,7 +84,7 @@ extension EndToEnd {
       #expect(outcome.record.words == "broker killed" && outcome.record.overSeconds != nil)
     }
 
-    @Test("A plugin that is killed takes all that follows with it, and none of it is forgotten")
+    @Test("After a plugin is killed all later requests are lost, and all of them are counted")
     func killedPlugin() throws {
       let one = try measure(plugin("[{at_seconds: 0.5, what: kill, whom: plugin}]"))
       let counts = try #require(one.request?.counts)
@@ -94,7 +94,7 @@ extension EndToEnd {
       #expect(FaultOutcome.all(one).first?.recovery == .never)
     }
 
-    @Test("A plugin that stands still hangs nothing, and what waited is answered when it goes on")
+    @Test("A stopped plugin hangs nothing, and waiting requests are answered once it continues")
     func stoppedPlugin() throws {
       let one = try measure(plugin("[{at_seconds: 0.3, what: stop, whom: plugin, for_seconds: 0.4}]"))
       #expect(one.request?.counts.ok == 750)
@@ -114,7 +114,7 @@ extension EndToEnd {
       """
     }
 
-    @Test("A link that is reset is made again, through a relay that is there for it alone")
+    @Test("Connections over a link that is reset are made again, through a relay for this fault alone")
     func resetLink() throws {
       let one = try measure(
         pool("[{at_seconds: 0.5, what: reset, whom: link generator-broker}]", onError: "retry"))
@@ -140,8 +140,9 @@ extension EndToEnd {
           "[{at_seconds: 0.3, what: kill, whom: worker 1}, {at_seconds: 0.6, what: stop, whom: worker 1, for_seconds: 0.2}]"
         ))
       #expect(finished.code == 81, "\(finished.err)")
-      #expect(finished.err.contains("fault_failed: fault 2, 'worker 1 stopped for 0.2 s', could not be done"))
-      #expect(finished.err.contains("worker 1 does not run at that moment"))
+      #expect(
+        finished.err.contains("fault_failed: fault 2, 'worker 1 stopped for 0.2 s', could not be injected"))
+      #expect(finished.err.contains("worker 1 is not running at that moment"))
       #expect(sandbox.processes().isEmpty)
     }
   }

@@ -19,7 +19,7 @@ extension EndToEnd {
       #expect(try FileManager.default.contentsOfDirectory(atPath: sandbox.results).isEmpty)
     }
 
-    @Test("A plugin that is not there")
+    @Test("A missing plugin")
     func missing() throws {
       try expectRefusal("./none.so", code: 69, words: ["none.so", "missing"])
     }
@@ -46,10 +46,10 @@ extension EndToEnd {
     @Test("A handler that the plugin does not know")
     func handler() throws {
       let path = try CPlugin(register: "return false;").build(in: sandbox)
-      try expectRefusal(path, code: 65, words: ["'main'", "register_session_stream said no"])
+      try expectRefusal(path, code: 65, words: ["'main'", "register_session_stream refused it"])
     }
 
-    @Test("A broker that is not there")
+    @Test("A broker that does not answer")
     func closedPort() throws {
       let port = try FreePort.find()
       let finished = try sandbox.run(Small.nats, "--server", "nats://me:hidden-word@127.0.0.1:\(port)")
@@ -88,7 +88,7 @@ extension EndToEnd {
       #expect(sandbox.processes().isEmpty)
     }
 
-    @Test("A worker's program that is not there")
+    @Test("A missing worker program")
     func workerProgram() throws {
       let finished = try sandbox.run(Small.pool(workers: "{count: 1, command: no-such-program}"))
       #expect(finished.code == 69)

@@ -150,7 +150,7 @@ extension EndToEnd {
       \(Small.times)
       """
 
-    @Test("A run does without optional targets of which a part is missing, and says so")
+    @Test("A run skips optional targets with a missing part, and says so")
     func optionalTargets() throws {
       let finished = try sandbox.run(Self.optional)
       let document = try sandbox.latest()
@@ -160,8 +160,8 @@ extension EndToEnd {
       #expect(warnings.count == 2)
       for (name, part) in [("absent", "/absent.so'"), ("pool", "/absent-worker'")] {
         #expect(
-          warnings.contains { $0.contains("'\(name)' is left out") && $0.contains(part) }, "\(warnings)")
-        #expect(finished.err.contains("'\(name)' is left out"))
+          warnings.contains { $0.contains("'\(name)' is skipped") && $0.contains(part) }, "\(warnings)")
+        #expect(finished.err.contains("'\(name)' is skipped"))
       }
     }
 
@@ -172,7 +172,9 @@ extension EndToEnd {
       let none = try sandbox.run(
         Self.optional.replacingOccurrences(of: "file: NullPlugin", with: "file: ./none.so"))
       #expect(none.code == 65)
-      #expect(none.err.contains("targets: are all optional, and of each a part is missing"), "\(none.err)")
+      #expect(
+        none.err.contains("targets: are all optional, and each lacks its plugin or worker program"),
+        "\(none.err)")
       let required = try sandbox.run(Self.optional, "--set", "targets.1.optional=false")
       #expect(required.code != 0)
       #expect(required.err.contains("/absent.so' of target 'absent'"), "\(required.err)")

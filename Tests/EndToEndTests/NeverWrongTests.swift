@@ -171,7 +171,7 @@ extension EndToEnd {
 
     // MARK: Second runs
 
-    @Test("A second run against workers that keep running and keep their sessions gives answers as the first")
+    @Test("A second run against running workers that keep their sessions is answered like the first")
     func secondRun() throws {
       let port = try FreePort.find()
       let broker = try RunningBroker(in: sandbox, port: port)

@@ -52,7 +52,7 @@ final class Places: Sendable {
 
   private let state = Mutex(State())
 
-  /// Waits until so many places are free, and takes them.
+  /// Waits until a number of places are free, and takes them.
   func take(_ wanted: Int) async {
     await withCheckedContinuation { continuation in
       state.withLock { $0.waiting[wanted, default: []].append(continuation) }

@@ -140,7 +140,7 @@ extension EndToEnd {
       #expect(again.out.contains("response"))
     }
 
-    @Test("calibrate measures its baselines, with all that its JSON promises")
+    @Test("calibrate measures its baselines, with all documented fields of its JSON")
     func calibrate() throws {
       let finished = try sandbox.bench("calibrate", "--json", "--rounds", "1", "--seconds", "0.1")
       try #require(finished.code == 0, "\(finished.err)")
@@ -161,7 +161,7 @@ extension EndToEnd {
       #expect(sandbox.processes().isEmpty)
     }
 
-    @Test("calibrate measures the parts that are asked for, and --gate ends with 80 where a goal is missed")
+    @Test("calibrate measures the requested parts, and --gate ends with 80 if a goal is missed")
     func calibrateParts() throws {
       // Nothing can be late by less than nothing: this part has no goals, so its gate is open.
       let steps = try sandbox.bench("calibrate", "--only", "steps", "--gate", "--rounds", "1", "--json")

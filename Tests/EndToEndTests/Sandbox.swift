@@ -110,7 +110,7 @@ final class Sandbox {
     }
   }
 
-  /// Waits until the run's load process stands there, and has so many answers if it measures; its process id.
+  /// Waits for the run's load process, and if it measures, for a number of answers; returns its process id.
   @discardableResult
   func waitForLoad(_ state: LoadState = .measuring, answers: UInt64 = 1) throws -> Int32 {
     var found: Int32?

@@ -91,7 +91,8 @@ extension EndToEnd {
       let plain = try SecureBroker()
       try plain.start("")
       try expectMissing(
-        scenario("tls: {enabled: true}", url: plain.url()), ["the broker offers no TLS, which is asked for"])
+        scenario("tls: {enabled: true}", url: plain.url()),
+        ["the broker does not offer TLS, which is required"])
     }
 
     @Test(
@@ -123,7 +124,8 @@ extension EndToEnd {
     func ownBroker() throws {
       let seed = try broker.write(Identity(.user).seed, as: "user.nk")
       for (settings, code, words) in [
-        ("auth: {nkey: \(seed)}", 65, "no nkeys"), ("tls: {enabled: true}", 65, "no TLS"),
+        ("auth: {nkey: \(seed)}", 65, "supports neither nkeys nor credentials files"),
+        ("tls: {enabled: true}", 65, "does not support TLS"),
         ("auth: {nkey: /no/such}", 65, "messaging.0.auth: "),
       ] {
         let text = scenario(settings).replacingOccurrences(

@@ -64,7 +64,7 @@ enum Readers {
     }
   }
 
-  /// Reads all that there is to read, and changes all that can be changed.
+  /// Reads everything readable, and changes everything that can be changed.
   private static let plugin: Plugin = {
     let plugin = Plugin()
     plugin.addPhaseHandler("all") { phase in

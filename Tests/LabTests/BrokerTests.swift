@@ -92,7 +92,7 @@ import Testing
     } throws: { error in
       "\(error)".contains("refuses the credentials")
     }
-    // The monitoring tells a client's token to whoever asks, so nobody gets there without its path.
+    // The monitoring shows clients' tokens to everybody, so it is only reachable through a secret path.
     #expect(broker.monitor.root.count == 33)
     #expect(throws: LabError.self) { try BrokerMonitor(port: broker.monitor.port).clients() }
     #expect(try broker.monitor.clients().isEmpty)
@@ -124,7 +124,7 @@ import Testing
     broker.stop()
     #expect(
       throws: LabError.brokerUnreachable(
-        address: "127.0.0.1:\(broker.port)", why: "the connection is refused, nothing listens there")
+        address: "127.0.0.1:\(broker.port)", why: "the connection was refused: nothing is listening there")
     ) { try Broker.probe(url: "nats://ann:s3cret@127.0.0.1:\(broker.port)") }
   }
 
@@ -157,7 +157,7 @@ import Testing
     ] {
       #expect {
         try Broker.probe(url: url, tls: tls)
-      } throws: { "\($0)".contains("the broker offers no TLS, which is asked for") }
+      } throws: { "\($0)".contains("the broker does not offer TLS, which is required") }
     }
   }
 

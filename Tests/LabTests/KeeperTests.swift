@@ -4,7 +4,7 @@ import Testing
 
 @testable import Lab
 
-/// The keeper against parents that die. Each parent is a shell of its own, killed with SIGKILL.
+/// The keeper when its parent dies. Each parent is a separate shell, killed with SIGKILL.
 @Suite struct KeeperTests {
   /// Starts a shell as a parent that keeps a program through a keeper, and alone holds the
   /// writing end of its lifeline.

@@ -100,7 +100,7 @@ import Testing
     link.stop()
   }
 
-  @Test("One side may end while the other goes on")
+  @Test("One side may end its stream while the other continues")
   func halfClose() throws {
     // Answers only when it has seen the end.
     let upstream = try Upstream { socket in
@@ -113,7 +113,7 @@ import Testing
     link.stop()
   }
 
-  @Test("An end that breaks is broken at the other side too, behind its bytes")
+  @Test("An end that breaks also breaks the other side, after its bytes")
   func reset() throws {
     let ends = Guarded<[String]>([])
     let arrived = Guarded("")
@@ -136,7 +136,7 @@ import Testing
     link.stop()
   }
 
-  @Test("Connections that are reset at once leave none behind")
+  @Test("Connections that are reset at once are not left open")
   func resetAtOnce() throws {
     let open = Guarded((now: 0, all: 0))
     let upstream = try Upstream { socket in
@@ -155,7 +155,7 @@ import Testing
     link.stop()
   }
 
-  @Test("A client that goes before its upstream is connected takes that connection with it")
+  @Test("A client that disconnects before its upstream is connected closes that connection too")
   func goneEarly() throws {
     let (listener, port) = try TCPSocket.listening()
     let link = try Link(
@@ -169,7 +169,7 @@ import Testing
       #expect(isConnecting, "the queue was not full")
       Self.resetAtEnd(socket)
     }
-    // The client's end is gone; that of the upstream may still be on its way.
+    // The client's end is closed; the upstream's may still be closing.
     #expect(try eventually { try Self.descriptors(of: link) <= before + 1 })
     for _ in 0...fillers.count { #expect(TCPSocket.accepted(by: listener) != nil) }
     // It comes with the second try of its connection, if it was not given up at once.
@@ -233,7 +233,7 @@ import Testing
     link.stop()
   }
 
-  @Test("The delay is added at least as asked, one way and there and back")
+  @Test("At least the requested delay is added, one way and for a round trip")
   func delay() throws {
     let upstream = try Upstream { Upstream.echo($0) }
     for (delay, bandwidth) in [(0.0, nil), (3.0, nil), (1.0, 1.0)] as [(Double, Double?)] {
@@ -299,7 +299,7 @@ import Testing
     link.stop()
   }
 
-  @Test("A broker that is not there is named; one that goes away later is told by the relay")
+  @Test("A missing broker is named; the relay reports one that goes away later")
   func gone() throws {
     let (listener, port) = try TCPSocket.listening()
     let link = try withExtendedLifetime(listener) {
@@ -324,7 +324,7 @@ import Testing
     #expect(text.contains("127.0.0.1:\(port)") && text.contains("refused") && !text.contains("word"))
   }
 
-  @Test("Wrong arguments of the relay are told, and end with 64")
+  @Test("Wrong arguments of the relay are reported, and end with 64")
   func usage() throws {
     for arguments in [
       [], ["--to", "nowhere"], ["--to", "127.0.0.1:1", "--delay-us", "-1"],

@@ -53,7 +53,7 @@ import Testing
     try Broker.probe(url: broker.url("localhost", scheme: "tls"), tls: tls)
   }
 
-  @Test("a broker that is not trusted, or that goes by another name, is told with what to do")
+  @Test("the error for a broker that is not trusted, or has another name, says what to do")
   func distrust() throws {
     try broker.start(SecureBroker.tls(try authority.issue("elsewhere", for: "DNS:elsewhere.test")))
     let stranger = try Authority("stranger", in: broker.folder)
@@ -90,7 +90,7 @@ import Testing
     try expectPool(auth: auth, tls: trust)
   }
 
-  @Test("a file that cannot be used is missing, by name, before anybody is asked")
+  @Test("a file that cannot be used is named as missing before a broker is contacted")
   func files() {
     #expect {
       try Broker.checkFiles(auth: NATSAuth(nkey: "/no/such.nk"), tls: NATSTLS(), servers: [])

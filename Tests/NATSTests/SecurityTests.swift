@@ -29,7 +29,7 @@ private final class Client {
     wire.put(Array("PUB here \(payload.count)\r\n".utf8) + payload + [13, 10])
   }
 
-  /// Sends and reads until so many messages came, or the connection is over, or ten seconds have passed.
+  /// Sends and reads until a number of messages arrived, the connection closed, or ten seconds have passed.
   func messages(_ count: Int) -> [[UInt8]] {
     let end = kernel_now_ns() + 10_000_000_000
     var found: [[UInt8]] = []
@@ -101,7 +101,7 @@ private func failure(
     #expect(client.messages(1) == [payload])
   }
 
-  @Test("many messages under way come whole and in order")
+  @Test("many messages in flight arrive whole and in order")
   func floods() throws {
     try broker.start(SecureBroker.tls(server))
     let client = try Client(broker.url(), tls: trust)
@@ -141,7 +141,7 @@ private func failure(
     }
   }
 
-  @Test("a broker that wants a client's certificate gets it, and says so when it is missing or a stranger's")
+  @Test("a broker that requires a client certificate gets it, and reports a missing or untrusted one")
   func clientCertificates() throws {
     try broker.start(SecureBroker.tls(server, authority: authority))
     var tls = trust
@@ -162,11 +162,11 @@ private func failure(
     for (url, tls) in [(broker.url(), trust), (broker.url(scheme: "tls"), NATSTLS())] {
       let error = try failure(url, tls: tls)
       #expect(error.kind == .tls)
-      #expect(error.why == "the broker offers no TLS, which is asked for")
+      #expect(error.why == "the broker does not offer TLS, which is required")
     }
   }
 
-  @Test("a connection is made again, over TLS, when its broker comes back on the same port")
+  @Test("a connection reconnects over TLS when its broker is back on the same port")
   func reconnects() throws {
     try broker.start(SecureBroker.tls(server))
     let client = try Client(broker.url(), tls: trust)
@@ -198,7 +198,7 @@ private func failure(
     try broker.start("authorization { users: [ { nkey: \(user.name) } ] }")
   }
 
-  @Test("an nkey's seed file lets in, whatever stands around the seed")
+  @Test("an nkey's seed file authenticates, with any text around the seed")
   func nkeys() throws {
     let user = Identity(.user)
     try nkeyBroker(user)
@@ -214,7 +214,7 @@ private func failure(
     #expect(try failure(broker.url()).kind == .credentials)
   }
 
-  @Test("a credentials file lets in, over TLS as well, and another operator's does not")
+  @Test("a credentials file authenticates, over TLS as well, and another operator's does not")
   func credentials() throws {
     let operated = try Operated()
     let authority = try Authority("ca", in: broker.folder)
@@ -226,7 +226,7 @@ private func failure(
     #expect(try failure(broker.url(), auth: NATSAuth(credentials: foreign), tls: tls).kind == .credentials)
   }
 
-  @Test("a file that is missing or wrong is told by its setting, its path and what is wrong with it")
+  @Test("the error for a missing or wrong file names its setting, its path and what is wrong with it")
   func files() throws {
     let authority = try Authority("ca", in: broker.folder)
     let pair = try authority.issue("client")
@@ -242,9 +242,12 @@ private func failure(
     let cases: [(SecurityFileKey, NATSAuth, NATSTLS, String)] = [
       (.caFile, NATSAuth(), NATSTLS(enabled: true, caFile: missing), "No such file"),
       (.caFile, NATSAuth(), NATSTLS(enabled: true, caFile: broker.folder), "it is a folder"),
-      (.caFile, NATSAuth(), NATSTLS(enabled: true, caFile: noise), "no certificate"),
+      (.caFile, NATSAuth(), NATSTLS(enabled: true, caFile: noise), "no readable certificate"),
       (.certFile, NATSAuth(), NATSTLS(enabled: true, certFile: missing, keyFile: pair.key), "No such file"),
-      (.certFile, NATSAuth(), NATSTLS(enabled: true, certFile: noise, keyFile: pair.key), "no certificate"),
+      (
+        .certFile, NATSAuth(), NATSTLS(enabled: true, certFile: noise, keyFile: pair.key),
+        "no readable certificate"
+      ),
       (
         .certFile, NATSAuth(), NATSTLS(enabled: true, certFile: pair.certificate),
         "`tls.key_file` is not given"
@@ -260,14 +263,15 @@ private func failure(
       ),
       (
         .keyFile, NATSAuth(),
-        NATSTLS(enabled: true, certFile: pair.certificate, keyFile: try written(certificate)), "no key"
+        NATSTLS(enabled: true, certFile: pair.certificate, keyFile: try written(certificate)),
+        "no readable key"
       ),
       (.nkey, NATSAuth(nkey: missing), NATSTLS(), "No such file"),
       (.nkey, NATSAuth(nkey: try written("")), NATSTLS(), "no seed"),
       (.nkey, NATSAuth(nkey: try written("hello")), NATSTLS(), "not a seed"),
       (.nkey, NATSAuth(nkey: try written(String(wrongSum))), NATSTLS(), "checksum"),
       (.nkey, NATSAuth(nkey: try written(String(user.seed.prefix(30)))), NATSTLS(), "length"),
-      (.nkey, NATSAuth(nkey: try written(Identity(.account).seed)), NATSTLS(), "no seed of a user"),
+      (.nkey, NATSAuth(nkey: try written(Identity(.account).seed)), NATSTLS(), "no user's seed (SU…)"),
       (.credentials, NATSAuth(credentials: missing), NATSTLS(), "No such file"),
       (.credentials, NATSAuth(credentials: try written(user.seed)), NATSTLS(), "no user JWT"),
       (

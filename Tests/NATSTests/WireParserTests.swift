@@ -103,7 +103,7 @@ import Testing
     #expect(
       whole.map(\.kind) == [.info, .pong, .message, .ping, .message, .error, .ok, .message, .message])
     for step in 1...bytes.count { #expect(Self.pieces(bytes, step: step) == whole, "\(step) at a time") }
-    // Every beginning asks for more, and for no more than there is to come.
+    // Every prefix asks for more bytes, and for no more than follow.
     for end in 0..<bytes.count {
       var start = 0
       for piece in whole {

@@ -77,7 +77,7 @@ struct FFITests {
     }
   }
 
-  @Test("a handler that throws sets 500 and ends, a phase without a handler goes on")
+  @Test("a handler that throws sets 500 and ends; a phase without a handler continues")
   func throwing() {
     struct Refused: Error {}
     let plugin = Plugin()
@@ -92,7 +92,7 @@ struct FFITests {
     }
   }
 
-  @Test("next twice is one next, and what comes after it is ignored")
+  @Test("a second next is ignored, and so are later calls")
   func nextTwice() {
     let late = Mutex<PluginError?>(nil)
     let plugin = Plugin()
@@ -151,7 +151,7 @@ struct FFITests {
     }
   }
 
-  @Test("a read that nobody answers ends as an error, and the thread serves on")
+  @Test("a read that is not answered ends as an error, and the thread keeps serving")
   func readTimeout() {
     withServer(ExampleHandlers.makePlugin(), maxWorkers: 1, readTimeoutMilliseconds: 30) { symbols in
       let opened = FakeHost.withSilentSession(symbols, entry: "authz") { id, queue in

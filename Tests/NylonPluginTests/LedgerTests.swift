@@ -80,7 +80,7 @@ struct LedgerTests {
     return String(decoding: text, as: UTF8.self)
   }
 
-  @Test("has the request in whose middle the worker was killed")
+  @Test("has the request during which the worker was killed")
   func killed() throws {
     let ledger = LedgerFile()
     let broker = try Broker()

@@ -26,7 +26,7 @@ struct LyingBrokerTests {
     let worker = try NATSWorker(plugin: ExampleHandlers.makePlugin(), configuration: configuration(broker))
     defer { worker.close() }
     let error = try #require(throws: NATSWorkerError.self) { try worker.start() }
-    #expect(error.description.contains("does not speak as a NATS server does"))
+    #expect(error.description.contains("does not speak the NATS protocol"))
   }
 
   @Test("gives the connection up and serves over the next one", arguments: Lies.words, [1, 3])

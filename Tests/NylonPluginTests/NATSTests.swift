@@ -164,7 +164,7 @@ struct NATSTests {
     }
   }
 
-  @Test("a worker whose broker went away serves again when it is back", arguments: kinds)
+  @Test("a worker serves again when its broker is back", arguments: kinds)
   func reconnects(maxWorkers: Int) throws {
     try withWorker(maxWorkers: maxWorkers) { host, _, broker in
       #expect(try host.request(.logging, plugin: "p", entry: "noop", context: nil)?.action == .next)
@@ -180,7 +180,7 @@ struct NATSTests {
     }
   }
 
-  @Test("a worker that stops answers first what it was sent", arguments: kinds)
+  @Test("a worker that stops first answers its pending requests", arguments: kinds)
   func drains(maxWorkers: Int) throws {
     try withWorker(maxWorkers: maxWorkers) { host, worker, _ in
       let requests = try (0..<3000).map { index in
@@ -196,7 +196,7 @@ struct NATSTests {
     }
   }
 
-  @Test("replies that are more than every buffer holds come all the same", arguments: kinds)
+  @Test("replies that exceed every buffer still arrive", arguments: kinds)
   func largeReplies(maxWorkers: Int) throws {
     let plugin = Plugin()
     plugin.addPhaseHandler("large") { phase in

@@ -23,7 +23,7 @@ final class Worker {
 
   deinit { close(errors) }
 
-  /// Reads until the text came, or the process is gone.
+  /// Reads until the text arrived, or the process ended.
   func wait(for part: String) {
     var buffer = [UInt8](repeating: 0, count: 4096)
     while !text.contains(part) {
@@ -61,7 +61,7 @@ struct WorkerProcessTests {
     #expect(!worker.text.contains("s3cret"))
   }
 
-  @Test("leaves unanswered what it has, when SIGUSR1 asks it to close at once", arguments: ["1", "2"])
+  @Test("leaves pending requests unanswered when SIGUSR1 asks it to close at once", arguments: ["1", "2"])
   func closes(maxWorkers: String) throws {
     let broker = try Broker()
     let worker = try Worker(
@@ -164,7 +164,7 @@ struct WorkerProcessTests {
     try expectServing([servers, "NATS_TLS=1", "NATS_CA=\(authority.file)"] + pair)
     try expectServing([servers, "NATS_CA=\(stranger.file)"] + pair, ["--tls-ca", authority.file])
     try expectRefused(69, "is not trusted", [servers, "NATS_CA=\(stranger.file)"] + pair)
-    try expectRefused(69, "the broker refuses TLS", [servers, "NATS_CA=\(authority.file)"])
+    try expectRefused(69, "the broker refused the TLS connection", [servers, "NATS_CA=\(authority.file)"])
     try expectRefused(64, "'/no/such' (NATS_CA)", [servers, "NATS_CA=/no/such"] + pair)
   }
 

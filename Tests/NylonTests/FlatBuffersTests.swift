@@ -4,7 +4,7 @@ import Testing
 
 @Suite("FlatBuffers tables")
 struct FlatBuffersTests {
-  @Test("a context comes back as it was")
+  @Test("a context is unchanged by a round trip")
   func context() throws {
     let decoded = try sampleContext.encoded().withUnsafeBytes { try HTTPContext(decoding: $0) }
     #expect(decoded == sampleContext)
@@ -53,7 +53,7 @@ struct FlatBuffersTests {
     #expect(made.response == HTTPResponse(status: 403))
   }
 
-  @Test("headers come back in order, doubles included")
+  @Test("headers keep their order, including duplicates")
   func headers() throws {
     let headers = [("a", "1"), ("b", ""), ("a", "2")].map { KeyValue(key: $0.0, value: $0.1) }
     for list in [headers, []] {

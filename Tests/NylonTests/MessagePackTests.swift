@@ -6,7 +6,7 @@ import Testing
 struct MessagePackTests {
   private let id = RequestID(high: 0x0192_f0c1_2345_7001, low: 0x8000_0000_0000_002a)
 
-  @Test("a request comes back as it was, in all dialects")
+  @Test("a request is unchanged by a round trip, in all dialects")
   func requests() throws {
     let requests = [
       WorkerMessage(
@@ -24,7 +24,7 @@ struct MessagePackTests {
     }
   }
 
-  @Test("a response comes back as it was, in all dialects")
+  @Test("a response is unchanged by a round trip, in all dialects")
   func responses() throws {
     let responses = [
       WorkerMessage(requestID: id, sessionID: 7, action: .next),
@@ -40,7 +40,7 @@ struct MessagePackTests {
     }
   }
 
-  @Test("the reply decoder shows what is there, and nil for what is not")
+  @Test("the reply decoder returns the keys that are there, and nil for the others")
   func replyView() throws {
     let reply = WorkerMessage(
       requestID: id, sessionID: 5, action: .error, method: 1, data: [7, 8], error: "boom")
@@ -77,7 +77,7 @@ struct MessagePackTests {
     }
   }
 
-  @Test("an action without a meaning is told apart from none and from an empty one")
+  @Test("an unknown action is distinguished from none and from an empty one")
   func actions() throws {
     for (text, action) in [("", ReplyAction.empty), ("stop", .unknown), ("next", .next)] {
       let bytes = [0x81, 0xa6] + Array("action".utf8) + [0xa0 | UInt8(text.utf8.count)] + Array(text.utf8)
@@ -86,7 +86,7 @@ struct MessagePackTests {
     #expect([UInt8(0x80)].withUnsafeBytes { MessageView(reply: $0)?.action } == .missing)
   }
 
-  @Test("wrong types, trailing bytes and what is no map are refused")
+  @Test("wrong types, trailing bytes and values that are not a map are refused")
   func malformed() throws {
     let valid = try WorkerMessage(requestID: id, sessionID: 1, action: .next).encoded()
     let key = { (name: String) in [0x81, 0xa0 | UInt8(name.utf8.count)] + Array(name.utf8) }
@@ -179,7 +179,7 @@ struct MessagePackTests {
     }
   }
 
-  @Test("a UUID's text is read as the id that it was written for, and what is none is not")
+  @Test("a UUID's text is parsed as its id, and other text is not")
   func uuidText() throws {
     let text = "0192f0c1-2345-7001-8000-00000000002a"
     let read = { (text: String) in Array(text.utf8).withUnsafeBytes { UUIDText.id($0) } }

@@ -81,7 +81,7 @@ struct MethodTests {
     #expect(left.next(timestampMilliseconds: 1).low != right.next(timestampMilliseconds: 1).low)
   }
 
-  @Test("a maker of ids knows its own ids by number, and no other")
+  @Test("a generator of ids recognizes only its own ids, by number")
   func ownIDs() {
     var maker = UUIDv7(seed: 7)
     var other = UUIDv7(seed: 8)

@@ -4,7 +4,7 @@ import Testing
 
 @Suite("A worker's stamps")
 struct WorkerStampsTests {
-  @Test("come back from a packed reply, the last one written over")
+  @Test("are read back from a packed reply, with the last one overwritten")
   func roundTrip() throws {
     let encoder = ReplyEncoder()
     let stamps = WorkerStamps(read: 1, begun: 22, ended: UInt64.max, packed: 7)
@@ -24,7 +24,7 @@ struct WorkerStampsTests {
     }
   }
 
-  @Test("are not in a reply that nobody asked them of, which stays as it was byte for byte")
+  @Test("are not in a reply unless requested, and leave it unchanged byte for byte")
   func without() throws {
     let encoder = ReplyEncoder()
     let plain = [UInt8](encoder.encode(requestID: nil, sessionID: 1, action: .next))

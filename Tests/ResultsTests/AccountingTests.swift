@@ -39,7 +39,7 @@ struct AccountingTests {
     return row
   }
 
-  @Test("joins both ledgers by the requests' ids, whatever their order")
+  @Test("joins both ledgers by the requests' ids, in any order")
   func joins() {
     let accounting = joined(
       [
@@ -60,7 +60,7 @@ struct AccountingTests {
         + "handler saw them; 3 retries; the sums close")
   }
 
-  @Test("keeps phases and the warm-up apart, and speaks of the measured time")
+  @Test("separates phases and the warm-up, and describes the measured time")
   func apart() {
     let accounting = joined(
       [sent(1, isMeasured: false), sent(2, phase: .requestFilter), sent(3)], [seen(1), seen(2), seen(3)])
@@ -72,11 +72,11 @@ struct AccountingTests {
     #expect(accounting.words == "of 2 phase requests handlers saw 2 once, 0 never; the sums close")
   }
 
-  @Test("an answer to what no handler saw is a defect, and a failure without a handler is none")
+  @Test("an answer to a request that no handler saw is a defect; a failure without a handler is not")
   func unseen() {
     #expect(joined([sent(1, .lost), sent(2, .handlerErrors)], []).defects.isEmpty)
     let accounting = joined([sent(1), sent(2)], [seen(2)])
-    #expect(accounting.defects == ["1 requests were answered well, and no handler saw them"])
+    #expect(accounting.defects == ["1 requests were answered successfully, but no handler saw them"])
     #expect(accounting.words.hasSuffix("the sums do not close"))
   }
 
@@ -93,14 +93,14 @@ struct AccountingTests {
     #expect(died.words.contains("incomplete, since the load process died"))
   }
 
-  @Test("a ledger that overflowed says so, and is no defect")
+  @Test("a ledger that overflowed says so, and is not a defect")
   func overflow() {
     let accounting = joined([sent(1)], [seen(1), seen(2)], unnoted: 1)
     #expect(accounting.defects.isEmpty)
-    #expect(accounting.words.hasSuffix("incomplete, since 1 requests found no room in the host's ledger"))
+    #expect(accounting.words.hasSuffix("incomplete, since 1 requests did not fit into the host's ledger"))
   }
 
-  @Test("a counter of the load that says something else than the ledger is a defect")
+  @Test("a counter of the load that differs from the ledger is a defect")
   func counters() {
     var one = measurement("nats", around: 1_000_000, count: 2)
     let both = [seen(1), seen(2)]
@@ -109,11 +109,11 @@ struct AccountingTests {
     #expect(
       joined([sent(1), sent(2), sent(3, isMeasured: false)], both + [seen(3)]).defects(of: one).isEmpty)
     #expect(
-      joined([sent(1)], [seen(1)]).defects(of: one) == ["logging: the host counted 2 ok and noted 1"])
+      joined([sent(1)], [seen(1)]).defects(of: one) == ["logging: the host counted 2 ok and recorded 1"])
     one.scopes[1].counts.timeouts = 1
     #expect(
       joined([sent(1), sent(2)], both).defects(of: one) == [
-        "logging: the host counted 1 timeouts and noted 0"
+        "logging: the host counted 1 timeouts and recorded 0"
       ])
   }
 
@@ -138,7 +138,7 @@ struct AccountingTests {
     #expect(try RunDocument(json: stored, path: "run.json").measurements == run.measurements)
   }
 
-  @Test("says why nothing is known")
+  @Test("gives the reason when nothing is known")
   func nothing() {
     var run = document(replicates("nats", around: 1_000_000, count: 1))
     run.measurements[0].accounting = Accounting(gap: "the workers were not started by the run")

@@ -38,7 +38,7 @@ struct AnswerTests {
     ).dropLast().map(String.init)
   }
 
-  @Test("says of what is open that more rounds decide it, and after a short look that it takes six")
+  @Test("says that more rounds decide an open question, and after a short run that it takes six")
   func open() {
     var run = canonical()
     #expect(
@@ -48,7 +48,7 @@ struct AnswerTests {
     run.rounds = RoundsMade(made: 1, open: 1, questions: 40, end: "mostRounds")
     #expect(
       lines(run).contains {
-        $0.hasSuffix("a verdict takes 6 rounds or more (--rounds 6..12, without --quick).")
+        $0.hasSuffix("a verdict needs 6 rounds or more (--rounds 6..12, without --quick).")
       })
   }
 
@@ -84,15 +84,15 @@ struct AnswerTests {
     measurements[7].scopes[0].counts[.late] = 1
     let run = document(measurements)
     let words =
-      "Replies or calls that ended nothing: ffi open-1000 4,800,007 duplicates, 2 unexpected; nats open-1000 1"
+      "Replies or calls ending no phase: ffi open-1000 4,800,007 duplicates, 2 unexpected; nats open-1000 1"
     #expect(Answer.anomalies(run).joined(separator: " ").replacing("   ", with: " ") == words + " late.")
     #expect(
-      lines(run).contains { $0.hasPrefix("Replies or calls that ended nothing: ffi open-1000 4,800,007") })
+      lines(run).contains { $0.hasPrefix("Replies or calls ending no phase: ffi open-1000 4,800,007") })
     #expect(MarkdownReport.render(run).contains("ffi open-1000 4,800,007 duplicates, 2 unexpected"))
     // A dialect with several maps a phase.
     measurements[7].dialect = .streamSDK
     measurements[7].scopes[0].counts[.duplicates] = 9
-    #expect(Answer.anomalies(document(measurements)).joined().contains("1 late"))
+    #expect(Answer.anomalies(document(measurements)).joined().replacing("  ", with: " ").contains("1 late"))
     #expect(!Answer.anomalies(document(measurements)).joined().contains("9 duplicates"))
   }
 
@@ -102,7 +102,7 @@ struct AnswerTests {
     let text = lines(canonical()).joined(separator: "\n")
     for part in [
       "unloaded p50", "req/s, closed-64", "p99, open-2000", "CPU per request", "different",
-      "A phase behind NATS takes", "under 10 % from a handler time",
+      "A phase behind NATS takes", "under 10 % for handler times",
       "figure-11", "confirmed", "Promises: 51 hold, 9 fail", "promise-8", "39 of 40 questions answered",
       "plugin ExamplePlugin, 2 x nylon-worker (reply)",
     ] {
@@ -176,14 +176,14 @@ struct AnswerTests {
     #expect(!text.contains("Not usable"))
   }
 
-  @Test("of a run whose budget was spent before verdicts could be says how many rounds they take")
+  @Test("of a run whose budget ended before there were verdicts says how many rounds they take")
   func shortBudget() {
     var run = document(
       replicates("ffi", around: 10_000, count: 4, transport: "ffi")
         + replicates("nats", around: 1_000_000, count: 4), targets: [ffiTarget("ffi"), natsTarget("nats")])
     run.rounds = RoundsMade(made: 4, open: 0, questions: 0, end: "budget")
     run.judge()
-    let words = "No verdicts: they take 6 rounds or more, for which --budget was too short."
+    let words = "No verdicts: they need 6 rounds or more, and --budget was too short."
     #expect(lines(run).contains(words))
     run.rounds?.end = "answered"
     #expect(!lines(run).contains(words))

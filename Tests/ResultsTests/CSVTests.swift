@@ -96,7 +96,7 @@ struct CSVTests {
       "valid": "true", "invalid_reason": "", "steal_percent": "1",
     ]
     for (column, value) in expected { #expect(row[column] == value, "\(column)") }
-    // Not 1: a run of before the column does not say how many there were.
+    // Not 1: a run older than the column does not say how many there were.
     #expect(row["connections"] == "")
     var two = measurement("nats", around: 1_000_000)
     two.connections = 2

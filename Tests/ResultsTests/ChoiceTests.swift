@@ -6,7 +6,7 @@ import Lab
 @testable import Report
 @testable import Results
 
-@Suite("Who was chosen")
+@Suite("The chosen workers")
 struct ChoiceTests {
   /// 200 choices of 4 that nats-server 2.9.10 made, recorded one request after the other.
   static let recorded =
@@ -14,7 +14,7 @@ struct ChoiceTests {
     + "3231130012121122112302301312220123122102332310301110101201223323131110102113300001021301311012001112")
     .compactMap(\.wholeNumberValue)
 
-  @Test("Round-robin is found in whatever order, and is not random")
+  @Test("Round-robin is recognized in any order, and is not random")
   func roundRobin() throws {
     let sequence = (0..<200).map { [2, 0, 3, 1][$0 % 4] }
     #expect(Statistics.roundRobinShare(sequence, of: 4) == 1)
@@ -24,7 +24,7 @@ struct ChoiceTests {
     #expect(Statistics.evenCounts([50, 50, 50, 50])?.pValue == 1)
   }
 
-  @Test("A broker's random choice is told from round-robin")
+  @Test("A broker's random choice is distinguished from round-robin")
   func random() throws {
     #expect(Self.recorded.count == 200)
     let share = try #require(Statistics.roundRobinShare(Self.recorded, of: 4))

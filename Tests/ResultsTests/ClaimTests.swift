@@ -90,7 +90,7 @@ struct LatencyClaimTests {
     let row = try overall(latency(0.9, 1.1), replicates("nats", around: 1_000_000, count: 5))
     #expect(row.verdict == .inconclusive)
     #expect(row.measured != nil && row.low == nil)
-    #expect(row.why.contains("5 replicates, and 6 give an interval"))
+    #expect(row.why.contains("5 replicates, but an interval needs 6"))
   }
 
   @Test("is not firm when disturbed replicates or the service time say something else")
@@ -106,7 +106,7 @@ struct LatencyClaimTests {
     #expect(row.verdict == .inconclusive && row.why.contains("not firm: by service time it is better"))
   }
 
-  @Test("is decided under load, whatever the unloaded time is")
+  @Test("is decided under load, for any unloaded time")
   func loadDecides() throws {
     let check = latency(
       0.9, 1.1,
@@ -225,7 +225,7 @@ struct ThroughputClaimTests {
     #expect(try overall(rate(900, 1100), never).verdict == .inconclusive)
   }
 
-  @Test("is the highest rate seen: a slower closed loop says nothing against it")
+  @Test("is the highest rate seen: a slower closed loop does not contradict it")
   func highest() throws {
     let check = rate(
       900, 1100, conditions: [(.documentedRate, "open-1000"), (.impliedConcurrency, "closed-1")])
@@ -317,7 +317,7 @@ struct OtherClaimTests {
     #expect(row.id == "nats-latency~other")
     #expect(row.verdict == .fails)
     #expect(!row.isOverall)
-    #expect(row.why == "guide.md:38 says 2 to 3 ms, guide.md:38 says 500 to 900 us; both cannot be true")
+    #expect(row.why == "guide.md:38 says 2 to 3 ms, guide.md:38 says 500 to 900 us; they cannot both be true")
     let agreeing = latency(2900, 3100, id: "other", unit: .microseconds)
     #expect(
       ClaimEvaluator.verdicts([latency(2, 3), agreeing], measurements: []).allSatisfy {

@@ -57,7 +57,7 @@ struct ComparisonTests {
         + replicates("nats", around: 1_000_000, count: 5), [ffi, nats])
     #expect(row.ratio != nil && row.ratioLow == nil)
     #expect(row.verdict == .unclear)
-    #expect(row.why.hasPrefix("5 pairs of replicates, and 6 give an interval"))
+    #expect(row.why.hasPrefix("5 pairs of replicates, but an interval needs 6"))
   }
 
   @Test("of a broken condition is unclear, and says why")
@@ -152,7 +152,7 @@ struct ComparisonTests {
       late + replicates("other", around: 1_000_000, count: 6), [nats, natsTarget("other", group: "o")])
     #expect(row.verdict == .unclear)
     #expect(row.why.hasPrefix("not firm: by service time the verdict is same"))
-    #expect(row.why.contains("50 % of nats's is the generator's lateness"))
+    #expect(row.why.contains("50 % of nats's is the generator's send lag"))
   }
 
   @Test("is the same within as much as its interval reaches, up to the equivalence limit")

@@ -16,7 +16,7 @@ struct FaultWindow {
   var troubleAt: Double?
 }
 
-/// A load of 500 requests a second, of so many windows, and what was done under it.
+/// A load of 500 requests a second with a number of windows, and the faults injected under it.
 func faulty(
   _ target: String = "nats", windows count: Int = 60, replicate: Int = 1, faults: [FaultRecord],
   _ window: (_ at: Double) -> FaultWindow = { _ in FaultWindow() }
@@ -93,7 +93,7 @@ struct FaultFiguresTests {
     #expect(dip.recovery == .later && dip.recoveredSeconds.map { abs($0 - 2.1) < 1e-9 } == true)
   }
 
-  @Test("do not take a pause of the machine for the fault's: answers that come a little late still come")
+  @Test("do not attribute a pause of the machine to the fault: slightly late answers still count")
   func pause() throws {
     let late = faulty(faults: [killed(at: 2)]) {
       $0 > 3.95 && $0 < 4.05
@@ -135,7 +135,7 @@ struct FaultFiguresTests {
     return document(all, targets: targets)
   }
 
-  /// Six rounds, in which so many requests fail and so many windows are lost.
+  /// Six rounds with the given numbers of failed requests and lost windows.
   private func rounds(_ target: String, failed: [UInt64], down: [Int?]) -> [Measurement] {
     failed.indices.map { place in
       let begun = 2 + Double(place) / 10
@@ -149,7 +149,7 @@ struct FaultFiguresTests {
     }
   }
 
-  @Test("are medians over rounds with their exact interval; what never came is later than all that did")
+  @Test("are medians over rounds with their exact interval; `never` is later than every time")
   func medians() throws {
     let made = run(
       rounds("retry", failed: [0, 1, 1, 2, 2, 3], down: Array(repeating: 0, count: 6))
@@ -168,7 +168,7 @@ struct FaultFiguresTests {
     )
   }
 
-  @Test("stand in the answer as a sentence for each target and side by side, in few lines of 100 columns")
+  @Test("are in the answer as a sentence for each target and as a table, in few lines of 100 columns")
   func answer() throws {
     let made = run(
       rounds("retry", failed: Array(repeating: 0, count: 6), down: Array(repeating: 0, count: 6))
@@ -179,7 +179,7 @@ struct FaultFiguresTests {
     let lines = text.split(separator: "\n", omittingEmptySubsequences: false)
     #expect(lines.count <= 41 && lines.allSatisfy { $0.count <= 100 }, "\(text)")
     #expect(
-      text.contains("'retry', worker killed: of 1,875 requests none failed; the rate never fell under 95 %."),
+      text.contains("'retry', worker killed: none of 1,875 requests failed; the rate never fell under 95 %."),
       "\(text)")
     #expect(text.contains("2 of 1,875 requests failed (2 timed out), none after 100 ms"), "\(text)")
     #expect(text.replacing("\n  ", with: " ").contains("the rate never came back"), "\(text)")
@@ -193,7 +193,7 @@ struct FaultFiguresTests {
     }
   }
 
-  @Test("are marked in the charts over the measured time, of one round, since each has its own moments")
+  @Test("are marked in the charts over the measured time of one round, since times differ between rounds")
   func marks() throws {
     let html = HTMLReport.render(run(rounds("end", failed: [1, 1, 1, 1, 1, 1], down: [5, 5, 5, 5, 5, 5])))
     #expect(html.split(separator: "class=\"event\" data-x=\"2\"").count == 4)

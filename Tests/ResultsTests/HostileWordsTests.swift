@@ -121,7 +121,7 @@ import Testing
       #expect(!line.hasPrefix("# up"))
       let bars = line.unicodeScalars.split(separator: "\\", omittingEmptySubsequences: false).enumerated()
         .reduce(0) {
-          // What stands right behind a backslash is text.
+          // The character after a backslash is text.
           $0 + $1.element.dropFirst($1.offset > 0 ? 1 : 0).count { $0 == "|" }
         }
       if line.hasPrefix("| "), columns > 0 { #expect(bars == columns, "\(line)") }

@@ -7,7 +7,7 @@ import Testing
 @testable import Report
 @testable import Results
 
-/// A measurement of ten intervals, in each of which a request costs so many nanoseconds more.
+/// A measurement of ten intervals, in each of which the cost of a request grows by a fixed time.
 private func long(
   _ target: String = "nats", replicate: Int = 1, seconds: Double = 600, costs: UInt64 = 4000, more: UInt64 = 0
 ) -> Measurement {
@@ -56,7 +56,7 @@ struct LengthTests {
     #expect(rows[0][2...4] == ["3 µs", "3 µs", "1"])
   }
 
-  @Test("is empty where an interval was not measured, and where a run of before says nothing")
+  @Test("is empty where an interval was not measured, and in older runs without it")
   func empty() throws {
     var one = long()
     one.windows[1].cpuGeneratorNanoseconds = nil
@@ -74,7 +74,7 @@ struct LengthTests {
     }
   }
 
-  @Test("is in timeline.csv for each interval, behind what was there, and empty where it is not known")
+  @Test("is in timeline.csv for each interval, after the older columns, and empty where it is not known")
   func timeline() {
     var one = long(more: 200)
     one.windows[1].cpuBrokerNanoseconds = 5900 * 1500

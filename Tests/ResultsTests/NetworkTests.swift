@@ -102,7 +102,7 @@ struct NetworkCurveTests {
 
 @Suite("Reports of a network")
 struct NetworkReportTests {
-  @Test("show the delay asked for beside the measured one")
+  @Test("show the requested delay beside the measured one")
   func links() throws {
     let table = ResultTables.links(networkRun())
     let row = Dictionary(
@@ -131,7 +131,7 @@ struct NetworkReportTests {
     // From 40K to 10K over 2 ms: 22K at 1.2, 18K at 1.467.
     #expect(
       notes.contains("80 in flight, a session of 4 phases) would be true for round trips of 1.2 to 1.47 ms"))
-    #expect(notes.contains("kept to 98 % at round trips of 0 ms."))
+    #expect(notes.contains("is answered at round trips of 0 ms."))
     #expect(!notes.contains("not valid"))
     for report in [MarkdownReport.render(networkRun()), HTMLReport.render(networkRun())] {
       #expect(report.contains("Network link") && report.contains("Over the network"))

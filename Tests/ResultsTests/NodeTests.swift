@@ -8,7 +8,7 @@ import Testing
 
 @Suite("The brokers of a cluster in a report")
 struct NodeTests {
-  /// Six replicates, in each of which the workers of three brokers were given so many messages.
+  /// Six replicates with the numbers of messages that the workers of three brokers received.
   private func run(_ deliveries: [UInt64]) -> RunDocument {
     var all = replicates("nats", around: 1_000_000)
     for place in all.indices {
@@ -53,7 +53,7 @@ struct NodeTests {
     #expect(table.rows[2].contains { $0.text == nil })
   }
 
-  @Test("go into run.json and come back")
+  @Test("are written to run.json and read back")
   func stored() throws {
     let document = run([1, 2, 3])
     let read = try JSONDecoder().decode(

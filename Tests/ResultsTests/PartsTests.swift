@@ -65,7 +65,7 @@ struct PartsTests {
     #expect(try !ExportFormat.csv.render(run).map(\.name).contains("parts.csv"))
   }
 
-  @Test("costs and parts come back from run.json, and are nil in a run from before them")
+  @Test("costs and parts are read back from run.json, and are nil in older runs without them")
   func stored() throws {
     var one = decomposed("nats")
     one.generator = ProcessCosts(residentStartBytes: 1, voluntarySwitches: 2)

@@ -6,7 +6,7 @@ import Testing
 @testable import Report
 @testable import Results
 
-/// A ramp from 1,000 to 11,000 requests a second within 10 s, of which so many a second are answered at most.
+/// A ramp from 1,000 to 11,000 requests a second within 10 s, with a limit on the answers per second.
 private func ramp(
   _ target: String = "nats", capacity: Double, replicate: Int = 1, failed: UInt64 = 0
 ) -> Measurement {

@@ -70,7 +70,7 @@ struct RelationTests {
     #expect(try abs(#require(row.measured) + 30) < 0.001)
   }
 
-  @Test("is inconclusive when the other side is invalid, and not measured when it is not there")
+  @Test("is inconclusive when the other side is invalid, and not measured when it is missing")
   func otherSide() throws {
     let claim = check(1.9, 2.2, relation: .difference)
     #expect(try overall(claim, both(invalid: [.steal])).verdict == .inconclusive)
@@ -144,7 +144,7 @@ struct ImpliedTests {
 
 @Suite("What bare C does beside the figures")
 struct BaselineTests {
-  @Test("is warned of where a figure is within twice of it, and not where it is farther")
+  @Test("gives a warning where a figure is within twice of it, and none otherwise")
   func near() throws {
     var run = document(
       replicates("near", load: "closed-1", around: 150_000).map(alone)

@@ -77,7 +77,7 @@ struct ReportChartTests {
       "Response time by percentile, open-2000", "Throughput against latency",
       "Rate over the measured time, open-2000",
       "Response time over the measured time, open-2000",
-      "Ratio nats / ffi", "CPU time of a request",
+      "Ratio nats / ffi", "CPU time per request",
     ] {
       #expect(titles.contains { $0.hasPrefix(start) }, "\(start) is not in \(titles)")
     }
@@ -164,7 +164,7 @@ struct ReportChartTests {
     for (series, column) in [
       ("G: generator", "cpu_generator_us"), ("B: broker", "cpu_broker_us"), ("W: workers", "cpu_workers_us"),
     ] {
-      let bars = try page.marks("CPU time of a request", series)
+      let bars = try page.marks("CPU time per request", series)
       let costs = groups.compactMap { $0.median(column) }
       #expect(bars.count == costs.count)
       for (bar, cost) in zip(bars, costs) {
@@ -174,8 +174,8 @@ struct ReportChartTests {
     }
     // The fixture's pools have no CPU time of their workers.
     let partial = try Page(document(replicates("nats", around: 1_000_000)))
-    #expect(try partial.marks("CPU time of a request", "W: workers").isEmpty)
-    #expect(try partial.marks("CPU time of a request", "B: broker").count == 1)
+    #expect(try partial.marks("CPU time per request", "W: workers").isEmpty)
+    #expect(try partial.marks("CPU time per request", "B: broker").count == 1)
     #expect(try partial.texts("//svg/text").contains { $0.contains("without workers, not measured") })
   }
 
@@ -286,14 +286,14 @@ struct HeadlineTests {
     "says what a NATS plugin costs more or less than FFI, or that they are the same, or that it is not known")
   func compared() throws {
     #expect(try sentence(600_000).hasPrefix("On this machine a NATS plugin costs 5"))
-    #expect(try sentence(600_000).hasSuffix(" µs a request more than FFI."))
-    #expect(try sentence(50_000).hasSuffix(" a request less than FFI."))
+    #expect(try sentence(600_000).hasSuffix(" µs more a request than FFI."))
+    #expect(try sentence(50_000).hasSuffix(" less a request than FFI."))
     #expect(try sentence(100_000) == "On this machine a NATS plugin does as well as FFI.")
     #expect(try sentence(600_000, count: 2) == "No firm answer whether a NATS plugin or FFI is faster.")
     #expect(try sentence(600_000, load: "open-1000").contains("times the p50, open-1000 of FFI"))
   }
 
-  @Test("of one target is its throughput, and of a run without answers that there was none")
+  @Test("of one target is its throughput, and of a run without answers says that there were none")
   func alone() throws {
     let one = try Page(document([measurement("nats", around: 1_000_000)], targets: [natsTarget("nats")]))
     #expect(try one.texts("//h1") == ["On this machine 'nats' answers 1,000 requests a second."])
@@ -305,7 +305,7 @@ struct HeadlineTests {
     let page = try Canonical.page().page
     let words = try page.texts("//header | //section[@class='card']").joined(separator: " ")
     for part in [
-      "a NATS plugin costs 672 µs a request more than FFI", "9 of 12 documented figures are kept or bettered",
+      "a NATS plugin costs 672 µs more a request than FFI", "9 of 12 documented figures are met or exceeded",
       "3 worse than stated", "nats-throughput-loss", "Promises: 52 hold, 7 fail", "less than about 993",
     ] {
       #expect(words.contains(part), "\(part) is not in \(words)")

@@ -77,7 +77,7 @@ struct ReportTests {
     let run = troubledRun()
     let text = (html ? HTMLReport.render(run) : MarkdownReport.render(run)).replacing("\u{a0}", with: " ")
     for part in [
-      "HTTP itself is not part of it", "does not state latency under load", "The run was interrupted",
+      "HTTP itself is not measured", "does not state latency under load", "The run was interrupted",
       "jemalloc replaces malloc in the load process and in every plugin it loads", "omission gap", "2.11.0",
       "p99.9 needs 3 s more", "20261122T050420Z-compare", "Some CPU &lt;8&gt;", "1 of 6 not: steal", "8 GiB",
       "6 % &lt; all", "noise floor", "inconclusive",

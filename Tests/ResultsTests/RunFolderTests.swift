@@ -99,7 +99,7 @@ struct RunFolderTests {
     #expect(names == ["20261122T050420Z-x", "20261122T050420Z-x-2", "20261122T050420Z-x-3"])
   }
 
-  @Test("never replaces a real folder by the link to the latest, and saves the run all the same")
+  @Test("never replaces a real folder by the link to the latest, and still saves the run")
   func latestIsAFolder() throws {
     let directory = try temporaryFolder()
     defer { try? FileManager.default.removeItem(atPath: directory) }
@@ -126,18 +126,18 @@ struct RunFolderTests {
     let file = try #require(FileHandle(forWritingAtPath: path))
     try file.truncate(atOffset: UInt64(RunFolder.mostBytes) + 1)
     let error = #expect(throws: RunFolderError.self) { try RunFolder.open(path: path) }
-    #expect(error?.kind == .invalid && error?.problem == "it has more than 256 MiB, so it is no run")
+    #expect(error?.kind == .invalid && error?.problem == "it has more than 256 MiB, so it is not a run")
   }
 
-  @Test("that cannot be made is an error with path and remedy, before anything is measured")
+  @Test("that cannot be created is an error with path and remedy, before anything is measured")
   func cannotBeMade() throws {
     let directory = try temporaryFolder()
     defer { try? FileManager.default.removeItem(atPath: directory) }
     try Data().write(to: URL(fileURLWithPath: "\(directory)/file"))
     for (path, why) in [
-      ("\(directory)/file", "cannot be made: Not a directory"),
-      ("\(directory)/file/below", "cannot be made, because of \(directory)/file: Not a directory"),
-      ("/proc/none", "cannot be made: No such file or directory"),
+      ("\(directory)/file", "cannot be created: Not a directory"),
+      ("\(directory)/file/below", "cannot be created, because of \(directory)/file: Not a directory"),
+      ("/proc/none", "cannot be created: No such file or directory"),
     ] {
       let error = #expect(throws: RunFolderError.self) {
         try RunFolder.create(in: path, scenario: "x")
@@ -170,7 +170,7 @@ struct RunFolderTests {
     #expect(AtomicFile.error(ENOSPC, "p", "cannot be written").kind == .full)
   }
 
-  @Test("that is not there is an error")
+  @Test("that does not exist is an error")
   func missing() throws {
     let directory = try temporaryFolder()
     defer { try? FileManager.default.removeItem(atPath: directory) }
@@ -253,7 +253,7 @@ struct HostileRunTests {
     }
   }
 
-  @Test("is refused when it is no run at all")
+  @Test("is refused when it is not a run")
   func notARun() {
     for text in ["", "null", "[]", "{}", "\"x\"", "{\"schema\": \"one\"}", "{\"schema\": 1}"] {
       #expect(throws: RunFolderError.self) { try read(text) }

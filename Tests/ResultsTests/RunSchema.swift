@@ -168,7 +168,7 @@ final class SchemaBuilder {
   /// In the document a value that is nil is absent.
   private static func words(_ comment: String) -> String {
     comment.replacing(/\b([Nn])il\b/) { $0.1 == "N" ? "Absent" : "absent" }
-      .replacing("  ", with: " ").replacing(" Its rows say what the fields mean.", with: "")
+      .replacing("  ", with: " ").replacing(" The rows of `keys` explain the fields.", with: "")
   }
 
   /// The unit with which a name ends.

@@ -37,9 +37,9 @@ struct SoakTests {
     #expect(
       verdicts(soak()) == [
         "met: memory of the generator is flat", "met: counts close",
-        "met: req/s of the last sixth is that of the first",
-        "met: p50 of the last sixth is that of the first",
-        "met: p99 of the last sixth is that of the first",
+        "met: req/s of the last sixth equals the first",
+        "met: p50 of the last sixth equals the first",
+        "met: p99 of the last sixth equals the first",
       ])
     let run = document([soak()])
     #expect(run.expectations.count == 5)
@@ -62,7 +62,7 @@ struct SoakTests {
     #expect(grown.filter { $0.hasPrefix("not_met") } == ["not_met: memory of the generator is flat"])
   }
 
-  @Test("proves nothing good of an invalid measurement, and says nothing of one without intervals")
+  @Test("confirms no invalid measurement, and says nothing about one without intervals")
   func unknown() {
     #expect(verdicts(soak(invalid: [.steal])).allSatisfy { $0.hasPrefix("unmeasured") })
     var short = soak()

@@ -49,7 +49,7 @@ struct StatisticsTests {
       ])
   }
 
-  @Test("the sign test is exact, and knows no side for equal values")
+  @Test("the sign test is exact, and counts equal values for neither side")
   func signs() {
     #expect(close(Statistics.signTest([1, 2, 3, 4, 5, 6]), 0.03125))
     #expect(close(Statistics.signTest([1, 2, 3, 4, 5, -6]), 0.21875))

@@ -85,7 +85,7 @@ struct SweepTests {
         + "that of the cheapest load of the same curve.")
   }
 
-  @Test("has no sentence over all where there is one combination, and leaves out a cost that is not known")
+  @Test("has no overall sentence for a single combination, and leaves out an unknown cost")
   func noSummary() throws {
     let one = Self.pools([("a", 2, 1, [1, 1, 1]), ("b", 2, 1, [1, 1, 1])])
     #expect(ResultTables.sweep(document(one)).notes.count == 2)
@@ -160,7 +160,7 @@ struct SweepTests {
     #expect(table.rows.map { $0[3].shown } == ["1 of 1", "1 of 1", "0 of 1", "0 of 1"])
   }
 
-  /// So many replicates of a rate, of which so many keep a median of 2 ms.
+  /// Replicates of a rate, of which a given number keep a median of 2 ms.
   private func trial(_ rate: Double, held: Int, of count: Int, invalid: [InvalidReason.Code] = [])
     -> [Measurement]
   {
@@ -213,7 +213,7 @@ struct SweepTests {
     #expect(sentence([]) == "'nats': whether it holds 2 ms at p50 is not known: no rate was tried.")
   }
 
-  @Test("ends its answer at a rate of which nothing can be said, and calls no limit what was not tried")
+  @Test("ends its answer at an undecided rate, and calls an untried rate no limit")
   func notKnown() throws {
     func result(_ measurements: [Measurement]) throws -> ObjectiveResult {
       var run = document(Self.curve + measurements)
@@ -250,7 +250,7 @@ struct SweepTests {
     #expect(once.verdict == .held && once.above?.said == 1 && once.above?.doubt == "steal")
   }
 
-  @Test("leaves what it searched out of comparisons and of what makes a run invalid")
+  @Test("excludes its search from comparisons and from the reasons why a run is invalid")
   func apart() {
     let both = ["ffi", "nats"].flatMap { target in
       trial(1000, held: 6, of: 6).map { one in

@@ -35,7 +35,7 @@ private func codes(_ measurement: Measurement, optimisedBuild: Bool = true) -> [
 
 @Suite("A measurement's validity")
 struct ValidityTests {
-  @Test("stands when nothing speaks against it")
+  @Test("is valid when there is no reason against it")
   func valid() {
     let (reasons, warnings) = Validity.assess(fitting(), optimisedBuild: true)
     #expect(reasons.isEmpty)
@@ -90,7 +90,7 @@ struct ValidityTests {
     #expect(codes(measurement) == [])
   }
 
-  @Test("stands with a warning when Little's law is off by over 5 % in a closed load")
+  @Test("is valid with a warning when Little's law is off by over 5 % in a closed load")
   func little() {
     var measurement = fitting()
     measurement.offeredRatePerSecond = nil
@@ -103,7 +103,7 @@ struct ValidityTests {
     #expect(codes(measurement) == [])
   }
 
-  @Test("falls when nothing was answered well, whatever was sent, and says what happened in which phase")
+  @Test("is invalid when nothing was answered well, and says what happened in which phase")
   func noAnswers() throws {
     var measurement = fitting()
     measurement.scopes[0].okInWindow = 0
@@ -123,7 +123,7 @@ struct ValidityTests {
     #expect(detail.contains("\"no such user\""))
   }
 
-  @Test("stands without an answer when nothing was measured at all: the interruption says why")
+  @Test("has no missing-answers reason when nothing was measured: the interruption says why")
   func nothingMeasured() {
     var measurement = fitting()
     measurement.durationSeconds = 0

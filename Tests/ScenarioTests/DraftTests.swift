@@ -40,7 +40,7 @@ private let nylon = """
 
 @Suite("A scenario from the command line's arguments")
 struct DraftTests {
-  @Test("A plugin's library is loaded unloaded, with 8 and 64 in flight, and at a rate that is known")
+  @Test("A plugin's library is measured unloaded, with 8 and 64 in flight, and at a known rate")
   func library() throws {
     var draft = ScenarioDraft.library("/tmp/libmine.so.1", handler: nil)
     var plan = try ScenarioLoader.load(draft, options: .init())
@@ -88,7 +88,7 @@ struct DraftTests {
     let wanted: [(ScenarioDraft, String)] = [
       (
         .library("/tmp/x.so", handler: "a\tb"),
-        "/tmp/x.so: targets.0.handler = 'a?b': holds a control character"
+        "/tmp/x.so: targets.0.handler = 'a?b': contains a control character"
       ),
       (
         .sideBySide(library: "/tmp/x.so", pool: "a b", command: ["w"], servers: [], handler: nil),

@@ -23,7 +23,7 @@ struct FaultKeyTests {
     """
   }
 
-  @Test("have their values, and a target's own list stands in the place of the scenario's")
+  @Test("have their values, and a target's own list replaces the scenario's")
   func values() throws {
     let plan = try load(
       scenario(
@@ -48,7 +48,7 @@ struct FaultKeyTests {
     ("link broker-workers", .link(.brokerWorkers)), ("route 1-2", .route(0, 1)), ("route 1-3", .route(0, 2)),
   ]
 
-  @Test("name whom they befall, and are stored by that name", arguments: victims.indices)
+  @Test("name their target, and are stored by that name", arguments: victims.indices)
   func names(place: Int) throws {
     let (text, victim) = Self.victims[place]
     #expect(FaultVictim(text) == victim && "\(victim)" == text)
@@ -57,7 +57,7 @@ struct FaultKeyTests {
   }
 
   @Test(
-    "name nobody that there is not",
+    "are refused if the text names no target",
     arguments: ["", "worker 0", "worker x", "workers 2", "route 1-1", "route 2", "link", "broker mine"])
   func nobody(text: String) { #expect(FaultVictim(text) == nil) }
 
@@ -74,17 +74,26 @@ struct FaultKeyTests {
     ("[{at_seconds: 2, what: kill, whom: wroker}]", ["did you mean 'worker'?", "broker own"]),
     (
       "[{at_seconds: 2, what: drain, whom: broker}]",
-      ["cannot be with what: drain", "kill worker|broker|plugin", "switch pool"]
+      ["cannot be combined with what: drain", "kill worker|broker|plugin", "switch pool"]
     ),
     ("[{at_seconds: 2, what: stop, whom: worker}]", ["faults.0.for_seconds: is missing", "for_seconds: 1"]),
-    ("[{at_seconds: 2, what: reset, whom: link generator-broker, for_seconds: 1}]", ["nothing follows it"]),
+    (
+      "[{at_seconds: 2, what: reset, whom: link generator-broker, for_seconds: 1}]",
+      ["this fault has no end"]
+    ),
     ("[{at_seconds: 2, what: kill, whom: worker, count: 2}]", ["is for add and switch only"]),
     ("[{at_seconds: 2, what: add, whom: worker 2}]", ["must be worker"]),
-    ("[{at_seconds: 2, what: kill, whom: worker 9}]", ["is no part of target 'nats'", "it has 3 workers"]),
-    ("[{at_seconds: 2, what: kill, whom: broker 2}]", ["is no part of target 'nats'", "starts one broker"]),
+    (
+      "[{at_seconds: 2, what: kill, whom: worker 9}]",
+      ["is not a part of target 'nats'", "it has 3 workers"]
+    ),
+    (
+      "[{at_seconds: 2, what: kill, whom: broker 2}]",
+      ["is not a part of target 'nats'", "starts one broker"]
+    ),
     (
       "[{at_seconds: 2, what: kill, whom: plugin}]",
-      ["is no part of target 'nats'", "it is reached over NATS"]
+      ["is not a part of target 'nats'", "it is reached over NATS"]
     ),
     ("[{at_seconds: 6, what: kill, whom: worker}]", ["is not before the end of the measured time (6 s)"]),
     (
@@ -95,7 +104,7 @@ struct FaultKeyTests {
     ("3", ["faults", "is a single value, not a list"]),
   ]
 
-  @Test("that are wrong are told what is wrong", arguments: wrong.indices)
+  @Test("that are wrong give an error that says what is wrong", arguments: wrong.indices)
   func faulty(place: Int) throws {
     let (list, parts) = Self.wrong[place]
     let text = try faults(scenario(list))
@@ -108,20 +117,20 @@ struct FaultKeyTests {
   func refused() throws {
     let kill = "[{at_seconds: 2, what: kill, whom: worker}]"
     let closed = try faults(scenario(kill, target: ", loads: [{mode: closed, concurrency: 1}]"))
-    #expect(closed.contains("need open loads, and 'nats' has closed-1") && closed.contains("faults: []"))
+    #expect(closed.contains("need open loads, but 'nats' has closed-1") && closed.contains("faults: []"))
     let ramp = ", loads: [{mode: ramp, from_per_second: 1, to_per_second: 5, over_seconds: 3}]"
-    #expect(try faults(scenario(kill, target: ramp)).contains("need open loads, and 'nats' has ramp-1-5"))
+    #expect(try faults(scenario(kill, target: ramp)).contains("need open loads, but 'nats' has ramp-1-5"))
     let inProcess = scenario(kill).replacing(", faults: []", with: "")
-    #expect(try faults(inProcess).contains("is no part of target 'ffi': it is loaded in-process"))
+    #expect(try faults(inProcess).contains("is not a part of target 'ffi': it is loaded in-process"))
     let running = scenario(kill).replacing("servers: []", with: "servers: [nats://127.0.0.1:4222]")
     #expect(try load(running).targets[1].plannedFaults.count == 1)
     let broker = running.replacing("whom: worker", with: "whom: broker")
-    #expect(try faults(broker).contains("its servers run already"))
+    #expect(try faults(broker).contains("its servers are already running"))
     let searched = scenario(kill, more: "objective: response_p99_us < 5000")
-    #expect(try faults(searched).contains("cannot be searched for 'nats' while faults befall it"))
+    #expect(try faults(searched).contains("cannot be searched for 'nats' while it has faults"))
   }
 
-  @Test("put a link without delay where one is to be cut, and no second one where there is one")
+  @Test("insert a link without delay if a fault needs one, and no second one if there is one")
   func links() throws {
     let fault = ", faults: [{at_seconds: 2, what: reset, whom: link generator-broker}]"
     let cut = try load(scenario("[]", target: fault)).targets[1]

@@ -24,9 +24,9 @@ struct Wrong: Sendable, CustomTestStringConvertible {
   var testDescription: String { to }
 }
 
-@Suite("A wrong scenario is told what is wrong, where, and what to do")
+@Suite("The error for a wrong scenario says what is wrong, where, and what to do")
 struct FaultTests {
-  @Test("Of very many wrong keys the first are told, and how many more there are")
+  @Test("Of very many wrong keys the first are named, with the number of the others")
   func manyKeys() throws {
     let keys = (0..<16_000).map { "zzzzzz\($0): 1\n" }.joined()
     let lines = try faults(small + keys).split(separator: "\n")
@@ -34,7 +34,7 @@ struct FaultTests {
     #expect(lines[19].hasPrefix("test.yaml:32:1: zzzzzz19: is not a key of this block"))
     #expect(
       lines[20].hasPrefix(
-        "test.yaml:33:1: has 15980 further keys, from here on, that are none of this block's;"))
+        "test.yaml:33:1: has 15980 more unknown keys, starting here;"))
   }
 
   static let numbers: [Wrong] = [
@@ -44,7 +44,7 @@ struct FaultTests {
     Wrong(add: "measure_seconds: 0", "must be a number from 0.01 to 3600 (seconds)"),
     Wrong(add: "measure_seconds: .inf", "must be a number"),
     Wrong(add: "measure_seconds: .nan", "must be a number"),
-    Wrong(add: "measure_seconds: '5'", "is quoted, so it is text", "leave the quotes out"),
+    Wrong(add: "measure_seconds: '5'", "is quoted, so it is text", "remove the quotes"),
     Wrong(add: "measure_seconds: [5]", "is a list; must be a number"),
     Wrong(add: "measure_seconds: -1e400", "must be a number"),
     Wrong(add: "warmup_seconds: -1", "from 0 to 600"),
@@ -103,7 +103,7 @@ struct FaultTests {
     Wrong(
       "plugin: pool}", "plugin: pool, host: nylon, dialect: reply-sdk}",
       "test.yaml:9:38: targets.1.host = 'nylon': needs workers that answer to the subject in `headers.reply`, "
-        + "those of dialect stream-sdk, and the target's dialect is reply-sdk; write dialect: stream-sdk"),
+        + "those of dialect stream-sdk, but the target's dialect is reply-sdk; write dialect: stream-sdk"),
     Wrong("plugin: pool}", "plugin: pool, host: nylon, dialect: text-id}", "dialect is text-id"),
     Wrong(
       "plugin: pool}", "plugin: pool, host: nylon, workers: {command: nylon-worker}}", "dialect is reply;",
@@ -134,7 +134,7 @@ struct FaultTests {
     Wrong(
       "plugin: pool}", "plugin: pool, flsh: 1}", "flsh: is not a key of this block; Allowed: name, plugin"),
     Wrong("mode: closed", "mode: close", "closed or open", "did you mean 'closed'?"),
-    Wrong("mode: closed", "mode: search", "not a load of this version; allowed: closed, open"),
+    Wrong("mode: closed", "mode: search", "is not a kind of load; allowed: closed, open"),
     Wrong("mode: closed, ", "", "loads.0.mode: is missing"),
     Wrong("mode: closed", "mode: open", "concurrency = '1': belongs to mode: closed"),
     Wrong("mode: open, rate_per_second: 5000", "mode: closed, concurrency: 1", "is in the list twice"),
@@ -236,7 +236,8 @@ struct FaultTests {
       "test.yaml:9:60: targets.1.verify: cannot be checked with dialect: reply-sdk", "leave verify out"),
     Wrong(
       "servers: [nats://127.0.0.1:4222]}", "servers: [], auth: {nkey: a}, tls: {}}",
-      "messaging.0.auth: holds a file, and the broker that is started", "messaging.0.tls: is on", "--server"),
+      "messaging.0.auth: names a file, but the broker that a run starts", "messaging.0.tls: is on",
+      "--server"),
     Wrong(
       "servers: [nats://127.0.0.1:4222]}",
       "servers: [nats://h:1], auth: {credentials: a, credentials_file: b}}", "is the same as credentials"),
@@ -284,7 +285,7 @@ struct FaultTests {
     #expect(fits.warnings.isEmpty)
   }
 
-  @Test("All problems come in one pass")
+  @Test("All problems are reported in one pass")
   func all() throws {
     let text = try faults(
       small.replacingOccurrences(of: "pool}", with: "pol}") + "threads: 0\nsed: 1\nmeasure_seconds: x\n")

@@ -68,7 +68,7 @@ struct HostTests {
     #expect(redacted.defaultHeaders?.map(\.value) == ["test", "***"])
   }
 
-  @Test("Each key of which the host makes less is one warning, and a key that is off or standard is none")
+  @Test("Each key that the host limits gives one warning, and a key that is off or standard gives none")
   func warnings() throws {
     let (plan, folder) = try load()
     let wanted = [
@@ -77,9 +77,9 @@ struct HostTests {
       "nylon.yaml:7:25: warning: messaging.0.request_timeout_ms: is applied by Nylon's host to `initialize`",
       "nylon.yaml:8:19: warning: messaging.0.max_inflight: is applied",
       "nylon.yaml:9:22: warning: messaging.0.overflow_policy: is applied",
-      "nylon.yaml:10:12: warning: messaging.0.retry: reaches a phase in Nylon's host only where",
-      "nylon.yaml:12:10: warning: messaging.0.tls: is read by Nylon's host and never used",
-      "nylon.yaml:13:11: warning: messaging.0.auth: is read by Nylon's host and never used",
+      "nylon.yaml:10:12: warning: messaging.0.retry: applies in Nylon's host only to phases that",
+      "nylon.yaml:12:10: warning: messaging.0.tls: is read by Nylon's host but never used",
+      "nylon.yaml:13:11: warning: messaging.0.auth: is read by Nylon's host but never used",
       "nylon.yaml:11:63: warning: messaging.0.default_headers.entry: has no effect",
       "nylon.yaml:11:90: warning: messaging.0.default_headers.nylon-bench-stamps: has no effect",
       "warning: plugins.0.max_inflight: is applied", "warning: plugins.0.overflow_policy: is applied",
@@ -90,7 +90,7 @@ struct HostTests {
     for (line, part) in zip(said, wanted) { #expect(line.contains(part)) }
   }
 
-  @Test("A scenario that has its own blocks is not told what a host makes of them")
+  @Test("A scenario with its own blocks gets no warnings about a host's limits")
   func ownBlocks() throws {
     let blocks = hosted.components(separatedBy: "\n").dropFirst()
       .filter { !$0.contains("with.dots") && !$0.contains("default_headers") }.joined(separator: "\n")
@@ -109,7 +109,7 @@ struct HostTests {
     }
   }
 
-  @Test("A target that is to do as the host does has the host's timeouts, and waits instead of asking again")
+  @Test("A target that imitates the host has the host's timeouts, and waits instead of retrying")
   func nylonHost() throws {
     let text = small.replacingOccurrences(
       of: "servers: [nats://127.0.0.1:4222]}",

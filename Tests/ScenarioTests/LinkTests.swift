@@ -63,19 +63,19 @@ struct LinkTests {
     ),
   ]
 
-  @Test("that is wrong is told what is wrong", arguments: wrongLinks.indices)
+  @Test("that is wrong gives an error that says what is wrong", arguments: wrongLinks.indices)
   func wrong(place: Int) throws {
     let (link, parts) = Self.wrongLinks[place]
     let text = try faults(scenario(link))
     for part in parts { #expect(text.contains(part), "\(text)") }
   }
 
-  @Test("is refused where it cannot be: with workers that run already, and in-process")
+  @Test("is refused where it is impossible: with workers that run already, and in-process")
   func refused() throws {
     let running = small.replacingOccurrences(
       of: "plugin: pool}", with: "plugin: pool, link: {between: broker-workers, delay_ms: 1}}")
     let text = try faults(running)
-    #expect(text.contains("targets.1.link.between") && text.contains("the workers run already"))
+    #expect(text.contains("targets.1.link.between") && text.contains("the workers already run"))
     let inProcess = small.replacingOccurrences(
       of: "handler: noop}", with: "handler: noop, link: {between: generator-broker, delay_ms: 1}}")
     #expect(try faults(inProcess).contains("targets.0.link: is for NATS targets"))

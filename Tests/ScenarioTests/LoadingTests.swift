@@ -61,7 +61,7 @@ struct LoadingTests {
     #expect(try load(text + figure).expectations[0].metric == "followed_rps")
     #expect(
       try faults(text + figure.replacingOccurrences(of: "followed_rps", with: "response_p99_us")).contains(
-        "names response_p99_us of a ramp, which is of all its rates together; name followed_rps"))
+        "names response_p99_us of a ramp, which covers all its rates together; name followed_rps"))
   }
 
   @Test("An objective is the scenario's for all targets, and a target's own over it")
@@ -87,7 +87,7 @@ struct LoadingTests {
       target.transport == .ffi(FFISpec(file: "ExamplePlugin", payloads: .plugin, spin: .auto)))
   }
 
-  @Test("per_phase goes over the broker's settings, those over the defaults, the target's timeout over all")
+  @Test("per_phase overrides the broker's settings, those the defaults, the target's timeout all of them")
   func precedence() throws {
     var text = small.replacingOccurrences(
       of: "servers: [nats://127.0.0.1:4222]}",
@@ -154,7 +154,7 @@ struct LoadingTests {
     #expect(ffi.file == folder.path + "/etc/plugin.so")
     #expect(ffi.configJSON == #"{"debug":true,"list":[1,"2",0.5,null],"text":"0b"}"#)
     #expect(plan.warnings.count == 2 && plan.warnings[0].contains("newer_key"))
-    #expect(plan.warnings[1].contains("auth: is read by Nylon's host and never used"))
+    #expect(plan.warnings[1].contains("auth: is read by Nylon's host but never used"))
     let summary = try ScenarioLoader.validate(path: folder.path + "/etc/nylon.yaml", options: .init())
     #expect(summary.kind == .nylonConfiguration && summary.isValid)
     #expect(summary.items.count == 4)
@@ -213,7 +213,7 @@ struct LoadingTests {
   }
 }
 
-@Suite("The command line goes over the file")
+@Suite("The command line overrides the file")
 struct OptionTests {
   @Test("--set changes values, adds keys, and reaches into lists")
   func overrides() throws {
@@ -245,7 +245,8 @@ struct OptionTests {
       ("loads.7.concurrency=1", ["--set loads.7.concurrency=1: loads: has no item '7'", "numbered 0 to 1"]),
       ("loads.first=1", ["--set loads.first=1", "has no item 'first'"]),
       (
-        "load.0.concurrency=1", ["--set load.0.concurrency=1", "load: is not there", "did you mean 'loads'?"]
+        "load.0.concurrency=1",
+        ["--set load.0.concurrency=1", "load: does not exist", "did you mean 'loads'?"]
       ),
       ("measure_second=1", ["--set measure_second=1: measure_second", "did you mean 'measure_seconds'?"]),
       ("measure_seconds", ["--set measure_seconds", "path.to.key=VALUE"]),

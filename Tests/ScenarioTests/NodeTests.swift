@@ -3,7 +3,7 @@ import Testing
 
 @testable import Scenario
 
-@Suite("Brokers of a run, and who is at which of them")
+@Suite("The brokers of a run, and the clients of each")
 struct NodeTests {
   /// A scenario whose brokers the run starts.
   private func scenario(_ nodes: String?, _ more: String = "") -> String {
@@ -37,12 +37,12 @@ struct NodeTests {
     #expect(NodeChoice.order([String](), first: 1) == [])
   }
 
-  @Test("that are not there are told, and what is said of brokers that run already")
+  @Test("that do not exist are errors, and so are nodes of brokers that run already")
   func wrong() throws {
     let missing = try faults(scenario("{generator: 3}", "brokers: 2\n"))
-    #expect(missing.contains("targets.1.nodes") && missing.contains("names broker 3, and brokers is 2"))
+    #expect(missing.contains("targets.1.nodes") && missing.contains("names broker 3, but brokers is 2"))
     #expect(missing.contains("write brokers: 3"))
-    #expect(try faults(scenario("{workers: [1, 2]}")).contains("names broker 2, and brokers is 1"))
+    #expect(try faults(scenario("{workers: [1, 2]}")).contains("names broker 2, but brokers is 1"))
     #expect(try faults(scenario("{workers: [one]}")).contains("must be numbers of brokers"))
     #expect(try faults(scenario(nil, "brokers: 0\n")).contains("from 1 to 9"))
     let running = small.replacingOccurrences(
@@ -64,7 +64,7 @@ struct NodeTests {
     #expect(try JSONDecoder().decode(Plan.self, from: Data(text.utf8)) == older)
   }
 
-  @Test("cluster has a target whose workers are spread and one whose requests all cross a route")
+  @Test("cluster has a target with workers at all brokers, and one whose requests all cross a route")
   func shipped() throws {
     let plan = try ScenarioLoader.load(path: repository + "/Scenarios/cluster.yaml", options: .init())
     #expect(plan.brokerCount == 3)

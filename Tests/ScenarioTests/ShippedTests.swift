@@ -137,8 +137,8 @@ struct ShippedTests {
       return [
         "claims.yaml:3:", "behaviours.0.id = 'x': is the id of an earlier claim",
         "behaviours.1.line: is missing",
-        "did you mean 'round-robin'?", "behaviours.2.test: one of",
-        "behaviours.3.test = 'round-robin': one of",
+        "did you mean 'round-robin'?", "behaviours.2.test: exactly one of",
+        "behaviours.3.test = 'round-robin': exactly one of",
       ].allSatisfy(text.contains)
     }
   }

@@ -1,6 +1,6 @@
 import Foundation
 
-/// A real nats-server with a configuration of the test's own, in a folder of its own.
+/// A real nats-server with the test's configuration, in its own folder.
 public final class SecureBroker {
   /// Where the test's files lie; removed with this object.
   public let folder: String

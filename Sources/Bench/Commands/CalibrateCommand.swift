@@ -8,17 +8,17 @@ struct CalibrateCommand: BenchCommand {
     discussion: """
       Measures, alternating in one run: a clock read, a histogram record, timer overshoot, the null plugin through the \
       engine and through a bare C loop, and request-reply through the engine and through a bare-socket \
-      client, with the same bare echo worker behind the same broker. The last table says what the engine \
-      must reach beside bare C, and whether it does; with --gate the command ends with 80 where it does not.
+      client, with the same bare echo worker behind the same broker. The last table shows the goals of the \
+      engine relative to bare C; with --gate the command exits with 80 if one is not reached.
 
       PARTS
         steps    a clock read, a histogram record, a timer
         ffi      the null plugin
-        queue    a plugin that answers from a thread of its own
-        pacing   how late an open load is
-        nats     request-reply, 1, 64 and 256 in flight, with both clients
+        queue    a plugin that answers from its own thread
+        pacing   the send lag of an open load
+        nats     request-reply with 1, 64 and 256 in flight, for both clients
         worker   nylon-worker against a bare echo worker
-        memory   the generator's resident memory, 2,048 in flight
+        memory   the generator's resident memory with 2,048 in flight
 
       EXAMPLES
         nylon-bench calibrate
@@ -26,24 +26,24 @@ struct CalibrateCommand: BenchCommand {
         nylon-bench calibrate --json --rounds 15 --gate
       """)
 
-  @Option(help: "How often each is measured; the medians count.")
+  @Option(help: "The number of rounds; the results are their medians.")
   var rounds = 9
 
-  @Option(help: "Seconds of each measurement.")
+  @Option(help: "The duration of each measurement in seconds.")
   var seconds = 0.6
 
   @Option(
-    help: ArgumentHelp("Only these parts, with a comma between.", valueName: "parts"),
+    help: ArgumentHelp("Measure only these parts, separated by commas.", valueName: "parts"),
     completion: .list(CalibrationPart.allCases.map(\.rawValue)))
   var only: String?
 
-  @Flag(help: "End with 80 when something is not reached that must be.")
+  @Flag(help: "Exit with 80 if a goal is not reached.")
   var gate = false
 
-  @Flag(help: "As JSON.")
+  @Flag(help: "Print JSON.")
   var json = false
 
-  @Flag(help: "Only the result.")
+  @Flag(help: "Print only the result.")
   var quiet = false
 
   func validate() throws {
@@ -59,7 +59,7 @@ struct CalibrateCommand: BenchCommand {
       let names = only.split(separator: ",").map { $0.trimmingCharacters(in: .whitespaces) }
       let chosen = names.compactMap(CalibrationPart.init)
       guard !chosen.isEmpty, chosen.count == names.count else {
-        throw ValidationError("--only takes some of \(all.listed()), with a comma between")
+        throw ValidationError("--only takes one or more of \(all.listed()), separated by commas")
       }
       return Set(chosen)
     }
@@ -77,7 +77,7 @@ struct CalibrateCommand: BenchCommand {
       throw ExitReason.invalid
     }
     if gate, result.goals.contains(where: { $0.isReached != true }) {
-      Console.error("gate: a goal is not reached; the table above says which")
+      Console.error("gate: a goal is not reached; the table above shows which")
       throw ExitReason.gateNotMet
     }
   }

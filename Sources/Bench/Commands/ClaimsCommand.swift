@@ -11,7 +11,7 @@ struct ClaimsCommand: BenchCommand {
     discussion: """
       Latency claims are tested unloaded (a), in an open loop at the documented throughput (b), and in a \
       closed loop at the concurrency that Little's law implies from the documented pair (c); each per \
-      request of four phases and per phase request. HTTP is not part of it. Then every statement about \
+      request of four phases and per phase request. HTTP is not measured. Then every statement about \
       behaviour is tested with real processes, each on its own broker.
 
       The subjects are the example plugin and the example workers, handler authz. With --scenario they are \
@@ -20,8 +20,8 @@ struct ClaimsCommand: BenchCommand {
 
       EXAMPLES
         nylon-bench claims
-        nylon-bench claims --quick                              a look, in one replicate
-        nylon-bench claims --gate                               for CI: exit 80 when a claim is worse
+        nylon-bench claims --quick                              a quick look, one replicate
+        nylon-bench claims --gate                               for CI: exit with 80 if a claim is worse
         nylon-bench claims --scenario my.yaml                   your own plugin and workers
         nylon-bench claims --scenario my.yaml --ffi fast --nats pool
         nylon-bench claims --only behaviours                    faults, scaling, defaults: two minutes
@@ -32,14 +32,14 @@ struct ClaimsCommand: BenchCommand {
     completion: .file(extensions: ["yaml", "yml"]))
   var scenario: String?
 
-  @Option(help: ArgumentHelp("The FFI target that is tested, by its name.", valueName: "target"))
+  @Option(help: ArgumentHelp("The name of the FFI target to test.", valueName: "target"))
   var ffi: String?
 
-  @Option(help: ArgumentHelp("The NATS target that is tested, by its name.", valueName: "target"))
+  @Option(help: ArgumentHelp("The name of the NATS target to test.", valueName: "target"))
   var nats: String?
 
   @Option(
-    help: "The scenario that says what is measured (default: Scenarios/headline.yaml).",
+    help: "The scenario that defines the measurements (default: Scenarios/headline.yaml).",
     completion: .file(extensions: ["yaml", "yml"]))
   var headline: String?
 
@@ -48,7 +48,7 @@ struct ClaimsCommand: BenchCommand {
     completion: .file(extensions: ["yaml", "yml"]))
   var claims: String?
 
-  @Option(help: "Only these (default: both).")
+  @Option(help: "Test only these (default: both).")
   var only: Part?
 
   @OptionGroup var options: RunOptions
@@ -60,7 +60,7 @@ struct ClaimsCommand: BenchCommand {
     if scenario != nil || ffi != nil || nats != nil {
       var subjects = plan
       if let scenario {
-        // --set is about what is measured; the subjects are as their file says.
+        // --set changes the headline scenario; the subjects stay as their own file defines them.
         var options = options
         options.overrides = []
         subjects = try options.plan(scenario)
@@ -71,7 +71,7 @@ struct ClaimsCommand: BenchCommand {
     try Self.test(plan, documented, only: only, options)
   }
 
-  /// The figures and promises of a file.
+  /// Reads the documented figures and promises from a file.
   fileprivate static func documented(_ file: String) throws -> ClaimsFile {
     try ClaimsFile(path: file, metrics: SummaryRow.numericColumns, tests: Promises.names)
   }
@@ -106,7 +106,7 @@ struct ClaimsCommand: BenchCommand {
       ])
   }
 
-  /// Puts the targets of another plan, the named ones or the first, in the place of the example's.
+  /// Replaces the example's targets by those of another plan: the named ones, or the first of each transport.
   static func substitute(_ subjects: Plan, ffi: String?, nats: String?, into plan: inout Plan) throws {
     let inProcess = try subject(ffi, "--ffi", transport: "ffi", of: subjects)
     let pool = try subject(nats, "--nats", transport: "nats", of: subjects)
@@ -127,7 +127,7 @@ struct ClaimsCommand: BenchCommand {
       let known = targets.map(\.name).joined(separator: ", ")
       throw ScenarioError(
         at: .argument("\(option) \(name)"), key: "targets",
-        "is not a target over \(transport == "ffi" ? "FFI" : "NATS") of \(plan.file)",
+        "is not \(transport == "ffi" ? "an FFI" : "a NATS") target of \(plan.file)",
         remedy: known.isEmpty ? "it has none; name a scenario with --scenario" : "there are: \(known)")
     }
     return target
@@ -135,7 +135,7 @@ struct ClaimsCommand: BenchCommand {
 }
 
 extension Target {
-  /// This target's name, loads, phases and limits, with another's plugin and handler.
+  /// Combines this target's name, loads, phases and limits with the plugin and handler of `subject`.
   fileprivate func filled(by subject: Target) -> Target {
     var target = self
     target.plugin = subject.plugin
@@ -146,7 +146,7 @@ extension Target {
       target.transport = .nats(theirs)
     }
     target.policies = subject.policies
-    // What a whole session must have done says nothing about one phase.
+    // The subject's expected results of a session do not apply to other phases.
     target.verify = phases == subject.phases ? subject.verify : Verification()
     return target
   }
@@ -155,17 +155,17 @@ extension Target {
 struct CanonicalCommand: BenchCommand {
   static let configuration = CommandConfiguration(
     commandName: "bench",
-    abstract: "FFI against NATS, every documented figure and every promise in one run (the default).",
+    abstract: "Measures FFI against NATS, every documented figure and promise in one run (the default).",
     discussion: """
       Takes at most ten minutes on two cores. `claims` also measures single phases and further round trips.
 
       EXAMPLES
         nylon-bench
-        nylon-bench --quick       a look, in one round
-        nylon-bench --gate        for CI: exit 80 when a documented figure or promise does not hold
+        nylon-bench --quick       a quick look, one round
+        nylon-bench --gate        for CI: exit with 80 if a documented figure or promise does not hold
       """)
 
-  /// What is left of ten minutes for the measurements: the baseline and the promises take the rest.
+  /// The time for measurements out of ten minutes; the baseline and the promises take the rest.
   private static let measuringSeconds = 345.0
 
   @OptionGroup var options: RunOptions

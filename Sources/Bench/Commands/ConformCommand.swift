@@ -10,20 +10,20 @@ import Scenario
 struct ConformCommand: BenchCommand {
   static let configuration = CommandConfiguration(
     commandName: "conform",
-    abstract: "Tries a plugin, or a running pool of workers, against the interface, rule by rule.",
+    abstract: "Tests a plugin, or a running pool of workers, against the interface, rule by rule.",
     discussion: """
-      A plugin is tried in processes of its own: what crashes or hangs is a finding, and the next rule is tried. \
-      Requests to a pool are real ones, so it should not serve others meanwhile.
+      A plugin is tested in separate processes: a crash or a hang is a finding, and the next rule is tested. \
+      Requests to a pool are real, so it should not serve other requests meanwhile.
 
       RESULTS
-        ok        the rule holds; what was seen may be worth a look
-        deviates  it does not, or the plugin ended its process
+        ok        the rule holds; the column 'seen' has details
+        deviates  the rule does not hold, or the plugin ended its process
         refused   the plugin does not have that handler
         hangs     a call or a phase took longer than --timeout
 
       EXIT CODES
-        0 all is ok, 80 a rule deviates or hangs (symbols that are missing, too), 65 the file is no ELF library or the \
-      handler is refused, 69 the file, a library that it needs, or the broker is missing
+        0 all rules are ok, 80 a rule deviates or hangs (also missing symbols), 65 the file is not an ELF \
+      library or the handler is refused, 69 the file, a library that it needs, or the broker is missing
 
       EXAMPLES
         nylon-bench conform ./plugin.so --handler authz
@@ -39,34 +39,34 @@ struct ConformCommand: BenchCommand {
 
   @Option(
     help: ArgumentHelp(
-      "Instead of a plugin: the name by which workers run that are there already.", valueName: "name"))
+      "Instead of a plugin: the plugin name of workers that are already running.", valueName: "name"))
   var nats: String?
 
-  @Option(help: "The broker of --nats; its URL may hold user and password.")
+  @Option(help: "The broker of --nats; its URL may contain a user and a password.")
   var server = "nats://127.0.0.1:4222"
 
-  @Option(help: "What the subjects of --nats begin with.")
+  @Option(help: "The subject prefix of --nats.")
   var prefix = Subject.standardPrefix
 
-  @Option(help: "What the workers of --nats have to speak (default: whatever they do).")
+  @Option(help: "The expected dialect of the workers of --nats (default: detected).")
   var dialect: Dialect?
 
-  @Option(help: "The handler to try.")
+  @Option(help: "The handler to test.")
   var handler = ScenarioDraft.standardHandler
 
   @Option(help: ArgumentHelp("The plugin's configuration.", valueName: "json"))
   var config = "{}"
 
-  @Option(help: "Seconds that a call or a phase may take.")
+  @Option(help: "The time limit of a call or a phase in seconds.")
   var timeout = 2.0
 
-  @Flag(help: "As JSON.")
+  @Flag(help: "Print JSON.")
   var json = false
 
-  @Flag(name: .customLong("no-color"), help: "No colours.")
+  @Flag(name: .customLong("no-color"), help: "Print no colours.")
   var noColor = false
 
-  @Flag(help: "Only the summary, and the rules that do not hold.")
+  @Flag(help: "Print only the summary, and the rules that do not hold.")
   var quiet = false
 
   func validate() throws {

@@ -8,7 +8,7 @@ struct InitCommand: BenchCommand {
   static let configuration = CommandConfiguration(
     commandName: "init", abstract: "Writes a commented scenario to start from.",
     discussion: """
-      The scenario runs as it is, and has the keys that are asked for most, to be switched on. It is for the example \
+      The scenario runs as it is; the most common other keys are commented out. It is for the example \
       plugin and workers, for your plugin's library, or for the plugins of a Nylon configuration.
 
       EXAMPLES
@@ -25,7 +25,7 @@ struct InitCommand: BenchCommand {
   var first: String?
 
   @Argument(
-    help: ArgumentHelp("The file to write, behind what it is for.", valueName: "scenario"),
+    help: ArgumentHelp("The file to write for a plugin or a configuration.", valueName: "scenario"),
     completion: .file(extensions: ["yaml", "yml"]))
   var second: String?
 
@@ -34,7 +34,7 @@ struct InitCommand: BenchCommand {
 
   @OptionGroup var handler: HandlerOption
 
-  @Flag(help: "Replace a file that is there already.")
+  @Flag(help: "Replace an existing file.")
   var force = false
 
   func execute() throws {
@@ -42,22 +42,22 @@ struct InitCommand: BenchCommand {
     let file = second ?? subject.map { "\($0.name).yaml" } ?? first ?? "scenario.yaml"
     if let first, subject != nil, ScenarioDraft.absolute(first) == ScenarioDraft.absolute(file) {
       throw ScenarioError(
-        at: .file(file), "is what the scenario is for",
+        at: .file(file), "is the file that the scenario is written for",
         remedy: "name another file: nylon-bench init \(first) my.yaml")
     }
     let draft = (subject ?? .example).written(to: file)
-    // What 'run' would refuse, 'init' refuses, too.
+    // Refuse whatever 'run' would refuse.
     _ = try ScenarioLoader.load(draft, options: ScenarioLoader.Options(metrics: SummaryRow.numericColumns))
     try write(draft.text(), to: file)
-    try Console.result("wrote \(file); it is run by: nylon-bench run \(file)")
+    try Console.result("wrote \(file); run it with: nylon-bench run \(file)")
   }
 
-  /// What the scenario is for; nil where the first argument is the file to write.
+  /// The draft for the given plugin or configuration; nil when the first argument is the file to write.
   private func subject() throws -> ScenarioDraft? {
     if let first, Drafts.isPlugin(first), plugin == nil {
       return .library(try Drafts.library(first), handler: handler.name)
     }
-    // A file that is there and cannot be read is not replaced: it may be a configuration with a slip.
+    // Do not replace an existing file that cannot be parsed: it may be a configuration with an error.
     if let first, FileManager.default.fileExists(atPath: first), !Drafts.isPlugin(first),
       try ScenarioLoader.kind(ofFile: first) == .nylonConfiguration
     {
@@ -66,7 +66,7 @@ struct InitCommand: BenchCommand {
     let needless = second ?? plugin.map { "--plugin \($0)" } ?? handler.name.map { "--handler \($0)" }
     guard let needless else { return nil }
     throw ScenarioError(
-      at: .argument(needless), "is given with a plugin's library or a Nylon configuration only",
+      at: .argument(needless), "is only for a plugin's library or a Nylon configuration",
       remedy: "name that first: nylon-bench init ./mine.so my.yaml")
   }
 
@@ -74,7 +74,7 @@ struct InitCommand: BenchCommand {
     if let plugin { return try Drafts.configured(path, plugin: plugin, handler: handler.name) }
     let plugins = try ScenarioLoader.plugins(ofNylon: path)
     for plugin in plugins {
-      if let obstacle = plugin.obstacle { Console.error("left out: \(plugin.name): \(obstacle)") }
+      if let obstacle = plugin.obstacle { Console.error("skipped: \(plugin.name): \(obstacle)") }
     }
     let fit = plugins.filter { $0.obstacle == nil }
     guard !fit.isEmpty else {
@@ -90,7 +90,7 @@ struct InitCommand: BenchCommand {
     guard file >= 0 else {
       guard errno == EEXIST else { throw LabError.system("\(path) cannot be written", errno: errno) }
       throw ScenarioError(
-        at: .file(path), "is there already", remedy: "name another file, or replace it with --force")
+        at: .file(path), "already exists", remedy: "name another file, or replace it with --force")
     }
     try FileHandle(fileDescriptor: file, closeOnDealloc: true).write(contentsOf: Data(text.utf8))
   }

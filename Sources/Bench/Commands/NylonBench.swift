@@ -16,14 +16,14 @@ package struct NylonBench: ParsableCommand {
       EXAMPLES
         nylon-bench                                 FFI against NATS, every documented figure and promise
         nylon-bench run ./mine.so --handler authz   your own plugin
-        nylon-bench run nylon.yaml --plugin fast    one of a Nylon configuration
+        nylon-bench run nylon.yaml --plugin fast    a plugin of a Nylon configuration
         nylon-bench compare --ffi ./mine.so --nats mine --workers './my-worker'
         nylon-bench init my.yaml                    a scenario to start from
-        nylon-bench scenarios                       what can be run
+        nylon-bench scenarios                       list the scenarios
         nylon-bench run Scenarios/nats-local.yaml   run one scenario
         nylon-bench compare Scenarios/compare.yaml  FFI against NATS, side by side
         nylon-bench claims                          a verdict on each documented figure
-        nylon-bench conform ./plugin.so             a plugin and the interface, rule by rule
+        nylon-bench conform ./plugin.so             test a plugin against the interface
         nylon-bench export results/latest --format csv
         nylon-bench run my.yaml --set targets.0.handler=auth --set measure_seconds=10
 
@@ -45,8 +45,8 @@ package struct NylonBench: ParsableCommand {
 
   package init() {}
 
-  /// As the parser's own, but a help text that standard output does not take is an error: the parser prints it and
-  /// does not look whether that worked.
+  /// Replaces the parser's `main`, which ignores errors when it prints a help text: here a help text that
+  /// cannot be written is an error.
   package static func main() {
     do {
       var command = try parseAsRoot()
@@ -58,13 +58,13 @@ package struct NylonBench: ParsableCommand {
     }
   }
 
-  /// Does the work and tells its error on standard error; the error's exit code, nil without one.
+  /// Does the work and prints its error to standard error. Returns the exit code; nil without an error.
   static func failure(of work: () throws -> Void) -> ExitCode? {
     do {
       try work()
       return nil
     } catch {
-      // A reason that was thrown as such has been told already.
+      // An `ExitReason` that is thrown directly has already been reported.
       if !(error is ExitReason) {
         Console.error("error: \((error as? LoadFailure)?.message ?? "\(error)")")
       }
@@ -73,7 +73,7 @@ package struct NylonBench: ParsableCommand {
   }
 }
 
-/// A command whose errors are told on standard error, and end it with one of the promised exit codes.
+/// A command that prints its errors to standard error and ends with one of the documented exit codes.
 protocol BenchCommand: ParsableCommand {
   func execute() throws
 }
@@ -88,7 +88,7 @@ extension BenchCommand {
   }
 }
 
-/// Why a command ends with another exit code than 0; the raw value is the code, which is promised.
+/// The reason for a nonzero exit code. The raw value is the code, which is part of the stable interface.
 enum ExitReason: Int32, Error {
   case failure = 1
   case wrongUsage = 64
@@ -117,53 +117,53 @@ enum ExitReason: Int32, Error {
 }
 
 struct RunOptions: ParsableArguments {
-  @Option(help: "Folder that gets the run's folder.", completion: .directory)
+  @Option(help: "The folder for run folders.", completion: .directory)
   var out = "results"
 
-  @Flag(help: "A short look: 1 s measured, 1 round. Not for verdicts.")
+  @Flag(help: "A quick look: 1 s measured, 1 round. Not for verdicts.")
   var quick = false
 
   @Option(
     help: ArgumentHelp(
-      "The fewest and the most rounds (default: the scenario's, or 6..12).", valueName: "least..most"))
+      "Least and greatest number of rounds (default: the scenario's, or 6..12).", valueName: "least..most"))
   var rounds: String?
 
   @Option(
-    help: ArgumentHelp("Time that the measurements may take, such as 90s or 10m.", valueName: "time"),
+    help: ArgumentHelp("Time limit of the measurements, such as 90s or 10m.", valueName: "time"),
     transform: RunOptions.seconds)
   var budget: Double?
 
   @Option(help: ArgumentHelp("Two targets closer than this may be called the same.", valueName: "percent"))
   var equivalence = 10.0
 
-  @Option(help: "Seed of arrivals, ids and bodies (default: the scenario's).")
+  @Option(help: "Seed for arrivals, ids and bodies (default: the scenario's).")
   var seed: UInt64?
 
   @Option(
     name: .customLong("set"), parsing: .singleValue,
-    help: ArgumentHelp("Any scenario key, such as loads.0.concurrency=8.", valueName: "key=value"))
+    help: ArgumentHelp("Set any scenario key, such as loads.0.concurrency=8.", valueName: "key=value"))
   var overrides: [String] = []
 
-  @Option(help: "A broker that runs already, such as nats://127.0.0.1:4222 (default: one is started).")
+  @Option(help: "A broker that is already running, such as nats://127.0.0.1:4222 (default: one is started).")
   var server: String?
 
-  @Flag(help: "The result as one JSON document on standard output, nothing else there.")
+  @Flag(help: "Print only the result to standard output, as one JSON document.")
   var json = false
 
-  @Flag(help: "All tables, not only the answer.")
+  @Flag(help: "Print all tables, not only the answer.")
   var details = false
 
-  @Flag(name: .customLong("no-color"), help: "No colours.")
+  @Flag(name: .customLong("no-color"), help: "Print no colours.")
   var noColor = false
 
-  @Flag(help: "Only results and errors.")
+  @Flag(help: "Print only results and errors.")
   var quiet = false
 
-  @Flag(name: .shortAndLong, help: "Tell each step.")
+  @Flag(name: .shortAndLong, help: "Report each step.")
   var verbose = false
 
   @Flag(
-    help: "Exit 80 when a claim is worse or fails, or a stored run regressed; 82 when that cannot be told.")
+    help: "Exit with 80 if a claim is worse or fails, or a stored run regressed; 82 if that is inconclusive.")
   var gate = false
 
   var loader: ScenarioLoader.Options {
@@ -173,12 +173,12 @@ struct RunOptions: ParsableArguments {
     return loader
   }
 
-  /// The scenario's plan, without optional targets of which a part is missing.
+  /// Loads the scenario's plan, without optional targets whose plugin or worker program is missing.
   func plan(_ path: String) throws -> Plan {
     try ScenarioLoader.load(path: path, options: loader).withoutMissingTargets()
   }
 
-  /// A time such as `90s`, `10m` or `1h`, of at most a day.
+  /// Parses a duration such as `90s`, `10m` or `1h`, of at most one day.
   static func seconds(_ text: String) throws -> Double {
     let units = ["s": 1.0, "m": 60, "h": 3600]
     guard let unit = text.last, let factor = units[String(unit)], let value = Double(text.dropLast()),
@@ -188,7 +188,7 @@ struct RunOptions: ParsableArguments {
   }
 }
 
-// MARK: The programs behind other commands, in processes of their own
+// MARK: Child processes of other commands
 
 struct MeasureCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -200,7 +200,7 @@ struct MeasureCommand: ParsableCommand {
 struct TrialCommand: ParsableCommand {
   static let name = "__conform"
   static let configuration = CommandConfiguration(
-    commandName: name, abstract: "Tries a plugin once (started by conform).", shouldDisplay: false)
+    commandName: name, abstract: "Tests a plugin once (started by conform).", shouldDisplay: false)
 
   func run() throws { try TrialProcess.main() }
 }
@@ -222,20 +222,21 @@ struct BaselineWorkerCommand: ParsableCommand {
   }
 }
 
-/// What who starts a command may leave it with, made such that it can work.
+/// Prepares this process: standard descriptors, signals and a check of the address space limit.
 enum OwnProcess {
-  /// Less than any command needs for its threads and what it measures: memory that cannot be had ends a process where it is
-  /// wanted, without a word.
+  /// The minimum that every command needs for its threads and results. An allocation that fails later would
+  /// end the process without a message.
   static let leastAddressSpace: UInt64 = 1 << 30
 
   static func prepare() throws(LabError) {
-    // A file that is opened later would take the place of one that is closed. These cannot be read or written, either.
+    // A file opened later would take the number of a closed standard descriptor. The replacements are opened
+    // in the wrong direction, so that reads and writes still fail.
     for descriptor in STDIN_FILENO...STDERR_FILENO where fcntl(descriptor, F_GETFD) < 0 {
       _ = open("/dev/null", descriptor == STDIN_FILENO ? O_WRONLY : O_RDONLY)
     }
-    // A write to a reader that has gone fails, and says so.
+    // A write to a closed pipe then fails with EPIPE instead of ending the process.
     signal(SIGPIPE, SIG_IGN)
-    // The Swift runtime prints a crash report at SIGQUIT and goes on.
+    // The Swift runtime's handler would print a crash report on SIGQUIT and continue.
     signal(SIGQUIT, SIG_DFL)
     var limit = rlimit()
     if getrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &limit) == 0 {
@@ -246,7 +247,7 @@ enum OwnProcess {
   static func check(addressSpace bytes: UInt64) throws(LabError) {
     guard bytes < leastAddressSpace else { return }
     throw .system(
-      "The address space is limited to \(bytes >> 20) MiB, of \(leastAddressSpace >> 20) MiB that a command needs "
-        + "(raise the limit: ulimit -v unlimited)", errno: ENOMEM)
+      "The address space is limited to \(bytes >> 20) MiB, but a command needs \(leastAddressSpace >> 20) "
+        + "MiB (raise the limit: ulimit -v unlimited)", errno: ENOMEM)
   }
 }

@@ -1,4 +1,4 @@
-// The commands that measure a scenario as it is written, and what they print of a run.
+// The `run` and `compare` commands, and the output of a run.
 import ArgumentParser
 import Foundation
 import Report
@@ -11,7 +11,8 @@ struct RunCommand: BenchCommand {
     abstract: "Runs a scenario, or measures a plugin without one; writes a run folder; prints the answer.",
     discussion: """
       A plugin's library, or a plugin of a Nylon configuration, is measured unloaded, with 8 and 64 requests in \
-      flight, and at a rate that it can bear, in about a minute. The run folder has the scenario: scenario.yaml.
+      flight, and at a rate that it can sustain, in about a minute. The run folder has the scenario: \
+      scenario.yaml.
 
       EXAMPLES
         nylon-bench run ./mine.so --handler authz
@@ -88,9 +89,10 @@ struct CompareCommand: BenchCommand {
       With a scenario, its targets are measured alternately and compared: FFI and NATS, two \
       plugins, or a target twice, which shows the noise floor. With two run folders nothing is measured.
 
-      With --ffi and --nats your own plugin is compared with your own workers, without a scenario. --workers is the \
-      command of one; two are started, which find the broker in NATS_SERVERS, their queue group in NATS_GROUP and the \
-      plugin's name in NYLON_PLUGIN. Without it they run already, at --server.
+      With --ffi and --nats your own plugin is compared with your own workers, without a scenario. --workers \
+      is the command that starts one; two are started, which find the broker in NATS_SERVERS, their queue \
+      group in NATS_GROUP and the plugin's name in NYLON_PLUGIN. Without it they must already be running, at \
+      --server.
 
       EXAMPLES
         nylon-bench compare Scenarios/compare.yaml
@@ -116,7 +118,7 @@ struct CompareCommand: BenchCommand {
   @Option(help: ArgumentHelp("The name under which your workers serve.", valueName: "plugin"))
   var nats: String?
 
-  @Option(help: ArgumentHelp("The program and arguments that start one of them.", valueName: "command"))
+  @Option(help: ArgumentHelp("The program and arguments that start one worker.", valueName: "command"))
   var workers: String?
 
   @OptionGroup var handler: HandlerOption
@@ -127,14 +129,14 @@ struct CompareCommand: BenchCommand {
   @Option(
     name: .customLong("max-regression"),
     help: ArgumentHelp(
-      "With two runs and --gate: by how much a figure of the newer one may be worse (default: "
+      "With two runs and --gate: how much worse a figure of the newer one may be (default: "
         + "\(Number.percent(Gate.standardMargin) ?? "")).", valueName: "percent"),
     transform: CompareCommand.share)
   var maxRegression: Double?
 
   @OptionGroup var options: RunOptions
 
-  /// A percentage such as `20%` or `20` as a share.
+  /// Parses a percentage such as `20%` or `20` into a fraction.
   private static func share(_ text: String) throws -> Double {
     let number = (text.hasSuffix("%") ? text.dropLast() : text[...]).trimmingCharacters(in: .whitespaces)
     guard let percent = Double(number), percent > 0, percent <= 1000 else {
@@ -145,13 +147,13 @@ struct CompareCommand: BenchCommand {
 
   func validate() throws {
     if maxRegression != nil, !options.gate || second == nil {
-      throw ValidationError("--max-regression is for two runs and --gate")
+      throw ValidationError("--max-regression needs two runs and --gate")
     }
     let hasSubjects = [ffi, nats, workers, handler.name].contains { $0 != nil }
     if let first {
       guard hasSubjects else { return }
       throw ValidationError(
-        "--ffi, --nats, --workers and --handler do without a file; leave out \(first), or them")
+        "--ffi, --nats, --workers and --handler need no file; leave out \(first), or these options")
     }
     guard hasSubjects else {
       throw ValidationError(
@@ -162,7 +164,8 @@ struct CompareCommand: BenchCommand {
     }
     if workers == nil, options.server == nil {
       throw ValidationError(
-        "--workers says how the workers of '\(nats)' are started; where they run already, --server says where"
+        "--workers is missing: give the command that starts a worker of '\(nats)'; or, if workers are "
+          + "already running, give their broker with --server"
       )
     }
   }
@@ -199,7 +202,7 @@ struct CompareCommand: BenchCommand {
     let obstacles = options.gate ? Gate.obstacles(a, b) : cautions
     for obstacle in obstacles { Console.error("\(allowDifferences ? "warning" : "error"): \(obstacle)") }
     guard obstacles.isEmpty || allowDifferences else {
-      Console.error("The runs are not comparable. Use --allow-differences to compare them all the same.")
+      Console.error("The runs are not comparable. Use --allow-differences to compare them anyway.")
       throw ExitReason.badInput
     }
     let rows = Comparison.rows(a, b, equivalence: options.equivalence / 100)
@@ -219,7 +222,7 @@ struct CompareCommand: BenchCommand {
 }
 
 extension ExitReason {
-  /// How a gate ends; nil when it is open.
+  /// The exit reason of a gate verdict; nil when the gate is passed.
   init?(_ verdict: GateRow.Verdict) {
     switch verdict {
     case .kept: return nil
@@ -230,13 +233,13 @@ extension ExitReason {
   }
 }
 
-/// What a command prints of a run, and the exit code that follows from it.
+/// The output of a run and the resulting exit code.
 enum Outcome {
-  /// Prints a run, and throws the reason when the exit code is not 0.
+  /// Prints a run, and throws the reason when the exit code is nonzero.
   ///
   /// - Parameters:
-  ///   - hasAnswer: whether the answer stands there instead of the tables, unless `--details` asks for them.
-  ///   - tables: of which those with rows are printed; nil for those of `run` and `compare`.
+  ///   - hasAnswer: whether to print the answer instead of the tables unless `--details` is given.
+  ///   - tables: the tables to print, except empty ones; nil for the tables of `run` and `compare`.
   static func present(
     _ document: RunDocument, _ options: RunOptions, hasAnswer: Bool = true, tables: [ReportTable]? = nil
   ) throws {
@@ -270,8 +273,8 @@ enum Outcome {
     [ResultTables.links(document)] + ResultTables.network(document)
   }
 
-  /// Why replicates or conditions could not be used, a line each: what is broken, and what is true of a condition.
-  /// Disturbed replicates were measured again, where others were left to use; `all` has them, too.
+  /// Lists why replicates or conditions are unusable, one per line. Disturbed replicates are included only
+  /// when their condition has no valid result, or when `all` is true.
   private static func reasons(_ document: RunDocument, all: Bool) -> [String] {
     let unusable = Set(MeasurementGroup.all(document).filter { !$0.isValid }.map { [$0.target, $0.load] })
     return document.measurements.filter { all || !$0.isOfSearch }.flatMap { one in

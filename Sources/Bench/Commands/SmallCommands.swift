@@ -1,4 +1,4 @@
-// The commands that measure nothing.
+// The commands that take no measurements.
 import ArgumentParser
 import Lab
 import Report
@@ -9,8 +9,8 @@ struct ExportCommand: BenchCommand {
   static let configuration = CommandConfiguration(
     commandName: "export", abstract: "Writes a stored run in another format, without measuring.",
     discussion: """
-      One file goes to standard output: of a format with several, such as csv, the first. With --to all of them go to \
-      a folder.
+      Writes one file to standard output: of a format with several, such as csv, the first. With --to, \
+      writes all of them to a folder.
 
       EXAMPLES
         nylon-bench export results/latest --format csv
@@ -27,7 +27,7 @@ struct ExportCommand: BenchCommand {
   @Option(help: "The format.")
   var format: ExportFormat
 
-  @Option(help: "Folder that gets all files of the format.", completion: .directory)
+  @Option(help: "The folder for all files of the format.", completion: .directory)
   var to: String?
 
   func execute() throws {
@@ -55,7 +55,7 @@ struct ScenariosCommand: BenchCommand {
   @Option(help: "Folder to list (default: Scenarios/ here or beside the package).", completion: .directory)
   var folder: String?
 
-  @Flag(help: "As JSON.")
+  @Flag(help: "Print JSON.")
   var json = false
 
   func execute() throws {
@@ -70,8 +70,8 @@ struct ValidateCommand: BenchCommand {
   static let configuration = CommandConfiguration(
     commandName: "validate", abstract: "Checks a scenario, or a Nylon configuration, without running.",
     discussion: """
-      What 'run' would refuse is told here, but for what only shows when something is started: brokers are not asked, \
-      plugins are not loaded.
+      Reports what 'run' would refuse, except for errors that occur only at a start: no broker is contacted, \
+      no plugin is loaded.
 
       EXAMPLES
         nylon-bench validate my.yaml
@@ -88,7 +88,7 @@ struct ValidateCommand: BenchCommand {
     let summary = try ScenarioLoader.validate(path: file, options: options.loader)
     for problem in summary.problems { Console.error(problem.description) }
     guard summary.isValid else { throw ExitReason.badInput }
-    // What a run finds missing before it starts anything.
+    // Check for the missing files and programs that a run would report before it starts anything.
     if summary.kind == .scenario { _ = try Workbench(plan: options.plan(file), asksBrokers: false) }
     try Console.result("\(file): a valid \(summary.kind.rawValue), '\(summary.name)'")
     for item in summary.items { try Console.result("  \(item)") }
@@ -100,7 +100,7 @@ struct DoctorCommand: BenchCommand {
     commandName: "doctor",
     abstract: "Checks whether this machine is fit to measure, and says what to install.")
 
-  @Flag(help: "As JSON.")
+  @Flag(help: "Print JSON.")
   var json = false
 
   func execute() throws {
@@ -132,11 +132,11 @@ extension MachineFitness {
 extension MachineFitness.Grade {
   fileprivate var meaning: String {
     switch self {
-    case .fit: "fit; nothing was found that would spoil a figure"
+    case .fit: "fit; nothing was found that would distort a figure"
     case .limited:
-      "limited by the machine itself; ratios of one run hold, absolute figures are this machine's"
-    case .disturbed: "disturbed; wait, or use another machine for figures that you show"
-    case .unfit: "unfit; figures from here are invalid, or cannot be had"
+      "limited by the machine itself; ratios within a run hold, absolute figures only here"
+    case .disturbed: "disturbed; wait, or use another machine for figures to publish"
+    case .unfit: "unfit; figures are invalid, or cannot be measured"
     }
   }
 }

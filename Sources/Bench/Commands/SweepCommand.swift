@@ -7,13 +7,13 @@ import Scenario
 struct SweepCommand: BenchCommand {
   static let configuration = CommandConfiguration(
     commandName: "sweep",
-    abstract: "Latency-throughput curve, knee, and the highest rate under a service level.",
+    abstract: "Finds the latency-throughput curve, its knee, and the highest rate under a service level.",
     discussion: """
-      Loads each target of a scenario with more and more requests in flight, instead of the scenario's own \
-      loads, and a pool with every combination of the numbers of workers and of connections that are given; \
-      the scenario's own numbers are always among them. The knee is where throughput / response time is \
-      greatest. With --slo, or where the scenario has an objective, it then searches, with open loads, the \
-      highest rate that keeps it, and confirms it by six replicates unless --quick is given.
+      Loads each target of a scenario with increasing requests in flight, instead of the scenario's own \
+      loads, and a pool with every combination of the given numbers of workers and of connections; \
+      the scenario's own numbers are always included. The knee is where throughput / response time is \
+      greatest. With --slo, or if the scenario has an objective, it then searches with open loads for the \
+      highest rate that meets it, and confirms that rate with six replicates unless --quick is given.
 
       EXAMPLES
         nylon-bench sweep Scenarios/compare.yaml
@@ -24,27 +24,27 @@ struct SweepCommand: BenchCommand {
   @Argument(help: "The scenario's file.", completion: .file(extensions: ["yaml", "yml"]))
   var scenario: String
 
-  @Option(help: "Only this target; may be given more than once (default: all).")
+  @Option(help: "Measure only this target; may be given more than once (default: all).")
   var target: [String] = []
 
-  @Option(help: ArgumentHelp("Requests in flight: 1,2,8, or 1..64, which doubles.", valueName: "numbers"))
+  @Option(help: ArgumentHelp("Requests in flight: 1,2,8, or 1..64 in powers of two.", valueName: "numbers"))
   var inFlight = "1..256"
 
-  @Option(help: ArgumentHelp("Workers of a pool that is started, as --in-flight.", valueName: "numbers"))
+  @Option(help: ArgumentHelp("Workers of pools started by the run, as in --in-flight.", valueName: "numbers"))
   var workers: String?
 
-  @Option(help: ArgumentHelp("NATS connections of the generator, as --in-flight.", valueName: "numbers"))
+  @Option(help: ArgumentHelp("NATS connections of the generator, as in --in-flight.", valueName: "numbers"))
   var connections: String?
 
   @Option(
-    help: "An objective, 'p99<5ms' or 'response_p99_us < 5000': search the highest rate that keeps it.")
+    help: "An objective, 'p99<5ms' or 'response_p99_us < 5000': search for the highest rate that meets it.")
   var slo: String?
 
   @OptionGroup var options: RunOptions
 
   func validate() throws { _ = try (loads, variants, level) }
 
-  /// The numbers of an option; none where it is not given.
+  /// Parses the numbers of an option; empty when the option is not given.
   private func numbers(_ option: String, _ text: String?, to most: Int, _ example: String) throws -> [Int] {
     guard let text else { return [] }
     guard let all = Self.numbers(text, in: 1...most) else {
@@ -79,7 +79,7 @@ struct SweepCommand: BenchCommand {
 
   func execute() throws {
     var plan = try swept(options.plan(scenario))
-    // Many points, once each, unless the scenario or the command asks for more.
+    // Measure each of the many points once, unless the scenario or the command line asks for more.
     if plan.rounds == Plan.standardRounds { plan.rounds = 1...1 }
     let level = try self.level
     for place in plan.targets.indices {
@@ -95,7 +95,7 @@ struct SweepCommand: BenchCommand {
       ])
   }
 
-  /// A whole number, `1,2,8`, or `1..64`, which doubles; nil when it is something else.
+  /// Parses a list such as `8`, `1,2,8` or `1..64`, whose numbers double; nil when it is invalid.
   static func numbers(_ text: String, in range: ClosedRange<Int>) -> [Int]? {
     var all: Set<Int> = []
     for part in text.split(separator: ",", omittingEmptySubsequences: false) {
@@ -113,7 +113,7 @@ struct SweepCommand: BenchCommand {
     return all.sorted()
   }
 
-  /// The plan to be run: the chosen targets, and their variants, each under all closed loads.
+  /// Creates the plan to run: the chosen targets and their variants, each under all closed loads.
   func swept(_ plan: Plan) throws -> Plan {
     let names = plan.targets.map(\.name)
     for name in target where !names.contains(name) {
@@ -133,7 +133,7 @@ struct SweepCommand: BenchCommand {
       target.maxInFlight = max(target.maxInFlight, inFlight.last ?? 1)
       return target
     }
-    // Conditions are about the scenario's own loads.
+    // Expectations refer to the scenario's own loads.
     swept.expectations = []
     return swept
   }

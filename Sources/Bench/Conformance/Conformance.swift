@@ -4,15 +4,15 @@ import Report
 import Results
 import Scenario
 
-/// What became of a rule.
+/// The result of checking one rule.
 struct RuleFinding: Codable, Sendable, Equatable, Error {
   enum Result: String, Codable, Sendable { case ok, deviates, refused, hangs }
 
   var rule = ""
   var result: Result
-  /// What was seen.
+  /// What was observed.
   var seen: String
-  /// What to do about it; nil when there is nothing to do, or `seen` says it.
+  /// How to fix a deviation; nil when there is nothing to fix or `seen` already says it.
   var remedy: String?
 
   static func ok(_ seen: String) -> RuleFinding { RuleFinding(result: .ok, seen: seen) }
@@ -22,19 +22,19 @@ struct RuleFinding: Codable, Sendable, Equatable, Error {
   static func refused(_ seen: String, _ remedy: String) -> RuleFinding {
     RuleFinding(result: .refused, seen: seen, remedy: remedy)
   }
-  /// What did not happen in time; the time is added where the rule is.
+  /// Something did not happen in time. `Examination.rule` appends the time limit to the text.
   static func hangs(_ seen: String) -> RuleFinding { RuleFinding(result: .hangs, seen: seen) }
 }
 
-/// What `conform` found; the document of `--json`.
+/// The result of `conform`, which `--json` prints.
 struct Conformance: Codable, Sendable, Equatable {
   /// The plugin's path, or the pool's name.
   var subject: String
   var handler: String
   var findings: [RuleFinding] = []
-  /// Whether the last rule that was tried is one that all others need.
+  /// Whether the examination ended at a rule that all remaining rules depend on.
   var isCut = false
-  /// What a scenario has to say of it; nil where it is not known, or is nothing of its transport.
+  /// The value for `payloads:` in a scenario; nil when unknown or not applicable to the transport.
   var payloads: PayloadOwner?
   var dialect: Dialect?
 
@@ -44,7 +44,7 @@ struct Conformance: Codable, Sendable, Equatable {
     return results.contains(.refused) ? .badInput : nil
   }
 
-  /// The answer, and what to write in a scenario.
+  /// The verdict, and the keys to write in a scenario.
   var summary: String {
     let bad = findings.filter { $0.result != .ok }.map(\.rule)
     let verb = bad.count == 1 ? "deviates" : "deviate"
@@ -53,20 +53,20 @@ struct Conformance: Codable, Sendable, Equatable {
       bad.isEmpty
         ? "conforms: \(findings.count) ok"
         : "\(bad.count) of \(findings.count) rules \(verb): \(bad.listed())",
-      isCut ? "All other rules need \(findings.last?.rule ?? ""): they were not tried." : nil,
+      isCut ? "All other rules need \(findings.last?.rule ?? "") and were not tested." : nil,
       isCut ? nil : "In a scenario's target: " + (["handler: \(handler)"] + keys.compactMap { $0 }).listed(),
     ]
     return lines.compactMap { $0 }.flatMap(Answer.wrapped).joined(separator: "\n") + "\n"
   }
 
-  /// `onlyBad`: without the rules that hold.
+  /// - Parameter onlyBad: whether to leave out the rules that hold.
   func table(onlyBad: Bool) -> ReportTable {
     let tones: [RuleFinding.Result: Cell.Tone] = [.ok: .good, .refused: .unsure]
     let shown = findings.filter { !onlyBad || $0.result != .ok }
     let columns: [Column<RuleFinding>] = [
       .text("rule") { $0.rule },
       .toned("result", isText: true) { Cell($0.result.rawValue, tones[$0.result] ?? .bad) },
-      // What the longest name of a rule leaves of a line.
+      // The width of a line that remains beside the longest rule name.
       .text("seen") { $0.seen.count > 68 ? String($0.seen.prefix(67)) + "…" : $0.seen },
     ]
     return ReportTable(
@@ -76,11 +76,11 @@ struct Conformance: Codable, Sendable, Equatable {
   }
 }
 
-/// Tries rule after rule.
+/// Checks rules one after the other.
 class Examination {
   static let unknownEntry = "nylon-bench.no-such-entry"
 
-  /// How long a call, a phase or an answer may take.
+  /// The time limit of a call, a phase or a reply.
   let limitSeconds: Double
   var report: Conformance
   let progress: (String) -> Void
@@ -90,7 +90,7 @@ class Examination {
     report = Conformance(subject: subject, handler: handler)
   }
 
-  /// Tries one rule; whether it holds.
+  /// Checks one rule and returns whether it holds.
   @discardableResult
   func rule(_ name: String, _ find: @autoclosure () throws -> RuleFinding) rethrows -> Bool {
     progress(name)
@@ -101,7 +101,7 @@ class Examination {
     return finding.result == .ok
   }
 
-  /// A plan with the one target that is tried.
+  /// Creates a plan whose only target is the one under examination.
   func plan(_ name: String, _ transport: TransportSpec, phases: [Phase] = Phase.session) -> Plan {
     var target = Target(name, plugin: name, handler: report.handler, transport, phases: phases, loads: [])
     for phase in Phase.session { target.policies[phase]?.timeoutMilliseconds = Int(limitSeconds * 1000) }
@@ -111,7 +111,7 @@ class Examination {
 }
 
 extension RequestSpec {
-  /// The request of every session that tries a plugin or a pool.
+  /// The request used in every session of an examination.
   static var trial: RequestSpec {
     RequestSpec(
       to: "/api/users?page=1", headers: [KeyValue(key: "host", value: "example.test")], bodyBytes: 64)

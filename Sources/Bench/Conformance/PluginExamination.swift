@@ -4,14 +4,14 @@ import Lab
 import Nylon
 import Scenario
 
-/// Tries a plugin against the interface, in processes of its own.
+/// Checks a plugin against the interface, in separate processes.
 final class PluginExamination: Examination {
   private let path, configJSON: String
   private let program: String?
-  /// Whether `shutdown` ends the process, which a load then does not tell.
+  /// Whether `shutdown` crashes the process; a crash at the end of a load is then not a new finding.
   private var crashesAtItsEnd = false
 
-  /// `program` plays the host in these processes; nil for the running one.
+  /// - Parameter program: the executable of the host processes; nil for the running one.
   init(
     path: String, handler: String, configJSON: String, limitSeconds: Double, program: String? = nil,
     progress: @escaping (String) -> Void
@@ -30,8 +30,8 @@ final class PluginExamination: Examination {
       readsAreEmpty: readsAreEmpty, payloads: payloads, limitSeconds: limitSeconds)
   }
 
-  /// Runs trials beside each other, and those once more by themselves in which the plugin could not be opened: it may
-  /// want a port, or a file, that only one can have.
+  /// Runs trials concurrently. Trials in which no session could be opened are repeated on their own: the
+  /// plugin may need a port or a file that only one process can use.
   private func trials(_ orders: [TrialOrder]) throws -> [Trial] {
     try zip(orders, try Trial.run(orders, program: program)).map { order, trial in
       let isOpened = [.initialize, open].allSatisfy { !order.steps.contains($0) || trial.isDone($0) }
@@ -39,7 +39,7 @@ final class PluginExamination: Examination {
     }
   }
 
-  /// Tries every rule. Throws ``PluginError`` for what is no plugin, or cannot be loaded here.
+  /// Checks every rule. Throws ``PluginError`` when the file is not a plugin or cannot be loaded here.
   func examine() throws -> Conformance {
     try PluginLibrary.checkFile(path)
     progress("a session")
@@ -50,7 +50,7 @@ final class PluginExamination: Examination {
     return report
   }
 
-  /// Whether sessions can be opened, which all that follows needs.
+  /// Checks that sessions can be opened, which all later rules depend on.
   private func examineOpening(_ trial: Trial) throws -> Bool {
     let handler = report.handler
     return try rule("symbols", try symbols(trial))
@@ -69,14 +69,14 @@ final class PluginExamination: Examination {
   private func symbols(_ trial: Trial) throws -> RuleFinding {
     switch trial.error {
     case .symbolsMissing(_, let names)?:
-      .deviates("lacks \(names.listed())", "export all six, with the linkage of C.")
+      .deviates("lacks \(names.listed())", "export all six, with C linkage.")
     case let error?: throw error
     case nil: trial.finding(after: .load) { _, _ in .ok("all six") }
     }
   }
 
   private func examineSessions(_ session: Trial, _ phases: [TrialStep]) throws {
-    // What a crash or a silent phase has cut off is tried in processes of their own.
+    // Steps that were not reached because of a crash or a hanging phase each run in a new process.
     let rest = (phases + [.shutdown]).filter { session.reached($0) == nil }
     let own = Dictionary(
       uniqueKeysWithValues: zip(rest, try trials(rest.map { order([open, $0, .settle]) })))
@@ -91,7 +91,7 @@ final class PluginExamination: Examination {
     rule("threads", seen.threads)
     rule("order of calls", seen.order)
 
-    // A phase that does not end has been told: the other rules go without it.
+    // A phase that does not end is already reported, so the other rules leave it out.
     let good = zip(Phase.session, phases).filter { trial(of: $1).isDone($1) }.map { $0.0 }
     let (start, end) = ([open], [TrialStep.close])
     let whole = start + good.map { TrialStep.phase($0.rawValue) }
@@ -102,7 +102,7 @@ final class PluginExamination: Examination {
       ("after close", order(whole + [.settle, .close, .settle, late]), \.afterClose),
       ("close in a read", order(reading + end + whole + end), \.closedRead),
       ("empty reads", order(whole + end, readsAreEmpty: true), \.emptyReads),
-      // Whether or not it is answered, a phase that is known must still be.
+      // Whether or not the unknown phase is answered, known phases must still be.
       ("unknown phase", order([open, .event(9)] + whole.dropFirst() + end), \.unknownPhase),
     ]
     let handsOverBytes = seen.calls.contains(where: \.hasPointer)
@@ -116,7 +116,7 @@ final class PluginExamination: Examination {
     if good.isEmpty {
       rule("memory", trial(of: phases[0]).phase(1))
     } else if shutdown.result == .hangs {
-      // Nor does a load come to its end.
+      // A load would hang in `shutdown` as well.
       rule("memory", shutdown)
     } else {
       crashesAtItsEnd = shutdown.result != .ok
@@ -125,10 +125,10 @@ final class PluginExamination: Examination {
     rule("shutdown", shutdown)
   }
 
-  // MARK: What stays of sessions, and who owns the bytes of a call
+  // MARK: Memory kept per session, and ownership of payloads
 
-  /// `frees`: trials in which the bytes of calls were left to the plugin, and given back to it; none where it hands over
-  /// no bytes.
+  /// - Parameter frees: a trial in which the plugin kept ownership of payloads and one in which the host
+  ///   freed them; empty when the plugin passes no payloads.
   private func examineMemory(_ phases: [Phase], frees: [Trial]) throws {
     let growth: Growth
     do {
@@ -137,9 +137,9 @@ final class PluginExamination: Examination {
       rule("memory", finding)
       return
     }
-    // Why the host must not free; nil when it may.
+    // The reason why the host must not free payloads; nil when it may.
     let refusal =
-      frees.first?.lastWords.map { "not tried, as it fails without: \($0)" } ?? frees.last?.lastWords
+      frees.first?.lastWords.map { "not tested, since it fails without: \($0)" } ?? frees.last?.lastWords
     let freed = growth.isLeak && !frees.isEmpty && refusal == nil ? try? grown(.host, phases) : nil
     let owner = freed?.isLeak == false ? PayloadOwner.host : .plugin
     let kept = owner == .host ? freed ?? growth : growth
@@ -148,7 +148,7 @@ final class PluginExamination: Examination {
     rule(
       "memory",
       kept.isLeak
-        ? .deviates(seen, "free what belongs to a session in close_session_stream, its place as well.")
+        ? .deviates(seen, "free what belongs to a session in close_session_stream, including its slot.")
         : .ok(seen))
     let why =
       owner == .host
@@ -159,14 +159,14 @@ final class PluginExamination: Examination {
     rule("ownership", .ok("payloads: \(owner.rawValue); \(why)"))
   }
 
-  /// What grows with each session under load: over more sessions when it looks like a leak, until it does not. Throws a
-  /// ``RuleFinding`` when the plugin does not stand the load.
+  /// Measures the memory growth per session under load, with more sessions as long as it may be a leak.
+  /// Throws a ``RuleFinding`` when the plugin fails under the load.
   private func grown(_ payloads: PayloadOwner, _ phases: [Phase]) throws -> Growth {
     let spec = FFISpec(file: path, configJSON: configJSON, payloads: payloads)
     let plan = plan("plugin", .ffi(spec), phases: phases)
     let bench = try Workbench(plan: plan)
     (bench.loadProgram, bench.glanceInterval) = (program, .milliseconds(20))
-    // Pages that were freed before the load are given back: sessions that leak would take them first, unseen.
+    // Return freed pages to the system at once; otherwise leaking sessions would reuse them unnoticed.
     bench.loadEnvironment["MALLOC_CONF"] = "dirty_decay_ms:0,muzzy_decay_ms:0"
     var goesOn = true
     var samples: [Growth] = []
@@ -175,7 +175,7 @@ final class PluginExamination: Examination {
       measurement = try bench.measure(
         target: plan.targets[0], load: .closed(concurrency: 64), replicate: 1
       ) { at in
-        // What comes behind the measured time takes memory of its own.
+        // Draining and reporting allocate memory of their own.
         guard goesOn, at.glance.state != .draining, at.glance.state != .done else { return false }
         let sessions = at.glance.answered
         guard sessions > 0, let bytes = ProcessClock.anonymousBytes(pid: at.pid) else {
@@ -196,16 +196,16 @@ final class PluginExamination: Examination {
       }
     }
     guard let growth = Growth(samples) else {
-      throw RuleFinding.hangs("under load no session came to its end")
+      throw RuleFinding.hangs("under load no session ended")
     }
     return growth
   }
 }
 
-/// How much larger a process became with its sessions.
+/// The memory growth of a process over a number of sessions.
 struct Growth: Sendable, Equatable, CustomStringConvertible {
   private static let mostBytesPerSession = 64.0
-  /// What memory does by itself.
+  /// Growth up to this size is noise.
   private static let noiseBytes = 256.0 * 1024
 
   var bytes: Double
@@ -217,16 +217,16 @@ struct Growth: Sendable, Equatable, CustomStringConvertible {
 
   var bytesPerSession: Double { bytes / Double(sessions) }
   var isLeak: Bool { bytesPerSession > Self.mostBytesPerSession && bytes > Self.noiseBytes }
-  /// Whether more sessions may show a leak, or that there is none.
+  /// Whether more sessions are needed to tell a leak from noise.
   var mayBeLeak: Bool { bytes + Self.noiseBytes > Self.mostBytesPerSession * Double(sessions) }
   var description: String {
-    "\(Int(max(0, bytesPerSession).rounded())) B stay of each of \(sessions.formatted()) sessions"
+    "\(Int(max(0, bytesPerSession).rounded())) B left per session over \(sessions.formatted()) sessions"
   }
 }
 
 extension Growth {
-  /// What grew between the first and the last sample, of which each has all sessions so far: no more than at the pace
-  /// of their second half, since what fills with the first sessions is no leak. Nil when no session came to its end.
+  /// The growth between the first and the last of cumulative samples. It is capped at the rate of the second
+  /// half, since caches that fill during the first sessions are no leak. Nil when no session ended.
   init?(_ samples: [Growth]) {
     guard let first = samples.first, let last = samples.last, last.sessions > first.sessions else {
       return nil

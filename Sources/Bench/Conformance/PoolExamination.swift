@@ -4,22 +4,22 @@ import Nylon
 import Results
 import Scenario
 
-/// What came back for one request.
+/// A request and the maps received in reply.
 struct Exchange: Sendable {
   var request: WorkerMessage
   var dialect: DialectTraits
-  /// The maps; nil where one is none, or has values of other types than the interface says.
+  /// The maps received; nil for a message that is not a map or has values of the wrong types.
   private(set) var maps: [WorkerMessage?] = []
-  /// What is wrong with keys, types and payloads.
+  /// The errors found in keys, types and payloads.
   private(set) var faults: [String] = []
-  /// The place of the first map that ends the phase.
+  /// The index of the first map that ends the phase.
   private(set) var end: Int?
-  /// Whether the broker found nobody who subscribes.
+  /// Whether the broker replied that there are no responders.
   var isRefused = false
 
   init(request: WorkerMessage, dialect: DialectTraits) { (self.request, self.dialect) = (request, dialect) }
 
-  /// Takes one map.
+  /// Adds one received map.
   mutating func take(_ bytes: UnsafeRawBufferPointer) {
     let message = try? WorkerMessage(reply: bytes)
     maps.append(message)
@@ -34,13 +34,13 @@ struct Exchange: Sendable {
 
   private mutating func noteFaults(_ message: WorkerMessage, _ view: MessageView) {
     let data = view.data ?? UnsafeRawBufferPointer(start: nil, count: 0)
-    // The type of the id is compared with the request's own.
+    // The type of the request ID is checked separately, against the one sent.
     if let sign = dialect.foreignSign(in: view), sign != .textID { faults.append("a map \(sign.words)") }
     let hasSession = dialect.end == .action || message.method != nil
     if hasSession, message.sessionID != request.sessionID { faults.append("session_id is not the request's") }
-    if message.action == .unknown { faults.append("action is none of next, end and error") }
+    if message.action == .unknown { faults.append("action is not next, end or error") }
     if dialect.end == .action, !data.isEmpty, (try? HTTPContextView(data)) == nil {
-      faults.append("data: \(data.count) bytes are no NylonHttpContext")
+      faults.append("data: \(data.count) bytes are not a NylonHttpContext")
     }
     let method = message.method.map(Nylon.Method.init(rawValue:))
     if let fault = method?.fault(phase: 0, payload: data) { faults.append(fault) }
@@ -49,22 +49,22 @@ struct Exchange: Sendable {
   /// The map that ended the phase.
   private var answer: WorkerMessage? { end.flatMap { maps[$0] } }
 
-  /// What a worker says of a request that it does not serve.
+  /// The worker's error for a request that it rejects; nil when there is none.
   var error: String? {
     if let error = answer?.error, !error.isEmpty { return error }
-    return answer?.action == .error || answer?.action == .empty ? "an error without words" : nil
+    return answer?.action == .error || answer?.action == .empty ? "an error without a message" : nil
   }
 
-  /// Why there is no answer with the request's id; nil when there is.
+  /// The reason why there is no reply with the request's ID; nil when there is one.
   var failure: RuleFinding? {
-    if isRefused { return .deviates("nobody subscribes (503 no responders)") }
+    if isRefused { return .deviates("no subscriber (503 no responders)") }
     if end == nil {
       return .hangs(maps.isEmpty ? "no answer" : "\(maps.count) maps, none of which ends the phase,")
     }
-    guard let answer else { return .deviates("the answer is no MessagePack map with the interface's types") }
+    guard let answer else { return .deviates("the answer is not a MessagePack map of the interface's types") }
     if answer.requestID == request.requestID { return nil }
     return .deviates(
-      "request_id comes back \(answer.requestID == nil ? "not at all" : "as another, or another type")")
+      "request_id \(answer.requestID == nil ? "is missing" : "has another value or type")")
   }
 
   var finding: RuleFinding {
@@ -72,27 +72,26 @@ struct Exchange: Sendable {
       ?? .ok(maps.count > 1 ? "\(maps.count) maps" : "answered")
   }
 
-  /// What came behind the end; an acknowledgement may be late.
+  /// A description of an unexpected map after the end of the phase. Late acknowledgements are allowed.
   var surplus: String? {
     guard let end else { return nil }
     let late = maps[(end + 1)...].first { dialect.end != .call || $0 == nil || $0?.method != nil }
     return late.map { map in
-      map?.method.map { "\(Nylon.Method(rawValue: $0)) behind the end of the phase" } ?? "a second answer"
+      map?.method.map { "\(Nylon.Method(rawValue: $0)) after the end of the phase" } ?? "a second answer"
     }
   }
 }
 
-/// A request to workers.
 private struct PoolRequest {
   var phase = Phase.requestFilter
-  /// As the dialect has it when nil.
+  /// Whether the request ID is sent as text; nil for the dialect's default.
   var idIsText: Bool?
   var change: (inout WorkerMessage) -> Void = { _ in }
-  /// Changes the message as it is sent.
+  /// Changes the encoded message.
   var alter: (inout [UInt8]) -> Void = { _ in }
 }
 
-/// A request under way: on a connection of its own, so that what comes is its own whatever id it has.
+/// A request in progress. It has its own connection, so that replies belong to it whatever ID they carry.
 private final class Conversation {
   private let talk: WorkerTalk
   private let subject: String
@@ -119,7 +118,7 @@ private final class Conversation {
 
   var isOver: Bool { exchange.isRefused || exchange.end != nil }
 
-  /// Takes what comes next until a monotonic time, and answers it when it is a read.
+  /// Waits for the next reply until a monotonic time, and answers it when it is a read.
   func take(until end: UInt64) {
     guard let reply = talk.next(until: end) else { return }
     guard case .payload(let map) = reply else {
@@ -136,9 +135,9 @@ private final class Conversation {
   }
 }
 
-/// Tries a running pool of workers against the interface.
+/// Checks a running pool of workers against the interface.
 final class PoolExamination: Examination {
-  /// So long maps are waited for that ought not to come.
+  /// How long to wait for maps that should not arrive.
   private static let settlingNanoseconds: UInt64 = 200_000_000
 
   private let spec: NATSSpec
@@ -158,14 +157,14 @@ final class PoolExamination: Examination {
     super.init(of: name, handler: handler, limitSeconds: limitSeconds, progress: progress)
   }
 
-  /// Tries every rule. Throws ``BrokerError`` without a broker.
+  /// Checks every rule. Throws ``BrokerError`` when the broker cannot be reached.
   func examine() throws -> Conformance {
     report.isCut = try !examineSpeaking()
     if !report.isCut { try examineRequests() }
     return report
   }
 
-  /// Whether workers are there, in a dialect that is known, and have the handler.
+  /// Checks that workers are subscribed, speak a known dialect and have the handler.
   private func examineSpeaking() throws -> Bool {
     guard try rule("subscribers", try subscribers()) else { return false }
     try rule("dialect", try spoken())
@@ -176,7 +175,7 @@ final class PoolExamination: Examination {
 
   private func subscribers() throws -> RuleFinding {
     let subject = try Subject(prefix: spec.subjectPrefix, plugin: report.subject)
-    // No handler of that name need run. One that does may read, and waits until it is answered.
+    // The entry need not exist: only a 503 matters. A handler that runs anyway may send reads, so settle.
     let requests = Phase.session.map { PoolRequest(phase: $0, change: { $0.nameEntry(Self.unknownEntry) }) }
     let deaf = try ask(requests, within: Self.settlingNanoseconds, settles: true)
       .filter(\.isRefused).compactMap(\.request.phase)
@@ -187,7 +186,7 @@ final class PoolExamination: Examination {
         "start the workers; check the plugin's name and --prefix.")
   }
 
-  /// What the workers speak; what was named where they do not tell.
+  /// Detects the workers' dialect; falls back to the one in the spec.
   private func spoken() throws -> RuleFinding {
     order.sessionIDsAfter += 1
     report.dialect = spec.dialect
@@ -224,7 +223,7 @@ final class PoolExamination: Examination {
     rule("after the end", surplus.map { .deviates($0) } ?? .ok("nothing"))
     let others = try ask([
       PoolRequest(change: { $0.nameEntry(Self.unknownEntry) }), PoolRequest(change: { $0.nameEntry(nil) }),
-      // A message begins with a map of at most 15 entries.
+      // The message starts with a fixmap of at most 15 entries, so the count is in the first byte.
       PoolRequest(alter: {
         $0[0] += 1
         $0 += [0xa9] + Array("x-unknown".utf8) + [0xc3]
@@ -236,7 +235,7 @@ final class PoolExamination: Examination {
     try rule("unknown version", try unknownVersion())
   }
 
-  /// What becomes of a request that names a handler which is not there, or none.
+  /// Judges the reply to a request with an unknown entry, or with none.
   private func named(_ entry: String?, _ exchange: Exchange) -> RuleFinding {
     if let failure = exchange.failure { return failure }
     if let error = exchange.error { return .ok("an error: \(error)") }
@@ -245,9 +244,9 @@ final class PoolExamination: Examination {
       : .deviates("'\(Self.unknownEntry)' is accepted", "answer an unknown entry with an error.")
   }
 
-  /// Whatever a worker does with a version that it does not know: it must live on.
+  /// A worker may treat an unknown version in any way, but it must keep working.
   private func unknownVersion() throws -> RuleFinding {
-    // Behind the map and the key, which are the first two entries.
+    // The version's value follows the map header and the first key.
     let other = try ask(PoolRequest(alter: { $0[2 + "version".utf8.count] = 9 }))
     let after = try ask(PoolRequest()).finding
     if after.result != .ok { return .hangs("after version 9: \(after.seen)") }
@@ -256,16 +255,17 @@ final class PoolExamination: Examination {
 
   private func ask(_ request: PoolRequest) throws -> Exchange { try ask([request])[0] }
 
-  /// Sends requests beside each other, and gathers what comes until each phase has ended.
+  /// Sends requests concurrently, and collects the replies until each phase has ended.
   ///
   /// - Parameters:
-  ///   - limitNanoseconds: how long none may end, since workers may take one request after the other.
-  ///   - settles: whether more is waited for behind the ends.
+  ///   - limitNanoseconds: the longest time without any phase ending, since workers may handle one request
+  ///     at a time.
+  ///   - settles: whether to keep waiting for surplus replies after the phases have ended.
   private func ask(
     _ requests: [PoolRequest], within limitNanoseconds: UInt64? = nil, settles: Bool = false
   ) throws -> [Exchange] {
     let conversations = try requests.map { request in
-      // Workers may keep what they know of a session.
+      // Use a new session for each request, since workers may keep state per session.
       order.sessionIDsAfter += 1
       return try Conversation(request, order: order, spec: spec, dialect: dialect)
     }
@@ -287,7 +287,7 @@ final class PoolExamination: Examination {
 }
 
 extension WorkerMessage {
-  /// Names another handler, or none.
+  /// Replaces the `entry` header, or removes it.
   fileprivate mutating func nameEntry(_ entry: String?) {
     headers.removeAll { $0.key == "entry" }
     if let entry { headers.append(KeyValue(key: "entry", value: entry)) }

@@ -1,15 +1,15 @@
-// Trials as they are told, and what they say of a rule.
+// Trials as reported by their processes, and the findings of each rule.
 import Engine
 import Foundation
 import Lab
 import Nylon
 import Scenario
 
-/// What a trial's process told until its end.
+/// The notes of a trial's process, up to its exit.
 struct Trial: Sendable {
   struct Record: Sendable, Equatable {
     var step: TrialStep
-    /// nil as long as the step is not over.
+    /// The result of the step; nil when it has not finished.
     var result: Bool?
     var calls: [PluginCall] = []
   }
@@ -18,7 +18,7 @@ struct Trial: Sendable {
     case whole
     /// A call into the plugin did not return.
     case hung
-    /// How the process ended, and the last line that it said.
+    /// The process ended early: how, and the last line that it printed.
     case died(String, lastWords: String = "")
   }
 
@@ -27,8 +27,8 @@ struct Trial: Sendable {
   var error: PluginError?
   private(set) var end = End.whole
 
-  /// Reads notes, a line each; the last one may be torn. `end` is how a process ended that did not come to the end of
-  /// its trial.
+  /// Parses notes, one per line; the last one may be incomplete. `end` applies only to a process that did not
+  /// complete its trial.
   init(notes: [UInt8], end: End) {
     var isOver = false
     for line in notes.split(separator: 10) {
@@ -42,14 +42,14 @@ struct Trial: Sendable {
     }
     guard !isOver else { return }
     self.end = end
-    // A plugin's own thread may have ended the process behind the end of the step.
+    // A thread of the plugin may have ended the process just after the step, so do not trust its result.
     if !records.isEmpty { records[records.count - 1].result = nil }
   }
 
-  /// Runs trials beside each other, each in a process of its own.
+  /// Runs trials concurrently, each in its own process.
   static func run(_ orders: [TrialOrder], program: String?) throws -> [Trial] {
     let running = try orders.map { try RunningTrial($0, program: program) }
-    // All are looked at each time: one that is silent for too long is ended.
+    // Check all of them each time, because the check also kills a process that is silent for too long.
     while running.count(where: { !$0.isOver() }) > 0 { usleep(2000) }
     return running.map(\.trial)
   }
@@ -57,9 +57,10 @@ struct Trial: Sendable {
 
 private final class RunningTrial {
   private let process: ChildProcess
-  /// How long it may be silent: a phase is given up by the process itself, so then a call did not return.
+  /// The longest silence, nanoseconds. The process itself abandons slow phases, so a longer silence means
+  /// that a call did not return.
   private let limit: UInt64
-  /// When even one that calls without end is over.
+  /// The deadline of the whole trial, for a plugin that calls endlessly; monotonic nanoseconds.
   private let lastEnd: UInt64
   private var (told, toldAt) = (0, MonotonicClock.nanoseconds)
   private var isHung = false
@@ -67,7 +68,7 @@ private final class RunningTrial {
   init(_ order: TrialOrder, program: String?) throws {
     limit = UInt64((order.limitSeconds + 1) * 1e9)
     lastEnd = MonotonicClock.nanoseconds + UInt64(order.steps.count) * limit
-    // jemalloc, which this program has for malloc, does not notice that bytes are freed twice; the system's does.
+    // This program uses jemalloc, which does not detect double frees; the system's malloc does.
     let malloc = order.payloads == nil ? [:] : ["LD_PRELOAD": "libc.so.6 libstdc++.so.6"]
     process = try LoadProcess.start(
       order: Array(try JSONEncoder().encode(order)), arguments: [TrialCommand.name], program: program,
@@ -79,7 +80,7 @@ private final class RunningTrial {
     let (count, now) = (process.document?.count ?? 0, MonotonicClock.nanoseconds)
     if count != told { (told, toldAt) = (count, now) }
     isHung = now > min(toldAt + limit, lastEnd)
-    // Not asked first: a process that has stopped itself does not hear.
+    // Kill it without SIGTERM first: a process that has stopped itself would not handle that.
     if isHung { process.kill() }
     return isHung
   }
@@ -98,7 +99,7 @@ extension Trial {
   func isDone(_ step: TrialStep) -> Bool { reached(step)?.result == true }
   var calls: [PluginCall] { records.flatMap(\.calls) }
 
-  /// Why the trial did not come to its end; nil when it did.
+  /// The reason why the trial was not completed; nil when it was.
   private var interruption: RuleFinding? {
     let words = records.last?.step.words ?? TrialStep.load.words
     return switch end {
@@ -109,24 +110,24 @@ extension Trial {
     }
   }
 
-  /// What ended the process, in its own words where it had some; nil when the trial came to its end.
+  /// The last output of a process that died, or else why the trial was not completed; nil when it was.
   var lastWords: String? {
     if case .died(_, let words) = end, !words.isEmpty { return words }
     return interruption?.seen
   }
 
-  /// What the judge finds in a trial that came to its end.
+  /// Returns the interruption of the trial, or else the finding of `judge`.
   func finding(_ judge: (Trial) -> RuleFinding) -> RuleFinding { interruption ?? judge(self) }
 
-  /// What the judge finds when a step was done, whatever came behind it.
+  /// Returns the finding of `judge` for a finished step, whatever happened after it.
   func finding(after step: TrialStep, _ judge: (Record, Bool) -> RuleFinding) -> RuleFinding {
     guard let record = reached(step), let result = record.result else {
-      return finding { _ in .hangs("\(step.words) was not begun") }
+      return finding { _ in .hangs("\(step.words) was not started") }
     }
     return judge(record, result)
   }
 
-  /// Whether a phase was ended, and once.
+  /// Checks that a phase was ended exactly once.
   func phase(_ number: UInt8) -> RuleFinding {
     finding(after: .phase(number)) { record, _ in
       let ends = record.calls.filter { $0.ends(number) }
@@ -140,7 +141,7 @@ extension Trial {
     }
   }
 
-  /// Whether all phases that were started came to their end.
+  /// Checks that all started phases ended.
   private func phasesEnd(_ otherwise: String) -> RuleFinding {
     for record in records {
       if case .phase = record.step, record.result != true {
@@ -153,7 +154,7 @@ extension Trial {
   var sessionIDs: RuleFinding {
     let stray = calls.first { $0.sid != $0.session }
     return stray.map { .deviates("\($0.name) for session \($0.sid) in session \($0.session)") }
-      ?? .ok("of \(calls.count) calls each has its session's")
+      ?? .ok("each of \(calls.count) calls has its session's id")
   }
 
   var payloads: RuleFinding {
@@ -161,12 +162,12 @@ extension Trial {
     return faults.isEmpty ? .ok(calls.map(\.name).uniqued().listed()) : .deviates(faults.listed("; "))
   }
 
-  /// Which threads called: a fact, and no fault.
+  /// The threads that made calls. This is informational: any thread may call.
   var threads: RuleFinding {
     let threads = Set(calls.map(\.thread))
     let own = threads.subtracting([0]).count
     let places = [
-      threads.contains(0) ? "inside event_stream" : nil, own > 0 ? "from \(own) of its own" : nil,
+      threads.contains(0) ? "inside event_stream" : nil, own > 0 ? "from \(own) of its threads" : nil,
     ]
     return .ok(calls.isEmpty ? "no calls" : places.compactMap { $0 }.listed(" and "))
   }
@@ -179,13 +180,13 @@ extension Trial {
       else { continue }
       return .deviates("\(late.name) after \(record.calls[end].name) in \(record.step.words)")
     }
-    return .ok("nothing behind the end of a phase")
+    return .ok("nothing after the end of a phase")
   }
 
   var wrongEntry: RuleFinding {
     let entry = Examination.unknownEntry
     return isDone(.open(entry))
-      ? .deviates("'\(entry)' is accepted", "register_session_stream returns false for an unknown name.")
+      ? .deviates("'\(entry)' is accepted", "return false from register_session_stream for an unknown name.")
       : .ok("refused")
   }
 

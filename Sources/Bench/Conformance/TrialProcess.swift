@@ -1,4 +1,4 @@
-// What runs in a trial's process: it plays the host for one plugin, step by step, and notes all that it sees.
+// The process of a trial: it acts as the host of one plugin, step by step, and reports all calls.
 import CNylonABI
 import Engine
 import Foundation
@@ -6,22 +6,22 @@ import Lab
 import Nylon
 import Scenario
 
-/// What a trial does with a plugin, one after the other.
+/// One step of a trial.
 enum TrialStep: Codable, Sendable, Hashable {
   case load, initialize
-  /// Opens a session for this entry; the steps behind it are this session's.
+  /// Opens a session for this entry, which the following steps use.
   case open(String)
-  /// Starts a phase and waits for its end; without one the trial is over.
+  /// Starts a phase and waits for its end. If it does not end, the trial is over.
   case phase(UInt8)
-  /// Starts a phase that need not be answered, and waits for a short while.
+  /// Starts a phase that need not be answered, and waits briefly.
   case event(UInt8)
-  /// Starts a phase and leaves the handler's read without an answer; nothing while it waits for one already.
+  /// Starts a phase and leaves the handler's read unanswered. Does nothing when a read is already pending.
   case untilRead(UInt8)
   case close, shutdown
-  /// Waits for calls that ought not to come; they belong to the step before.
+  /// Waits for calls that should not arrive; they count towards the previous step.
   case settle
 
-  /// What the plugin is in the middle of.
+  /// The call or phase in progress, for messages.
   var words: String {
     switch self {
     case .load: "dlopen"
@@ -36,64 +36,64 @@ enum TrialStep: Codable, Sendable, Hashable {
   }
 }
 
-/// What a trial's process gets on standard input.
+/// The input of a trial's process, on standard input.
 struct TrialOrder: Codable, Sendable {
   var pluginPath, configJSON: String
   var steps: [TrialStep]
-  /// Whether reads are answered with no bytes.
+  /// Whether reads are answered with empty data.
   var readsAreEmpty = false
-  /// Who is taken for the owner of the bytes of calls, with a malloc that notices bytes freed twice; nil where that is
-  /// not looked at.
+  /// The assumed owner of payloads, tested with a malloc that detects double frees; nil when ownership is not
+  /// tested.
   var payloads: PayloadOwner?
-  /// How long a phase may take.
+  /// The time limit of a phase.
   var limitSeconds: Double
 }
 
-/// What a trial's process tells, one in each line, as it happens: a plugin that crashes takes back nothing.
+/// A note of a trial's process, one per line, written at once so that a crash of the plugin loses none.
 enum TrialNote: Codable, Sendable {
   case begin(TrialStep)
   case call(PluginCall)
-  /// The step is over: whether the session was opened, whether the phase ended or the handler read.
+  /// The step is over. The value says whether the session was opened, the phase ended or the handler read.
   case end(Bool)
   /// The trial is over; the error says why the plugin could not be loaded.
   case over(PluginError?)
 }
 
-/// One call of a plugin's.
+/// One call from the plugin to the host.
 struct PluginCall: Codable, Sendable, Equatable {
   var sid: UInt32
-  /// The session that was under way.
+  /// The session in progress.
   var session: UInt32
   var phase: UInt8
   var method: UInt32
-  /// Whether the call pointed to bytes, even to none.
+  /// Whether the payload pointer was not null, even for a payload of length 0.
   var hasPointer: Bool
-  /// The thread that called; 0 for the host's own.
+  /// The calling thread; 0 for the host's own.
   var thread: UInt64
-  /// What is wrong with the method or its payload; nil when nothing is.
+  /// A description of an invalid method or payload; nil when both are valid.
   var fault: String?
 
   var name: String { Nylon.Method(rawValue: method).description }
   var isRead: Bool { Nylon.Method(rawValue: method).isRead }
-  /// Whether it ends a phase of the session that was under way.
+  /// Whether the call ends a phase of the session in progress.
   var isEnd: Bool { sid == session && Nylon.Method(rawValue: method).endsPhase }
   func ends(_ number: UInt8) -> Bool { isEnd && (phase == 0 || phase == number) }
 }
 
 extension Nylon.Method {
-  /// Why no plugin calls this with these bytes; nil when one may.
+  /// Returns why a plugin must not call the method with this payload; nil when it may.
   func fault(phase: UInt8, payload: UnsafeRawBufferPointer) -> String? {
     if !isKnown { return "\(self) is unknown" }
     if (350...354).contains(rawValue) { return "\(self) is for the host to call" }
     if isRead, phase != 0 { return "\(self) names phase \(phase); a read names 0" }
     switch self {
     case .setResponseHeader where HeaderKeyValueCodec.decode(payload) == nil:
-      return "\(self): \(payload.count) bytes are no HeaderKeyValue"
+      return "\(self): \(payload.count) bytes are not a HeaderKeyValue"
     case .setResponseStatus where payload.count != 2:
       return "\(self): \(payload.count) bytes; a status has 2, big-endian"
     case .removeResponseHeader, .readRequestHeader:
       let isName = !payload.isEmpty && String(validating: payload, as: UTF8.self) != nil
-      return isName ? nil : "\(self): the payload is no header's name"
+      return isName ? nil : "\(self): the payload is not a header name"
     default: return nil
     }
   }
@@ -104,36 +104,36 @@ enum TrialProcess {
     let input = FileHandle.standardInput.readDataToEndOfFile()
     guard let order = try? JSONDecoder().decode(TrialOrder.self, from: input) else {
       throw LoadFailure(
-        kind: .failed, message: "__conform wants an order on standard input; use: nylon-bench conform")
+        kind: .failed, message: "__conform expects an order on standard input; use: nylon-bench conform")
     }
     let descriptor = MeasureProcess.number(LoadProcess.documentVariable) ?? STDOUT_FILENO
     try TrialHost(order, notes: FileHandle(fileDescriptor: descriptor)).run()
-    // A plugin's own threads and exit handlers are not waited for: all is noted.
+    // Do not wait for the plugin's threads and exit handlers: all notes are written.
     _exit(0)
   }
 }
 
-/// A call as it came, on whatever thread.
+/// A call as received, on any thread.
 private struct ReceivedCall: Sendable {
   var call: PluginCall
   var payload: [UInt8]
 }
 
 private struct Inbox: Sendable {
-  /// What was called and is not handled yet.
+  /// The calls that have not been handled yet.
   var calls: [ReceivedCall] = []
-  /// Whose `plugin_free` gets the bytes of calls; nil where they are the plugin's.
+  /// The library whose `plugin_free` releases payloads; nil when the plugin owns them.
   var freedBy: PluginLibrary?
 }
 
-/// The callback has no user pointer, so there is one for the process.
+/// One inbox per process, because the callback has no user pointer.
 private let inbox = Guarded(Inbox())
 
-/// The callback. Bytes are copied, and nothing is answered on the plugin's stack, as Nylon does it.
+/// The callback. As in Nylon, it copies the payload and never answers on the plugin's stack.
 private func receive(_ buffer: UnsafePointer<NylonFfiBuffer>?) {
   let event = buffer?.pointee ?? NylonFfiBuffer()
   let method = Nylon.Method(rawValue: event.method)
-  // No plugin sends more; a length that is none must not be read.
+  // Do not read payloads over 1 GiB: such a length is certainly invalid.
   let isReadable = event.len == 0 || event.ptr != nil && event.len <= 1 << 30
   let bytes = UnsafeRawBufferPointer(start: event.ptr, count: isReadable ? Int(event.len) : 0)
   let fault =
@@ -147,7 +147,7 @@ private func receive(_ buffer: UnsafePointer<NylonFfiBuffer>?) {
     hasPointer: event.ptr != nil, thread: UInt64(pthread_self()), fault: fault)
   let received = ReceivedCall(call: call, payload: [UInt8](bytes))
   let freedBy = inbox.withLock { inbox in
-    // Nobody waits for so many, and they must not fill the memory.
+    // Drop calls over this limit, so that a plugin that calls endlessly does not fill the memory.
     if inbox.calls.count < 1 << 17 { inbox.calls.append(received) }
     return inbox.freedBy
   }
@@ -163,10 +163,10 @@ private final class TrialHost {
   private let responses: CalledResponses
   private let hostThread = UInt64(pthread_self())
   private var plugin: PluginLibrary?
-  /// Calls that were taken out of the inbox, the last one first.
+  /// Calls taken from the inbox, in reverse order.
   private var pending: [ReceivedCall] = []
   private var session: UInt32 = 1000
-  /// Whether the handler waits for the answer to a read.
+  /// Whether a read of the handler is pending.
   private var isReading = false
 
   init(_ order: TrialOrder, notes: FileHandle) {
@@ -184,7 +184,7 @@ private final class TrialHost {
     }
   }
 
-  /// Whether the steps behind this one can be tried.
+  /// Runs a step and returns whether the trial can continue.
   private func run(_ step: TrialStep) throws -> Bool {
     if step == .settle {
       let deadline = Deadline.after(Self.settling)
@@ -261,14 +261,14 @@ private final class TrialHost {
     return false
   }
 
-  /// The next call, noted; nil when none comes in time.
+  /// Takes and reports the next call; nil when none arrives in time.
   private func take(until deadline: Deadline) throws -> ReceivedCall? {
     if pending.isEmpty {
       _ = inbox.wait(until: deadline) { $0.calls.isEmpty ? nil : true }
       inbox.withLock { swap(&$0.calls, &pending) }
       pending.reverse()
     }
-    // A plugin that calls without end must not keep the host.
+    // Check the deadline even with calls pending: a plugin may call endlessly.
     guard Deadline.now < deadline, var received = pending.popLast() else { return nil }
     received.call.session = session
     if received.call.thread == hostThread { received.call.thread = 0 }
@@ -276,7 +276,7 @@ private final class TrialHost {
     return received
   }
 
-  /// Answers a read, and does what else was called.
+  /// Answers a read, or applies any other call.
   private func handle(_ received: ReceivedCall) {
     guard received.call.sid == session else { return }
     let method = Nylon.Method(rawValue: received.call.method)
@@ -295,14 +295,15 @@ private final class TrialHost {
     }
   }
 
-  /// Gives `body` a text without a NUL: behind it lies memory that nobody may read, so who looks for one crashes.
+  /// Passes `body` a text without a terminating NUL, followed by an inaccessible page, so that a plugin that
+  /// reads past the end crashes.
   private static func unterminated<Result>(
     _ text: String, _ body: (UnsafePointer<CChar>, Int) -> Result
   ) -> Result {
     let bytes = Array(text.utf8)
     let page = Int(sysconf(Int32(_SC_PAGESIZE)))
     let room = (bytes.count + page - 1) / page * page
-    // It is never given back: the interface does not say how long a plugin may keep the pointer.
+    // Never unmapped: the interface does not say how long a plugin may keep the pointer.
     guard
       let memory = mmap(nil, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | Int32(MAP_ANONYMOUS), -1, 0),
       memory != MAP_FAILED

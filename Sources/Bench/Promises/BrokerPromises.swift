@@ -1,10 +1,10 @@
-// What a broker does with requests, what it shows of a pool, and what a worker may be written in.
+// Promises about how a broker delivers requests, its monitoring, and the languages of workers.
 import Foundation
 import Lab
 import Nylon
 import Results
 
-/// Requests sent one by one or together, and what the broker's monitoring says of each worker.
+/// Sends requests one by one or together, and reads the deliveries to each worker from the monitoring.
 enum BrokerPromises {
   static let all: [PromiseTest] = [
     PromiseTest("one-worker-per-request") { stage in
@@ -27,15 +27,16 @@ enum BrokerPromises {
       let good = answers.count { $0 == [true] }
       return .of(
         good == 0,
-        "a worker in group of-the-worker, Nylon's configuration names of-the-configuration: \(good) of "
-          + "\(answers.count) requests were answered well. Who gets a request is settled by the workers' groups "
-          + "alone: a request names a subject and no group")
+        "with a worker in group of-the-worker, and of-the-configuration in Nylon's configuration, \(good) of "
+          + "\(answers.count) requests were answered correctly. The workers' groups alone decide who gets a "
+          + "request: it names a subject and no group")
     },
     PromiseTest("wildcard-subscriber") { stage in
       let (subject, heard, good, count) = try listener(stage, group: nil)
       return .of(
         heard == count && good == count,
-        "next to 2 workers a subscriber of \(subject) saw \(heard) of \(count) requests; \(good) were answered"
+        "beside 2 workers, a subscriber of \(subject) saw \(heard) of \(count) requests; \(good) were "
+          + "answered"
       )
     },
     PromiseTest("queue-group-check") { stage in
@@ -43,9 +44,9 @@ enum BrokerPromises {
       let (subject, heard, good, count) = try listener(stage, group: group)
       return .of(
         good == count,
-        "next to 2 workers a subscriber of \(subject) in queue group \(group) was given \(heard) of \(count) "
-          + "requests, which no worker then got; \(good) were answered. The command does not check a group: it "
-          + "joins it and takes requests away")
+        "beside 2 workers, a subscriber of \(subject) in queue group \(group) got \(heard) of \(count) "
+          + "requests, which no worker got; \(good) were answered. The command does not check a group: it "
+          + "joins it and takes requests from the workers")
     },
     PromiseTest("subject-layout", pool: .standard) { stage in
       try stage.start(1, group: "production-workers", plugin: "my-plugin")
@@ -86,7 +87,7 @@ enum BrokerPromises {
       } catch { refusal = "\(error)" }
       return .of(
         status == .exited(69) && !refusal.isEmpty,
-        "without a broker the worker \(status?.description ?? "went on waiting"), and the host's side says: "
+        "without a broker, the worker \(status?.description ?? "kept waiting"), and the host reports: "
           + (refusal.isEmpty ? "nothing" : refusal))
     },
     PromiseTest("monitoring") { stage in
@@ -101,9 +102,9 @@ enum BrokerPromises {
         came == count + answered && after.connections >= 2,
         "/varz counts \(came) messages in for \(count) requests and \(answered) answers, and "
           + "\(before.connections) connections; /connz and /subsz show the workers (the broker was started with "
-          + "monitoring switched on)")
+          + "monitoring enabled)")
     },
-    // The broker as the guides start it: `nats-server` alone, here only with a free port and the loopback address.
+    // Starts `nats-server` without options like the guides, except for a free port on the loopback address.
     PromiseTest(name: "monitoring-default") { bench in
       let server = try ChildProcess.start(
         Launch(try Executables.broker(bench.broker), ["-a", "127.0.0.1", "-p", "-1"]))
@@ -117,11 +118,11 @@ enum BrokerPromises {
       let monitors = server.lastWords.contains("Starting http monitor")
       return .of(
         monitors,
-        "nats-server, started without options but for its address, "
+        "nats-server, started with no option except its address, "
           + (monitors
             ? "opens a monitoring port" : "opens no monitoring port: it needs -m 8222 (http_port: 8222)"))
     },
-    // A worker in C that knows no NATS library beside one written with NylonPlugin, in one group.
+    // A worker in C without a NATS library and one written with NylonPlugin, in the same group.
     PromiseTest("any-language", pool: .standardOfOnePhase) { stage in
       try stage.start(1)
       let inSwift = try stage.workerIDs()
@@ -140,8 +141,8 @@ enum BrokerPromises {
       return .of(
         good == count && each.allSatisfy { $0 > 0 },
         "one group of a worker in Swift (NylonPlugin) and one in C (a bare socket, no NATS library): \(good) of "
-          + "\(count) requests answered well, \(each[1]) of them by the one in C. Two languages were tried; what they "
-          + "need is a socket and MessagePack")
+          + "\(count) requests answered correctly, \(each[1]) by the one in C. Two languages were tested; a "
+          + "worker needs a socket and MessagePack")
     },
   ]
 
@@ -155,7 +156,7 @@ enum BrokerPromises {
     )
   }
 
-  /// Who got each of several hundred requests, sent one after the other.
+  /// Sends several hundred requests one after the other, and records which worker got each.
   private static func choices(_ stage: Stage) throws -> Choices {
     try stage.start(4)
     let ids = try stage.workerIDs()
@@ -181,7 +182,7 @@ enum BrokerPromises {
   struct Choices {
     var sequence: [Int]
     var workers: Int
-    /// Requests that the broker did not show as one delivery to one worker.
+    /// Requests that did not show up as exactly one delivery to one worker.
     var unclear: Int
 
     var counts: [Int] { (0..<workers).map { worker in sequence.count { $0 == worker } } }
@@ -197,7 +198,7 @@ enum BrokerPromises {
     }
   }
 
-  /// Round-robin when at least 99 % of the steps go on in one cyclic order.
+  /// The choice is round-robin when at least 99 % of the steps follow one cyclic order.
   static func roundRobin(_ choices: Choices) -> BehaviourResult {
     guard let share = Statistics.roundRobinShare(choices.sequence, of: choices.workers),
       let random = Statistics.independentChoices(choices.sequence, of: choices.workers)
@@ -205,7 +206,7 @@ enum BrokerPromises {
     let isRandom = random.pValue >= 0.01
     let why =
       "\(choices.sequence.count) requests one by one to \(choices.workers) workers: \(shown(share * 100, 1)) % of "
-      + "the steps follow the cyclic order that fits best (round-robin 100 %, rule at least 99 %; chance about "
+      + "the steps follow the cyclic order that fits best (round-robin 100 %, threshold 99 %; chance about "
       + "\(shown(100 / Double(choices.workers), 0)) %); independent uniform choice is "
       + "\(isRandom ? "not rejected" : "rejected") (Good's serial test, \(figures(random)))"
     let end = share >= 0.99 ? "" : isRandom ? "; the broker chooses at random" : "; it is neither of the two"
@@ -213,13 +214,14 @@ enum BrokerPromises {
     return choices.verdict(share >= 0.99, why + end + note)
   }
 
-  /// Balanced when every worker gets a share and evenness is not rejected at 1 in 10 000.
+  /// The load is even when every worker gets a share and evenness is not rejected at p = 0.0001.
   static func evenLoad(_ choices: Choices) -> BehaviourResult {
     guard let test = Statistics.evenCounts(choices.counts) else { return choices.tooFew }
     return choices.verdict(
       test.pValue >= 0.0001 && !choices.counts.contains(0),
       "\(choices.sequence.count) requests to \(choices.workers) workers: \(choices.counts.listed()); even shares are "
-        + "\(test.pValue >= 0.0001 ? "not rejected" : "rejected") (Pearson's \(figures(test)), rule p at least 0.0001)"
+        + "\(test.pValue >= 0.0001 ? "not rejected" : "rejected") (Pearson's \(figures(test)), threshold p "
+        + "0.0001)"
     )
   }
 
@@ -228,7 +230,7 @@ enum BrokerPromises {
     return "chi-square \(shown(test.statistic, 1)), \(test.degrees) degrees, p \(p)"
   }
 
-  /// Two workers in these groups: one delivery and one answer of each different group.
+  /// Starts a worker in each of these groups and expects one delivery and one reply per distinct group.
   private static func groups(_ stage: Stage, _ names: [String]) throws -> BehaviourResult {
     for name in names { try stage.start(1, group: name) }
     let count = stage.bench.scaled(300, quick: 100)
@@ -239,7 +241,7 @@ enum BrokerPromises {
       count: count, groups: ids.count, deliveries: deliveries, answers: answers.map(\.count))
   }
 
-  /// Every group gets every request once, and answers it once.
+  /// Holds when every group gets and answers every request exactly once.
   static func judgeGroups(count: Int, groups: Int, deliveries: [UInt64], answers: [Int]) -> BehaviourResult {
     let each = deliveries.allSatisfy { $0 == UInt64(count) } && deliveries.count == groups
     let right = answers.count { $0 == groups }
@@ -250,7 +252,7 @@ enum BrokerPromises {
         + (groups == 1 ? "one answer" : "two answers, of which the host counts one as a duplicate"))
   }
 
-  /// A subscriber of the documented wildcard, alone or in the workers' group, next to two workers.
+  /// Runs a subscriber of the documented wildcard next to two workers, in the given group or in none.
   private static func listener(
     _ stage: Stage, group: String?
   ) throws -> (subject: String, heard: Int, good: Int, count: Int) {
@@ -264,7 +266,8 @@ enum BrokerPromises {
     return (subject, listener.arrivals.count, good, count)
   }
 
-  /// The documented worker on the documented subjects; a newer SDK's lifecycle subject is told apart.
+  /// Holds when the documented worker subscribes to exactly the documented subjects. Subscriptions without a
+  /// group, such as a newer SDK's lifecycle subject, are reported separately.
   static func judgeLayout(_ all: [BrokerSubscription], answered: Int) -> BehaviourResult {
     let documented = ["request_filter", "response_filter", "response_body_filter", "logging"].map {
       "nylon.plugin.my-plugin.\($0)"
@@ -277,9 +280,9 @@ enum BrokerPromises {
     return .of(
       right && answered == 4,
       "/subsz shows \(grouped.count) subscriptions in a group, "
-        + "\(right ? "just the four documented ones" : "not the four documented ones"), "
+        + "\(right ? "exactly the four documented ones" : "not the four documented ones"), "
         + "and \(answered) of 4 raw requests on the documented subjects were answered"
-        + (others.isEmpty ? "" : "; besides, without a group: \(others.listed())"),
+        + (others.isEmpty ? "" : "; also, without a group: \(others.listed())"),
       columns: ["subject", "queue group"], rows: all.map { [$0.subject, $0.group ?? ""] })
   }
 }

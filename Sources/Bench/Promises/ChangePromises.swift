@@ -1,11 +1,11 @@
-// Pools and brokers that change under load: workers come, go and die, versions are switched, the broker is gone.
+// Pools and brokers that change under load: workers start, stop and crash, versions switch, brokers fail.
 import Foundation
 import Engine
 import Lab
 import Results
 import Scenario
 
-/// Changes under an open load. Nobody helps the pool or the generator: they recover by themselves or not.
+/// Changes under an open load. The pool and the generator must recover without intervention.
 enum ChangePromises {
   static let all: [PromiseTest] = [
     PromiseTest(name: "dead-worker") { bench in
@@ -15,7 +15,7 @@ enum ChangePromises {
       return .of(
         seen.isRecovered,
         "3 workers at \(rate), one killed with -9, timeouts \(timeoutMilliseconds) ms: \(seen.text) after the "
-          + "kill, with nobody's help. What it had in hand at that moment is what can be lost; phases with "
+          + "kill, without intervention. Only requests that it was handling can be lost; phases with "
           + "on_error: retry ask another worker")
     },
     PromiseTest(name: "dead-broker") { bench in
@@ -24,7 +24,7 @@ enum ChangePromises {
         FaultSpec(.kill, .broker(.any), at: bench.scaled(1.5, quick: 1), for: 1))
       return .of(
         seen.isRecovered,
-        "2 workers at \(rate), the broker killed with -9 and started again on its port 1 s later, timeouts "
+        "2 workers at \(rate), the broker killed with -9 and restarted on its port 1 s later, timeouts "
           + "\(timeoutMilliseconds) ms: \(seen.text) after the kill")
     },
     PromiseTest(name: "several-servers") { bench in
@@ -33,11 +33,12 @@ enum ChangePromises {
         FaultSpec(.kill, .broker(.own), at: 0.8))
       return .of(
         seen.isRecovered,
-        "a cluster of 2 brokers, both named to the host and to 2 workers, one of which began at each; at \(rate) "
-          + "that of the host and of the first worker was killed with -9, timeouts \(timeoutMilliseconds) ms: "
-          + "\(seen.text) after the kill, with nobody's help. Both brokers run on this machine")
+        "a cluster of 2 brokers, both given to the host and to 2 workers, one of which started at each; at "
+          + "\(rate) the broker of the host and of the first worker was killed with -9, timeouts "
+          + "\(timeoutMilliseconds) ms: \(seen.text) after the kill, without intervention. Both brokers ran "
+          + "on this machine")
     },
-    // What docker-compose adds is where the processes run.
+    // Without Docker: docker-compose starts the same processes, only in containers.
     PromiseTest("five-to-ten") { stage in
       let old = try stage.start(5)
       let known = try stage.workerIDs()
@@ -52,9 +53,10 @@ enum ChangePromises {
       return .of(
         counts.areAllRight && counts.retries == 0 && five.count == 5 && new.count == 5
           && (five + new).allSatisfy { $0 > 0 } && old.deaths().isEmpty,
-        "under \(rate) 5 processes of one pool got \(five.listed()) deliveries, then 5 more were started, which got "
-          + "\(new.listed()): \(counts.ok) of \(counts.sent) requests were answered, \(counts.retries) attempts "
-          + "repeated. Tried with processes, without Docker, which starts the same processes in containers")
+        "at \(rate), 5 processes of one pool got \(five.listed()) deliveries, then 5 more were started, "
+          + "which got \(new.listed()): \(counts.ok) of \(counts.sent) requests were answered, with "
+          + "\(counts.retries) retries. Tested with processes, without Docker, which starts the same "
+          + "processes in containers")
     },
     PromiseTest("auto-scaling", pool: .standardOfOnePhase) { stage in
       try stage.start(1)
@@ -72,11 +74,11 @@ enum ChangePromises {
       let deliveries = try stage.settledDeliveries(to: added).reduce(0, +)
       return .of(
         known.count > 1,
-        "\(rate) to a pool of 1 worker that can bear 250 (it waits 4 ms for each): after \(shown(seconds / 2, 1)) s "
-          + "there was \(known.count) worker, and \(counts.sent - counts.ok) of \(counts.sent) requests were lost. "
-          + "Neither NATS nor the documented configuration starts or stops a worker; that takes a person or an "
-          + "orchestrator. A worker that was then started by hand got \(deliveries) deliveries, with nothing changed "
-          + "in the configuration")
+        "\(rate) to a pool of 1 worker that can sustain 250 (it waits 4 ms for each): after "
+          + "\(shown(seconds / 2, 1)) s there was \(known.count) worker, and \(counts.sent - counts.ok) of "
+          + "\(counts.sent) requests were lost. Neither NATS nor the documented configuration starts or "
+          + "stops a worker; that takes a person or an orchestrator. A worker that was then started by hand "
+          + "got \(deliveries) deliveries, without a change to the configuration")
     },
     PromiseTest("dynamic-scaling") { stage in
       let old = try stage.start(1)
@@ -95,11 +97,11 @@ enum ChangePromises {
       return .of(
         counts.areAllRight && counts.retries == 0 && deliveries.count == 2
           && deliveries.allSatisfy { $0 > 0 } && old.deaths().isEmpty,
-        "under \(rate), 2 workers were added to 1, and that one was stopped with SIGTERM (it took "
+        "at \(rate), 2 workers were added to 1, which was then stopped with SIGTERM (it took "
           + "\(shown(stoppedIn)) s to end): the new ones got \(deliveries.listed(" and ")) deliveries, "
-          + "\(counts.ok) of \(counts.sent) requests were answered, \(counts.retries) attempts repeated")
+          + "\(counts.ok) of \(counts.sent) requests were answered, with \(counts.retries) retries")
     },
-    // Does the group in Nylon's configuration settle which version gets the traffic?
+    // Tests whether the group in Nylon's configuration decides which version gets the traffic.
     PromiseTest("blue-green-switch") { stage in
       let groups = ["auth_v1", "auth_v2"]
       for group in groups { try stage.start(1, group: group) }
@@ -119,17 +121,17 @@ enum ChangePromises {
       }
       return .of(
         isSwitched,
-        "blue in group auth_v1 and green in auth_v2, and Nylon's group set to the one and then the other: "
+        "with blue in group auth_v1 and green in auth_v2, Nylon's group was set to one and then the other: "
           + rows.map {
             "with \($0[0]) blue got \($0[1]) deliveries and green \($0[2]), \($0[5]) duplicate replies"
           }.listed("; ")
-          + ". A request names no group, so every group gets each one whatever the configuration says; what "
-          + "switches is to stop the old workers, or another plugin name (subject) for each version",
+          + ". A request names no group, so every group gets each request whatever the configuration says; "
+          + "to switch, stop the old workers, or give each version its own plugin name (subject)",
         columns: [
           "group in the configuration", "blue", "green", "sessions", "answered", "duplicate replies",
         ], rows: rows)
     },
-    // The documented steps under load: green is started beside blue, blue is stopped.
+    // The documented steps under load: start green next to blue, then stop blue.
     PromiseTest("blue-green") { stage in
       let blue = try stage.start(1, group: "auth_v1")
       var greenIDs: [UInt64] = []
@@ -144,24 +146,24 @@ enum ChangePromises {
       let green = try stage.settledDeliveries(to: greenIDs).reduce(0, +)
       return .of(
         counts.areAllRight && green > 0,
-        "under \(rate) green (auth_v2) was started beside blue (auth_v1), then blue was stopped with SIGTERM: "
+        "at \(rate), green (auth_v2) was started beside blue (auth_v1), then blue was stopped with SIGTERM: "
           + "\(counts.ok) of \(counts.sent) requests were answered and green got \(green) deliveries. While both "
-          + "ran each request was handled by both: \(counts.duplicates) duplicate replies. The switch in Nylon's "
-          + "configuration is not part of it: it changes nothing that is sent")
+          + "ran, both handled each request: \(counts.duplicates) duplicate replies. The switch in Nylon's "
+          + "configuration was left out: it changes nothing that is sent")
     },
   ]
 
-  /// Few enough for a small, busy machine, enough to see a gap.
+  /// Low enough for a small, busy machine and high enough to show a gap.
   private static let ratePerSecond = 500.0
   private static let rate = "\(shown(ratePerSecond, 0)) requests a second"
-  /// Every phase's timeout under a fault: what was lost is known before the load ends.
+  /// The timeout of every phase under a fault: short enough to detect lost requests before the load ends.
   private static let timeoutMilliseconds = 500
 
-  /// What came of a fault under an open load.
+  /// The result of a fault under an open load.
   private struct Aftermath {
     let counts: OutcomeCounts
     let outcome: FaultOutcome?
-    /// What else went wrong, such as another worker that died.
+    /// Other failures, such as another worker that died.
     let trouble: [InvalidReason]
 
     var text: String {
@@ -173,17 +175,17 @@ enum ChangePromises {
         }
       return "of \(counts.sent) requests \(counts.sent - counts.ok) were lost (\(counts.timeouts) timed out, "
         + "\(counts.lost) without an answer, \(counts.handlerErrors) errors), \(counts.retries) attempts were "
-        + "repeated; " + ([recovery] + trouble.map { "\($0)" }).listed("; ")
+        + "retries; " + ([recovery] + trouble.map { "\($0)" }).listed("; ")
     }
 
-    /// Recovers by itself: the rate comes back, and most requests are answered all the same.
+    /// Whether the rate recovered without intervention and most requests were answered.
     var isRecovered: Bool {
       let isBack = outcome?.recovery == .atOnce || outcome?.recovery == .later
       return isBack && trouble.isEmpty && counts.sent > 0 && counts.ok * 2 > counts.sent
     }
   }
 
-  /// Does a fault under an open load on the pool under test.
+  /// Injects a fault into the pool under test during an open load.
   private static func aftermath(
     _ bench: PromiseBench, workers: Int, seconds: Double, brokers: Int = 1, _ fault: FaultSpec
   ) throws -> Aftermath {
@@ -203,7 +205,7 @@ enum ChangePromises {
       trouble: measurement.invalidReasons.filter { codes.contains($0.code) })
   }
 
-  /// An open load under which one thing is done, or two: the first after half or a third of the time.
+  /// Runs an open load with one action after half of the time, or two after one and two thirds.
   private static func load(
     _ stage: Stage, _ target: Target, seconds: Double, request: RequestSpec? = nil, first: () throws -> Void,
     then second: (() throws -> Void)? = nil
@@ -222,7 +224,7 @@ enum ChangePromises {
 }
 
 extension FaultSpec {
-  /// At a moment that is not random.
+  /// Creates a fault at a fixed time.
   fileprivate init(_ what: FaultKind, _ whom: FaultVictim, at seconds: Double, for forSeconds: Double? = nil)
   {
     self.init(what, whom, atSeconds: seconds...seconds, forSeconds: forSeconds)

@@ -1,4 +1,4 @@
-// Handlers in the host's process, and one handler served both ways: the same requests must leave the same responses.
+// Handlers in the host's process, and handlers served both ways, which must produce the same responses.
 import Engine
 import Foundation
 import Lab
@@ -14,7 +14,7 @@ enum HandlerPromises {
     PromiseTest("identical-api", pool: .standard) { stage in
       try bothWays(stage, cases.filter { $0.handler.hasPrefix("api") })
     },
-    // One FFI plugin and one NATS plugin, in each phase of a request.
+    // Each phase of a request passes through an FFI plugin and a NATS plugin.
     PromiseTest("mix-ffi-nats", pool: .standard) { stage in
       try stage.start(1)
       var target = stage.target()
@@ -25,9 +25,9 @@ enum HandlerPromises {
       return .of(
         measurement.counts.areAllRight && passed == 2 * target.phases.count,
         "each request passed an FFI plugin and then a NATS plugin in each of \(target.phases.count) phases: "
-          + "\(measurement.counts.ok) of \(measurement.counts.sent) requests right")
+          + "\(measurement.counts.ok) of \(measurement.counts.sent) requests correct")
     },
-    // Plugins in languages that the guide does not name.
+    // Plugins written in languages that the guide does not mention.
     PromiseTest(name: "ffi-languages") { bench in
       let seen = try [("C", "NullPlugin"), ("Swift", "ExamplePlugin")].map { language, file in
         let target = ffiTarget("noop", file: file)
@@ -37,9 +37,9 @@ enum HandlerPromises {
         !seen.contains { $0.1.areAllRight },
         "the interface is six C symbols: "
           + seen.map { "a plugin in \($0.0) answered \($0.1.ok) of \($0.1.sent) sessions" }.listed()
-          + ". The rule: holds if neither works. Go and Rust were not tried")
+          + ". The promise holds if neither works. Go and Rust were not tested")
     },
-    // A handler that crashes, in the host's process: what becomes of the host?
+    // Tests whether a crash of a handler in the host's process takes down the host.
     PromiseTest(name: "ffi-crash") { bench in
       let measurement = try bench.load(
         ffiTarget("crash"), .closed(concurrency: 1),
@@ -51,9 +51,9 @@ enum HandlerPromises {
         "a handler that aborts at its 200th request: "
           + (crash.map { "\($0.detail); nothing was answered after it (\(counts.ok) before)" }
             ?? "the host went on, \(counts.ok) of \(counts.sent) requests answered")
-          + ". The host was a load process, which this run outlives")
+          + ". The host was a load process, whose crash this run survives")
     },
-    // How many processes hold the plugin while it is loaded, and whether its handlers run side by side.
+    // Counts the processes that map the plugin, and tests whether its handlers run concurrently.
     PromiseTest(name: "ffi-single-process") { bench in
       var most = 0
       let rates = try [1, 8].map { concurrency in
@@ -66,20 +66,20 @@ enum HandlerPromises {
       let ratio = rates[0] > 0 ? rates[1] / rates[0] : 0
       return .of(
         most == 1,
-        "\(most) process\(most == 1 ? "" : "es") held the plugin while it was loaded: the host's own. Within it a "
-          + "handler that waits 2 ms gave \(shown(ratio, 1)) times the throughput with 8 in flight as with 1: this "
-          + "plugin's handlers run \(ratio < 1.5 ? "one after the other" : "side by side")")
+        "\(most) process\(most == 1 ? "" : "es") held the plugin under load: the host's own. In it, a "
+          + "handler that waits 2 ms gave \(shown(ratio, 1)) times as much throughput with 8 in flight as "
+          + "with 1: this plugin's handlers run \(ratio < 1.5 ? "one at a time" : "concurrently")")
     },
   ]
 
-  /// A handler, a path, and the response that it must leave, whichever way it is served.
+  /// A handler, a path, and the response that it must produce over both transports.
   struct Case {
     var handler: String
     var path = "/api/users"
     var verify = Verification(status: 200, bodyUnchanged: true)
   }
 
-  /// All example handlers but `crash`, which has a test of its own.
+  /// All example handlers except `crash`, which has its own test.
   static let cases =
     ["noop", "echo", "work", "wait"].map { Case(handler: $0) } + [
       Case(
@@ -141,14 +141,15 @@ enum HandlerPromises {
     }
     return .of(
       wrong.isEmpty,
-      "\(Set(cases.map(\.handler)).sorted().listed()), built from one source as shared library and "
-        + "as worker, over all four phases: \(answered) sessions both ways, each checked for status, headers and body"
-        + (wrong.isEmpty ? ", all as they must be" : "; wrong: \(wrong.listed())")
-        + ". The SDK tried is this package's, not the Go SDK",
+      "\(Set(cases.map(\.handler)).sorted().listed()), built from one source as a shared "
+        + "library and as a worker, over all four phases: \(answered) sessions both ways, each checked for "
+        + "status, headers and body"
+        + (wrong.isEmpty ? ", all correct" : "; wrong: \(wrong.listed())")
+        + ". The SDK tested is this package's, not the Go SDK",
       columns: ["handler", "path", "way", "sessions", "right", "wrong content"], rows: rows)
   }
 
-  /// How many processes that descend from this one have a file of this name mapped.
+  /// The number of descendants of this process that map a file with this name.
   private static func descendants(holding file: String) -> Int {
     let entries = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
     return entries.compactMap { Int32($0) }.count { pid in

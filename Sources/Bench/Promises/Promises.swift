@@ -1,4 +1,4 @@
-// The tests of documented promises, how they are run, and what they need from outside.
+// The tests of documented promises, their runner and their dependencies.
 import Engine
 import Foundation
 import Lab
@@ -7,17 +7,17 @@ import Nylon
 import Results
 import Scenario
 
-/// One test of a documented promise that is no figure, by what `claims.yaml` calls it.
+/// A test of a documented promise that is not a figure. The name is the one used in `claims.yaml`.
 struct PromiseTest: Sendable {
   let name: String
   let run: @Sendable (PromiseBench) throws -> BehaviourResult
 }
 
 extension PromiseTest {
-  /// Whose workers a promise is tried with.
+  /// The workers that a promise is tested with.
   enum Pool { case underTest, standard, standardOfOnePhase }
 
-  /// A test on a broker of its own.
+  /// Creates a test with its own broker.
   init(
     _ name: String, pool: Pool = .underTest,
     onBroker run: @escaping @Sendable (Stage) throws -> BehaviourResult
@@ -32,14 +32,15 @@ extension PromiseTest {
 }
 
 enum Promises {
-  /// In the order in which they are run: the quick ones first.
+  /// All tests in the order in which they run, the quick ones first.
   static let all: [PromiseTest] =
     BrokerPromises.all + SettingPromises.all + HandlerPromises.all + ChangePromises.all + ScalingPromises.all
 
   static var names: Set<String> { Set(all.map(\.name)) }
 
-  /// Runs the tests that the statements name, each once. One that an interruption cut short has no result.
-  /// `onStart` is told each test's place, how many there are, and its name.
+  /// Runs each test named by the statements once. An interrupted test has no result.
+  ///
+  /// - Parameter onStart: receives the index, the number of tests and the name of the test.
   static func run(
     _ specs: [BehaviourSpec], bench: PromiseBench, onStart: (Int, Int, String) -> Void = { _, _, _ in },
     onResult: (BehaviourResult) throws -> Void
@@ -61,13 +62,13 @@ enum Promises {
     } catch let error as LabError where error.isMissing {
       result = .of(.notMeasured, "\(error)")
     } catch {
-      result = .of(.inconclusive, "the test could not be done: \(error)")
+      result = .of(.inconclusive, "the test could not be run: \(error)")
     }
     result.test = test.name
     return result
   }
 
-  /// A row for each statement; those whose test has no result are left out.
+  /// Returns a row for each statement, except those whose test has no result.
   static func verdicts(_ specs: [BehaviourSpec], results: [BehaviourResult]) -> [ClaimVerdict] {
     specs.compactMap { spec in
       if let why = spec.notMeasured { return ClaimVerdict(of: spec, .notMeasured, why: why) }
@@ -77,24 +78,25 @@ enum Promises {
 }
 
 struct PromiseBench: Sendable {
-  /// Runs a plan's one load on its one target, in a process of its own; the closure sees it some twenty times a second.
+  /// Runs the only load of a plan on its only target, in its own process. The closure gets regular glances.
   typealias RunLoad = @Sendable (Plan, (LoadGlanceAt) throws -> Void) throws -> Engine.Measurement
 
-  /// The pool under test: its own workers, group, prefix and dialect. It has workers to start.
+  /// The pool under test, which has a command to start its workers.
   var pool: Target
-  /// Why it is not the scenario's; nil when it is.
+  /// The reason why the pool is not the scenario's; nil when it is.
   let poolNote: String?
   let request: RequestSpec
-  /// The nats-server to start; nil for the machine's.
+  /// The nats-server executable; nil for the installed one.
   let broker: String?
-  /// Whether that takes only clients with a token.
+  /// Whether the broker requires a token.
   let asksForToken: Bool
-  /// Shorter loads and fewer requests: shows that it works, with less to go by.
+  /// Whether to use shorter loads and fewer requests, which gives weaker evidence.
   let isQuick: Bool
   let runLoad: RunLoad
   let isInterrupted: @Sendable () -> Bool
 
-  /// A bench for the first NATS target of a plan that has workers to start, else for `nylon-worker`.
+  /// Creates a bench for the plan's first NATS target that starts its workers and needs no credentials or
+  /// TLS, or else for `nylon-worker`.
   init(
     plan: Plan?, isQuick: Bool, runLoad: @escaping RunLoad,
     isInterrupted: @escaping @Sendable () -> Bool = { false }
@@ -106,7 +108,7 @@ struct PromiseBench: Sendable {
     pool = own ?? Self.standardPool
     poolNote =
       own == nil && plan?.targets.contains { $0.transport.name == "nats" } == true
-      ? "tried with nylon-worker: the scenario's pool has no workers to start, or needs credentials" : nil
+      ? "tested with nylon-worker: the scenario's pool has no workers to start, or needs credentials" : nil
     request = plan?.request ?? RequestSpec(to: "/")
     broker = plan?.broker
     asksForToken = plan?.asksForToken ?? true
@@ -125,7 +127,7 @@ struct PromiseBench: Sendable {
         load.asksForToken = plan.asksForToken
         let bench = try Workbench(plan: load)
         defer { bench.tearDown() }
-        // A fault is done between two looks, and its end is seen in them.
+        // Glance often, because tests make and observe changes only at glances.
         bench.glanceInterval = .milliseconds(40)
         var failure: (any Error)?
         let measurement = try bench.measure(target: load.targets[0], load: load.loads[0], replicate: 1) {
@@ -147,7 +149,7 @@ struct PromiseBench: Sendable {
     if case .nats(let spec) = pool.transport { spec } else { NATSSpec(pool: "default") }
   }
 
-  /// The pool under test on these brokers, with nothing of the scenario's that would get into the way of a promise. It
+  /// The pool under test on these brokers, without scenario settings that would interfere with a promise. It
   /// starts no workers.
   func target(timeoutMilliseconds: Int? = nil, servers: [String]) -> Target {
     var spec = poolSpec
@@ -162,10 +164,9 @@ struct PromiseBench: Sendable {
     return target
   }
 
-  /// The full value, or the one of `--quick`.
   func scaled<Value>(_ full: Value, quick: Value) -> Value { isQuick ? quick : full }
 
-  /// Runs a load on a target. One that sent nothing says nothing about what was to be tried.
+  /// Runs a load on a target. Throws when no request was sent, since such a load proves nothing.
   func load(
     _ target: Target, _ shape: LoadShape, request: RequestSpec? = nil, warmupSeconds: Double = 0,
     measureSeconds: Double, drainSeconds: Double = 1, brokers: Int = 1,
@@ -192,7 +193,7 @@ extension Engine.Measurement {
 }
 
 extension OutcomeCounts {
-  /// Whether there were sessions, and each had its answer, with the content that was asked for.
+  /// Whether there were requests and every one was answered with the expected content.
   var areAllRight: Bool { self.sent > 0 && self.ok == self.sent && self.wrongContent == 0 }
 }
 

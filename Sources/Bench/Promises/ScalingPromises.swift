@@ -1,4 +1,4 @@
-// Pools of many sizes: whether more workers bring more, and what bounds them.
+// Pools of several sizes: whether more workers raise the throughput, and what limits it.
 import Engine
 import Foundation
 import Lab
@@ -11,7 +11,7 @@ enum ScalingPromises {
     PromiseTest(name: "unlimited-workers") { bench in
       var all: [(handler: String, points: [Point])] = []
       for handler in ["wait", "work", "noop"] where !bench.isInterrupted() {
-        // The verdict is the waiting handler's: a quick look tries fewer sizes of the others.
+        // Only the waiting handler decides the verdict, so a quick run tries fewer sizes of the others.
         let sizes = bench.isQuick && handler != "wait" ? [1, 4, 16] : [1, 2, 4, 8, 16]
         all.append((handler, try sizes.map { try point(bench, handler: handler, workers: $0) }))
       }
@@ -23,9 +23,9 @@ enum ScalingPromises {
       }
       return .of(
         waiting.verdict,
-        "rule: with a handler that waits 2 ms, twice the workers must raise the throughput by half unless "
-          + "\(shown(roomShare * 100, 0)) % of the machine's CPU is busy: \(waiting.why). Workers "
-          + "and throughput at \(inFlight) in flight: \(texts.listed("; "))",
+        "criterion: with a handler that waits 2 ms, twice the workers must raise the throughput by half "
+          + "unless \(shown(roomShare * 100, 0)) % of the machine's CPU is busy: \(waiting.why). Workers and "
+          + "throughput at \(inFlight) in flight: \(texts.listed("; "))",
         columns: [
           "handler", "workers", "req/s", "CPU generator %", "CPU broker %", "CPU workers %",
           "CPU of the machine %",
@@ -36,9 +36,9 @@ enum ScalingPromises {
   struct Point {
     var workers: Int
     var throughputPerSecond: Double
-    /// CPU of the parts, as shares of all cores; nil when not known.
+    /// The CPU use of each part, as a share of all cores; nil when unknown.
     var parts: [(name: String, share: Double?)] = []
-    /// CPU of everything on the machine, others' too, as a share of all cores; nil when not known.
+    /// The CPU use of the whole machine, including other programs, as a share of all cores; nil when unknown.
     var busyShare: Double?
 
     func row(_ handler: String) -> [String] {
@@ -47,16 +47,16 @@ enum ScalingPromises {
     }
   }
 
-  /// The most of the machine's CPU at which there is still room for more workers to help.
+  /// The highest CPU use of the machine at which more workers can still help.
   private static let roomShare = 0.75
-  /// Requests in flight. A worker answers what it has in one write, so one that waits must not have
-  /// more before it than it can handle in a part of the measured time.
+  /// Requests in flight. A worker sends the replies of a batch in one write, so a waiting worker must not
+  /// receive more than it can handle in a fraction of the measured time.
   private static let inFlight = 64
   private static let leastGain = 1.5
 
-  /// Holds when each doubling of the workers raises the throughput by at least half for as long as the
-  /// machine has CPU left. A doubling that raises it less without CPU left says nothing; unclear when
-  /// all are such. A machine that is busy can only hide a gain, not make one.
+  /// Holds when each doubling of the workers raises the throughput by at least half while the machine has
+  /// CPU left. A smaller gain without CPU left is ignored, because a busy machine can hide a gain but not
+  /// create one. Inconclusive when no doubling gave enough gain.
   static func judgeScaling(_ points: [Point]) -> (verdict: ClaimVerdict.Verdict, why: String) {
     var gains: [String] = []
     var grownTo: Int?
@@ -83,16 +83,16 @@ enum ScalingPromises {
   }
 
   static func bound(_ points: [Point]) -> String {
-    guard let last = points.last, let busy = last.busyShare else { return "CPU not known" }
+    guard let last = points.last, let busy = last.busyShare else { return "CPU unknown" }
     let used = "\(shown(busy * 100, 0)) % of the CPU busy at \(last.workers) workers"
-    guard busy >= roomShare else { return "\(used); not the CPU but the workers' waiting bounds it" }
+    guard busy >= roomShare else { return "\(used); the workers' waiting is the limit, not the CPU" }
     let parts = last.parts.map { ($0.name, $0.share ?? 0) }
     let others = busy - parts.reduce(0) { $0 + $1.1 }
-    let most = (parts + [("others on this machine", others)]).max { $0.1 < $1.1 }
-    return "\(used), which bounds it; the most by \(most?.0 ?? "")"
+    let most = (parts + [("other processes on this machine", others)]).max { $0.1 < $1.1 }
+    return "\(used), which is the limit; the largest share is that of \(most?.0 ?? "")"
   }
 
-  /// One measurement, one phase a request, with a broker and workers that the load starts.
+  /// Measures one pool size, with one phase per request. The load starts the broker and the workers.
   private static func point(_ bench: PromiseBench, handler: String, workers: Int) throws -> Point {
     var target = PromiseBench.standardPool
     target.handler = handler

@@ -1,4 +1,4 @@
-// What Nylon's configuration says, compared with what a worker sees that answers late or never.
+// Compares Nylon's configuration with the requests seen by a worker that replies late or never.
 import Engine
 import Foundation
 import Nylon
@@ -8,7 +8,7 @@ import Scenario
 enum SettingPromises {
   static let all: [PromiseTest] = [
     PromiseTest("smart-defaults") { stage in
-      // The middle two take 3 s each: in full where there is time.
+      // The defaults of the middle two phases take 3 s each, so a quick run shortens them.
       let shorter = stage.bench.scaled(nil, quick: 300)
       let target = try target(stage)
       return judge(
@@ -43,7 +43,7 @@ enum SettingPromises {
         attempts == [5] && timeouts == [8000, 10000, 10000, 10000] && target.maxInFlight == 2048,
         "the guide's overrides: timeouts of the four phases are \(timeouts.listed()) ms, "
           + "max_inflight is \(target.maxInFlight), and a request that is never answered was seen "
-          + "\(attempts.listed(" or ")) times (retry max 5; tried with a timeout of 50 ms, gaps "
+          + "\(attempts.listed(" or ")) times (retry max 5; tested with a timeout of 50 ms, gaps "
           + "\(gaps.listed()) ms)")
     },
     PromiseTest("request-timeout") { stage in
@@ -57,8 +57,9 @@ enum SettingPromises {
       let (short, long) = (seen[0], seen[1])
       return .of(
         short.timeouts > 0 && short.timeouts == short.sent && long.ok > 0 && long.ok == long.sent,
-        "a worker that takes 300 ms: with request_timeout_ms 100 \(short.timeouts) of \(short.sent) requests timed "
-          + "out (\(short.late) answers came late), with 2000 \(long.ok) of \(long.sent) were answered")
+        "a worker that takes 300 ms: with request_timeout_ms 100, \(short.timeouts) of \(short.sent) "
+          + "requests timed out (\(short.late) answers came late), with 2000, \(long.ok) of \(long.sent) "
+          + "were answered")
     },
     PromiseTest("max-inflight") { stage in
       let most = try ["", "    max_inflight: 8"].map { messaging in
@@ -70,12 +71,12 @@ enum SettingPromises {
       }
       return .of(
         most[0] > 8 && most[1] == 8,
-        "400 requests a second to a worker that takes 100 ms: at most \(most[0]) at once without max_inflight, "
-          + "and \(most[1]) with max_inflight 8")
+        "400 requests a second to a worker that takes 100 ms: at most \(most[0]) in flight without "
+          + "max_inflight, and \(most[1]) with max_inflight 8")
     },
   ]
 
-  /// The guide's configuration with this broker and, perhaps, more keys; its one target.
+  /// Loads the only target of the guide's configuration, with this broker and optional extra keys.
   private static func target(_ stage: Stage, messaging: String = "", plugin: String = "") throws -> Target {
     let text = """
       messaging:
@@ -97,7 +98,7 @@ enum SettingPromises {
     var target = try ScenarioLoader.load(
       path: path, options: .init(metrics: SummaryRow.numericColumns)
     ).targets[0]
-    // The URL holds a token, and others may read the file.
+    // The URL contains a token, so it is not written to the file, which other users may read.
     if case .nats(var spec) = target.transport {
       spec.servers = [stage.broker.url]
       target.transport = .nats(spec)
@@ -105,7 +106,7 @@ enum SettingPromises {
     return target
   }
 
-  /// Requests of one phase to a worker that answers after a while, or never.
+  /// Sends requests of one phase to a worker that replies after a delay, or never.
   private static func load(
     _ stage: Stage, _ target: Target, _ phase: Phase, _ shape: LoadShape, group: String = "default",
     answerAfterMilliseconds: Int? = nil, measureSeconds: Double, drainSeconds: Double
@@ -136,18 +137,18 @@ enum SettingPromises {
     Dictionary(grouping: arrivals, by: \.requestID).values.map(\.count).sorted()
   }
 
-  /// One phase's documented default, and what a worker saw that never answers.
+  /// The documented default of a phase, and the attempts seen by a worker that never replies.
   struct Seen {
     var phase: Phase
     var policy: PhasePolicy
-    /// The timeout in force, ms: the default, or a shorter one where the default takes too long.
+    /// The timeout used, ms: the default, or a shorter one when the default takes too long.
     var timeoutMilliseconds: Int
     var attempts: [Int]
-    /// The median time that a timed-out phase took, ms; nil where the phase was not alone.
+    /// The median time of a phase that timed out, ms; nil for phases that are retried.
     var tookMilliseconds: Double?
 
-    /// Whether it is what the interface's section 5 says; a timeout may be late by half of itself and
-    /// 100 ms on a busy machine, and never early.
+    /// Whether the behaviour matches section 5 of the interface. On a busy machine a timeout may be late by
+    /// half its length plus 100 ms, but never early.
     var isRight: Bool {
       guard policy == PhasePolicy.standard(for: phase), !attempts.isEmpty else { return false }
       let wanted = policy.onError == .retry ? policy.attempts : 1

@@ -1,4 +1,4 @@
-// A test's own broker and workers, and both ends of a request, scripted: what needs no load process.
+// The broker and workers of a test, and a scripted client and worker for tests without a load process.
 import Engine
 import Foundation
 import Lab
@@ -6,7 +6,7 @@ import Nylon
 import Scenario
 import Synchronization
 
-/// A broker of its own for one test, and the pools and workers on it. All end with the test.
+/// The broker of one test and the pools connected to it. All of them end with the test.
 final class Stage {
   let bench: PromiseBench
   let broker: Broker
@@ -20,7 +20,7 @@ final class Stage {
   static func with<Result>(_ bench: PromiseBench, _ body: (Stage) throws -> Result) throws -> Result {
     let stage = try Stage(bench)
     defer {
-      // Nothing is asked of them any more: a graceful end would only take time.
+      // No results are needed any more, so skip the graceful shutdown.
       for pool in stage.pools { pool.stop(grace: .zero) }
       stage.broker.kill()
     }
@@ -29,7 +29,7 @@ final class Stage {
 
   var phase: Phase { bench.pool.phases.first ?? .requestFilter }
 
-  /// The pool under test on this broker, with changes. Its workers are not the load's to start.
+  /// The pool under test on this broker, with changes. By default the load does not start its workers.
   func target(
     handler: String? = nil, group: String? = nil, plugin: String? = nil, timeoutMilliseconds: Int? = nil,
     workers: WorkersSpec? = nil
@@ -45,7 +45,7 @@ final class Stage {
     return target
   }
 
-  /// Starts workers of the pool under test, or another command's, and returns when they are subscribed.
+  /// Starts workers of the pool under test, or of another command, and returns when they have subscribed.
   @discardableResult
   func start(
     _ count: Int, group: String? = nil, plugin: String? = nil, command: [String]? = nil
@@ -64,14 +64,14 @@ final class Stage {
     try Subject(prefix: bench.poolSpec.subjectPrefix, plugin: plugin ?? bench.pool.plugin).phase(phase)
   }
 
-  /// Sends requests for the first phase of a pool, all at once: of each answer to each, whether it is good.
+  /// Sends requests for a pool's first phase all at once. Returns, per request, whether each reply is good.
   func ask(_ count: Int, _ target: Target) throws -> [[Bool]] {
     let client = try RequestClient(broker.url)
     let requests = try (0..<count).map { _ in try client.message(target, phase, bench.request) }
     return try client.gather(try subject(plugin: target.plugin), requests)
   }
 
-  /// Who subscribes to the first phase of the pool under test in a group, in the order of their connections.
+  /// The client IDs subscribed to the first phase of the pool under test in a group, in connection order.
   func workerIDs(group: String? = nil) throws -> [UInt64] {
     let wanted = try subject()
     let group = group ?? bench.poolSpec.group
@@ -79,7 +79,7 @@ final class Stage {
     return Set(subscriptions.filter { $0.subject == wanted && $0.group == group }.map(\.clientID)).sorted()
   }
 
-  /// Messages that were delivered to each of these clients; 0 for one that is gone.
+  /// The number of messages delivered to each client; 0 for a client that has disconnected.
   func delivered(to ids: [UInt64]) throws -> [UInt64] {
     let all = try broker.monitor.clients()
     return ids.map { id in all.first { $0.id == id }?.deliveredMessages ?? 0 }
@@ -96,7 +96,7 @@ final class Stage {
     return last
   }
 
-  /// Messages that each of these sets of clients was given for what the body did.
+  /// Runs `body` and returns the number of messages that it caused to be delivered to each set of clients.
   func deliveries(to sets: [[UInt64]], of body: () throws -> Void) throws -> [UInt64] {
     func all() throws -> [UInt64] { try sets.map { try settledDeliveries(to: $0).reduce(0, +) } }
     let before = try all()
@@ -105,14 +105,14 @@ final class Stage {
   }
 }
 
-/// Sends requests one by one or all at once. For counting, not for times.
+/// Sends requests one by one or all at once. It counts replies and measures no times.
 final class RequestClient {
   private let library: Libnats
   private var count: UInt64 = 0
 
   init(_ url: String) throws { library = try Libnats(url, name: "nylon-bench-promises") }
 
-  /// A phase request as the host would send it.
+  /// Encodes a phase request as the host would send it.
   func message(_ target: Target, _ phase: Phase, _ request: RequestSpec) throws -> [UInt8] {
     count += 1
     guard case .nats(let spec) = target.transport else { return [] }
@@ -129,7 +129,7 @@ final class RequestClient {
     guard let message = answer.payload.withUnsafeBytes({ try? WorkerMessage(reply: $0) }) else {
       return false
     }
-    // The real SDK's single reply has no action.
+    // The single reply of the original SDK has no action.
     return [.next, .end, .missing].contains(message.action) && message.error?.isEmpty != false
   }
 
@@ -137,7 +137,7 @@ final class RequestClient {
     library.request(subject, bytes, timeoutMilliseconds: 2000).map(Self.isGood) ?? false
   }
 
-  /// Sends all requests, until nothing has come for a while; of each answer to each, whether it is good.
+  /// Sends all requests and waits until no more replies arrive. Returns, per request, whether each is good.
   func gather(_ subject: String, _ requests: [[UInt8]]) throws -> [[Bool]] {
     let answers = Guarded<[Libnats.Message]>([])
     let inbox = "_INBOX.promises.\(UUID().uuidString)"
@@ -146,7 +146,7 @@ final class RequestClient {
       library.publish(bytes, to: subject, reply: "\(inbox).\(place)")
     }
     try library.flush()
-    // On a busy machine the first answers may take long; behind the last one comes nothing for a while.
+    // On a busy machine the first replies may be slow. Afterwards, wait until none arrive for 300 ms.
     _ = answers.wait(until: .after(.seconds(2))) { $0.count >= requests.count ? true : nil }
     var seen: [Libnats.Message] = []
     repeat {
@@ -158,9 +158,9 @@ final class RequestClient {
   }
 }
 
-/// A worker in this process that never answers, or answers after a while, and notes what came.
+/// A worker in this process that replies after a delay, or never, and records the requests.
 final class ScriptedWorker: Sendable {
-  /// One request that came, an attempt each; the time is monotonic, ns.
+  /// A received attempt of a request; the time is monotonic, nanoseconds.
   typealias Arrival = (requestID: RequestID, at: UInt64)
 
   private struct State {
@@ -169,13 +169,13 @@ final class ScriptedWorker: Sendable {
     var mostWaiting = 0
   }
 
-  /// Has a thread of its own: the global queue's may all be busy.
+  /// A separate queue, because all threads of the global queue may be busy.
   private static let queue = DispatchQueue(label: "scripted-worker")
 
   private let library: Libnats
   private let state = Mutex(State())
 
-  /// - Parameter answerAfterMilliseconds: when it answers `next`; nil for never.
+  /// - Parameter answerAfterMilliseconds: the delay of the `next` reply; nil to never reply.
   init(_ url: String, subjects: [String], group: String?, answerAfterMilliseconds: Int? = nil) throws {
     library = try Libnats(url, name: "scripted-worker")
     for subject in subjects {
@@ -185,7 +185,7 @@ final class ScriptedWorker: Sendable {
   }
 
   var arrivals: [Arrival] { state.withLock { $0.arrivals } }
-  /// The most requests that waited for their answer at once.
+  /// The largest number of requests that waited for their reply at the same time.
   var mostWaiting: Int { state.withLock { $0.mostWaiting } }
 
   func stop() { library.close() }

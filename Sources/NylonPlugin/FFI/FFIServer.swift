@@ -3,9 +3,9 @@ import Glibc
 import Nylon
 import Synchronization
 
-/// Serves a plugin through the six C symbols.
+/// Serves a plugin through the six C symbols of Nylon's plugin interface.
 ///
-/// The symbols live in the shared library that the host loads, since only it can export them:
+/// Define the symbols in the shared library that the host loads, since only that library can export them:
 ///
 /// ```swift
 /// let server = FFIServer(plugin: makePlugin())
@@ -14,23 +14,23 @@ import Synchronization
 /// public func eventStream(_ event: UnsafePointer<NylonFfiBuffer>?) { server.eventStream(event) }
 /// ```
 ///
-/// `event_stream` returns before the handler has run: handlers run on threads of the SDK, a
-/// session always on the same one. A handler that throws sets status 500 (but in logging) and
-/// answers END: a request that could not be judged does not reach the upstream.
+/// `event_stream` returns before the handler has run. Handlers run on threads of the SDK, and all phases of a
+/// session run on the same thread. If a handler throws, the server sets status 500 (except in the logging
+/// phase) and calls `end`, so that a request that could not be checked never reaches the upstream.
 public final class FFIServer: Sendable {
-  /// Threads when nothing is said: as many as leave the host a core of its own, at most 4.
+  /// The default number of handler threads: one fewer than the number of cores, at least 1 and at most 4.
   ///
-  /// A read is a question to the host's thread and its answer: with a core for each side it takes
-  /// a microsecond, with more threads than cores two switches of the kernel's. Handlers that
-  /// wait for something else than the host want more threads.
+  /// A read is a round trip to the host's thread. It takes about a microsecond if each side has its own core,
+  /// and two context switches if there are more threads than cores. Use more threads for handlers that wait
+  /// for something other than the host.
   public static let standardMaxWorkers = max(1, min(4, sysconf(Int32(_SC_NPROCESSORS_ONLN)) - 1))
 
   private let plugin: Plugin
   private let maxWorkers: Int
   private let readTimeoutMilliseconds: Int
-  // Made once, with the handlers as they are at the first session; then read without a lock.
+  // Created at the first session with the handlers registered by then; read without a lock afterwards.
   private let pool = AtomicLazyReference<Pool>()
-  /// Held while the pool is made, and while it is known that none will be.
+  /// Locked while the pool is created; true once no pool may be created any more.
   private let isStopped = Mutex(false)
 
   private final class Pool: Sendable {
@@ -38,7 +38,7 @@ public final class FFIServer: Sendable {
     let workers: [FFIWorker]
     let threads: [WorkerThread]
 
-    /// nil when the system gives no threads.
+    /// Returns nil if the system cannot create the threads.
     init?(_ table: HandlerTable, _ maxWorkers: Int, _ readTimeoutMilliseconds: Int) {
       self.table = table
       workers = (0..<maxWorkers).map { _ in
@@ -50,12 +50,16 @@ public final class FFIServer: Sendable {
       return nil
     }
 
-    /// The one that has the session.
+    /// Returns the worker that owns the session.
     func worker(_ sessionID: UInt32) -> FFIWorker { workers[Int(sessionID) % workers.count] }
   }
 
-  /// A server. `maxWorkers` threads run handlers; a read that the host does not answer within
-  /// `readTimeoutMilliseconds` throws in the handler.
+  /// Creates a server for a plugin.
+  ///
+  /// - Parameters:
+  ///   - maxWorkers: The number of threads that run handlers, clamped to 1...256.
+  ///   - readTimeoutMilliseconds: The time in which the host must answer a read. After it, the read throws
+  ///     `PluginError.readTimedOut` in the handler.
   public init(
     plugin: Plugin, maxWorkers: Int = FFIServer.standardMaxWorkers,
     readTimeoutMilliseconds: Int = 10_000
@@ -67,8 +71,8 @@ public final class FFIServer: Sendable {
 
   deinit { stop() }
 
-  /// `initialize`: takes the configuration. A configuration that the plugin refuses is reported
-  /// on standard error, as the symbol has no way to say it.
+  /// Implements `initialize`: passes the configuration to the plugin. If the plugin rejects it, the error is
+  /// written to standard error, because the C symbol cannot return one.
   public func initialize(_ json: UnsafePointer<CChar>?, _ length: Int32) {
     let bytes = UnsafeRawBufferPointer(start: json, count: json == nil ? 0 : Int(max(0, length)))
     do {
@@ -78,8 +82,8 @@ public final class FFIServer: Sendable {
     }
   }
 
-  /// `register_session_stream`: opens a session; false when there is no such entry, no
-  /// callback, or the plugin was shut down.
+  /// Implements `register_session_stream`: opens a session. Returns false if the entry does not exist, the
+  /// callback is missing, or the plugin has been shut down.
   public func registerSessionStream(
     _ sessionID: UInt32, _ entry: UnsafePointer<CChar>?, _ length: UInt32, _ callback: NylonCallback?
   ) -> Bool {
@@ -89,7 +93,8 @@ public final class FFIServer: Sendable {
     return pool.worker(sessionID).open(sessionID, entry: index, callback: callback)
   }
 
-  /// `event_stream`: starts a phase, or answers a read. What is for no open session is ignored.
+  /// Implements `event_stream`: starts a phase, or delivers the answer to a read. Events for a session that
+  /// is not open are ignored.
   public func eventStream(_ event: UnsafePointer<NylonFfiBuffer>?) {
     guard let event = event?.pointee, let pool = pool.load(),
       let phase = Phase(rawValue: event.phase)
@@ -101,18 +106,19 @@ public final class FFIServer: Sendable {
     worker.mailbox.fulfil(sessionID: event.sid, method: Method(rawValue: event.method), data: data)
   }
 
-  /// `close_session_stream`: forgets the session and releases a handler that waits in it.
+  /// Implements `close_session_stream`: removes the session and releases a handler that is waiting in it.
   public func closeSessionStream(_ sessionID: UInt32) { pool.load()?.worker(sessionID).close(sessionID) }
 
-  /// `plugin_free`: frees memory that the plugin gave away; this SDK gives none.
+  /// Implements `plugin_free`: frees memory that the plugin handed to the host. This SDK hands out none.
   public func free(_ pointer: UnsafeMutablePointer<UInt8>?) { Glibc.free(pointer) }
 
-  /// `shutdown`: ends the threads and runs the hooks. Sessions that are open end without an answer.
+  /// Implements `shutdown`: stops the threads and runs the shutdown hooks. Open sessions end without an
+  /// answer.
   public func shutdown() {
     if stop() { plugin.shutdown() }
   }
 
-  /// The pool, started with the first session so that all handlers are there.
+  /// Returns the pool, creating it with the first session so that all handlers have been registered.
   private func startedPool() -> Pool? {
     if let pool = pool.load() { return pool }
     return isStopped.withLock { isStopped in
@@ -122,7 +128,7 @@ public final class FFIServer: Sendable {
     }
   }
 
-  /// Ends the threads; false when that was done before.
+  /// Stops the threads. Returns false if they were already stopped.
   @discardableResult
   private func stop() -> Bool {
     let isFirst = isStopped.withLock { isStopped in

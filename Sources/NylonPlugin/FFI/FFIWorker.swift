@@ -3,12 +3,12 @@ import Glibc
 import Nylon
 import Synchronization
 
-/// One thread, the sessions that are its own, and the phases that wait for it.
+/// One handler thread with its sessions and their queued phases.
 ///
-/// A session stays with one thread, so its phases keep their order, and threads share nothing.
+/// A session stays on one thread, so its phases keep their order and the threads share no state.
 ///
-/// `@unchecked`: `queue`, `sessions`, `running`, `isAsleep` and `isStopping` are touched under `parker` only;
-/// the rest is the thread's own or made for many threads.
+/// `@unchecked`: `queue`, `sessions`, `running`, `isAsleep` and `isStopping` are accessed only with `parker`
+/// locked; the rest belongs to the thread or is thread-safe.
 final class FFIWorker: @unchecked Sendable {
   private struct Session {
     var callback: NylonCallback
@@ -38,9 +38,9 @@ final class FFIWorker: @unchecked Sendable {
     mailbox = ReadMailbox(timeoutMilliseconds: readTimeoutMilliseconds)
   }
 
-  // MARK: the host's threads
+  // MARK: Called on the host's threads
 
-  /// False when the thread is about to end.
+  /// Returns false if the thread is about to end.
   func open(_ sessionID: UInt32, entry: Int, callback: @escaping NylonCallback) -> Bool {
     parker.locked {
       if !isStopping { sessions[sessionID] = Session(callback: callback, entry: entry) }
@@ -72,7 +72,7 @@ final class FFIWorker: @unchecked Sendable {
     }
   }
 
-  // MARK: its own thread
+  // MARK: Called on the worker's own thread
 
   func run() {
     let backend = CallBackend(mailbox, port: FFIPort())
@@ -82,12 +82,12 @@ final class FFIWorker: @unchecked Sendable {
       (backend.sessionID, backend.phase) = (start.sessionID, start.phase)
       context.begin(phase: start.phase, sessionID: start.sessionID)
       if let error = context.run(table[session.entry, start.phase]) { fail(context, error) }
-      // A handler that kept its context keeps a finished one, not another session's.
+      // A handler that kept its context must not see another session through it.
       if !isKnownUniquelyReferenced(&context) { context = PhaseContext(backend: backend) }
     }
   }
 
-  /// The next phase of a session that is still open; nil at the end.
+  /// Waits for the next phase of a session that is still open. Returns nil when the worker stops.
   private func take() -> (Start, Session)? {
     var turn = 0
     while turn < ReadMailbox.spins, waiting.load(ordering: .relaxed) == 0 { turn += 1 }
@@ -109,8 +109,8 @@ final class FFIWorker: @unchecked Sendable {
     }
   }
 
-  /// A handler threw: the request must not pass as if it had been let through. Standard error is the host's as
-  /// well, so only the first failures are told.
+  /// Ends the request with status 500 after its handler threw, so that it does not pass as if the handler had
+  /// allowed it. Only the first failures are logged, because the host shares standard error.
   private func fail(_ context: PhaseContext, _ error: any Error) {
     let number = Self.failures.add(1, ordering: .relaxed).newValue
     if number <= Self.failuresShown {
@@ -123,7 +123,7 @@ final class FFIWorker: @unchecked Sendable {
   }
 }
 
-/// The way of a call through the host's callback.
+/// Sends calls through the host's callback.
 private struct FFIPort: CallPort {
   static var transport: Transport { .ffi }
   var callback: NylonCallback?

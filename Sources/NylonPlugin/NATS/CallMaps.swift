@@ -1,23 +1,23 @@
 import Nylon
 
-/// What a worker speaks, and in which form.
+/// The wire dialect of a worker and its variant.
 struct WorkerDialect: Sendable {
   var dialect: Dialect
-  /// Whether maps without `data` have nil there, as those of the newest SDK.
+  /// Whether maps without `data` carry a nil `data`, as the newest SDK writes them.
   var writesNilData: Bool
 }
 
-/// The maps of a handler's calls, each published at once to the subject that the request names. For one thread.
+/// Publishes each call of a handler as its own map to the reply subject of the request. Not thread-safe.
 final class CallMaps {
-  /// The way of a call as a map.
+  /// Sends calls as maps.
   fileprivate struct Port: CallPort {
     static var transport: Transport { .nats }
     let box: ReplyBox
     let encoder: ReplyEncoder
-    /// Where the maps go; empty when no phase is under way. Valid as long as the request.
+    /// The subject of the maps, valid as long as the request; empty when no phase is running.
     var subject = UnsafeRawBufferPointer(start: nil, count: 0)
     var requestID: RequestIDView?
-    /// Bytes of a map, at most.
+    /// The maximum size of a map in bytes.
     var most = 0
 
     func send(_ method: Method, _ payload: UnsafeRawBufferPointer, in phase: Phase, of sessionID: UInt32) {
@@ -44,7 +44,8 @@ final class CallMaps {
     context = PhaseContext(backend: backend)
   }
 
-  /// Where the answers to a message go that came with a reply subject: `headers.reply` wins when it is a subject.
+  /// Returns the subject for the answers to a message: `headers.reply` if it is a valid subject, otherwise
+  /// the message's reply subject.
   static func subject(
     of message: UnsafeRawBufferPointer, reply: UnsafeRawBufferPointer
   ) -> UnsafeRawBufferPointer {
@@ -54,23 +55,23 @@ final class CallMaps {
     return named
   }
 
-  /// The next request's maps go to that subject, and have so many bytes at most.
+  /// Sets the subject and the maximum size in bytes of the next request's maps.
   func begin(subject: UnsafeRawBufferPointer, most: Int) {
     backend.port.subject = subject
     backend.port.most = most
   }
 
-  /// Nothing is published any more for the request: its bytes are about to go.
+  /// Stops publishing for the current request, whose bytes are about to be released.
   func end() {
     backend.port.subject = UnsafeRawBufferPointer(start: nil, count: 0)
     backend.port.requestID = nil
     guard !isKnownUniquelyReferenced(&context) else { return }
-    // A handler that kept its context keeps a finished one, not another session's.
+    // A handler that kept its context must not see another session through it.
     backend = CallBackend(mailbox, port: backend.port)
     context = PhaseContext(backend: backend)
   }
 
-  /// Acknowledges a request and runs its handler; the error that it threw.
+  /// Acknowledges a request and runs its handler. Returns the error that the handler threw, if any.
   func run(
     _ handler: Plugin.Handler?, _ request: MessageView, phase: Phase, acknowledgement: UnsafeRawBufferPointer
   ) -> (any Error)? {

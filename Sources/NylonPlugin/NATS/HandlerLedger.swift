@@ -2,13 +2,14 @@ import CLinux
 import Glibc
 import Nylon
 
-/// Where a worker notes each request that its handler is about to see: a file in append mode that all workers of a
-/// pool share, and that outlives them.
+/// Records each request that a worker is about to pass to its handler, in an append-mode file that all
+/// workers of a pool share and that outlives them.
 struct HandlerLedger: Sendable {
   private let descriptor: Int32
   private let worker = getpid()
 
-  /// nil when the descriptor is not open for appending. Programs that a handler starts do not inherit it.
+  /// Returns nil if the descriptor is not open for appending. Programs that a handler starts do not inherit
+  /// it.
   init?(descriptor: Int32) {
     let flags = fcntl(descriptor, F_GETFL)
     guard flags >= 0, flags & O_APPEND != 0, flags & O_ACCMODE != O_RDONLY else { return nil }
@@ -16,8 +17,8 @@ struct HandlerLedger: Sendable {
     self.descriptor = descriptor
   }
 
-  /// Notes a request by one write, so that the record is there whole or not at all when the process is killed; why it
-  /// could not be noted, nil when it was.
+  /// Records a request with a single write, so that a killed process leaves no partial record. Returns the
+  /// reason if the request could not be recorded, otherwise nil.
   func note(_ id: RequestIDView?, phase: Phase) -> String? {
     let words = id?.words ?? (high: 0, low: 0)
     let record = HandledRequest(
@@ -25,14 +26,14 @@ struct HandlerLedger: Sendable {
     while true {
       let count = withUnsafeBytes(of: record) { write(descriptor, $0.baseAddress, HandledRequest.byteCount) }
       if count == HandledRequest.byteCount { return nil }
-      if count >= 0 { return "only a part of its record could be written" }
+      if count >= 0 { return "only part of its record could be written" }
       if errno != EINTR { return String(cString: strerror(errno)) }
     }
   }
 }
 
 extension NATSConfiguration {
-  /// The ledger that the configuration names; nil when it names none.
+  /// Returns the configured ledger, or nil if none is configured.
   func ledger() throws(NATSWorkerError) -> HandlerLedger? {
     guard let descriptor = ledgerDescriptor else { return nil }
     guard let ledger = HandlerLedger(descriptor: descriptor) else {

@@ -4,32 +4,33 @@ import NATS
 import Nylon
 import Synchronization
 
-/// Threads for handlers that wait: the loop hands messages over, the threads publish the replies.
+/// A thread pool for handlers that block: the loop submits messages, and the threads publish the replies.
 ///
-/// `@unchecked`: `queue`, `busy` and `isStopping` are touched under `parker` only, `threads` by the loop alone.
+/// `@unchecked`: `queue`, `busy` and `isStopping` are accessed only with `parker` locked, `threads` only by
+/// the loop.
 final class HandlerThreads: @unchecked Sendable {
   private let parker = Parker()
   private var queue = Ring<WireJob>()
   private var queuedBytes = 0
-  /// Threads that do not wait for a job.
+  /// The number of threads that are not waiting for a job.
   private var busy: Int
   private var isStopping = false
   private var threads: [WorkerThread] = []
-  /// Where the answers to reads go, one for each thread; none in a dialect without calls.
+  /// Receive the answers to reads, one mailbox per thread; empty in a dialect without calls.
   private let mailboxes: [ReadMailbox]
-  /// Bytes of messages that wait for a thread, at most; NATS clients have 64 MB of them by habit.
+  /// The maximum size of queued messages in bytes; 64 MB is the usual pending limit of NATS clients.
   static let mostQueuedBytes = 64 << 20
-  /// A host that has not answered a read by then will not.
+  /// The time in which the host must answer a read.
   private static let readTimeoutMilliseconds = 10_000
 
-  /// Starts the threads, each with a runner of its own; nil when the system gives none.
+  /// Starts the threads, each with its own runner. Returns nil if the system cannot create them.
   init?(
     count: Int, _ plugin: Plugin, _ table: HandlerTable, _ dialect: WorkerDialect, _ ledger: HandlerLedger?,
     _ box: ReplyBox
   ) {
     busy = count
     let mailboxes = (0..<(dialect.dialect.traits.end == .call ? count : 0)).map { _ in
-      // The answer comes by the broker: looking out for it would take the time of those who bring it.
+      // The answer comes through the broker: polling would take CPU time from the threads that deliver it.
       ReadMailbox(timeoutMilliseconds: Self.readTimeoutMilliseconds, spins: 0)
     }
     self.mailboxes = mailboxes
@@ -59,7 +60,7 @@ final class HandlerThreads: @unchecked Sendable {
     return nil
   }
 
-  /// False when too many messages wait already: this one is dropped.
+  /// Returns false if the queue is full; the message is then dropped.
   func submit(_ job: WireJob) -> Bool {
     parker.locked {
       guard queuedBytes + job.byteCount <= Self.mostQueuedBytes || queue.count == 0 else { return false }
@@ -70,7 +71,7 @@ final class HandlerThreads: @unchecked Sendable {
     }
   }
 
-  /// Takes a message that answers a read; false when it is none.
+  /// Delivers a message that answers a read. Returns false if the message is not such an answer.
   func takeAnswer(_ message: UnsafeRawBufferPointer) -> Bool {
     guard !mailboxes.isEmpty, let answer = try? MessageView(request: message), answer.phase == .zero,
       let method = answer.method.map(Method.init(rawValue:)), method.isRead, let session = answer.sessionID
@@ -82,14 +83,14 @@ final class HandlerThreads: @unchecked Sendable {
     return true
   }
 
-  /// No answers come any more: releases the handlers that wait for one.
+  /// Releases the handlers that wait for an answer, because no more answers will arrive.
   func closeMailboxes() {
     for mailbox in mailboxes { mailbox.close() }
   }
 
   var isIdle: Bool { parker.locked { queue.count == 0 && busy == 0 } }
 
-  /// Ends the threads when each has done what it has.
+  /// Ends the threads after each has finished the queued jobs.
   func stop() {
     closeMailboxes()
     parker.locked {
@@ -115,25 +116,25 @@ final class HandlerThreads: @unchecked Sendable {
   }
 }
 
-/// A request on its way to a handler thread, with bytes of its own.
+/// A request queued for a handler thread, with its own copy of the bytes.
 struct WireJob: Sendable {
   let payload: [UInt8]
   let reply: [UInt8]
   let phase: Phase?
   let readAt: UInt64
-  /// Bytes of a reply, at most.
+  /// The maximum size of a reply in bytes.
   let most: Int
-  /// Bytes that it takes, two arrays' heads included.
+  /// The job's memory in bytes, including the headers of the two arrays.
   var byteCount: Int { payload.count + reply.count + 128 }
 }
 
-/// Bytes that grow at their end and are emptied at once.
+/// A growing byte buffer that is emptied all at once.
 private struct ByteHeap {
   private(set) var start = malloc(4096)
   private var capacity = 4096
   var count = 0
 
-  /// Room for so many bytes behind the last one.
+  /// Makes room for `more` bytes after the last one.
   mutating func room(_ more: Int) -> UnsafeMutableRawPointer? {
     if count + more > capacity {
       capacity = max(2 * capacity, count + more)
@@ -143,32 +144,32 @@ private struct ByteHeap {
   }
 }
 
-/// What handler threads have for the loop's thread: replies to be written, that it is to stop, and that it is to wake.
+/// Carries replies, stop requests and wake-ups from the handler threads to the loop's thread.
 ///
-/// `@unchecked`: `spare` is the loop's thread's alone, `replies` and `isTaken` are
-/// touched under `parker` only, the rest is atomic.
+/// `@unchecked`: `spare` is accessed only by the loop's thread, `replies` and `isTaken` only with `parker`
+/// locked; the rest is atomic.
 final class ReplyBox: @unchecked Sendable {
-  /// Bytes of replies that wait, at most; a handler thread with one more waits too.
+  /// The maximum size of pending replies in bytes; a handler thread that exceeds it waits.
   private static let mostBytes = 8 << 20
 
-  /// Whether a host has asked for stamps: only then the clock is read for each turn.
+  /// Whether a host has requested timestamps; the clock is read on each turn only then.
   let stampsReads = Atomic<Bool>(false)
-  /// Whether the loop is to finish what it has and to stop.
+  /// Whether the loop should finish its pending work and stop.
   let isStopping = Atomic<Bool>(false)
-  /// Whether it is not even to finish what it has.
+  /// Whether the loop should stop without finishing its pending work.
   let isAborted = Atomic<Bool>(false)
-  /// Whether the connection was lost for good.
+  /// Whether the connection is permanently lost.
   let isLost = Atomic<Bool>(false)
   private let parker = Parker()
   private var replies = ByteHeap()
-  /// Whether somebody takes replies now: without a connection there is nobody, and they are dropped.
+  /// Whether the loop takes replies; without a connection they are dropped.
   private var isTaken = true
   private var spare = ByteHeap()
-  /// An eventfd, readable when the loop is to wake.
+  /// An eventfd that becomes readable to wake the loop.
   let descriptor: Int32
   private let isWoken = Atomic<Bool>(false)
 
-  /// nil when the system has no descriptors left.
+  /// Returns nil if the system cannot create an eventfd.
   init?() {
     descriptor = eventfd(0, Int32(EFD_NONBLOCK) | Int32(EFD_CLOEXEC))
     if descriptor < 0 { return nil }
@@ -182,7 +183,7 @@ final class ReplyBox: @unchecked Sendable {
 
   // MARK: From any thread
 
-  /// Leaves a reply to be written; waits while too many wait already.
+  /// Queues a reply; waits while the queue is full.
   func add(_ payload: UnsafeRawBufferPointer, to subject: UnsafeRawBufferPointer) {
     let most = WirePublication.byteCount(subject: subject.count, payload: payload.count)
     parker.locked {
@@ -194,8 +195,8 @@ final class ReplyBox: @unchecked Sendable {
     wake()
   }
 
-  /// Whether replies are taken from now on. Those that wait when they are not any more were for a connection
-  /// that is gone.
+  /// Sets whether replies are accepted. Setting this to false drops the pending replies, which belong to a
+  /// connection that no longer exists.
   func setTaken(_ isTaken: Bool) {
     parker.locked {
       self.isTaken = isTaken
@@ -204,7 +205,7 @@ final class ReplyBox: @unchecked Sendable {
     }
   }
 
-  /// Makes the loop's turn end soon; cheap when it is about to anyway.
+  /// Wakes the loop; cheap if a wake-up is already pending.
   private func wake() {
     if !isWoken.exchange(true, ordering: .acquiringAndReleasing) { eventfd_write(descriptor, 1) }
   }
@@ -221,17 +222,17 @@ final class ReplyBox: @unchecked Sendable {
 
   // MARK: On the loop's thread
 
-  /// Whether no reply waits.
+  /// Whether no reply is pending.
   var isEmpty: Bool { parker.locked { replies.count == 0 } }
 
-  /// The wake-up was seen.
+  /// Acknowledges the wake-up.
   func woken() {
     var count: eventfd_t = 0
     eventfd_read(descriptor, &count)
     _ = isWoken.exchange(false, ordering: .acquiringAndReleasing)
   }
 
-  /// Gives all replies that wait.
+  /// Passes all pending replies to `body`.
   func take(_ body: (UnsafeRawBufferPointer) -> Void) {
     parker.locked {
       swap(&replies, &spare)

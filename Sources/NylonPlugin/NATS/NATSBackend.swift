@@ -1,17 +1,19 @@
 import Glibc
 import Nylon
 
-/// A phase whose HTTP context came with the request: reads are local, changes are collected.
+/// A backend for a request that carries its HTTP context: reads are local, changes are collected for the
+/// reply.
 final class NATSBackend: PhaseBackend {
   private var view = HTTPContextView()
   private var timestampMilliseconds: UInt64 = 0
   private var isStreaming = false
 
-  /// What the handler changed so far.
+  /// The changes that the handler has made so far.
   private(set) var change = HTTPContextChange() {
     didSet { isChanged = true }
   }
-  /// Whether it changed anything: a look at this costs nothing, one at `change` copies it.
+  /// Whether the handler has changed anything. Reading this costs nothing, whereas reading `change` copies
+  /// it.
   private(set) var isChanged = false
 
   var transport: Transport { .nats }
@@ -26,7 +28,7 @@ final class NATSBackend: PhaseBackend {
     }
   }
 
-  /// Forgets the view: its bytes are about to go.
+  /// Drops the view, whose bytes are about to be released.
   func end() { view = HTTPContextView() }
 
   // MARK: reads
@@ -92,7 +94,7 @@ final class NATSBackend: PhaseBackend {
     var headers = responseHeaders
     if let index = headers.firstIndex(where: { HeaderName.equal($0.key, name) }) {
       headers[index] = KeyValue(key: name, value: value)
-      // A header that stood there twice is to have this one value.
+      // If the header occurred several times, only this value remains.
       if index + 1 < headers.count {
         headers[(index + 1)...].removeAll { HeaderName.equal($0.key, name) }
       }
@@ -111,7 +113,7 @@ final class NATSBackend: PhaseBackend {
 
   func setBody(_ bytes: [UInt8]) { change.response.body = bytes }
 
-  /// Status and headers go with the reply: there is nothing to send ahead.
+  /// Does not send anything, because status and headers travel with the reply.
   func streamHeader() {
     if !isStreaming { change.response.body = [] }
     isStreaming = true
@@ -122,6 +124,6 @@ final class NATSBackend: PhaseBackend {
     change.response.body?.append(contentsOf: bytes)
   }
 
-  /// The reply says it, which is made from the context.
+  /// Does nothing, because the reply is built from the context, which records the call.
   func finish(_ method: Method) {}
 }

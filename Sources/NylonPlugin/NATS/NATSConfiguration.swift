@@ -2,68 +2,70 @@ import Foundation
 import NATS
 import Nylon
 
-/// How a worker reaches its broker, and under which name it serves.
+/// The connection settings of a worker and the name under which it serves.
 public struct NATSConfiguration: Sendable {
-  /// The plugin's name, as Nylon's configuration has it.
+  /// The plugin's name in Nylon's configuration.
   public var name: String
-  /// Broker URLs; tried from a random one on, unless `startsWithFirstServer`.
+  /// The broker URLs. The first one tried is random unless `startsWithFirstServer` is true.
   public var servers: [String]
-  /// Whether the first of the servers is tried first. Otherwise workers spread over them by chance.
+  /// Whether to try the first server first. If false, workers spread over the servers at random.
   public var startsWithFirstServer = false
-  /// Workers of one group share the requests.
+  /// The queue group; the workers of a group share the requests.
   public var queueGroup = "default"
-  /// What the subjects begin with.
+  /// The prefix of the subjects.
   public var subjectPrefix = Subject.standardPrefix
-  /// Threads that run handlers; 1 runs them on the connection's own thread, which is the
-  /// fastest as long as handlers do not wait.
+  /// The number of threads that run handlers. With 1, handlers run on the connection's own thread, which is
+  /// fastest as long as they do not block.
   public var maxWorkers = 1
-  /// The wire dialect: `reply`, or that of a version of the Go SDK, `text-id`, `reply-sdk` or `stream-sdk`.
+  /// The wire dialect: `reply`, or one that a version of the Go SDK speaks: `text-id`, `reply-sdk` or
+  /// `stream-sdk`.
   public var dialect = Dialect.reply.rawValue
-  /// Whether a map of `stream-sdk` without `data` has nil there, as those of the SDK's newest version.
+  /// Whether `stream-sdk` maps without `data` carry a nil `data`, as the newest version of the SDK writes
+  /// them.
   public var writesNilData = false
-  /// The JSON that `Plugin.onInitialize` gets at the start.
+  /// The JSON that is passed to `Plugin.onInitialize` at the start.
   public var pluginConfiguration = PluginConfiguration()
 
-  /// A token; a secret.
+  /// The authentication token; a secret.
   public var token: String?
-  /// A user's name.
+  /// The user name.
   public var user: String?
-  /// The user's password; a secret.
+  /// The password; a secret.
   public var password: String?
-  /// A file with a JWT and its seed.
+  /// The path of a credentials file with a JWT and its seed.
   public var credentialsFile: String?
-  /// A file with an nkey's seed (`SU…`).
+  /// The path of a file with an nkey seed (`SU…`).
   public var nkeySeedFile: String?
-  /// Whether TLS is used. A `tls://` URL, any of the three TLS files, or a broker that requires it switches TLS on
-  /// as well.
+  /// Whether TLS is enabled. A `tls://` URL, any of the three TLS files, or a broker that requires TLS also
+  /// enables it.
   public var tlsEnabled = false
-  /// A file with the authorities that the broker's certificate is checked against; those of the system when nil.
+  /// The path of a CA file that verifies the broker's certificate; nil for the system's authorities.
   public var tlsCAFile: String?
-  /// A file with the worker's own certificate.
+  /// The path of the worker's own certificate.
   public var tlsCertificateFile: String?
-  /// A file with the worker's own key.
+  /// The path of the worker's own private key.
   public var tlsKeyFile: String?
 
-  /// A descriptor, open for appending, to which each request is noted that a handler is about to see. A request that
-  /// cannot be noted is refused.
+  /// A descriptor, open for appending, of the ledger that records each request before its handler runs; nil
+  /// for no ledger. A request that cannot be recorded is refused.
   public var ledgerDescriptor: Int32?
 
-  /// Milliseconds for one attempt to connect.
+  /// The timeout of one connection attempt, in milliseconds.
   public var connectTimeoutMilliseconds = 2000
-  /// Attempts to reconnect; -1 is for ever.
+  /// The maximum number of reconnect attempts; -1 for no limit.
   public var maxReconnects = -1
-  /// Milliseconds between two attempts to reconnect.
+  /// The wait between two reconnect attempts, in milliseconds.
   public var reconnectWaitMilliseconds = 250
-  /// Milliseconds that a stop may take to finish what is there.
+  /// The time that a stop may take to finish pending requests, in milliseconds.
   public var drainTimeoutMilliseconds = 10_000
 
-  /// A configuration; everything else has defaults.
+  /// Creates a configuration with default values for all other settings.
   public init(name: String, servers: [String] = ["nats://127.0.0.1:4222"]) {
     self.name = name
     self.servers = servers
   }
 
-  /// A configuration for one URL and a group, the rest by default.
+  /// Creates a configuration for one URL and a queue group, with default values for all other settings.
   public init(name: String, url: String, group: String) {
     self.init(name: name, servers: [url])
     queueGroup = group
@@ -75,11 +77,16 @@ public struct NATSConfiguration: Sendable {
     ("NATS_CERT", \.tlsCertificateFile), ("NATS_KEY", \.tlsKeyFile),
   ]
 
-  /// Takes servers, group, credentials and TLS settings from an environment, as a started worker gets them:
-  /// `NATS_SERVERS` (comma separated), `NATS_NO_RANDOMIZE` (`1`: begin with the first of them), `NATS_GROUP`, `NATS_TOKEN`, `NATS_USER`, `NATS_PASSWORD`, `NATS_CREDS`
-  /// (a credentials file), `NATS_NKEY` (an nkey's seed file), `NATS_TLS` (`1` switches TLS on), `NATS_CA`, `NATS_CERT`
-  /// and `NATS_KEY` (files); from `NYLON_DIALECT` the dialect, from `NYLON_NIL_DATA` (`1`) its form; and from
-  /// `NYLON_LEDGER_FD` the ledger's descriptor. What is not set, or is empty, stays as it is.
+  /// Applies the environment variables that a launched worker receives. A variable that is unset or empty
+  /// leaves its setting unchanged.
+  ///
+  /// - `NATS_SERVERS`: broker URLs, comma-separated; `NATS_NO_RANDOMIZE`: `1` tries the first one first
+  /// - `NATS_GROUP`: the queue group
+  /// - `NATS_TOKEN`, `NATS_USER`, `NATS_PASSWORD`, `NATS_CREDS` (a credentials file), `NATS_NKEY` (an nkey
+  ///   seed file)
+  /// - `NATS_TLS`: `1` enables TLS; `NATS_CA`, `NATS_CERT`, `NATS_KEY`: files
+  /// - `NYLON_DIALECT`: the dialect; `NYLON_NIL_DATA`: `1` sets `writesNilData`
+  /// - `NYLON_LEDGER_FD`: the ledger's descriptor
   public mutating func apply(environment: [String: String]) {
     let values = environment.filter { !$0.value.isEmpty }
     let servers = Self.servers(of: values["NATS_SERVERS"] ?? "")
@@ -93,19 +100,19 @@ public struct NATSConfiguration: Sendable {
     for (name, field) in Self.texts { self[keyPath: field] = values[name] ?? self[keyPath: field] }
   }
 
-  /// The URLs of a comma-separated list.
+  /// Returns the URLs in a comma-separated list.
   public static func servers(of list: String) -> [String] {
     list.split(separator: ",").map { $0.trimmingCharacters(in: .whitespacesAndNewlines) }
       .filter { !$0.isEmpty }
   }
 
-  /// A URL as it may be shown: without user, password and token.
+  /// Returns the URL without user, password and token, for display.
   public static func redacted(_ url: String) -> String { BrokerAddress.redacted(url, mask: "") }
 
-  /// All URLs as they may be shown.
+  /// All URLs, redacted for display.
   var redactedServers: String { servers.map(Self.redacted).joined(separator: ", ") }
 
-  /// Credentials and TLS settings, read from their files.
+  /// Reads the credentials and TLS settings from their files.
   func security() throws(NATSWorkerError) -> WireSecurity {
     var tls = NATSTLS(
       enabled: tlsEnabled, caFile: tlsCAFile, certFile: tlsCertificateFile, keyFile: tlsKeyFile)
@@ -115,7 +122,7 @@ public struct NATSConfiguration: Sendable {
     do throws(SecurityFileError) {
       return try WireSecurity(auth: auth, tls: tls, servers: servers)
     } catch {
-      // Under the names that a worker has for them.
+      // The worker's own names for these settings.
       let (option, variable) =
         switch error.key {
         case .caFile: ("tls-ca", "NATS_CA")
@@ -130,17 +137,17 @@ public struct NATSConfiguration: Sendable {
   }
 }
 
-/// Why a worker cannot start, or had to stop. Never has a secret in it.
+/// An error that prevents a worker from starting, or that stopped it. Never contains a secret.
 public enum NATSWorkerError: Error, Equatable, Sendable {
-  /// A value of the configuration that cannot be used.
+  /// A value of the configuration is invalid.
   case badOption(key: String, reason: String)
   /// No broker answered.
   case noBroker(servers: String, reason: String)
   /// The broker refused the credentials.
   case refused(servers: String)
-  /// No TLS connection came about: one side does not accept the other's certificate, or offers no TLS.
+  /// The TLS handshake failed: one side rejects the other's certificate, or does not offer TLS.
   case noTLS(servers: String, reason: String)
-  /// The connection was lost for good.
+  /// The connection is permanently lost.
   case connectionLost(servers: String)
   /// The broker or the system refused a step.
   case failed(step: String, reason: String)
@@ -149,7 +156,7 @@ public enum NATSWorkerError: Error, Equatable, Sendable {
 }
 
 extension NATSWorkerError: CustomStringConvertible {
-  /// Object, value and remedy in one sentence.
+  /// A sentence that names the setting or server, the reason and often a remedy.
   public var description: String {
     switch self {
     case .badOption(let key, let reason): "worker option '\(key)': \(reason)"
@@ -163,7 +170,7 @@ extension NATSWorkerError: CustomStringConvertible {
       "no TLS connection to the NATS server at \(servers): \(reason); check NATS_CA (--tls-ca), "
         + "NATS_CERT (--tls-cert) and NATS_KEY (--tls-key)"
     case .connectionLost(let servers):
-      "the connection to the NATS server at \(servers) is closed for good"
+      "the connection to the NATS server at \(servers) is permanently lost"
     case .failed(let step, let reason): "cannot \(step): \(reason)"
     case .initializeFailed(let reason): "initialize failed: \(reason)"
     }

@@ -5,21 +5,24 @@ import Synchronization
 /// Serves a plugin as a worker of a NATS queue group.
 ///
 /// ```swift
-/// let worker = try NATSWorker(plugin: plugin, name: "my-plugin", url: "nats://localhost:4222", group: "workers")
+/// let worker = try NATSWorker(
+///   plugin: plugin, name: "my-plugin", url: "nats://localhost:4222", group: "workers")
 /// try worker.run()  // until SIGTERM or SIGINT
 /// ```
 ///
-/// A handler that throws answers `error` with the error's text; its changes are dropped. A request
-/// that is malformed answers the empty action with the reason.
+/// If a handler throws, the worker replies with the action `error` and the error's text, and drops the
+/// handler's changes. A malformed request is answered with the empty action and the reason.
 public final class NATSWorker: Sendable {
   private let plugin: Plugin
   private let configuration: NATSConfiguration
   private let subject: Subject
   private let dialect: WorkerDialect
-  /// The loop's thread is nil as soon as somebody waits for its end.
+  /// The thread is nil once a caller has started to wait for its end.
   private let running = Mutex<(box: ReplyBox?, thread: WorkerThread?)>((nil, nil))
 
-  /// Checks names and numbers; connects to nothing yet.
+  /// Creates a worker that is not yet connected.
+  ///
+  /// - Throws: `NATSWorkerError.badOption` if a name, the number of threads or the dialect is invalid.
   public init(plugin: Plugin, configuration: NATSConfiguration) throws(NATSWorkerError) {
     do {
       subject = try Subject(prefix: configuration.subjectPrefix, plugin: configuration.name)
@@ -32,14 +35,14 @@ public final class NATSWorker: Sendable {
     }
     guard let spoken = Dialect(rawValue: configuration.dialect) else {
       let names = Dialect.allCases.map(\.rawValue).joined(separator: ", ")
-      throw .badOption(key: "dialect", reason: "'\(configuration.dialect)' is none of \(names)")
+      throw .badOption(key: "dialect", reason: "'\(configuration.dialect)' is not one of \(names)")
     }
     dialect = WorkerDialect(dialect: spoken, writesNilData: configuration.writesNilData)
     self.plugin = plugin
     self.configuration = configuration
   }
 
-  /// The short form: one URL and a group, the rest by default.
+  /// Creates a worker for one URL and a queue group, with default values for all other settings.
   public convenience init(
     plugin: Plugin, name: String, url: String, group: String
   ) throws(NATSWorkerError) {
@@ -47,8 +50,9 @@ public final class NATSWorker: Sendable {
       plugin: plugin, configuration: NATSConfiguration(name: name, url: url, group: group))
   }
 
-  /// Serves until SIGTERM or SIGINT, or until `stop`; then finishes what it has and returns. SIGUSR1 is `abort`. Call
-  /// it on the main thread, before other threads are started: they inherit the blocked signals.
+  /// Serves until SIGTERM, SIGINT or `stop()`, then finishes pending requests and returns. SIGUSR1 calls
+  /// `abort()`. Call this on the main thread before starting other threads, so that they inherit the blocked
+  /// signals.
   public func run() throws(NATSWorkerError) {
     var signals = sigset_t()
     sigemptyset(&signals)
@@ -66,7 +70,7 @@ public final class NATSWorker: Sendable {
     try wait()
   }
 
-  /// Connects, subscribes and serves on a thread of its own. Returns when the broker has all
+  /// Connects, subscribes and serves on its own thread. Returns when the broker has processed all
   /// subscriptions.
   public func start() throws(NATSWorkerError) {
     do {
@@ -74,7 +78,7 @@ public final class NATSWorker: Sendable {
     } catch {
       throw .initializeFailed(reason: "\(error)")
     }
-    // Used by one thread at a time: this one as long as it connects, then the loop's alone.
+    // Used by one thread at a time: by this one while connecting, then only by the loop's thread.
     nonisolated(unsafe) let loop = try WireLoop(plugin, configuration, dialect, subject)
     do throws(NATSWorkerError) {
       try loop.connect()
@@ -89,14 +93,16 @@ public final class NATSWorker: Sendable {
     logLine("Plugin \(configuration.name) started successfully")
   }
 
-  /// Asks the worker to finish what it has and to stop; returns at once.
+  /// Asks the worker to finish pending requests and stop. Returns immediately.
   public func stop() { running.withLock { $0.box }?.stop() }
 
-  /// Asks the worker to close its connection at once and to stop: requests that it has and has not answered are lost,
-  /// as with a worker that crashes. For trying what a host does then; returns at once.
+  /// Asks the worker to close its connection and stop without answering pending requests, as if it had
+  /// crashed. Use this to test how a host reacts. Returns immediately.
   public func abort() { running.withLock { $0.box }?.abort() }
 
-  /// Waits until the worker has stopped. Throws when the connection was lost for good.
+  /// Waits until the worker has stopped.
+  ///
+  /// - Throws: `NATSWorkerError.connectionLost` if the connection is permanently lost.
   public func wait() throws(NATSWorkerError) {
     let awaited = running.withLock { running in
       defer { running.thread = nil }
@@ -111,7 +117,7 @@ public final class NATSWorker: Sendable {
     }
   }
 
-  /// Stops and waits.
+  /// Finishes pending requests, stops the worker and waits for it.
   public func close() {
     stop()
     try? wait()

@@ -1,30 +1,30 @@
 import CLinux
 import Nylon
 
-/// Turns a request's bytes into the reply's bytes, without I/O; in a dialect in which each call is a map, those go
-/// through a port.
+/// Turns the bytes of a request into the bytes of the reply, without I/O. In a dialect in which each call is
+/// a map, the maps are published through `calls`.
 ///
-/// Not for two threads at once: each thread has its own.
+/// Not thread-safe: each thread has its own runner.
 package final class RequestRunner {
   private let plugin: Plugin
   private let table: HandlerTable
   private let dialect: Dialect
   private let traits: DialectTraits
   private let encoder: ReplyEncoder
-  /// Where the maps of calls go; nil in a dialect without them.
+  /// Publishes the maps of calls; nil in a dialect without them.
   private let calls: CallMaps?
-  /// Where requests are noted; nil where nobody asks for it.
+  /// Records the requests; nil if no ledger is configured.
   private let ledger: HandlerLedger?
   private let tables = FlatBufferWriter()
-  /// The context of the phase under way, and what stands behind it. In raw memory, where no access is checked.
+  /// The context of the current phase and its backend, in raw memory to avoid exclusivity checks.
   private let current = UnsafeMutablePointer<(context: PhaseContext, backend: NATSBackend)>.allocate(
     capacity: 1)
-  /// Whether the last request asked for stamps.
+  /// Whether the last request asked for timestamps.
   private(set) var isStamping = false
-  /// The times of the request under way, when it asked for them.
+  /// The timestamps of the current request, if it asked for them.
   private var stamps = WorkerStamps(read: 0)
 
-  /// `calls` are needed in a dialect in which each call is a map.
+  /// - Parameter calls: Required in a dialect in which each call is a map.
   init(
     plugin: Plugin, table: HandlerTable, dialect: WorkerDialect, ledger: HandlerLedger? = nil,
     calls: CallMaps? = nil
@@ -40,7 +40,7 @@ package final class RequestRunner {
     current.initialize(to: (PhaseContext(backend: backend), backend))
   }
 
-  /// One without a connection: the maps of calls go nowhere, and no read is answered.
+  /// Creates a runner without a connection: the maps of calls are dropped, and reads fail.
   package convenience init(plugin: Plugin, dialect: Dialect) {
     var calls: CallMaps?
     if dialect.traits.end == .call, let box = ReplyBox() {
@@ -59,9 +59,13 @@ package final class RequestRunner {
     current.deallocate()
   }
 
-  /// The reply to a request that came on the subject of `phase`, nil for the lifecycle's; valid until the next one, and
-  /// nil where the maps of calls have said everything. `readAt` is when it was read from the socket, 0 when that is not known: then it counts from here. A reply of over
-  /// `most` bytes, which the broker would not carry, becomes an error.
+  /// Returns the reply to a request, valid until the next call; nil if the maps of calls are the whole
+  /// answer.
+  ///
+  /// - Parameters:
+  ///   - phase: The phase of the subject; nil for the lifecycle subject.
+  ///   - readAt: When the request was read from the socket, in nanoseconds; 0 (unknown) means now.
+  ///   - most: The broker's maximum payload in bytes. A longer reply is replaced by an error.
   @inline(__always)
   package func answer(
     to bytes: UnsafeRawBufferPointer, phase: Phase?, readAt: UInt64, most: Int
@@ -99,8 +103,8 @@ package final class RequestRunner {
     }
   }
 
-  /// The reply to a message of the lifecycle subject; `shutdown` only runs the hooks, since other
-  /// hosts may use the same worker. Signals end the process.
+  /// Returns the reply to a message of the lifecycle subject. `shutdown` only runs the hooks, because other
+  /// hosts may use the same worker; signals end the process.
   private func lifecycleReply(to bytes: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer? {
     guard let request = try? MessageView(request: bytes) else {
       return refuse(nil, .malformed(MessageError.notAMap(what: "lifecycle message").description))
@@ -108,7 +112,7 @@ package final class RequestRunner {
     return configure(request)
   }
 
-  /// Does what `headers.method` says, and answers it.
+  /// Executes the command in `headers.method` and returns the reply.
   private func configure(_ request: MessageView) -> UnsafeRawBufferPointer {
     switch request.header("method").map({ String(decoding: $0, as: UTF8.self) }) {
     case "initialize":
@@ -125,11 +129,11 @@ package final class RequestRunner {
     return encode(request, .next)
   }
 
-  /// Why a request gets no answer of a handler.
+  /// The reason why a request is not passed to its handler, or why its handler failed.
   private struct Refusal: Error {
     var action: ReplyAction
     var text: String
-    /// The request is not what the interface says.
+    /// The request violates the wire format.
     static func malformed(_ text: String) -> Refusal { Refusal(action: .empty, text: text) }
     /// The request cannot be served.
     static func failed(_ text: String) -> Refusal { Refusal(action: .error, text: text) }
@@ -139,7 +143,7 @@ package final class RequestRunner {
     encode(request, why.action, error: why.text)
   }
 
-  /// An answer as the dialect has it: with an action or without, with the session or without.
+  /// Encodes an answer in the form of the dialect, with or without an action and a session.
   @inline(__always)
   private func encode(
     _ request: MessageView?, _ action: ReplyAction, data: UnsafeRawBufferPointer? = nil, error: String? = nil,
@@ -152,7 +156,7 @@ package final class RequestRunner {
       action: traits.end == .action ? action : .missing, data: data, error: error, stamps: stamps)
   }
 
-  /// The handler that a request asks for, when it is as the dialect has it.
+  /// Returns the handler for a request after checking that the request matches the dialect.
   private func handler(of request: MessageView, phase: Phase) throws(Refusal) -> Plugin.Handler? {
     if request.requestID == nil {
       throw .malformed(MessageError.missingKey(what: "request", key: "request_id").description)
@@ -165,19 +169,19 @@ package final class RequestRunner {
     }
     if let other = request.phase, other != phase {
       throw .malformed(
-        "request: 'phase' is \(other.rawValue), but it came on \(phase.subjectFragment)'s subject")
+        "request: 'phase' is \(other.rawValue), but it arrived on \(phase.subjectFragment)'s subject")
     }
     return table[try entry(of: request), phase]
   }
 
-  /// Notes a request, where that is asked for, before its handler sees it.
+  /// Records a request in the ledger, if there is one, before its handler runs.
   @inline(__always)
   private func note(_ request: MessageView, phase: Phase) throws(Refusal) {
     guard let why = ledger?.note(request.requestID, phase: phase) else { return }
     throw .failed("request: it cannot be noted in the ledger (\(HandledRequest.variable)): \(why)")
   }
 
-  /// Runs a handler whose calls are maps of their own.
+  /// Runs a handler whose calls are published as separate maps.
   private func run(_ request: MessageView, phase: Phase, _ calls: CallMaps) throws(Refusal) {
     let handler = try handler(of: request, phase: phase)
     try note(request, phase: phase)
@@ -213,7 +217,7 @@ package final class RequestRunner {
     return encode(request, action, data: data, stamps: isStamping ? stamps : nil)
   }
 
-  /// The handlers that the request names; a plugin with a single entry needs no name.
+  /// Returns the index of the requested entry; a plugin with a single entry needs no name.
   private func entry(of request: MessageView) throws(Refusal) -> Int {
     guard let name = request.header("entry") else {
       if table.names.count == 1 { return 0 }
@@ -224,7 +228,7 @@ package final class RequestRunner {
     throw .failed("no entry '\(shown)'; this plugin has: \(table.list)")
   }
 
-  /// A handler that kept its context keeps a finished one without bytes, not another session's.
+  /// Releases the request. A handler that kept its context must not see another session through it.
   private func release() {
     current.pointee.backend.end()
     if !isKnownUniquelyReferenced(&current.pointee.context) {

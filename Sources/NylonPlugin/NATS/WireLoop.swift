@@ -4,42 +4,44 @@ import NATS
 import Nylon
 import Synchronization
 
-/// Carries a worker's messages by the package's own connection, all on one thread: read, handle, write once.
+/// Runs a worker's connection on one thread: each turn reads, handles requests and writes the replies at
+/// once.
 ///
-/// With several handler threads the loop hands copies of the requests over and writes the replies that they
-/// leave in its box. A reply to a connection that broke is lost with it, as in core NATS: the host retries.
+/// With several handler threads the loop passes them copies of the requests and writes the replies from its
+/// box. A reply is lost if its connection breaks, as in core NATS: the host retries.
 final class WireLoop {
-  /// What the epoll set tells of the box's descriptor; the sockets of connections have the places 0 and 2, in turn.
+  /// The epoll tag of the box's descriptor; connections alternate between the tags 0 and 2.
   private static let wakePlace: UInt64 = 1
-  /// Bytes of replies that wait for each other, at most: the host can go on while the rest is served.
+  /// The number of buffered reply bytes that triggers a flush, so that the host can continue while the rest
+  /// is served.
   private static let mostUnsentBytes = 8 << 10
-  /// Complaints of the broker that are told: one slow minute must not fill the disk.
+  /// The maximum number of broker errors to log, so that a bad minute cannot fill the disk.
   private static let mostComplaints = 10
-  /// For other threads.
+  /// Shared with other threads.
   let box: ReplyBox
   private var wire: WireConnection
-  /// The connection to come, when the broker of `wire` is ending.
+  /// The connection being made because the broker of `wire` is shutting down.
   private var next: WireConnection?
-  /// The connection of before, until all that came over it is answered.
+  /// The previous connection, until everything received on it is answered.
   private var leaving: Leaving?
-  /// The subscriptions' lines.
+  /// The SUB protocol lines.
   private let subscriptions: String
   private let epoll: Int32
   private let runner: RequestRunner
   private let pool: HandlerThreads?
   private let configuration: NATSConfiguration
   private let subject: Subject
-  /// Phases by subscription id, from 1; nil is the lifecycle's.
+  /// The phases by subscription id, starting at 1; nil is the lifecycle subject.
   private let phases: [Phase?]
   private static let mostEvents: Int32 = 3
   private let places = UnsafeMutablePointer<UInt64>.allocate(capacity: Int(mostEvents))
   private let events = UnsafeMutablePointer<UInt32>.allocate(capacity: Int(mostEvents))
   private var complaints = 0
   private var hasDropped = false
-  /// When the last read began, monotonic nanoseconds; 0 until a host asked for stamps.
+  /// The start of the last read in monotonic nanoseconds; 0 until a host has requested timestamps.
   private var readAt: UInt64 = 0
 
-  /// Reads files, looks names up and starts handler threads, but does not connect yet.
+  /// Reads files, resolves names and starts handler threads, but does not connect yet.
   init(
     _ plugin: Plugin, _ configuration: NATSConfiguration, _ dialect: WorkerDialect, _ subject: Subject
   ) throws(NATSWorkerError) {
@@ -82,7 +84,7 @@ final class WireLoop {
     self.configuration = configuration
     self.subject = subject
     let count = configuration.maxWorkers
-    // While a handler waits for the answer to a read, the loop must be free to take it.
+    // While a handler waits for the answer to a read, the loop must be free to receive it.
     let needsThreads = count > 1 || traits.end == .call
     pool = needsThreads ? HandlerThreads(count: count, plugin, table, dialect, ledger, box) : nil
     if needsThreads, pool == nil {
@@ -96,7 +98,7 @@ final class WireLoop {
     events.deallocate()
   }
 
-  /// Connects and subscribes; returns when the broker has all subscriptions.
+  /// Connects and subscribes. Returns when the broker has processed all subscriptions.
   func connect() throws(NATSWorkerError) {
     do {
       try wire.connectFirst()
@@ -115,7 +117,7 @@ final class WireLoop {
     if phases.contains(nil) { logLine("Subscribed to \(subject.lifecycle)") }
   }
 
-  /// Serves until it is asked to stop and has finished what it has, or the connection is lost for good.
+  /// Serves until asked to stop, then drains; also returns when the connection is permanently lost.
   func run() {
     defer { close() }
     if wire.hasInput { handleInput(of: wire) }
@@ -128,7 +130,7 @@ final class WireLoop {
     if !box.isAborted.load(ordering: .acquiring) { drain() }
   }
 
-  /// Nothing is served any more: handler threads need not wait for room.
+  /// Closes all connections. Replies are dropped from here on, so handler threads do not wait for room.
   func close() {
     box.setTaken(false)
     for one in [wire, next, leaving?.wire].compactMap({ $0 }) { one.close() }
@@ -136,7 +138,7 @@ final class WireLoop {
     pool?.stop()
   }
 
-  /// Takes back the subscriptions, serves what has come until then, and writes the last reply.
+  /// Unsubscribes, serves the messages received until then, and writes the last replies.
   private func drain() {
     let milliseconds = configuration.drainTimeoutMilliseconds
     let deadline = kernel_now_ns() + UInt64(max(0, milliseconds)) * 1_000_000
@@ -147,9 +149,9 @@ final class WireLoop {
       flush()
     }
     while kernel_now_ns() < deadline {
-      // Without a broker there is nobody to drain from, nor to answer.
+      // Without a broker, no message can arrive and no reply can leave.
       guard wire.isConnected else { return }
-      // The PING behind the last UNSUB is answered: nothing more will come.
+      // The PING after the last UNSUB is answered: no more messages will arrive.
       if wire.pongs > pongs { pool?.closeMailboxes() }
       let isQuiet = wire.pongs > pongs && leaving == nil && (pool?.isIdle ?? true)
       turn(mostNanoseconds: isQuiet ? 0 : 2_000_000)
@@ -158,12 +160,12 @@ final class WireLoop {
     logLine("gave up draining after \(milliseconds) ms")
   }
 
-  /// Takes all subscriptions back, and asks for an answer behind the last message.
+  /// The UNSUB lines, followed by a PING whose PONG arrives after the last message.
   private var farewell: String { phases.indices.map { "UNSUB \($0 + 1)\r\n" }.joined() + "PING\r\n" }
 
   // MARK: Turns
 
-  /// Waits for something to do, does it, and writes what came of it.
+  /// Waits for events, handles them, and flushes the replies.
   private func turn(mostNanoseconds: UInt64) {
     var most = mostNanoseconds
     if !wire.isConnected { most = min(most, nextStep(of: wire)) }
@@ -184,7 +186,7 @@ final class WireLoop {
     if leaving != nil { leave() }
   }
 
-  /// Goes on with a connection that is being made; nanoseconds until that is due again.
+  /// Advances a connection attempt. Returns the nanoseconds until the next step is due.
   private func nextStep(of wire: WireConnection) -> UInt64 {
     wire.checkTime()
     let now = kernel_now_ns()
@@ -208,23 +210,24 @@ final class WireLoop {
 
   // MARK: Moving
 
-  /// A connection of before. What is served over it is answered over the new one: a reply's subject leads everywhere.
+  /// A previous connection. Its requests are answered over the new one, since every broker routes a reply
+  /// subject.
   private struct Leaving {
     let wire: WireConnection
-    /// Its PONGs when it was left.
+    /// The number of PONGs when the loop moved to the new connection.
     let pongs: Int
-    /// Whether the subscriptions were taken back.
+    /// Whether the UNSUB lines have been sent.
     var isTold = false
   }
 
-  /// Begins to connect to another broker, since this one is ending. Both are served until that one has the
-  /// subscriptions.
+  /// Starts to connect to another broker because this one is shutting down. Requests are served on the old
+  /// connection until the new broker has the subscriptions.
   private func beginToMove() {
     guard next == nil, leaving == nil, !box.isStopping.load(ordering: .relaxed) else { return }
     next = WireConnection(after: wire, subscriptions: subscriptions, place: wire.place == 0 ? 2 : 0)
   }
 
-  /// Something happened at a connection that is not the one in use.
+  /// Handles an event of a connection other than the current one.
   private func handleElsewhere(_ events: UInt32, at place: Int) {
     if let made = next, made.place == place {
       guard made.dialOn(events) else { return }
@@ -238,7 +241,7 @@ final class WireLoop {
     }
   }
 
-  /// Closes the connection of before as soon as nothing more can come over it.
+  /// Closes the previous connection as soon as no more messages can arrive on it.
   private func leave() {
     guard var old = leaving else { return }
     if !old.isTold { old.isTold = old.wire.put(farewell.utf8) }
@@ -256,8 +259,8 @@ final class WireLoop {
     leaving = nil
   }
 
-  /// Reads once, or over TLS until nothing is left that epoll does not know of, and serves what came. What a broker
-  /// sends without end is read on by the next turn.
+  /// Reads once and serves what arrived. Over TLS, repeats while data is buffered that epoll does not report,
+  /// up to a limit; the next turn continues from there.
   private func readInput(of wire: WireConnection) {
     for _ in 0..<WireConnection.mostFills {
       if box.stampsReads.load(ordering: .relaxed) { readAt = kernel_now_ns() }
@@ -268,7 +271,7 @@ final class WireLoop {
     }
   }
 
-  /// The connection is over; false, for those who were about to go on with it.
+  /// Handles the loss of a connection. Always returns false, for callers that return whether it is open.
   @discardableResult
   private func lose(_ lost: WireConnection) -> Bool {
     guard lost.place == wire.place else {
@@ -283,7 +286,7 @@ final class WireLoop {
     return false
   }
 
-  /// Whether the connection was tried again as often as it may be.
+  /// Whether the reconnect attempts are used up.
   private var isGivenUp: Bool {
     let most = configuration.maxReconnects
     return most >= 0 && !wire.isConnected && wire.rests > UInt64(most)
@@ -291,7 +294,7 @@ final class WireLoop {
 
   // MARK: In
 
-  /// Serves all that came whole; false when the connection is over.
+  /// Serves all complete messages. Returns false if the connection is lost.
   @discardableResult
   private func handleInput(of source: WireConnection) -> Bool {
     while !box.isAborted.load(ordering: .relaxed), let piece = source.nextMessage(complaint: { tell($0) }) {
@@ -306,7 +309,7 @@ final class WireLoop {
     if complaints <= Self.mostComplaints { logLine("error: \(complaint)") }
   }
 
-  /// Says once that requests are dropped.
+  /// Logs once that requests are dropped.
   @inline(never)
   private func tellOfDrop() {
     guard !hasDropped else { return }
@@ -342,8 +345,8 @@ final class WireLoop {
     wire.commit(WirePublication.write(payload, to: subject, at: place))
   }
 
-  /// Writes until there is room; nil when the connection broke meanwhile. The broker reads on whatever it has
-  /// to write, so waiting here cannot be for ever.
+  /// Flushes until there is room; nil if the connection broke meanwhile. The wait is bounded, because the
+  /// broker keeps reading whatever it has to write.
   @inline(never)
   private func reserveSlowly(_ count: Int) -> UnsafeMutableRawPointer? {
     while wire.isConnected {
@@ -354,7 +357,7 @@ final class WireLoop {
     return nil
   }
 
-  /// Puts what the handler threads left into the buffer.
+  /// Copies the replies of the handler threads into the connection's buffer.
   private func takeReplies() {
     guard pool != nil, wire.isConnected else { return }
     box.take { bytes in

@@ -32,7 +32,7 @@ import Testing
     #expect(together.sorted() == (0..<400).map { $0 * 1_000_000 })
   }
 
-  @Test("Times drawn ahead, at whatever moments, are those of the schedule", arguments: [0, 1, 5, 60, 3000])
+  @Test("Times drawn ahead, at any moment, are those of the schedule", arguments: [0, 1, 5, 60, 3000])
   func drawnAhead(turns: Int) {
     let schedule = ArrivalSchedule(ratePerSecond: 1000, arrivals: .poisson, seed: 3)
     var drawn = DrawnArrivals(schedule, start: 7)
@@ -66,7 +66,7 @@ import Testing
     #expect(largestDistance(gaps) < 1.95 / Double(count).squareRoot())
   }
 
-  @Test("The exponential tail is there in the right measure")
+  @Test("The exponential tail has the right size")
   func tails() {
     let count = 4_000_000
     var schedule = ArrivalSchedule(ratePerSecond: 1000, arrivals: .poisson, seed: 11)
@@ -149,7 +149,7 @@ import Testing
     }
   }
 
-  @Test("The warm-up has the first rate, and what comes after the ramp its last one")
+  @Test("The warm-up has the ramp's first rate, and the time after the ramp its last")
   func ends() throws {
     let ramp = Ramp(fromPerSecond: 1000, toPerSecond: 3000, overSeconds: 2, arrivals: .uniform)
     let all = try times(ramp, warmup: 1)

@@ -21,14 +21,14 @@ struct StartedPhase: Equatable {
 
 /// What a simulated plugin does with a phase.
 enum SimulatedAnswer {
-  /// It ends the phase so many nanoseconds later.
+  /// It ends the phase after a number of nanoseconds.
   case later(UInt64, PhaseEnd = .next)
-  /// It ends the phase before `start` returns, so many nanoseconds later.
+  /// It ends the phase before `start` returns, after a number of nanoseconds.
   case within(UInt64, PhaseEnd = .next)
   case never
 }
 
-/// A transport without a plugin, and with a time of its own that only waiting moves on.
+/// A transport without a plugin, with a simulated clock that only advances by waiting.
 final class Simulation: SessionTransport {
   let completions: CompletionRing
   var isInProcess = false

@@ -286,7 +286,7 @@ private let chunkPluginSource = #"""
   void shutdown(void) {}
   """#
 
-/// Answers from a thread of its own, and only when the thread that called is asleep.
+/// Answers from its own thread, and only when the calling thread is asleep.
 private let sleepWatcherSource = #"""
   static atomic_uint waiting_sid, waiting_phase;
   static atomic_int caller;

@@ -15,7 +15,7 @@ final class Workshop {
   static let package = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
     .deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent().path
 
-  /// What stands before every plugin's source: headers, the host's callback, a way to call it, and the payload of a
+  /// The beginning of every plugin's source: headers, the host's callback, a way to call it, and the payload of a
   /// header `x-sid` with the session's id.
   private static let preamble = #"""
     #define _GNU_SOURCE

@@ -34,7 +34,7 @@ import Testing
     }
     defer { broker.stop() }
     let error = try #require(throws: BrokerError.self) { try shortLoad.run(broker.url) }
-    #expect(error.description.contains("does not speak as a NATS server does"))
+    #expect(error.description.contains("does not speak the NATS protocol"))
   }
 
   @Test func aBrokerThatClosesAfterTheCredentialsRefusesThem() throws {
@@ -119,7 +119,7 @@ import Testing
     let (measurement, connections) = try with(load, until: { _ in isAll.load(ordering: .relaxed) }) { peer in
       peer.welcome()
       if peer.number == 1 {
-        // 25 MB are to be sent, more than both sockets hold: the client comes to a stop.
+        // The client sends 25 MB, more than both sockets can buffer, so it stalls.
         var last = 0
         _ = eventually {
           let untaken = TCPConnection.all(to: peer.port).map(\.untakenBytes).reduce(0, +)

@@ -94,7 +94,7 @@ import Testing
     let measurement = try load.run(broker.url) { $0.errors > 0 }
     let request = try #require(measurement.request)
     #expect(request.counts.handlerErrors == 1 && request.counts.timeouts == 0 && request.counts.closes)
-    #expect(measurement.evidence?.clauses.contains { $0.contains("too many answers wait") } == true)
+    #expect(measurement.evidence?.clauses.contains { $0.contains("too many answers are waiting") } == true)
   }
 
   /// The first request that a client publishes, and where its answers go.

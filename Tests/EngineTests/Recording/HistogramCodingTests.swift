@@ -42,7 +42,7 @@ struct HistogramCodingTests {
     #expect(read.value(atPercentile: 99.998) == 1_000_341_503)
   }
 
-  @Test("is read back with the same counters, whatever lies between them")
+  @Test("is read back with the same counters, with any gap between them")
   func readsItsOwn() throws {
     for values in [[], [0], [1, 3], [5, 5, 6, 2048], [59_999_999_999, 60_000_000_000]] as [[UInt64]] {
       var histogram = LatencyHistogram()

@@ -52,7 +52,7 @@ struct LedgerTests {
     #expect(ledger.area.entries.map(\.end) == [.ok, .handlerErrors, .sent])
   }
 
-  @Test("counts what finds no room, and leaves what is there")
+  @Test("counts entries that do not fit, and keeps the existing ones")
   func overflow() {
     let ledger = LoadLedger(layout)
     let thread = ledger.area.thread(1, slots: 1)
@@ -65,7 +65,7 @@ struct LedgerTests {
     #expect(ledger.area.unnoted == 2)
   }
 
-  @Test("an overflow in a load is told, and makes no defect of what a handler saw")
+  @Test("an overflow in a load is reported, and requests seen by a handler are no defect")
   func overflowInALoad() throws {
     var load = SimulatedLoad(measure: 100 * millisecond)
     load.ledgerEntries = 10
@@ -74,7 +74,7 @@ struct LedgerTests {
     #expect(sent > 10)
     let accounting = try #require(result.accounting)
     #expect(accounting.unnoted == UInt64(sent - 10) && accounting.unknown == accounting.unnoted)
-    #expect(accounting.gap?.contains("found no room") == true)
+    #expect(accounting.gap?.contains("did not fit") == true)
     #expect(accounting.defects(of: result.measurement).isEmpty)
   }
 

@@ -119,7 +119,7 @@ struct RecordingTests {
     #expect(try JSONDecoder().decode(LatencyHistogram.self, from: stored) == torn)
   }
 
-  @Test("takes a moment that another core's clock has seen already for now")
+  @Test("treats a future moment, read from another core's clock, as now")
   func momentAhead() {
     #expect(MonotonicClock.nanoseconds(since: .max) == 0)
     #expect(MonotonicClock.nanoseconds(since: MonotonicClock.nanoseconds + 3_600_000_000_000) == 0)
