@@ -172,13 +172,17 @@ private struct ConditionTest {
         "target '\(group.target)' was not measured under load '\(group.load)'")
     }
     let values = values(spec.metric, \.used)
-    let interval = Statistics.medianInterval(self.values(spec.metric, \.sound))
-    var row = check.row(condition.label, .inconclusive, "")
-    row.measured = Statistics.median(values)
-    row.low = interval?.low
-    row.high = interval?.high
     let (verdict, reason) = firm(count: values.count)
-    row.verdict = verdict
+    var row = check.row(condition.label, verdict, "")
+    row.measured = Statistics.median(values)
+    if let interval = Statistics.medianInterval(self.values(spec.metric, \.sound)) {
+      (row.low, row.high) = (interval.low, interval.high)
+    } else if verdict != .inconclusive, let middle = row.measured,
+      let all = Statistics.medianInterval(self.values(spec.metric, \.warm))
+    {
+      // All replicates decided, so the interval is theirs; it must include the figure beside it.
+      (row.low, row.high) = (min(all.low, middle), max(all.high, middle))
+    }
     row.why = ([reason] + besides).filter { !$0.isEmpty }.joined(separator: "; ")
     return row
   }

@@ -349,6 +349,12 @@ private struct Sides {
     }
     let (call, why, interval) = firm(ratios, metric, margin: margin, equivalence: equivalence)
     row.verdict = call.verdict
+    if ratios.interval == nil, let interval {
+      // All replicates decided, so the interval is theirs; it must include the ratio beside it.
+      row.ratioLow = exp(min(interval.low, middle))
+      row.ratioHigh = exp(max(interval.high, middle))
+      row.pairs = self.ratios(metric.name, a.warm, b.warm).values.count
+    }
     if call == .same { row.sameWithin = interval.map { exp($0.farthest) - 1 } }
     row.why = ([why] + notes(metric)).joined(separator: "; ")
     return row

@@ -167,7 +167,13 @@ struct DisturbedClaimTests {
     let all =
       replicates("nats", around: 1_000_000, count: 3)
       + (3..<9).map { measurement("nats", replicate: $0 + 1, around: 2_000_000, invalid: [.steal]) }
-    #expect(try overall(latency(low, high), all).verdict == verdict)
+    let row = try overall(latency(low, high), all)
+    #expect(row.verdict == verdict)
+    // The interval of all replicates decides, or none.
+    #expect((row.low == nil) == (verdict == .inconclusive) && (row.high == nil) == (row.low == nil))
+    if let measured = row.measured, let low = row.low, let high = row.high {
+      #expect(low <= measured && measured < 1.1 && high > 1.9)
+    }
     #expect(try overall(latency(low, high), Array(all.dropFirst())).verdict == .inconclusive)
   }
 

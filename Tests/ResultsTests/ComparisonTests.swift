@@ -117,7 +117,11 @@ struct ComparisonTests {
     let fast = timed("ffi", Array(repeating: 100, count: 7), transport: "ffi")
     let row = try row(fast + timed("nats", times, invalid: stolen), [ffi, nats])
     #expect(row.verdict == verdict, "\(row)")
-    #expect(row.ratioLow == nil && row.pairs == 3)
+    // The interval of all replicates decides, or none.
+    #expect(row.pairs == (verdict == .unclear ? 3 : 7) && (row.ratioLow == nil) == (verdict == .unclear))
+    if let ratio = row.ratio, let low = row.ratioLow, let high = row.ratioHigh {
+      #expect(low <= ratio && ratio <= high && low < 3.1 && high > 1)
+    }
     if verdict != .unclear { #expect(row.why.hasPrefix("3 pairs of replicates were undisturbed")) }
     #expect((row.sameWithin != nil) == (verdict == .same))
     let two = timed("nats", times, invalid: stolen.merging([2: .steal]) { $1 })
