@@ -175,14 +175,13 @@ private struct ConditionTest {
     let (verdict, reason) = firm(count: values.count)
     var row = check.row(condition.label, verdict, "")
     row.measured = Statistics.median(values)
-    if let interval = Statistics.medianInterval(self.values(spec.metric, \.sound)) {
-      (row.low, row.high) = (interval.low, interval.high)
-    } else if verdict != .inconclusive, let middle = row.measured,
-      let all = Statistics.medianInterval(self.values(spec.metric, \.warm))
-    {
-      // All replicates decided, so the interval is theirs; it must include the figure beside it.
-      (row.low, row.high) = (min(all.low, middle), max(all.high, middle))
+    var interval = Statistics.medianInterval(self.values(spec.metric, \.sound))
+    if interval == nil, verdict != .inconclusive {
+      // All replicates decided. The interval must include the figure beside it, that of the undisturbed ones.
+      interval = Statistics.medianInterval(self.values(spec.metric, \.warm))
+      if let middle = row.measured { interval = interval?.including(middle) }
     }
+    (row.low, row.high) = (interval?.low, interval?.high)
     row.why = ([reason] + besides).filter { !$0.isEmpty }.joined(separator: "; ")
     return row
   }

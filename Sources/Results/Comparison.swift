@@ -347,13 +347,13 @@ private struct Sides {
       row.pValue = Statistics.signTest(ratios.values)
       row.pairs = ratios.values.count
     }
-    let (call, why, interval) = firm(ratios, metric, margin: margin, equivalence: equivalence)
+    // All replicates may decide when too few were undisturbed.
+    let all = runs == nil && ratios.interval == nil ? self.ratios(metric.name, a.warm, b.warm) : nil
+    let (call, why, interval) = firm(ratios, all, metric, margin: margin, equivalence: equivalence)
     row.verdict = call.verdict
-    if ratios.interval == nil, let interval {
-      // All replicates decided, so the interval is theirs; it must include the ratio beside it.
-      row.ratioLow = exp(min(interval.low, middle))
-      row.ratioHigh = exp(max(interval.high, middle))
-      row.pairs = self.ratios(metric.name, a.warm, b.warm).values.count
+    if let all, let interval {
+      (row.ratioLow, row.ratioHigh) = (exp(interval.low), exp(interval.high))
+      row.pairs = all.values.count
     }
     if call == .same { row.sameWithin = interval.map { exp($0.farthest) - 1 } }
     row.why = ([why] + notes(metric)).joined(separator: "; ")
@@ -369,7 +369,7 @@ private struct Sides {
   /// The verdict and its interval, provided that it is the same over used and over all whole replicates, and
   /// by response and by service time; `unclear`, naming the disagreement, otherwise.
   private func firm(
-    _ ratios: LogRatios, _ metric: Column<SummaryRow>, margin: Double, equivalence: Double
+    _ ratios: LogRatios, _ all: LogRatios?, _ metric: Column<SummaryRow>, margin: Double, equivalence: Double
   ) -> (RatioCall, why: String, interval: Interval?) {
     guard let drift = MeasurementGroup.driftLogarithm(of: [a, b]) else {
       return (.unclear, invalid ?? "", nil)
@@ -383,8 +383,9 @@ private struct Sides {
       return (call, why, interval)
     }
     guard let interval = ratios.interval?.widened(by: drift) else {
-      if let (call, interval) = disturbed(
-        ratios, metric, margin: margin, drift: drift, equivalence: equivalence)
+      // The interval must include the ratio beside it, which is that of the undisturbed replicates.
+      if let all, let middle = ratios.median, let interval = all.interval?.including(middle),
+        let call = disturbed(ratios, all, metric, margin: margin, drift: drift, equivalence: equivalence)
       {
         let count = ratios.values.count
         return said(
@@ -422,21 +423,19 @@ private struct Sides {
     return said(call, by: call == .same ? "the interval lies" : "the whole interval lies", interval)
   }
 
-  /// The verdict and interval of all replicates when too few were undisturbed; nil when it is not firm.
+  /// The verdict of all replicates when too few were undisturbed; nil when it is not firm.
   private func disturbed(
-    _ ratios: LogRatios, _ metric: Column<SummaryRow>, margin: Double, drift: Double, equivalence: Double
-  ) -> (RatioCall, Interval)? {
-    guard runs == nil else { return nil }
-    let all = self.ratios(metric.name, a.warm, b.warm)
+    _ ratios: LogRatios, _ all: LogRatios, _ metric: Column<SummaryRow>, margin: Double, drift: Double,
+    equivalence: Double
+  ) -> RatioCall? {
     // A ratio that may be off by the drift certainly exceeds the margin only when it exceeds both together.
     let surely = margin + drift
-    guard let interval = all.interval,
-      let call = RatioCall(fewUndisturbed: ratios, all: all, margin: surely, equivalence: equivalence),
+    guard let call = RatioCall(fewUndisturbed: ratios, all: all, margin: surely, equivalence: equivalence),
       call != .same || drift == 0
     else { return nil }
     let byService = metric.serviceTime.flatMap { self.ratios($0, a.warm, b.warm).interval }
     let agrees = byService.map { RatioCall($0, margin: surely, equivalence: equivalence) == call } ?? true
-    return agrees ? (call, interval) : nil
+    return agrees ? call : nil
   }
 
   private func notes(_ metric: Column<SummaryRow>) -> [String] {

@@ -12,6 +12,8 @@ package struct Interval: Sendable, Equatable {
   var nearest: Double { max(low, -high, 0) }
 
   func widened(by margin: Double) -> Interval { Interval(low: low - margin, high: high + margin) }
+
+  func including(_ value: Double) -> Interval { Interval(low: min(low, value), high: max(high, value)) }
 }
 
 package enum Statistics {
