@@ -16,6 +16,7 @@ final class BenchRun {
   /// The results so far. A command may add what the run is for.
   var document: RunDocument
   private let folder: RunFolder
+  private var encoder = RunEncoder()
   var checks: [ClaimCheck] = []
   /// Documented promises that are not figures, tested after the measurements.
   var promises: [BehaviourSpec] = []
@@ -28,7 +29,7 @@ final class BenchRun {
   init(plan: Plan, options: RunOptions) throws {
     self.plan = plan
     self.options = options
-    progress = ProgressLine(isDrawn: Console.drawsProgress && !options.quiet, verbose: options.verbose)
+    progress = ProgressLine(quiet: options.quiet, verbose: options.verbose)
     for warning in plan.warnings where !options.quiet { Console.error("warning: \(warning)") }
     trap = try SignalTrap()
     lab = try Workbench(plan: plan)
@@ -57,7 +58,7 @@ final class BenchRun {
     return run
   }
 
-  /// Saves run.json after each measurement, and all files after each round and when the run ends.
+  /// Saves run.json after each measurement, and all files when the run ends.
   func execute() throws -> RunDocument {
     defer { lab.tearDown() }
     do {
@@ -106,12 +107,12 @@ final class BenchRun {
     document.behaviours?.isEmpty != false && document.measurements.allSatisfy { $0.counts.sent == 0 }
   }
 
-  private func save(onlyRun: Bool = false, isLast: Bool = false) throws {
+  private func save(isLast: Bool = false) throws {
     // An empty run must not become the latest one: its next step may fail.
     if isEmpty, !isLast { return }
     document.judge(checks)
     document.claims += Promises.verdicts(promises, results: document.behaviours ?? [])
-    try folder.save(document, onlyRun: onlyRun)
+    try folder.save(document, json: try encoder.json(document), onlyRun: !isLast)
   }
 
   private func measureBaseline(steps: Int) throws {
@@ -139,11 +140,10 @@ final class BenchRun {
           "round \(step.replicate) of \(plan.roundsText)\(rounds.answered): \(step.target.name) \(step.load.label)"
         )
         try measure(step)
-        try save(onlyRun: true)
+        try save()
       }
       let seconds = Double(MonotonicClock.nanoseconds - begun) / 1e9
       end = rounds.finishRound(&document, checks: checks, elapsedSeconds: seconds)
-      try save()
     }
     document.rounds = RoundsMade(
       made: rounds.made, open: rounds.questions.count(where: \.isOpen), questions: rounds.questions.count,
@@ -165,7 +165,7 @@ final class BenchRun {
         secondsEach: plan.warmupSeconds + (next.soakSeconds ?? plan.measureSeconds) + 1,
         "\(next.target.name) \(next.load.label)")
       try measure(next)
-      try save(onlyRun: true)
+      try save()
     }
   }
 
@@ -234,7 +234,7 @@ final class BenchRun {
           progress.clear()
           Console.error("\(result.verdict.rawValue): \(result.test): \(result.why)")
         }
-        try save(onlyRun: true)
+        try save()
       })
   }
 }

@@ -34,8 +34,10 @@ package struct RunFolder: Sendable, Equatable {
   /// Writes `run.json` and, unless `onlyRun` is set, all files made from it; points the link `latest` beside
   /// the folder to it. Each file is replaced atomically. When `run.json` itself cannot be written, it is
   /// saved to the temporary folder, and the error names that file.
-  package func save(_ document: RunDocument, onlyRun: Bool = false) throws {
-    let text = try document.json()
+  ///
+  /// - Parameter json: The text of `run.json`, if it is already encoded.
+  package func save(_ document: RunDocument, json: String? = nil, onlyRun: Bool = false) throws {
+    let text = try json ?? document.json()
     do {
       try AtomicFile.write(text, to: "\(path)/run.json")
     } catch var error as RunFolderError {

@@ -18,6 +18,35 @@ package enum RunJSON {
   }
 }
 
+/// Encodes a growing run after each measurement.
+///
+/// Only new and changed measurements are encoded. Encoding all of them would take almost as long as the next
+/// measurement at the end of a run of ten minutes.
+package struct RunEncoder {
+  private var encoded: [(measurement: Engine.Measurement, text: String)] = []
+
+  package init() {}
+
+  /// Returns the same text as ``RunDocument/json()``.
+  package mutating func json(_ document: RunDocument) throws -> String {
+    for (place, measurement) in document.measurements.enumerated()
+    where place >= encoded.count || encoded[place].measurement != measurement {
+      let lines = try RunJSON.text(measurement).split(separator: "\n", omittingEmptySubsequences: false)
+      let text = lines.dropLast().map { $0.isEmpty ? "" : "    " + $0 }.joined(separator: "\n")
+      encoded.replaceSubrange(place..<min(place + 1, encoded.count), with: [(measurement, text)])
+    }
+    encoded.removeLast(encoded.count - document.measurements.count)
+    var rest = document
+    rest.measurements = []
+    let text = try rest.json()
+    // Only keys of the document itself are indented by two spaces, and line ends within strings are escaped.
+    guard !encoded.isEmpty, let start = text.firstRange(of: "\n  \"measurements\" : [")?.upperBound,
+      let end = text[start...].firstIndex(of: "]")
+    else { return text }
+    return text[..<start] + "\n" + encoded.map(\.text).joined(separator: ",\n") + "\n  " + text[end...]
+  }
+}
+
 extension RunDocument {
   package func json() throws -> String {
     do {

@@ -50,6 +50,19 @@ struct RunFolderTests {
       ])
   }
 
+  @Test("encodes a growing run as it would encode the whole")
+  func growingRun() throws {
+    var run = sampleRun()
+    run.warnings = ["odd: \n  \"measurements\" : [\n\n  ]"]
+    let all = run.measurements
+    var encoder = RunEncoder()
+    for count in [0, 1, all.count, all.count, 2, 0] {
+      run.measurements = Array(all.prefix(count))
+      if count > 1 { run.measurements[0].invalidReasons.append(.init(code: .steal, detail: "\(count)")) }
+      #expect(try encoder.json(run) == run.json())
+    }
+  }
+
   @Test("has the scenario where the command line's arguments were it")
   func ownScenario() throws {
     let directory = try temporaryFolder()

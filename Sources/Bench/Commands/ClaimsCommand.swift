@@ -166,7 +166,7 @@ struct CanonicalCommand: BenchCommand {
       """)
 
   /// The time for measurements out of ten minutes; the baseline and the promises take the rest.
-  private static let measuringSeconds = 330.0
+  private static let measuringSeconds = 360.0
 
   @OptionGroup var options: RunOptions
 
