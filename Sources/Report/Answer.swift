@@ -287,6 +287,7 @@ package enum Answer {
           let shares = [extra.middle, extra.interval.low, extra.interval.high]
             .map { Number.percent($0 / point.handlerMicroseconds) ?? "?" }
           return "\(name) \(time(point.handlerMicroseconds)): \(shares[0]) (\(shares[1]) to \(shares[2]))"
+            + (extra.includesDisturbed ? " with disturbed replicates" : "")
         }
       }
     }

@@ -5,14 +5,20 @@ import Scenario
 package struct ExtraTime {
   package var middle: Double
   package var interval: Interval
+  /// Whether too few pairs were undisturbed, so that the figures are those of all pairs.
+  package var includesDisturbed: Bool
 
   /// Returns nil without an interval.
-  package init?(_ a: String, _ b: String, _ document: RunDocument) {
+  ///
+  /// - Parameter needsUndisturbed: Whether only undisturbed pairs count, even when they are too few.
+  package init?(_ a: String, _ b: String, _ document: RunDocument, needsUndisturbed: Bool = false) {
     let sides = [a, b].map { MeasurementGroup($0, "closed-1", of: document.measurements) }
     let phases = Double(document.scenario.targets.first { $0.name == a }?.phases.count ?? 1)
-    let each = MeasurementGroup.pairs("response_p50_us", sides[0].sound, sides[1].sound).map {
-      ($0.other - $0.mine) / phases
+    let differences = [sides.map(\.sound), sides.map(\.whole)].map {
+      MeasurementGroup.pairs("response_p50_us", $0[0], $0[1]).map { ($0.other - $0.mine) / phases }
     }
+    includesDisturbed = !needsUndisturbed && differences[0].count < Statistics.fewestReplicates
+    let each = differences[includesDisturbed ? 1 : 0]
     guard let middle = Statistics.median(each), let interval = Statistics.medianInterval(each) else {
       return nil
     }
@@ -32,7 +38,7 @@ package struct Crossover {
   private static let mostSteps = 3
   /// Handler times within this share of each other count as equal.
   private static let closeEnough = 0.25
-  /// The limit on rounds: more do not save a measurement that is disturbed again and again.
+  /// The limit on rounds, after which the disturbed replicates count as well.
   private static let mostRounds = 8
 
   /// The extra time of a phase with a handler of a given time.
@@ -54,10 +60,12 @@ package struct Crossover {
     points = document.scenario.targets.filter { $0.name.hasPrefix("ffi-") }.compactMap { target in
       target.crossoverMicroseconds.map { time in
         let names = ["ffi", "nats"].map { Self.name($0, target.handler, time) }
+        let measured = document.measurements.count { names.contains($0.target) }
         return Point(
           handler: target.handler, handlerMicroseconds: time,
-          extra: ExtraTime(names[0], names[1], document),
-          measured: document.measurements.count { names.contains($0.target) })
+          extra: ExtraTime(
+            names[0], names[1], document, needsUndisturbed: measured < 2 * Self.mostRounds),
+          measured: measured)
       }
     }
   }

@@ -110,8 +110,10 @@ struct AnswerTests {
     }
   }
 
-  @Test("looks for the crossover with a handler that works, then with one that waits", arguments: [170, 400])
-  func crossover(waitingPool: Double) throws {
+  @Test(
+    "looks for the crossover with a handler that works, then with one that waits, and counts disturbed replicates when the rounds are spent",
+    arguments: [170, 400], [false, true])
+  func crossover(waitingPool: Double, isDisturbed: Bool) throws {
     var run = canonical()
     let targets = run.scenario.targets
     var order: [String] = []
@@ -126,7 +128,8 @@ struct AnswerTests {
       let pool = next.target.handler == "wait" ? waitingPool : 170
       var one = replicates(
         next.target.name, load: "closed-1", around: UInt64(1000 * (time + (isPool ? pool : 100))),
-        transport: isPool ? "nats" : "ffi")[0]
+        transport: isPool ? "nats" : "ffi",
+        invalid: isDisturbed && next.replicate % 2 == 0 ? [.steal] : [])[0]
       one.replicate = next.replicate
       run.measurements.append(one)
     }
@@ -134,12 +137,13 @@ struct AnswerTests {
     #expect(steps[0].hasPrefix("work") && steps[1].hasPrefix("work"))
     #expect(steps[2].hasPrefix("wait") && steps[2].dropFirst(4) == steps[1].dropFirst(4), "\(steps)")
     #expect(Array(steps.dropFirst(3)) == (waitingPool > 170 ? ["wait 3000us"] : []))
-    #expect(order.count == 12 * steps.count)
+    #expect(order.count == (isDisturbed ? 16 : 12) * steps.count)
     let least = try #require(Crossover(run)?.leastMicroseconds.middle)
     #expect(abs(least / (10 * (waitingPool - 100)) - 1) < 0.1, "\(least)")
     #expect(order.prefix(4).map { $0.prefix(4) + $0.suffix(2) } == ["ffi- 1", "nats 1", "nats 2", "ffi- 2"])
     let text = lines(run).joined(separator: "\n")
     #expect(text.contains("Measured: working ") && text.contains("; waiting "))
+    #expect(text.contains(" with disturbed replicates") == isDisturbed)
     #expect(!text.contains("-crossover"))
   }
 
