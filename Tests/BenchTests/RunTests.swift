@@ -255,7 +255,7 @@ struct RoundTests {
 
   @Test("The time left includes the rest of this measurement and all later ones")
   func timeLeft() {
-    let progress = ProgressLine(isDrawn: false, verbose: false)
+    let progress = ProgressLine(quiet: true)
     progress.begin(place: 0, of: 3, secondsEach: 30, "ffi closed-1", now: 0)
     #expect(progress.line("warm-up", now: 10_000_000_000) == "[1/3] ffi closed-1  warm-up  1:20 left")
     // One that takes longer than planned takes nothing from the others' time.
@@ -532,6 +532,29 @@ struct ExitReasonTests {
     #expect(code(document([.holds], isValid: false)) == 81)
     #expect(code(document([.fails], isValid: false)) == 80)
     #expect(code(document([.fails], isValid: false, interrupted: true)) == 130)
+  }
+
+  @Test("Reasons are listed once for a condition, and for each replicate only with details")
+  func reasons() {
+    var run = document()
+    func measured(_ target: String, _ codes: [InvalidReason.Code?]) -> [Engine.Measurement] {
+      codes.enumerated().map { place, code in
+        var one = run.measurements[0]
+        (one.target, one.replicate) = (target, place + 1)
+        one.invalidReasons = code.map { [InvalidReason(code: $0, detail: "d\(place + 1)")] } ?? []
+        return one
+      }
+    }
+    run.measurements =
+      measured("a", [.saturated, .steal, nil, nil, nil]) + measured("b", [nil, .saturated, .saturated])
+      + measured("c", [nil, .workerDied]) + measured("d", [.steal])
+    #expect(
+      Outcome.reasons(run, all: false)
+        == [
+          "b  2 of 3 replicates: saturated: d2", "invalid: c  #2: worker_died: d2",
+          "disturbed: d  #1: steal: d1",
+        ].map { $0.replacing("  ", with: " closed-1 ") })
+    #expect(Outcome.reasons(run, all: true).count == 6)
   }
 }
 

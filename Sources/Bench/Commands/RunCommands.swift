@@ -273,21 +273,30 @@ enum Outcome {
     [ResultTables.links(document)] + ResultTables.network(document)
   }
 
-  /// Lists why replicates or conditions are unusable, one per line. Disturbed replicates are included only
-  /// when their condition has no valid result, or when `all` is true.
-  private static func reasons(_ document: RunDocument, all: Bool) -> [String] {
-    let unusable = Set(MeasurementGroup.all(document).filter { !$0.isValid }.map { [$0.target, $0.load] })
-    return document.measurements.filter { all || !$0.isOfSearch }.flatMap { one in
-      one.invalidReasons.compactMap { reason -> String? in
-        switch reason.code.level {
-        case .broken: "invalid: \(one.target) \(one.load) #\(one.replicate): \(reason)"
-        case .condition: "\(one.target) \(one.load): \(reason)"
-        case .disturbed, .figure:
-          all || unusable.contains([one.target, one.load])
-            ? "disturbed: \(one.target) \(one.load) #\(one.replicate): \(reason)" : nil
-        }
+  /// Lists why replicates are broken and conditions unusable: a line for each reason of a condition, in the
+  /// words of its first replicate; when `all` is true, a line for each replicate with a reason.
+  static func reasons(_ document: RunDocument, all: Bool) -> [String] {
+    MeasurementGroup.all(document).filter { all || !$0.isOfSearch }.flatMap { group -> [String] in
+      let isUnusable = !group.isValid || group.isSaturated
+      let reasons = group.measurements.flatMap { one in
+        one.invalidReasons.map { (replicate: one.replicate, reason: $0) }
+      }.filter { all || isUnusable || $0.reason.code.level == .broken }
+      let firsts = reasons.map(\.reason.code).uniqued().compactMap { code in
+        reasons.first { $0.reason.code == code }
       }
-    }.uniqued()
+      let shown = all ? reasons : firsts
+      return shown.flatMap { replicate, reason in
+        let count = reasons.count { $0.reason.code == reason.code }
+        let which = all || count == 1 ? "#\(replicate)" : "\(count) of \(group.measurements.count) replicates"
+        let level =
+          switch reason.code.level {
+          case .broken: "invalid: "
+          case .condition: ""
+          case .disturbed, .figure: "disturbed: "
+          }
+        return Answer.wrapped("\(level)\(group.target) \(group.load) \(which): \(reason)")
+      }
+    }
   }
 
   static func reason(_ document: RunDocument, gate: Bool) -> ExitReason? {
