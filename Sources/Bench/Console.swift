@@ -29,10 +29,6 @@ enum Console {
     }.joined()
   }
 
-  static var drawsProgress: Bool {
-    isatty(STDERR_FILENO) == 1 && ProcessInfo.processInfo.environment["TERM"] != "dumb"
-  }
-
   /// Whether standard output shows colours; `NO_COLOR` is honoured.
   static func usesColour(_ wanted: Bool) -> Bool {
     let noColour = ProcessInfo.processInfo.environment["NO_COLOR"] ?? ""
@@ -75,8 +71,9 @@ final class ProgressLine {
   private let verbose: Bool
   private var step = (place: 0, count: 0, secondsEach: 0.0, label: "", begun: UInt64(0))
 
-  init(isDrawn: Bool, verbose: Bool) {
-    self.isDrawn = isDrawn
+  init(quiet: Bool, verbose: Bool = false) {
+    isDrawn =
+      !quiet && isatty(STDERR_FILENO) == 1 && ProcessInfo.processInfo.environment["TERM"] != "dumb"
     self.verbose = verbose
   }
 

@@ -86,7 +86,7 @@ enum Drafts {
     guard let most = inFlight.max() else { return nil }
     var short = plan
     (short.warmupSeconds, short.measureSeconds) = (0.2, 0.5)
-    let progress = ProgressLine(isDrawn: Console.drawsProgress && !options.quiet, verbose: options.verbose)
+    let progress = ProgressLine(quiet: options.quiet, verbose: options.verbose)
     let trap = try SignalTrap()
     let lab = try Workbench(plan: short)
     defer {

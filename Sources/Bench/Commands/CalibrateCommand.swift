@@ -66,7 +66,7 @@ struct CalibrateCommand: BenchCommand {
   }
 
   func execute() throws {
-    let progress = ProgressLine(isDrawn: Console.drawsProgress && !quiet, verbose: false)
+    let progress = ProgressLine(quiet: quiet)
     let calibration = Calibration(
       rounds: rounds, seconds: seconds, parts: try parts, progress: progress.say)
     let result = try calibration.measure()

@@ -77,7 +77,7 @@ struct ConformCommand: BenchCommand {
   }
 
   func execute() throws {
-    let progress = ProgressLine(isDrawn: Console.drawsProgress && !quiet, verbose: false)
+    let progress = ProgressLine(quiet: quiet)
     let conformance: Conformance
     do {
       defer { progress.clear() }

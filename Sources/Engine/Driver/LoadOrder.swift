@@ -88,6 +88,13 @@ package struct LoadOrder: Codable, Sendable, Equatable {
   func share(of total: Int, thread: Int) -> Range<Int> {
     thread * total / effectiveThreads..<(thread + 1) * total / effectiveThreads
   }
+
+  /// The times at which a thread sends requests; nil for a closed load. The seed and the replicate fix them.
+  func schedule(thread: Int) -> ArrivalSchedule? {
+    ArrivalSchedule(
+      load, warmupSeconds: warmupSeconds, seed: seed &+ UInt64(replicate), thread: thread,
+      threads: effectiveThreads)
+  }
 }
 
 extension LoadOrder {

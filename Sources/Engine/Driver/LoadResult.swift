@@ -173,11 +173,7 @@ extension LoadResult {
         recorder.record(window: place).words[Counter.lost.rawValue] &+= inFlight
       }
       recorder.noteTrouble(at: time)
-      guard
-        var schedule = ArrivalSchedule(
-          order.load, warmupSeconds: order.warmupSeconds, seed: order.seed &+ UInt64(order.replicate),
-          thread: thread, threads: order.effectiveThreads)
-      else { continue }
+      guard var schedule = order.schedule(thread: thread) else { continue }
       var sent = counts[.sent]
       while case let wanted = schedule.next(), wanted < warmup + measured {
         guard wanted >= warmup else { continue }

@@ -173,12 +173,10 @@ package struct LoadRunner {
   private func makeDriver<Transport: SessionTransport>(
     _ transport: Transport, thread: Int, window: LoadWindow
   ) -> LoadDriver<Transport> {
-    let schedule = ArrivalSchedule(
-      order.load, warmupSeconds: order.warmupSeconds, seed: order.seed &+ UInt64(order.replicate),
-      thread: thread, threads: order.effectiveThreads)
-    return LoadDriver(
+    LoadDriver(
       transport: transport, steps: PhaseStep.steps(of: order),
-      slotCount: order.share(of: order.placeCount, thread: thread).count, schedule: schedule,
+      slotCount: order.share(of: order.placeCount, thread: thread).count,
+      schedule: order.schedule(thread: thread),
       overflow: order.target.overflow, window: window, area: area, thread: thread,
       keepsGaps: order.hasFaults, ledger: ledger)
   }
