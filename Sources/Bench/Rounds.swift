@@ -168,8 +168,7 @@ struct Rounds {
 
   /// Whether to evaluate after this round. More frequent evaluations would find differences by chance.
   private var isLook: Bool {
-    made == most || made == plan.replicates || Comparison.looks.contains(made)
-      || made > 12 && made.isMultiple(of: 4)
+    made == most || made == plan.replicates || Comparison.isLook(made)
   }
 
   /// Conditions whose replicates are all broken, so that a plugin that always crashes is not retried forever.

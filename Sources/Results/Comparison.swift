@@ -87,8 +87,11 @@ package enum Comparison {
   package static let equivalence = 0.1
   /// A difference must exceed this, regardless of the A/A pair.
   static let leastFloor = 0.02
-  /// The rounds after which a run checks its questions. More checks would find more differences by chance.
-  package static let looks = [6, 8, 10, 12]
+  /// Whether a run checks its questions after so many rounds. More checks would find more differences by
+  /// chance.
+  package static func isLook(_ rounds: Int) -> Bool {
+    [6, 8, 10, 12].contains(rounds) || rounds > 12 && rounds.isMultiple(of: 4)
+  }
 
   /// A row for each pair of targets with the same phases, each load that both had, and each metric that
   /// either has. Side `a` is the FFI target of a mixed pair, else the target written first. Pools over
