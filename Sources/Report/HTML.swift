@@ -293,8 +293,8 @@ enum HTMLStyle {
     @media(max-width:600px){main{padding:1rem 1rem 3rem}h1{font-size:1.45rem}.lead{font-size:.92rem;line-height:1.4}.cards{gap:.6rem}
     .card{padding:.6rem .8rem;font-size:.88rem}.card p{line-height:1.4}
     .plot text,.plot .axis{font-size:20px}.plot .inside{font-size:16px}.plot .wide{display:none}
-    .pair .number,.pair td:first-child{white-space:normal}
-    td,th{padding-right:.5rem}dl{grid-template-columns:1fr}dd{margin-bottom:.3rem}}
+    .pair table{font-size:.78rem}.pair .number,.pair td:first-child{white-space:normal}
+    td,th,.pair td,.pair th{padding-right:.4rem}dl{grid-template-columns:1fr}dd{margin-bottom:.3rem}}
     @media print{\(light)
     body{font-size:10pt}main{max-width:none;padding:0}.print{display:block}
     figure,tr,.card{break-inside:avoid}h2,h3,caption{break-after:avoid}.scroll{overflow:visible}

@@ -294,7 +294,9 @@ enum Outcome {
           case .condition: ""
           case .disturbed, .figure: "disturbed: "
           }
-        return Answer.wrapped("\(level)\(group.target) \(group.load) \(which): \(reason)")
+        let line = "\(level)\(group.target) \(group.load) \(which): \(reason)"
+        // An error stays on its line; what is said of a condition belongs to the answer's screen.
+        return reason.code.level == .broken ? [line] : Answer.wrapped(line)
       }
     }
   }
