@@ -277,7 +277,8 @@ package enum Answer {
     let (unloaded, least) = (crossover.unloaded, crossover.leastMicroseconds)
     var lines = [
       "A phase behind NATS takes \(time(unloaded.middle)) (\(time(unloaded.interval.low)) to "
-        + "\(time(unloaded.interval.high))) longer than in process, unloaded.",
+        + "\(time(unloaded.interval.high))) longer than in process, unloaded"
+        + (unloaded.includesDisturbed ? ", with disturbed replicates." : "."),
       "That is under 10 % for handler times above about \(time(least.middle)) a phase "
         + "(\(time(least.low)) to \(time(least.high))).",
     ]

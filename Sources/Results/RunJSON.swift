@@ -42,7 +42,7 @@ package struct RunEncoder {
     // Only keys of the document itself are indented by two spaces, and line ends within strings are escaped.
     guard !encoded.isEmpty, let start = text.firstRange(of: "\n  \"measurements\" : [")?.upperBound,
       let end = text[start...].firstIndex(of: "]")
-    else { return text }
+    else { return try document.json() }
     return text[..<start] + "\n" + encoded.map(\.text).joined(separator: ",\n") + "\n  " + text[end...]
   }
 }
