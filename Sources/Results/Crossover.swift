@@ -14,7 +14,7 @@ package struct ExtraTime {
   package init?(_ a: String, _ b: String, _ document: RunDocument, needsUndisturbed: Bool = false) {
     let sides = [a, b].map { MeasurementGroup($0, "closed-1", of: document.measurements) }
     let phases = Double(document.scenario.targets.first { $0.name == a }?.phases.count ?? 1)
-    let differences = [sides.map(\.sound), sides.map(\.whole)].map {
+    let differences = [sides.map(\.sound), sides.map(\.warm)].map {
       MeasurementGroup.pairs("response_p50_us", $0[0], $0[1]).map { ($0.other - $0.mine) / phases }
     }
     includesDisturbed = !needsUndisturbed && differences[0].count < Statistics.fewestReplicates

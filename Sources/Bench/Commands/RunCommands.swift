@@ -276,9 +276,10 @@ enum Outcome {
   /// Lists why replicates are broken and conditions unusable: a line for each reason of a condition, in the
   /// words of its first replicate; when `all` is true, a line for each replicate with a reason.
   static func reasons(_ document: RunDocument, all: Bool) -> [String] {
-    MeasurementGroup.all(document).filter { all || !$0.isOfSearch }.flatMap { group -> [String] in
+    MeasurementGroup.all(document).flatMap { group -> [String] in
       let isUnusable = !group.isValid || group.isSaturated
-      let reasons = group.measurements.flatMap { one in
+      let measured = group.measurements.filter { all || !$0.isOfSearch }
+      let reasons = measured.flatMap { one in
         one.invalidReasons.map { (replicate: one.replicate, reason: $0) }
       }.filter { all || isUnusable || $0.reason.code.level == .broken }
       let firsts = reasons.map(\.reason.code).uniqued().compactMap { code in
@@ -287,7 +288,7 @@ enum Outcome {
       let shown = all ? reasons : firsts
       return shown.flatMap { replicate, reason in
         let count = reasons.count { $0.reason.code == reason.code }
-        let which = all || count == 1 ? "#\(replicate)" : "\(count) of \(group.measurements.count) replicates"
+        let which = all || count == 1 ? "#\(replicate)" : "\(count) of \(measured.count) replicates"
         let level =
           switch reason.code.level {
           case .broken: "invalid: "
