@@ -191,9 +191,9 @@ private struct ConditionTest {
   /// - Parameter lean: The direction in which conditions that never became steady may be off: -1 for the
   ///   lowest possible figures, 1 for the highest.
   private func values(
-    _ metric: String, _ replicates: (MeasurementGroup) -> [Measurement], lean: Double = 0
+    _ metric: String, _ replicates: (MeasurementGroup) -> [Measurement], lean: Double = 0, doubt: Double = 0
   ) -> [Double] {
-    let scale = exp(lean * (mine.driftLogarithm ?? 0))
+    let scale = exp(lean * ((mine.driftLogarithm ?? 0) + doubt))
     guard let other else {
       return replicates(mine).compactMap { $0.figure(metric) }.map { $0 * scale / factor }
     }
@@ -206,12 +206,13 @@ private struct ConditionTest {
     }
   }
 
-  /// The interval of the median, widened by the possible drift of a condition that never became steady.
+  /// The interval of the median, widened by the possible drift of a condition that never became steady, and
+  /// by the logarithm `doubt`.
   private func interval(
-    _ metric: String, _ replicates: (MeasurementGroup) -> [Measurement]
+    _ metric: String, _ replicates: (MeasurementGroup) -> [Measurement], doubt: Double = 0
   ) -> Interval? {
-    guard let low = Statistics.medianInterval(values(metric, replicates, lean: -1))?.low,
-      let high = Statistics.medianInterval(values(metric, replicates, lean: 1))?.high
+    guard let low = Statistics.medianInterval(values(metric, replicates, lean: -1, doubt: doubt))?.low,
+      let high = Statistics.medianInterval(values(metric, replicates, lean: 1, doubt: doubt))?.high
     else { return nil }
     return Interval(low: low, high: high)
   }
@@ -256,20 +257,28 @@ private struct ConditionTest {
     return (verdict, "\(reason)\(allowance(drift)); median of \(count) \(what)")
   }
 
-  /// The verdict of all replicates when too few were undisturbed for an interval but each of these agrees.
+  /// The verdict of all replicates when too few were undisturbed for an interval but each of these agrees; with
+  /// hardly one, only a verdict that would be the same with figures far off.
   private var disturbed: (ClaimVerdict.Verdict, String)? {
     let ends = [-1, 1].map { values(spec.metric, \.sound, lean: $0) }
     let sound = zip(ends[0], ends[1]).map { Interval(low: $0, high: $1) }
-    guard sound.count >= Statistics.fewestUndisturbed, let whole = interval(spec.metric, \.warm) else {
-      return nil
-    }
+    let doubt = Statistics.doubtLogarithm(undisturbed: sound.count)
+    guard let whole = interval(spec.metric, \.warm, doubt: doubt) else { return nil }
     let verdict = judge(whole).0
-    let byService = check.column?.serviceTime.flatMap { interval($0, \.warm) }
+    let byService = check.column?.serviceTime.flatMap { interval($0, \.warm, doubt: doubt) }
     guard verdict != .inconclusive, byService.map({ judge($0).0 == verdict }) ?? true,
       sound.allSatisfy({ judge($0).0 == verdict })
     else { return nil }
     let count = sound.count
-    return (verdict, "\(count) replicates were undisturbed: each of them, and the interval of all, agree")
+    guard doubt > 0 else {
+      return (verdict, "\(count) replicates were undisturbed: each of them, and the interval of all, agree")
+    }
+    let factor = Number.significant(Statistics.disturbedFactor) ?? "?"
+    return (
+      verdict,
+      "\(count) replicates were undisturbed, but the interval of all agrees even with figures off by a factor "
+        + "of \(factor)"
+    )
   }
 
   private func judge(_ interval: Interval) -> (ClaimVerdict.Verdict, String) {

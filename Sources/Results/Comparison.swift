@@ -227,12 +227,12 @@ enum RatioCall: Equatable {
 
   /// Calls a ratio when too few replicates were undisturbed for an interval: all replicates together and each
   /// undisturbed one must agree. Equal targets are disturbed equally, apart from chance, so the interval of
-  /// all replicates is right for them. Nil when they disagree.
+  /// all replicates is right for them. Nil when they disagree, and when so few were undisturbed that the ratio
+  /// may be off by more than it exceeds the margin.
   init?(fewUndisturbed: LogRatios, all: LogRatios, margin: Double, equivalence: Double) {
-    guard fewUndisturbed.values.count >= Statistics.fewestUndisturbed, let interval = all.interval else {
-      return nil
-    }
-    let call = RatioCall(interval, margin: margin, equivalence: equivalence)
+    guard let interval = all.interval else { return nil }
+    let doubt = Statistics.doubtLogarithm(undisturbed: fewUndisturbed.values.count)
+    let call = RatioCall(interval.widened(by: doubt), margin: margin, equivalence: equivalence)
     let agree = fewUndisturbed.values.allSatisfy { value in
       let one = Interval(low: value, high: value)
       // A single replicate may exceed the margin by chance.
@@ -255,9 +255,10 @@ enum RatioCall: Equatable {
 
 /// The logarithms of ratios and their interval.
 struct LogRatios {
-  var values: [Double]
-  var interval: Interval?
-  var median: Double? { Statistics.median(values) }
+  /// In ascending order.
+  let values: [Double]
+  let interval: Interval?
+  var median: Double? { Statistics.median(ofSorted: values) }
 
   /// The median absolute deviation from the median.
   private var deviation: Double {
@@ -285,9 +286,10 @@ struct LogRatios {
 }
 
 extension LogRatios {
-  /// Creates the ratios of pairs from the same round, given as differences of logarithms.
+  /// Creates the ratios of pairs from the same round, given as finite differences of logarithms.
   init(differences: [Double]) {
-    self.init(values: differences, interval: Statistics.medianInterval(differences))
+    let sorted = differences.sorted()
+    self.init(values: sorted, interval: Statistics.medianInterval(ofSorted: sorted))
   }
 }
 
@@ -310,7 +312,7 @@ private struct Sides {
       // All pairwise differences.
       let logs = [a, b].map { $0.compactMap { $0.figure(metric) }.filter { $0 > 0 }.map { log($0) } }
       return LogRatios(
-        values: logs[0].flatMap { x in logs[1].map { $0 - x } },
+        values: logs[0].flatMap { x in logs[1].map { $0 - x } }.sorted(),
         interval: Statistics.shiftInterval(from: logs[0], to: logs[1]))
     }
     return LogRatios(
@@ -335,7 +337,9 @@ private struct Sides {
       return row
     }
     let ratios = ratios(metric.name, a.sound, b.sound)
-    guard let middle = ratios.median else {
+    // All replicates may decide when too few were undisturbed.
+    let all = runs == nil && ratios.interval == nil ? self.ratios(metric.name, a.warm, b.warm) : nil
+    guard let middle = ratios.median ?? all?.median else {
       let isNothing = (a.figures(metric.name) + b.figures(metric.name)).allSatisfy { $0 == 0 }
       if isNothing, a.isValid, b.isValid { (row.verdict, row.why) = (.same, "0 on both sides") }
       if !isNothing { row.why = invalid ?? "no ratio: a figure is 0" }
@@ -350,8 +354,6 @@ private struct Sides {
       row.pValue = Statistics.signTest(ratios.values)
       row.pairs = ratios.values.count
     }
-    // All replicates may decide when too few were undisturbed.
-    let all = runs == nil && ratios.interval == nil ? self.ratios(metric.name, a.warm, b.warm) : nil
     let (call, why, interval) = firm(ratios, all, metric, margin: margin, equivalence: equivalence)
     row.verdict = call.verdict
     if let all, let interval {
@@ -359,7 +361,8 @@ private struct Sides {
       row.pairs = all.values.count
     }
     if call == .same { row.sameWithin = interval.map { exp($0.farthest) - 1 } }
-    row.why = ([why] + notes(metric)).joined(separator: "; ")
+    let isOfAll = all != nil && interval != nil
+    row.why = ([why] + notes(metric, of: isOfAll ? \.warm : \.sound)).joined(separator: "; ")
     return row
   }
 
@@ -387,10 +390,19 @@ private struct Sides {
     }
     guard let interval = ratios.interval?.widened(by: drift) else {
       // The interval must include the ratio beside it, which is that of the undisturbed replicates.
-      if let all, let middle = ratios.median, let interval = all.interval?.including(middle),
+      if let all, let middle = ratios.median ?? all.median, let interval = all.interval?.including(middle),
         let call = disturbed(ratios, all, metric, margin: margin, drift: drift, equivalence: equivalence)
       {
         let count = ratios.values.count
+        if Statistics.doubtLogarithm(undisturbed: count) > 0 {
+          let factor = Number.significant(Statistics.disturbedFactor) ?? "?"
+          let (call, why, interval) = said(call, by: "the interval of all lies", interval)
+          return (
+            call,
+            "\(count) pairs of replicates were undisturbed, but \(why), even if the disturbances changed the "
+              + "ratio by a factor of \(factor)", interval
+          )
+        }
         return said(
           call,
           by: "\(count) pairs of replicates were undisturbed: each of them, and the interval of all, lies",
@@ -436,12 +448,18 @@ private struct Sides {
     guard let call = RatioCall(fewUndisturbed: ratios, all: all, margin: surely, equivalence: equivalence),
       call != .same || drift == 0
     else { return nil }
-    let byService = metric.serviceTime.flatMap { self.ratios($0, a.warm, b.warm).interval }
+    let doubt = Statistics.doubtLogarithm(undisturbed: ratios.values.count)
+    let byService = metric.serviceTime.flatMap {
+      self.ratios($0, a.warm, b.warm).interval?.widened(by: doubt)
+    }
     let agrees = byService.map { RatioCall($0, margin: surely, equivalence: equivalence) == call } ?? true
     return agrees ? call : nil
   }
 
-  private func notes(_ metric: Column<SummaryRow>) -> [String] {
+  /// - Parameter replicates: Those that the verdict is of.
+  private func notes(
+    _ metric: Column<SummaryRow>, of replicates: (MeasurementGroup) -> [Measurement]
+  ) -> [String] {
     let sides = Array(zip(names, [a, b]))
     var notes = sides.compactMap { name, group in
       group.modesText(metric).map { "\(name) has two modes: \($0)" }
@@ -450,7 +468,7 @@ private struct Sides {
     notes += sides.compactMap { name, group in
       group.lateText(metric).map { "\($0) of \(name)'s is the generator's send lag" }
     }
-    let left = [a, b].reduce(0) { $0 + $1.measurements.count - $1.sound.count }
+    let left = [a, b].reduce(0) { $0 + $1.measurements.count - replicates($1).count }
     if left > 0 { notes.append("\(left) replicates not used") }
     return notes
   }

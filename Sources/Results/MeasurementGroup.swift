@@ -65,11 +65,9 @@ package struct MeasurementGroup {
   /// The whole replicates without those that were repeated after a longer warm-up.
   var warm: [Measurement] { whole.filter { !$0.has(.shortWarmup) } }
 
-  /// The sound replicates, or all when there is none, so that a report still shows what was measured.
-  package var used: [Measurement] {
-    let sound = sound
-    return sound.isEmpty ? measurements : sound
-  }
+  /// The sound replicates, the disturbed ones when there is none, or else all, so that a report still shows
+  /// what was measured.
+  package var used: [Measurement] { [sound, warm].first { !$0.isEmpty } ?? measurements }
 
   /// The codes of the reasons why the condition is invalid; nil when its figures may be used.
   var invalidCodes: String? {
@@ -119,9 +117,9 @@ package struct MeasurementGroup {
 
   /// The possible distance, as a logarithm in either direction, between the figures of a condition that never
   /// became steady and a steady one's: twice the greatest change within the measured time. 0 for a steady
-  /// condition, nil when unknown.
+  /// condition, and for one whose replicates were all disturbed, which show no trend; nil when unknown.
   var driftLogarithm: Double? {
-    guard let invalidCodes else { return 0 }
+    guard let invalidCodes, !sound.isEmpty || warm.isEmpty else { return 0 }
     guard invalidCodes == InvalidReason.Code.neverSteady.rawValue else { return nil }
     let series = [windows(\.p50Nanoseconds), windows(\.p99Nanoseconds), rates]
     let changes = series.compactMap { Statistics.trend($0)?.relativeChange }

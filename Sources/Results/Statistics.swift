@@ -22,11 +22,21 @@ package enum Statistics {
   /// The fewest undisturbed replicates that must all agree with the interval of all replicates, when they
   /// have no interval of their own.
   static let fewestUndisturbed = 3
+  /// With fewer undisturbed replicates, nothing shows what the disturbances changed. All replicates then decide
+  /// only what would be the same with a figure, or a ratio, that is off by this factor.
+  static let disturbedFactor = 2.0
+
+  /// The logarithm of the factor by which figures may be off that so many undisturbed replicates confirm.
+  static func doubtLogarithm(undisturbed count: Int) -> Double {
+    count < fewestUndisturbed ? log(disturbedFactor) : 0
+  }
 
   /// The median; the mean of the middle two for an even number; nil when empty.
-  package static func median(_ values: [Double]) -> Double? {
-    guard !values.isEmpty else { return nil }
-    let sorted = values.sorted()
+  package static func median(_ values: [Double]) -> Double? { median(ofSorted: values.sorted()) }
+
+  /// The median of values in ascending order; nil when empty.
+  static func median(ofSorted sorted: [Double]) -> Double? {
+    guard !sorted.isEmpty else { return nil }
     let half = sorted.count / 2
     return sorted.count % 2 == 1 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2
   }
@@ -34,9 +44,12 @@ package enum Statistics {
   /// The exact, distribution-free interval of the median with at least 95 %: two order statistics (Conover,
   /// Practical Nonparametric Statistics, 3.2). Nil with fewer than 6 values.
   package static func medianInterval(_ values: [Double]) -> Interval? {
-    guard values.allSatisfy(\.isFinite), let rank = medianRank(values.count) else { return nil }
-    let sorted = values.sorted()
-    return Interval(low: sorted[rank - 1], high: sorted[values.count - rank])
+    values.allSatisfy(\.isFinite) ? medianInterval(ofSorted: values.sorted()) : nil
+  }
+
+  /// The same of finite values in ascending order.
+  static func medianInterval(ofSorted sorted: [Double]) -> Interval? {
+    medianRank(sorted.count).map { Interval(low: sorted[$0 - 1], high: sorted[sorted.count - $0]) }
   }
 
   /// The rank, from either end, of the values that enclose the median of `count` values; nil for fewer than
