@@ -228,6 +228,9 @@ private struct ConditionTest {
     guard let drift = MeasurementGroup.driftLogarithm(of: groups) else {
       return (.inconclusive, invalid ?? "")
     }
+    if groups.contains(where: { $0.isSaturated && $0.sound.isEmpty }), let invalid {
+      return (.inconclusive, invalid)
+    }
     let interval = self.interval(spec.metric, \.sound)
     if mine.isSaturated, check.isRate || condition.circumstance == .documentedRate {
       let isReached = interval.map { judge($0).0 != .worse } ?? false
@@ -262,7 +265,7 @@ private struct ConditionTest {
   private var disturbed: (ClaimVerdict.Verdict, String)? {
     let ends = [-1, 1].map { values(spec.metric, \.sound, lean: $0) }
     let sound = zip(ends[0], ends[1]).map { Interval(low: $0, high: $1) }
-    let doubt = Statistics.doubtLogarithm(undisturbed: sound.count)
+    let doubt = Statistics.doubtLogarithm(undisturbed: sound.count, isOpen: mine.isOpen)
     guard let whole = interval(spec.metric, \.warm, doubt: doubt) else { return nil }
     let verdict = judge(whole).0
     let byService = check.column?.serviceTime.flatMap { interval($0, \.warm, doubt: doubt) }

@@ -227,11 +227,13 @@ enum RatioCall: Equatable {
 
   /// Calls a ratio when too few replicates were undisturbed for an interval: all replicates together and each
   /// undisturbed one must agree. Equal targets are disturbed equally, apart from chance, so the interval of
-  /// all replicates is right for them. Nil when they disagree, and when so few were undisturbed that the ratio
-  /// may be off by more than it exceeds the margin.
-  init?(fewUndisturbed: LogRatios, all: LogRatios, margin: Double, equivalence: Double) {
+  /// all replicates is right for them. Nil when they disagree.
+  ///
+  /// - Parameter doubt: The logarithm of the factor by which the ratio of all may be off.
+  init?(
+    fewUndisturbed: LogRatios, all: LogRatios, margin: Double, doubt: Double, equivalence: Double
+  ) {
     guard let interval = all.interval else { return nil }
-    let doubt = Statistics.doubtLogarithm(undisturbed: fewUndisturbed.values.count)
     let call = RatioCall(interval.widened(by: doubt), margin: margin, equivalence: equivalence)
     let agree = fewUndisturbed.values.allSatisfy { value in
       let one = Interval(low: value, high: value)
@@ -321,6 +323,10 @@ private struct Sides {
       })
   }
 
+  private func doubt(_ undisturbed: LogRatios) -> Double {
+    Statistics.doubtLogarithm(undisturbed: undisturbed.values.count, isOpen: a.isOpen || b.isOpen)
+  }
+
   /// The distance from 1 that the interval certainly exceeds; nil without an interval.
   func bias(_ metric: Column<SummaryRow>) -> Double? {
     ratios(metric.name, a.sound, b.sound).interval.map { exp($0.nearest) - 1 }
@@ -394,7 +400,7 @@ private struct Sides {
         let call = disturbed(ratios, all, metric, margin: margin, drift: drift, equivalence: equivalence)
       {
         let count = ratios.values.count
-        if Statistics.doubtLogarithm(undisturbed: count) > 0 {
+        if doubt(ratios) > 0 {
           let factor = Number.significant(Statistics.disturbedFactor) ?? "?"
           let (call, why, interval) = said(call, by: "the interval of all lies", interval)
           return (
@@ -445,10 +451,10 @@ private struct Sides {
   ) -> RatioCall? {
     // A ratio that may be off by the drift certainly exceeds the margin only when it exceeds both together.
     let surely = margin + drift
-    guard let call = RatioCall(fewUndisturbed: ratios, all: all, margin: surely, equivalence: equivalence),
-      call != .same || drift == 0
-    else { return nil }
-    let doubt = Statistics.doubtLogarithm(undisturbed: ratios.values.count)
+    let doubt = doubt(ratios)
+    let call = RatioCall(
+      fewUndisturbed: ratios, all: all, margin: surely, doubt: doubt, equivalence: equivalence)
+    guard let call, call != .same || drift == 0 else { return nil }
     let byService = metric.serviceTime.flatMap {
       self.ratios($0, a.warm, b.warm).interval?.widened(by: doubt)
     }

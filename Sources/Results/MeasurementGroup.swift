@@ -39,6 +39,9 @@ package struct MeasurementGroup {
   /// The replicates that are not broken, disturbed ones included.
   var whole: [Measurement] { measurements.filter { !$0.isBroken } }
 
+  /// Whether requests come at a rate that does not depend on the answers.
+  var isOpen: Bool { measurements.contains { $0.offeredRatePerSecond != nil } }
+
   package var isRamp: Bool { measurements.contains { $0.ramp != nil } }
 
   /// Whether faults were injected under this load.

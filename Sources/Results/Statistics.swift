@@ -26,9 +26,11 @@ package enum Statistics {
   /// only what would be the same with a figure, or a ratio, that is off by this factor.
   static let disturbedFactor = 2.0
 
-  /// The logarithm of the factor by which figures may be off that so many undisturbed replicates confirm.
-  static func doubtLogarithm(undisturbed count: Int) -> Double {
-    count < fewestUndisturbed ? log(disturbedFactor) : 0
+  /// The logarithm of the factor by which a figure of all replicates may be off if so many were undisturbed. An
+  /// open load has no bound without them: at a rate that a disturbed target hardly bears, queueing multiplies.
+  static func doubtLogarithm(undisturbed count: Int, isOpen: Bool) -> Double {
+    if count >= fewestUndisturbed { return 0 }
+    return isOpen ? .infinity : log(disturbedFactor)
   }
 
   /// The median; the mean of the middle two for an even number; nil when empty.

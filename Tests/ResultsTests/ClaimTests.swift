@@ -179,20 +179,25 @@ struct DisturbedClaimTests {
   @Test(
     "needs room for a factor of 2 when hardly one replicate was undisturbed",
     arguments: [
-      (4.2, 5, 2, .better), (3, 5, 2, .inconclusive), (0.1, 0.5, 2, .worse), (0.1, 0.6, 2, .inconclusive),
+      (4.2, 5, 2, .better), (3, 5, 2, .inconclusive), (0.1, 0.45, 2, .worse), (0.1, 0.6, 2, .inconclusive),
       (0.4, 4.2, 2, .confirmed), (0.6, 4.2, 2, .inconclusive), (4.2, 5, 0, .better), (3, 5, 0, .inconclusive),
       (0.1, 0.9, 0, .worse), (0.1, 1.1, 0, .inconclusive),
     ] as [(Double, Double, Int, ClaimVerdict.Verdict)])
   func hardlyOne(low: Double, high: Double, undisturbed: Int, verdict: ClaimVerdict.Verdict) throws {
     // The undisturbed ones took 1 ms, the others 2 ms.
-    let all =
-      replicates("nats", around: 1_000_000, count: undisturbed)
-      + (2..<8).map { measurement("nats", replicate: $0 + 1, around: 2_000_000, invalid: [.steal]) }
-    let row = try overall(latency(low, high), all)
+    func all(_ load: String) -> [Measurement] {
+      replicates("nats", load: load, around: 1_000_000, count: undisturbed)
+        + (2..<8).map {
+          measurement("nats", load: load, replicate: $0 + 1, around: 2_000_000, invalid: [.steal])
+        }
+    }
+    let unloaded = latency(low, high, conditions: [(.unloaded, "closed-1")])
+    let row = try overall(unloaded, all("closed-1"))
     #expect(row.verdict == verdict, "\(row)")
-    if verdict != .inconclusive { #expect(row.why.hasPrefix("\(undisturbed) replicates were undisturbed")) }
-    // Too few disturbed ones have no interval.
-    #expect(try overall(latency(low, high), Array(all.prefix(5))).verdict == .inconclusive)
+    if verdict != .inconclusive { #expect(row.why.contains("\(undisturbed) replicates were undisturbed")) }
+    // Too few disturbed ones have no interval, and those of an open load no bound.
+    #expect(try overall(unloaded, Array(all("closed-1").prefix(5))).verdict == .inconclusive)
+    #expect(try overall(latency(low, high), all("open-1000")).verdict == .inconclusive)
   }
 
   @Test(

@@ -139,10 +139,19 @@ struct ComparisonTests {
   func hardlyUndisturbed(times: [UInt64], undisturbed: Int, verdict: ComparisonRow.Verdict) throws {
     let stolen = Dictionary(
       uniqueKeysWithValues: (undisturbed..<times.count).map { ($0, InvalidReason.Code.steal) })
-    let fast = timed("ffi", Array(repeating: 100, count: times.count), transport: "ffi")
-    let row = try row(fast + timed("nats", times, invalid: stolen), [ffi, nats])
+    let open =
+      timed("ffi", Array(repeating: 100, count: times.count), transport: "ffi")
+      + timed("nats", times, invalid: stolen)
+    let closed = open.map { one in
+      var closed = one
+      closed.offeredRatePerSecond = nil
+      return closed
+    }
+    let row = try row(closed, [ffi, nats])
     #expect(row.verdict == verdict, "\(row)")
     #expect(row.ratio != nil && (row.ratioLow != nil) == (verdict == .different))
+    // At an open load's rate, queueing may multiply what a disturbance takes.
+    #expect(try ResultsTests.row(open, [ffi, nats]).verdict == .unclear)
     if verdict == .different {
       #expect(row.why.hasPrefix("\(undisturbed) pairs of replicates were undisturbed"), "\(row.why)")
       #expect(row.why.contains("by a factor of 2") && !row.why.contains("not used"), "\(row.why)")
@@ -322,7 +331,9 @@ private func verdict(
     } else {
       call =
         RatioCall(
-          fewUndisturbed: ratios, all: whole, margin: margin, equivalence: Comparison.equivalence) ?? .unclear
+          fewUndisturbed: ratios, all: whole, margin: margin,
+          doubt: Statistics.doubtLogarithm(undisturbed: undisturbed.count, isOpen: false),
+          equivalence: Comparison.equivalence) ?? .unclear
     }
     if call != .unclear { return call }
   }
