@@ -47,7 +47,7 @@ struct Calibration {
       result.timerOvershootUs = median { Self.timerOvershootNanoseconds() / 1e3 }
     }
     if parts.contains(.ffi) { result.ffi = .ffi(try short.ffi()) }
-    if parts.contains(.queue) { result.ffiQueue = .queue(try queue()) }
+    if parts.contains(.queue) { result.ffiQueue = .queue(try short.queue()) }
     if parts.contains(.pacing) { result.pacing = .pacing(try pacing()) }
     if parts.contains(.nats) {
       let peers = try short.nats(libnatsRounds: rounds)

@@ -270,7 +270,7 @@ extension CalibrationResult {
       + sections.compactMap { $0?.table } + [goalTable]
     return tables.filter { !$0.rows.isEmpty }.map { $0.text() + "\n" }.joined()
       + "Medians of \(rounds) rounds of \(secondsEach.formatted()) s, bare and engine in turn; "
-      + "a ratio is the median of the rounds' ratios.\nNull plugin, 60 % of its highest rate, and NATS: "
+      + "a ratio is the median of the rounds' ratios.\nFFI, 60 % of its highest rate, and NATS: "
       + "\(rounds * Calibration.shortRounds) rounds, proportionally shorter; libnats: \(rounds) of these."
   }
 
