@@ -18,8 +18,12 @@ final class BenchRun {
   private let folder: RunFolder
   private var encoder = RunEncoder()
   var checks: [ClaimCheck] = []
-  /// Documented promises that are not figures, tested after the measurements.
+  /// Documented promises that are not figures, tested before the measurements.
   var promises: [BehaviourSpec] = []
+  /// The time limit of the whole run, seconds; nil for none. `--budget` limits the measurements alone.
+  var totalSeconds: Double?
+  /// The part of the whole run's limit that is kept for the steps after the rounds.
+  private static let followingSeconds = 75.0
   /// Returns the next step after the plan, based on the results so far; nil ends the run.
   var following: (RunDocument) -> Step? = { _ in nil }
   /// Whether the scenario's targets are measured; false when only promises are tested.
@@ -62,13 +66,17 @@ final class BenchRun {
   func execute() throws -> RunDocument {
     defer { lab.tearDown() }
     do {
-      var rounds = Rounds(plan: plan, budgetSeconds: options.budget)
+      let started = MonotonicClock.nanoseconds
+      // The promises come first, so that the measurements get all the time that is left.
+      try tryPromises()
+      var rounds = Rounds(plan: plan)
       let conditions = measuresTargets ? rounds.nextRound().count : 0
       try measureBaseline(steps: conditions * plan.replicates)
       let begun = MonotonicClock.nanoseconds
+      let left = totalSeconds.map { $0 - Double(begun - started) / 1e9 }
+      rounds.budgetSeconds = options.budget ?? left.map { max(0, $0 - Self.followingSeconds) }
       if measuresTargets { try measureRounds(&rounds) }
-      try measureFollowing(since: begun)
-      try tryPromises()
+      try measureFollowing(since: begun, limitSeconds: left)
     } catch {
       progress.clear()
       // A failure to save is ignored: the original error is the one to report.
@@ -150,10 +158,11 @@ final class BenchRun {
       end: end.map { "\($0)" })
   }
 
-  private func measureFollowing(since begun: UInt64) throws {
+  private func measureFollowing(since begun: UInt64, limitSeconds: Double?) throws {
     while !trap.isSprung, var next = following(document) {
+      let limit = next.isOfSearch ? options.budget ?? limitSeconds : limitSeconds
       let seconds = Double(MonotonicClock.nanoseconds - begun) / 1e9
-      if next.isOfSearch, let budget = options.budget, seconds > budget { return }
+      if let limit, seconds > limit { return }
       // Targets in the document are redacted, so use the plan's target of that name.
       next.target = plan.targets.first { $0.name == next.target.name } ?? next.target
       next.warmupSeconds = plan.warmupSeconds

@@ -225,24 +225,19 @@ enum RatioCall: Equatable {
       : interval.high < -margin ? .less : exp(interval.farthest) - 1 <= equivalence ? .same : .unclear
   }
 
-  /// Calls a ratio when too few replicates were undisturbed for an interval: all replicates together and each
-  /// undisturbed one must agree. Equal targets are disturbed equally, apart from chance, so the interval of
-  /// all replicates is right for them. Nil when they disagree.
-  ///
-  /// - Parameter doubt: The logarithm of the factor by which the ratio of all may be off.
-  init?(
-    fewUndisturbed: LogRatios, all: LogRatios, margin: Double, doubt: Double, equivalence: Double
-  ) {
-    guard let interval = all.interval else { return nil }
-    let call = RatioCall(interval.widened(by: doubt), margin: margin, equivalence: equivalence)
-    let agree = fewUndisturbed.values.allSatisfy { value in
+  /// Calls a ratio when too few pairs were undisturbed for an interval: further pairs decide, and each
+  /// undisturbed one must agree. Nil when they disagree, and when the further pairs do not support the call.
+  init?(undisturbed: LogRatios, _ evidence: Evidence, margin: Double, equivalence: Double) {
+    guard let interval = evidence.ratios.interval?.widened(by: evidence.doubt) else { return nil }
+    let call = RatioCall(interval, margin: margin, equivalence: equivalence)
+    let agree = undisturbed.values.allSatisfy { value in
       let one = Interval(low: value, high: value)
       // A single replicate may exceed the margin by chance.
       return call == .same
         ? exp(one.farthest) - 1 <= equivalence
         : RatioCall(one, margin: margin, equivalence: equivalence) == call
     }
-    guard call != .unclear, agree else { return nil }
+    guard call != .unclear, agree, evidence.supports.map({ $0 == call }) ?? true else { return nil }
     self = call
   }
 
@@ -295,6 +290,27 @@ extension LogRatios {
   }
 }
 
+/// Pairs of replicates, disturbed ones among them, that may decide when too few pairs were undisturbed.
+struct Evidence {
+  var ratios: LogRatios
+  /// The logarithm of the factor by which the ratio may be off.
+  var doubt = 0.0
+  /// The only call that the pairs support; nil for any.
+  var supports: RatioCall?
+
+  /// Equal targets are disturbed equally, apart from chance, so the interval of all pairs is right for them.
+  static func all(_ ratios: LogRatios, undisturbed count: Int, isOpen: Bool) -> Evidence {
+    Evidence(
+      ratios: ratios, doubt: Statistics.doubtLogarithm(undisturbed: count, isOpen: isOpen), supports: nil)
+  }
+
+  /// A disturbance makes figures worse. Pairs with disturbances on one side only therefore show a difference
+  /// that is too small if the undisturbed side is the worse one.
+  static func oneSide(_ ratios: LogRatios, worse: RatioCall) -> Evidence {
+    Evidence(ratios: ratios, supports: worse)
+  }
+}
+
 /// The replicates of two targets under one load; within a run, those of the same round form a pair.
 private struct Sides {
   var a: MeasurementGroup
@@ -323,8 +339,30 @@ private struct Sides {
       })
   }
 
-  private func doubt(_ undisturbed: LogRatios) -> Double {
-    Statistics.doubtLogarithm(undisturbed: undisturbed.values.count, isOpen: a.isOpen || b.isOpen)
+  /// What may decide when too few pairs were undisturbed, the strongest first, with the replicates of both sides
+  /// and words for the reason.
+  private func evidence(
+    _ metric: String, worse: RatioCall?
+  ) -> [(evidence: Evidence, replicates: [[Measurement]], words: String)] {
+    guard runs == nil else { return [] }
+    let sound = ratios(metric, a.sound, b.sound).values.count
+    let all = Evidence.all(
+      ratios(metric, a.warm, b.warm), undisturbed: sound, isOpen: a.isOpen || b.isOpen)
+    let factor = Number.significant(Statistics.disturbedFactor) ?? "?"
+    func words(_ name: String) -> String {
+      "the interval that includes the disturbed replicates of \(name), which disturbances only make worse, lies"
+    }
+    let ofAll =
+      all.doubt == 0
+      ? "each of them, and the interval of all, lies"
+      : "the interval of all, even with ratios off by a factor of \(factor), lies"
+    guard let worse else { return [(all, [a.warm, b.warm], ofAll)] }
+    let better = worse == .more ? RatioCall.less : .more
+    return [
+      (all, [a.warm, b.warm], ofAll),
+      (.oneSide(ratios(metric, a.warm, b.sound), worse: worse), [a.warm, b.sound], words(names[0])),
+      (.oneSide(ratios(metric, a.sound, b.warm), worse: better), [a.sound, b.warm], words(names[1])),
+    ]
   }
 
   /// The distance from 1 that the interval certainly exceeds; nil without an interval.
@@ -343,9 +381,8 @@ private struct Sides {
       return row
     }
     let ratios = ratios(metric.name, a.sound, b.sound)
-    // All replicates may decide when too few were undisturbed.
-    let all = runs == nil && ratios.interval == nil ? self.ratios(metric.name, a.warm, b.warm) : nil
-    guard let middle = ratios.median ?? all?.median else {
+    let middle = ratios.median ?? (runs == nil ? self.ratios(metric.name, a.warm, b.warm).median : nil)
+    guard let middle else {
       let isNothing = (a.figures(metric.name) + b.figures(metric.name)).allSatisfy { $0 == 0 }
       if isNothing, a.isValid, b.isValid { (row.verdict, row.why) = (.same, "0 on both sides") }
       if !isNothing { row.why = invalid ?? "no ratio: a figure is 0" }
@@ -360,15 +397,19 @@ private struct Sides {
       row.pValue = Statistics.signTest(ratios.values)
       row.pairs = ratios.values.count
     }
-    let (call, why, interval) = firm(ratios, all, metric, margin: margin, equivalence: equivalence)
-    row.verdict = call.verdict
-    if let all, let interval {
-      (row.ratioLow, row.ratioHigh) = (exp(interval.low), exp(interval.high))
-      row.pairs = all.values.count
+    let firm = firm(ratios, metric, margin: margin, equivalence: equivalence)
+    row.verdict = firm.call.verdict
+    if let (interval, replicates) = firm.decided {
+      // The interval must include the ratio beside it.
+      let shown = interval.including(middle)
+      (row.ratioLow, row.ratioHigh) = (exp(shown.low), exp(shown.high))
+      row.pairs = self.ratios(metric.name, replicates[0], replicates[1]).values.count
+      if firm.call == .same { row.sameWithin = exp(shown.farthest) - 1 }
+    } else if firm.call == .same {
+      row.sameWithin = ratios.interval.map { exp($0.farthest) - 1 }
     }
-    if call == .same { row.sameWithin = interval.map { exp($0.farthest) - 1 } }
-    let isOfAll = all != nil && interval != nil
-    row.why = ([why] + notes(metric, of: isOfAll ? \.warm : \.sound)).joined(separator: "; ")
+    let used = (firm.decided?.replicates ?? [a.sound, b.sound]).joined().count
+    row.why = ([firm.why] + notes(metric, used: used)).joined(separator: "; ")
     return row
   }
 
@@ -378,59 +419,55 @@ private struct Sides {
     return codes.isEmpty ? nil : "invalid: " + codes.joined(separator: ", ")
   }
 
-  /// The verdict and its interval, provided that it is the same over used and over all whole replicates, and
-  /// by response and by service time; `unclear`, naming the disagreement, otherwise.
+  private struct Firm {
+    var call: RatioCall
+    var why: String
+    /// The interval that decided, and the replicates of both sides, where too few pairs were undisturbed.
+    var decided: (interval: Interval, replicates: [[Measurement]])?
+  }
+
+  /// The verdict, provided that it is the same over used and over all whole replicates, and by response and by
+  /// service time; `unclear`, naming the disagreement, otherwise.
   private func firm(
-    _ ratios: LogRatios, _ all: LogRatios?, _ metric: Column<SummaryRow>, margin: Double, equivalence: Double
-  ) -> (RatioCall, why: String, interval: Interval?) {
+    _ ratios: LogRatios, _ metric: Column<SummaryRow>, margin: Double, equivalence: Double
+  ) -> Firm {
     guard let drift = MeasurementGroup.driftLogarithm(of: [a, b]) else {
-      return (.unclear, invalid ?? "", nil)
+      return Firm(call: .unclear, why: invalid ?? "")
     }
     let floor = Number.percent(exp(margin) - 1) ?? "?"
-    func said(_ call: RatioCall, by what: String, _ interval: Interval) -> (RatioCall, String, Interval?) {
-      let why =
-        call == .same
+    func words(_ call: RatioCall, by what: String, _ interval: Interval) -> String {
+      call == .same
         ? "\(what) within \(Number.percent(exp(interval.farthest) - 1) ?? "?")"
         : "\(what) beyond the noise floor of \(floor)" + allowance(drift)
-      return (call, why, interval)
     }
     guard let interval = ratios.interval?.widened(by: drift) else {
-      // The interval must include the ratio beside it, which is that of the undisturbed replicates.
-      if let all, let middle = ratios.median ?? all.median, let interval = all.interval?.including(middle),
-        let call = disturbed(ratios, all, metric, margin: margin, drift: drift, equivalence: equivalence)
+      if let (call, place) = disturbed(ratios, metric, margin: margin, drift: drift, equivalence: equivalence)
       {
-        let count = ratios.values.count
-        if doubt(ratios) > 0 {
-          let factor = Number.significant(Statistics.disturbedFactor) ?? "?"
-          let (call, why, interval) = said(call, by: "the interval of all lies", interval)
-          return (
-            call,
-            "\(count) pairs of replicates were undisturbed, but \(why), even if the disturbances changed the "
-              + "ratio by a factor of \(factor)", interval
-          )
+        let (evidence, replicates, what) = self.evidence(metric.name, worse: metric.worse)[place]
+        if let interval = evidence.ratios.interval {
+          let why = words(call, by: what, interval.including(ratios.median ?? interval.low))
+          return Firm(
+            call: call, why: "\(ratios.values.count) pairs of replicates were undisturbed: \(why)",
+            decided: (interval, replicates))
         }
-        return said(
-          call,
-          by: "\(count) pairs of replicates were undisturbed: each of them, and the interval of all, lies",
-          interval)
       }
-      if let invalid { return (.unclear, invalid, nil) }
+      if let invalid { return Firm(call: .unclear, why: invalid) }
       let what =
         runs == nil ? "\(ratios.values.count) pairs of replicates" : "under 6 replicates on one side"
-      return (.unclear, "\(what), but an interval needs \(Statistics.fewestReplicates)", nil)
+      return Firm(
+        call: .unclear, why: "\(what), but an interval needs \(Statistics.fewestReplicates)")
     }
     let call = RatioCall(interval, margin: margin, equivalence: equivalence)
     // The drift of a condition that never became steady is not known well enough to call the two the same.
-    if call.verdict != .different, let invalid { return (.unclear, invalid, nil) }
+    if call.verdict != .different, let invalid { return Firm(call: .unclear, why: invalid) }
     if call == .unclear {
       let rounds = ratios.roundsToDecide(margin: margin, equivalence: equivalence)
       let hint = rounds.map { "about \(max($0, ratios.values.count + 2)) rounds would decide" }
-      return (
-        .unclear,
-        "the interval neither leaves the noise floor of \(floor) nor lies within "
+      return Firm(
+        call: .unclear,
+        why: "the interval neither leaves the noise floor of \(floor) nor lies within "
           + "\(Number.percent(equivalence) ?? "?")"
-          + (runs == nil ? "; \(hint ?? "over 100 rounds would be needed")" : ""), nil
-      )
+          + (runs == nil ? "; \(hint ?? "over 100 rounds would be needed")" : ""))
     }
     let others = [
       ("with the disturbed replicates", self.ratios(metric.name, a.whole, b.whole)),
@@ -439,33 +476,35 @@ private struct Sides {
     for (how, other) in others {
       guard let interval = other?.interval?.widened(by: drift) else { continue }
       let says = RatioCall(interval, margin: margin, equivalence: equivalence)
-      if says != call { return (.unclear, "not firm: \(how) the verdict is \(says.verdict.rawValue)", nil) }
+      if says != call {
+        return Firm(call: .unclear, why: "not firm: \(how) the verdict is \(says.verdict.rawValue)")
+      }
     }
-    return said(call, by: call == .same ? "the interval lies" : "the whole interval lies", interval)
+    let what = call == .same ? "the interval lies" : "the whole interval lies"
+    return Firm(call: call, why: words(call, by: what, interval))
   }
 
-  /// The verdict of all replicates when too few were undisturbed; nil when it is not firm.
+  /// The verdict when too few pairs were undisturbed, and the place of its evidence; nil when none is firm.
   private func disturbed(
-    _ ratios: LogRatios, _ all: LogRatios, _ metric: Column<SummaryRow>, margin: Double, drift: Double,
-    equivalence: Double
-  ) -> RatioCall? {
+    _ ratios: LogRatios, _ metric: Column<SummaryRow>, margin: Double, drift: Double, equivalence: Double
+  ) -> (RatioCall, place: Int)? {
     // A ratio that may be off by the drift certainly exceeds the margin only when it exceeds both together.
     let surely = margin + drift
-    let doubt = doubt(ratios)
-    let call = RatioCall(
-      fewUndisturbed: ratios, all: all, margin: surely, doubt: doubt, equivalence: equivalence)
-    guard let call, call != .same || drift == 0 else { return nil }
-    let byService = metric.serviceTime.flatMap {
-      self.ratios($0, a.warm, b.warm).interval?.widened(by: doubt)
+    let byService = metric.serviceTime.map { evidence($0, worse: metric.worse) }
+    for (place, one) in evidence(metric.name, worse: metric.worse).enumerated() {
+      let call = RatioCall(
+        undisturbed: ratios, one.evidence, margin: surely, equivalence: equivalence)
+      guard let call, call != .same || drift == 0 else { continue }
+      let service = byService?[place].evidence
+      let interval = service?.ratios.interval?.widened(by: service?.doubt ?? 0)
+      let agrees = interval.map { RatioCall($0, margin: surely, equivalence: equivalence) == call } ?? true
+      if agrees { return (call, place) }
     }
-    let agrees = byService.map { RatioCall($0, margin: surely, equivalence: equivalence) == call } ?? true
-    return agrees ? call : nil
+    return nil
   }
 
-  /// - Parameter replicates: Those that the verdict is of.
-  private func notes(
-    _ metric: Column<SummaryRow>, of replicates: (MeasurementGroup) -> [Measurement]
-  ) -> [String] {
+  /// - Parameter used: How many replicates the verdict is of.
+  private func notes(_ metric: Column<SummaryRow>, used: Int) -> [String] {
     let sides = Array(zip(names, [a, b]))
     var notes = sides.compactMap { name, group in
       group.modesText(metric).map { "\(name) has two modes: \($0)" }
@@ -474,7 +513,7 @@ private struct Sides {
     notes += sides.compactMap { name, group in
       group.lateText(metric).map { "\($0) of \(name)'s is the generator's send lag" }
     }
-    let left = [a, b].reduce(0) { $0 + $1.measurements.count - replicates($1).count }
+    let left = a.measurements.count + b.measurements.count - used
     if left > 0 { notes.append("\(left) replicates not used") }
     return notes
   }
@@ -487,6 +526,15 @@ func allowance(_ driftLogarithm: Double) -> String {
 }
 
 extension Column<SummaryRow> {
+  /// The call that says that the second side is worse; nil when neither is.
+  var worse: RatioCall? {
+    switch better {
+    case .more: .less
+    case .less: .more
+    case .neither: nil
+    }
+  }
+
   /// The column of the service time at the same percentile; nil when there is none.
   var serviceTime: String? {
     let service = name.replacing("response_", with: "service_")

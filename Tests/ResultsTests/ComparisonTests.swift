@@ -140,7 +140,7 @@ struct ComparisonTests {
     let stolen = Dictionary(
       uniqueKeysWithValues: (undisturbed..<times.count).map { ($0, InvalidReason.Code.steal) })
     let open =
-      timed("ffi", Array(repeating: 100, count: times.count), transport: "ffi")
+      timed("ffi", Array(repeating: 100, count: times.count), transport: "ffi", invalid: stolen)
       + timed("nats", times, invalid: stolen)
     let closed = open.map { one in
       var closed = one
@@ -154,9 +154,33 @@ struct ComparisonTests {
     #expect(try ResultsTests.row(open, [ffi, nats]).verdict == .unclear)
     if verdict == .different {
       #expect(row.why.hasPrefix("\(undisturbed) pairs of replicates were undisturbed"), "\(row.why)")
-      #expect(row.why.contains("by a factor of 2") && !row.why.contains("not used"), "\(row.why)")
+      #expect(row.why.contains("off by a factor of 2") && !row.why.contains("not used"), "\(row.why)")
       #expect(row.pairs == times.count)
     }
+  }
+
+  @Test(
+    "of a side that was always disturbed is firm where the other, undisturbed side is the worse one",
+    arguments: [(["ffi"], .different), (["nats"], .unclear), (["ffi", "nats"], .unclear)]
+      as [([String], ComparisonRow.Verdict)])
+  func oneSideDisturbed(disturbed: [String], verdict: ComparisonRow.Verdict) throws {
+    func all(_ target: String, _ times: [UInt64]) -> [Measurement] {
+      let isDisturbed = disturbed.contains(target)
+      return timed(
+        target, times, transport: target,
+        invalid: isDisturbed ? Dictionary(uniqueKeysWithValues: times.indices.map { ($0, .steal) }) : [:])
+    }
+    let both = all("ffi", [100, 90, 500, 120, 95, 130]) + all("nats", [800, 810, 820, 830, 840, 850])
+    let row = try row(both, [ffi, nats])
+    #expect(row.verdict == verdict, "\(row)")
+    guard verdict == .different else { return }
+    #expect(row.pairs == 6 && row.ratioLow.map { abs($0 - 1.64) < 0.02 } == true, "\(row)")
+    #expect(row.why.contains("disturbed replicates of ffi, which disturbances only make worse"), "\(row.why)")
+    // Throughput: the undisturbed side has to be the one with less.
+    let rates = Comparison.rows(measurements: both, targets: [ffi, nats]).first {
+      $0.metric == "throughput_rps"
+    }
+    #expect(rates?.verdict == .unclear)
   }
 
   @Test(
@@ -309,6 +333,8 @@ private func verdict(
     isDisturbed ? Double.random(in: 0..<log(20), using: &random) : 0
   }
   var all: [Double] = [], undisturbed: [Double] = [], undisturbedAA: [Double] = []
+  // Those in which at least this side was undisturbed.
+  var ofFirst: [Double] = [], ofSecond: [Double] = []
   for rounds in looks {
     while all.count < rounds {
       let drift = 0.1 * random.normal()
@@ -317,6 +343,8 @@ private func verdict(
       let difference = drift + noise.draw(spread, &random) + delay(second) + log(ratio) - a
       let differenceAA = drift + noise.draw(spread, &random) + delay(twin) - a
       all.append(difference)
+      if !first { ofFirst.append(difference) }
+      if !second { ofSecond.append(difference) }
       if !first, !second { undisturbed.append(difference) }
       if !first, !twin { undisturbedAA.append(differenceAA) }
     }
@@ -329,11 +357,15 @@ private func verdict(
       let ofAll = whole.interval.map { RatioCall($0, margin: margin, equivalence: Comparison.equivalence) }
       guard ofAll == call else { continue }
     } else {
-      call =
-        RatioCall(
-          fewUndisturbed: ratios, all: whole, margin: margin,
-          doubt: Statistics.doubtLogarithm(undisturbed: undisturbed.count, isOpen: false),
-          equivalence: Comparison.equivalence) ?? .unclear
+      let evidence: [Evidence] = [
+        .all(whole, undisturbed: undisturbed.count, isOpen: false),
+        .oneSide(LogRatios(differences: ofSecond), worse: .more),
+        .oneSide(LogRatios(differences: ofFirst), worse: .less),
+      ]
+      let calls = evidence.lazy.compactMap {
+        RatioCall(undisturbed: ratios, $0, margin: margin, equivalence: Comparison.equivalence)
+      }
+      call = calls.first ?? .unclear
     }
     if call != .unclear { return call }
   }
