@@ -136,12 +136,20 @@ struct Rounds {
   /// Restricts the next rounds to conditions without the minimum of replicates, and those they are compared
   /// with, when the remaining time is too short for all wanted conditions. Replicates may be missing because
   /// they were disturbed or are being measured again, and a condition yields no result without the minimum.
+  /// Open questions take part until the next evaluation as far as the remaining time lasts for them too.
   private mutating func favourLacking(_ document: RunDocument, elapsedSeconds: Double) {
     guard let budgetSeconds, let wanted else { return }
-    let roundsOfAll = Double(Statistics.fewestReplicates * wanted.count) * secondsEach(elapsedSeconds)
+    let left = (budgetSeconds - elapsedSeconds) / secondsEach(elapsedSeconds)
     let lacking = wanted.intersection(lacking(Statistics.fewestReplicates, document))
-    guard !lacking.isEmpty, elapsedSeconds + roundsOfAll > budgetSeconds else { return }
-    self.wanted = lacking
+    guard !lacking.isEmpty, Double(Statistics.fewestReplicates * wanted.count) > left else { return }
+    let others = left - Double(Statistics.fewestReplicates * lacking.count)
+    let rounds = ((made + 1)..<most).first(where: Comparison.isLook).map { $0 - made } ?? most - made
+    var kept = lacking
+    for question in questions where question.isOpen {
+      let more = kept.union(wanted.intersection(question.conditions))
+      if Double((more.count - lacking.count) * rounds) < others { kept = more }
+    }
+    self.wanted = kept
   }
 
   /// The conditions with fewer than `count` replicates, and those they are compared with: only replicates of

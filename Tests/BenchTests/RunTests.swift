@@ -217,6 +217,20 @@ struct RoundTests {
     #expect(played.rounds[8] == ["a closed-8 9", "b closed-8 9"])
   }
 
+  @Test("Other open questions are measured beside what is measured anew as far as the time lasts")
+  func questionsBesideAnew() throws {
+    // Six rounds take 60 s, six of one load another 30 s, and two of the other 10 s.
+    let played = play(plan, budgetSeconds: 105) { step in
+      let isRising = step.load.label == "closed-8" && step.target.name == "b" && step.warmupSeconds < 2
+      var one = openUnderOneLoad(step)
+      one.windows = replicate(step, microseconds: 100, windows: isRising ? [1, 2, 3, 4, 5, 6] : []).windows
+      return one
+    }
+    try #require(played.rounds.count > 9)
+    #expect(played.rounds[6..<10].map(\.count) == [4, 4, 2, 2])
+    #expect(played.rounds[8] == ["a closed-8 9", "b closed-8 9"])
+  }
+
   @Test("What is measured anew goes before other open questions where the time does not last for all")
   func warmupBeforeOtherQuestions() throws {
     // Six rounds take 60 s, six of both loads another 60 s, and six of one load half of that.
