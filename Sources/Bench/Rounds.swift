@@ -138,7 +138,7 @@ struct Rounds {
   /// they were disturbed or are being measured again, and a condition yields no result without the minimum.
   /// Open questions take part until the next evaluation as far as the remaining time lasts for them too.
   private mutating func favourLacking(_ document: RunDocument, elapsedSeconds: Double) {
-    guard let budgetSeconds, let wanted else { return }
+    guard let budgetSeconds, let wanted, made < most else { return }
     let left = (budgetSeconds - elapsedSeconds) / secondsEach(elapsedSeconds)
     let lacking = wanted.intersection(lacking(Statistics.fewestReplicates, document))
     guard !lacking.isEmpty, Double(Statistics.fewestReplicates * wanted.count) > left else { return }

@@ -109,6 +109,14 @@ struct RoundTests {
     return replicate(step, microseconds: isApart ? 1000 : 100 + noise)
   }
 
+  /// The same, and a trend under the other load until it is warmed up for longer.
+  private func openAndRising(_ step: Step) -> Engine.Measurement {
+    let isRising = step.load.label == "closed-8" && step.target.name == "b" && step.warmupSeconds < 2
+    var one = openUnderOneLoad(step)
+    one.windows = replicate(step, microseconds: 100, windows: isRising ? [1, 2, 3, 4, 5, 6] : []).windows
+    return one
+  }
+
   @Test("Rounds after the fewest measure only what an open question needs, until the most")
   func openQuestions() throws {
     let played = play(plan, measure: openUnderOneLoad)
@@ -205,10 +213,8 @@ struct RoundTests {
   @Test("A disturbed replicate does not wait for what is measured anew")
   func disturbedBesideAnew() throws {
     let played = play(plan, budgetSeconds: 115) { step in
-      let isRising = step.load.label == "closed-8" && step.target.name == "b" && step.warmupSeconds < 2
       let isStolen = step.load.label == "closed-1" && step.target.name == "b" && step.replicate == 6
-      var one = openUnderOneLoad(step)
-      one.windows = replicate(step, microseconds: 100, windows: isRising ? [1, 2, 3, 4, 5, 6] : []).windows
+      var one = openAndRising(step)
       if isStolen { one.invalidReasons = [InvalidReason(code: .steal, detail: "d")] }
       return one
     }
@@ -220,26 +226,28 @@ struct RoundTests {
   @Test("Other open questions are measured beside what is measured anew as far as the time lasts")
   func questionsBesideAnew() throws {
     // Six rounds take 60 s, six of one load another 30 s, and two of the other 10 s.
-    let played = play(plan, budgetSeconds: 105) { step in
-      let isRising = step.load.label == "closed-8" && step.target.name == "b" && step.warmupSeconds < 2
-      var one = openUnderOneLoad(step)
-      one.windows = replicate(step, microseconds: 100, windows: isRising ? [1, 2, 3, 4, 5, 6] : []).windows
-      return one
-    }
+    let played = play(plan, budgetSeconds: 105, measure: openAndRising)
     try #require(played.rounds.count > 9)
     #expect(played.rounds[6..<10].map(\.count) == [4, 4, 2, 2])
     #expect(played.rounds[8] == ["a closed-8 9", "b closed-8 9"])
   }
 
+  @Test("A condition that is disturbed to the end ends the run at its last round, with little time left too")
+  func disturbedToTheEnd() {
+    // Six rounds take 60 s, and six of two conditions another 30 s.
+    let played = play(plan, budgetSeconds: 100) { step in
+      let isStolen = step.load.label == "closed-8" && step.target.name == "b"
+      return replicate(
+        step, microseconds: step.target.name == "a" ? 100 : 1000, invalid: isStolen ? [.steal] : [])
+    }
+    #expect(played.end == .mostRounds && played.rounds.count == 12)
+    #expect(played.rounds[11] == ["b closed-8 12", "a closed-8 12"])
+  }
+
   @Test("What is measured anew goes before other open questions where the time does not last for all")
   func warmupBeforeOtherQuestions() throws {
     // Six rounds take 60 s, six of both loads another 60 s, and six of one load half of that.
-    let played = play(plan, budgetSeconds: 100) { step in
-      let isRising = step.load.label == "closed-8" && step.target.name == "b" && step.warmupSeconds < 2
-      var one = openUnderOneLoad(step)
-      one.windows = replicate(step, microseconds: 100, windows: isRising ? [1, 2, 3, 4, 5, 6] : []).windows
-      return one
-    }
+    let played = play(plan, budgetSeconds: 100, measure: openAndRising)
     try #require(played.rounds.count > 11)
     for round in 6..<12 {
       #expect(Set(played.rounds[round]) == ["a closed-8 \(round + 1)", "b closed-8 \(round + 1)"])
