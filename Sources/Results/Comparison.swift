@@ -300,8 +300,7 @@ struct Evidence {
 
   /// Equal targets are disturbed equally, apart from chance, so the interval of all pairs is right for them.
   static func all(_ ratios: LogRatios, undisturbed count: Int, isOpen: Bool) -> Evidence {
-    Evidence(
-      ratios: ratios, doubt: Statistics.doubtLogarithm(undisturbed: count, isOpen: isOpen), supports: nil)
+    Evidence(ratios: ratios, doubt: Statistics.doubtLogarithm(undisturbed: count, isOpen: isOpen))
   }
 
   /// A disturbance makes figures worse. Pairs with disturbances on one side only therefore show a difference
@@ -339,15 +338,14 @@ private struct Sides {
       })
   }
 
-  /// What may decide when too few pairs were undisturbed, the strongest first, with the replicates of both sides
-  /// and words for the reason.
+  /// What may decide when too few pairs were undisturbed, the strongest first, with the number of replicates on
+  /// both sides and words for the reason.
   private func evidence(
-    _ metric: String, worse: RatioCall?
-  ) -> [(evidence: Evidence, replicates: [[Measurement]], words: String)] {
+    _ metric: String, undisturbed count: Int, worse: RatioCall?
+  ) -> [(evidence: Evidence, used: Int, words: String)] {
     guard runs == nil else { return [] }
-    let sound = ratios(metric, a.sound, b.sound).values.count
     let all = Evidence.all(
-      ratios(metric, a.warm, b.warm), undisturbed: sound, isOpen: a.isOpen || b.isOpen)
+      ratios(metric, a.warm, b.warm), undisturbed: count, isOpen: a.isOpen || b.isOpen)
     let factor = Number.significant(Statistics.disturbedFactor) ?? "?"
     func words(_ name: String) -> String {
       "the interval that includes the disturbed replicates of \(name), which disturbances only make worse, lies"
@@ -356,12 +354,17 @@ private struct Sides {
       all.doubt == 0
       ? "each of them, and the interval of all, lies"
       : "the interval of all, even with ratios off by a factor of \(factor), lies"
-    guard let worse else { return [(all, [a.warm, b.warm], ofAll)] }
+    let ofBoth = (all, a.warm.count + b.warm.count, ofAll)
+    guard let worse else { return [ofBoth] }
     let better = worse == .more ? RatioCall.less : .more
+    func oneSide(
+      _ a: [Measurement], _ b: [Measurement], worse: RatioCall, disturbed name: String
+    ) -> (Evidence, Int, String) {
+      (.oneSide(ratios(metric, a, b), worse: worse), a.count + b.count, words(name))
+    }
     return [
-      (all, [a.warm, b.warm], ofAll),
-      (.oneSide(ratios(metric, a.warm, b.sound), worse: worse), [a.warm, b.sound], words(names[0])),
-      (.oneSide(ratios(metric, a.sound, b.warm), worse: better), [a.sound, b.warm], words(names[1])),
+      ofBoth, oneSide(a.warm, b.sound, worse: worse, disturbed: names[0]),
+      oneSide(a.sound, b.warm, worse: better, disturbed: names[1]),
     ]
   }
 
@@ -397,18 +400,16 @@ private struct Sides {
       row.pValue = Statistics.signTest(ratios.values)
       row.pairs = ratios.values.count
     }
-    let firm = firm(ratios, metric, margin: margin, equivalence: equivalence)
+    let firm = firm(ratios, middle: middle, metric, margin: margin, equivalence: equivalence)
     row.verdict = firm.call.verdict
-    if let (interval, replicates) = firm.decided {
-      // The interval must include the ratio beside it.
-      let shown = interval.including(middle)
-      (row.ratioLow, row.ratioHigh) = (exp(shown.low), exp(shown.high))
-      row.pairs = self.ratios(metric.name, replicates[0], replicates[1]).values.count
-      if firm.call == .same { row.sameWithin = exp(shown.farthest) - 1 }
-    } else if firm.call == .same {
-      row.sameWithin = ratios.interval.map { exp($0.farthest) - 1 }
+    if let decided = firm.decided {
+      (row.ratioLow, row.ratioHigh) = (exp(decided.interval.low), exp(decided.interval.high))
+      row.pairs = decided.pairs
     }
-    let used = (firm.decided?.replicates ?? [a.sound, b.sound]).joined().count
+    if firm.call == .same {
+      row.sameWithin = (firm.decided?.interval ?? ratios.interval).map { exp($0.farthest) - 1 }
+    }
+    let used = firm.decided?.used ?? a.sound.count + b.sound.count
     row.why = ([firm.why] + notes(metric, used: used)).joined(separator: "; ")
     return row
   }
@@ -422,14 +423,14 @@ private struct Sides {
   private struct Firm {
     var call: RatioCall
     var why: String
-    /// The interval that decided, and the replicates of both sides, where too few pairs were undisturbed.
-    var decided: (interval: Interval, replicates: [[Measurement]])?
+    /// The interval that decided where too few pairs were undisturbed, and how many pairs and replicates it is of.
+    var decided: (interval: Interval, pairs: Int, used: Int)?
   }
 
   /// The verdict, provided that it is the same over used and over all whole replicates, and by response and by
   /// service time; `unclear`, naming the disagreement, otherwise.
   private func firm(
-    _ ratios: LogRatios, _ metric: Column<SummaryRow>, margin: Double, equivalence: Double
+    _ ratios: LogRatios, middle: Double, _ metric: Column<SummaryRow>, margin: Double, equivalence: Double
   ) -> Firm {
     guard let drift = MeasurementGroup.driftLogarithm(of: [a, b]) else {
       return Firm(call: .unclear, why: invalid ?? "")
@@ -441,15 +442,14 @@ private struct Sides {
         : "\(what) beyond the noise floor of \(floor)" + allowance(drift)
     }
     guard let interval = ratios.interval?.widened(by: drift) else {
-      if let (call, place) = disturbed(ratios, metric, margin: margin, drift: drift, equivalence: equivalence)
-      {
-        let (evidence, replicates, what) = self.evidence(metric.name, worse: metric.worse)[place]
-        if let interval = evidence.ratios.interval {
-          let why = words(call, by: what, interval.including(ratios.median ?? interval.low))
-          return Firm(
-            call: call, why: "\(ratios.values.count) pairs of replicates were undisturbed: \(why)",
-            decided: (interval, replicates))
-        }
+      let few = disturbed(ratios, metric, margin: margin, drift: drift, equivalence: equivalence)
+      // The interval must include the ratio beside it.
+      if let few, let interval = few.ratios.interval?.including(middle) {
+        return Firm(
+          call: few.call,
+          why: "\(ratios.values.count) pairs of replicates were undisturbed: "
+            + words(few.call, by: few.words, interval),
+          decided: (interval, few.ratios.values.count, few.used))
       }
       if let invalid { return Firm(call: .unclear, why: invalid) }
       let what =
@@ -484,21 +484,23 @@ private struct Sides {
     return Firm(call: call, why: words(call, by: what, interval))
   }
 
-  /// The verdict when too few pairs were undisturbed, and the place of its evidence; nil when none is firm.
+  /// The verdict when too few pairs were undisturbed, and what decided it; nil when nothing is firm.
   private func disturbed(
     _ ratios: LogRatios, _ metric: Column<SummaryRow>, margin: Double, drift: Double, equivalence: Double
-  ) -> (RatioCall, place: Int)? {
+  ) -> (call: RatioCall, ratios: LogRatios, used: Int, words: String)? {
     // A ratio that may be off by the drift certainly exceeds the margin only when it exceeds both together.
     let surely = margin + drift
-    let byService = metric.serviceTime.map { evidence($0, worse: metric.worse) }
-    for (place, one) in evidence(metric.name, worse: metric.worse).enumerated() {
-      let call = RatioCall(
-        undisturbed: ratios, one.evidence, margin: surely, equivalence: equivalence)
+    func evidence(_ name: String) -> [(evidence: Evidence, used: Int, words: String)] {
+      self.evidence(name, undisturbed: ratios.values.count, worse: metric.worse)
+    }
+    let byService = metric.serviceTime.map(evidence)
+    for (place, one) in evidence(metric.name).enumerated() {
+      let call = RatioCall(undisturbed: ratios, one.evidence, margin: surely, equivalence: equivalence)
       guard let call, call != .same || drift == 0 else { continue }
       let service = byService?[place].evidence
       let interval = service?.ratios.interval?.widened(by: service?.doubt ?? 0)
       let agrees = interval.map { RatioCall($0, margin: surely, equivalence: equivalence) == call } ?? true
-      if agrees { return (call, place) }
+      if agrees { return (call, one.evidence.ratios, one.used, one.words) }
     }
     return nil
   }
