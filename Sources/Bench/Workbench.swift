@@ -248,9 +248,9 @@ final class Workbench {
         process.kill()
         return true
       }
-      // The director wakes more often than progress changes, and each glance reads every window.
+      // The director wakes more often than progress changes.
       guard director == nil || Deadline.now >= nextGlance else { return true }
-      nextGlance = .after(glanceInterval * max(1, order.windows / 100))
+      nextGlance = .after(glanceInterval)
       let area = shared.area
       let measured = area.measureStart > 0 ? min(max(area.measuredSeconds, 0), area.plannedSeconds) : 0
       if !onGlance((LoadGlance(area), measured, process.pid)) { area.stopRequested = true }

@@ -194,21 +194,40 @@ extension LoadResult {
 }
 
 /// A snapshot of a running load, for the progress line.
+///
+/// It reads few words: on a machine with few cores, whoever looks takes CPU time from the load, and the
+/// requests that wait meanwhile become its tail.
 package struct LoadGlance: Sendable {
   package var state: LoadState
   /// Requests answered within the measured time so far.
   package var answered: UInt64
-  /// Response time percentiles of measured requests so far, nanoseconds; nil when there are none.
-  package var p50Nanoseconds, p99Nanoseconds: UInt64?
   package var errors: UInt64
+  private let area: RecordingArea
 
   package init(_ area: RecordingArea) {
-    let recorders = (0..<area.layout.threads).map(area.threadRecorder)
-    let request = LoadResult.scope(0, layout: area.layout, recorders: recorders, isOpen: true)
-    state = area.state
-    answered = request.okInWindow
-    p50Nanoseconds = request.response.value(atPercentile: 50)
-    p99Nanoseconds = request.response.value(atPercentile: 99)
-    errors = request.counts.ended - min(request.counts.ended, request.counts.ok)
+    var counts = OutcomeCounts()
+    answered = 0
+    for recorder in (0..<area.layout.threads).map(area.threadRecorder) {
+      counts.add(recorder.counts(scope: 0))
+      answered &+= recorder.value(.okInWindow, scope: 0)
+    }
+    (state, errors) = (area.state, counts.ended - min(counts.ended, counts.ok))
+    self.area = area
+  }
+
+  /// Adds the response times of requests that ended in windows which are over.
+  ///
+  /// - Parameter next: The first window to read; afterwards, the first that is not over.
+  package func merge(into response: inout LatencyHistogram, from next: inout Int) {
+    let (start, end, now) = (area.measureStart, area.measureEnd, MonotonicClock.nanoseconds)
+    guard start > 0, end > start, now > start else { return }
+    let windows = area.layout.windows
+    let over = min(Double(windows), Double(now - start) / Double(end - start) * Double(windows))
+    while next < Int(over) {
+      for thread in 0..<area.layout.threads {
+        response.merge(area.threadRecorder(thread).response(window: next))
+      }
+      next += 1
+    }
   }
 }
