@@ -373,13 +373,42 @@ extension EndToEnd {
       #expect(finished.out.contains("ffi.closed-1.ok < 1"))
     }
 
+    /// The README's only block of code in this language.
+    private func readmeCode(in language: String) throws -> String {
+      let page = try String(contentsOfFile: Sandbox.package + "/README.md", encoding: .utf8)
+      let blocks = page.components(separatedBy: "```\(language)\n").dropFirst()
+      return try #require(blocks.count == 1 ? blocks.first?.components(separatedBy: "```").first : nil)
+    }
+
+    private func readmePlugin() throws -> String {
+      try CPlugin.compile(
+        try sandbox.write(try readmeCode(in: "c"), as: "mine.c"), to: "mine.so", in: sandbox)
+    }
+
+    @Test(
+      "The README's plugin and worker are compared by one command, and every answer is right",
+      .enabled(if: ForeignReaders.areThere, Comment(rawValue: ForeignReaders.absence)))
+    func readmePair() throws {
+      let plugin = try readmePlugin()
+      let worker = try sandbox.write(try readmeCode(in: "python"), as: "worker.py")
+      let finished = try sandbox.bench(
+        "compare", "--ffi", plugin, "--nats", "mine", "--workers", "\(ForeignReaders.python) \(worker)",
+        "--handler", "authz", "--quick", "--set", "loads=[{mode: closed, concurrency: 2}]", "--set",
+        "measure_seconds=0.2", "--out", sandbox.results)
+      let document = try sandbox.latest()
+      expectHonest(finished, document)
+      expectCounts(document)
+      #expect(Set(document.measurements.map(\.target)) == ["ffi", "nats"])
+      for measurement in document.measurements {
+        let counts = try #require(measurement.request?.counts)
+        #expect(counts.ok == counts.sent, "\(measurement.target): \(counts)")
+      }
+    }
+
     @Test(
       "The README's plugin is measured by one command, and its run folder has the scenario that repeats it")
     func readme() throws {
-      let page = try String(contentsOfFile: Sandbox.package + "/README.md", encoding: .utf8)
-      let behind = try #require(page.components(separatedBy: "```c\n").dropFirst().first)
-      let code = try #require(behind.components(separatedBy: "```").first)
-      let plugin = try CPlugin.compile(try sandbox.write(code, as: "mine.c"), to: "mine.so", in: sandbox)
+      let plugin = try readmePlugin()
       let finished = try sandbox.bench(
         "run", plugin, "--quick", "--set", "measure_seconds=0.2", "--out", sandbox.results)
       let document = try sandbox.latest()

@@ -78,6 +78,39 @@ extension EndToEnd {
     }
 
     @Test(
+      "Over TLS, more bytes than the worker can handle: the counts close, and each request is accounted for")
+    func flood() throws {
+      try broker.start(SecureBroker.tls(try authority.issue("server")))
+      let finished = try sandbox.run(
+        """
+        name: flood
+        messaging: [{name: default, servers: ["\(broker.url())"], tls: {ca_file: \(authority.file)}}]
+        plugins:
+          - {name: example, messaging: default, group: workers, per_phase: {request_filter: {on_error: end}}}
+        targets:
+          - {name: nats, plugin: example, handler: wait, phases: [request_filter], timeout_ms: 200,
+             max_in_flight: 4096, workers: {count: 1, command: nylon-worker}}
+        request: {body_bytes: 20000, headers: {x-wait-us: "1000"}}
+        accounting: true
+        loads: [{mode: open, rate_per_second: 2000, arrivals: uniform}]
+        warmup_seconds: 0.2
+        measure_seconds: 1.5
+        drain_seconds: 0.5
+        """)
+      let document = try sandbox.latest()
+      #expect(finished.code == (document.isValid ? 0 : 81), "\(finished.err)")
+      let measurement = try #require(document.measurements.first)
+      // Requests may wait for longer than their timeout from the first one on.
+      for scope in measurement.scopes { #expect(scope.counts.closes) }
+      let counts = try #require(measurement.request?.counts)
+      #expect(counts.timeouts > 0 && counts.lost == 0, "\(counts)")
+      let accounting = try #require(measurement.accounting)
+      #expect(accounting.gap == nil && accounting.unknown == 0, "\(accounting.words)")
+      #expect(accounting.handled > counts.sent / 10, "\(accounting.words)")
+      #expect(accounting.defects(of: measurement).isEmpty)
+    }
+
+    @Test(
       "A broker that is not trusted, goes by another name or speaks no TLS ends the command with 69",
       .tags(.besideOthers))
     func distrust() throws {

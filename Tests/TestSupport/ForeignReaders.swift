@@ -35,14 +35,17 @@ extension Ended {
   }
 }
 
-/// Readers of our files that others wrote: packages of PyPI, in one virtual environment that the tests share.
+/// Readers of our files, and a NATS client, that others wrote: packages of PyPI in one virtual environment that the tests
+/// share.
 package enum ForeignReaders {
-  private static let packages = ["hdrhistogram>=0.10", "jsonschema>=4.18", "prometheus-client>=0.20"]
+  private static let packages = [
+    "hdrhistogram>=0.10", "jsonschema>=4.18", "prometheus-client>=0.20", "nats-py>=2.6", "msgpack>=1.0",
+  ]
   private static let folder = URL(fileURLWithPath: #filePath).appendingPathComponent(
     "../../../.build/readers"
   )
   .standardizedFileURL.path
-  private static var python: String { folder + "/bin/python" }
+  package static var python: String { folder + "/bin/python" }
 
   /// Why tests that need them are skipped.
   package static let absence =
