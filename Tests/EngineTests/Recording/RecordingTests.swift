@@ -102,6 +102,33 @@ struct RecordingTests {
     }
   }
 
+  @Test("gives the progress line each window once, when it is over")
+  func windowsForProgress() {
+    let order = SimulatedLoad(load: .open(ratePerSecond: 100, arrivals: .poisson)).order
+    let words = zeroed(words: order.layout.byteCount / 8)
+    defer { words.deallocate() }
+    let area = RecordingArea(layout: order.layout, memory: words)
+    let windows = order.layout.windows
+    for window in 0..<windows { area.threadRecorder(0).response(window: window).record(1000) }
+    var (response, next) = (LatencyHistogram(), 0)
+    func look() -> [Int] {
+      LoadGlance(area).merge(into: &response, from: &next)
+      return [Int(response.count), next]
+    }
+    #expect(look() == [0, 0], "the measured time has not begun")
+    // Hours, so that the test's own time does not matter.
+    let hour = 3_600_000_000_000 as UInt64
+    let now = MonotonicClock.nanoseconds
+    (area.measureStart, area.measureEnd) = (now, now + hour * UInt64(windows))
+    #expect(look() == [0, 0], "the first window is not over")
+    let past = min(now, hour) / 2
+    (area.measureStart, area.measureEnd) = (now - past, now + past)
+    #expect(look() == [windows / 2, windows / 2])
+    #expect(look() == [windows / 2, windows / 2], "no window is read twice")
+    (area.measureStart, area.measureEnd) = (now - past, now - 1)
+    #expect(look() == [windows, windows])
+  }
+
   @Test("is what its counters tell where a record was cut off in the middle")
   func tornRecord() throws {
     let words = zeroed(words: RawHistogram.wordCount)
