@@ -71,7 +71,8 @@ final class ProgressLine {
   private let verbose: Bool
   private var step = (place: 0, count: 0, secondsEach: 0.0, label: "", begun: UInt64(0))
   /// The response times of this step in the windows that are over.
-  private var response = (times: LatencyHistogram(), windows: 0)
+  private var response = LatencyHistogram()
+  private var nextWindow = 0
 
   init(quiet: Bool, verbose: Bool = false) {
     isDrawn =
@@ -84,7 +85,7 @@ final class ProgressLine {
     now: UInt64 = MonotonicClock.nanoseconds
   ) {
     step = (place, count, secondsEach, label, now)
-    response = (LatencyHistogram(), 0)
+    (response, nextWindow) = (LatencyHistogram(), 0)
     if verbose { Console.error("[\(place + 1)/\(count)] \(label)") }
     draw("starting")
   }
@@ -96,11 +97,11 @@ final class ProgressLine {
     case .preparing: draw("starting")
     case .warmup: draw("warm-up")
     case .measuring, .draining, .done:
-      glance.merge(into: &response.times, from: &response.windows)
+      glance.merge(into: &response, from: &nextWindow)
       let rate = seconds > 0 ? min(Double(glance.answered) / seconds, 1e12) : 0
       draw(
-        "\(Int(rate).formatted()) req/s  p50 \(Self.time(response.times.value(atPercentile: 50)))"
-          + "  p99 \(Self.time(response.times.value(atPercentile: 99)))"
+        "\(Int(rate).formatted()) req/s  p50 \(Self.time(response.value(atPercentile: 50)))"
+          + "  p99 \(Self.time(response.value(atPercentile: 99)))"
           + (glance.errors > 0 ? "  \(glance.errors.formatted()) errors" : ""))
     }
   }
