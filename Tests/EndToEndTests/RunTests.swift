@@ -366,6 +366,20 @@ extension EndToEnd {
       #expect(wrong.err.contains("concurency"))
     }
 
+    @Test("On a terminal, a run shows its rate and response times while it measures, and ends well")
+    func terminal() throws {
+      let scenario = try sandbox.write(Small.ffi + "rounds: 2\n", as: "scenario.yaml")
+      let command = [try Sandbox.command("nylon-bench"), "run", scenario, "--out", sandbox.results]
+      // `script` runs the command on a terminal of its own.
+      let finished = try sandbox.start(
+        program: "/usr/bin/script",
+        ["-qec", command.joined(separator: " "), "/dev/null"], environment: ["TERM": "xterm"]
+      ).finish()
+      expectHonest(finished, try sandbox.latest())
+      let times = #/round 2 of 2: ffi closed-1  [\d,]+ req/s  p50 [\d.]+ .?s  p99 [\d.]+ .?s  /#
+      #expect(finished.out.contains(times), "\(finished.out)")
+    }
+
     @Test("An expectation that is not met ends with 80, and says so")
     func expectation() throws {
       let finished = try sandbox.run(Small.ffi + "expect: [ffi.closed-1.ok < 1]\n")
@@ -385,20 +399,29 @@ extension EndToEnd {
         try sandbox.write(try readmeCode(in: "c"), as: "mine.c"), to: "mine.so", in: sandbox)
     }
 
+    /// Compares a plugin with a pool by one command, and expects both to be measured.
+    private func compareQuickly(
+      _ plugin: String, pool: String, workers: String, handler: String
+    ) throws -> (finished: Finished, document: RunDocument) {
+      let finished = try sandbox.bench(
+        "compare", "--ffi", plugin, "--nats", pool, "--workers", workers, "--handler", handler, "--quick",
+        "--set", "loads=[{mode: closed, concurrency: 2}]", "--set", "measure_seconds=0.2", "--out",
+        sandbox.results)
+      let document = try sandbox.latest()
+      expectHonest(finished, document)
+      expectCounts(document)
+      #expect(Set(document.measurements.map(\.target)) == ["ffi", "nats"])
+      return (finished, document)
+    }
+
     @Test(
       "The README's plugin and worker are compared by one command, and every answer is right",
       .enabled(if: ForeignReaders.areThere, Comment(rawValue: ForeignReaders.absence)))
     func readmePair() throws {
       let plugin = try readmePlugin()
       let worker = try sandbox.write(try readmeCode(in: "python"), as: "worker.py")
-      let finished = try sandbox.bench(
-        "compare", "--ffi", plugin, "--nats", "mine", "--workers", "\(ForeignReaders.python) \(worker)",
-        "--handler", "authz", "--quick", "--set", "loads=[{mode: closed, concurrency: 2}]", "--set",
-        "measure_seconds=0.2", "--out", sandbox.results)
-      let document = try sandbox.latest()
-      expectHonest(finished, document)
-      expectCounts(document)
-      #expect(Set(document.measurements.map(\.target)) == ["ffi", "nats"])
+      let (_, document) = try compareQuickly(
+        plugin, pool: "mine", workers: "\(ForeignReaders.python) \(worker)", handler: "authz")
       for measurement in document.measurements {
         let counts = try #require(measurement.request?.counts)
         #expect(counts.ok == counts.sent, "\(measurement.target): \(counts)")
@@ -441,15 +464,8 @@ extension EndToEnd {
     func ownPair() throws {
       let plugin = try CPlugin().build(in: sandbox)
       let worker = try ForeignWorker.build(in: sandbox)
-      let finished = try sandbox.bench(
-        "compare", "--ffi", plugin, "--nats", "example", "--workers", "\(worker) half 100000", "--handler",
-        "main",
-        "--quick", "--set", "loads=[{mode: closed, concurrency: 2}]", "--set", "measure_seconds=0.2",
-        "--out", sandbox.results)
-      let document = try sandbox.latest()
-      expectHonest(finished, document)
-      expectCounts(document)
-      #expect(Set(document.measurements.map(\.target)) == ["ffi", "nats"])
+      let (finished, document) = try compareQuickly(
+        plugin, pool: "example", workers: "\(worker) half 100000", handler: "main")
       #expect(document.measurements.allSatisfy { $0.handler == "main" })
       #expect(finished.out.contains("foreign-worker") && sandbox.processes().isEmpty)
       let nylon = try sandbox.write(
