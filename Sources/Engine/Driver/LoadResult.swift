@@ -195,8 +195,8 @@ extension LoadResult {
 
 /// A snapshot of a running load, for the progress line.
 ///
-/// It reads few words: on a machine with few cores, whoever looks takes CPU time from the load, and the
-/// requests that wait meanwhile become its tail.
+/// A snapshot reads only the counters: on a machine with few cores, the time that it takes is taken from the
+/// load and shows in the load's p99.
 package struct LoadGlance: Sendable {
   package var state: LoadState
   /// Requests answered within the measured time so far.
