@@ -77,7 +77,7 @@ extension EndToEnd {
 
     @Test("A pool is examined, and a wrong dialect or a missing pool is reported")
     func pool() throws {
-      let broker = try RunningBroker(in: sandbox, port: try FreePort.find())
+      let broker = try RunningBroker(in: sandbox)
       defer { broker.stop() }
       let worker = try sandbox.start(
         program: Sandbox.command("nylon-worker"), ["--name", "example"],

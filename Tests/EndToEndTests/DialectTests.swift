@@ -108,7 +108,7 @@ extension EndToEnd {
 
     @Test("A second run against workers that keep running counts as the first", arguments: Worker.all)
     func again(worker: Worker) throws {
-      let broker = try RunningBroker(in: sandbox, port: try FreePort.find())
+      let broker = try RunningBroker(in: sandbox)
       let running = try sandbox.start(
         program: Sandbox.command("nylon-worker"), ["--name", "example", "--group", "workers"],
         environment: [

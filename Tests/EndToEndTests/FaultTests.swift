@@ -51,20 +51,22 @@ extension EndToEnd {
 
     @Test("A broker that does not answer")
     func closedPort() throws {
-      let port = try FreePort.find()
-      let finished = try sandbox.run(Small.nats, "--server", "nats://me:hidden-word@127.0.0.1:\(port)")
+      let closed = try LoopbackPort(listens: false)
+      defer { closed.close() }
+      let finished = try sandbox.run(
+        Small.nats, "--server", "nats://me:hidden-word@127.0.0.1:\(closed.number)")
       #expect(finished.code == 69)
-      #expect(finished.err.contains("127.0.0.1:\(port) does not answer"))
+      #expect(finished.err.contains("127.0.0.1:\(closed.number) does not answer"))
       #expect(!finished.err.contains("hidden-word"))
     }
 
     @Test("A broker that never greets")
     func silentListener() throws {
-      let listener = try FreePort.listener()
-      defer { close(listener.descriptor) }
-      let finished = try sandbox.run(Small.nats, "--server", "nats://127.0.0.1:\(listener.port)")
+      let silent = try LoopbackPort(listens: true)
+      defer { silent.close() }
+      let finished = try sandbox.run(Small.nats, "--server", "nats://127.0.0.1:\(silent.number)")
       #expect(finished.code == 69)
-      #expect(finished.err.contains("127.0.0.1:\(listener.port) does not answer"))
+      #expect(finished.err.contains("127.0.0.1:\(silent.number) does not answer"))
     }
 
     @Test("No nats-server", .enabled(if: Namespace.isAllowed, "needs a mount namespace of its own"))
@@ -145,36 +147,28 @@ enum Namespace {
   }
 }
 
-/// Ports of the loopback interface.
-enum FreePort {
+/// A port of the loopback interface that this test alone has. It takes connections and says nothing, or refuses them.
+struct LoopbackPort {
   struct NoPort: Error {}
 
-  /// A port on which nobody listens.
-  static func find() throws -> UInt16 {
-    let (descriptor, port) = try bound()
-    close(descriptor)
-    return port
-  }
+  let number: UInt16
+  private let descriptor: Int32
 
-  /// A listener that takes connections and says nothing.
-  static func listener() throws -> (descriptor: Int32, port: UInt16) {
-    let (descriptor, port) = try bound()
-    guard listen(descriptor, 8) == 0 else { throw NoPort() }
-    return (descriptor, port)
-  }
-
-  private static func bound() throws -> (Int32, UInt16) {
+  init(listens: Bool) throws {
     let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
     var address = sockaddr_in()
     address.sin_family = sa_family_t(AF_INET)
     address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
     var size = socklen_t(MemoryLayout<sockaddr_in>.size)
-    let done = withUnsafeMutablePointer(to: &address) { pointer in
+    let isBound = withUnsafeMutablePointer(to: &address) { pointer in
       pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
         bind(descriptor, $0, size) == 0 && getsockname(descriptor, $0, &size) == 0
       }
     }
-    guard done else { throw NoPort() }
-    return (descriptor, UInt16(bigEndian: address.sin_port))
+    guard isBound, !listens || listen(descriptor, 8) == 0 else { throw NoPort() }
+    number = UInt16(bigEndian: address.sin_port)
+    self.descriptor = descriptor
   }
+
+  func close() { _ = Glibc.close(descriptor) }
 }

@@ -102,8 +102,7 @@ extension EndToEnd {
 
     @Test("Nobody is subscribed, and the subject is named", .tags(.besideOthers))
     func nobody() throws {
-      let port = try FreePort.find()
-      let broker = try RunningBroker(in: sandbox, port: port)
+      let broker = try RunningBroker(in: sandbox)
       let scenario = Small.pool(workers: "{count: 1}").replacingOccurrences(
         of: "servers: []", with: "servers: [\"\(broker.url)\"]")
       let finished = try sandbox.run(scenario)
@@ -156,8 +155,7 @@ extension EndToEnd {
 
     @Test("A broker that is killed under load", .tags(.besideOthers))
     func killedBroker() throws {
-      let port = try FreePort.find()
-      let broker = try RunningBroker(in: sandbox, port: port)
+      let broker = try RunningBroker(in: sandbox)
       let times = "warmup_seconds: 0\nmeasure_seconds: 3\ndrain_seconds: 0.2\n"
       let command = try sandbox.start(
         run: Small.pool(workers: "{count: 1, command: nylon-worker}", times: times),
@@ -173,8 +171,7 @@ extension EndToEnd {
 
     @Test("A second run against running workers that keep their sessions is answered like the first")
     func secondRun() throws {
-      let port = try FreePort.find()
-      let broker = try RunningBroker(in: sandbox, port: port)
+      let broker = try RunningBroker(in: sandbox)
       let program = try ForeignWorker.build(in: sandbox)
       let worker = try sandbox.start(
         program: program, ["once"], environment: ["NATS_SERVERS": broker.url, "NATS_GROUP": "workers"])
@@ -214,21 +211,26 @@ extension EndToEnd {
   }
 }
 
-/// A nats-server that the test runs, as a user would.
+/// A nats-server that the test runs, as a user would. It chooses its ports itself: one that the test found free
+/// could be the source port of another test's connection a moment later.
 struct RunningBroker {
   let command: RunningCommand
   let url: String
   let monitor: BrokerMonitor
 
-  init(in sandbox: Sandbox, port: UInt16) throws {
-    let monitorPort = try FreePort.find()
-    command = try sandbox.start(
-      program: "/usr/bin/env", ["nats-server", "-a", "127.0.0.1", "-p", "\(port)", "-m", "\(monitorPort)"],
+  init(in sandbox: Sandbox) throws {
+    let command = try sandbox.start(
+      program: "/usr/bin/env", ["nats-server", "-a", "127.0.0.1", "-p", "-1", "-m", "-1"],
       environment: ["PATH": "/usr/local/sbin:/usr/sbin:/usr/local/bin:/usr/bin:/bin"])
-    url = "nats://127.0.0.1:\(port)"
-    monitor = BrokerMonitor(port: monitorPort)
-    let command = command
-    #expect(eventually { command.err.contains("Server is ready") })
+    try #require(eventually { command.err.contains("Server is ready") }, "\(command.err)")
+    self.command = command
+    url = "nats://127.0.0.1:\(try Self.port(after: "client connections on 127.0.0.1:", in: command.err))"
+    monitor = BrokerMonitor(port: try Self.port(after: "http monitor on 127.0.0.1:", in: command.err))
+  }
+
+  private static func port(after words: String, in log: String) throws -> UInt16 {
+    let place = try #require(log.firstRange(of: words), "\(log)")
+    return try #require(UInt16(log[place.upperBound...].prefix { $0.isNumber }))
   }
 
   func stop() {
@@ -244,13 +246,12 @@ struct SwallowingBroker {
 
   init(in sandbox: Sandbox) throws {
     let file = try sandbox.write(Self.source, as: "broker.c")
-    let port = try FreePort.find()
     let program = try CPlugin.compile(
       file, to: "swallowing-broker", in: sandbox, options: ["-O1", "-pthread"])
-    command = try sandbox.start(program: program, ["\(port)"])
-    url = "nats://127.0.0.1:\(port)"
-    let command = command
-    #expect(eventually { command.out.contains("ready") })
+    let command = try sandbox.start(program: program, [])
+    try #require(eventually { command.out.contains("\n") })
+    self.command = command
+    url = "nats://127.0.0.1:\(command.out.prefix { $0.isNumber })"
   }
 
   private static let source = #"""
@@ -273,13 +274,13 @@ struct SwallowingBroker {
       close(out);
       return NULL;
     }
-    int main(int count, char **words) {
-      struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(atoi(words[count - 1])),
-                                    .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-      int listener = socket(AF_INET, SOCK_STREAM, 0), one = 1;
-      setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-      if (bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 16)) return 1;
-      printf("ready\n");
+    int main(void) {
+      struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+      socklen_t size = sizeof address;
+      int listener = socket(AF_INET, SOCK_STREAM, 0);
+      if (bind(listener, (struct sockaddr *)&address, size) || listen(listener, 16)) return 1;
+      if (getsockname(listener, (struct sockaddr *)&address, &size)) return 1;
+      printf("%d\n", ntohs(address.sin_port));
       fflush(stdout);
       while (1) {
         pthread_t thread;

@@ -96,7 +96,7 @@ extension EndToEnd {
       "Without a worker a request is a timeout after all waits, and never an answer", .tags(.besideOthers),
       arguments: [false, true])
     func nobody(isAsked: Bool) throws {
-      let broker = try RunningBroker(in: sandbox, port: try FreePort.find())
+      let broker = try RunningBroker(in: sandbox)
       let target = isAsked ? "name: nylon, host: nylon, dialect: detect" : Self.nylon
       let finished = try sandbox.run(
         scenario(

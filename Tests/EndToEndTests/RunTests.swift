@@ -104,21 +104,16 @@ extension EndToEnd {
 
     @Test("With --server a broker is used that runs already, and left alone")
     func server() throws {
-      let port = try FreePort.find()
-      let broker = try sandbox.start(
-        program: "/usr/bin/env", ["nats-server", "-a", "127.0.0.1", "-p", "\(port)"],
-        environment: ["PATH": "/usr/local/sbin:/usr/sbin:/usr/local/bin:/usr/bin:/bin"])
-      #expect(eventually { broker.err.contains("Server is ready") })
-      let finished = try sandbox.run(Small.nats, "--server", "nats://127.0.0.1:\(port)")
+      let broker = try RunningBroker(in: sandbox)
+      let finished = try sandbox.run(Small.nats, "--server", broker.url)
       let document = try sandbox.latest()
       expectHonest(finished, document)
       expectCounts(document)
-      #expect(sandbox.processes() == [broker.pid])
+      #expect(sandbox.processes() == [broker.command.pid])
       // Of a broker that is not ours neither process nor monitoring is known: nothing, and not 0.
       #expect(document.measurements.allSatisfy { $0.broker == nil && $0.brokerActivity == nil })
       #expect(document.measurements.allSatisfy { $0.generator != nil && $0.workerProcesses != nil })
-      kill(broker.pid, SIGTERM)
-      _ = broker.finish()
+      broker.stop()
     }
 
     @Test("compare has both transports in its files, and compares stored runs too")
