@@ -37,7 +37,7 @@ enum HandlerPromises {
         !seen.contains { $0.1.areAllRight },
         "the interface is six C symbols: "
           + seen.map { "a plugin in \($0.0) answered \($0.1.ok) of \($0.1.sent) sessions" }.listed()
-          + ". The promise holds if neither works. Go and Rust were not tested")
+          + ". The promise holds if neither works; this test loads no Go or Rust plugin")
     },
     // Tests whether a crash of a handler in the host's process takes down the host.
     PromiseTest(name: "ffi-crash") { bench in
