@@ -2,11 +2,11 @@ import Foundation
 import Testing
 
 /// Checks the rules of docs/design.md that SwiftPM does not check.
-@Suite("The house") struct ArchitectureTests {
+@Suite("Architecture") struct ArchitectureTests {
   private static let package = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
     .deletingLastPathComponent().deletingLastPathComponent().path
 
-  /// The table "Who may import whom" of docs/design.md: a room, and the rooms and libraries that it may import.
+  /// The table "Which module imports which" of docs/design.md: a room, and the rooms and libraries that it may import.
   private static let table: [String: Set<String>] = {
     let page = (try? read("docs/design.md")) ?? ""
     let rows = page.components(separatedBy: "\n").filter { $0.hasPrefix("| `") }
