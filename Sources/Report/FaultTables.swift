@@ -45,8 +45,8 @@ extension FaultFigures {
       let until = median(\.failing).flatMap { $0 > 0 && $0.isFinite ? ", none after \(Self.time($0))" : nil }
       clauses.append("\(Self.number(failed)) of \(all) requests failed (\(each))\(until ?? "")")
     }
-    if has(.retries) { clauses.append("\(count(.retries)) attempts were retries") }
-    if has(.duplicates) { clauses.append("\(count(.duplicates)) replies were duplicates") }
+    if has(.retries) { clauses.append("attempts that were retries: \(count(.retries))") }
+    if has(.duplicates) { clauses.append("duplicate replies: \(count(.duplicates))") }
     if let gap = median(\.gap), gap > 0 {
       clauses.append("the longest time without an answer was \(Self.time(gap))")
     }

@@ -20,6 +20,8 @@ package struct FaultOutcome: Sendable {
   package let counts: OutcomeCounts
   /// Seconds from the fault's start to that of the next fault, or the end.
   package let spanSeconds: Double
+  /// The longest time without an answer. Where none comes any more, it lasts until the end of the span; after a crash
+  /// of the load process this is known to a window.
   package let longestGapSeconds: Double?
   /// The median and the maximum of the response times of the span's windows. A request that timed out counts
   /// with the time that it had waited.
@@ -84,10 +86,13 @@ package struct FaultOutcome: Sendable {
     p50Microseconds = Statistics.median(
       windows[span].compactMap { $0.p50Nanoseconds.map { Double($0) / 1000 } })
     mostMicroseconds = windows[span].compactMap(\.maxNanoseconds).max().map { Double($0) / 1000 }
-    longestGapSeconds = windows[span].compactMap(\.longestGapNanoseconds).max().map { Double($0) / 1e9 }
+    let silentFrom = windows[span].last { $0.answers > 0 }.map(\.endSeconds) ?? begun
+    let silent = (windows[span].last?.endSeconds ?? 0) - silentFrom
+    let recorded = windows[span].compactMap(\.longestGapNanoseconds).max().map { Double($0) / 1e9 }
+    longestGapSeconds = silent > 0 ? max(silent, recorded ?? 0) : recorded
     detectedSeconds = windows[span].compactMap(\.firstTroubleSeconds).first { $0 >= begun }.map { $0 - begun }
     failingSeconds = windows[span].last { ($0.counts?.ended ?? 0) > ($0.counts?[.ok] ?? 0) }.map {
-      max(0, $0.startSeconds + $0.durationSeconds - begun)
+      max(0, $0.endSeconds - begun)
     }
     let rates = FaultRates(windows)
     let before = (from..<span.lowerBound).suffix(max(rates.count, Int(Self.mostSecondsBefore / rates.step)))
@@ -107,6 +112,11 @@ package struct FaultOutcome: Sendable {
   }
 }
 
+extension MeasurementWindow {
+  fileprivate var answers: Double { Double(completed) - Double(timeouts ?? 0) }
+  fileprivate var endSeconds: Double { startSeconds + durationSeconds }
+}
+
 /// The rate of successful answers per half second.
 private struct FaultRates {
   /// Successful answers in each window. Those after the last window are in `drained`.
@@ -117,7 +127,7 @@ private struct FaultRates {
   let count: Int
 
   init(_ windows: [MeasurementWindow]) {
-    let each = windows.map { Double($0.completed) - Double($0.timeouts ?? 0) }
+    let each = windows.map(\.answers)
     answers = each
     drained = (windows.last?.counts).map { Double($0[.ok]) - (each.last ?? 0) } ?? 0
     step = windows[0].durationSeconds

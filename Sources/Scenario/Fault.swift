@@ -58,7 +58,7 @@ package enum FaultKind: String, Codable, Sendable, CaseIterable {
     case .close: "\(victim) closed"
     case .add: "\(victim) added"
     case .switchPool: "\(victim) switched"
-    case .lameDuck: "\(victim) lame duck"
+    case .lameDuck: "\(victim) in lame duck mode"
     case .reset: "\(victim) reset"
     case .silence: "\(victim) silent"
     }
@@ -137,6 +137,15 @@ extension FaultVictim: CustomStringConvertible {
     }
   }
 
+  /// The name in a sentence.
+  fileprivate var words: String {
+    switch self {
+    case .broker(.own): "the generator's broker"
+    case .broker(.other): "another broker"
+    default: description
+    }
+  }
+
   /// Parses the notation of a scenario; returns nil if it is none of `allowed`.
   package init?(_ text: String) {
     let words = text.split(separator: " ").map(String.init)
@@ -210,7 +219,7 @@ package struct FaultSpec: Codable, Sendable, Equatable {
 
   /// The fault and its target, such as `worker killed`, for tables.
   package var words: String {
-    let victim = count > 1 && what == .add ? "\(count) workers" : whom.description
+    let victim = count > 1 && what == .add ? "\(count) workers" : whom.words
     return what.words(victim) + (forSeconds.map { " for \(Block.short($0)) s" } ?? "")
   }
 
