@@ -241,6 +241,11 @@ enum FailureWords {
           + "how long the handler runs."
         : "The plugin refuses sessions of this handler: check what register_session_stream returns."
     }
+    if counts[.late] > 0 {
+      return
+        "Replies came after their timeout (\(counts[.late])): ask for a lower rate, start more workers, or "
+        + "allow a longer timeout."
+    }
     return isSilent
       ? "Workers must publish a reply to each request's reply subject: check their log, and whether they "
         + "wait for something."

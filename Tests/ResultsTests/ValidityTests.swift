@@ -121,6 +121,14 @@ struct ValidityTests {
     #expect(detail.contains("none of 67 requests"))
     #expect(detail.contains("request_filter: timeouts 64, handler errors 3"))
     #expect(detail.contains("\"no such user\""))
+    measurement.evidence = nil
+    #expect(
+      Validity.assess(measurement, optimisedBuild: true).reasons.first?.detail.contains("check their log")
+        == true)
+    measurement.scopes[0].counts[.late] = 60
+    let late = try #require(Validity.assess(measurement, optimisedBuild: true).reasons.first?.detail)
+    #expect(
+      late.contains("after their timeout (60): ask for a lower rate") && !late.contains("check their log"))
   }
 
   @Test("has no missing-answers reason when nothing was measured: the interruption says why")
