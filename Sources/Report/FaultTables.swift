@@ -104,7 +104,7 @@ extension ResultTables {
       _ name: String, none: String, never: String, _ value: @escaping @Sendable (FaultOutcome) -> Double?
     ) -> Line {
       Line(name: name) { figures in
-        figures.shown(value) { $0.isFinite ? FaultFigures.time($0) : $0 > 0 ? never : none }
+        figures.shown(value) { $0 <= 0 ? none : $0.isFinite ? FaultFigures.time($0) : never }
       }
     }
     func has(_ counter: Counter) -> Bool { all.contains { $0.has(counter) } }

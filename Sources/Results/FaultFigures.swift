@@ -262,7 +262,8 @@ package struct FaultRow: Sendable {
     [
       seconds(
         "longest_gap_s",
-        "longest time over 1 ms without an answer while requests were in flight; empty if there was none",
+        "longest time over 1 ms without an answer while requests were in flight, or were lost after a crash; "
+          + "empty if there was none",
         \.gap),
       seconds(
         "detected_s",

@@ -205,6 +205,7 @@ struct FaultFiguresTests {
     #expect(
       lines.contains { $0.hasPrefix("figure ") && $0.contains("retry") && $0.hasSuffix("gone") }, "\(text)")
     #expect(lines.contains { $0.hasPrefix("failed ") && $0.contains("2 (1 to 3)") }, "\(text)")
+    #expect(lines.contains { $0.contains(/^recovered after +at once +at once +never$/) }, "\(text)")
     #expect(Headline(made).sentence.hasPrefix("'retry', worker killed"))
     for report in [MarkdownReport.render(made), HTMLReport.render(made)] {
       #expect(report.contains("Faults, one by one") && report.contains("worker 1 killed"))
