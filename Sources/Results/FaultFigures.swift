@@ -20,8 +20,8 @@ package struct FaultOutcome: Sendable {
   package let counts: OutcomeCounts
   /// Seconds from the fault's start to that of the next fault, or the end.
   package let spanSeconds: Double
-  /// The longest time without an answer. Where none comes any more, it lasts until the end of the span; after a crash
-  /// of the load process this is known to a window.
+  /// The longest time without an answer while requests were in flight, or were lost after a crash of the load
+  /// process; the latter is known to a window.
   package let longestGapSeconds: Double?
   /// The median and the maximum of the response times of the span's windows. A request that timed out counts
   /// with the time that it had waited.
@@ -86,10 +86,13 @@ package struct FaultOutcome: Sendable {
     p50Microseconds = Statistics.median(
       windows[span].compactMap { $0.p50Nanoseconds.map { Double($0) / 1000 } })
     mostMicroseconds = windows[span].compactMap(\.maxNanoseconds).max().map { Double($0) / 1000 }
-    let silentFrom = windows[span].last { $0.answers > 0 }.map(\.endSeconds) ?? begun
-    let silent = (windows[span].last?.endSeconds ?? 0) - silentFrom
     let recorded = windows[span].compactMap(\.longestGapNanoseconds).max().map { Double($0) / 1e9 }
-    longestGapSeconds = silent > 0 ? max(silent, recorded ?? 0) : recorded
+    // A load process that crashed did not record the silence after it, in which every window has lost requests.
+    let silence = windows[span].reversed().prefix { $0.answers == 0 && $0.counts?[.lost] ?? 0 > 0 }
+    let silent = silence.first.flatMap { last in
+      silence.last.map { last.endSeconds - max(begun, $0.startSeconds) }
+    }
+    longestGapSeconds = [recorded, silent].compactMap { $0 }.max()
     detectedSeconds = windows[span].compactMap(\.firstTroubleSeconds).first { $0 >= begun }.map { $0 - begun }
     failingSeconds = windows[span].last { ($0.counts?.ended ?? 0) > ($0.counts?[.ok] ?? 0) }.map {
       max(0, $0.endSeconds - begun)

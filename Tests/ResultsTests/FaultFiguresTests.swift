@@ -109,6 +109,8 @@ struct FaultFiguresTests {
     let longer = try gap { $0 > 5.85 ? FaultWindow(ok: 0, lost: 50, gapMilliseconds: 900) : FaultWindow() }
     #expect(longer == 0.9)
     #expect(try gap { $0 > 2.95 && $0 < 4 ? FaultWindow(ok: 0, lost: 50) : FaultWindow() } == nil)
+    // Nor is it a gap where nothing was asked, as in windows of a low rate.
+    #expect(try gap { $0 > 2.95 ? FaultWindow(ok: 0) : FaultWindow() } == nil)
   }
 
   @Test("do not attribute a pause of the machine to the fault: slightly late answers still count")
