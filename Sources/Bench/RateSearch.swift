@@ -80,19 +80,24 @@ enum Soak {
   /// The load of a soak, as a share of the highest throughput of closed loads.
   private static let share = 0.5
 
-  /// Returns the next soak; nil when every target measured under a closed load has had one.
+  /// Returns the next soak, or the control of one whose figures have changed; nil when every target measured
+  /// under a closed load has had its own.
   static func next(_ document: RunDocument) -> Step? {
     guard let seconds = document.scenario.soakSeconds else { return nil }
     return document.scenario.targets.lazy.compactMap { target -> Step? in
       let mine = document.measurements.filter { $0.target == target.name }
       let closed = mine.filter { $0.offeredRatePerSecond == nil }.compactMap(\.throughputPerSecond)
-      guard !mine.contains(where: { $0.soak == true }), let highest = closed.max(), highest > 0 else {
-        return nil
-      }
+      guard let highest = closed.max(), highest > 0 else { return nil }
       let rate = max(1, RateSearch.round(highest * share))
-      return Step(
-        target: target, load: .open(ratePerSecond: rate, arrivals: .poisson), replicate: 1,
-        soakSeconds: seconds)
+      func step(replicate: Int, seconds: Double) -> Step {
+        Step(
+          target: target, load: .open(ratePerSecond: rate, arrivals: .poisson), replicate: replicate,
+          soakSeconds: seconds)
+      }
+      let soaks = mine.filter { $0.soak == true }
+      guard let one = soaks.first else { return step(replicate: 1, seconds: seconds) }
+      guard soaks.count == 1, SoakResult(one).needsControl else { return nil }
+      return step(replicate: 2, seconds: seconds * SoakResult.endShare)
     }.first
   }
 }

@@ -83,7 +83,12 @@ final class Workbench {
       plan, target: target, load: load, replicate: replicate,
       pluginPath: pluginPaths[target.behind?.plugin ?? target.plugin] ?? "")
     order.warmupSeconds = warmupSeconds ?? plan.warmupSeconds
-    if let soakSeconds { (order.measureSeconds, order.intervals) = (soakSeconds, SoakResult.windows) }
+    if let soakSeconds {
+      // The control of a soak is shorter and has intervals of the same length.
+      let share = soakSeconds / (plan.soakSeconds ?? soakSeconds)
+      order.measureSeconds = soakSeconds
+      order.intervals = Int((Double(SoakResult.windows) * share).rounded())
+    }
     do {
       let measurement = try measure(&order, onGlance: onGlance)
       startedTargets.insert(target.name)

@@ -20,8 +20,8 @@ package struct FaultOutcome: Sendable {
   package let counts: OutcomeCounts
   /// Seconds from the fault's start to that of the next fault, or the end.
   package let spanSeconds: Double
-  /// The longest time without an answer while requests were in flight, or were lost after a crash of the load
-  /// process; the latter is known to a window.
+  /// The longest time without an answer while requests were in flight, or were lost after the load process was
+  /// killed.
   package let longestGapSeconds: Double?
   /// The median and the maximum of the response times of the span's windows. A request that timed out counts
   /// with the time that it had waited.
@@ -86,13 +86,7 @@ package struct FaultOutcome: Sendable {
     p50Microseconds = Statistics.median(
       windows[span].compactMap { $0.p50Nanoseconds.map { Double($0) / 1000 } })
     mostMicroseconds = windows[span].compactMap(\.maxNanoseconds).max().map { Double($0) / 1000 }
-    let recorded = windows[span].compactMap(\.longestGapNanoseconds).max().map { Double($0) / 1e9 }
-    // A load process that crashed did not record the silence after it, in which every window has lost requests.
-    let silence = windows[span].reversed().prefix { $0.answers == 0 && $0.counts?[.lost] ?? 0 > 0 }
-    let silent = silence.first.flatMap { last in
-      silence.last.map { last.endSeconds - max(begun, $0.startSeconds) }
-    }
-    longestGapSeconds = [recorded, silent].compactMap { $0 }.max()
+    longestGapSeconds = windows[span].compactMap(\.longestGapNanoseconds).max().map { Double($0) / 1e9 }
     detectedSeconds = windows[span].compactMap(\.firstTroubleSeconds).first { $0 >= begun }.map { $0 - begun }
     failingSeconds = windows[span].last { ($0.counts?.ended ?? 0) > ($0.counts?[.ok] ?? 0) }.map {
       max(0, $0.endSeconds - begun)
@@ -115,11 +109,6 @@ package struct FaultOutcome: Sendable {
   }
 }
 
-extension MeasurementWindow {
-  fileprivate var answers: Double { Double(completed) - Double(timeouts ?? 0) }
-  fileprivate var endSeconds: Double { startSeconds + durationSeconds }
-}
-
 /// The rate of successful answers per half second.
 private struct FaultRates {
   /// Successful answers in each window. Those after the last window are in `drained`.
@@ -130,7 +119,7 @@ private struct FaultRates {
   let count: Int
 
   init(_ windows: [MeasurementWindow]) {
-    let each = windows.map(\.answers)
+    let each = windows.map { Double($0.answers ?? $0.completed) }
     answers = each
     drained = (windows.last?.counts).map { Double($0[.ok]) - (each.last ?? 0) } ?? 0
     step = windows[0].durationSeconds

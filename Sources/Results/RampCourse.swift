@@ -17,7 +17,7 @@ extension Measurement {
     let least = windows.compactMap(\.p50Nanoseconds).min().map { Double($0) / 1e9 } ?? 0
     let risePerSecond = (ramp.toPerSecond - ramp.fromPerSecond) / ramp.overSeconds
     return windows.map { window in
-      guard let answered = window.answeredPerSecond, let rate = offeredPerSecond(in: window) else {
+      guard let answered = window.answersPerSecond, let rate = offeredPerSecond(in: window) else {
         return false
       }
       let asked = (rate - risePerSecond * least) * window.durationSeconds
@@ -34,7 +34,7 @@ extension Measurement {
     let followed = followed(ramp)
     let count = followed.prefix { $0 }.count
     guard count > 0 else { return 0 }
-    let end = windows[count - 1].startSeconds + windows[count - 1].durationSeconds
+    let end = windows[count - 1].endSeconds
     return count == windows.count ? ramp.ratePerSecond(at: end) : offeredPerSecond(in: windows[count - 1])
   }
 }
@@ -85,7 +85,7 @@ package struct RampCourse: Sendable {
       return Step(
         startSeconds: first.startSeconds,
         askedPerSecond: ramp.ratePerSecond(at: first.startSeconds + first.durationSeconds / 2),
-        reachedPerSecond: median(\.answeredPerSecond),
+        reachedPerSecond: median(\.answersPerSecond),
         p50Microseconds: median { $0.p50Nanoseconds.map { Double($0) / 1000 } },
         p99Microseconds: median { $0.p99Nanoseconds.map { Double($0) / 1000 } },
         failed: median { $0.failed.map { Double($0) } })

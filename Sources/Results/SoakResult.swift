@@ -9,9 +9,12 @@ package struct SoakResult: Sendable {
   let seconds: Double
   /// The conditions that must hold, in the form of `expect:` conditions.
   package let checks: [ExpectationResult]
+  /// Whether a figure has changed over the load. A new load right after it shows whether the long load or the
+  /// machine has changed.
+  package let needsControl: Bool
 
   /// The share of the measured time to compare at either end: five minutes of thirty.
-  static let endShare = 1.0 / 6
+  package static let endShare = 1.0 / 6
   /// The number of windows of a long load's measured time, ten of them at either end.
   package static let windows = 60
   /// Memory is constant when it grows by no more than this, in bytes, or by `grownShare` of its first size.
@@ -20,12 +23,18 @@ package struct SoakResult: Sendable {
 
   /// The soak results of a run, in the order in which they were measured.
   package static func all(_ document: RunDocument) -> [SoakResult] {
-    document.measurements.filter { $0.soak == true }.map(SoakResult.init)
+    let soaks = document.measurements.filter { $0.soak == true }
+    return soaks.filter { $0.replicate == 1 }.map { one in
+      SoakResult(one, control: soaks.first { $0.replicate > 1 && $0.target == one.target && $0.isValid })
+    }
   }
 
-  init(_ one: Measurement) {
+  /// - Parameter control: A new load under the same condition right after the long one; nil if there was none.
+  package init(_ one: Measurement, control: Measurement? = nil) {
     (target, load, seconds) = (one.target, one.load, one.durationSeconds)
-    checks = Self.memory(one) + [Self.counts(one)] + Self.figures(one)
+    let figures = Self.figures.map { $0.compare(one, control: control) }
+    checks = Self.memory(one) + [Self.counts(one)] + figures.map(\.check)
+    needsControl = one.isValid && figures.contains(where: \.hasChanged)
   }
 
   /// A sentence such as `'nats' at open-9500 for 1800 s: 6 of 6 checks hold.`
@@ -75,26 +84,58 @@ package struct SoakResult: Sendable {
     }
   }
 
-  /// Compares the rate and times of the last sixth with those of the first.
-  private static func figures(_ one: Measurement) -> [ExpectationResult] {
-    let figures: [(name: String, value: (MeasurementWindow) -> Double?, shown: (Double) -> String)] = [
-      ("req/s", \.answeredPerSecond, { Number.grouped($0) ?? "?" }),
-      ("p50", { $0.p50Nanoseconds.map { Double($0) / 1000 } }, { Number.time(microseconds: $0) ?? "?" }),
-      ("p99", { $0.p99Nanoseconds.map { Double($0) / 1000 } }, { Number.time(microseconds: $0) ?? "?" }),
-    ]
-    let count = Int((Double(one.windows.count) * endShare).rounded())
-    return figures.map { name, value, shown in
-      let what = "\(name) of the last sixth equals the first"
-      let ends = [one.windows.prefix(count), one.windows.suffix(count)].map { Array($0).compactMap(value) }
-      guard let first = Statistics.medianInterval(ends[0]), let last = Statistics.medianInterval(ends[1]),
-        let median = Statistics.median(ends[1])
-      else { return check(one, what, holds: nil, why: "there are too few intervals, or samples in them") }
-      let floor = 1 + Comparison.leastFloor
-      return check(
-        one, what, holds: last.high >= first.low / floor && last.low <= first.high * floor, measured: median,
-        why:
-          "\(shown(last.low)) to \(shown(last.high)), and \(shown(first.low)) to \(shown(first.high)) at first"
+  private static let figures = [
+    Figure(name: "req/s", value: \.answersPerSecond) { Number.grouped($0) ?? "?" },
+    Figure(name: "p50", value: { $0.p50Nanoseconds.map { Double($0) / 1000 } }, shown: Figure.time),
+    Figure(name: "p99", value: { $0.p99Nanoseconds.map { Double($0) / 1000 } }, shown: Figure.time),
+  ]
+
+  /// A figure that must not depend on how long the load has lasted.
+  private struct Figure: Sendable {
+    let name: String
+    let value: @Sendable (MeasurementWindow) -> Double?
+    let shown: @Sendable (Double) -> String
+
+    @Sendable static func time(_ microseconds: Double) -> String {
+      Number.time(microseconds: microseconds) ?? "?"
+    }
+
+    /// Compares the last sixth with the first and, if they differ, with the control.
+    func compare(
+      _ one: Measurement, control: Measurement?
+    ) -> (check: ExpectationResult, hasChanged: Bool) {
+      let what = "\(name) of the last sixth equals"
+      let count = Int((Double(one.windows.count) * endShare).rounded())
+      guard let first = interval(one.windows.prefix(count)), let last = interval(one.windows.suffix(count)),
+        let median = Statistics.median(one.windows.suffix(count).compactMap(value))
+      else {
+        let why = "there are too few intervals, or samples in them"
+        return (SoakResult.check(one, "\(what) the first", holds: nil, why: why), false)
+      }
+      let why = "\(text(last)), and \(text(first)) at first"
+      if !agree(last, first), let control, let new = interval(control.windows[...]) {
+        let check = SoakResult.check(
+          one, "\(what) a new load", holds: agree(last, new), measured: median,
+          why: "\(why), but \(text(new)) in a new load right after it")
+        return (check, true)
+      }
+      let holds = agree(last, first)
+      return (
+        SoakResult.check(one, "\(what) the first", holds: holds, measured: median, why: why), !holds
       )
+    }
+
+    private func interval(_ windows: ArraySlice<MeasurementWindow>) -> Interval? {
+      Statistics.medianInterval(windows.compactMap(value))
+    }
+
+    private func agree(_ a: Interval, _ b: Interval) -> Bool {
+      let floor = 1 + Comparison.leastFloor
+      return a.high >= b.low / floor && a.low <= b.high * floor
+    }
+
+    private func text(_ interval: Interval) -> String {
+      "\(shown(interval.low)) to \(shown(interval.high))"
     }
   }
 }

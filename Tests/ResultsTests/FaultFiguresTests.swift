@@ -93,26 +93,6 @@ struct FaultFiguresTests {
     #expect(dip.recovery == .later && dip.recoveredSeconds.map { abs($0 - 2.1) < 1e-9 } == true)
   }
 
-  @Test(
-    "have a gap until the end of the span where nothing is answered any more, as after a crash of the load process"
-  )
-  func silence() throws {
-    func gap(_ window: (Double) -> FaultWindow) throws -> Double? {
-      try #require(FaultOutcome.all(faulty(faults: [killed(at: 2.02)], window)).first).longestGapSeconds
-    }
-    // Answered from 2.0 to 2.1 s for the last time; the windows end at 6 s.
-    let crashed = try gap { $0 > 2.05 ? FaultWindow(ok: 0, lost: 50) : FaultWindow() }
-    #expect(crashed.map { abs($0 - 3.9) < 1e-9 } == true)
-    let silent = try gap { $0 > 1.95 ? FaultWindow(ok: 0, lost: 50) : FaultWindow() }
-    #expect(silent.map { abs($0 - 3.98) < 1e-9 } == true)
-    // A longer gap that the load recorded counts; so does none, where the last window has answers.
-    let longer = try gap { $0 > 5.85 ? FaultWindow(ok: 0, lost: 50, gapMilliseconds: 900) : FaultWindow() }
-    #expect(longer == 0.9)
-    #expect(try gap { $0 > 2.95 && $0 < 4 ? FaultWindow(ok: 0, lost: 50) : FaultWindow() } == nil)
-    // Nor is it a gap where nothing was asked, as in windows of a low rate.
-    #expect(try gap { $0 > 2.95 ? FaultWindow(ok: 0) : FaultWindow() } == nil)
-  }
-
   @Test("do not attribute a pause of the machine to the fault: slightly late answers still count")
   func pause() throws {
     let late = faulty(faults: [killed(at: 2)]) {

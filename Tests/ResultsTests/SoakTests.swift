@@ -62,6 +62,25 @@ struct SoakTests {
     #expect(grown.filter { $0.hasPrefix("not_met") } == ["not_met: memory of the generator is flat"])
   }
 
+  @Test("that has changed agrees with a new load right after it if the machine has changed")
+  func control() {
+    func figures(_ new: UInt64) -> [String] {
+      let long = soak(p50: { $0 < 50 ? 200 + UInt64($0 % 5) : 100 + UInt64($0 % 5) })
+      #expect(SoakResult(long).needsControl && !SoakResult(soak()).needsControl)
+      var control = soak(p50: { new + UInt64($0 % 5) })
+      (control.replicate, control.windows) = (2, Array(control.windows.prefix(10)))
+      #expect(SoakResult.all(document([long, control])).count == 1)
+      return SoakResult.all(document([long, control]))[0].checks.suffix(2).map {
+        $0.verdict.rawValue + $0.text.dropFirst("nats.open-1000".count)
+      }
+    }
+    #expect(
+      figures(101) == [
+        "met: p50 of the last sixth equals a new load", "met: p99 of the last sixth equals a new load",
+      ])
+    #expect(figures(200).allSatisfy { $0.hasPrefix("not_met") && $0.hasSuffix("a new load") })
+  }
+
   @Test("confirms no invalid measurement, and says nothing about one without intervals")
   func unknown() {
     #expect(verdicts(soak(invalid: [.steal])).allSatisfy { $0.hasPrefix("unmeasured") })

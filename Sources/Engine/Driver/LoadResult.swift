@@ -137,8 +137,7 @@ package enum LoadResult {
       for record in records {
         for counter in Counter.outcomes { counts[counter] &+= record.value(counter) }
       }
-      let completed = windows[place].completed
-      let answers = completed - min(completed, windows[place].timeouts ?? 0)
+      let answers = windows[place].answers ?? windows[place].completed
       counts[.ok] = min(answersLeft, places.count > 1 ? .max : answers)
       answersLeft -= counts[.ok]
       counts[.sent] = counts.ended
@@ -159,7 +158,7 @@ package enum LoadResult {
 
 extension LoadResult {
   /// Counts requests as lost after a load process was killed: those in flight when it died, and those that it
-  /// would still have sent, each in the window of its intended time.
+  /// would still have sent, each in the window of its intended time. Records the time without an answer.
   package static func loseTheRest(of order: LoadOrder, in area: RecordingArea, died time: UInt64) {
     let isOnePhase = PhaseStep.steps(of: order).count == 1
     // Use the order's times, because a plugin may have overwritten those in the record.
@@ -173,6 +172,12 @@ extension LoadResult {
         recorder.record(window: place).words[Counter.lost.rawValue] &+= inFlight
       }
       recorder.noteTrouble(at: time)
+      var silentFrom = inFlight > 0 ? time : nil
+      defer {
+        if let start = silentFrom {
+          recorder.noteGap(Stall(start: start, end: area.measureStart &+ measured, slowestBefore: 0))
+        }
+      }
       guard var schedule = order.schedule(thread: thread) else { continue }
       var sent = counts[.sent]
       while case let wanted = schedule.next(), wanted < warmup + measured {
@@ -185,9 +190,9 @@ extension LoadResult {
           recorder.add(.sent, scope: scope)
           recorder.add(.lost, scope: scope)
         }
-        if let place = recorder.window(at: area.measureStart &+ (wanted - warmup)) {
-          recorder.record(window: place).add(.lost)
-        }
+        let intended = area.measureStart &+ (wanted - warmup)
+        silentFrom = silentFrom ?? max(time, intended)
+        if let place = recorder.window(at: intended) { recorder.record(window: place).add(.lost) }
       }
     }
   }

@@ -140,10 +140,12 @@ package struct MeasurementWindow: Codable, Sendable, Equatable {
   /// seconds from the start of the measured time; nil when there was none, and in loads without faults.
   package var firstTroubleSeconds: Double?
 
-  /// Sessions answered without error in the interval, per second; nil when unknown.
-  package var answeredPerSecond: Double? {
-    guard durationSeconds > 0, let timeouts else { return nil }
-    return (Double(completed) - Double(timeouts)) / durationSeconds
+  package var endSeconds: Double { startSeconds + durationSeconds }
+  /// Sessions answered without error in the interval; nil when unknown.
+  package var answers: UInt64? { timeouts.map { completed - min(completed, $0) } }
+  /// Nil when unknown.
+  package var answersPerSecond: Double? {
+    durationSeconds > 0 ? answers.map { Double($0) / durationSeconds } : nil
   }
 }
 
@@ -206,7 +208,7 @@ package struct Measurement: Codable, Sendable, Equatable {
   package var accounting: Accounting?
   /// Whether a rate search made the measurement, whose load the scenario does not name; nil means no.
   package var search: Bool?
-  /// Whether it is the long load of a soak; nil means no.
+  /// Whether it is the long load of a soak, or its control, which is replicate 2; nil means no.
   package var soak: Bool?
   /// The faults injected under load; nil for a load without faults.
   package var faults: [FaultRecord]?

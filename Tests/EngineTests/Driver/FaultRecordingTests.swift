@@ -116,5 +116,7 @@ import Testing
     #expect(counts.closes && counts.sent == 1000 && counts.lost == 1000 - counts.ok)
     #expect(measurement.scopes.allSatisfy { $0.counts.closes })
     #expect(measurement.windows[8].counts?.lost == 100 && measurement.windows[2].counts?.lost == 0)
+    let silence = measurement.windows.compactMap(\.longestGapNanoseconds)
+    #expect(silence.count == 1 && silence.allSatisfy { $0 > 497 * millisecond && $0 <= 500 * millisecond })
   }
 }
