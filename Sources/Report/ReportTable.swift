@@ -27,6 +27,14 @@ package struct ReportTable: Sendable, Equatable {
     return table
   }
 
+  /// Leaves out those of the named columns that have the same text in every row.
+  func without(constant names: String...) -> ReportTable {
+    keeping { name in
+      guard names.contains(name), let place = columns.firstIndex(of: name) else { return true }
+      return Set(rows.map { $0[place].shown }).count > 1
+    }
+  }
+
   /// The number of columns, from the left, that are aligned as text.
   var textColumns: Int { isText.prefix { $0 }.count }
 
@@ -60,7 +68,8 @@ package struct ReportTable: Sendable, Equatable {
           return "\u{1b}[\(code)m\(text)\u{1b}[0m"
         })
     }
-    return (head + body + notes.map { $0.harmless(keeping: ["\n"]) }).joined(separator: "\n") + "\n"
+    let foot = notes.flatMap { $0.harmless(keeping: ["\n"]).split(separator: "\n") }
+    return (head + body + foot.flatMap { Answer.wrapped(String($0)) }).joined(separator: "\n") + "\n"
   }
 
   /// The number of terminal columns of a text: East Asian wide characters and emoji take two.

@@ -545,7 +545,8 @@ extension ResultTables {
     return ReportTable(
       "Latency and throughput by requests in flight", columns,
       curves.flatMap { curve in curve.points.map { Row(curve: curve, point: $0) } },
-      notes: curves.map(\.sentence) + SweepCurve.summary(curves))
+      notes: curves.map(\.sentence) + SweepCurve.summary(curves)
+    ).without(constant: "workers", "connections")
   }
 
   /// The rates tried for an objective.

@@ -71,8 +71,7 @@ struct Conformance: Codable, Sendable, Equatable {
     ]
     return ReportTable(
       subject, columns, shown,
-      notes: shown.flatMap { finding in finding.remedy.map { Answer.wrapped("\(finding.rule): \($0)") } ?? []
-      })
+      notes: shown.compactMap { finding in finding.remedy.map { "\(finding.rule): \($0)" } })
   }
 }
 
