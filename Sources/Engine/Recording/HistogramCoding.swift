@@ -235,7 +235,9 @@ extension LatencyHistogram: Codable {
     func place(_ value: UInt64) -> Int {
       HistogramGeometry.index(of: min(value, HistogramGeometry.highestNanoseconds))
     }
-    guard place(leastNanoseconds) == first, place(greatestNanoseconds) == last else {
+    guard place(leastNanoseconds) == first, place(greatestNanoseconds) == last,
+      leastNanoseconds <= greatestNanoseconds
+    else {
       return "a histogram's least (\(leastNanoseconds) ns) or greatest value "
         + "(\(greatestNanoseconds) ns) is not where its counters begin and end"
     }

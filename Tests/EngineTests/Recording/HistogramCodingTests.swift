@@ -76,6 +76,15 @@ struct HistogramCodingTests {
     #expect(throws: DecodingError.self) { try decode(stored) }
   }
 
+  @Test("is refused when its least value is greater than its greatest, also where one counter has both")
+  func refusesExchangedExtremes() throws {
+    var histogram = LatencyHistogram()
+    histogram.record(2048)
+    var stored = try object(histogram)
+    stored["least_ns"] = 2049
+    #expect(throws: DecodingError.self) { try decode(stored) }
+  }
+
   @Test("is refused with an error when it is damaged anywhere")
   func refusesDamage() throws {
     let bytes = try #require(Data(base64Encoded: libraryVector))
