@@ -6,7 +6,8 @@ import Testing
   private static let package = URL(fileURLWithPath: #filePath).deletingLastPathComponent()
     .deletingLastPathComponent().deletingLastPathComponent().path
 
-  /// The table "Which module imports which" of docs/design.md: a room, and the rooms and libraries that it may import.
+  /// The table "Which module imports which" of docs/design.md: a module, and the modules and libraries that it
+  /// may import.
   private static let table: [String: Set<String>] = {
     let page = (try? read("docs/design.md")) ?? ""
     let rows = page.components(separatedBy: "\n").filter { $0.hasPrefix("| `") }
@@ -15,11 +16,11 @@ import Testing
         cell.components(separatedBy: "`").enumerated().filter { $0.offset % 2 == 1 }.map(\.element)
       }
       guard cells.count >= 2 else { return }
-      for room in cells[0] { table[room] = Set(cells[1]) }
+      for module in cells[0] { table[module] = Set(cells[1]) }
     }
   }()
 
-  /// Modules from outside the package that every room may import.
+  /// Modules from outside the package that every module may import.
   private static let foreign: Set<String> = [
     "Foundation", "FoundationEssentials", "Glibc", "Synchronization",
   ]
@@ -29,7 +30,7 @@ import Testing
   }
 
   /// Paths of the files below a folder with one of the endings, without those of the folders in it that are
-  /// rooms of their own.
+  /// modules of their own.
   private static func files(
     _ folder: String, _ endings: Set<String>, without inner: some Sequence<String> = []
   ) -> [String] {
@@ -38,14 +39,14 @@ import Testing
       .filter { path in !inner.contains { $0.hasPrefix(folder + "/") && path.hasPrefix($0 + "/") } }
   }
 
-  /// The rooms are the targets of Package.swift, tests apart, each with its folder.
-  private static func rooms() throws -> [String: String] {
+  /// The modules are the targets of Package.swift, tests apart, each with its folder.
+  private static func modules() throws -> [String: String] {
     let target =
       /\.(?:target|executableTarget|systemLibrary)\(\s*name: "([^"]+)"((?:(?!\.(?:target|executableTarget|systemLibrary|testTarget)\()[\s\S])*)/
     let text = try read("Package.swift")
-    return text.matches(of: target).reduce(into: [:]) { rooms, match in
+    return text.matches(of: target).reduce(into: [:]) { modules, match in
       let path = match.2.firstMatch(of: /path: "([^"]+)"/).map { String($0.1) }
-      rooms[String(match.1)] = path ?? "Sources/\(match.1)"
+      modules[String(match.1)] = path ?? "Sources/\(match.1)"
     }
   }
 
@@ -57,50 +58,50 @@ import Testing
       text.components(separatedBy: "\n").compactMap { try? line.prefixMatch(in: $0).map { String($0.1) } })
   }
 
-  @Test("Every room has a row in docs/design.md, and every row a room")
+  @Test("Every module has a row in docs/design.md, and every row a module")
   func rows() throws {
-    #expect(Set(Self.table.keys) == Set(try Self.rooms().keys))
+    #expect(Set(Self.table.keys) == Set(try Self.modules().keys))
   }
 
-  @Test("A room imports what its row says and nothing else")
+  @Test("A module imports what its row says and nothing else")
   func imports() throws {
-    let rooms = try Self.rooms()
-    for (room, folder) in rooms {
-      let allowed = Self.table[room, default: []]
+    let modules = try Self.modules()
+    for (module, folder) in modules {
+      let allowed = Self.table[module, default: []]
       var used: Set<String> = []
-      for path in Self.files(folder, ["swift"], without: rooms.values) {
+      for path in Self.files(folder, ["swift"], without: modules.values) {
         used.formUnion(Self.imports(of: try Self.read(path)))
       }
       used.subtract(Self.foreign)
-      #expect(used.subtracting(allowed).isEmpty, "\(room) imports what its row does not say")
-      // A row that allows more than is used is out of date; C rooms include rather than import.
-      if !used.isEmpty { #expect(allowed.subtracting(used).isEmpty, "\(room) does not use all of its row") }
+      #expect(used.subtracting(allowed).isEmpty, "\(module) imports what its row does not say")
+      // A row that allows more than is used is out of date; C modules include rather than import.
+      if !used.isEmpty { #expect(allowed.subtracting(used).isEmpty, "\(module) does not use all of its row") }
     }
   }
 
-  @Test("A C room includes only its own headers and those of its row")
+  @Test("A C module includes only its own headers and those of its row")
   func includes() throws {
-    let rooms = try Self.rooms()
+    let modules = try Self.modules()
     var ownerOfHeader: [String: String] = [:]
-    for (room, folder) in rooms {
-      for path in Self.files(folder, ["h"], without: rooms.values) {
-        ownerOfHeader[(path as NSString).lastPathComponent] = room
+    for (module, folder) in modules {
+      for path in Self.files(folder, ["h"], without: modules.values) {
+        ownerOfHeader[(path as NSString).lastPathComponent] = module
       }
     }
     let line = /\s*#\s*include\s*"([^"]+)"/
-    for (room, folder) in rooms {
-      for path in Self.files(folder, ["c", "cpp", "h"], without: rooms.values) {
+    for (module, folder) in modules {
+      for path in Self.files(folder, ["c", "cpp", "h"], without: modules.values) {
         for text in try Self.read(path).components(separatedBy: "\n") {
           guard let name = try line.prefixMatch(in: text).map({ String($0.1) }),
-            let owner = ownerOfHeader[(name as NSString).lastPathComponent], owner != room
+            let owner = ownerOfHeader[(name as NSString).lastPathComponent], owner != module
           else { continue }
-          #expect(Self.table[room, default: []].contains(owner), "\(path) includes \(name) of \(owner)")
+          #expect(Self.table[module, default: []].contains(owner), "\(path) includes \(name) of \(owner)")
         }
       }
     }
   }
 
-  @Test("Package.swift gives a room no dependency that its row does not say")
+  @Test("Package.swift gives a module no dependency that its row does not say")
   func dependencies() throws {
     let text = try Self.read("Package.swift")
     let target = /\.(?:target|executableTarget)\(\s*name: "([^"]+)"(?:,\s*dependencies: \[([^\]]*)\])?/
@@ -119,7 +120,7 @@ import Testing
       "ExamplePlugin", "NullPlugin", "ThreadedPlugin",
     ])
   func plugins(name: String) throws {
-    for (room, imports) in Self.table { #expect(!imports.contains(name), "\(room)") }
+    for (module, imports) in Self.table { #expect(!imports.contains(name), "\(module)") }
     // The target itself, and the library that it is built as: its name and its one target.
     let mentions = try Self.read("Package.swift").components(separatedBy: "\"\(name)\"").count - 1
     #expect(mentions == 3)

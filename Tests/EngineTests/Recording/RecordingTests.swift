@@ -153,6 +153,12 @@ struct RecordingTests {
     #expect(MonotonicClock.nanoseconds(since: 1) > 0)
   }
 
+  @Test("has a word for each counter that nothing else uses")
+  func countersFit() {
+    // The last words of a block hold the window clock, the current call and the longest stall.
+    #expect(Counter.allCases.count <= RecordingLayout.counterWords - 6)
+  }
+
   @Test("has a block of its own for each counter and histogram", arguments: [1, 2, 5])
   func blocksDoNotOverlap(threads: Int) {
     let layout = RecordingLayout(threads: threads, scopes: ["request", "a", "b"], windows: 3)
