@@ -100,14 +100,14 @@ struct CalibrationSection {
 
   static func nats(_ rows: [CalibrationRow]) -> Self {
     Self(
-      title: "NATS, client \(Engine.Measurement.nativeClient) (the default), one phase, one connection, "
-        + "same bare echo worker",
+      title: "NATS, one phase, one connection, same bare echo worker",
       figures: [.rate, .p50], alone: .allocated, rows: rows)
   }
 
   static func libnats(_ settings: String, _ rows: [CalibrationRow]) -> Self {
     Self(
-      title: "NATS, client libnats, \(settings), same bare echo worker", figures: [.rate, .p50],
+      title: "NATS, a client on libnats instead of the engine, \(settings), same bare echo worker",
+      figures: [.rate, .p50],
       peerName: "libnats", peerKey: "libnats", rows: rows)
   }
 
@@ -210,8 +210,7 @@ struct CalibrationResult: Encodable {
       goals.append(
         CalibrationGoal(
           goal: goal, measured: measured, mustReach: bound, aim: aim, isMost: isMost,
-          isReached: isKept(bound),
-          isAimReached: isKept(aim)))
+          isReached: isKept(bound), isAimReached: isKept(aim)))
     }
     func least(_ goal: String, _ measured: Double?, _ bound: Double, aim: Double) {
       most(goal, measured, bound, aim: aim, isMost: false)
@@ -224,8 +223,7 @@ struct CalibrationResult: Encodable {
       most("FFI, another thread: ratio to bare host", row.ratio(.nanoseconds)?.ratio, 1.3, aim: 1.1)
     }
     if let row = pacing?.rows.first(where: { $0.facts["share_of_highest"] != nil }) {
-      let text = "open load at 60 % of highest rate: send lag, ratio to clock_nanosleep"
-      most(text, row.ratio(.lateness)?.ratio, 1.5, aim: 1.1)
+      most("open load: send lag, ratio to clock_nanosleep", row.ratio(.lateness)?.ratio, 1.5, aim: 1.1)
     }
     if let rows = nats?.rows {
       func ratio(_ inFlight: Int, _ figure: Figure) -> Double? {
@@ -253,9 +251,7 @@ struct CalibrationResult: Encodable {
 
 extension CalibrationResult {
   var text: String {
-    func mebibytes(_ bytes: UInt64?) -> String? {
-      bytes.map { "\(shown(Double($0) / 1_048_576, 1)) MiB" }
-    }
+    func mebibytes(_ bytes: UInt64?) -> String? { bytes.map { "\(shown(Double($0) / 1_048_576, 1)) MiB" } }
     let place = "resident memory of the generator, NATS, \(memory?.inFlight ?? 0) in flight,"
     let costs = [
       ("clock read", clockNs.map { "\(shown($0, 1)) ns" }),
@@ -280,7 +276,7 @@ extension CalibrationResult {
       goals.map { goal in
         func bound(_ value: Double) -> String { "\(goal.isMost ? "≤" : "≥") \(Number.text(value) ?? "–")" }
         let verdict = goal.isReached.map {
-          $0 ? (goal.isAimReached == true ? "goal and aim reached" : "reached") : "not reached"
+          $0 ? (goal.isAimReached == true ? "aim reached" : "reached") : "not reached"
         }
         return [
           goal.goal, verdict ?? "not measured", goal.measured.map { shown($0) } ?? "–",

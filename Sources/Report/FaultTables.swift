@@ -23,7 +23,7 @@ extension FaultFigures {
   }
 
   fileprivate static func number(_ number: Double) -> String {
-    (number < 1000 ? Number.text(number, digits: 1) : Number.grouped(number)) ?? "?"
+    (number < 10 ? Number.text(number, digits: 1) : Number.grouped(number)) ?? "?"
   }
 
   fileprivate static func time(_ seconds: Double) -> String {

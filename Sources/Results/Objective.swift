@@ -1,8 +1,6 @@
 // The highest rate that keeps a service level: the rates that were tried, and how certain the answer is.
 import Engine
-import Foundation
 import Scenario
-import struct Engine.Measurement
 
 extension ServiceLevel {
   /// Parses a service level of the command line; nil when the text is not one.
@@ -104,7 +102,7 @@ package struct RateTrial: Codable, Sendable, Equatable {
     let rate = Number.grouped(ratePerSecond) ?? "?"
     guard said > 0 else { return "nothing can be said of \(rate): \(doubt ?? "no replicate")" }
     let why =
-      unreached * 2 > said ? "is not answered in full" : isUnsure ? "is not sure to" : "does not"
+      unreached * 2 > said ? "is not answered in full" : isUnsure ? "is undecided" : "does not"
     return "\(rate) \(why): \(held) of \(said)"
   }
 }

@@ -1,7 +1,7 @@
 import Lab
-import Scenario
 import Testing
 
+@testable import Scenario
 @testable import Engine
 @testable import Report
 @testable import Results
@@ -239,7 +239,7 @@ struct SweepTests {
     #expect(try result(trial(3500, held: 6, of: 6)).verdict == .unbounded)
     let failed = try result(disturbed(500, 3) + trial(3000, held: 3, of: 6))
     #expect(failed.verdict == .notHeld)
-    #expect(failed.sentence.hasSuffix("at any rate that was tried (3,000 is not sure to: 3 of 6)."))
+    #expect(failed.sentence.hasSuffix("at any rate that was tried (3,000 is undecided: 3 of 6)."))
     let nothing = try result(disturbed(500, 3))
     #expect(nothing.verdict == .notSearched)
     #expect(
