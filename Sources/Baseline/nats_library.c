@@ -121,7 +121,7 @@ static natsStatus open_client(Client *client) {
   return status;
 }
 
-static int libnats_client(bool tuned, const BaselineLoad *load, BaselineResult *result) {
+int baseline_libnats_client(bool tuned, const BaselineLoad *load, BaselineResult *result) {
   Client *client = calloc(1, sizeof *client);
   if (!client) return -ENOMEM;
   client->run = (Run){.load = load, .sent = calloc(load->in_flight, sizeof *client->run.sent)};
@@ -136,12 +136,4 @@ static int libnats_client(bool tuned, const BaselineLoad *load, BaselineResult *
   /* The connection, its subscription and the client are never freed: threads of libnats may still lock
    * them, and locking a destroyed mutex aborts the process. */
   return failed;
-}
-
-int baseline_libnats_tuned(const BaselineLoad *load, BaselineResult *result) {
-  return libnats_client(true, load, result);
-}
-
-int baseline_libnats_defaults(const BaselineLoad *load, BaselineResult *result) {
-  return libnats_client(false, load, result);
 }

@@ -46,8 +46,7 @@ final class BenchRun {
       runID: folder.runID, toolVersion: ToolVersion.current,
       commandLine: CommandLine.arguments.map(Redaction.argument), scenario: plan.redacted(),
       scenarioSHA256: plan.text.map { SHA256Text.of($0.utf8) } ?? SHA256Text.ofFile(plan.file),
-      plugins: lab.pluginFiles,
-      machine: machine, started: started)
+      plugins: lab.pluginFiles, machine: machine, started: started)
     document.warnings = plan.warnings
     document.equivalence = options.equivalence / 100
     // Ignore a failure: a disk that is full now may have space when there are results to save.
@@ -132,7 +131,7 @@ final class BenchRun {
     let calibration = Calibration(rounds: 3, seconds: 0.3, program: plan.broker) { [progress] in
       progress.say("baseline: \($0)")
     }
-    document.baseline = try calibration.machineBaseline(transports: Set(plan.targets.map(\.transport.name)))
+    document.baseline = try calibration.machineBaseline(transports: Set(plan.targets.map(\.transport.kind)))
   }
 
   /// Measures in rounds until every question is answered, the rounds are done or the budget is spent.
@@ -201,28 +200,24 @@ final class BenchRun {
       for reason in measurement.invalidReasons { Console.error("invalid: \(name): \(reason)") }
       for warning in measurement.warnings { Console.error("warning: \(name): \(warning)") }
     }
-    if let defect = measurement.accounting?.defects(of: measurement).first {
-      throw CountsDoNotClose(
-        description: "internal error: \(measurement.target) under \(measurement.load): \(defect). "
-          + "The run is saved; please report it with its run.json.")
+    let open = measurement.scopes.first { !$0.counts.closes }.map {
+      ", \($0.scope): \($0.counts.sent) sent but \($0.counts.ended) ended"
     }
-    for scope in measurement.scopes where !scope.counts.closes {
-      throw CountsDoNotClose(
-        description: "internal error: \(measurement.target) under \(measurement.load), \(scope.scope): "
-          + "\(scope.counts.sent) sent but \(scope.counts.ended) ended. "
-          + "The run is saved; please report it with its run.json.")
-    }
+    let defect = measurement.accounting?.defects(of: measurement).first
+    guard let why = defect.map({ ": \($0)" }) ?? open else { return }
+    throw CountsDoNotClose(
+      description: "internal error: \(measurement.target) under \(measurement.load)\(why). "
+        + "The run is saved; please report it with its run.json.")
   }
 
   /// Records the detected dialect of a target's workers in the run, and prints it once.
   private func noteDialect(of measurement: Engine.Measurement) {
     for place in document.scenario.targets.indices
     where document.scenario.targets[place].name == measurement.target {
-      guard case .nats(var spec) = document.scenario.targets[place].transport, spec.dialect == nil,
+      guard let spec = document.scenario.targets[place].nats, spec.dialect == nil,
         let dialect = lab.detectedDialects[measurement.target]
       else { continue }
-      spec.dialect = dialect
-      document.scenario.targets[place].transport = .nats(spec)
+      document.scenario.targets[place].nats?.dialect = dialect
       guard !options.quiet else { continue }
       progress.clear()
       Console.error("target '\(measurement.target)': its workers speak \(dialect.rawValue)")

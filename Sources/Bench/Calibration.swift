@@ -7,9 +7,7 @@ import Nylon
 import Results
 import Scenario
 
-enum CalibrationPart: String, CaseIterable {
-  case steps, ffi, queue, pacing, nats, worker, memory
-}
+enum CalibrationPart: String, CaseIterable { case steps, ffi, queue, pacing, nats, worker, memory }
 
 /// Measures the engine and bare C programs alternately, in one run.
 struct Calibration {
@@ -26,16 +24,6 @@ struct Calibration {
   private static let name = "baseline"
   private static let inFlight = [1, 64, 256]
 
-  /// The timer latency of this machine: the p99 overshoot of 100 short sleeps.
-  private static func timerOvershootNanoseconds() -> Double {
-    let overshoots = (0..<100).map { _ in
-      let until = MonotonicClock.nanoseconds + 50_000
-      kernel_sleep_until(until)
-      return MonotonicClock.nanoseconds - until
-    }
-    return Double(overshoots.sorted()[98])
-  }
-
   func measure() throws -> CalibrationResult {
     var result = CalibrationResult(rounds: rounds, secondsEach: seconds)
     // The bare loops run on this thread; the engine's threads use exact timers as well.
@@ -44,7 +32,7 @@ struct Calibration {
       progress("clock, histogram, timer")
       result.clockNs = median { baseline_clock_ns() }
       result.recordNs = median { Self.recordNanoseconds() }
-      result.timerOvershootUs = median { Self.timerOvershootNanoseconds() / 1e3 }
+      result.timerOvershootUs = median { Double(Doctor.overshoots(100, of: 50_000)[98]) / 1e3 }
     }
     if parts.contains(.ffi) { result.ffi = .ffi(try short.ffi()) }
     if parts.contains(.queue) { result.ffiQueue = .queue(try short.queue()) }
@@ -63,14 +51,14 @@ struct Calibration {
   }
 
   /// Measures bare C for a plan's transports, which takes a few seconds before its loads.
-  func machineBaseline(transports: Set<String>) throws -> BaselineFigures {
+  func machineBaseline(transports: Set<TransportKind>) throws -> BaselineFigures {
     let library = try library("NullPlugin")
     func medians(_ sample: () throws -> Sample) rethrows -> (Figure) -> Double {
       let samples = try (0..<rounds).map { _ in try sample() }
       return { figure in Statistics.median(samples.compactMap { $0[figure] }) ?? 0 }
     }
     let bare: [BaselineFigures.Bare] =
-      try !transports.contains("nats")
+      try !transports.contains(.nats)
       ? []
       : withBareWorker { pool in
         try Self.inFlight.map { inFlight in
@@ -314,7 +302,7 @@ struct Calibration {
     var workers = WorkersSpec.own
     workers.command = [Executables.ownPath, "__baseline-worker", String(broker.port), subject, Self.name]
     let target = natsTarget(broker, workers: workers)
-    let worker = try WorkerPool.start(for: target, monitor: broker.monitor)
+    let worker = try WorkerPool.start(for: target, monitors: [broker.monitor])
     defer { worker.stop() }
     let plan = plan(target)
     let content = RequestContent(plan.request, seed: plan.seed)
@@ -334,10 +322,6 @@ struct Calibration {
     return target
   }
 
-  private func workerTarget(_ broker: Broker, inFlight: Int = 1) -> Target {
-    natsTarget(broker, inFlight: inFlight, plugin: "worker", workers: .own)
-  }
-
   /// The rows of the engine and of libnats in two configurations, each next to the bare client of the same
   /// round. The gate has no goals for libnats, so fewer rounds are enough.
   private func nats(libnatsRounds: Int) throws -> [[CalibrationRow]] {
@@ -355,7 +339,7 @@ struct Calibration {
         return try [engine]
           + few.rows(
             "libnats, \(label)", facts: facts, client(baseline_nats_client),
-            [client(baseline_libnats_tuned), client(baseline_libnats_defaults)])
+            [true, false].map { isTuned in client { baseline_libnats_client(isTuned, $0, $1) } })
       }
       return (0..<3).map { peer in rows.map { $0[peer] } }
     }
@@ -364,8 +348,8 @@ struct Calibration {
   /// Compares nylon-worker with the bare echo worker, both loaded by the bare client.
   private func worker() throws -> CalibrationRow {
     try withBareWorker { bare in
-      let target = workerTarget(bare.broker)
-      let pool = try WorkerPool.start(for: target, monitor: bare.broker.monitor)
+      let target = natsTarget(bare.broker, plugin: "worker", workers: .own)
+      let pool = try WorkerPool.start(for: target, monitors: [bare.broker.monitor])
       defer { pool.stop() }
       let subject = try Subject(plugin: target.plugin).phase(.requestFilter)
       // Enough requests in flight that a worker is never idle.
@@ -382,7 +366,8 @@ struct Calibration {
     defer { broker.stop() }
     progress("memory")
     let inFlight = 2048
-    let costs = try engine(workerTarget(broker, inFlight: inFlight))().generator
+    let target = natsTarget(broker, inFlight: inFlight, plugin: "worker", workers: .own)
+    let costs = try engine(target)().generator
     return CalibrationResult.Memory(
       inFlight: inFlight, residentStartBytes: costs?.residentStartBytes,
       residentEndBytes: costs?.residentEndBytes)

@@ -75,14 +75,12 @@ final class ProgressLine {
   private var nextWindow = 0
 
   init(quiet: Bool, verbose: Bool = false) {
-    isDrawn =
-      !quiet && isatty(STDERR_FILENO) == 1 && ProcessInfo.processInfo.environment["TERM"] != "dumb"
+    isDrawn = !quiet && isatty(STDERR_FILENO) == 1 && ProcessInfo.processInfo.environment["TERM"] != "dumb"
     self.verbose = verbose
   }
 
   func begin(
-    place: Int, of count: Int, secondsEach: Double, _ label: String,
-    now: UInt64 = MonotonicClock.nanoseconds
+    place: Int, of count: Int, secondsEach: Double, _ label: String, now: UInt64 = MonotonicClock.nanoseconds
   ) {
     step = (place, count, secondsEach, label, now)
     (response, nextWindow) = (LatencyHistogram(), 0)

@@ -139,21 +139,16 @@ final class LabFaults: FaultStage {
       guard let link = link(place) else {
         throw FaultError(description: "there is no link \(place.rawValue)")
       }
-      if fault.what == .silence {
-        link.silence(true)
-        return (fault.what.words("\(fault.whom)"), { link.silence(false) })
-      }
-      link.reset()
-      return (fault.what.words("\(fault.whom)"), {})
+      return disturb(link.relay, fault)
     case .route(let one, let other):
       guard let cluster else { throw FaultError(description: "there is no cluster") }
-      if fault.what == .silence {
-        cluster.silenceRoute(one, other, true)
-        return (fault.what.words("\(fault.whom)"), { cluster.silenceRoute(one, other, false) })
-      }
-      cluster.resetRoute(one, other)
-      return (fault.what.words("\(fault.whom)"), {})
+      return disturb(cluster.relay(one, other), fault)
     }
+  }
+
+  private func disturb(_ relay: Relay?, _ fault: FaultSpec) -> (words: String, end: () throws -> Void) {
+    if fault.what == .silence { relay?.silence(true) } else { relay?.reset() }
+    return (fault.what.words("\(fault.whom)"), { relay?.silence(false) })
   }
 
   private func beginPlugin(_ fault: FaultSpec) -> (words: String, end: () throws -> Void) {
@@ -183,9 +178,8 @@ final class LabFaults: FaultStage {
 
   /// A queue group that no worker has joined yet.
   private var nextGroup: String {
-    guard case .nats(let spec) = target.transport else { return "next" }
     switches += 1
-    return "\(spec.group)-\(switches + 1)"
+    return "\(target.nats?.group ?? "next")-\(switches + 1)"
   }
   private var switches = 0
 
@@ -209,9 +203,7 @@ final class LabFaults: FaultStage {
       }
     }
     let name = fault.whom == .workers ? "\(victims.count) workers" : "worker \(victims[0] + 1)"
-    if fault.what.needsEnd {
-      return (fault.what.words(name), { for index in victims { pool.goOn(index) } })
-    }
+    if fault.what.needsEnd { return (fault.what.words(name), { for index in victims { pool.goOn(index) } }) }
     return (fault.what.words(name), { _ = try pool.add(victims.count) })
   }
 
@@ -240,8 +232,8 @@ final class LabFaults: FaultStage {
     let words = fault.what.words(cluster.nodes.count == 1 ? "broker" : "broker \(index + 1)")
     switch fault.what {
     case .stop:
-      node.stopProcess()
-      return (words, { node.continueProcess() })
+      node.process.halt()
+      return (words, { node.process.goOn() })
     case .lameDuck: try node.lameDuck()
     default: node.kill()
     }

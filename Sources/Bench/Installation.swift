@@ -36,9 +36,8 @@ enum PackageFiles {
   /// Finds the folder Scenarios/ in or above the current folder, or else in or above the command's folder.
   static func scenarios() throws -> String {
     let current = FileManager.default.currentDirectoryPath
-    let above = sequence(first: Executables.ownFolder) { ($0 as NSString).deletingLastPathComponent }
-      .prefix { $0 != "/" && !$0.isEmpty }
-    let found = ([current] + above).lazy.compactMap { try? ScenarioCatalog.folder(under: $0) }.first
+    let folders = [current, Executables.ownFolder]
+    let found = folders.lazy.compactMap { try? ScenarioCatalog.folder(under: $0) }.first
     return try found ?? ScenarioCatalog.folder(under: current)
   }
 

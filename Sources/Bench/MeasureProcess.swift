@@ -1,3 +1,4 @@
+import CLinux
 import Engine
 import Foundation
 import Lab
@@ -118,34 +119,21 @@ final class SharedMapping {
   let memory: UnsafeMutableRawPointer
   private let byteCount: Int
 
-  /// New, zeroed memory.
-  init(byteCount: Int) throws(LabError) {
-    descriptor = try SharedMemory.create(byteCount: byteCount)
-    do {
-      memory = try Self.map(descriptor, byteCount)
-    } catch {
-      close(descriptor)
-      throw error
+  /// Maps new, zeroed memory, or what another process created. Its length is sealed: if another process could
+  /// shorten it, a read would raise SIGBUS. Closes an inherited descriptor, to keep it from the plugin.
+  init(byteCount: Int, inherited: Int32? = nil) throws(LabError) {
+    let file = inherited ?? clinux_fixed_memory("nylon-bench-results", byteCount)
+    guard inherited != nil || file >= 0 else {
+      throw .system("No memory file of \(byteCount) bytes could be created", errno: errno)
     }
-    self.byteCount = byteCount
-  }
-
-  /// Maps memory that another process created. Closes the descriptor, to keep it from the plugin.
-  init(byteCount: Int, inherited made: Int32) throws(LabError) {
-    defer { close(made) }
-    descriptor = -1
-    memory = try Self.map(made, byteCount)
-    self.byteCount = byteCount
-  }
-
-  private static func map(_ descriptor: Int32, _ byteCount: Int) throws(LabError) -> UnsafeMutableRawPointer {
     // Populate the pages now, so that recording never causes a page fault.
-    let memory = mmap(
-      nil, byteCount, PROT_READ | PROT_WRITE, MAP_SHARED | Int32(MAP_POPULATE), descriptor, 0)
-    guard let memory, memory != MAP_FAILED else {
-      throw .system("The memory for \(byteCount) bytes of results cannot be mapped", errno: errno)
+    let memory = mmap(nil, byteCount, PROT_READ | PROT_WRITE, MAP_SHARED | Int32(MAP_POPULATE), file, 0)
+    let failure = memory == MAP_FAILED ? errno : 0
+    if inherited != nil || failure != 0 { close(file) }
+    guard let memory, failure == 0 else {
+      throw .system("The memory for \(byteCount) bytes of results cannot be mapped", errno: failure)
     }
-    return memory
+    (descriptor, self.memory, self.byteCount) = (inherited == nil ? file : -1, memory, byteCount)
   }
 
   deinit {
@@ -164,18 +152,9 @@ final class SharedRecording {
   /// The descriptor to pass to a child process; -1 in the process that inherited the memory.
   var descriptor: Int32 { mapping.descriptor }
 
-  /// New, zeroed memory.
-  convenience init(layout: RecordingLayout) throws {
-    self.init(layout, try SharedMapping(byteCount: layout.byteCount))
-  }
-
-  /// Maps memory that another process created.
-  convenience init(layout: RecordingLayout, inherited made: Int32) throws {
-    self.init(layout, try SharedMapping(byteCount: layout.byteCount, inherited: made))
-  }
-
-  private init(_ layout: RecordingLayout, _ mapping: SharedMapping) {
-    self.mapping = mapping
+  /// Maps new, zeroed memory, or what another process created.
+  init(layout: RecordingLayout, inherited: Int32? = nil) throws(LabError) {
+    mapping = try SharedMapping(byteCount: layout.byteCount, inherited: inherited)
     area = RecordingArea(layout: layout, memory: mapping.memory)
   }
 }

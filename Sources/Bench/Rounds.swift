@@ -155,7 +155,7 @@ struct Rounds {
   /// The conditions with fewer than `count` replicates, and those they are compared with: only replicates of
   /// the same round form a pair.
   private func lacking(_ count: Int, _ document: RunDocument) -> Set<Condition> {
-    let groups = MeasurementGroup.all(document).filter { $0.lacksReplicates(count) }
+    let groups = MeasurementGroup.all(document).filter { $0.sound.count < count }
     return Set(groups.map(\.condition).filter { !hopeless.contains($0) }.flatMap(compared))
   }
 
@@ -170,14 +170,10 @@ struct Rounds {
   }
 
   /// The maximum number of rounds. Conditions that are measured again add enough rounds for an interval.
-  private var most: Int {
-    plan.mostReplicates + (warmedLonger.isEmpty ? 0 : Statistics.fewestReplicates)
-  }
+  private var most: Int { plan.mostReplicates + (warmedLonger.isEmpty ? 0 : Statistics.fewestReplicates) }
 
   /// Whether to evaluate after this round. More frequent evaluations would find differences by chance.
-  private var isLook: Bool {
-    made == most || made == plan.replicates || Comparison.isLook(made)
-  }
+  private var isLook: Bool { made == most || made == plan.replicates || Comparison.isLook(made) }
 
   /// Conditions whose replicates are all broken, so that a plugin that always crashes is not retried forever.
   private(set) var hopeless: Set<Condition> = []
@@ -188,10 +184,7 @@ struct Rounds {
       hopeless.insert(group.condition)
     }
     guard !hopeless.isEmpty, wanted == nil else { return }
-    let all = plan.targets.flatMap { target in
-      target.loads.map { Condition(target: target.name, load: $0.label) }
-    }
-    wanted = Set(all).subtracting(hopeless)
+    wanted = Set(nextRound().map(\.condition)).subtracting(hopeless)
   }
 
   /// Marks the replicates of each condition with a trend as warmed up too briefly, once, so that it is
@@ -230,7 +223,7 @@ struct Rounds {
   /// - Returns: whether any mark was removed.
   private func useShortWarmups(_ document: inout RunDocument) -> Bool {
     let short = MeasurementGroup.all(document).filter {
-      warmedLonger.contains($0.condition) && $0.lacksReplicates(Statistics.fewestReplicates)
+      warmedLonger.contains($0.condition) && $0.sound.count < Statistics.fewestReplicates
     }
     for group in short { document.unmark(group.target, group.load, .shortWarmup) }
     return !short.isEmpty

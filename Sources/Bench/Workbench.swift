@@ -45,7 +45,7 @@ final class Workbench {
         do { try PluginLibrary.checkFile(path) } catch { throw LoadFailure(error) }
         addPlugin(plugin, path)
       }
-      if case .nats(let spec) = target.transport {
+      if let spec = target.nats {
         // Detect unusable files and unreachable brokers before starting anything.
         try Broker.checkFiles(auth: spec.auth, tls: spec.tls, servers: spec.servers)
         for server in spec.servers where asksBrokers {
@@ -105,7 +105,7 @@ final class Workbench {
     if let failure = error as? NetworkLinks.Failure {
       return InvalidReason(code: .linkDied, detail: failure.why)
     }
-    guard startedTargets.contains(target.name), case .nats(let spec) = target.transport else { return nil }
+    guard startedTargets.contains(target.name), let spec = target.nats else { return nil }
     let why: String
     switch error {
     case let error as LabError where !error.isInvalidInput: why = error.description
@@ -167,9 +167,8 @@ final class Workbench {
     let ledgers = try ledgers(for: &order)
     var pool: WorkerPool?
     var servers: [String] = []
-    if case .nats(var spec) = target.transport {
-      spec.dialect = spec.dialect ?? detectedDialects[target.name]
-      order.target.transport = .nats(spec)
+    if let spec = target.nats {
+      order.target.nats?.dialect = spec.dialect ?? detectedDialects[target.name]
       servers = spec.servers
       let own = servers.isEmpty ? try ownCluster(for: spec) : nil
       if let own { (servers, order.brokerPIDs) = (own.urls, own.pids) }
@@ -187,7 +186,7 @@ final class Workbench {
     defer { pool?.stop() }
     links.begin(target, to: servers)
     var measurement = try runLoad(order, pool, ledgers, servers: servers, onGlance: onGlance)
-    if case .nats(let spec) = target.transport, spec.dialect == nil {
+    if let spec = target.nats, spec.dialect == nil {
       detectedDialects[target.name] = measurement.dialect
     }
     links.judge(&measurement)
@@ -208,7 +207,7 @@ final class Workbench {
 
   /// Whether requests are accounted for. Unless the scenario says otherwise, only pools with faults are.
   private func isAccounted(_ target: Target) -> Bool {
-    plan.accounting ?? (!target.plannedFaults.isEmpty && target.transport.name == "nats")
+    plan.accounting ?? (!target.plannedFaults.isEmpty && target.transport.kind == .nats)
   }
 
   /// Creates the ledgers for a load that is accounted for, and records their layout in the order.
@@ -228,9 +227,7 @@ final class Workbench {
       order: Array(try JSONEncoder().encode(order)), program: loadProgram, sharedMemory: shared.descriptor,
       ledger: ledgers?.hostDescriptor, environment: loadEnvironment, secrets: secrets(of: order))
     let ownCluster = order.brokerPIDs.isEmpty ? nil : cluster
-    let watch = ownCluster.map {
-      BrokerWatch($0.monitors, area: shared.area, seconds: order.measureSeconds)
-    }
+    let watch = ownCluster.map { BrokerWatch($0.monitors, area: shared.area, seconds: order.measureSeconds) }
     let stage = LabFaults(process: process, target: order.target, pool: pool, cluster: ownCluster) {
       [links] in links.link($0, to: servers, for: order.target)
     }
@@ -325,9 +322,7 @@ final class Workbench {
   private func damaged(
     _ measurement: Engine.Measurement, _ fault: InvalidReason?, _ order: LoadOrder
   ) throws -> Engine.Measurement? {
-    guard order.target.inProcess != nil, let damage = measurement.damage(order: order) else {
-      return nil
-    }
+    guard order.target.inProcess != nil, let damage = measurement.damage(order: order) else { return nil }
     let reason = InvalidReason(
       code: .recordingDamaged,
       detail: "the record is damaged: \(damage). The plugin has written to memory that is not its own")
@@ -346,9 +341,7 @@ final class Workbench {
       return InvalidReason(code: isInProcess ? code : .failed, detail: "\(detail); \(words)")
     }
     if let hang { return reason(.pluginHung, hang) }
-    if outcome.ranOver {
-      return reason(.pluginHung, "the load process did not end in time and was killed")
-    }
+    if outcome.ranOver { return reason(.pluginHung, "the load process did not end in time and was killed") }
     if outcome.status == .exited(0), outcome.document != nil { return nil }
     let place = call == .none ? "" : " in `\(call.name)`"
     return reason(.pluginCrashed, "the load process \(outcome.status)\(place)")
@@ -378,7 +371,7 @@ final class Workbench {
   }
 
   private func secrets(of order: LoadOrder) -> [String] {
-    if case .nats(let spec) = order.target.transport { spec.secretWords(servers: order.servers) } else { [] }
+    order.target.nats?.secretWords(servers: order.servers) ?? []
   }
 }
 
@@ -432,9 +425,7 @@ final class NetworkLinks {
   }
 
   /// A link that could not be started: its relay exited, or did not forward its probes.
-  struct Failure: Error {
-    let why: String
-  }
+  struct Failure: Error { let why: String }
 
   private static let busyShare = 0.8
 

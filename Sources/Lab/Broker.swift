@@ -63,8 +63,7 @@ package final class Broker: ProcessHolder {
       port: ports[0], monitor: BrokerMonitor(port: ports[1], root: setup.monitorPath), process: process,
       setup: setup)
     do throws(LabError) {
-      try probe(
-        url: broker.url, auth: setup.clientAuth, timeout: .seconds(deadline.remainingSeconds))
+      try probe(url: broker.url, auth: setup.clientAuth, timeout: .seconds(deadline.remainingSeconds))
     } catch {
       guard process.isRunning else { throw process.endedSilent("nats-server") }
       throw error
@@ -87,11 +86,6 @@ package final class Broker: ProcessHolder {
 
 /// Faults injected into a broker. Ending it this way is not a death.
 extension Broker {
-  /// Stops the process (SIGSTOP): its connections stay open, but nothing answers.
-  package func stopProcess() { process.halt() }
-
-  package func continueProcess() { process.goOn() }
-
   /// Starts lame duck mode: the broker announces its end, closes client connections one by one, and ends.
   package func lameDuck() throws(LabError) {
     guard process.isRunning else {
@@ -110,9 +104,6 @@ extension Broker {
 
   /// Whether it was asked to end.
   var isEnding: Bool { isEndPlanned.load(ordering: .relaxed) }
-
-  /// Whether it ended without being asked to.
-  package var hasDied: Bool { !process.isRunning && !isEnding }
 }
 
 extension NATSAuth {
@@ -130,8 +121,7 @@ extension Broker {
     url: String, auth: NATSAuth = NATSAuth(), tls: NATSTLS = NATSTLS(), timeout: Duration = .seconds(5)
   ) throws(LabError) -> BrokerInfo? {
     let wire = WireConnection(
-      to: try servers(url, auth: auth, tls: tls),
-      limitNanoseconds: UInt64(max(0, timeout / .nanoseconds(1))))
+      to: try servers(url, auth: auth, tls: tls), limitNanoseconds: UInt64(max(0, timeout / .nanoseconds(1))))
     defer { wire.close() }
     do {
       try wire.connectFirst()

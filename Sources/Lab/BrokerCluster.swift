@@ -23,7 +23,7 @@ package final class BrokerCluster: Sendable {
   ///   - relayed: Routes that go through a relay, so that they can be reset and silenced.
   package static func start(
     count: Int = 1, auth: NATSAuth = NATSAuth(), asksForToken: Bool = true,
-    limits: BrokerLimits = BrokerLimits(),
+    limits: BrokerLimits = .standard,
     relayed: Set<BrokerRoute> = [], program: String? = nil
   ) throws(LabError) -> BrokerCluster {
     var shared = BrokerSetup(auth: auth, asksForToken: asksForToken, program: program)
@@ -72,7 +72,7 @@ package final class BrokerCluster: Sendable {
     nodes.allSatisfy { $0.isRunning && !$0.isEnding && !ProcessClock.isStopped($0.pid) }
   }
   /// The indices of brokers that ended without being asked to.
-  package var died: [Int] { nodes.indices.filter { nodes[$0].hasDied } }
+  package var died: [Int] { nodes.indices.filter { !nodes[$0].isRunning && !nodes[$0].isEnding } }
 
   /// Restarts an ended broker on all its ports, and returns when it answers. Its routes reconnect on their
   /// own.
@@ -88,11 +88,8 @@ package final class BrokerCluster: Sendable {
     state.withLock { $0[index] = broker }
   }
 
-  /// Resets the route between two brokers, which then reconnect. Does nothing if the route has no relay.
-  package func resetRoute(_ a: Int, _ b: Int) { relays[BrokerRoute(a, b)]?.reset() }
-
-  /// Starts or stops dropping all bytes on the route between two brokers: see ``Relay/silence(_:)``.
-  package func silenceRoute(_ a: Int, _ b: Int, _ on: Bool) { relays[BrokerRoute(a, b)]?.silence(on) }
+  /// The relay on the route between two brokers, which reconnect after a reset; nil for a direct route.
+  package func relay(_ a: Int, _ b: Int) -> Relay? { relays[BrokerRoute(a, b)] }
 
   /// Ends all brokers and relays.
   package func stop() {

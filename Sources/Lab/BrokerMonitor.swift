@@ -98,9 +98,7 @@ package struct BrokerMonitor: Sendable, Equatable {
   }
 
   /// Bytes pending in the broker for clients that read slowly.
-  func pendingBytes() throws(LabError) -> UInt64 {
-    try clients().reduce(0) { $0 &+ ($1.pendingBytes ?? 0) }
-  }
+  func pendingBytes() throws(LabError) -> UInt64 { try clients().reduce(0) { $0 &+ ($1.pendingBytes ?? 0) } }
 
   /// All current subscriptions of clients, or those that may match a subject.
   package func subscriptions(to subject: String? = nil) throws(LabError) -> [BrokerSubscription] {
@@ -191,7 +189,8 @@ private struct BrokerLook: Sendable {
 extension NodeActivity {
   /// The difference between two snapshots; for a broker restarted in between, its activity since the restart.
   fileprivate init(node: Int, from first: BrokerLook?, to last: BrokerLook?) {
-    self.init(node: node, connections: last?.statistics.connections)
+    self.init(node: node)
+    connections = last?.statistics.connections
     guard let last, let first else { return }
     let before = first.statistics.serverID == last.statistics.serverID ? first : nil
     inMessages = last.statistics.inMessages &- (before?.statistics.inMessages ?? 0)
@@ -227,11 +226,7 @@ package final class BrokerWatch: Sendable {
 
   /// Watches the brokers while the load that uses this shared memory is measured, for about `seconds`.
   package init(_ monitors: [BrokerMonitor], area: RecordingArea, seconds: Double) {
-    let monitors = monitors.map { monitor in
-      var monitor = monitor
-      monitor.timeout = .seconds(2)
-      return monitor
-    }
+    let monitors = monitors.map { BrokerMonitor(port: $0.port, root: $0.root, timeout: .seconds(2)) }
     let interval = UInt64(max(0.5, seconds / 10) * 1e9)
     startThread("broker-watch", stackBytes: 512 << 10) { [state] in
       let findings = Self.watch(monitors, area, interval: interval) { state.withLock { $0.isStopping } }
@@ -275,8 +270,7 @@ package final class BrokerWatch: Sendable {
     let last = look()
     let each = zip(first, last).compactMap { first, last -> BrokerActivity? in
       guard let first, let last else { return nil }
-      return BrokerActivity(
-        from: first.statistics, to: last.statistics, pendingMostBytes: nil, pendingLooks: 0)
+      return BrokerActivity(from: first.statistics, to: last.statistics)
     }
     var activity = each.count == monitors.count ? BrokerActivity(sumOf: each) : nil
     activity?.pendingMostBytes = most

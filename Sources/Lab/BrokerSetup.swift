@@ -10,7 +10,7 @@ struct BrokerSetup: Sendable {
   let program: String?
   /// The prefix of its monitoring paths.
   let monitorPath = "/" + Broker.secret()
-  var limits = BrokerLimits()
+  var limits = BrokerLimits.standard
   /// Nil lets the broker choose.
   var port, monitorPort: UInt16?
   var cluster: ClusterSetup?

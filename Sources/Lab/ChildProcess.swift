@@ -335,9 +335,7 @@ struct OutputTail: Sendable {
   /// end is dropped, or without a line end, the length of the longest secret.
   func text(without secrets: Secrets) -> String {
     var kept = bytes[...]
-    if isCut {
-      kept = kept.firstIndex(of: 10).map { kept[($0 + 1)...] } ?? kept.dropFirst(secrets.longest)
-    }
+    if isCut { kept = kept.firstIndex(of: 10).map { kept[($0 + 1)...] } ?? kept.dropFirst(secrets.longest) }
     let scrubbed = secrets.scrub(String(decoding: kept, as: UTF8.self))
     var last = scrubbed.suffix(capacity)
     while last.last?.isWhitespace == true { last.removeLast() }
@@ -368,9 +366,7 @@ private func pump(_ sources: [Source], of keeper: Int32, into state: Guarded<Kep
     // A worker may write a line for each request. Its pipe holds a megabyte, so reading a hundred times a
     // second is enough, and uses little of the CPU that is being measured.
     if ready.contains(where: { open[$0].isText }) { usleep(10_000) }
-    for place in ready.reversed() {
-      if case .end = open[place].take(into: state) { open.remove(at: place) }
-    }
+    for place in ready.reversed() { if case .end = open[place].take(into: state) { open.remove(at: place) } }
   }
   // The keeper and all its descendants have ended, so the remaining output is in the pipes.
   for source in open { while case .bytes = source.take(into: state) {} }

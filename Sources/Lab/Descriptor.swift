@@ -21,13 +21,6 @@ final class Descriptor: Sendable {
     try Descriptor(clinux_memory_file(name, bytes, bytes.count), or: "No memory file could be created")
   }
 
-  /// An anonymous file in memory with `byteCount` zero bytes. Its length is sealed: if another process could
-  /// shorten it, a read of the mapped memory would raise SIGBUS.
-  static func memory(_ name: String, byteCount: Int) throws(LabError) -> Descriptor {
-    try Descriptor(
-      clinux_fixed_memory(name, byteCount), or: "No memory file of \(byteCount) bytes could be created")
-  }
-
   /// A pipe of a megabyte, if the system allows; the reading end is non-blocking.
   static func pipe() throws(LabError) -> (reading: Descriptor, writing: Descriptor) {
     var ends: [Int32] = [-1, -1]

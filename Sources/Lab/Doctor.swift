@@ -76,8 +76,7 @@ package enum Doctor {
   ) -> MachineFitness {
     let against = findings.filter { $0.grade != nil }
     let grade = against.compactMap(\.grade).max() ?? .fit
-    return MachineFitness(
-      grade: grade, reasons: against.map { "\($0.name): \($0.detail)" }, jitter: jitter)
+    return MachineFitness(grade: grade, reasons: against.map { "\($0.name): \($0.detail)" }, jitter: jitter)
   }
 
   private static func programs(_ facts: MachineFacts) -> [DoctorFinding] {
@@ -147,13 +146,18 @@ package enum Doctor {
     ]
   }
 
-  /// Measures how late sleeps of a millisecond end.
-  private static func timer(sleeps: Int) -> DoctorFinding {
-    let overshoots = (0..<sleeps).map { _ in
-      let wanted = kernel_now_ns() + 1_000_000
+  /// Measures how late sleeps of this length end, ns; sorted.
+  package static func overshoots(_ sleeps: Int, of nanoseconds: UInt64) -> [UInt64] {
+    (0..<sleeps).map { _ in
+      let wanted = kernel_now_ns() + nanoseconds
       kernel_sleep_until(wanted)
       return kernel_now_ns() - wanted
     }.sorted()
+  }
+
+  /// Measures how late sleeps of a millisecond end.
+  private static func timer(sleeps: Int) -> DoctorFinding {
+    let overshoots = overshoots(sleeps, of: 1_000_000)
     let p50 = Double(overshoots[sleeps / 2]) / 1000
     let p99 = Double(overshoots[sleeps * 99 / 100]) / 1000
     let slack = fileText("/proc/self/timerslack_ns")?.trimmed ?? "unknown"

@@ -22,11 +22,9 @@ package enum Executables {
       [ownFolder] + path.split(separator: ":").map(String.init) + ["/usr/local/sbin", "/usr/sbin"]
     let places = name.contains("/") ? [name] : folders.map { "\($0)/\(name)" }
     if let found = places.first(where: isExecutable) { return found }
-    let thing = shown ?? "The program \(name)"
-    guard name.contains("/"), FileManager.default.fileExists(atPath: name) else {
-      throw .missing(thing, remedy: remedy)
-    }
-    throw .notExecutable(thing, remedy: remedy)
+    let exists = name.contains("/") && FileManager.default.fileExists(atPath: name)
+    let why = "\(shown ?? "The program \(name)") is \(exists ? "not an executable file" : "missing")"
+    throw LabError(kind: .missing, description: "\(why). \(remedy)")
   }
 
   /// The environment variable that names the nats-server to start.

@@ -19,11 +19,6 @@ package struct LabError: Error, Sendable, Equatable, CustomStringConvertible {
     LabError(kind: .missing, description: "\(thing) is missing. \(remedy)")
   }
 
-  /// The file exists but is not an executable program.
-  static func notExecutable(_ thing: String, remedy: String) -> LabError {
-    LabError(kind: .missing, description: "\(thing) is not an executable file. \(remedy)")
-  }
-
   package static func invalid(_ thing: String, remedy: String) -> LabError {
     LabError(kind: .invalid, description: "\(thing). \(remedy)")
   }

@@ -11,7 +11,8 @@ package final class Link: ProcessHolder {
   package let urls: [String]
   /// The measured accuracy of the link, from probes before any load.
   package let accuracy: LinkMeasurement
-  private let relay: Relay
+  /// The relay itself, for faults.
+  package let relay: Relay
   package var process: ChildProcess { relay.process }
 
   /// Starts a relay in front of brokers, with a port for each of their URLs. It measures the link's accuracy
@@ -56,12 +57,6 @@ package final class Link: ProcessHolder {
     let credentials = rest.lastIndex(of: "@").map { rest[...$0] } ?? ""
     return "\(address.usesTLS ? "tls" : "nats")://\(credentials)127.0.0.1:\(port)"
   }
-
-  /// Resets all connections through the link, in both directions.
-  package func reset() { relay.reset() }
-
-  /// Starts or stops dropping all bytes in both directions: see ``Relay/silence(_:)``.
-  package func silence(_ on: Bool) { relay.silence(on) }
 
   /// CPU time used by the relay, ns; nil when the relay has ended.
   package var cpuNanoseconds: UInt64? { ProcessClock.cpuNanoseconds(pid: process.pid) }
@@ -249,8 +244,8 @@ package struct DelayFigures: Codable, Sendable, Equatable {
 }
 
 /// A running `nylon-link`: loopback ports that forward to other places, with injected faults.
-final class Relay: ProcessHolder {
-  let process: ChildProcess
+package final class Relay: ProcessHolder {
+  package let process: ChildProcess
   /// The ports that forward to the places, in their order.
   let ports: [UInt16]
 
@@ -265,9 +260,9 @@ final class Relay: ProcessHolder {
   }
 
   /// Resets all connections in both directions.
-  func reset() { process.tell("reset") }
+  package func reset() { process.tell("reset") }
 
   /// Starts or stops dropping all bytes in both directions. Connections that lost bytes are reset at the end,
   /// since their streams have a gap.
-  func silence(_ on: Bool) { process.tell(on ? "silence on" : "silence off") }
+  package func silence(_ on: Bool) { process.tell(on ? "silence on" : "silence off") }
 }

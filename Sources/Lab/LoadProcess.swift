@@ -69,12 +69,3 @@ extension ChildProcess {
       ranOver: ranOver)
   }
 }
-
-/// Anonymous memory that processes share by passing a descriptor; freed with its last holder.
-package enum SharedMemory {
-  /// Creates `byteCount` zero bytes of fixed size. The caller owns the descriptor, which is closed on exec.
-  package static func create(byteCount: Int) throws(LabError) -> Int32 {
-    let file = try Descriptor.memory("nylon-bench-results", byteCount: byteCount)
-    return fcntl(file.raw, F_DUPFD_CLOEXEC, 0)
-  }
-}

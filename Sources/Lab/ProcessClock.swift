@@ -42,9 +42,7 @@ package enum ProcessClock {
   package static func parent(of pid: Int32) -> Int32? { relatives(of: pid)?[0] }
 
   /// Whether a signal, such as SIGSTOP, has stopped a process.
-  package static func isStopped(_ pid: Int32) -> Bool {
-    facts(of: pid)?.first == "T"
-  }
+  package static func isStopped(_ pid: Int32) -> Bool { facts(of: pid)?.first == "T" }
 
   /// A process's parent, group and session; nil when it has ended.
   private static func relatives(of pid: Int32) -> [Int32]? {
@@ -59,7 +57,7 @@ package enum ProcessClock {
     return text[bracket...].split(separator: " ").dropFirst()
   }
 
-  private static func numbers(in folder: String) -> [Int32] {
+  package static func numbers(in folder: String) -> [Int32] {
     ((try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []).compactMap { Int32($0) }
   }
 
@@ -71,20 +69,13 @@ package enum ProcessClock {
     return (residentBytes(pid: getpid()), isKnown ? [getpid(): count] : nil)
   }
 
-  /// The reading of another process; nil when it has ended.
-  package static func reading(pid: Int32) -> ProcessReading? { reading(of: [pid]) }
-
   /// The reading of session leaders with all others in their sessions, such as the worker behind a shell; nil
   /// when there is none or a leader has ended, so that no pool is measured in part.
   package static func reading(sessions leaders: [Int32]) -> ProcessReading? {
     guard !leaders.isEmpty, leaders.allSatisfy({ residentBytes(pid: $0) != nil }) else { return nil }
-    return reading(of: Set(leaders.flatMap { [$0] + members(ofSession: $0) }))
-  }
-
-  private static func reading(of pids: some Sequence<Int32>) -> ProcessReading? {
     var resident: UInt64 = 0
     var threads: ContextSwitches = [:]
-    for pid in pids {
+    for pid in Set(leaders.flatMap({ [$0] + members(ofSession: $0) })) {
       guard let bytes = residentBytes(pid: pid) else { continue }
       resident += bytes
       for thread in numbers(in: "/proc/\(pid)/task") {

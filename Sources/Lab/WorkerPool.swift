@@ -66,12 +66,6 @@ package final class WorkerPool: Sendable {
     return pool
   }
 
-  package static func start(
-    for target: Target, servers: [String] = [], monitor: BrokerMonitor?
-  ) throws(LabError) -> WorkerPool {
-    try start(for: target, servers: servers, monitors: monitor.map { [$0] } ?? [])
-  }
-
   /// Starts `count` workers in a group, and returns when they are ready; ends them when they do not get
   /// there.
   private func startReady(_ count: Int, in group: String) throws(LabError) {
@@ -124,9 +118,7 @@ package final class WorkerPool: Sendable {
     }
   }
 
-  private func checkAlive() throws(LabError) {
-    if let death = deaths().first { throw .workerDied(death) }
-  }
+  private func checkAlive() throws(LabError) { if let death = deaths().first { throw .workerDied(death) } }
 
   private func notReady(_ why: String) -> LabError {
     let words = workers.lazy.map(\.lastWords).first { !$0.isEmpty } ?? ""
@@ -140,11 +132,6 @@ package final class WorkerPool: Sendable {
 
   /// The last lines of each worker's output, without secrets.
   package var lastWords: [String] { workers.map(\.lastWords) }
-
-  /// CPU time of all running workers and the processes that they started, ns.
-  package var cpuNanoseconds: UInt64 {
-    pids.reduce(0) { $0 &+ (ProcessClock.cpuNanoseconds(session: $1) ?? 0) }
-  }
 
   /// The workers that have ended so far without being asked to.
   package func deaths() -> [WorkerDeath] {
@@ -214,18 +201,15 @@ extension WorkerPool {
   }
 
   /// Stops one worker (SIGSTOP): its connection stays open, but it answers nothing.
-  package func stop(_ index: Int) {
-    state.withLock { state in
-      state.slowed[index] = nil
-      state.workers[index].halt()
-    }
-  }
+  package func stop(_ index: Int) { order(.halt, to: index) }
 
   /// Resumes a stopped or slowed worker.
-  package func goOn(_ index: Int) {
+  package func goOn(_ index: Int) { order(.goOn, to: index) }
+
+  private func order(_ order: ChildProcess.Order, to index: Int) {
     state.withLock { state in
       state.slowed[index] = nil
-      state.workers[index].goOn()
+      state.workers[index].order(order)
     }
   }
 
@@ -253,16 +237,13 @@ extension WorkerPool {
 
   /// Starts more workers without waiting until they are subscribed. Returns their indices.
   package func add(_ count: Int) throws(LabError) -> [Int] {
-    var new: [Int] = []
-    for _ in 0..<count {
-      new.append(
-        try state.withLock { (state) throws(LabError) in
-          let index = state.workers.count
-          state.workers.append(try ChildProcess.start(recipe.launch(index, group: state.group)))
-          return index
-        })
+    try (0..<count).map { (_) throws(LabError) in
+      try state.withLock { (state) throws(LabError) in
+        let index = state.workers.count
+        state.workers.append(try ChildProcess.start(recipe.launch(index, group: state.group)))
+        return index
+      }
     }
-    return new
   }
 
   /// Starts workers in another queue group, waits until they are subscribed, and then asks the old ones to
@@ -292,7 +273,7 @@ private struct WorkerRecipe: Sendable {
     _ target: Target, servers: [String], homes: [Int]?, monitors: [BrokerMonitor],
     ledger: (variable: String, descriptor: Int32)?
   ) throws(LabError) {
-    guard case .nats(let pool) = target.transport, let spec = pool.workers,
+    guard let pool = target.nats, let spec = pool.workers,
       let program = spec.command.first, spec.count > 0
     else {
       throw .invalid(
@@ -302,9 +283,7 @@ private struct WorkerRecipe: Sendable {
     (self.pool, self.spec, plugin) = (pool, spec, target.plugin)
     self.program = spec.isOwn ? try Executables.own(program) : program
     self.servers = servers.isEmpty ? pool.servers : servers
-    self.homes = homes
-    self.monitors = monitors
-    self.ledger = ledger
+    (self.homes, self.monitors, self.ledger) = (homes, monitors, ledger)
     subjects = target.phases.map { "\(pool.subjectPrefix).\(target.plugin).\($0.subjectFragment)" }
   }
 
@@ -315,8 +294,7 @@ private struct WorkerRecipe: Sendable {
       arguments: (spec.isOwn ? ["--name", plugin, "--prefix", pool.subjectPrefix] : [])
         + spec.command.dropFirst(),
       environment: environment(servers(of: index), group).merging(spec.environment) { $1 },
-      descriptors: [ledger?.descriptor].compactMap { $0 },
-      secrets: pool.secretWords(servers: servers))
+      descriptors: [ledger?.descriptor].compactMap { $0 }, secrets: pool.secretWords(servers: servers))
   }
 
   /// All servers, starting with the worker's home.
@@ -333,8 +311,7 @@ private struct WorkerRecipe: Sendable {
       "NATS_SERVERS": servers.joined(separator: ","), "NATS_NO_RANDOMIZE": homes == nil ? nil : "1",
       "NATS_GROUP": group, "NYLON_PLUGIN": plugin, "NYLON_PREFIX": pool.subjectPrefix,
       "NATS_TOKEN": pool.auth.token ?? ownToken, "NATS_USER": pool.auth.user,
-      "NATS_PASSWORD": pool.auth.password,
-      "NATS_CREDS": pool.auth.credentials, "NATS_NKEY": pool.auth.nkey,
+      "NATS_PASSWORD": pool.auth.password, "NATS_CREDS": pool.auth.credentials, "NATS_NKEY": pool.auth.nkey,
       "NATS_TLS": usesTLS ? "1" : nil, "NATS_CA": usesTLS ? pool.tls.caFile : nil,
       "NATS_CERT": usesTLS ? pool.tls.certFile : nil, "NATS_KEY": usesTLS ? pool.tls.keyFile : nil,
     ]

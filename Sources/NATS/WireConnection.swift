@@ -252,6 +252,13 @@ package struct WireConnection {
     return .nothing
   }
 
+  /// Sends the pending bytes; once all are sent, stops waiting for room. False when the connection is over.
+  package func flush() -> Bool {
+    if case .broken = send() { return false }
+    if unsentBytes == 0 { wantRoom(false) }
+    return true
+  }
+
   /// Sets whether epoll reports room in the socket's send buffer.
   package func wantRoom(_ wants: Bool) {
     guard state.pointee.waitsForRoom != wants else { return }
@@ -520,8 +527,7 @@ extension WireConnection {
   }
 
   private func sendOut() throws(BrokerError) {
-    if case .broken = send() { throw closed() }
-    if state.pointee.waitsForRoom, unsentBytes == 0 { wantRoom(false) }
+    if !flush() { throw closed() }
   }
 
   // MARK: Later connections

@@ -56,15 +56,18 @@ extension WorkerStamps {
     for (index, number) in [read, begun, ended, packed].enumerated() {
       let start = place + index * (Self.digits + 1)
       if index > 0 { (start - 1).storeBytes(of: 44, as: UInt8.self) }
-      Self.write(number, to: start)
+      start.writeDecimal(number, digits: Self.digits, endsAt: Self.digits)
     }
   }
+}
 
-  /// Writes a number with leading zeros.
-  static func write(_ number: UInt64, to place: UnsafeMutableRawPointer) {
+extension UnsafeMutableRawPointer {
+  /// Writes the last `digits` digits of a number, ending before offset `end`.
+  @inlinable
+  package func writeDecimal<Number: FixedWidthInteger>(_ number: Number, digits: Int, endsAt end: Int) {
     var rest = number
-    for digit in stride(from: digits - 1, through: 0, by: -1) {
-      place.storeBytes(of: UInt8(48 + rest % 10), toByteOffset: digit, as: UInt8.self)
+    for offset in stride(from: end - 1, through: end - digits, by: -1) {
+      storeBytes(of: UInt8(truncatingIfNeeded: 48 + rest % 10), toByteOffset: offset, as: UInt8.self)
       rest /= 10
     }
   }
@@ -74,7 +77,7 @@ extension WorkerStamps {
 /// path of both sides. Each thread has its own encoder.
 package final class ReplyEncoder {
   private let writer = MessagePackWriter()
-  private var stampsOffset: Int?
+  private var stampsEnd: Int?
   /// Whether absent `data` is written as nil; otherwise it is omitted.
   private let writesNilData: Bool
 
@@ -97,7 +100,7 @@ package final class ReplyEncoder {
     writer.entry("data", data) { writer.binary($0) }
     if data == nil, writesNilData { writer.entry("data", ()) { writer.null() } }
     writer.entry("error", error) { writer.text($0) }
-    stampsOffset = nil
+    stampsEnd = nil
     writer.entry("headers", stamps) { stamps in
       writer.map(1)
       writer.key(WorkerStamps.header)
@@ -105,14 +108,14 @@ package final class ReplyEncoder {
         text.baseAddress.map(stamps.write)
         writer.text(UnsafeRawBufferPointer(text))
       }
-      stampsOffset = writer.byteCount - WorkerStamps.digits
+      stampsEnd = writer.byteCount
     }
     return writer.bytes
   }
 
   /// Writes the time of encoding, in nanoseconds, into the answer of the last `encode`.
   package func stampPacked(_ nanoseconds: UInt64) {
-    guard let stampsOffset else { return }
-    WorkerStamps.write(nanoseconds, to: writer.memory + stampsOffset)
+    guard let stampsEnd else { return }
+    writer.memory.writeDecimal(nanoseconds, digits: WorkerStamps.digits, endsAt: stampsEnd)
   }
 }

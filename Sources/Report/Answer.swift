@@ -40,9 +40,7 @@ package enum Answer {
     parts += ramps.map { table($0, colour) }
     let accounts = Accounting.sentences(document).flatMap { wrapped($0) }
     parts += [accounts.isEmpty ? [] : accounts + [""]]
-    if !document.expectations.isEmpty {
-      parts.append(table(ResultTables.expectations(document.expectations), colour))
-    }
+    parts.append(table(ResultTables.expectations(document.expectations), colour))
     // Lines that do not fit are left to the report; the last lines say where that is.
     let last = foot(document, folder)
     let lines = parts.flatMap { $0 } + last
@@ -97,24 +95,20 @@ package enum Answer {
   }
 
   private static func head(_ document: RunDocument) -> [String] {
-    var plugins: [String] = []
-    var pools: [(workers: String, manner: String)] = []
-    for target in document.scenario.targets {
-      if let spec = target.inProcess { plugins.append(fileName(spec.file)) }
-      if case .nats(let spec) = target.transport {
-        let workers = spec.workers.map { "\($0.count) x \($0.command.map(fileName).joined(separator: " "))" }
-        let pool = (workers ?? "already running workers of '\(target.plugin)'", manner(spec))
-        if !pools.contains(where: { $0 == pool }) { pools.append(pool) }
-      }
-    }
-    plugins = plugins.uniqued()
+    let targets = document.scenario.targets
+    let plugins = targets.compactMap(\.inProcess).map { fileName($0.file) }.uniqued()
+    let pools = targets.compactMap { target -> [String]? in
+      guard let spec = target.nats else { return nil }
+      let workers = spec.workers.map { "\($0.count) x \($0.command.map(fileName).joined(separator: " "))" }
+      return [workers ?? "already running workers of '\(target.plugin)'", manner(spec)]
+    }.uniqued()
     var subjects = plugins.enumerated().map { place, name in
       place > 0 ? name : (plugins.count > 1 ? "plugins " : "plugin ") + name
     }
     // A manner that all pools share is stated once.
-    let isShared = Set(pools.map(\.manner)).count == 1
+    let isShared = Set(pools.map { $0[1] }).count == 1
     subjects += pools.enumerated().map { place, pool in
-      pool.workers + (isShared && place + 1 < pools.count ? "" : pool.manner)
+      pool[0] + (isShared && place + 1 < pools.count ? "" : pool[1])
     }
     let facts = document.machine
     let cores = facts.cores.map { "\($0) cores" }
@@ -158,10 +152,7 @@ package enum Answer {
   /// The metrics that answer these questions; the others explain them.
   package static let metrics = Set(asked.map(\.metric))
 
-  struct Row {
-    let name: String
-    let row: ComparisonRow
-  }
+  typealias Row = (name: String, row: ComparisonRow)
 
   static func comparisons(_ document: RunDocument) -> [Row] {
     let rows = document.comparisons.filter { row in
@@ -171,8 +162,8 @@ package enum Answer {
     guard let first = rows.first else { return [] }
     // The canonical run is about its first pair; the other pairs belong to claims.
     let pairs = document.claims.isEmpty ? rows.map { [$0.a, $0.b] }.uniqued() : [[first.a, first.b]]
-    return askedRows(rows).filter { pairs.contains([$0.row.a, $0.row.b]) }.map { one in
-      pairs.count > 1 ? Row(name: "\(one.row.a), \(one.row.b): \(one.name)", row: one.row) : one
+    return askedRows(rows).filter { pairs.contains([$0.row.a, $0.row.b]) }.map { one -> Row in
+      pairs.count > 1 ? ("\(one.row.a), \(one.row.b): \(one.name)", one.row) : one
     }
   }
 
@@ -182,9 +173,9 @@ package enum Answer {
       rows.filter {
         $0.metric == metric && "\($0.condition) ".hasPrefix(loads)
           && !(metric == "throughput_rps" && $0.condition == "closed-1")
-      }.map { row in
+      }.map { row -> Row in
         let isPlain = loads.hasSuffix(" ") && metric != "cpu_total_us"
-        return Row(name: isPlain ? name : "\(name), \(row.condition)", row: row)
+        return (isPlain ? name : "\(name), \(row.condition)", row)
       }
     }
   }
@@ -194,20 +185,12 @@ package enum Answer {
     _ document: RunDocument, most: (results: Int, comparisons: Int)
   ) -> ReportTable {
     let rows = comparisons(document)
-    let pairs = rows.map { [$0.row.a, $0.row.b] }.uniqued().count
-    return (1...mostPairs).contains(pairs)
-      ? comparisonTable(rows, most: most.comparisons) : results(document, most: most.results)
-  }
-
-  private static func comparisonTable(_ rows: [Row], most: Int) -> ReportTable {
     let pairs = rows.map { [$0.row.a, $0.row.b] }.uniqued()
+    guard (1...mostPairs).contains(pairs.count) else { return results(document, most: most.results) }
     let names = pairs.count == 1 ? (a: pairs[0][0], b: pairs[0][1]) : (a: "a", b: "b")
-    @Sendable func value(_ one: Row, _ figure: Double?) -> String? {
-      SummaryRow.column(one.row.metric)?.shown(figure)
-    }
     let columns: [Column<Row>] = [
-      .text("", \.name), .other(names.a) { value($0, $0.row.aValue) },
-      .other(names.b) { value($0, $0.row.bValue) },
+      .text("", \.name), .other(names.a) { $0.row.shown($0.row.aValue) },
+      .other(names.b) { $0.row.shown($0.row.bValue) },
       .other("ratio") { Number.significant($0.row.ratio, 3) },
       .other("interval") { Number.range($0.row.ratioLow, $0.row.ratioHigh) },
       .toned("verdict") { one in
@@ -220,22 +203,18 @@ package enum Answer {
     ]
     return ReportTable(
       pairs.count == 1 ? "\(names.a) against \(names.b)" : "Side by side, a and b", columns,
-      Array(rows.prefix(most)))
+      Array(rows.prefix(most.comparisons)))
   }
 
   private static func results(_ document: RunDocument, most: Int) -> ReportTable {
-    func median(_ head: String, _ column: String) -> Column<MeasurementGroup> {
-      .other(head) { SummaryRow.column(column)?.shown($0.median(column)) }
-    }
+    let groups = MeasurementGroup.all(document).filter { !$0.isRamp && !$0.isOfSearch && !$0.hasFaults }
     return ReportTable(
       "Medians over rounds",
-      [
-        .text("target", \.target), .text("load", \.load), median("req/s", "throughput_rps"),
-        median("p50", "response_p50_us"), median("p99", "response_p99_us"), median("CPU", "cpu_total_us"),
+      GroupColumn.name + [
+        .median("req/s", "throughput_rps"), .median("p50", "response_p50_us"),
+        .median("p99", "response_p99_us"), .median("CPU", "cpu_total_us"),
         .count("errors") { $0.failures() }, .text("valid", \.validity),
-      ],
-      Array(
-        MeasurementGroup.all(document).filter { !$0.isRamp && !$0.isOfSearch && !$0.hasFaults }.prefix(most)))
+      ], Array(groups.prefix(most)))
   }
 
   /// The unloaded latency of hosts that wait for the plugin in another way than the first target's host.

@@ -1,6 +1,5 @@
 // The headline of a report: the cost of each target, which one to use, and whether the documents are right.
 import Engine
-import Foundation
 import Results
 import Scenario
 
@@ -35,9 +34,9 @@ struct Headline {
   /// The names of both sides: FFI and NATS when their transports differ.
   private static func names(_ row: ComparisonRow, _ document: RunDocument) -> (a: String, b: String) {
     let transports = [row.a, row.b].map { name in
-      document.scenario.targets.first { $0.name == name }?.transport.name
+      document.scenario.targets.first { $0.name == name }?.transport.kind
     }
-    return transports == ["ffi", "nats"] ? ("FFI", "a NATS plugin") : ("'\(row.a)'", "'\(row.b)'")
+    return transports == [.ffi, .nats] ? ("FFI", "a NATS plugin") : ("'\(row.a)'", "'\(row.b)'")
   }
 
   private static func compared(

@@ -83,9 +83,7 @@ struct NetworkSeries {
   private static func bare(_ target: Target) -> Target {
     var bare = target
     bare.name = ""
-    guard case .nats(var pool) = target.transport else { return bare }
-    for place in target.links.indices { pool.links?[place].delayMilliseconds = 0 }
-    bare.transport = .nats(pool)
+    for place in target.links.indices { bare.nats?.links?[place].delayMilliseconds = 0 }
     return bare
   }
 

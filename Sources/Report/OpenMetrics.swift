@@ -104,7 +104,8 @@ enum OpenMetrics {
   private static func labels(_ row: SummaryRow, quantile: String? = nil) -> Labels {
     let one = row.measurement
     return [
-      ("target", one.target), ("transport", one.transport), ("handler", one.handler), ("load", one.load),
+      ("target", one.target), ("transport", one.transport.rawValue), ("handler", one.handler),
+      ("load", one.load),
       ("phase", row.scope.scope), ("replicate", "\(one.replicate)"), ("quantile", quantile),
     ]
   }

@@ -368,7 +368,7 @@ extension ReportFigures {
       var end = 0.0
       var missing: [String] = []
       // An in-process plugin has neither broker nor workers.
-      let isPool = group.measurements.contains { $0.transport == "nats" }
+      let isPool = group.measurements.contains { $0.transport == .nats }
       for (number, part) in Self.parts.enumerated() where isPool || number == 0 {
         guard let cost = group.median("cpu_\(part)_us") else {
           missing.append(part)

@@ -17,11 +17,7 @@ enum ReportText {
   /// A command that is safe to copy: a stored run must not inject another one.
   static func shell(_ words: [String]) -> String {
     words.map { word in
-      let isPlain =
-        !word.isEmpty
-        && word.unicodeScalars.allSatisfy {
-          $0.isASCII && ($0.properties.isAlphabetic || "0123456789_./:=,@%+-".unicodeScalars.contains($0))
-        }
+      let isPlain = !word.isEmpty && word.unicodeScalars.allSatisfy { $0.isPlain(or: "_./:=,@%+-") }
       return isPlain ? word : "'" + word.replacing(scalars: ["'": "'\\''"]) + "'"
     }.joined(separator: " ")
   }

@@ -1,15 +1,14 @@
 // The tables of a run, for terminal, Markdown and HTML.
 import Engine
-import Lab
 import Results
 
-private typealias GroupColumn = Column<MeasurementGroup>
+typealias GroupColumn = Column<MeasurementGroup>
 
 extension GroupColumn {
-  fileprivate static let name: [GroupColumn] = [.text("target", \.target), .text("load", \.load)]
+  static let name: [GroupColumn] = [.text("target", \.target), .text("load", \.load)]
 
   /// The median over replicates of a column of summary.csv, in the most readable unit.
-  fileprivate static func median(_ head: String, _ column: String) -> GroupColumn {
+  static func median(_ head: String, _ column: String) -> GroupColumn {
     .other(head) { SummaryRow.column(column)?.shown($0.median(column)) }
   }
 
@@ -38,10 +37,7 @@ package enum ResultTables {
         .median("p50", "response_p50_us"), .median("p90", "response_p90_us"),
         .median("p99", "response_p99_us"), .median("p99.9", "response_p999_us"),
         .time("max") { $0.figures("response_max_us").max() }, .median("service p50", "service_p50_us"),
-        .time("send lag p99") { group in
-          let isOpen = group.measurements.contains { $0.offeredRatePerSecond != nil }
-          return isOpen ? group.median("send_lag_p99_us") : nil
-        },
+        .time("send lag p99") { $0.isOpen ? $0.median("send_lag_p99_us") : nil },
         .toned("errors") { Cell(Number.grouped(Double($0.failures())), $0.failures() == 0 ? .plain : .bad) },
       ], MeasurementGroup.all(document),
       notes: [
@@ -452,14 +448,14 @@ extension ResultTables {
         + "compared with the mean of all answered and timed-out ones; only answered ones have parts. Replicates are "
         + "merged. Taking the timestamps costs time: figures without decompose: are a little lower."
     ]
-    if transports.contains("ffi") {
+    if transports.contains(.ffi) {
       notes.append(
         "FFI: before event_stream is, in the first phase, the opening of the session. In event_stream: "
           + "until it returned, or the callback came that ended the phase. Plugin's own threads: from "
           + "its return until that callback, also with reads that the host answers. After the callback: queueing "
           + "and handling by the host; with dispatch: inline the phase is complete within the callback.")
     }
-    if transports.contains("nats") {
+    if transports.contains(.nats) {
       notes.append(
         "NATS: host to worker is from sent until the worker reads its socket: the client's writing, the "
           + "broker, both sockets, and earlier attempts of a retried phase. Waiting: behind other requests of the "
@@ -561,7 +557,7 @@ extension ResultTables {
     @Sendable func verdict(_ row: Row) -> Cell {
       if row.trial.said == 0 { return Cell("not known: \(row.trial.doubt ?? "")", .unsure) }
       guard row.trial.isDecided else { return Cell("tried", .unsure) }
-      if row.trial.isUnsure { return Cell("not sure", .unsure) }
+      if row.trial.isUnsure { return Cell("undecided", .unsure) }
       return row.trial.isServed ? Cell("holds", .good) : Cell("does not hold", .bad)
     }
     let columns: [Column<Row>] = [

@@ -1,5 +1,4 @@
 import Results
-import Engine
 import Foundation
 
 package struct RunFolder: Sendable, Equatable {

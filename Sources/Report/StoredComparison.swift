@@ -1,5 +1,4 @@
 // A comparison of two stored runs: the terminal output, at most 40 lines of at most 100 columns.
-import Engine
 import Results
 
 package struct StoredComparison: Sendable {

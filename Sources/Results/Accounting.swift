@@ -35,24 +35,16 @@ extension Accounting {
     }
   }
 
-  private struct Kind: Hashable {
-    var phase: UInt8
-    var end: Counter
-    var isMeasured: Bool
-  }
-
   private static func grouped(_ sent: [LedgerEntry], _ seen: [UInt32]) -> [AccountedRequests] {
-    var groups: [Kind: AccountedRequests] = [:]
+    // The keys sort by phase, then the measured time before the warm-up, then by end.
+    var groups: [Int: AccountedRequests] = [:]
     for (entry, seen) in zip(sent, seen) {
-      let kind = Kind(phase: entry.phase, end: entry.end, isMeasured: entry.isMeasured)
+      let key = (Int(entry.phase) << 1 | (entry.isMeasured ? 0 : 1)) << 8 | entry.end.rawValue
       let name = Phase(rawValue: entry.phase)?.subjectFragment ?? "\(entry.phase)"
-      groups[kind, default: AccountedRequests(phase: name, measured: entry.isMeasured, end: entry.end)]
+      groups[key, default: AccountedRequests(phase: name, measured: entry.isMeasured, end: entry.end)]
         .add(seen: seen, retries: UInt64(max(1, entry.attempts) - 1))
     }
-    return groups.sorted { one, other in
-      (one.key.phase, one.key.isMeasured ? 0 : 1, one.key.end.rawValue)
-        < (other.key.phase, other.key.isMeasured ? 0 : 1, other.key.end.rawValue)
-    }.map(\.value)
+    return groups.sorted { $0.key < $1.key }.map(\.value)
   }
 
   /// Contradictions, each of which is a defect of nylon-bench: requests answered well that no handler saw,
@@ -123,11 +115,7 @@ extension Accounting {
         let place = sum.requests.firstIndex {
           ($0.phase, $0.measured, $0.end) == (row.phase, row.measured, row.end)
         }
-        guard let place else {
-          sum.requests.append(row)
-          continue
-        }
-        sum.requests[place].add(row)
+        if let place { sum.requests[place].add(row) } else { sum.requests.append(row) }
       }
     }
     return sum

@@ -38,8 +38,8 @@ package struct BaselineFigures: Codable, Sendable, Equatable {
   /// The lowest median response time of a lone request, in microseconds, with its phases one after the other;
   /// or the highest request rate at the measurement's concurrency, or at the next higher measured one.
   package func figure(of one: Measurement, phases: Int, isTime: Bool) -> Double? {
-    guard phases > 0, ffiNanoseconds > 0 || one.transport != "ffi" else { return nil }
-    if one.transport == "ffi" {
+    guard phases > 0, ffiNanoseconds > 0 || one.transport != .ffi else { return nil }
+    if one.transport == .ffi {
       return isTime ? ffiNanoseconds * Double(phases) / 1000 : 1e9 / ffiNanoseconds / Double(phases)
     }
     return isTime

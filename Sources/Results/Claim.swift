@@ -93,9 +93,9 @@ extension ClaimCheck {
   private static func targets(for role: ClaimSpec.Role, in plan: Plan) -> [Target] {
     let all = plan.targets.filter { target in
       switch role {
-      case .ffi: target.transport.name == "ffi"
-      case .nats: target.transport.name == "nats" && target.links.isEmpty
-      case .natsNet: target.transport.name == "nats" && !target.links.isEmpty
+      case .ffi: target.transport.kind == .ffi
+      case .nats: target.transport.kind == .nats && target.links.isEmpty
+      case .natsNet: target.transport.kind == .nats && !target.links.isEmpty
       }
     }
     // A repeated target, with another handler or under another host, serves a comparison only.
@@ -105,14 +105,10 @@ extension ClaimCheck {
     }.map { all[$0] }
   }
 
-  /// Separates the targets that decide a claim from the optional ones, such as a plugin in another language.
-  private static func split(_ targets: [Target]) -> (deciding: [Target], further: [Target]) {
-    let deciding = targets.filter { !$0.isOptional }
-    return deciding.isEmpty ? (targets, []) : (deciding, targets.filter(\.isOptional))
-  }
-
   private static func check(_ spec: ClaimSpec, targets all: [Target], in plan: Plan) -> ClaimCheck {
-    let (targets, further) = split(all)
+    // Optional targets, such as a plugin in another language, do not decide a claim that others can decide.
+    let required = all.filter { !$0.isOptional }
+    let (targets, further) = required.isEmpty ? (all, []) : (required, all.filter(\.isOptional))
     let conditions = spec.conditions.flatMap { condition in
       targets.map { target in
         // The first target of the other role with the same phases.

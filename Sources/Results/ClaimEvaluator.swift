@@ -23,10 +23,12 @@ package enum ClaimEvaluator {
     guard spec.low != nil || spec.high != nil else { return notMeasured("the claim has no range") }
     func judged(_ condition: ClaimCheck.Condition) -> Judged {
       let replicates = { MeasurementGroup($0, condition.load, of: measurements) }
-      let test = ConditionTest(
+      var row = ConditionTest(
         check: check, condition: condition, factor: factor, mine: replicates(condition.target),
-        other: condition.against.map(replicates))
-      return (condition, test.row)
+        other: condition.against.map(replicates)
+      ).row
+      row.target = condition.target
+      return (condition, row)
     }
     let each = check.conditions.map(judged)
     let rows = (each + check.further.map(judged)).map(\.row)
@@ -159,14 +161,10 @@ private struct ConditionTest {
 
   private var spec: ClaimSpec { check.spec }
 
-  var row: ClaimVerdict {
-    var row = judged
-    row.target = condition.target
-    return row
-  }
+  private var groups: [MeasurementGroup] { [mine, other].compactMap { $0 } }
 
-  private var judged: ClaimVerdict {
-    for group in [mine, other].compactMap({ $0 }) where group.measurements.isEmpty {
+  var row: ClaimVerdict {
+    for group in groups where group.measurements.isEmpty {
       return check.row(
         condition.label, .notMeasured,
         "target '\(group.target)' was not measured under load '\(group.load)'")
@@ -220,7 +218,6 @@ private struct ConditionTest {
   /// The verdict, provided that it is firm: the same over used and over all whole replicates, and by response
   /// and by service time.
   private func firm(count: Int) -> (ClaimVerdict.Verdict, String) {
-    let groups = [mine, other].compactMap { $0 }
     let invalid = groups.compactMap(\.invalidCodes).first.map { codes in
       let details = groups.flatMap { $0.measurements.flatMap(\.invalidReasons) }.map(\.detail).uniqued()
       return "invalid (\(codes)): \(details.joined(separator: "; "))"
@@ -265,23 +262,18 @@ private struct ConditionTest {
   private var disturbed: (ClaimVerdict.Verdict, String)? {
     let ends = [-1, 1].map { values(spec.metric, \.sound, lean: $0) }
     let sound = zip(ends[0], ends[1]).map { Interval(low: $0, high: $1) }
-    let doubt = Statistics.doubtLogarithm(undisturbed: sound.count, isOpen: mine.isOpen)
-    guard let whole = interval(spec.metric, \.warm, doubt: doubt) else { return nil }
-    let verdict = judge(whole).0
-    let byService = check.column?.serviceTime.flatMap { interval($0, \.warm, doubt: doubt) }
-    guard verdict != .inconclusive, byService.map({ judge($0).0 == verdict }) ?? true,
-      sound.allSatisfy({ judge($0).0 == verdict })
-    else { return nil }
     let count = sound.count
-    guard doubt > 0 else {
-      return (verdict, "\(count) replicates were undisturbed: each of them, and the interval of all, agree")
-    }
+    let doubt = Statistics.doubtLogarithm(undisturbed: count, isOpen: mine.isOpen)
+    guard let whole = interval(spec.metric, \.warm, doubt: doubt) else { return nil }
+    let byService = check.column?.serviceTime.flatMap { interval($0, \.warm, doubt: doubt) }
+    let verdicts = ([whole, byService].compactMap { $0 } + sound).map { judge($0).0 }.uniqued()
+    guard verdicts.count == 1, verdicts[0] != .inconclusive else { return nil }
     let factor = Number.significant(Statistics.disturbedFactor) ?? "?"
-    return (
-      verdict,
-      "\(count) replicates were undisturbed, but the interval of all agrees even with figures off by a factor "
-        + "of \(factor)"
-    )
+    let why =
+      doubt == 0
+      ? ": each of them, and the interval of all, agree"
+      : ", but the interval of all agrees even with figures off by a factor of \(factor)"
+    return (verdicts[0], "\(count) replicates were undisturbed\(why)")
   }
 
   private func judge(_ interval: Interval) -> (ClaimVerdict.Verdict, String) {

@@ -185,7 +185,7 @@ package enum Comparison {
         let isOfTwins = twins.contains(first) || twins.contains(second)
         guard !isOfTwins || (!twins.contains(first) && isSame(pair.0, pair.1)) else { return nil }
         if !pair.0.links.isEmpty, !pair.1.links.isEmpty, pair.0.links != pair.1.links { return nil }
-        return pair.1.transport.name == "ffi" && pair.0.transport.name == "nats"
+        return pair.1.transport.kind == .ffi && pair.0.transport.kind == .nats
           ? (pair.1, pair.0) : pair
       }
     }
@@ -228,14 +228,12 @@ enum RatioCall: Equatable {
   /// Calls a ratio when too few pairs were undisturbed for an interval: further pairs decide, and each
   /// undisturbed one must agree. Nil when they disagree, and when the further pairs do not support the call.
   init?(undisturbed: LogRatios, _ evidence: Evidence, margin: Double, equivalence: Double) {
-    guard let interval = evidence.ratios.interval?.widened(by: evidence.doubt) else { return nil }
+    guard let interval = evidence.interval else { return nil }
     let call = RatioCall(interval, margin: margin, equivalence: equivalence)
-    let agree = undisturbed.values.allSatisfy { value in
-      let one = Interval(low: value, high: value)
-      // A single replicate may exceed the margin by chance.
-      return call == .same
-        ? exp(one.farthest) - 1 <= equivalence
-        : RatioCall(one, margin: margin, equivalence: equivalence) == call
+    // A single replicate may exceed the margin by chance.
+    let each = call == .same ? .infinity : margin
+    let agree = undisturbed.values.allSatisfy {
+      RatioCall(Interval(low: $0, high: $0), margin: each, equivalence: equivalence) == call
     }
     guard call != .unclear, agree, evidence.supports.map({ $0 == call }) ?? true else { return nil }
     self = call
@@ -297,17 +295,11 @@ struct Evidence {
   var doubt = 0.0
   /// The only call that the pairs support; nil for any.
   var supports: RatioCall?
+  /// The number of replicates on both sides, and words for the reason.
+  var used = 0
+  var words = ""
 
-  /// Equal targets are disturbed equally, apart from chance, so the interval of all pairs is right for them.
-  static func all(_ ratios: LogRatios, undisturbed count: Int, isOpen: Bool) -> Evidence {
-    Evidence(ratios: ratios, doubt: Statistics.doubtLogarithm(undisturbed: count, isOpen: isOpen))
-  }
-
-  /// A disturbance makes figures worse. Pairs with disturbances on one side only therefore show a difference
-  /// that is too small if the undisturbed side is the worse one.
-  static func oneSide(_ ratios: LogRatios, worse: RatioCall) -> Evidence {
-    Evidence(ratios: ratios, supports: worse)
-  }
+  var interval: Interval? { ratios.interval?.widened(by: doubt) }
 }
 
 /// The replicates of two targets under one load; within a run, those of the same round form a pair.
@@ -338,33 +330,32 @@ private struct Sides {
       })
   }
 
-  /// What may decide when too few pairs were undisturbed, the strongest first, with the number of replicates on
-  /// both sides and words for the reason.
-  private func evidence(
-    _ metric: String, undisturbed count: Int, worse: RatioCall?
-  ) -> [(evidence: Evidence, used: Int, words: String)] {
+  /// What may decide when too few pairs were undisturbed, the strongest first.
+  private func evidence(_ metric: String, undisturbed count: Int, worse: RatioCall?) -> [Evidence] {
     guard runs == nil else { return [] }
-    let all = Evidence.all(
-      ratios(metric, a.warm, b.warm), undisturbed: count, isOpen: a.isOpen || b.isOpen)
+    let doubt = Statistics.doubtLogarithm(undisturbed: count, isOpen: a.isOpen || b.isOpen)
     let factor = Number.significant(Statistics.disturbedFactor) ?? "?"
-    func words(_ name: String) -> String {
-      "the interval that includes the disturbed replicates of \(name), which disturbances only make worse, lies"
+    // Equal targets are disturbed equally, apart from chance, so the interval of all pairs is right for them.
+    let all = Evidence(
+      ratios: ratios(metric, a.warm, b.warm), doubt: doubt, used: a.warm.count + b.warm.count,
+      words: doubt == 0
+        ? "each of them, and the interval of all, lies"
+        : "the interval of all, even with ratios off by a factor of \(factor), lies")
+    guard let worse else { return [all] }
+    // A disturbance makes figures worse. Pairs with disturbances on one side only therefore show a difference
+    // that is too small if the undisturbed side is the worse one.
+    func oneSide(_ a: [Measurement], _ b: [Measurement], _ worse: RatioCall, disturbed name: String)
+      -> Evidence
+    {
+      Evidence(
+        ratios: ratios(metric, a, b), supports: worse, used: a.count + b.count,
+        words: "the interval that includes the disturbed replicates of \(name), which disturbances only "
+          + "make worse, lies")
     }
-    let ofAll =
-      all.doubt == 0
-      ? "each of them, and the interval of all, lies"
-      : "the interval of all, even with ratios off by a factor of \(factor), lies"
-    let ofBoth = (all, a.warm.count + b.warm.count, ofAll)
-    guard let worse else { return [ofBoth] }
     let better = worse == .more ? RatioCall.less : .more
-    func oneSide(
-      _ a: [Measurement], _ b: [Measurement], worse: RatioCall, disturbed name: String
-    ) -> (Evidence, Int, String) {
-      (.oneSide(ratios(metric, a, b), worse: worse), a.count + b.count, words(name))
-    }
     return [
-      ofBoth, oneSide(a.warm, b.sound, worse: worse, disturbed: names[0]),
-      oneSide(a.sound, b.warm, worse: better, disturbed: names[1]),
+      all, oneSide(a.warm, b.sound, worse, disturbed: names[0]),
+      oneSide(a.sound, b.warm, better, disturbed: names[1]),
     ]
   }
 
@@ -444,12 +435,12 @@ private struct Sides {
     guard let interval = ratios.interval?.widened(by: drift) else {
       let few = disturbed(ratios, metric, margin: margin, drift: drift, equivalence: equivalence)
       // The interval must include the ratio beside it.
-      if let few, let interval = few.ratios.interval?.including(middle) {
+      if let few, let interval = few.by.ratios.interval?.including(middle) {
         return Firm(
           call: few.call,
           why: "\(ratios.values.count) pairs of replicates were undisturbed: "
-            + words(few.call, by: few.words, interval),
-          decided: (interval, few.ratios.values.count, few.used))
+            + words(few.call, by: few.by.words, interval),
+          decided: (interval, few.by.ratios.values.count, few.by.used))
       }
       if let invalid { return Firm(call: .unclear, why: invalid) }
       let what =
@@ -487,20 +478,19 @@ private struct Sides {
   /// The verdict when too few pairs were undisturbed, and what decided it; nil when nothing is firm.
   private func disturbed(
     _ ratios: LogRatios, _ metric: Column<SummaryRow>, margin: Double, drift: Double, equivalence: Double
-  ) -> (call: RatioCall, ratios: LogRatios, used: Int, words: String)? {
+  ) -> (call: RatioCall, by: Evidence)? {
     // A ratio that may be off by the drift certainly exceeds the margin only when it exceeds both together.
     let surely = margin + drift
-    func evidence(_ name: String) -> [(evidence: Evidence, used: Int, words: String)] {
+    func evidence(_ name: String) -> [Evidence] {
       self.evidence(name, undisturbed: ratios.values.count, worse: metric.worse)
     }
     let byService = metric.serviceTime.map(evidence)
     for (place, one) in evidence(metric.name).enumerated() {
-      let call = RatioCall(undisturbed: ratios, one.evidence, margin: surely, equivalence: equivalence)
+      let call = RatioCall(undisturbed: ratios, one, margin: surely, equivalence: equivalence)
       guard let call, call != .same || drift == 0 else { continue }
-      let service = byService?[place].evidence
-      let interval = service?.ratios.interval?.widened(by: service?.doubt ?? 0)
-      let agrees = interval.map { RatioCall($0, margin: surely, equivalence: equivalence) == call } ?? true
-      if agrees { return (call, one.evidence.ratios, one.used, one.words) }
+      let service = byService?[place].interval
+      let agrees = service.map { RatioCall($0, margin: surely, equivalence: equivalence) == call } ?? true
+      if agrees { return (call, one) }
     }
     return nil
   }

@@ -1,4 +1,3 @@
-import Foundation
 import Scenario
 
 /// The unloaded extra time of a phase in one target over another, in microseconds, over pairs of replicates.
@@ -103,7 +102,7 @@ package struct Crossover {
     target.handler = point.handler
     target.phases = [.requestFilter]
     target.verify = Verification()
-    target.crossoverMicroseconds = point.handlerMicroseconds
+    target.configure(microseconds: Int(point.handlerMicroseconds))
     return (target, round)
   }
 
@@ -133,42 +132,20 @@ package struct Crossover {
 }
 
 extension Target {
-  private struct Busy: Codable {
-    var work_us: Int
-    var wait_us: Int
-  }
-
   /// The configured duration of the example plugin's handlers `work` and `wait`; nil for other targets.
   var crossoverMicroseconds: Double? {
-    get {
-      guard Crossover.isPart(name) else { return nil }
-      return (try? JSONDecoder().decode(Busy.self, from: Data(configJSON.utf8))).map { Double($0.work_us) }
-    }
-    set {
-      guard let value = newValue.flatMap({ Int(exactly: $0.rounded()) }),
-        let data = try? JSONEncoder().encode(Busy(work_us: value, wait_us: value))
-      else { return }
-      configJSON = String(decoding: data, as: UTF8.self)
-    }
+    name.firstMatch(of: /-(\d{1,9})us-crossover$/).flatMap { Double($0.1) }
   }
 
-  /// The plugin's configuration, JSON text.
-  private var configJSON: String {
-    get {
-      switch transport {
-      case .ffi(let spec): spec.configJSON
-      case .nats(let spec): spec.configJSON
-      }
-    }
-    set {
-      switch transport {
-      case .ffi(var spec):
-        spec.configJSON = newValue
-        transport = .ffi(spec)
-      case .nats(var spec):
-        spec.configJSON = newValue
-        transport = .nats(spec)
-      }
+  fileprivate mutating func configure(microseconds: Int) {
+    let configJSON = "{\"wait_us\":\(microseconds),\"work_us\":\(microseconds)}"
+    switch transport {
+    case .ffi(var spec):
+      spec.configJSON = configJSON
+      transport = .ffi(spec)
+    case .nats(var spec):
+      spec.configJSON = configJSON
+      transport = .nats(spec)
     }
   }
 }

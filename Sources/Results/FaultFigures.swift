@@ -1,8 +1,6 @@
 // The effects of a load's faults, as pure functions of the recorded windows.
 import Engine
-import Foundation
 import Scenario
-import struct Engine.Measurement
 
 /// The effect of one fault in one measurement.
 package struct FaultOutcome: Sendable {
@@ -216,7 +214,10 @@ package struct FaultRow: Sendable {
     return figure.flatMap { $0.isFinite ? $0 : nil }
   }
 
-  package static let columns = identity + counts + times
+  // New columns are appended, also those of new counters.
+  package static let columns =
+    identity + counts[...Counter.wrongContent.rawValue] + [failed] + times
+    + counts[(Counter.wrongContent.rawValue + 1)...]
 
   private static let identity: [Column<FaultRow>] =
     [
@@ -248,7 +249,10 @@ package struct FaultRow: Sendable {
         counter == .sent ? "requests that ended in the span" : "in the span: \(counter.meaning)",
         better: counter == .sent || counter == .ok ? .neither : .less
       ) { Double($0.counts[counter]) }
-    } + [count("failed", "requests that failed in the span, for any reason") { Double($0.failed) }]
+    }
+  private static let failed = count("failed", "requests that failed in the span, for any reason") {
+    Double($0.failed)
+  }
 
   private static let times: [Column<FaultRow>] =
     [

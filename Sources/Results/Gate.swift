@@ -1,9 +1,6 @@
 // Gates: whether a newer run is worse than an older one, which decides whether a build passes or fails.
 import Engine
-import Foundation
-import Lab
 import Scenario
-import struct Engine.Measurement
 
 /// The gate's verdict on one condition that both runs have.
 package struct GateRow: Codable, Sendable, Equatable {
@@ -70,20 +67,18 @@ package struct Gate: Sendable {
     let sides = [a, b].map { run in
       MeasurementGroup.all(run).filter { $0.measurements.contains(where: \.isComparable) }
     }
-    func missing(_ groups: [MeasurementGroup], in others: [MeasurementGroup]) -> [String] {
-      groups.map { "\($0.target) \($0.load)" }.filter { name in
-        !others.contains { "\($0.target) \($0.load)" == name }
-      }
-    }
-    onlyOlder = missing(sides[0], in: sides[1])
-    onlyNewer = missing(sides[1], in: sides[0])
+    let names = sides.map { groups in groups.map { "\($0.target) \($0.load)" } }
+    onlyOlder = names[0].filter { !names[1].contains($0) }
+    onlyNewer = names[1].filter { !names[0].contains($0) }
     rows = sides[0].compactMap { older in
       guard let newer = sides[1].first(where: { $0.target == older.target && $0.load == older.load }) else {
         return nil
       }
       let judge = GateJudge(
         older: older, newer: newer, baselines: (a.baseline, b.baseline), margin: margin)
-      return judge.row(comparisons.filter { $0.names == judge.names(a, b) && $0.condition == older.load })
+      // Both sides of a row are of the same target.
+      let name = "\(a.runID):\(older.target)"
+      return judge.row(comparisons.filter { $0.a == name && $0.condition == older.load })
     }
   }
 
@@ -102,16 +97,14 @@ package struct Gate: Sendable {
     -> [ComparisonRow]
   {
     rows.reduce(into: comparisons) { all, row in
-      let names = ["\(a.runID):\(row.target)", "\(b.runID):\(row.target)"]
-      let place = all.firstIndex {
-        $0.names == names && $0.condition == row.load && $0.metric == row.metric
-      }
+      let (older, newer) = ("\(a.runID):\(row.target)", "\(b.runID):\(row.target)")
+      let place = all.firstIndex { $0.a == older && $0.condition == row.load && $0.metric == row.metric }
       if let place {
         all[place].gate = row
       } else {
         all.append(
           ComparisonRow(
-            metric: row.metric, condition: row.load, a: names[0], b: names[1], aValue: row.older,
+            metric: row.metric, condition: row.load, a: older, b: newer, aValue: row.older,
             bValue: row.newer, unit: SummaryRow.column(row.metric)?.unit ?? "", verdict: .unclear,
             why: row.why, gate: row))
       }
@@ -126,18 +119,14 @@ package struct Gate: Sendable {
     for older in a.scenario.targets {
       guard let newer = b.scenario.targets.first(where: { $0.name == older.name }) else { continue }
       if older.phases != newer.phases { found.append("the phases of target '\(older.name)' differ") }
-      if older.transport.name != newer.transport.name {
+      if older.transport.kind != newer.transport.kind {
         found.append(
-          "the transport of target '\(older.name)' differs: \(older.transport.name) and "
-            + newer.transport.name)
+          "the transport of target '\(older.name)' differs: \(older.transport.kind) and "
+            + newer.transport.kind.rawValue)
       }
     }
     return found
   }
-}
-
-extension ComparisonRow {
-  fileprivate var names: [String] { [a, b] }
 }
 
 /// One condition as measured in both runs.
@@ -145,10 +134,6 @@ private struct GateJudge {
   let older, newer: MeasurementGroup
   let baselines: (older: BaselineFigures?, newer: BaselineFigures?)
   let margin: Double
-
-  func names(_ a: RunDocument, _ b: RunDocument) -> [String] {
-    ["\(a.runID):\(older.target)", "\(b.runID):\(newer.target)"]
-  }
 
   /// When neither run reaches an open load's rate, requests queue up, and only the throughput can be judged.
   private var isRate: Bool {

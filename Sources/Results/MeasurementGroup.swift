@@ -40,7 +40,7 @@ package struct MeasurementGroup {
   var whole: [Measurement] { measurements.filter { !$0.isBroken } }
 
   /// Whether requests come at a rate that does not depend on the answers.
-  var isOpen: Bool { measurements.contains { $0.offeredRatePerSecond != nil } }
+  package var isOpen: Bool { measurements.contains { $0.offeredRatePerSecond != nil } }
 
   package var isRamp: Bool { measurements.contains { $0.ramp != nil } }
 
@@ -55,9 +55,6 @@ package struct MeasurementGroup {
     let whole = whole
     return whole.count { $0.has(.saturated) } * 2 > whole.count
   }
-
-  /// Whether disturbed or broken replicates left fewer than wanted.
-  package func lacksReplicates(_ wanted: Int) -> Bool { sound.count < wanted }
 
   /// The usable replicates: neither broken nor disturbed.
   package var sound: [Measurement] {

@@ -1,7 +1,6 @@
 // Ramps: how a target follows a rising request rate.
 import Engine
 import Scenario
-import struct Engine.Measurement
 
 extension Measurement {
   /// The average rate that an open load asks for in a window; nil for a closed load.

@@ -10,7 +10,7 @@ package enum RunJSON {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
     encoder.keyEncodingStrategy = .custom { path in
-      RunKey(RunKeys.stored(path.last?.stringValue ?? ""))
+      RunKeys.stored(path.last?.stringValue ?? "").codingKey
     }
     encoder.nonConformingFloatEncodingStrategy = .convertToString(
       positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
@@ -62,7 +62,7 @@ extension RunDocument {
   package init(json data: Data, path: String) throws {
     let decoder = JSONDecoder()
     decoder.keyDecodingStrategy = .custom { path in
-      RunKey(RunKeys.property(path.map(\.stringValue)))
+      RunKeys.property(path.map(\.stringValue)).codingKey
     }
     decoder.nonConformingFloatDecodingStrategy = .convertFromString(
       positiveInfinity: "inf", negativeInfinity: "-inf", nan: "nan")
@@ -124,14 +124,6 @@ extension RunDocument {
     @unknown default: return "it cannot be read: \(error)"
     }
   }
-}
-
-private struct RunKey: CodingKey {
-  var stringValue: String
-  var intValue: Int? { nil }
-  init(_ text: String) { stringValue = text }
-  init?(stringValue: String) { self.stringValue = stringValue }
-  init?(intValue: Int) { return nil }
 }
 
 enum RunKeys {

@@ -1,6 +1,5 @@
 // Soak tests: whether a target behaves the same at the end of a long load as at its beginning.
 import Engine
-import struct Engine.Measurement
 
 /// A long load of a target at a constant rate, and the checks on it.
 package struct SoakResult: Sendable {

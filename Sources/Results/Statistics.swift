@@ -1,5 +1,4 @@
 // Statistics over replicates and over the windows of one measurement. Pure functions.
-import Engine
 import Foundation
 
 /// A range that contains a figure, in the figure's unit.
@@ -98,14 +97,11 @@ package enum Statistics {
   /// (Moses 1953; Hollander and Wolfe, 4.3). Nil when a side has fewer than 6 values.
   package static func shiftInterval(from a: [Double], to b: [Double]) -> Interval? {
     guard min(a.count, b.count) >= fewestReplicates, (a + b).allSatisfy(\.isFinite) else { return nil }
-    let shares = mannWhitneyShares(a.count, b.count)
-    var rank = 0
     var tail = 0.0
-    for share in shares {
+    let rank = mannWhitneyShares(a.count, b.count).prefix { share in
       tail += share
-      guard tail <= 0.025 else { break }
-      rank += 1
-    }
+      return tail <= 0.025
+    }.count
     guard rank >= 1 else { return nil }
     let differences = a.flatMap { x in b.map { $0 - x } }.sorted()
     return Interval(low: differences[rank - 1], high: differences[differences.count - rank])
@@ -180,7 +176,7 @@ extension Statistics {
           slopes.append(step / Double(later - earlier))
         }
       }
-      variance += kendallVariance(values.count, ties: tieSizes(values))
+      variance += kendallVariance(values)
       guard let middle = median(values), middle != 0, let slope = median(slopes) else { continue }
       changes.append(slope * Double(values.count - 1) / middle)
     }
@@ -196,16 +192,11 @@ extension Statistics {
   /// P(Z > z) of a standard normal Z.
   fileprivate static func normalTail(_ z: Double) -> Double { erfc(z / 2.0.squareRoot()) / 2 }
 
-  /// The number of equal values, for each value that occurs more than once.
-  private static func tieSizes(_ values: [Double]) -> [Int] {
-    var sizes: [Double: Int] = [:]
-    for value in values { sizes[value, default: 0] += 1 }
-    return sizes.values.filter { $0 > 1 }
-  }
-
-  private static func kendallVariance(_ count: Int, ties: [Int]) -> Double {
-    let weight = { (n: Double) in n * (n - 1) * (2 * n + 5) }
-    return (weight(Double(count)) - ties.reduce(0.0) { $0 + weight(Double($1)) }) / 18
+  /// The variance of the rises less the falls, corrected for equal values.
+  private static func kendallVariance(_ values: [Double]) -> Double {
+    let weight = { (count: Int) in Double(count) * Double(count - 1) * Double(2 * count + 5) }
+    let ties = Dictionary(grouping: values) { $0 }.values
+    return ties.reduce(weight(values.count)) { $0 - weight($1.count) } / 18
   }
 }
 

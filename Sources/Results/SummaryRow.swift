@@ -29,7 +29,7 @@ package struct SummaryRow {
     .text("run_id", "the run's folder", \.runID),
     .text("scenario", "the scenario's name", \.scenario),
     .text("target", "the target's name", \.measurement.target),
-    .text("transport", "`ffi` or `nats`", \.measurement.transport),
+    .text("transport", "`ffi` or `nats`", \.measurement.transport.rawValue),
     .text("handler", "the handler's name", \.measurement.handler),
     .text(
       "phase",
@@ -131,7 +131,7 @@ package struct SummaryRow {
 
   private static let late: [Column<SummaryRow>] = [
     .cpu("cpu_total_us", "load process, broker and workers together; empty if one of them is not known") {
-      guard $0.transport == "nats" else { return $0.cpuGeneratorNanoseconds }
+      guard $0.transport == .nats else { return $0.cpuGeneratorNanoseconds }
       let parts = [$0.cpuGeneratorNanoseconds, $0.cpuBrokerNanoseconds, $0.cpuWorkersNanoseconds]
       return parts.contains(nil) ? nil : parts.compactMap { $0 }.reduce(0, +)
     },

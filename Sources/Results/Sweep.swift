@@ -1,7 +1,5 @@
 // Sweeps: latency against throughput as the number of requests in flight grows.
 import Engine
-import Lab
-import Scenario
 
 /// One target's closed loads, ordered by requests in flight.
 package struct SweepCurve: Sendable {

@@ -61,7 +61,7 @@ package enum Validity {
 
   /// Detects answers in another dialect: the time to the first of several maps is not the time of the phase.
   private static func otherDialect(_ measurement: Measurement) -> InvalidReason? {
-    guard measurement.transport == "nats", let counts = measurement.request?.counts else { return nil }
+    guard measurement.transport == .nats, let counts = measurement.request?.counts else { return nil }
     let phases = measurement.scopes.dropFirst().reduce(UInt64(0)) { $0 + $1.counts.sent }
     let most = duplicateShare * Double(max(phases, 1))
     // A retried request may be answered more than once, and so may one that goes to an old and a new pool.
@@ -87,7 +87,7 @@ package enum Validity {
 
   private static func stall(_ measurement: Measurement) -> InvalidReason? {
     guard let stall = measurement.stall else { return nil }
-    let what = measurement.transport == "ffi" ? "the plugin" : "the broker or the workers"
+    let what = measurement.transport == .ffi ? "the plugin" : "the broker or the workers"
     let slowest = Number.time(microseconds: Double(stall.slowestBeforeNanoseconds) / 1000)
     return InvalidReason(
       code: .stalled,
@@ -191,7 +191,7 @@ enum FailureWords {
     let isOverload = failed == counts.rejected + counts.shed
     let clauses = (isOverload ? [] : endings(measurement)) + (measurement.evidence?.clauses ?? [])
     let again =
-      measurement.transport == "ffi"
+      measurement.transport == .ffi
       ? "calls ended a phase that had already ended: the plugin calls Next or End twice"
       : "duplicate replies came for requests that were already answered"
     return [
@@ -235,7 +235,7 @@ enum FailureWords {
     }
     let counts = measurement.request?.counts ?? OutcomeCounts()
     let isSilent = counts.timeouts + counts.lost > 0 || counts.sent == 0
-    if measurement.transport == "ffi" {
+    if measurement.transport == .ffi {
       return isSilent
         ? "The plugin must call back with NEXT (1), END (2) or 105 for each phase; check that it does, and "
           + "how long the handler runs."

@@ -113,10 +113,6 @@ package struct ServiceLevel: Codable, Sendable, Equatable {
   /// Whether a latency equal to the bound is acceptable; nil means no.
   package var orEqual: Bool?
 
-  package init(metric: String, microseconds: Double, orEqual: Bool? = nil) {
-    (self.metric, self.microseconds, self.orEqual) = (metric, microseconds, orEqual)
-  }
-
   package func holds(_ figure: Double) -> Bool {
     figure < microseconds || (orEqual == true && figure == microseconds)
   }

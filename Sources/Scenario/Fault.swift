@@ -189,10 +189,7 @@ extension FaultVictim: Codable {
     self = victim
   }
 
-  package func encode(to encoder: any Encoder) throws {
-    var container = encoder.singleValueContainer()
-    try container.encode(description)
-  }
+  package func encode(to encoder: any Encoder) throws { try description.encode(to: encoder) }
 }
 
 /// An entry of `faults:`.
@@ -370,16 +367,13 @@ struct FaultCheck {
         "at_seconds", "\(what) the end of the measured time (\(Block.short(measureSeconds)) s)",
         remedy: "raise measure_seconds")
     }
-    var count = written.count ?? 1
-    if what == .switchPool, case .nats(let spec) = target.transport {
-      count = written.count ?? spec.workers?.count ?? 1
-    }
+    let count = written.count ?? (what == .switchPool ? target.nats?.workers?.count : nil) ?? 1
     return FaultSpec(what, whom, atSeconds: moments, forSeconds: written.forSeconds, count: count)
   }
 
   /// Returns why the target has no such part; nil if it has the part.
   private func obstacle(_ victim: FaultVictim, workersStarted: Int) -> String? {
-    guard case .nats(let spec) = target.transport else {
+    guard let spec = target.nats else {
       return victim == .plugin ? nil : "it is loaded in-process; its only part is plugin"
     }
     let runsAlready = "are already running, so the run cannot end them"

@@ -186,10 +186,8 @@ package struct BrokerLimits: Sendable, Equatable {
   package var maxPendingBytes: Int?
   package var writeDeadlineSeconds: Double?
 
-  package init(maxPendingBytes: Int? = nil, writeDeadlineSeconds: Double? = nil) {
-    self.maxPendingBytes = maxPendingBytes
-    self.writeDeadlineSeconds = writeDeadlineSeconds
-  }
+  /// Those of nats-server itself.
+  package static let standard = BrokerLimits()
 }
 
 extension Plan {
@@ -310,11 +308,7 @@ package struct RequestSpec: Codable, Sendable, Equatable {
   /// Whether a text is an HTTP token, as methods and header names are.
   @Sendable fileprivate static func isToken(_ text: String) -> Bool {
     !text.isEmpty && text.utf8.count <= 256
-      && text.unicodeScalars.allSatisfy { scalar in
-        scalar.isASCII
-          && (scalar.properties.isAlphabetic || ("0"..."9").contains(scalar)
-            || "!#$%&'*+-.^_`|~".unicodeScalars.contains(scalar))
-      }
+      && text.unicodeScalars.allSatisfy { $0.isPlain(or: "!#$%&'*+-.^_`|~") }
   }
 }
 
@@ -396,14 +390,7 @@ package struct Ramp: Codable, Sendable, Hashable {
   /// The duration of the ramp, in seconds.
   package var overSeconds: Double
   /// The spacing of its arrivals.
-  package var arrivals: Arrivals
-
-  package init(
-    fromPerSecond: Double, toPerSecond: Double, overSeconds: Double, arrivals: Arrivals = .poisson
-  ) {
-    (self.fromPerSecond, self.toPerSecond) = (fromPerSecond, toPerSecond)
-    (self.overSeconds, self.arrivals) = (overSeconds, arrivals)
-  }
+  package var arrivals = Arrivals.poisson
 
   /// Returns the rate at a time; before the ramp its initial rate, and after it its final rate.
   package func ratePerSecond(at seconds: Double) -> Double {

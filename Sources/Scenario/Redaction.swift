@@ -191,6 +191,11 @@ extension Unicode.Scalar {
     default: properties.isBidiControl
     }
   }
+
+  /// Whether the character is an ASCII letter or digit, or one of `others`.
+  package func isPlain(or others: String) -> Bool {
+    isASCII && (properties.isAlphabetic || ("0"..."9").contains(self) || others.unicodeScalars.contains(self))
+  }
 }
 
 extension String {

@@ -158,10 +158,8 @@ extension ScenarioDraft {
 
   /// Replaces the characters that a target's name may not have.
   private static func targetName(_ text: String) -> String {
-    let name = text.unicodeScalars.prefix(Target.longestName).map { scalar in
-      scalar.isASCII
-        && (scalar.properties.isAlphabetic || "0123456789-_".unicodeScalars.contains(scalar))
-        ? Character(scalar) : "-"
+    let name = text.unicodeScalars.prefix(Target.longestName).map {
+      $0.isPlain(or: "-_") ? Character($0) : "-"
     }
     return name.isEmpty ? "plugin" : String(name)
   }
@@ -330,9 +328,7 @@ extension ScenarioDraft {
     let value = YAMLValue(content: .scalar(text: text, plain: true), place: .argument(""))
     let isPlain =
       !value.isNull && !text.hasPrefix("-")
-      && text.unicodeScalars.allSatisfy {
-        $0.isASCII && ($0.properties.isAlphabetic || "0123456789_./-".unicodeScalars.contains($0))
-      }
+      && text.unicodeScalars.allSatisfy { $0.isPlain(or: "_./-") }
     return isPlain ? text : YAMLValue.quoted(text)
   }
 

@@ -169,7 +169,7 @@ package struct ScenarioLoader: Sendable {
   /// Adds warnings about settings that are allowed but probably unintended.
   private static func warn(of plan: Plan, _ root: Block) {
     for (index, target) in plan.targets.enumerated() {
-      guard case .nats(let spec) = target.transport else { continue }
+      guard let spec = target.nats else { continue }
       if (spec.dialect ?? .reply).traits.sendsContext { checkSize(of: plan, target, spec, root) }
       func warn(_ key: String, _ message: String) {
         root.problems.add(.warning, at: root.value.place, key: "targets.\(index).\(key)", message)
@@ -298,7 +298,7 @@ extension ScenarioLoader {
   private static func line(_ target: Target) -> String {
     let loads = target.loads.map(\.label).joined(separator: ", ")
     let links = target.links.map { ", \(Block.short($0.delayMilliseconds)) ms \($0.between.rawValue)" }
-    return "target \(target.name): \(target.transport.name), plugin \(target.plugin), "
+    return "target \(target.name): \(target.transport.kind), plugin \(target.plugin), "
       + "handler \(target.handler), \(loads)\(links.joined())"
       + (target.host == .nylon ? ", host: nylon" : "")
       + target.plannedFaults.map { ", \($0.words)" }.joined()

@@ -47,20 +47,20 @@ package struct Target: Codable, Sendable, Equatable {
   /// The plugin that the host loads into its own process for the target; nil if there is none.
   package var inProcess: FFISpec? { if case .ffi(let spec) = transport { spec } else { behind?.spec } }
 
-  /// The network links to the target; empty if there are none.
-  package var links: [LinkSpec] {
-    if case .nats(let pool) = transport { pool.links ?? [] } else { [] }
+  /// The pool of the target; nil for an in-process plugin. Setting it to nil changes nothing.
+  package var nats: NATSSpec? {
+    get { if case .nats(let pool) = transport { pool } else { nil } }
+    set { if let newValue { transport = .nats(newValue) } }
   }
+
+  /// The network links to the target; empty if there are none.
+  package var links: [LinkSpec] { nats?.links ?? [] }
 
   /// The brokers of the run that each side connects to first.
-  package var nodes: NodeChoice {
-    if case .nats(let pool) = transport { pool.nodes ?? NodeChoice() } else { NodeChoice() }
-  }
+  package var nodes: NodeChoice { nats?.nodes ?? NodeChoice() }
 
   /// How the target's host uses NATS; `lean` also for an in-process plugin.
-  package var host: NATSHost {
-    if case .nats(let pool) = transport { pool.host ?? .lean } else { .lean }
-  }
+  package var host: NATSHost { nats?.host ?? .lean }
 
   /// The requirement of `host: nylon`, for messages.
   package static let nylonHostNeeds =
@@ -189,8 +189,15 @@ package enum TransportSpec: Codable, Sendable, Equatable {
   /// A pool of workers behind a broker.
   case nats(NATSSpec)
 
-  /// `ffi` or `nats`, as in CSV.
-  package var name: String { if case .ffi = self { "ffi" } else { "nats" } }
+  package var kind: TransportKind { if case .ffi = self { .ffi } else { .nats } }
+}
+
+/// The way in which the host reaches a target.
+package enum TransportKind: String, Codable, Sendable, CaseIterable {
+  /// A plugin in the host's own process.
+  case ffi
+  /// A pool of workers behind a broker.
+  case nats
 }
 
 /// A plugin in the host's own process.
@@ -486,16 +493,14 @@ package struct TargetVariants: Sendable {
   package func applied(to targets: [Target], connections planned: Int) -> [Target] {
     var names = Set(targets.map(\.name))
     return targets.flatMap { target -> [Target] in
-      guard case .nats(var spec) = target.transport else { return [target] }
+      guard let spec = target.nats else { return [target] }
       // nil keeps the target's own number.
       let counts = [nil] + (spec.workers.map { Self.others(workers, than: $0.count) } ?? [])
       let lines = [nil] + Self.others(connections, than: target.connections ?? planned)
       let pairs = counts.flatMap { count in lines.map { (workers: count, connections: $0) } }
-      let own = spec.workers?.count
       return pairs.map { pair in
         var variant = target
-        if let count = pair.workers ?? own { spec.workers?.count = count }
-        variant.transport = .nats(spec)
+        if let count = pair.workers { variant.nats?.workers?.count = count }
         variant.connections = pair.connections ?? target.connections
         let changes = [pair.workers.map { "-\($0)w" }, pair.connections.map { "-\($0)c" }].compactMap { $0 }
         if !changes.isEmpty { variant.name = Self.name(target.name, changes.joined(), without: names) }
@@ -529,11 +534,6 @@ package struct NodeChoice: Codable, Sendable, Equatable {
   package var generator = 1
   /// The brokers that the workers connect to first, from 1, assigned in turn; nil for all.
   package var workers: [Int]?
-
-  package init(generator: Int = 1, workers: [Int]? = nil) {
-    self.generator = generator
-    self.workers = workers
-  }
 
   static let most = 9
 

@@ -285,9 +285,7 @@ struct TargetsReader {
 
   private func name(_ block: Block, _ plugin: NylonConfiguration.Plugin) -> String? {
     guard let name = block.get("name") == nil ? plugin.name : block.text("name") else { return nil }
-    let isRight = name.unicodeScalars.allSatisfy {
-      $0.isASCII && ($0.properties.isAlphabetic || ("0"..."9").contains($0) || $0 == "-" || $0 == "_")
-    }
+    let isRight = name.unicodeScalars.allSatisfy { $0.isPlain(or: "-_") }
     if isRight, !name.isEmpty, name.utf8.count <= Target.longestName { return name }
     return block.refuse(
       "name", "must be 1 to 64 letters, digits, '-' and '_': it is a column and a part of expect: lines")

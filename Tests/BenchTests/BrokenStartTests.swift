@@ -84,10 +84,7 @@ import Testing
   @Test("What never worked ends the run with its error")
   func neverWorked() throws {
     var target = pool()
-    if case .nats(var spec) = target.transport {
-      spec.workers?.command = ["false"]
-      target.transport = .nats(spec)
-    }
+    target.nats?.workers?.command = ["false"]
     let bench = try bench(target)
     defer { bench.tearDown() }
     #expect(throws: LabError.self) { try measure(bench, target) }

@@ -1,8 +1,9 @@
-@testable import Engine
+import Foundation
 import TestSupport
 import Testing
 
 @testable import Bench
+@testable import Engine
 
 @Suite("A plugin that reaches for what is not its own") struct HostilePluginTests {
   @Test(
@@ -28,6 +29,16 @@ import Testing
     #expect(measurement.has(.pluginCrashed) == !then.isEmpty)
     #expect(measurement.isBroken && measurement.counts.sent == 0)
     #expect(measurement.scopes.map(\.scope).count == 5 && measurement.scopes.allSatisfy { $0.counts.closes })
+  }
+
+  @Test("Nobody makes the memory of a record shorter or longer")
+  func sealed() throws {
+    let mapping = try SharedMapping(byteCount: 4096)
+    for length in [0, 100, 8192] as [off_t] {
+      #expect(ftruncate(mapping.descriptor, length) == -1 && errno == EPERM)
+    }
+    var facts = stat()
+    #expect(fstat(mapping.descriptor, &facts) == 0 && facts.st_size == 4096)
   }
 
   @Test("A plugin finds no descriptor of the record, and shortens none")

@@ -75,7 +75,7 @@ struct PromiseTests {
       plan: nil, isQuick: true,
       runLoad: { load, _ in
         Measurement(
-          target: load.targets[0].name, transport: "ffi", handler: "", load: "", concurrency: 1,
+          target: load.targets[0].name, transport: .ffi, handler: "", load: "", concurrency: 1,
           payloadBytes: 0,
           replicate: 1, durationSeconds: 1,
           invalidReasons: [InvalidReason(code: .pluginCrashed, detail: "at the start")])

@@ -32,7 +32,7 @@ private func replicate(
   var counts = OutcomeCounts()
   (counts.sent, counts.ok) = (2000, 2000)
   return Measurement(
-    target: step.target.name, transport: "ffi", handler: "noop", load: step.load.label, concurrency: 1,
+    target: step.target.name, transport: .ffi, handler: "noop", load: step.load.label, concurrency: 1,
     payloadBytes: 0, replicate: step.replicate, durationSeconds: 1,
     scopes: [
       ScopeMeasurement(
@@ -532,7 +532,7 @@ struct ExitReasonTests {
     document.interrupted = interrupted
     document.measurements = [
       Measurement(
-        target: "a", transport: "ffi", handler: "", load: "closed-1", concurrency: 1, payloadBytes: 0,
+        target: "a", transport: .ffi, handler: "", load: "closed-1", concurrency: 1, payloadBytes: 0,
         replicate: 1, durationSeconds: 1,
         invalidReasons: isValid ? [] : [InvalidReason(code: .workerDied, detail: "d")])
     ]

@@ -189,7 +189,7 @@ enum Readers {
     let subscriptions = try? decoder.decode([BrokerSubscription].self, from: body)
     let statistics = try? decoder.decode(BrokerStatistics.self, from: body)
     if let statistics {
-      _ = BrokerActivity(from: statistics, to: statistics, pendingMostBytes: nil, pendingLooks: 0)
+      _ = BrokerActivity(from: statistics, to: statistics)
     }
     return clients != nil || subscriptions != nil || statistics != nil
   }

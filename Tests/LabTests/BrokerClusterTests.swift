@@ -1,8 +1,8 @@
 import TestSupport
+@testable import Scenario
 @testable import Engine
 import Foundation
 import NATS
-import Scenario
 import Testing
 
 @testable import Lab
@@ -116,10 +116,10 @@ import Testing
   @Test func aStoppedBrokerIsNotWholeUntilItGoesOn() throws {
     let cluster = try BrokerCluster.start()
     defer { cluster.stop() }
-    cluster.nodes[0].stopProcess()
+    cluster.nodes[0].process.halt()
     #expect(eventually { !cluster.isWhole })
     #expect(cluster.nodes[0].isRunning)
-    cluster.nodes[0].continueProcess()
+    cluster.nodes[0].process.goOn()
     #expect(eventually { cluster.isWhole })
     try Broker.probe(url: cluster.urls[0])
   }
@@ -146,14 +146,14 @@ import Testing
     }
     #expect(try Self.carries(cluster, from: 0, to: 1))
     let before = try route()
-    cluster.resetRoute(1, 0)
+    cluster.relay(1, 0)?.reset()
     #expect(try eventually { try route().map { $0 != before } == true })
     try cluster.awaitRoutes(until: .after(.seconds(60)))
     #expect(try Self.carries(cluster, from: 0, to: 1))
 
     let listener = try Client(cluster.nodes[1], "SUB silent 1\r\n")
     let speaker = try Client(cluster.nodes[0])
-    cluster.silenceRoute(0, 1, true)
+    cluster.relay(0, 1)?.silence(true)
     // Until it has begun, messages still come.
     #expect(
       eventually {
@@ -166,7 +166,7 @@ import Testing
       })
     #expect(try Self.carries(cluster, from: 0, to: 2))
     #expect(try Self.carries(cluster, from: 2, to: 1))
-    cluster.silenceRoute(0, 1, false)
+    cluster.relay(0, 1)?.silence(false)
     try cluster.awaitRoutes(until: .after(.seconds(60)))
     #expect(try Self.carries(cluster, from: 0, to: 1))
   }

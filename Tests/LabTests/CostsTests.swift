@@ -13,11 +13,11 @@ import Testing
       Launch("/bin/bash", ["-c", "while :; do read -t 0.005 <> <(:); done"]))
     defer { sleeper.terminate() }
     // It has hardly any memory until the kernel has loaded its program.
-    #expect(eventually { ProcessClock.reading(pid: sleeper.pid)?.residentBytes ?? 0 > 100_000 })
-    let first = try #require(ProcessClock.reading(pid: sleeper.pid)?.switches)
+    #expect(eventually { ProcessClock.reading(sessions: [sleeper.pid])?.residentBytes ?? 0 > 100_000 })
+    let first = try #require(ProcessClock.reading(sessions: [sleeper.pid])?.switches)
     #expect(
       eventually {
-        (ProcessClock.reading(pid: sleeper.pid)?.switches?.since(first).x ?? 0) > 20
+        (ProcessClock.reading(sessions: [sleeper.pid])?.switches?.since(first).x ?? 0) > 20
       })
   }
 
@@ -28,14 +28,13 @@ import Testing
       eventually {
         (ProcessClock.reading(sessions: [shell.pid])?.switches?.count ?? 0) == 2
       })
-    let own = try #require(ProcessClock.reading(pid: shell.pid)?.residentBytes)
+    let own = try #require(ProcessClock.residentBytes(pid: shell.pid))
     let all = try #require(ProcessClock.reading(sessions: [shell.pid])?.residentBytes)
     #expect(all > own)
     let gone = try ChildProcess.start(Launch("/bin/sleep", ["1000"]))
     let pid = gone.pid
     gone.terminate()
     #expect(ProcessClock.reading(sessions: [shell.pid, pid]) == nil)
-    #expect(ProcessClock.reading(pid: pid) == nil)
     #expect(ProcessClock.reading(sessions: []) == nil)
   }
 

@@ -69,7 +69,7 @@ import Testing
     defer { link.stop() }
     let sockets = try (0..<3).map { _ in try Self.connect(link) }
     for socket in sockets { #expect(Self.echoes(socket, "before")) }
-    link.reset()
+    link.relay.reset()
     for socket in sockets { #expect(Self.end(of: socket).errno == ECONNRESET) }
     // Beside those three the link's own first look has ended.
     #expect(over.wait(until: .after(.seconds(30))) { $0 > sockets.count ? true : nil } == true)
@@ -83,13 +83,13 @@ import Testing
     defer { link.stop() }
     let (talking, quiet) = (try Self.connect(link), try Self.connect(link))
     for socket in [talking, quiet] { #expect(Self.echoes(socket, "before")) }
-    link.silence(true)
+    link.relay.silence(true)
     #expect(Self.fallsSilent(talking))
     // A connection that is made meanwhile is accepted, and hears nothing.
     let new = try Self.connect(link)
     #expect(new.send(Array("hello".utf8)))
     #expect(TCPSocket.ready([talking, new], milliseconds: 200).isEmpty)
-    link.silence(false)
+    link.relay.silence(false)
     #expect(Self.end(of: talking).errno == ECONNRESET)
     #expect(Self.end(of: new).errno == ECONNRESET)
     #expect(Self.echoes(quiet, "after"))
@@ -106,11 +106,11 @@ import Testing
     let socket = try Self.connect(link)
     #expect(Self.echoes(socket, "before"))
     let before = over.withLock { $0 }
-    link.silence(true)
+    link.relay.silence(true)
     #expect(Self.fallsSilent(socket))
     shutdown(socket.raw, Int32(SHUT_WR))
     #expect(over.wait(until: .after(.milliseconds(300))) { $0 > before ? true : nil } == nil)
-    link.silence(false)
+    link.relay.silence(false)
     #expect(over.wait(until: .after(.seconds(30))) { $0 > before ? true : nil } == true)
   }
 

@@ -30,14 +30,6 @@ import Testing
     #expect(bytes == Array("pong".utf8))
   }
 
-  @Test func nobodyMakesSharedMemoryShorterOrLonger() throws {
-    let memory = try SharedMemory.create(byteCount: 4096)
-    defer { close(memory) }
-    for length in [0, 100, 8192] as [off_t] { #expect(ftruncate(memory, length) == -1 && errno == EPERM) }
-    var facts = stat()
-    #expect(fstat(memory, &facts) == 0 && facts.st_size == 4096)
-  }
-
   @Test func aCrashIsAResultWithoutADocument() throws {
     let load = try LoadProcess.start(
       order: [], arguments: ["-c", "echo going down >&2; kill -SEGV $$"], program: "/bin/sh")

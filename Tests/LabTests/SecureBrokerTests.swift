@@ -30,7 +30,7 @@ import Testing
 
   /// The pool starts, and nobody in it dies of what the broker wants.
   private func expectPool(auth: NATSAuth = NATSAuth(), tls: NATSTLS = NATSTLS()) throws {
-    let pool = try WorkerPool.start(for: target(auth: auth, tls: tls), monitor: nil)
+    let pool = try WorkerPool.start(for: target(auth: auth, tls: tls), monitors: [])
     #expect(pool.pids.count == 2)
     #expect(pool.stop().isEmpty)
   }

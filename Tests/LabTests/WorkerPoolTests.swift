@@ -40,13 +40,13 @@ import Testing
     let broker = try Broker.start(auth: auth)
     defer { broker.stop() }
     let target = Self.target(["bash", "-c", Self.subscriber], auth: auth)
-    let pool = try WorkerPool.start(for: target, servers: [broker.url], monitor: broker.monitor)
+    let pool = try WorkerPool.start(for: target, servers: [broker.url], monitors: [broker.monitor])
     #expect(pool.pids.count == 2)
     #expect(try broker.statistics().connections == 2)
-    #expect(pool.cpuNanoseconds > 0)
+    for pid in pool.pids { #expect(ProcessClock.cpuNanoseconds(session: pid) ?? 0 > 0) }
     #expect(pool.deaths().isEmpty)
     // A second pool beside it counts its own workers only.
-    let second = try WorkerPool.start(for: target, servers: [broker.url], monitor: broker.monitor)
+    let second = try WorkerPool.start(for: target, servers: [broker.url], monitors: [broker.monitor])
     #expect(try broker.statistics().connections == 4)
     let pids = pool.pids + second.pids
     #expect(pool.stop().isEmpty)
@@ -57,12 +57,12 @@ import Testing
   @Test func aWorkerThatDiesAtItsStartIsToldWithItsLastWords() throws {
     let broker = try Broker.start()
     defer { broker.stop() }
-    for monitor in [broker.monitor, nil] {
+    for monitors in [[broker.monitor], []] {
       let death = WorkerDeath(index: 0, status: .exited(3), lastWords: "boom")
       #expect(throws: LabError.workerDied(death)) {
         try WorkerPool.start(
           for: Self.target(["sh", "-c", "echo boom >&2; exit 3"], count: 1), servers: [broker.url],
-          monitor: monitor)
+          monitors: monitors)
       }
     }
   }
@@ -74,7 +74,7 @@ import Testing
       ["sh", "-c", "echo \"bad $NATS_TOKEN $NATS_SERVERS\" >&2; exit 1"], count: 1,
       auth: NATSAuth(token: "t0ken"))
     #expect {
-      try WorkerPool.start(for: target, servers: ["nats://ann:pa55@127.0.0.1:1"], monitor: broker.monitor)
+      try WorkerPool.start(for: target, servers: ["nats://ann:pa55@127.0.0.1:1"], monitors: [broker.monitor])
     } throws: { error in
       "\(error)".contains("bad *** nats://***@127.0.0.1:1")
     }
@@ -85,7 +85,7 @@ import Testing
     defer { broker.stop() }
     let target = Self.target(["sleep", uniqueSeconds()], startSeconds: 0.3)
     #expect {
-      try WorkerPool.start(for: target, servers: [broker.url], monitor: broker.monitor)
+      try WorkerPool.start(for: target, servers: [broker.url], monitors: [broker.monitor])
     } throws: { error in
       "\(error)".contains("only 0 of 2 subscribed to nylon.plugin.p.request_filter in queue group workers")
     }
@@ -97,17 +97,17 @@ import Testing
     let said = try WorkerPool.start(
       for: Self.target(
         ["sh", "-c", "echo Plugin p started successfully; exec sleep 1000"], startSeconds: 600),
-      servers: ["nats://127.0.0.1:1"], monitor: nil)
+      servers: ["nats://127.0.0.1:1"], monitors: [])
     #expect(said.stop().isEmpty)
     let silent = try WorkerPool.start(
-      for: Self.target(["sleep", "1000"], startSeconds: 0.2), servers: ["nats://127.0.0.1:1"], monitor: nil)
+      for: Self.target(["sleep", "1000"], startSeconds: 0.2), servers: ["nats://127.0.0.1:1"], monitors: [])
     #expect(silent.stop().isEmpty)
   }
 
   @Test func workersThatDieLaterAreKnownAndThoseThatWeKilledAreNot() throws {
     let pool = try WorkerPool.start(
       for: Self.target(["sh", "-c", "echo started successfully >&2; exec sleep 1000"], count: 3),
-      servers: ["nats://127.0.0.1:1"], monitor: nil)
+      servers: ["nats://127.0.0.1:1"], monitors: [])
     pool.kill(0)
     #expect(pool.deaths().isEmpty)
     kill(pool.pids[1], SIGSEGV)
@@ -125,7 +125,7 @@ import Testing
 
   private static func talkers(_ count: Int) throws -> WorkerPool {
     try WorkerPool.start(
-      for: target(["bash", "-c", talker], count: count), servers: ["nats://127.0.0.1:1"], monitor: nil)
+      for: target(["bash", "-c", talker], count: count), servers: ["nats://127.0.0.1:1"], monitors: [])
   }
 
   @Test func singleWorkersAreDrainedClosedStoppedAndReplaced() throws {
@@ -172,7 +172,7 @@ import Testing
     let broker = try Broker.start()
     defer { broker.stop() }
     let target = Self.target(["bash", "-c", Self.subscriber])
-    let pool = try WorkerPool.start(for: target, servers: [broker.url], monitor: broker.monitor)
+    let pool = try WorkerPool.start(for: target, servers: [broker.url], monitors: [broker.monitor])
     defer { pool.stop() }
     try pool.switchGroup(to: "green", count: 3)
     func count(_ group: String) throws -> Int {
@@ -195,7 +195,7 @@ import Testing
       \(Self.subscriber)
       """
     let pool = try WorkerPool.start(
-      for: Self.target(["bash", "-c", once], count: 1), servers: [broker.url], monitor: broker.monitor)
+      for: Self.target(["bash", "-c", once], count: 1), servers: [broker.url], monitors: [broker.monitor])
     defer { pool.stop() }
     #expect {
       try pool.switchGroup(to: "green", count: 1)
@@ -223,13 +223,13 @@ import Testing
     let ffi = Target(
       name: "fast", plugin: "p", handler: "noop", transport: .ffi(FFISpec(file: "x")), loads: [])
     #expect {
-      try WorkerPool.start(for: ffi, servers: [], monitor: nil)
+      try WorkerPool.start(for: ffi, servers: [], monitors: [])
     } throws: { "\($0)".contains("'fast'") }
   }
 
   @Test func aWorkerProgramThatIsNotThereIsMissing() {
     #expect {
-      try WorkerPool.start(for: Self.target(["/no/such/worker"]), servers: [], monitor: nil)
+      try WorkerPool.start(for: Self.target(["/no/such/worker"]), servers: [], monitors: [])
     } throws: { ($0 as? LabError)?.isMissing == true }
   }
 }

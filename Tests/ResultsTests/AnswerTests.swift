@@ -10,7 +10,7 @@ import Testing
 private func canonical() -> RunDocument {
   let loads = ["closed-1", "closed-8", "closed-64", "open-2000"]
   let measurements = loads.flatMap { load in
-    replicates("ffi", load: load, around: 5_000, transport: "ffi")
+    replicates("ffi", load: load, around: 5_000, transport: .ffi)
       + replicates("nats", load: load, around: 600_000)
   }
   var run = document(
@@ -55,7 +55,7 @@ struct AnswerTests {
   @Test("says of a figure that one side lacks why it is not compared")
   func lacking() {
     let run = document(
-      replicates("ffi", load: "closed-1", around: 5_000, transport: "ffi")
+      replicates("ffi", load: "closed-1", around: 5_000, transport: .ffi)
         + replicates("nats", load: "closed-1", around: 600_000, samples: 500),
       targets: [ffiTarget("ffi"), natsTarget("nats")])
     #expect(lines(run).contains { $0.hasPrefix("unloaded p99") && $0.hasSuffix("few samples") })
@@ -76,7 +76,7 @@ struct AnswerTests {
   @Test("names what was counted that ended nothing, in the terminal and in the report")
   func anomalies() {
     var measurements =
-      replicates("ffi", around: 5_000, transport: "ffi") + replicates("nats", around: 600_000)
+      replicates("ffi", around: 5_000, transport: .ffi) + replicates("nats", around: 600_000)
     #expect(Answer.anomalies(document(measurements)).isEmpty)
     measurements[0].scopes[0].counts[.duplicates] = 4_800_000
     measurements[1].scopes[0].counts[.duplicates] = 7
@@ -128,7 +128,7 @@ struct AnswerTests {
       let pool = next.target.handler == "wait" ? waitingPool : 170
       var one = replicates(
         next.target.name, load: "closed-1", around: UInt64(1000 * (time + (isPool ? pool : 100))),
-        transport: isPool ? "nats" : "ffi",
+        transport: isPool ? .nats : .ffi,
         invalid: isDisturbed && next.replicate % 2 == 0 ? [.steal] : [])[0]
       one.replicate = next.replicate
       run.measurements.append(one)
@@ -183,7 +183,7 @@ struct AnswerTests {
   @Test("of a run whose budget ended before there were verdicts says how many rounds they take")
   func shortBudget() {
     var run = document(
-      replicates("ffi", around: 10_000, count: 4, transport: "ffi")
+      replicates("ffi", around: 10_000, count: 4, transport: .ffi)
         + replicates("nats", around: 1_000_000, count: 4), targets: [ffiTarget("ffi"), natsTarget("nats")])
     run.rounds = RoundsMade(made: 4, open: 0, questions: 0, end: "budget")
     run.judge()
@@ -207,7 +207,7 @@ struct AnswerTests {
   func manyTargets(count: Int) {
     let names = (1...count).map { "ffi-\($0)" }
     var run = document(
-      names.flatMap { replicates($0, load: "closed-1", around: 5_000, transport: "ffi") },
+      names.flatMap { replicates($0, load: "closed-1", around: 5_000, transport: .ffi) },
       targets: names.map { ffiTarget($0, file: "/\($0).so") })
     run.judge([])
     let text = lines(run).joined(separator: "\n")

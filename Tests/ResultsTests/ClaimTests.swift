@@ -321,9 +321,9 @@ struct OtherClaimTests {
     #expect(checks.map { $0.conditions.map(\.label) } == [["a closed-1 ffi", "b open-1000 ffi"]])
     #expect(checks.map { $0.further.map(\.label) } == [["a closed-1 ffi-go"]])
     let measurements =
-      replicates("ffi", load: "closed-1", around: 1_000_000, transport: "ffi")
-      + replicates("ffi", around: 1_000_000, transport: "ffi")
-      + replicates("ffi-go", load: "closed-1", around: 9_000_000, transport: "ffi")
+      replicates("ffi", load: "closed-1", around: 1_000_000, transport: .ffi)
+      + replicates("ffi", around: 1_000_000, transport: .ffi)
+      + replicates("ffi-go", load: "closed-1", around: 9_000_000, transport: .ffi)
     let rows = ClaimEvaluator.verdicts(checks, measurements: measurements)
     #expect(rows.first { $0.condition == "a closed-1 ffi-go" }?.verdict == .worse)
     #expect(rows.first(where: \.isOverall)?.verdict == .confirmed)

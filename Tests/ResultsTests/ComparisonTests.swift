@@ -21,7 +21,7 @@ private let nats = natsTarget("nats")
 
 /// Replicates whose median response times are these, microseconds.
 private func timed(
-  _ target: String, _ microseconds: [UInt64], transport: String = "nats",
+  _ target: String, _ microseconds: [UInt64], transport: TransportKind = .nats,
   invalid: [Int: InvalidReason.Code] = [:]
 ) -> [Measurement] {
   microseconds.enumerated().map { place, time in
@@ -37,7 +37,7 @@ struct ComparisonTests {
   func ratio() throws {
     let measurements =
       timed("nats", [990, 1000, 1010, 1020, 1030, 1040])
-      + timed("ffi", [10, 10, 10, 10, 10, 10], transport: "ffi")
+      + timed("ffi", [10, 10, 10, 10, 10, 10], transport: .ffi)
     let row = try row(measurements, [nats, ffi])
     #expect(row.a == "ffi" && row.b == "nats")
     #expect(row.condition == "open-1000" && row.unit == "us")
@@ -53,7 +53,7 @@ struct ComparisonTests {
   @Test("of under six replicates has a ratio, no interval, and is unclear")
   func tooFew() throws {
     let row = try row(
-      replicates("ffi", around: 10_000, count: 5, transport: "ffi")
+      replicates("ffi", around: 10_000, count: 5, transport: .ffi)
         + replicates("nats", around: 1_000_000, count: 5), [ffi, nats])
     #expect(row.ratio != nil && row.ratioLow == nil)
     #expect(row.verdict == .unclear)
@@ -63,7 +63,7 @@ struct ComparisonTests {
   @Test("of a broken condition is unclear, and says why")
   func invalid() throws {
     let row = try row(
-      replicates("ffi", around: 10_000, count: 6, transport: "ffi")
+      replicates("ffi", around: 10_000, count: 6, transport: .ffi)
         + replicates("nats", around: 1_000_000, count: 6, invalid: [.workerDied]), [ffi, nats])
     #expect(row.verdict == .unclear)
     #expect(row.why.isEmpty == false && row.bValue != nil)
@@ -71,7 +71,7 @@ struct ComparisonTests {
 
   @Test("of a hundred times stays different though replicates were disturbed; of five percent it does not")
   func disturbed() throws {
-    let fast = timed("ffi", [100, 100, 100, 100, 100, 100, 100], transport: "ffi")
+    let fast = timed("ffi", [100, 100, 100, 100, 100, 100, 100], transport: .ffi)
     let large = try row(
       fast + timed("nats", [10000, 10000, 10000, 10000, 10000, 10000, 90000], invalid: [6: .steal]),
       [ffi, nats])
@@ -90,12 +90,12 @@ struct ComparisonTests {
   func neverSteady(microseconds: UInt64, verdict: ComparisonRow.Verdict) throws {
     // From 0.82 to 1.18 of the middle: a factor of 1.44, and twice that is 2.07.
     let slow = unsteady(replicates("nats", around: microseconds * 1000), change: 0.36)
-    let row = try row(replicates("ffi", around: 10_000, transport: "ffi") + slow, [ffi, nats])
+    let row = try row(replicates("ffi", around: 10_000, transport: .ffi) + slow, [ffi, nats])
     #expect(row.verdict == verdict, "\(row)")
     #expect(row.why.contains("never_steady"))
     if verdict == .different { #expect(row.why.contains("with figures 107 % off"), "\(row.why)") }
     let wide = Comparison.rows(
-      measurements: replicates("ffi", around: 10_000, transport: "ffi") + slow, targets: [ffi, nats],
+      measurements: replicates("ffi", around: 10_000, transport: .ffi) + slow, targets: [ffi, nats],
       equivalence: 1000)
     #expect(wide.first { $0.metric == "response_p50_us" }?.verdict == verdict)
     // The interval that is shown is that of the figures.
@@ -114,7 +114,7 @@ struct ComparisonTests {
   func fewUndisturbed(times: [UInt64], verdict: ComparisonRow.Verdict) throws {
     // The first three are undisturbed.
     let stolen = Dictionary(uniqueKeysWithValues: (3..<7).map { ($0, InvalidReason.Code.steal) })
-    let fast = timed("ffi", Array(repeating: 100, count: 7), transport: "ffi")
+    let fast = timed("ffi", Array(repeating: 100, count: 7), transport: .ffi)
     let row = try row(fast + timed("nats", times, invalid: stolen), [ffi, nats])
     #expect(row.verdict == verdict, "\(row)")
     // The interval of all replicates decides, or none.
@@ -140,7 +140,7 @@ struct ComparisonTests {
     let stolen = Dictionary(
       uniqueKeysWithValues: (undisturbed..<times.count).map { ($0, InvalidReason.Code.steal) })
     let open =
-      timed("ffi", Array(repeating: 100, count: times.count), transport: "ffi", invalid: stolen)
+      timed("ffi", Array(repeating: 100, count: times.count), transport: .ffi, invalid: stolen)
       + timed("nats", times, invalid: stolen)
     let closed = open.map { one in
       var closed = one
@@ -167,7 +167,7 @@ struct ComparisonTests {
     func all(_ target: String, _ times: [UInt64]) -> [Measurement] {
       let isDisturbed = disturbed.contains(target)
       return timed(
-        target, times, transport: target,
+        target, times, transport: target == "ffi" ? .ffi : .nats,
         invalid: isDisturbed ? Dictionary(uniqueKeysWithValues: times.indices.map { ($0, .steal) }) : [:])
     }
     let both = all("ffi", [100, 90, 500, 120, 95, 130]) + all("nats", [800, 810, 820, 830, 840, 850])
@@ -193,7 +193,7 @@ struct ComparisonTests {
     let stolen = Dictionary(uniqueKeysWithValues: (3..<7).map { ($0, InvalidReason.Code.steal) })
     let all = timed("nats", times, invalid: stolen)
     let slow = unsteady(Array(all.prefix(3)), change: 0.36) + all.dropFirst(3)
-    let fast = timed("ffi", Array(repeating: 100, count: 7), transport: "ffi")
+    let fast = timed("ffi", Array(repeating: 100, count: 7), transport: .ffi)
     let row = try row(fast + slow, [ffi, nats])
     #expect(row.verdict == verdict, "\(row)")
     #expect(row.why.contains("never_steady"), "\(row.why)")
@@ -256,7 +256,7 @@ struct ComparisonTests {
   @Test("names the two modes that replicates fall into")
   func modes() throws {
     let row = try row(
-      timed("ffi", Array(repeating: 4, count: 6), transport: "ffi")
+      timed("ffi", Array(repeating: 4, count: 6), transport: .ffi)
         + timed("nats", [100, 300, 100, 300, 100, 300]),
       [ffi, nats])
     #expect(row.why.contains("nats has two modes: 100 µs (3) and 300 µs (3)"))
@@ -267,10 +267,10 @@ struct ComparisonTests {
     var shorter = natsTarget("nats")
     shorter.phases = [.requestFilter]
     let measurements =
-      replicates("ffi", around: 10_000, transport: "ffi") + replicates("nats", around: 1_000_000)
+      replicates("ffi", around: 10_000, transport: .ffi) + replicates("nats", around: 1_000_000)
     #expect(Comparison.rows(measurements: measurements, targets: [ffi, shorter]).isEmpty)
     let apart =
-      replicates("ffi", load: "closed-1", around: 10_000, transport: "ffi")
+      replicates("ffi", load: "closed-1", around: 10_000, transport: .ffi)
       + replicates("nats", around: 1_000_000)
     #expect(Comparison.rows(measurements: apart, targets: [ffi, nats]).isEmpty)
   }
@@ -358,9 +358,10 @@ private func verdict(
       guard ofAll == call else { continue }
     } else {
       let evidence: [Evidence] = [
-        .all(whole, undisturbed: undisturbed.count, isOpen: false),
-        .oneSide(LogRatios(differences: ofSecond), worse: .more),
-        .oneSide(LogRatios(differences: ofFirst), worse: .less),
+        Evidence(
+          ratios: whole, doubt: Statistics.doubtLogarithm(undisturbed: undisturbed.count, isOpen: false)),
+        Evidence(ratios: LogRatios(differences: ofSecond), supports: .more),
+        Evidence(ratios: LogRatios(differences: ofFirst), supports: .less),
       ]
       let calls = evidence.lazy.compactMap {
         RatioCall(undisturbed: ratios, $0, margin: margin, equivalence: Comparison.equivalence)

@@ -109,6 +109,16 @@ struct FaultFiguresTests {
       try #require(FaultOutcome.all(stopped).first).recoveredSeconds.map { abs($0 - 0.6) < 0.01 } == true)
   }
 
+  @Test("are in faults.csv, whose columns keep their order")
+  func columns() {
+    let text = csv("faults.csv", run([faulty(faults: [killed(at: 2)])]))
+    #expect(
+      text.prefix { $0 != "\r\n" }
+        == "target,load,fault,what,replicate,begun_s,over_s,span_s,before_rps,requests,ok,handler_errors,timeouts,"
+        + "rejected,shed,lost,late,duplicates,unexpected,protocol_errors,no_responders,retries,wrong_content,"
+        + "failed,longest_gap_s,detected_s,failing_s,recovered_s,recovered,response_p50_us,response_max_us")
+  }
+
   @Test("are empty where they are not known, and never 0")
   func unknown() throws {
     let early = try #require(FaultOutcome.all(faulty(faults: [killed(at: 0.2)])).first)

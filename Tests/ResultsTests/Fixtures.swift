@@ -32,12 +32,12 @@ func scope(_ name: String = "request", around nanoseconds: UInt64, count: UInt64
 /// A valid measurement of 2 s, all answered around a time.
 func measurement(
   _ target: String, load: String = "open-1000", replicate: Int = 1, around nanoseconds: UInt64,
-  count: UInt64 = 2000, transport: String = "nats", invalid: [InvalidReason.Code] = []
+  count: UInt64 = 2000, transport: TransportKind = .nats, invalid: [InvalidReason.Code] = []
 ) -> Measurement {
   Measurement(
     target: target, transport: transport, handler: "authz", load: load,
     offeredRatePerSecond: load.hasPrefix("open-") ? Double(load.dropFirst(5)) : nil, concurrency: 64,
-    workers: transport == "nats" ? 2 : nil, payloadBytes: 128, replicate: replicate, durationSeconds: 2,
+    workers: transport == .nats ? 2 : nil, payloadBytes: 128, replicate: replicate, durationSeconds: 2,
     scopes: [
       scope(around: nanoseconds, count: count), scope("logging", around: nanoseconds / 4, count: count),
     ],
@@ -46,7 +46,7 @@ func measurement(
         startSeconds: Double($0) / 2, durationSeconds: 0.5, completed: count / 4 + UInt64($0),
         p50Nanoseconds: nanoseconds, p99Nanoseconds: nil, maxNanoseconds: nanoseconds * 2)
     },
-    cpuGeneratorNanoseconds: count * 2500, cpuBrokerNanoseconds: transport == "nats" ? count * 1000 : nil,
+    cpuGeneratorNanoseconds: count * 2500, cpuBrokerNanoseconds: transport == .nats ? count * 1000 : nil,
     allocatedBytes: count * 64, stealShare: 0.01,
     invalidReasons: invalid.map { InvalidReason(code: $0, detail: "seen \($0.rawValue)") })
 }
@@ -54,7 +54,7 @@ func measurement(
 /// So many replicates, each one percent slower than the last.
 func replicates(
   _ target: String, load: String = "open-1000", around nanoseconds: UInt64, count: Int = 6,
-  samples: UInt64 = 2000, transport: String = "nats", invalid: [InvalidReason.Code] = []
+  samples: UInt64 = 2000, transport: TransportKind = .nats, invalid: [InvalidReason.Code] = []
 ) -> [Measurement] {
   (0..<count).map {
     measurement(

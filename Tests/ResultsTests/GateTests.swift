@@ -12,7 +12,7 @@ private func alone(_ target: String, _ microseconds: [UInt64], invalid: [Invalid
 {
   microseconds.enumerated().map { place, time in
     var one = measurement(
-      target, load: "closed-1", replicate: place + 1, around: time * 1000, count: 1100, transport: "ffi",
+      target, load: "closed-1", replicate: place + 1, around: time * 1000, count: 1100, transport: .ffi,
       invalid: invalid)
     one.concurrency = 1
     return one

@@ -141,10 +141,7 @@ struct NetworkReportTests {
   @Test("keep sessions, single phases and links of another kind apart")
   func series() {
     var jittery = networkTarget("c", delay: 1)
-    if case .nats(var pool) = jittery.transport {
-      pool.links?[0].jitterMilliseconds = 0.5
-      jittery.transport = .nats(pool)
-    }
+    jittery.nats?.links?[0].jitterMilliseconds = 0.5
     let all = NetworkSeries.all([
       networkTarget("a", delay: 2), networkTarget("b", delay: 0, phases: [.requestFilter]), jittery,
       networkTarget("d", delay: 1), natsTarget("nats"), ffiTarget("ffi"),

@@ -1,7 +1,7 @@
 import struct Foundation.Data
-import Scenario
 import Testing
 
+@testable import Scenario
 @testable import Engine
 @testable import Report
 @testable import Results

@@ -34,7 +34,7 @@ struct ReaderTests {
     own.handler = handler
     let package = URL(fileURLWithPath: #filePath).appendingPathComponent("../../..").standardizedFileURL.path
     let runs = [
-      document([own, measurement("ffi", replicate: 2, around: 5000, transport: "ffi")]),
+      document([own, measurement("ffi", replicate: 2, around: 5000, transport: .ffi)]),
       try RunFolder.open(path: "\(package)/results/reference/soak").document,
     ]
     let files = try runs.enumerated().map { place, run in
@@ -106,7 +106,7 @@ struct ReaderTests {
     let folder = try temporaryFolder()
     defer { try? FileManager.default.removeItem(atPath: folder) }
     let run = document([
-      measurement("nats", around: 1_000_000), measurement("ffi", around: 5000, count: 1237, transport: "ffi"),
+      measurement("nats", around: 1_000_000), measurement("ffi", around: 5000, count: 1237, transport: .ffi),
     ])
     let log = "\(folder)/histograms.hlog"
     try HistogramFiles.log(run).write(toFile: log, atomically: true, encoding: .utf8)

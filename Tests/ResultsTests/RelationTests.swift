@@ -27,7 +27,7 @@ private func both(
   ffi: UInt64 = 1_000_000, nats: UInt64 = 3_000_000, count: Int = 6, natsSamples: UInt64 = 2000,
   invalid: [InvalidReason.Code] = []
 ) -> [Measurement] {
-  replicates("ffi", load: "closed-64", around: ffi, count: count, transport: "ffi", invalid: invalid)
+  replicates("ffi", load: "closed-64", around: ffi, count: count, transport: .ffi, invalid: invalid)
     + replicates("nats", load: "closed-64", around: nats, count: count, samples: natsSamples)
 }
 
@@ -128,13 +128,13 @@ struct ImpliedTests {
     var check = ClaimCheck(
       spec: claim(low: 0.72, high: 0.88, of: .ffi, rate: 44000),
       conditions: [.init(circumstance: .unloaded, target: "ffi", load: "closed-1")])
-    let measurements = replicates("ffi", load: "closed-1", around: 100_000, transport: "ffi")
+    let measurements = replicates("ffi", load: "closed-1", around: 100_000, transport: .ffi)
     let pair = try #require(ImpliedPair.pairs([check], measurements: measurements).first)
     #expect(abs(pair.inFlight - 35.2) < 1e-9)
     #expect(try abs(#require(pair.workMicroseconds) - (800 - 102)) < 1)
     let table = ResultTables.implied([pair])
     #expect(table.rows[0].map(\.text).contains("698 µs"))
-    let slow = replicates("ffi", load: "closed-1", around: 2_000_000, transport: "ffi")
+    let slow = replicates("ffi", load: "closed-1", around: 2_000_000, transport: .ffi)
     let none = ResultTables.implied(ImpliedPair.pairs([check], measurements: slow))
     #expect(none.rows[0].contains { $0.text?.hasPrefix("none") == true })
     check.spec.documentedRatePerSecond = nil

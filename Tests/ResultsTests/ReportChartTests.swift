@@ -213,7 +213,7 @@ struct ReportChartTests {
   func hostile() throws {
     let name = "\"><script>alert('&')</script>\u{1b}\u{0}\u{FFFE}"
     let measured =
-      replicates("ffi", load: "closed-1", around: 5_000, transport: "ffi")
+      replicates("ffi", load: "closed-1", around: 5_000, transport: .ffi)
       + replicates(name, load: "closed-1", around: 600_000)
     let page = try Page(document(measured, targets: [ffiTarget("ffi"), natsTarget(name)]))
     #expect(try page.elements("//script").isEmpty)
@@ -277,7 +277,7 @@ struct BrowserTests {
 struct HeadlineTests {
   private func sentence(_ b: UInt64, load: String = "closed-1", count: Int = 6) throws -> String {
     let measured =
-      replicates("ffi", load: load, around: 100_000, count: count, transport: "ffi")
+      replicates("ffi", load: load, around: 100_000, count: count, transport: .ffi)
       + replicates("nats", load: load, around: b, count: count)
     return try #require(try Page(document(measured)).texts("//h1").first)
   }

@@ -10,7 +10,7 @@ private func troubledRun() -> RunDocument {
   var slow = replicates("nats", around: 1_000_000)
   slow[0].invalidReasons = [InvalidReason(code: .steal, detail: "6 % < all")]
   slow[1].warnings = ["p99.9 needs 3 s more"]
-  var run = document(replicates("ffi", around: 10_000, transport: "ffi") + slow)
+  var run = document(replicates("ffi", around: 10_000, transport: .ffi) + slow)
   run.scenario.name = "<script>alert(1)</script>"
   run.interrupted = true
   run.claims = ClaimEvaluator.verdicts(
@@ -208,7 +208,7 @@ struct AbsurdFigureTests {
     one.cpuGeneratorNanoseconds = .max
     one.windows[0].durationSeconds = duration
     one.windows[1].completed = .max
-    let run = document([one] + replicates("ffi", around: 1, count: 1, samples: 1, transport: "ffi"))
+    let run = document([one] + replicates("ffi", around: 1, count: 1, samples: 1, transport: .ffi))
     for format in ExportFormat.allCases {
       let files = try format.render(run)
       #expect(!files.isEmpty)

@@ -18,7 +18,7 @@ private func entries(_ path: String) throws -> [String] {
 
 private func sampleRun() -> RunDocument {
   document(
-    replicates("ffi", around: 10_000, transport: "ffi") + replicates("nats", around: 1_000_000))
+    replicates("ffi", around: 10_000, transport: .ffi) + replicates("nats", around: 1_000_000))
 }
 
 @Suite("A run's folder")

@@ -80,7 +80,7 @@ struct SchemaTests {
     var target = natsTarget("nats")
     target.faults = [FaultSpec(.kill, .worker(nil), atSeconds: 2...3, forSeconds: 1)]
     var run = document(
-      [one, harmed] + replicates("ffi", around: 5000, transport: "ffi") + replicates("nats", around: 9000),
+      [one, harmed] + replicates("ffi", around: 5000, transport: .ffi) + replicates("nats", around: 9000),
       targets: [ffiTarget("ffi"), target])
     run.judge([
       ClaimCheck(

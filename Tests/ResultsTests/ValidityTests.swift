@@ -17,7 +17,7 @@ private func fitting() -> Measurement {
   request.service.record(1_000_000, times: 5000)
   request.sendLag.record(50_000, times: 5000)
   return Measurement(
-    target: "nats", transport: "nats", handler: "authz", load: "open-1000", offeredRatePerSecond: 1000,
+    target: "nats", transport: .nats, handler: "authz", load: "open-1000", offeredRatePerSecond: 1000,
     concurrency: 1024, payloadBytes: 0, replicate: 1, durationSeconds: 5, scopes: [request])
 }
 
@@ -165,7 +165,7 @@ struct ValidityTests {
     measurement.scopes[0].counts.retries = 0
     #expect(codes(measurement) == [])
     // A plugin that calls Next twice is odd, but its phases are timed to their end.
-    measurement.transport = "ffi"
+    measurement.transport = .ffi
     measurement.scopes[0].counts.retries = 0
     #expect(codes(measurement) == [])
   }

@@ -49,11 +49,9 @@ typedef struct BaselineLoad {
 
 /* Over a bare socket. 0, or -errno. */
 int baseline_nats_client(const BaselineLoad *load, BaselineResult *result);
-/* The same on libnats, used as efficiently as its public interface allows: on an event loop, without
- * libnats threads on the path. */
-int baseline_libnats_tuned(const BaselineLoad *load, BaselineResult *result);
-/* The same on libnats with its defaults: a thread that sleeps 1 ms before it writes. */
-int baseline_libnats_defaults(const BaselineLoad *load, BaselineResult *result);
+/* The same on libnats. Tuned: as efficiently as its public interface allows, on an event loop, without libnats
+ * threads on the path. Otherwise with its defaults: a thread that sleeps 1 ms before it writes. */
+int baseline_libnats_client(bool tuned, const BaselineLoad *load, BaselineResult *result);
 
 /* Answers requests of a queue group until the broker goes away: reply dialect, action next,
  * request_id copied from the request. 0, or -errno. */

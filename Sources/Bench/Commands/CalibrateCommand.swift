@@ -49,26 +49,24 @@ struct CalibrateCommand: BenchCommand {
   func validate() throws {
     guard (1...100).contains(rounds) else { throw ValidationError("--rounds must be from 1 to 100") }
     guard seconds >= 0.05, seconds <= 60 else { throw ValidationError("--seconds must be from 0.05 to 60") }
-    _ = try parts
+    _ = try parts()
   }
 
-  private var parts: Set<CalibrationPart> {
-    get throws {
-      let all = CalibrationPart.allCases
-      guard let only else { return Set(all) }
-      let names = only.split(separator: ",").map { $0.trimmingCharacters(in: .whitespaces) }
-      let chosen = names.compactMap(CalibrationPart.init)
-      guard !chosen.isEmpty, chosen.count == names.count else {
-        throw ValidationError("--only takes one or more of \(all.listed()), separated by commas")
-      }
-      return Set(chosen)
+  private func parts() throws -> Set<CalibrationPart> {
+    let all = CalibrationPart.allCases
+    guard let only else { return Set(all) }
+    let names = only.split(separator: ",").map { $0.trimmingCharacters(in: .whitespaces) }
+    let chosen = names.compactMap(CalibrationPart.init)
+    guard !chosen.isEmpty, chosen.count == names.count else {
+      throw ValidationError("--only takes one or more of \(all.listed()), separated by commas")
     }
+    return Set(chosen)
   }
 
   func execute() throws {
     let progress = ProgressLine(quiet: quiet)
     let calibration = Calibration(
-      rounds: rounds, seconds: seconds, parts: try parts, progress: progress.say)
+      rounds: rounds, seconds: seconds, parts: try parts(), progress: progress.say)
     let result = try calibration.measure()
     progress.clear()
     try Console.result(json ? try RunJSON.text(result) : result.text)

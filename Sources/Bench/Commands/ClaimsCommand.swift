@@ -109,10 +109,10 @@ struct ClaimsCommand: BenchCommand {
 
   /// Replaces the example's targets by those of another plan: the named ones, or the first of each transport.
   static func substitute(_ subjects: Plan, ffi: String?, nats: String?, into plan: inout Plan) throws {
-    let inProcess = try subject(ffi, "--ffi", transport: "ffi", of: subjects)
-    let pool = try subject(nats, "--nats", transport: "nats", of: subjects)
+    let inProcess = try subject(ffi, "--ffi", transport: .ffi, of: subjects)
+    let pool = try subject(nats, "--nats", transport: .nats, of: subjects)
     plan.targets = plan.targets.compactMap { place in
-      (place.transport.name == "ffi" ? inProcess : pool).map { place.filled(by: $0) }
+      (place.transport.kind == .ffi ? inProcess : pool).map { place.filled(by: $0) }
     }
     plan.request = subjects.request
     plan.threads = subjects.threads
@@ -120,15 +120,15 @@ struct ClaimsCommand: BenchCommand {
   }
 
   private static func subject(
-    _ name: String?, _ option: String, transport: String, of plan: Plan
+    _ name: String?, _ option: String, transport: TransportKind, of plan: Plan
   ) throws -> Target? {
-    let targets = plan.targets.filter { $0.transport.name == transport }
+    let targets = plan.targets.filter { $0.transport.kind == transport }
     guard let name else { return targets.first }
     guard let target = targets.first(where: { $0.name == name }) else {
       let known = targets.map(\.name).joined(separator: ", ")
       throw ScenarioError(
         at: .argument("\(option) \(name)"), key: "targets",
-        "is not \(transport == "ffi" ? "an FFI" : "a NATS") target of \(plan.file)",
+        "is not \(transport == .ffi ? "an FFI" : "a NATS") target of \(plan.file)",
         remedy: known.isEmpty ? "it has none; name a scenario with --scenario" : "there are: \(known)")
     }
     return target
@@ -142,10 +142,7 @@ extension Target {
     target.plugin = subject.plugin
     target.handler = subject.handler
     target.transport = subject.transport
-    if case .nats(let mine) = transport, case .nats(var theirs) = subject.transport, mine.links != nil {
-      theirs.links = mine.links
-      target.transport = .nats(theirs)
-    }
+    if let links = nats?.links { target.nats?.links = links }
     target.policies = subject.policies
     // The subject's expected results of a session do not apply to other phases.
     target.verify = phases == subject.phases ? subject.verify : Verification()

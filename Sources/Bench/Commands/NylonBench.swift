@@ -65,18 +65,14 @@ package struct NylonBench: ParsableCommand {
       return nil
     } catch {
       // An `ExitReason` that is thrown directly has already been reported.
-      if !(error is ExitReason) {
-        Console.error("error: \((error as? LoadFailure)?.message ?? "\(error)")")
-      }
+      if !(error is ExitReason) { Console.error("error: \((error as? LoadFailure)?.message ?? "\(error)")") }
       return ExitCode(ExitReason(error).rawValue)
     }
   }
 }
 
 /// A command that prints its errors to standard error and ends with one of the documented exit codes.
-protocol BenchCommand: ParsableCommand {
-  func execute() throws
-}
+protocol BenchCommand: ParsableCommand { func execute() throws }
 
 extension BenchCommand {
   func run() throws {

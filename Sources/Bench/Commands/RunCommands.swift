@@ -247,8 +247,7 @@ enum Outcome {
     if options.json {
       try Console.result(document.json())
     } else if hasAnswer, !options.details {
-      try Console.result(
-        Answer.text(document, folder: "\(options.out)/\(document.runID)", colour: colour))
+      try Console.result(Answer.text(document, folder: "\(options.out)/\(document.runID)", colour: colour))
     } else {
       try Console.result(
         (tables ?? self.tables(document)).filter { !$0.rows.isEmpty }.map { $0.text(colour: colour) }
@@ -282,10 +281,8 @@ enum Outcome {
       let reasons = measured.flatMap { one in
         one.invalidReasons.map { (replicate: one.replicate, reason: $0) }
       }.filter { all || isUnusable || $0.reason.code.level == .broken }
-      let firsts = reasons.map(\.reason.code).uniqued().compactMap { code in
-        reasons.first { $0.reason.code == code }
-      }
-      let shown = all ? reasons : firsts
+      var unseen = Set(reasons.map(\.reason.code))
+      let shown = reasons.filter { all || unseen.remove($0.reason.code) != nil }
       return shown.flatMap { replicate, reason in
         let count = reasons.count { $0.reason.code == reason.code }
         let which = all || count == 1 ? "#\(replicate)" : "\(count) of \(measured.count) replicates"

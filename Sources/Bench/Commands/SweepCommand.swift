@@ -42,7 +42,7 @@ struct SweepCommand: BenchCommand {
 
   @OptionGroup var options: RunOptions
 
-  func validate() throws { _ = try (loads, variants, level) }
+  func validate() throws { _ = try (loads(), variants(), level()) }
 
   /// Parses the numbers of an option; empty when the option is not given.
   private func numbers(_ option: String, _ text: String?, to most: Int, _ example: String) throws -> [Int] {
@@ -53,35 +53,28 @@ struct SweepCommand: BenchCommand {
     return all
   }
 
-  private var loads: [Int] {
-    get throws { try numbers("in-flight", inFlight, to: 65_536, "1,8,64 or 1..4096") }
+  private func loads() throws -> [Int] {
+    try numbers("in-flight", inFlight, to: 65_536, "1,8,64 or 1..4096")
   }
 
-  private var variants: TargetVariants {
-    get throws {
-      TargetVariants(
-        workers: try numbers("workers", workers, to: 1024, "1,2,4 or 1..16"),
-        connections: try numbers("connections", connections, to: 1024, "1,2,4"))
-    }
+  private func variants() throws -> TargetVariants {
+    TargetVariants(
+      workers: try numbers("workers", workers, to: 1024, "1,2,4 or 1..16"),
+      connections: try numbers("connections", connections, to: 1024, "1,2,4"))
   }
 
-  private var level: ServiceLevel? {
-    get throws {
-      try slo.map {
-        guard let level = ServiceLevel($0) else {
-          throw ValidationError(
-            "--slo must be a latency under a bound, such as 'p99<5ms' or 'response_p99_us < 5000'")
-        }
-        return level
-      }
-    }
+  private func level() throws -> ServiceLevel? {
+    guard let slo else { return nil }
+    if let level = ServiceLevel(slo) { return level }
+    throw ValidationError(
+      "--slo must be a latency under a bound, such as 'p99<5ms' or 'response_p99_us < 5000'")
   }
 
   func execute() throws {
     var plan = try swept(options.plan(scenario))
     // Measure each of the many points once, unless the scenario or the command line asks for more.
     if plan.rounds == Plan.standardRounds { plan.rounds = 1...1 }
-    let level = try self.level
+    let level = try level()
     for place in plan.targets.indices {
       plan.targets[place].objective = level ?? plan.targets[place].objective
     }
@@ -121,12 +114,12 @@ struct SweepCommand: BenchCommand {
         at: .argument("--target \(name)"), key: "targets", "is not a target of \(scenario)",
         remedy: "there are: \(names.joined(separator: ", "))")
     }
-    let inFlight = try loads
+    let inFlight = try loads()
     let chosen = plan.targets.filter { target.isEmpty || target.contains($0.name) }
     var swept = plan
     swept.name = String("\(plan.name)-sweep".prefix(64))
     swept.loads = inFlight.map { .closed(concurrency: $0) }
-    swept.targets = try variants.applied(to: chosen, connections: plan.connections).map { target in
+    swept.targets = try variants().applied(to: chosen, connections: plan.connections).map { target in
       var target = target
       target.loads = swept.loads
       target.faults = nil

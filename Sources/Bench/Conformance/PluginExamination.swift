@@ -195,9 +195,7 @@ final class PluginExamination: Examination {
         throw RuleFinding.deviates("under load \(reason.detail)")
       }
     }
-    guard let growth = Growth(samples) else {
-      throw RuleFinding.hangs("under load no session ended")
-    }
+    guard let growth = Growth(samples) else { throw RuleFinding.hangs("under load no session ended") }
     return growth
   }
 }

@@ -17,8 +17,6 @@ struct Exchange: Sendable {
   /// Whether the broker replied that there are no responders.
   var isRefused = false
 
-  init(request: WorkerMessage, dialect: DialectTraits) { (self.request, self.dialect) = (request, dialect) }
-
   /// Adds one received map.
   mutating func take(_ bytes: UnsafeRawBufferPointer) {
     let message = try? WorkerMessage(reply: bytes)
@@ -63,8 +61,7 @@ struct Exchange: Sendable {
     }
     guard let answer else { return .deviates("the answer is not a MessagePack map of the interface's types") }
     if answer.requestID == request.requestID { return nil }
-    return .deviates(
-      "request_id \(answer.requestID == nil ? "is missing" : "has another value or type")")
+    return .deviates("request_id \(answer.requestID == nil ? "is missing" : "has another value or type")")
   }
 
   var finding: RuleFinding {

@@ -206,7 +206,5 @@ extension Trial {
     return phasesEnd(reads == 0 ? "the handler reads nothing" : "every phase ends; reads: \(reads)")
   }
 
-  var unknownPhase: RuleFinding {
-    phasesEnd(isDone(.event(9)) ? "answered" : "not answered")
-  }
+  var unknownPhase: RuleFinding { phasesEnd(isDone(.event(9)) ? "answered" : "not answered") }
 }

@@ -218,9 +218,7 @@ private final class TrialHost {
       session += 1
       isReading = false
       responses.open(0, at: MonotonicClock.nanoseconds)
-      return Self.unterminated(entry) {
-        plugin.registerSessionStream(session, $0, UInt32($1), receive)
-      }
+      return Self.unterminated(entry) { plugin.registerSessionStream(session, $0, UInt32($1), receive) }
     case .phase(let number):
       start(number)
       return try waitForEnd(number, within: limit)

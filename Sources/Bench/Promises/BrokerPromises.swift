@@ -237,8 +237,7 @@ enum BrokerPromises {
     let ids = try Set(names).sorted().map { try stage.workerIDs(group: $0) }
     var answers: [[Bool]] = []
     let deliveries = try stage.deliveries(to: ids) { answers = try stage.ask(count, stage.target()) }
-    return judgeGroups(
-      count: count, groups: ids.count, deliveries: deliveries, answers: answers.map(\.count))
+    return judgeGroups(count: count, groups: ids.count, deliveries: deliveries, answers: answers.map(\.count))
   }
 
   /// Holds when every group gets and answers every request exactly once.

@@ -190,11 +190,8 @@ enum ChangePromises {
     _ bench: PromiseBench, workers: Int, seconds: Double, brokers: Int = 1, _ fault: FaultSpec
   ) throws -> Aftermath {
     var target = bench.target(timeoutMilliseconds: timeoutMilliseconds, servers: [])
-    if case .nats(var spec) = target.transport {
-      spec.workers = bench.poolSpec.workers
-      spec.workers?.count = workers
-      target.transport = .nats(spec)
-    }
+    target.nats?.workers = bench.poolSpec.workers
+    target.nats?.workers?.count = workers
     target.faults = [fault]
     let measurement = try bench.load(
       target, .open(ratePerSecond: ratePerSecond, arrivals: .uniform), warmupSeconds: 0.3,

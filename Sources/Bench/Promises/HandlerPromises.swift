@@ -132,7 +132,7 @@ enum HandlerPromises {
             headers: headers(["host": "example.test", "x-work-us": "50", "x-wait-us": "50"]), bodyBytes: 64),
           measureSeconds: stage.bench.scaled(0.4, quick: 0.15)
         ).counts
-        let way = target.transport.name
+        let way = target.transport.kind.rawValue
         if !counts.areAllRight { wrong.append("\(one.handler) \(one.path) by \(way)") }
         answered += counts.ok
         rows.append(
@@ -151,15 +151,10 @@ enum HandlerPromises {
 
   /// The number of descendants of this process that map a file with this name.
   private static func descendants(holding file: String) -> Int {
-    let entries = (try? FileManager.default.contentsOfDirectory(atPath: "/proc")) ?? []
-    return entries.compactMap { Int32($0) }.count { pid in
+    ProcessClock.numbers(in: "/proc").count { pid in
       let maps = try? String(contentsOfFile: "/proc/\(pid)/maps", encoding: .utf8)
-      return maps?.contains("/\(file)") == true && isDescendant(pid)
+      return maps?.contains("/\(file)") == true
+        && sequence(first: pid, next: ProcessClock.parent(of:)).dropFirst().contains(getpid())
     }
-  }
-
-  private static func isDescendant(_ pid: Int32) -> Bool {
-    guard pid > 1, let parent = ProcessClock.parent(of: pid) else { return false }
-    return parent == getpid() || isDescendant(parent)
   }
 }

@@ -101,13 +101,12 @@ struct PromiseBench: Sendable {
     plan: Plan?, isQuick: Bool, runLoad: @escaping RunLoad,
     isInterrupted: @escaping @Sendable () -> Bool = { false }
   ) {
-    let own = plan?.targets.first { target in
-      guard case .nats(let spec) = target.transport else { return false }
-      return spec.workers != nil && !spec.tls.enabled && spec.auth == NATSAuth()
+    let own = plan?.targets.first {
+      $0.nats?.workers != nil && $0.nats?.tls.enabled == false && $0.nats?.auth == NATSAuth()
     }
     pool = own ?? Self.standardPool
     poolNote =
-      own == nil && plan?.targets.contains { $0.transport.name == "nats" } == true
+      own == nil && plan?.targets.contains { $0.transport.kind == .nats } == true
       ? "tested with nylon-worker: the scenario's pool has no workers to start, or needs credentials" : nil
     request = plan?.request ?? RequestSpec(to: "/")
     broker = plan?.broker
@@ -145,9 +144,7 @@ struct PromiseBench: Sendable {
     "nats", plugin: "example", handler: "authz", .nats(NATSSpec(pool: "workers", workers: .own)),
     loads: [.closed(concurrency: 1)])
 
-  var poolSpec: NATSSpec {
-    if case .nats(let spec) = pool.transport { spec } else { NATSSpec(pool: "default") }
-  }
+  var poolSpec: NATSSpec { pool.nats ?? NATSSpec(pool: "default") }
 
   /// The pool under test on these brokers, without scenario settings that would interfere with a promise. It
   /// starts no workers.

@@ -97,10 +97,7 @@ enum ScalingPromises {
     var target = PromiseBench.standardPool
     target.handler = handler
     target.phases = [.requestFilter]
-    if case .nats(var spec) = target.transport {
-      spec.workers?.count = workers
-      target.transport = .nats(spec)
-    }
+    target.nats?.workers?.count = workers
     var times: [SystemTimes] = []
     let measurement = try bench.load(
       target, .closed(concurrency: inFlight),

@@ -99,10 +99,7 @@ enum SettingPromises {
       path: path, options: .init(metrics: SummaryRow.numericColumns)
     ).targets[0]
     // The URL contains a token, so it is not written to the file, which other users may read.
-    if case .nats(var spec) = target.transport {
-      spec.servers = [stage.broker.url]
-      target.transport = .nats(spec)
-    }
+    target.nats?.servers = [stage.broker.url]
     return target
   }
 

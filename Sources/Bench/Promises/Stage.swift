@@ -35,11 +35,8 @@ final class Stage {
     workers: WorkersSpec? = nil
   ) -> Target {
     var target = bench.target(timeoutMilliseconds: timeoutMilliseconds, servers: [broker.url])
-    if case .nats(var spec) = target.transport {
-      spec.workers = workers
-      spec.group = group ?? spec.group
-      target.transport = .nats(spec)
-    }
+    target.nats?.workers = workers
+    if let group { target.nats?.group = group }
     target.handler = handler ?? target.handler
     target.plugin = plugin ?? target.plugin
     return target
@@ -55,7 +52,7 @@ final class Stage {
     if let command { workers?.command = command }
     let pool = try WorkerPool.start(
       for: target(group: group, plugin: plugin, workers: workers), servers: [broker.url],
-      monitor: broker.monitor)
+      monitors: [broker.monitor])
     pools.append(pool)
     return pool
   }
@@ -115,7 +112,7 @@ final class RequestClient {
   /// Encodes a phase request as the host would send it.
   func message(_ target: Target, _ phase: Phase, _ request: RequestSpec) throws -> [UInt8] {
     count += 1
-    guard case .nats(let spec) = target.transport else { return [] }
+    guard let spec = target.nats else { return [] }
     let content = RequestContent(request, seed: 1)
     return try WorkerMessage(
       (spec.dialect ?? .reply).traits, id: (0x0190_0000_0000_7000 | count >> 32, 1 << 63 | count),

@@ -59,7 +59,7 @@ struct PhaseStep: Sendable {
   /// The `initialize` requests with which Nylon's own host begins a session, one for each phase of a session.
   /// The next step follows whatever their outcome.
   private static func initialization(of target: Target) -> [PhaseStep] {
-    guard case .nats(let spec) = target.transport, target.host == .nylon else { return [] }
+    guard let spec = target.nats, target.host == .nylon else { return [] }
     var policy = PhasePolicy.standard(for: .logging)
     policy.timeoutMilliseconds = spec.initializeTimeoutMilliseconds ?? 500
     (policy.onError, policy.attempts) = (.continue, 1)

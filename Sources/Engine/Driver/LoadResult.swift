@@ -19,7 +19,7 @@ package enum LoadResult {
       return scope
     }
     var measurement = Measurement(
-      target: order.target.name, transport: order.target.transport.name,
+      target: order.target.name, transport: order.target.transport.kind,
       handler: order.target.handler, load: order.load.label, concurrency: order.placeCount,
       payloadBytes: order.request.bodyBytes, replicate: order.replicate, durationSeconds: seconds,
       scopes: scopes,
@@ -33,7 +33,7 @@ package enum LoadResult {
       measurement.ramp = ramp
     }
     measurement.stall = stall(of: recorders, measureStart: start)
-    if case .nats(let pool) = order.target.transport {
+    if let pool = order.target.nats {
       measurement.workers = pool.workers?.count
       measurement.connections = order.connections
     }

@@ -118,7 +118,7 @@ package struct LoadRunner {
   /// After a load whose answers do not fit its dialect, asks a worker which dialect it speaks, and records it
   /// if it differs.
   package func nameDialect(in measurement: inout Measurement) {
-    guard case .nats(let spec) = order.target.transport, measurement.looksForeign,
+    guard let spec = order.target.nats, measurement.looksForeign,
       let spoken = DialectProbe(order: order, spec: spec).other(than: measurement.dialect ?? .reply)
     else { return }
     measurement.evidence = measurement.evidence ?? FailureEvidence()

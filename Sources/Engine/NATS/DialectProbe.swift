@@ -74,8 +74,7 @@ package struct DialectProbe {
     defer { talk.close() }
     var finding = Finding.silence
     for idIsText in [false, true] {
-      let question = Question(phase, idIsText: idIsText, order: order, talk: talk)
-      finding = try question.answer(within: min(patience, most))
+      finding = try answer(to: phase, idIsText: idIsText, over: talk, within: min(patience, most))
       if case .speaks = finding { return finding }
     }
     return finding
@@ -86,34 +85,26 @@ package struct DialectProbe {
     return UInt64(policy?.timeoutMilliseconds ?? 1000) * 1_000_000
   }
 
-  /// One request and its answers.
-  private struct Question {
-    let talk: WorkerTalk
-    let subject: String
-    let asked: (message: WorkerMessage, id: (high: UInt64, low: UInt64), responses: CalledResponses)
-
-    init(_ phase: Phase, idIsText: Bool, order: LoadOrder, talk: WorkerTalk) {
-      self.talk = talk
-      subject = talk.subject.phase(phase)
-      asked = talk.question(phase, .question(idIsText: idIsText), order: order)
-    }
-
-    func answer(within patience: UInt64) throws -> Finding {
-      talk.publish(try asked.message.encoded(), to: subject)
-      let end = MonotonicClock.nanoseconds + patience
-      var reading = Reading(asked: asked.id)
-      var quietEnd = end
-      while let reply = talk.next(until: min(end, quietEnd)) {
-        guard case .payload(let bytes) = reply else { return .silence }
-        let isOver = bytes.withUnsafeBytes {
-          reading.take($0) { method, map in talk.answer(method, map, on: subject, from: asked.responses) }
-        }
-        if isOver { break }
-        let quiet = MonotonicClock.nanoseconds + DialectProbe.quietNanoseconds
-        quietEnd = reading.isOnlyAnswer ? min(quietEnd, quiet) : end
+  /// Sends one request and interprets its answers.
+  private func answer(
+    to phase: Phase, idIsText: Bool, over talk: WorkerTalk, within patience: UInt64
+  ) throws -> Finding {
+    let subject = talk.subject.phase(phase)
+    let asked = talk.question(phase, .question(idIsText: idIsText), order: order)
+    talk.publish(try asked.message.encoded(), to: subject)
+    let end = MonotonicClock.nanoseconds + patience
+    var reading = Reading(asked: asked.id)
+    var quietEnd = end
+    while let reply = talk.next(until: min(end, quietEnd)) {
+      guard case .payload(let bytes) = reply else { return .silence }
+      let isOver = bytes.withUnsafeBytes {
+        reading.take($0) { method, map in talk.answer(method, map, on: subject, from: asked.responses) }
       }
-      return reading.finding
+      if isOver { break }
+      let quiet = MonotonicClock.nanoseconds + Self.quietNanoseconds
+      quietEnd = reading.isOnlyAnswer ? min(quietEnd, quiet) : end
     }
+    return reading.finding
   }
 
   /// Interprets the maps that answer a question, one at a time.

@@ -82,17 +82,6 @@ extension UnsafeMutableRawPointer {
     if let start = bytes.baseAddress { memcpy(self, start, bytes.count) }
     return self + bytes.count
   }
-
-  /// Writes the last `digits` digits of a number, ending before offset `end`.
-  fileprivate func writeDecimal(_ number: Int, digits: Int, endsAt end: Int) {
-    var rest = number
-    var offset = end
-    while offset > end - digits {
-      offset -= 1
-      storeBytes(of: UInt8(truncatingIfNeeded: 48 + rest % 10), toByteOffset: offset, as: UInt8.self)
-      rest /= 10
-    }
-  }
 }
 
 extension PoolConnection {

@@ -374,7 +374,7 @@ extension PoolConnection {
       if other.dialOn(events) { takeOver(move, transport) }
       return
     }
-    if events & UInt32(KERNEL_WRITABLE) != 0 { sendRest(other, transport) }
+    if events & UInt32(KERNEL_WRITABLE) != 0, !other.flush() { endMove(transport) }
     guard self.move != nil, events & ~UInt32(KERNEL_WRITABLE) != 0 else { return }
     repeat {
       let count = other.fill()
@@ -382,7 +382,7 @@ extension PoolConnection {
       while let piece = other.nextMessage() { deliver(piece, to: move.pointee.inbox, transport) }
       if other.isBroken { return endMove(transport) }
     } while other.holdsMore
-    if other.owesPongs { sendRest(other, transport) }
+    if other.owesPongs, !other.flush() { endMove(transport) }
   }
 
   /// Switches to the new connection: requests use it from now on.
@@ -400,19 +400,10 @@ extension PoolConnection {
     move.initialize(
       to: ConnectionMove(wire: old, inbox: move.pointee.inbox, isLeft: true, end: end))
     wire = new
-    sendRest(old, transport)
+    if !old.flush() { endMove(transport) }
     write(transport)
     if wire.isConnected { handleInput(transport) }
     if wire.holdsMore { read(transport) }
-  }
-
-  /// Sends the pending bytes of the previous connection.
-  private mutating func sendRest(_ old: WireConnection, _ transport: NATSTransport) {
-    switch old.send() {
-    case .nothing, .all: old.wantRoom(false)
-    case .some: break
-    case .broken: endMove(transport)
-    }
   }
 
   /// Drops the previous connection; requests that it had not fully sent go out over the new one.

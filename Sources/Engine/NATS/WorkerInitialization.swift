@@ -144,8 +144,7 @@ package struct WorkerTalk {
       if let piece = wire.nextMessage() {
         return piece.isNoResponders ? .nobody : .payload(Array(piece.payload))
       }
-      if wire.isBroken || wire.send() == .broken { return nil }
-      if wire.unsentBytes == 0 { wire.wantRoom(false) }
+      if wire.isBroken || !wire.flush() { return nil }
       let isTime = wire.holdsMore ? MonotonicClock.nanoseconds < end : wire.waitForSocket(until: end) != nil
       guard isTime else { return nil }
       if wire.fill() < 0 { return nil }

@@ -82,7 +82,7 @@ package struct BrokerActivity: Codable, Sendable, Equatable {
   /// The most bytes seen pending for clients that had not read them yet; nil when there was no sample.
   package var pendingMostBytes: UInt64?
   /// The number of samples of the pending bytes.
-  package var pendingLooks: Int
+  package var pendingLooks = 0
 
   /// Warnings for the measurement.
   package var warnings: [String] {
@@ -95,10 +95,8 @@ package struct BrokerActivity: Codable, Sendable, Equatable {
 }
 
 extension BrokerActivity {
-  /// The difference of two readings; nil when the broker was restarted in between.
-  package init?(
-    from first: BrokerStatistics, to last: BrokerStatistics, pendingMostBytes: UInt64?, pendingLooks: Int
-  ) {
+  /// The difference of two readings, without samples; nil when the broker was restarted in between.
+  package init?(from first: BrokerStatistics, to last: BrokerStatistics) {
     guard last.inMessages >= first.inMessages, last.outMessages >= first.outMessages,
       last.inBytes >= first.inBytes, last.outBytes >= first.outBytes,
       last.slowConsumers >= first.slowConsumers
@@ -107,12 +105,12 @@ extension BrokerActivity {
       inMessages: last.inMessages - first.inMessages, outMessages: last.outMessages - first.outMessages,
       inBytes: last.inBytes - first.inBytes, outBytes: last.outBytes - first.outBytes,
       slowConsumers: last.slowConsumers - first.slowConsumers, subscriptions: last.subscriptions,
-      connections: last.connections, pendingMostBytes: pendingMostBytes, pendingLooks: pendingLooks)
+      connections: last.connections)
   }
 }
 
 extension BrokerActivity {
-  /// The sum of several brokers' activity; nil when there are none.
+  /// The sum of several brokers' activity, without samples; nil when there are none.
   package init?(sumOf all: [BrokerActivity]) {
     guard var sum = all.first else { return nil }
     for one in all.dropFirst() {
@@ -123,8 +121,6 @@ extension BrokerActivity {
       sum.slowConsumers += one.slowConsumers
       sum.subscriptions += one.subscriptions
       sum.connections += one.connections
-      if let bytes = one.pendingMostBytes { sum.pendingMostBytes = (sum.pendingMostBytes ?? 0) + bytes }
-      sum.pendingLooks += one.pendingLooks
     }
     self = sum
   }
@@ -147,16 +143,9 @@ package struct NodeActivity: Codable, Sendable, Equatable {
   /// Clients that were disconnected because they read too slowly.
   package var slowConsumers: UInt64?
 
-  package init(
-    node: Int, connections: UInt64? = nil, inMessages: UInt64? = nil, outMessages: UInt64? = nil,
-    workerDeliveries: UInt64? = nil, generatorDeliveries: UInt64? = nil, slowConsumers: UInt64? = nil
-  ) {
-    self.node = node
-    self.connections = connections
-    self.inMessages = inMessages
-    self.outMessages = outMessages
-    self.workerDeliveries = workerDeliveries
-    self.generatorDeliveries = generatorDeliveries
-    self.slowConsumers = slowConsumers
-  }
+}
+
+extension NodeActivity {
+  /// Creates the activity of a broker that reported nothing.
+  package init(node: Int) { self.init(node: node, connections: nil) }
 }

@@ -152,8 +152,7 @@ package struct MeasurementWindow: Codable, Sendable, Equatable {
 /// One target under one load, once.
 package struct Measurement: Codable, Sendable, Equatable {
   package var target: String
-  /// `ffi` or `nats`.
-  package var transport: String
+  package var transport: TransportKind
   package var handler: String
   /// The load's label, such as `closed-64`.
   package var load: String

@@ -52,9 +52,7 @@ final class Relay {
   // MARK: Faults
 
   /// Resets all connections, both ways.
-  func reset() {
-    for (end, _) in nearEnds.values { end.cut() }
-  }
+  func reset() { for (end, _) in nearEnds.values { end.cut() } }
 
   /// Starts or stops dropping all bytes and ends of streams, both ways. At the end, connections that lost
   /// bytes are reset: their streams have gaps, which TCP would never deliver.
@@ -85,9 +83,7 @@ final class Relay {
   }
 
   /// Deducts the time spent polling since a moment.
-  func hasPolled(since before: Int64) {
-    allowance -= Double(monotonicNanoseconds() - before)
-  }
+  func hasPolled(since before: Int64) { allowance -= Double(monotonicNanoseconds() - before) }
 
   // MARK: Connections
 
@@ -115,7 +111,5 @@ final class Relay {
   }
 
   /// Releases the two ends of a closed connection.
-  func forget(_ ends: Forwarder...) {
-    for end in ends { nearEnds[ObjectIdentifier(end)] = nil }
-  }
+  func forget(_ ends: Forwarder...) { for end in ends { nearEnds[ObjectIdentifier(end)] = nil } }
 }

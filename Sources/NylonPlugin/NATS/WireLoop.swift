@@ -246,12 +246,7 @@ final class WireLoop {
     guard var old = leaving else { return }
     if !old.isTold { old.isTold = old.wire.put(farewell.utf8) }
     leaving = old
-    switch old.wire.send() {
-    case .nothing, .all: old.wire.wantRoom(false)
-    case .some: return
-    case .broken: return forgetLeaving()
-    }
-    if old.wire.pongs > old.pongs { forgetLeaving() }
+    if !old.wire.flush() || old.wire.unsentBytes == 0 && old.wire.pongs > old.pongs { forgetLeaving() }
   }
 
   private func forgetLeaving() {
@@ -375,10 +370,6 @@ final class WireLoop {
 
   private func flush() {
     guard wire.isConnected, wire.unsentBytes > 0 || wire.owesPongs || wire.waitsForRoom else { return }
-    switch wire.send() {
-    case .nothing, .all: wire.wantRoom(false)
-    case .some: break
-    case .broken: lose(wire)
-    }
+    if !wire.flush() { lose(wire) }
   }
 }

@@ -1,9 +1,9 @@
 import Lab
 import Results
 import Nylon
-import Scenario
 import Testing
 
+@testable import Scenario
 @testable import Engine
 
 @Suite struct OpenLoopTests {

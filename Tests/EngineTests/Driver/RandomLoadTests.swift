@@ -1,8 +1,8 @@
 import Lab
 import Results
-import Scenario
 import Testing
 
+@testable import Scenario
 @testable import Engine
 @testable import Nylon
 

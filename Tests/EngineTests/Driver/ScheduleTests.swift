@@ -1,7 +1,7 @@
 import Foundation
-import Scenario
 import Testing
 
+@testable import Scenario
 @testable import Engine
 
 @Suite struct ScheduleTests {

@@ -14,11 +14,8 @@ import Testing
   private func pool(at home: Int, of cluster: BrokerCluster, workers: Int = 2) throws -> WorkerPool {
     var target = NATSLoad().order("").target
     target.handler = "noop"
-    if case .nats(var spec) = target.transport {
-      spec.workers = .own
-      spec.workers?.count = workers
-      target.transport = .nats(spec)
-    }
+    target.nats?.workers = .own
+    target.nats?.workers?.count = workers
     return try WorkerPool.start(
       for: target, servers: cluster.urls, homes: [home], monitors: cluster.monitors)
   }
