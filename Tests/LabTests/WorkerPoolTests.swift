@@ -158,11 +158,14 @@ import Testing
       #expect(eventually(every: 200) { processState(pid) != "T" })
     }
     pool.goOn(0)
-    // Nobody stops it any more.
-    for _ in 0..<50 {
-      #expect(processState(pid) != "T")
-      usleep(2000)
-    }
+    // Its keeper carries out the last orders; then nobody stops it any more.
+    #expect(
+      eventually {
+        (0..<50).allSatisfy { _ in
+          usleep(2000)
+          return processState(pid) != "T"
+        }
+      })
     pool.slow(0)
     pool.kill(0)
     #expect(!isAlive(pid) && pool.deaths().isEmpty)
