@@ -17,7 +17,7 @@ enum Figure: String {
     case .nanoseconds: "phase request time"
     case .rate: "phase requests a second"
     case .p50: "response p50"
-    case .lateness: "p99 of a request's late start"
+    case .lateness: "send lag p99"
     case .allocated: "bytes allocated"
     }
   }
@@ -43,7 +43,7 @@ struct CalibrationRow {
   fileprivate var load: String {
     guard let rate = facts["rate_per_second"] else { return "\(inFlight) in flight" }
     let share = facts["share_of_highest"].map { " (\(shown($0 * 100, 0)) % of the highest)" } ?? ""
-    return "\(shown(rate, 0))/s\(share)"
+    return "\(Number.grouped(rate) ?? "?")/s\(share)"
   }
 
   func bareMedian(_ figure: Figure) -> Double { Statistics.median(bare.compactMap { $0[figure] }) ?? 0 }
@@ -106,7 +106,7 @@ struct CalibrationSection {
 
   static func libnats(_ settings: String, _ rows: [CalibrationRow]) -> Self {
     Self(
-      title: "NATS, a client on libnats instead of the engine, \(settings), same bare echo worker",
+      title: "NATS, libnats instead of the engine, \(settings)",
       figures: [.rate, .p50],
       peerName: "libnats", peerKey: "libnats", rows: rows)
   }

@@ -93,8 +93,7 @@ private func failure(
     let wire = client.wire
     let end = kernel_now_ns() + 10_000_000_000
     while !wire.state.pointee.holdsMore, wire.waitForSocket(until: end) != nil {
-      if case .broken = wire.send() { break }
-      if wire.unsentBytes == 0 { wire.wantRoom(false) }
+      if !wire.flush() { break }
       if wire.fill() < 0 { break }
     }
     #expect(wire.holdsMore)
