@@ -41,11 +41,11 @@ import Testing
       Case(
         testDescription: "a stop under load",
         plugin: CPlugin(
-          event: "static int count; if (++count == 100) raise(SIGSTOP); answer(event, 1);"),
+          event: "static int count; if (++count == 10) raise(SIGSTOP); answer(event, 1);"),
         words: "a signal (SIGSTOP) stopped the load process for 1 s, in `event_stream`"),
       Case(
         testDescription: "a call under load",
-        plugin: CPlugin(close: "static int count; while (++count > 100) pause();"),
+        plugin: CPlugin(close: "static int count; while (++count > 10) pause();"),
         words: "`close_session_stream` did not return under load"),
     ]
   }
@@ -85,7 +85,7 @@ func measure(_ plugin: CPlugin, hangs: Bool = false) throws -> Engine.Measuremen
   let timeoutMilliseconds = hangs ? 1000 : 10_000
   for phase in target.phases { target.policies[phase]?.timeoutMilliseconds = timeoutMilliseconds }
   let plan = Plan(
-    "hang", target, request: RequestSpec(to: "/"), loads: target.loads, warmupSeconds: 0, measureSeconds: 0.1,
+    "hang", target, request: RequestSpec(to: "/"), loads: target.loads, warmupSeconds: 0, measureSeconds: 0.5,
     drainSeconds: Double(timeoutMilliseconds) / 1000)
   let bench = try Workbench(plan: plan)
   defer { bench.tearDown() }

@@ -13,7 +13,7 @@ import Testing
       CPlugin(
         event: """
           static int count;
-          if (++count == 50) {
+          if (++count == 10) {
             FILE *maps = fopen("/proc/self/maps", "r");
             char line[512];
             unsigned long start, end;
