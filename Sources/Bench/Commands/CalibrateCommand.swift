@@ -15,7 +15,7 @@ struct CalibrateCommand: BenchCommand {
         steps    a clock read, a histogram record, a timer
         ffi      the null plugin
         queue    a plugin that answers from its own thread
-        pacing   the send lag of an open load; measured longer if it misses its goal
+        pacing   the send lag of an open load
         nats     request-reply with 1, 64 and 256 in flight, for both clients
         worker   nylon-worker against a bare echo worker
         memory   the generator's resident memory with 2,048 in flight
